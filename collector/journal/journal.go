@@ -1,0 +1,270 @@
+// Package journal keeps what the collector has acknowledged until the store
+// has it on disk: an append-only log in segment files, with group commit.
+//
+// It owns the bytes and their order, not their meaning. A record counts only
+// when its done function has been called: then it has been fsynced, and so has
+// every record before it.
+package journal
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+const (
+	// interval is the shortest time between two fsyncs. A first record is
+	// committed at once; under load the commits of 10 ms share one fsync.
+	interval = 10 * time.Millisecond
+	// maxPending bounds the bytes that wait for a commit. Append blocks beyond.
+	maxPending = 16 << 20
+	// retry is how long a failed commit waits before the next try: a full disk
+	// is not emptied faster by asking.
+	retry = time.Second
+)
+
+// Options of a journal. The zero value works.
+type Options struct {
+	Log        *slog.Logger
+	Registerer prometheus.Registerer
+}
+
+// Journal is an open journal. It is safe for concurrent use.
+type Journal struct {
+	dir     string
+	log     *slog.Logger
+	metrics metrics
+	segment *segment // owned by Run after Open
+
+	wake  chan struct{} // something is pending
+	space *sync.Cond    // pending has shrunk, on mu
+
+	mu      sync.Mutex
+	pending []entry
+	bytes   int
+	closed  bool
+	err     error // why commits fail at present
+}
+
+// entry is a record that waits for its commit.
+type entry struct {
+	record []byte
+	rotate bool // begins a new segment, of which the record is the first
+	done   func()
+}
+
+// Open opens the journal in dir, creating it if need be, and calls replay for
+// every record in order. A record that a crash cut off at the very end was
+// never acknowledged and is dropped; damage anywhere else is an error that
+// names the file and the offset. replay must not keep the record's bytes.
+func Open(dir string, o Options, replay func(record []byte) error) (*Journal, error) {
+	if o.Log == nil {
+		o.Log = slog.Default()
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("create journal: %w", err)
+	}
+	last, err := replayAll(dir, replay)
+	if err != nil {
+		return nil, err
+	}
+	j := &Journal{dir: dir, log: o.Log, metrics: newMetrics(o.Registerer), segment: last, wake: make(chan struct{}, 1)}
+	j.space = sync.NewCond(&j.mu)
+	return j, nil
+}
+
+// Append queues a record. It copies the bytes. done is called once the record
+// is on disk, from the goroutine of Run, in the order of the records, and must
+// not call Append. Append blocks while too much waits for the disk, and returns
+// an error only when Run has ended.
+func (j *Journal) Append(record []byte, done func()) error {
+	return j.queue(entry{record: frame(record), done: done})
+}
+
+// Rotate begins a new segment whose first record is the checkpoint: the state
+// that all records before it have led to. done receives the number of the new
+// segment; when whatever the older ones hold is safe elsewhere, Remove frees
+// them. At the next Open, replay meets the checkpoint as a record.
+func (j *Journal) Rotate(checkpoint []byte, done func(segment uint64)) error {
+	return j.queue(entry{record: frame(checkpoint), rotate: true, done: func() { done(j.segment.number) }})
+}
+
+func (j *Journal) queue(e entry) error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	for j.bytes > maxPending && !j.closed {
+		j.space.Wait()
+	}
+	if j.closed {
+		return errors.New("append to journal: it is closed")
+	}
+	j.pending = append(j.pending, e)
+	j.bytes += len(e.record)
+	select {
+	case j.wake <- struct{}{}:
+	default:
+	}
+	return nil
+}
+
+// Err returns why records cannot be committed at present, or nil.
+func (j *Journal) Err() error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.err
+}
+
+// Run commits what is appended until ctx ends, and then once more. A failing
+// disk is reported by Err and retried for ever: nothing is dropped.
+func (j *Journal) Run(ctx context.Context) error {
+	for ctx.Err() == nil {
+		select {
+		case <-ctx.Done():
+		case <-j.wake:
+		}
+		started := time.Now()
+		j.commitAll(ctx)
+		if wait(ctx, interval-time.Since(started)) != nil {
+			break
+		}
+	}
+	return j.shut()
+}
+
+// shut takes no more records, commits what is there, and closes the file.
+func (j *Journal) shut() error {
+	j.mu.Lock()
+	j.closed = true
+	j.space.Broadcast()
+	j.mu.Unlock()
+	_, err := j.commit(j.take())
+	return errors.Join(err, j.segment.Close())
+}
+
+// commitAll commits what is pending, however long that takes.
+func (j *Journal) commitAll(ctx context.Context) {
+	batch := j.take()
+	for len(batch) > 0 {
+		rest, err := j.commit(batch)
+		j.report(err)
+		if err != nil && wait(ctx, retry) != nil {
+			j.putBack(rest)
+			return
+		}
+		batch = rest
+	}
+}
+
+func (j *Journal) take() []entry {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	batch := j.pending
+	j.pending, j.bytes = nil, 0
+	j.space.Broadcast()
+	return batch
+}
+
+func (j *Journal) putBack(batch []entry) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.pending = append(batch, j.pending...)
+}
+
+// commit writes a batch group by group, one fsync each, and returns what it
+// could not write.
+func (j *Journal) commit(batch []entry) (rest []entry, err error) {
+	for len(batch) > 0 {
+		n := 1
+		for n < len(batch) && !batch[n].rotate { // a rotation begins a group
+			n++
+		}
+		if err := j.write(batch[:n]); err != nil {
+			return batch, err
+		}
+		batch = batch[n:]
+	}
+	return nil, nil
+}
+
+// write commits a group, of which only the first entry may rotate, and then
+// calls every done. On an error nothing has been called and the segments are
+// as they were.
+func (j *Journal) write(group []entry) error {
+	started := time.Now()
+	if group[0].rotate {
+		if err := j.rotate(group); err != nil {
+			return err
+		}
+	} else if err := j.segment.append(group); err != nil {
+		return err
+	}
+	j.metrics.observe(group, time.Since(started))
+	for _, e := range group {
+		e.done()
+	}
+	return nil
+}
+
+// rotate commits a group to a new segment.
+func (j *Journal) rotate(group []entry) error {
+	next, err := createSegment(j.dir, j.segment.number+1)
+	if err != nil {
+		return err
+	}
+	if err := next.append(group); err != nil {
+		return errors.Join(err, next.discard())
+	}
+	if err := j.segment.finish(); err != nil {
+		j.log.Warn("journal: close the old segment", "err", err)
+	}
+	j.segment = next
+	return nil
+}
+
+// report logs when commits begin to fail and when they work again.
+func (j *Journal) report(err error) {
+	j.mu.Lock()
+	was := j.err
+	j.err = err
+	j.mu.Unlock()
+	switch {
+	case err != nil && was == nil:
+		j.log.Error("journal: readings cannot be committed; sensors keep them until they can", "err", err)
+	case err == nil && was != nil:
+		j.log.Info("journal: readings are committed again")
+	}
+}
+
+// Remove deletes all segments before the given one.
+func (j *Journal) Remove(before uint64) error {
+	numbers, err := segments(j.dir)
+	if err != nil {
+		return err
+	}
+	for _, n := range numbers {
+		if n < before {
+			err = errors.Join(err, os.Remove(segmentPath(j.dir, n)))
+		}
+	}
+	return err
+}
+
+func wait(ctx context.Context, d time.Duration) error {
+	if d <= 0 {
+		return ctx.Err()
+	}
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-t.C:
+		return nil
+	}
+}

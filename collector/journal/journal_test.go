@@ -1,0 +1,310 @@
+package journal
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/binary"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) {
+	if dir := os.Getenv("JOURNAL_WRITER"); dir != "" {
+		writeForEver(dir)
+	}
+	goleak.VerifyTestMain(m)
+}
+
+// open opens and runs a journal; stop ends it. It returns what was replayed.
+func open(t *testing.T, dir string) (j *Journal, replayed []string, stop func()) {
+	t.Helper()
+	j, err := Open(dir, Options{}, func(b []byte) error { replayed = append(replayed, string(b)); return nil })
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- j.Run(ctx) }()
+	stop = sync.OnceFunc(func() {
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	})
+	t.Cleanup(stop)
+	return j, replayed, stop
+}
+
+func appendAll(t *testing.T, j *Journal, records ...string) {
+	t.Helper()
+	var wg sync.WaitGroup
+	for _, r := range records {
+		wg.Add(1)
+		if err := j.Append([]byte(r), wg.Done); err != nil {
+			t.Fatal(err)
+		}
+	}
+	wg.Wait()
+}
+
+func rotate(t *testing.T, j *Journal, checkpoint string) uint64 {
+	t.Helper()
+	done := make(chan uint64, 1)
+	if err := j.Rotate([]byte(checkpoint), func(n uint64) { done <- n }); err != nil {
+		t.Fatal(err)
+	}
+	return <-done
+}
+
+func expect(t *testing.T, got []string, want ...string) {
+	t.Helper()
+	if fmt.Sprint(got) != fmt.Sprint(want) {
+		t.Errorf("replayed %q, want %q", got, want)
+	}
+}
+
+func TestReplayReturnsWhatWasCommitted(t *testing.T) {
+	dir := t.TempDir()
+	j, got, stop := open(t, dir)
+	expect(t, got)
+	appendAll(t, j, "a", "", "c")
+	stop()
+	j, got, stop = open(t, dir)
+	expect(t, got, "a", "", "c")
+	appendAll(t, j, "d")
+	stop()
+	_, got, _ = open(t, dir)
+	expect(t, got, "a", "", "c", "d")
+}
+
+func TestRotateAndRemove(t *testing.T) {
+	dir := t.TempDir()
+	j, _, stop := open(t, dir)
+	appendAll(t, j, "a", "b")
+	number := rotate(t, j, "after b")
+	appendAll(t, j, "c")
+	stop()
+	j, got, stop := open(t, dir)
+	expect(t, got, "a", "b", "after b", "c")
+	if err := j.Remove(number); err != nil {
+		t.Fatal(err)
+	}
+	appendAll(t, j, "d")
+	stop()
+	_, got, _ = open(t, dir)
+	expect(t, got, "after b", "c", "d")
+}
+
+func TestRotationKeepsTheOrder(t *testing.T) {
+	dir := t.TempDir()
+	j, _, stop := open(t, dir)
+	var order []string // touched by Run's goroutine alone until stop
+	for i := range 100 {
+		name := strconv.Itoa(i)
+		var err error
+		if i%7 == 0 {
+			err = j.Rotate([]byte(name), func(uint64) { order = append(order, name) })
+		} else {
+			err = j.Append([]byte(name), func() { order = append(order, name) })
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	stop()
+	_, got, _ := open(t, dir)
+	expect(t, got, order...)
+	if len(order) != 100 {
+		t.Errorf("%d of 100 done functions were called", len(order))
+	}
+}
+
+func TestAppendAfterTheEnd(t *testing.T) {
+	j, _, stop := open(t, t.TempDir())
+	stop()
+	if err := j.Append([]byte("late"), func() { t.Error("done was called") }); err == nil {
+		t.Error("no error")
+	}
+}
+
+// lastSegment returns the path and bytes of the newest segment.
+func lastSegment(t *testing.T, dir string) (string, []byte) {
+	t.Helper()
+	numbers, err := segments(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := segmentPath(dir, numbers[len(numbers)-1])
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return path, b
+}
+
+func TestTornEndIsCutOff(t *testing.T) {
+	dir := t.TempDir()
+	j, _, stop := open(t, dir)
+	appendAll(t, j, "first", "second")
+	stop()
+	path, whole := lastSegment(t, dir)
+	firstEnds := len(magic) + header + len("first")
+	for cut := range whole {
+		if err := os.WriteFile(path, whole[:cut], 0o600); err != nil {
+			t.Fatal(err)
+		}
+		j, got, stop := open(t, dir)
+		switch {
+		case cut < firstEnds:
+			expect(t, got)
+		default:
+			expect(t, got, "first")
+		}
+		appendAll(t, j, "third")
+		stop()
+		_, got, stop = open(t, dir)
+		if got[len(got)-1] != "third" {
+			t.Fatalf("cut at %d: replayed %q", cut, got)
+		}
+		stop()
+	}
+}
+
+func TestDamageInAnOldSegmentIsNamed(t *testing.T) {
+	dir := t.TempDir()
+	j, _, stop := open(t, dir)
+	appendAll(t, j, "acknowledged")
+	rotate(t, j, "checkpoint")
+	stop()
+	path := segmentPath(dir, 1)
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b[len(b)-3] ^= 1
+	if err := os.WriteFile(path, b, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	_, err = Open(dir, Options{}, func([]byte) error { return nil })
+	if err == nil || !strings.Contains(err.Error(), path) || !strings.Contains(err.Error(), "offset 8") {
+		t.Errorf("error %v, want one that names %s and offset 8", err, path)
+	}
+}
+
+func TestForeignFileIsRefused(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.WriteFile(segmentPath(dir, 1), []byte("something else entirely"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Open(dir, Options{}, func([]byte) error { return nil }); err == nil {
+		t.Error("no error")
+	}
+}
+
+// writeForEver appends numbered records and prints each number once it is
+// committed, until somebody kills the process.
+func writeForEver(dir string) {
+	j, err := Open(dir, Options{}, func([]byte) error { return nil })
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	go j.Run(context.Background())
+	out := bufio.NewWriter(os.Stdout)
+	for n := uint64(0); ; n++ {
+		record := binary.BigEndian.AppendUint64(nil, n)
+		record = append(record, bytes.Repeat([]byte{'x'}, int(n%500))...)
+		done := func() { fmt.Fprintln(out, n); out.Flush() }
+		if n%1000 == 999 {
+			err = j.Rotate(record, func(uint64) { done() })
+		} else {
+			err = j.Append(record, done)
+		}
+		if err != nil {
+			os.Exit(1)
+		}
+	}
+}
+
+func TestKillLosesNothingCommitted(t *testing.T) {
+	for range 5 {
+		dir := t.TempDir()
+		cmd := exec.Command(os.Args[0])
+		cmd.Env = append(os.Environ(), "JOURNAL_WRITER="+dir)
+		stdout, err := cmd.StdoutPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		committed := uint64(0)
+		lines := bufio.NewScanner(stdout)
+		for lines.Scan() {
+			committed, _ = strconv.ParseUint(lines.Text(), 10, 64)
+			if committed == 3500 {
+				cmd.Process.Kill()
+			}
+		}
+		cmd.Wait()
+		next := uint64(0)
+		_, err = Open(dir, Options{}, func(b []byte) error {
+			if n := binary.BigEndian.Uint64(b); n != next {
+				return fmt.Errorf("record %d where %d belongs", n, next)
+			}
+			next++
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if next <= committed {
+			t.Fatalf("record %d was committed, %d records are there", committed, next)
+		}
+	}
+}
+
+func FuzzParse(f *testing.F) {
+	f.Add([]byte(magic + string(frame([]byte("a"))) + string(frame(nil))))
+	f.Add([]byte(magic))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		var records []byte
+		size, err := parse(b, func(r []byte) error { records = append(records, frame(r)...); return nil })
+		if size > int64(len(b)) || size < 0 {
+			t.Fatalf("ends at %d of %d bytes", size, len(b))
+		}
+		if err == nil && !bytes.Equal(b, append([]byte(magic), records...)) {
+			t.Fatal("the records are not what the file holds")
+		}
+	})
+}
+
+func BenchmarkCommit(b *testing.B) {
+	j, err := Open(filepath.Join(b.TempDir(), "journal"), Options{}, func([]byte) error { return nil })
+	if err != nil {
+		b.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan struct{})
+	go func() { j.Run(ctx); close(ended) }()
+	record := bytes.Repeat([]byte{'x'}, 100)
+	var wg sync.WaitGroup
+	for b.Loop() {
+		wg.Add(1)
+		if err := j.Append(record, wg.Done); err != nil {
+			b.Fatal(err)
+		}
+	}
+	wg.Wait()
+	cancel()
+	<-ended
+}

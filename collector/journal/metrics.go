@@ -1,0 +1,37 @@
+package journal
+
+import (
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+type metrics struct {
+	commit         prometheus.Histogram
+	records, bytes prometheus.Counter
+}
+
+func newMetrics(r prometheus.Registerer) metrics {
+	m := metrics{
+		commit: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "bramble_journal_commit_seconds", Help: "Time of one group commit, fsync included.",
+			Buckets: prometheus.ExponentialBuckets(0.0005, 2, 12),
+		}),
+		records: prometheus.NewCounter(prometheus.CounterOpts{Name: "bramble_journal_records_total", Help: "Records committed."}),
+		bytes:   prometheus.NewCounter(prometheus.CounterOpts{Name: "bramble_journal_bytes_total", Help: "Bytes committed."}),
+	}
+	if r != nil {
+		r.MustRegister(m.commit, m.records, m.bytes)
+	}
+	return m
+}
+
+func (m *metrics) observe(batch []entry, took time.Duration) {
+	n := 0
+	for _, e := range batch {
+		n += len(e.record)
+	}
+	m.commit.Observe(took.Seconds())
+	m.records.Add(float64(len(batch)))
+	m.bytes.Add(float64(n))
+}
