@@ -1,0 +1,119 @@
+package storage
+
+import (
+	"fmt"
+	"sync/atomic"
+
+	"github.com/VictoriaMetrics/VictoriaMetrics/lib/fs"
+	vm "github.com/VictoriaMetrics/VictoriaMetrics/lib/storage"
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+func desc(name, help string, labels ...string) *prometheus.Desc {
+	return prometheus.NewDesc("bramble_storage_"+name, help, labels, nil)
+}
+
+var (
+	rowsAdded     = desc("rows_added_total", "Rows that the store took since it was opened.")
+	rowsDropped   = desc("rows_dropped_total", "Rows that the store could not take since it was opened, by reason.", "reason")
+	rowsHeld      = desc("rows", "Rows that the store holds; duplicates count until they are merged.")
+	seriesCreated = desc("series_created_total", "Series that were new since the store was opened.")
+	sizeBytes     = desc("size_bytes", "Size of the rows and the index on disk.")
+	freeBytes     = desc("disk_free_bytes", "Free space where the store is.")
+	freeLimit     = desc("disk_free_limit_bytes", "Free space below which the store refuses rows.")
+	readOnly      = desc("read_only", "1 while the store refuses rows for want of disk space.")
+	volatileRows  = desc("rows_in_memory", "Rows that a crash would lose from the store; the journal still has them.")
+)
+
+// metrics are one store's; most are read from the engine when they are asked for.
+type metrics struct {
+	store      *Store
+	registerer prometheus.Registerer
+	barriers   prometheus.Histogram
+	nans       atomic.Uint64 // rows dropped before the engine saw them
+}
+
+func newMetrics(s *Store) *metrics {
+	return &metrics{
+		store: s,
+		barriers: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name:    "bramble_storage_barrier_seconds",
+			Help:    "How long barriers took; adds wait meanwhile.",
+			Buckets: []float64{.005, .01, .025, .05, .1, .25, .5, 1, 2.5, 10},
+		}),
+	}
+}
+
+func (m *metrics) register(r prometheus.Registerer) error {
+	if r == nil {
+		return nil
+	}
+	if err := r.Register(m); err != nil {
+		return fmt.Errorf("register metrics: %w", err)
+	}
+	m.registerer = r
+	return nil
+}
+
+func (m *metrics) unregister() {
+	if m.registerer != nil {
+		m.registerer.Unregister(m)
+	}
+}
+
+// Describe implements prometheus.Collector.
+func (m *metrics) Describe(to chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{
+		rowsAdded, rowsDropped, rowsHeld, seriesCreated, sizeBytes, freeBytes, freeLimit, readOnly, volatileRows,
+	} {
+		to <- d
+	}
+	m.barriers.Describe(to)
+}
+
+// Collect implements prometheus.Collector. A closed store has no metrics.
+func (m *metrics) Collect(to chan<- prometheus.Metric) {
+	s := m.store
+	if !s.gate.enter() {
+		return
+	}
+	defer s.gate.leave()
+	gauge := func(d *prometheus.Desc, v uint64) {
+		to <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, float64(v))
+	}
+	var e vm.Metrics
+	s.db.UpdateMetrics(&e)
+	m.collectCounters(to, &e)
+	t := &e.TableMetrics
+	gauge(rowsHeld, t.PendingRows+t.InmemoryRowsCount+t.SmallRowsCount+t.BigRowsCount)
+	gauge(volatileRows, t.PendingRows+t.InmemoryRowsCount)
+	data, index := sizes(&e)
+	gauge(sizeBytes, data+index)
+	gauge(freeBytes, fs.MustGetFreeSpace(s.dir))
+	gauge(freeLimit, uint64(s.options.MinFreeBytes))
+	full := uint64(0)
+	if s.full() {
+		full = 1
+	}
+	gauge(readOnly, full)
+	m.barriers.Collect(to)
+}
+
+func (m *metrics) collectCounters(to chan<- prometheus.Metric, e *vm.Metrics) {
+	count := func(d *prometheus.Desc, v uint64, labels ...string) {
+		to <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(v), labels...)
+	}
+	count(rowsAdded, e.RowsAddedTotal)
+	count(seriesCreated, e.NewTimeseriesCreated)
+	count(rowsDropped, e.TooSmallTimestampRows, "too_old")
+	count(rowsDropped, e.TooBigTimestampRows, "too_far_ahead")
+	count(rowsDropped, e.InvalidRawMetricNames, "invalid_series")
+	count(rowsDropped, e.HourlySeriesLimitRowsDropped+e.DailySeriesLimitRowsDropped, "cardinality")
+	count(rowsDropped, m.nans.Load(), "nan")
+}
+
+// sizes returns the bytes on disk of the rows and of the index.
+func sizes(e *vm.Metrics) (data, index uint64) {
+	t := &e.TableMetrics
+	return t.SmallSizeBytes + t.BigSizeBytes, t.IndexDBMetrics.FileSizeBytes
+}

@@ -1,0 +1,141 @@
+package storage
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"time"
+
+	"github.com/VictoriaMetrics/VictoriaMetrics/app/vmselect/netstorage"
+	"github.com/VictoriaMetrics/VictoriaMetrics/app/vmselect/promql"
+	"github.com/VictoriaMetrics/VictoriaMetrics/app/vmselect/searchutil"
+	vm "github.com/VictoriaMetrics/VictoriaMetrics/lib/storage"
+)
+
+const (
+	// lookback is how far an instant query looks for a value (Prometheus' default).
+	lookback = 5 * time.Minute
+	// maxQueryTime ends a query that takes longer (VictoriaMetrics' -search.maxQueryDuration).
+	maxQueryTime = 30 * time.Second
+	// maxPoints is the most points a series has in an answer (-search.maxPointsPerTimeseries).
+	maxPoints = 30_000
+	// unrounded keeps all digits of the values.
+	unrounded = 100
+)
+
+// Result is one series of an answer. At and Values have the same length and ascending times; gaps are left
+// out. The caller owns all of it.
+type Result struct {
+	Labels []Label // __name__ first if there is one, then by name
+	At     []int64 // Unix milliseconds
+	Values []float64
+}
+
+// Query evaluates the MetricsQL expression expr at one time. A selector yields the newest value of the five
+// minutes before.
+//
+// The answer contains the rows of every [Store.Add] that returned before. To show them a query flushes, see
+// freshness: that adds about a millisecond, and 0.1 s plus a flush at most. ctx's deadline holds to the
+// second and is 30 s at most; a query that runs is not interrupted by a cancelled ctx.
+func (s *Store) Query(ctx context.Context, expr string, at time.Time) ([]Result, error) {
+	return s.evaluate(ctx, expr, at, at, lookback)
+}
+
+// QueryRange evaluates expr at start, start+step, … up to end, for 30,000 points at most. Otherwise it is
+// like [Store.Query].
+func (s *Store) QueryRange(ctx context.Context, expr string, start, end time.Time, step time.Duration) ([]Result, error) {
+	if step < time.Millisecond {
+		return nil, fmt.Errorf("query %q: step %s is below 1ms", expr, step)
+	}
+	if end.Before(start) {
+		return nil, fmt.Errorf("query %q: end %s is before start %s", expr, end, start)
+	}
+	return s.evaluate(ctx, expr, start, end, step)
+}
+
+func (s *Store) evaluate(ctx context.Context, expr string, start, end time.Time, step time.Duration) (_ []Result, err error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	if !s.gate.enter() {
+		return nil, ErrClosed
+	}
+	defer s.gate.leave()
+	defer func() { // the engine panics on some expressions that it should refuse
+		if p := recover(); p != nil {
+			err = fmt.Errorf("query %q: %v", expr, p)
+		}
+	}()
+	ec := s.evalConfig(ctx, expr, start, end, step)
+	if err := promql.ValidateMaxPointsPerSeries(ec.Start, ec.End, ec.Step, maxPoints); err != nil {
+		return nil, fmt.Errorf("query %q: %w", expr, err)
+	}
+	s.makeVisible()
+	found, err := promql.Exec(nil, ec, expr, ec.Start == ec.End)
+	if err != nil {
+		return nil, fmt.Errorf("query %q: %w", expr, err)
+	}
+	return results(found), nil
+}
+
+// makeVisible shows all added rows to the queries that follow. The caller is inside the gate.
+func (s *Store) makeVisible() { s.fresh.ensure(s.db.DebugFlush) }
+
+func (s *Store) evalConfig(ctx context.Context, expr string, start, end time.Time, step time.Duration) *promql.EvalConfig {
+	ec := &promql.EvalConfig{
+		Start:               start.UnixMilli(),
+		End:                 end.UnixMilli(),
+		Step:                step.Milliseconds(),
+		MaxPointsPerSeries:  maxPoints,
+		RoundDigits:         unrounded,
+		QuotedRemoteAddr:    `"collector"`,
+		Deadline:            deadline(ctx),
+		EnforcedTagFilterss: s.picker(),
+		CacheTagFilters:     s.picker(),
+		GetRequestURI:       func() string { return expr },
+	}
+	ec.QueryStats = promql.NewQueryStats(expr, nil, ec)
+	return ec
+}
+
+func deadline(ctx context.Context) searchutil.Deadline {
+	now := time.Now()
+	timeout := maxQueryTime
+	if at, ok := ctx.Deadline(); ok {
+		timeout = min(timeout, at.Sub(now))
+	}
+	return searchutil.NewDeadline(now, timeout, "")
+}
+
+func results(found []netstorage.Result) []Result {
+	out := make([]Result, 0, len(found))
+	for i := range found {
+		at, values := withoutGaps(found[i].Timestamps, found[i].Values)
+		if len(at) > 0 {
+			out = append(out, Result{Labels: labelsOf(&found[i].MetricName), At: at, Values: values})
+		}
+	}
+	return out
+}
+
+// withoutGaps copies: the engine shares times among series.
+func withoutGaps(at []int64, values []float64) ([]int64, []float64) {
+	outAt, outValues := make([]int64, 0, len(at)), make([]float64, 0, len(at))
+	for i, v := range values {
+		if !math.IsNaN(v) {
+			outAt, outValues = append(outAt, at[i]), append(outValues, v)
+		}
+	}
+	return outAt, outValues
+}
+
+func labelsOf(name *vm.MetricName) []Label {
+	labels := make([]Label, 0, 1+len(name.Tags))
+	if len(name.MetricGroup) > 0 {
+		labels = append(labels, Label{"__name__", string(name.MetricGroup)})
+	}
+	for i := range name.Tags {
+		labels = append(labels, Label{string(name.Tags[i].Key), string(name.Tags[i].Value)})
+	}
+	return labels
+}

@@ -1,0 +1,191 @@
+// Package storage keeps time series: rows go in, MetricsQL and the Prometheus HTTP API come out.
+//
+// It owns the directory it opens, VictoriaMetrics' storage engine inside it, and every process-wide setting
+// of that engine. All other rooms see series as labels, Unix milliseconds and float64, and never the engine.
+//
+// What it promises:
+//
+//   - [Store.Add] keeps rows in memory; they survive a crash only after a [Store.Barrier] that began later has
+//     returned. Whoever needs more keeps a journal and truncates it behind the barrier.
+//   - The same row added again, before or after a restart, counts once. Two different values of one series in
+//     one millisecond: the larger one stays.
+//   - A query sees the rows of every Add that returned before it.
+//   - Several stores live in one process without seeing each other.
+//
+// What it refuses: deleting, importing or writing over HTTP, rewriting queries, deciding on alerts, and
+// knowing what a board is. It stores no row while the disk is nearly full and drops none in silence: rows that
+// the engine will not take are counted by reason.
+package storage
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	vm "github.com/VictoriaMetrics/VictoriaMetrics/lib/storage"
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// Defaults of [Options].
+const (
+	// DefaultRetention is 13 months of 31 days: a year to compare with, and the month that runs.
+	DefaultRetention = 13 * 31 * 24 * time.Hour
+	// DefaultMinFreeBytes leaves the engine room for the merges that run when rows stop coming.
+	DefaultMinFreeBytes = 100 << 20
+)
+
+// minRetention is the engine's own lower limit.
+const minRetention = 24 * time.Hour
+
+// closeGrace is how long [Store.Close] lets running requests finish before it cuts their connections.
+const closeGrace = 5 * time.Second
+
+var (
+	// ErrReadOnly is returned by [Store.Add] while less than Options.MinFreeBytes are free; none of the rows
+	// was stored. It ends by itself within two seconds after there is room again.
+	ErrReadOnly = errors.New("store is read-only: free disk space is below the limit")
+	// ErrClosed is returned by every method after [Store.Close].
+	ErrClosed = errors.New("store is closed")
+)
+
+// Options configures [Open]; the zero value is ready for use.
+type Options struct {
+	// Retention is how long rows are kept, at least 24 h. 0 means DefaultRetention.
+	Retention time.Duration
+	// MemoryBytes limits the engine's caches. They are shared by the process: the first Open decides.
+	// 0 means a quarter of the machine's or the container's memory; more than 60 % of it is cut to that.
+	MemoryBytes int64
+	// MinFreeBytes is the free disk space below which Add refuses rows. 0 means DefaultMinFreeBytes.
+	MinFreeBytes int64
+	// Log receives the store's transitions and the engine's warnings. nil discards them.
+	Log *slog.Logger
+	// Registerer receives the bramble_storage_… metrics until Close. nil registers none.
+	Registerer prometheus.Registerer
+}
+
+func (o Options) withDefaults() (Options, error) {
+	if o.Retention == 0 {
+		o.Retention = DefaultRetention
+	}
+	if o.Retention < minRetention {
+		return o, fmt.Errorf("retention %s is too short: at least %s is needed", o.Retention, minRetention)
+	}
+	if o.MemoryBytes < 0 || o.MinFreeBytes < 0 {
+		return o, fmt.Errorf("memory limit %d and free-space limit %d must not be negative", o.MemoryBytes, o.MinFreeBytes)
+	}
+	if o.MinFreeBytes == 0 {
+		o.MinFreeBytes = DefaultMinFreeBytes
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	return o, nil
+}
+
+// Store is one directory of time series. All methods may be called from any goroutine.
+type Store struct {
+	dir     string
+	id      string // picks this store among those of the process, see pick.go
+	options Options
+	db      *vm.Storage
+	log     *slog.Logger
+	metrics *metrics
+	handler http.Handler
+
+	gate  gate
+	fresh freshness
+
+	// writers is held shared by Add and exclusively by Barrier.
+	writers sync.RWMutex
+	// durable is the count of Adds that the last barrier covered; guarded by writers.
+	durable uint64
+
+	readOnly transition
+	closeErr error // set before the gate has closed
+}
+
+// Open opens the store in dir and creates it when there is none. It fails, naming dir, when dir is open
+// already, in this process or another, or when files are missing or damaged. The caller closes the store.
+// After a failure that comes from a damaged store dir can stay locked until the process ends.
+func Open(dir string, o Options) (*Store, error) {
+	o, err := o.withDefaults()
+	if err != nil {
+		return nil, fmt.Errorf("open store %s: %w", dir, err)
+	}
+	if dir, err = filepath.Abs(dir); err != nil {
+		return nil, fmt.Errorf("open store %s: %w", dir, err)
+	}
+	s := &Store{dir: dir, options: o, log: o.Log}
+	if err := s.open(); err != nil {
+		return nil, fmt.Errorf("open store %s: %w", dir, err)
+	}
+	return s, nil
+}
+
+func (s *Store) open() error {
+	if err := os.MkdirAll(s.dir, 0o755); err != nil {
+		return err
+	}
+	if err := checkUnlocked(s.dir); err != nil {
+		return err
+	}
+	if err := checkFiles(s.dir); err != nil {
+		return err
+	}
+	if err := engine.acquire(s.dir, s.options); err != nil {
+		return err
+	}
+	db, err := openEngine(s.dir, s.options.Retention)
+	if err != nil {
+		engine.release()
+		return err
+	}
+	s.db = db
+	s.handler = s.routes()
+	stores.add(s)
+	s.metrics = newMetrics(s)
+	if err := s.metrics.register(s.options.Registerer); err != nil {
+		return errors.Join(err, s.Close())
+	}
+	return nil
+}
+
+// openEngine turns the engine's panic into an error. A panic in one of its goroutines cannot be caught;
+// checkFiles has ruled out the known causes before.
+func openEngine(dir string, retention time.Duration) (db *vm.Storage, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("damaged store: %v; restore it from a backup", p)
+		}
+	}()
+	return vm.MustOpenStorage(dir, vm.OpenOptions{Retention: retention}), nil
+}
+
+// Close makes all rows durable and releases the directory. Running queries finish or, after five seconds,
+// lose their connection; later calls of any method get [ErrClosed]. Closing twice is harmless: the second
+// call waits for the first. An error means that rows since the last [Store.Barrier] may be lost.
+func (s *Store) Close() error {
+	s.gate.close(closeGrace, s.release)
+	return s.closeErr
+}
+
+// release runs once, when nobody uses the store any more.
+func (s *Store) release() {
+	defer func() {
+		if p := recover(); p != nil {
+			s.closeErr = fmt.Errorf("close store %s: %v", s.dir, p)
+		}
+		engine.release()
+	}()
+	s.metrics.unregister()
+	stores.remove(s)
+	s.db.MustClose()
+}
+
+// Dir returns the absolute path of the store's directory.
+func (s *Store) Dir() string { return s.dir }
