@@ -95,6 +95,10 @@ func (j *Journal) Rotate(checkpoint []byte, done func(segment uint64)) error {
 	return j.queue(entry{record: frame(checkpoint), rotate: true, done: func() { done(j.segment.number) }})
 }
 
+// After queues a done function without a record: it is called once every
+// record before it is on disk.
+func (j *Journal) After(done func()) error { return j.queue(entry{done: done}) }
+
 func (j *Journal) queue(e entry) error {
 	j.mu.Lock()
 	defer j.mu.Unlock()

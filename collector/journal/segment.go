@@ -94,6 +94,9 @@ func (s *segment) append(batch []entry) error {
 	for _, e := range batch {
 		buf.Write(e.record)
 	}
+	if buf.Len() == 0 {
+		return nil
+	}
 	if _, err := s.WriteAt(buf.Bytes(), s.size); err != nil {
 		return errors.Join(fmt.Errorf("write journal: %w", err), s.Truncate(s.size))
 	}

@@ -99,7 +99,7 @@ func VerifyPinned(chain []*x509.Certificate, pin string) error {
 
 // EnrolRequest is what a board publishes on EnrolSubject, as JSON.
 type EnrolRequest struct {
-	Token string `json:"token"` // the token's id
+	Token string `json:"token"` // Token.Credentials: a publisher is invisible to subscribers, so the request proves itself inside the pinned TLS connection
 	Key   string `json:"key"`   // the board's public nkey, U…
 	Name  string `json:"name"`  // the name that the board would like; only a rack's token heeds it
 }

@@ -1,0 +1,74 @@
+package main
+
+import (
+	"bytes"
+	"os"
+	"strconv"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"bramble/pisensor/report"
+	"bramble/pisensor/sensor"
+)
+
+// costGap is how often the daemon measures itself: its cost changes slowly, and
+// measuring it costs too.
+const costGap = time.Minute
+
+// cost is what this process uses: CPU time, wake-ups and resident memory.
+type cost struct {
+	statm *os.File // nil where the system has none
+	last  time.Duration
+	buf   [128]byte
+}
+
+// openCost reads the real /proc, whatever --procfs-root says: it is about this
+// process.
+func openCost() *cost {
+	statm, err := os.Open("/proc/self/statm")
+	if err != nil {
+		return &cost{} // its memory is then not known
+	}
+	return &cost{statm: statm}
+}
+
+// Read adds the process's cost, once in costGap.
+func (c *cost) Read(t *report.Tick) {
+	now := sensor.Uptime()
+	if c.last != 0 && now-c.last < costGap {
+		return
+	}
+	c.last = now
+	var u unix.Rusage
+	if err := unix.Getrusage(unix.RUSAGE_SELF, &u); err == nil {
+		t.Add(report.SensorCPU, (unix.TimevalToNsec(u.Utime)+unix.TimevalToNsec(u.Stime))/int64(time.Millisecond))
+		t.Add(report.SensorWakeups, int64(u.Nvcsw))
+	}
+	if pages, ok := c.resident(); ok {
+		t.Add(report.SensorMemory, pages*int64(os.Getpagesize())/1024)
+	}
+}
+
+// resident returns the second number of statm: resident pages.
+func (c *cost) resident() (int64, bool) {
+	if c.statm == nil {
+		return 0, false
+	}
+	n, err := unix.Pread(int(c.statm.Fd()), c.buf[:], 0)
+	if err != nil {
+		return 0, false
+	}
+	_, rest, _ := bytes.Cut(c.buf[:n], []byte{' '})
+	pages, _, _ := bytes.Cut(rest, []byte{' '})
+	v, err := strconv.ParseInt(string(pages), 10, 64)
+	return v, err == nil
+}
+
+// Close closes what openCost opened.
+func (c *cost) Close() error {
+	if c.statm == nil {
+		return nil
+	}
+	return c.statm.Close()
+}

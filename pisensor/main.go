@@ -1,0 +1,80 @@
+// Pisensor reads a board's SoC temperature, clocks and throttle state and
+// publishes them to a Bramble collector.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"runtime"
+	"runtime/debug"
+	"syscall"
+)
+
+const usage = `usage: pisensor COMMAND [flags]
+
+  run                    sample this board and publish until stopped
+  enrol URL TOKEN        make this board's key and register it with a collector
+  once                   print one reading and exit
+  replay FILE.csv        send a recording in place of this board's readings
+  version                print the version
+
+Each command explains its flags with -h.
+`
+
+// gcPercent keeps the heap small: the daemon allocates next to nothing, so that
+// collecting more often costs nothing.
+const gcPercent = 25
+
+func main() {
+	runtime.GOMAXPROCS(1)
+	debug.SetGCPercent(gcPercent)
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
+	err := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
+	stop()
+	os.Exit(exitCode(err, os.Stderr))
+}
+
+// usageError is a command line that cannot be carried out.
+type usageError struct{ error }
+
+// exitCode tells the person what went wrong, in one line, and the shell by a
+// code: 2 for a wrong command line, 1 for everything else.
+func exitCode(err error, stderr io.Writer) int {
+	var wrong usageError
+	switch {
+	case err == nil, errors.Is(err, flag.ErrHelp):
+		return 0
+	case errors.As(err, &wrong):
+		fmt.Fprintf(stderr, "pisensor: %v\n", err)
+		return 2
+	default:
+		fmt.Fprintf(stderr, "pisensor: %v\n", err)
+		return 1
+	}
+}
+
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
+	if len(args) == 0 {
+		fmt.Fprint(stderr, usage)
+		return usageError{errors.New("no command given")}
+	}
+	commands := map[string]func(context.Context, []string, io.Writer, io.Writer) error{
+		"run": runSensor, "enrol": enrol, "once": once, "replay": replay, "version": version,
+	}
+	switch args[0] {
+	case "help", "-h", "-help", "--help":
+		fmt.Fprint(stdout, usage)
+		return nil
+	}
+	command := commands[args[0]]
+	if command == nil {
+		fmt.Fprint(stderr, usage)
+		return usageError{fmt.Errorf("unknown command %q", args[0])}
+	}
+	return command(ctx, args[1:], stdout, stderr)
+}

@@ -1,0 +1,96 @@
+package sensor
+
+import (
+	"math/rand/v2"
+	"time"
+
+	"bramble/pisensor/report"
+)
+
+const (
+	// helloFirst and helloMost are the shortest and the longest wait for the
+	// answer to a hello; it doubles in between.
+	helloFirst = time.Second
+	helloMost  = 30 * time.Second
+	// helloGap keeps a doubt about the clock from becoming traffic.
+	helloGap = time.Minute
+)
+
+// greeting is the state of asking the collector for its time. Its zero value
+// asks at once.
+type greeting struct {
+	nonce   uint64 // of the last hello, 0 = answered
+	sent    time.Duration
+	next    time.Duration // not before
+	attempt int
+}
+
+// answered takes note that the last hello was answered.
+func (g *greeting) answered(now time.Duration, settled bool) {
+	g.nonce, g.attempt = 0, 0
+	if g.next = now + helloFirst; settled {
+		g.next = now + helloGap
+	}
+}
+
+// wanted reports whether an answer is needed: on every new connection, and
+// while the clock is in doubt.
+func (c *core) wanted() bool {
+	if c.fixed && len(c.eras.anchors) > 0 {
+		return !c.answered
+	}
+	return !c.answered || !c.eras.settled()
+}
+
+func (c *core) nextGreeting() time.Duration {
+	if !c.wanted() {
+		return never
+	}
+	return c.greeting.next
+}
+
+// greet says hello when an answer is wanted.
+func (c *core) greet(now time.Duration) {
+	if c.nextGreeting() > now {
+		return
+	}
+	g := &c.greeting
+	h := report.Hello{Session: c.session, Nonce: rand.Uint64() | 1}
+	if !c.publish(h.Append(c.delivery.buf[:0])) {
+		return
+	}
+	g.nonce, g.sent = h.Nonce, now
+	g.next = now + backOff(helloFirst, helloMost, g.attempt)
+	g.attempt++
+}
+
+// publish hands a message to the link. After an error the link counts as down
+// until it says that it is up again.
+func (c *core) publish(b []byte) bool {
+	if err := c.link.Publish(b); err != nil {
+		c.log.Debug("publish", "error", err)
+		c.epoch = 0
+		c.delivery.interrupted()
+		return false
+	}
+	return true
+}
+
+// backOff doubles first with every attempt up to most, and spreads it by a
+// quarter both ways, so that boards do not speak in step.
+func backOff(first, most time.Duration, attempt int) time.Duration {
+	d := min(first<<min(attempt, 16), most)
+	return d*3/4 + rand.N(d/2)
+}
+
+func (c *core) logEra(first bool, offset int64) {
+	anchors := c.eras.anchors
+	switch {
+	case first && len(anchors) > 0:
+		c.log.Info("collector answered, clock is anchored", "offset_ms", offset)
+	case len(anchors) > 1 && c.eras.logged != len(anchors):
+		c.log.Warn("clock corrected, new readings belong to a new era",
+			"by_ms", anchors[len(anchors)-1]-anchors[len(anchors)-2])
+	}
+	c.eras.logged = len(anchors)
+}

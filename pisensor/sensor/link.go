@@ -1,0 +1,221 @@
+package sensor
+
+import (
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"bramble/pisensor/report"
+)
+
+const (
+	// reconnectFirst and reconnectMost bound the wait between two attempts to
+	// connect. Ten thousand boards that lose their collector together come back
+	// spread over the first seconds.
+	reconnectFirst = 2 * time.Second
+	reconnectMost  = 30 * time.Second
+	// pingInterval finds a connection that died silently within about a
+	// minute, at the cost of one wake-up in it.
+	pingInterval = 30 * time.Second
+	// flushTime bounds a clean stop's last write.
+	flushTime = 2 * time.Second
+	// inbox holds messages from the collector until the loop takes them. A
+	// burst beyond it is dropped: acks come again when reports do.
+	inbox = 64
+)
+
+// natsLink is the connection to the collector. It reconnects for ever.
+type natsLink struct {
+	options  []nats.Option
+	url      string
+	board    string
+	log      *slog.Logger
+	messages chan *nats.Msg
+	changed  chan struct{} // holds at most one note that the connection changed
+
+	ready atomic.Bool   // its subscriptions are made
+	count atomic.Uint64 // connections so far
+	up    atomic.Bool
+
+	connecting sync.WaitGroup
+	mu         sync.Mutex
+	conn       *nats.Conn
+	closed     bool
+
+	trouble atomic.Pointer[string] // what was last logged
+}
+
+func newLink(o *Options) (*natsLink, error) {
+	public, err := o.Key.PublicKey()
+	if err != nil {
+		return nil, fmt.Errorf("read the board's key: %w", err)
+	}
+	l := &natsLink{
+		url: o.URL, board: o.Board, log: o.Log.With("board", o.Board, "url", o.URL),
+		messages: make(chan *nats.Msg, inbox), changed: make(chan struct{}, 1),
+	}
+	l.options = l.configure(nats.Nkey(public, o.Key.Sign), o.Pin)
+	if o.Dial != nil {
+		l.options = append(l.options, nats.SetCustomDialer(dialer(o.Dial)))
+	}
+	return l, nil
+}
+
+// dialer is a func as nats.CustomDialer.
+type dialer func(network, address string) (net.Conn, error)
+
+func (d dialer) Dial(network, address string) (net.Conn, error) { return d(network, address) }
+
+func (l *natsLink) configure(identity nats.Option, pin string) []nats.Option {
+	options := []nats.Option{
+		identity,
+		nats.Name("pisensor " + l.board),
+		nats.CustomInboxPrefix("_INBOX." + l.board),
+		nats.RetryOnFailedConnect(true),
+		nats.MaxReconnects(-1),
+		nats.IgnoreAuthErrorAbort(), // a board that is enrolled again gets in without a restart
+		nats.ReconnectBufSize(-1),   // the spool is the buffer
+		nats.CustomReconnectDelay(func(attempts int) time.Duration {
+			return backOff(reconnectFirst, reconnectMost, attempts-1)
+		}),
+		nats.PingInterval(pingInterval),
+		nats.ConnectHandler(func(*nats.Conn) { l.connected() }),
+		nats.ReconnectHandler(func(*nats.Conn) { l.connected() }),
+		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) { l.disconnected(err) }),
+		nats.ReconnectErrHandler(func(_ *nats.Conn, err error) { l.report(err) }),
+		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { l.report(err) }),
+	}
+	if pin != "" {
+		options = append(options, nats.Secure(PinnedTLS(pin, l.report)))
+	}
+	return options
+}
+
+// PinnedTLS accepts a server only if report.VerifyPinned does. refused, which
+// may be nil, is called with the reason of every refusal, since the client
+// library shows it as a mere time-out.
+func PinnedTLS(pin string, refused func(error)) *tls.Config {
+	return &tls.Config{
+		MinVersion:         tls.VersionTLS12,
+		InsecureSkipVerify: true, // VerifyConnection checks the chain against the pin instead of the host's roots
+		VerifyConnection: func(s tls.ConnectionState) error {
+			err := report.VerifyPinned(s.PeerCertificates, pin)
+			if err != nil && refused != nil {
+				refused(err)
+			}
+			return err
+		},
+	}
+}
+
+// open starts connecting, which can take as long as a name look-up does, and
+// returns at once. It never fails on an unreachable server.
+func (l *natsLink) open() error {
+	l.connecting.Go(func() {
+		if err := l.connect(); err != nil {
+			l.log.Error("connect", "error", err)
+		}
+	})
+	return nil
+}
+
+func (l *natsLink) connect() error {
+	conn, err := nats.Connect(l.url, l.options...)
+	if err != nil {
+		return fmt.Errorf("connect to %s: %w", l.url, err)
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed {
+		conn.Close()
+		return nil
+	}
+	l.conn = conn
+	for _, subject := range []string{report.AckSubject(l.board), report.ControlSubject(l.board)} {
+		if _, err := conn.ChanSubscribe(subject, l.messages); err != nil {
+			return fmt.Errorf("subscribe %s: %w", subject, err)
+		}
+	}
+	l.ready.Store(true)
+	l.note()
+	return nil
+}
+
+func (l *natsLink) note() {
+	select {
+	case l.changed <- struct{}{}:
+	default: // one note is waiting already
+	}
+}
+
+func (l *natsLink) connected() {
+	l.count.Add(1)
+	l.up.Store(true)
+	l.trouble.Store(nil)
+	l.log.Info("connected to the collector")
+	l.note()
+}
+
+func (l *natsLink) disconnected(err error) {
+	l.up.Store(false)
+	if err != nil {
+		l.report(err)
+	}
+	l.note()
+}
+
+// report logs what keeps the connection down, once until it changes.
+func (l *natsLink) report(err error) {
+	text := err.Error()
+	if old := l.trouble.Swap(&text); old != nil && *old == text {
+		return
+	}
+	l.log.Error("connection to the collector", "error", err)
+}
+
+// Epoch is the number of the current connection, 0 while there is none.
+func (l *natsLink) Epoch() uint64 {
+	if !l.ready.Load() || !l.up.Load() {
+		return 0
+	}
+	return l.count.Load()
+}
+
+// Publish sends on the board's telemetry subject.
+func (l *natsLink) Publish(b []byte) error {
+	l.mu.Lock()
+	conn := l.conn
+	l.mu.Unlock()
+	if conn == nil {
+		return errors.New("publish without a connection")
+	}
+	return conn.Publish(report.TelemetrySubject(l.board), b)
+}
+
+// Close flushes what was published and ends the connection. It waits for a
+// connection attempt that is under way.
+func (l *natsLink) Close() error {
+	l.mu.Lock()
+	conn := l.conn
+	l.closed = true
+	l.mu.Unlock()
+	l.connecting.Wait()
+	if conn == nil {
+		return nil
+	}
+	defer conn.Close()
+	if !conn.IsConnected() {
+		return nil
+	}
+	if err := conn.FlushTimeout(flushTime); err != nil {
+		return fmt.Errorf("flush: %w", err)
+	}
+	return nil
+}

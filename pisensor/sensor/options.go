@@ -1,0 +1,121 @@
+// Package sensor is the daemon's loop: it samples a board's sources on an even
+// rhythm, keeps the readings in a bounded spool in memory, and publishes them
+// over NATS until the collector has acknowledged each one.
+//
+// It reads no hardware itself; sources come from rooms of their own
+// (pisensor/soc, pisensor/sim) or from a recording. It never writes to disk
+// and sets nothing process-wide, so that many sensors can run in one process.
+package sensor
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/url"
+	"time"
+
+	"github.com/nats-io/nkeys"
+
+	"bramble/pisensor/report"
+)
+
+// Limits and defaults of a sensor.
+const (
+	// DefaultInterval is the time between two ticks of a board far from every line.
+	DefaultInterval = 10 * time.Second
+	// MinInterval is the shortest interval that a caller may ask for.
+	MinInterval = 100 * time.Millisecond
+	// MaxInterval is the longest: each report announces the next within 60 s.
+	MaxInterval = time.Minute
+	// DefaultSpoolBytes holds more than 24 h of 15 readings in 10 s.
+	DefaultSpoolBytes = 1 << 20
+	// minSpoolBytes holds a few chunks, without which nothing can be kept.
+	minSpoolBytes = 4 * (chunkSize + chunkOverhead)
+)
+
+// Source reads one thing of a board. Read adds what it can read now to the
+// tick and adds nothing where it cannot; it must return within milliseconds.
+// One goroutine calls it.
+type Source interface {
+	Read(*report.Tick)
+}
+
+// Options say what a sensor is and where it publishes. Board, URL and Key are
+// needed; every other zero value has a meaning of its own.
+type Options struct {
+	Board string        // the name under which the collector knows it (report.ValidateBoard)
+	URL   string        // nats://, tls://, ws:// or wss://
+	Key   nkeys.KeyPair // the board's identity, an nkey of a user with its seed
+	Pin   string        // report.Pin of the collector's CA; empty = none, for plain loopback
+
+	Sources []Source
+	Wake    <-chan struct{} // an event of the hardware: sample at once; nil = none
+
+	Uptime func() time.Duration // boot-relative clock that counts suspended time; nil = CLOCK_BOOTTIME
+	Wall   func() time.Time     // system clock; nil = time.Now
+
+	// Dial opens the connection to the collector; nil = over the network.
+	Dial func(network, address string) (net.Conn, error)
+
+	Interval   time.Duration // 0 = DefaultInterval
+	SpoolBytes int           // 0 = DefaultSpoolBytes
+	OwnSeries  bool          // each tick also says how full the spool is and what it dropped
+
+	Attributes func() []report.Attribute // the board's description; nil = none
+	Log        *slog.Logger              // nil = slog.Default()
+}
+
+// complete fills in the defaults and checks what a caller can get wrong.
+func (o *Options) complete() error {
+	if o.Interval == 0 {
+		o.Interval = DefaultInterval
+	}
+	if o.SpoolBytes == 0 {
+		o.SpoolBytes = DefaultSpoolBytes
+	}
+	if o.Uptime == nil {
+		o.Uptime = Uptime
+	}
+	if o.Wall == nil {
+		o.Wall = time.Now
+	}
+	if o.Log == nil {
+		o.Log = slog.Default()
+	}
+	if o.Interval < MinInterval || o.Interval > MaxInterval {
+		return fmt.Errorf("interval %v: use %v to %v", o.Interval, MinInterval, MaxInterval)
+	}
+	if o.SpoolBytes < minSpoolBytes {
+		return fmt.Errorf("spool of %d bytes: use at least %d", o.SpoolBytes, minSpoolBytes)
+	}
+	if o.Key == nil {
+		return errors.New("sensor without a key: enrol the board first")
+	}
+	if err := report.ValidateBoard(o.Board); err != nil {
+		return err
+	}
+	return CheckURL(o.URL, o.Pin)
+}
+
+// CheckURL refuses what the client library would misread, and a pin that could
+// not be checked.
+func CheckURL(address, pin string) error {
+	u, err := url.Parse(address)
+	if err != nil {
+		return fmt.Errorf("collector URL: %w", err)
+	}
+	switch u.Scheme {
+	case "nats", "tls", "wss":
+	case "ws":
+		if pin != "" {
+			return fmt.Errorf("collector URL %q has no TLS, so its pin cannot be checked: use wss://", address)
+		}
+	default:
+		return fmt.Errorf("collector URL %q: use nats://, tls://, ws:// or wss://", address)
+	}
+	if u.Hostname() == "" {
+		return fmt.Errorf("collector URL %q names no host", address)
+	}
+	return nil
+}

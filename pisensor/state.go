@@ -1,0 +1,120 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/nats-io/nkeys"
+
+	"bramble/pisensor/report"
+)
+
+// Files of the state directory.
+const (
+	keyFile       = "board.nk"       // the board's nkey seed, readable by its owner only
+	enrolmentFile = "enrolment.json" // what the collector said
+)
+
+// enrolment is what a board knows of its collector.
+type enrolment struct {
+	URL   string `json:"url"`
+	Board string `json:"board"`
+	Pin   string `json:"pin"`
+}
+
+// loadState reads a board's enrolment and key.
+func loadState(dir string) (enrolment, nkeys.KeyPair, error) {
+	e, err := loadEnrolment(dir)
+	if err != nil {
+		return e, nil, err
+	}
+	key, err := loadKey(dir)
+	return e, key, err
+}
+
+func loadEnrolment(dir string) (e enrolment, err error) {
+	path := filepath.Join(dir, enrolmentFile)
+	b, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return e, fmt.Errorf("this board is not enrolled (%s is missing): run `pisensor enrol URL TOKEN` first", path)
+	}
+	if err != nil {
+		return e, fmt.Errorf("read enrolment: %w", err)
+	}
+	d := json.NewDecoder(bytes.NewReader(b))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&e); err != nil {
+		return e, fmt.Errorf("enrolment %s: %w: enrol again", path, err)
+	}
+	if err := report.ValidateBoard(e.Board); err != nil {
+		return e, fmt.Errorf("enrolment %s: %w: enrol again", path, err)
+	}
+	return e, nil
+}
+
+func loadKey(dir string) (nkeys.KeyPair, error) {
+	path := filepath.Join(dir, keyFile)
+	seed, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("read the board's key: %w", err)
+	}
+	key, err := nkeys.FromSeed(bytes.TrimSpace(seed))
+	if err != nil {
+		return nil, fmt.Errorf("the board's key %s: %w: remove it and enrol again", path, err)
+	}
+	if public, err := key.PublicKey(); err != nil || !nkeys.IsValidPublicUserKey(public) {
+		return nil, fmt.Errorf("the board's key %s is not a user's: remove it and enrol again", path)
+	}
+	return key, nil
+}
+
+// ensureKey returns the board's key, made on the board if it has none.
+func ensureKey(dir string) (nkeys.KeyPair, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("make state directory: %w", err)
+	}
+	key, err := loadKey(dir)
+	if err == nil || !errors.Is(err, fs.ErrNotExist) {
+		return key, err
+	}
+	if key, err = nkeys.CreateUser(); err != nil {
+		return nil, fmt.Errorf("make key: %w", err)
+	}
+	seed, err := key.Seed()
+	if err != nil {
+		return nil, fmt.Errorf("make key: %w", err)
+	}
+	return key, writeFile(dir, keyFile, append(seed, '\n'))
+}
+
+func (e enrolment) save(dir string) error {
+	b, err := json.MarshalIndent(e, "", "  ")
+	if err != nil {
+		return fmt.Errorf("encode enrolment: %w", err)
+	}
+	return writeFile(dir, enrolmentFile, append(b, '\n'))
+}
+
+// writeFile replaces a file as a whole, or leaves it as it was. Only the owner
+// can read it.
+func writeFile(dir, name string, b []byte) (err error) {
+	f, err := os.CreateTemp(dir, "."+name+"-*") // with mode 0600
+	if err != nil {
+		return fmt.Errorf("write %s: %w", name, err)
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(fmt.Errorf("write %s: %w", name, err), os.Remove(f.Name()))
+		}
+	}()
+	_, err = f.Write(b)
+	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return err
+	}
+	return os.Rename(f.Name(), filepath.Join(dir, name))
+}
