@@ -1,0 +1,157 @@
+package admin
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"bramble/collector/registry"
+)
+
+type boardAdd struct {
+	Name  string   `arg:"" help:"The board's name: a-z, 0-9 and -."`
+	Label []string `sep:"none" placeholder:"NAME=VALUE" help:"A label, such as rack=r1. Can be given several times."`
+}
+
+func (a *boardAdd) run(c *call) error {
+	labels, err := registry.ParseLabels(a.Label)
+	if err != nil {
+		return err
+	}
+	if err := c.Registry.AddBoard(c.ctx, a.Name, labels); err != nil {
+		return err
+	}
+	c.say("board %s added", a.Name)
+	return c.boardToken(a.Name)
+}
+
+// boardToken prints a board's new token.
+func (c *call) boardToken(name string) error {
+	token, err := c.Registry.NewBoardToken(c.ctx, name, c.Pin)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintln(c.stdout, token)
+	c.say("this token enrols board %s once, within 30 days. On the board:\n  pisensor enrol nats://COLLECTOR:4222 TOKEN", name)
+	return nil
+}
+
+type boardToken struct {
+	Name  string   `arg:"" optional:"" help:"The board that the token is for."`
+	Rack  string   `help:"Make a token for new boards in this rack instead." placeholder:"RACK"`
+	Count int      `help:"How many boards the rack's token enrols." placeholder:"N" default:"1"`
+	Label []string `sep:"none" placeholder:"NAME=VALUE" help:"A further label of the rack's boards. Can be given several times."`
+}
+
+func (a *boardToken) run(c *call) error {
+	switch {
+	case (a.Name == "") == (a.Rack == ""):
+		return errors.New("board token: name either a board, or a rack with --rack RACK --count N")
+	case a.Name != "" && (len(a.Label) > 0 || a.Count != 1):
+		return fmt.Errorf("board token: --label and --count go with --rack only: `collector board label %s …` changes the board's labels", a.Name)
+	case a.Name != "":
+		return c.boardToken(a.Name)
+	}
+	labels, err := registry.ParseLabels(a.Label)
+	if err != nil {
+		return err
+	}
+	token, err := c.Registry.NewRackToken(c.ctx, a.Rack, labels, a.Count, c.Pin)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintln(c.stdout, token)
+	c.say("this token enrols %d boards in rack %s, within 30 days. On each:\n  pisensor enrol nats://COLLECTOR:4222 TOKEN", a.Count, a.Rack)
+	return nil
+}
+
+type boardList struct{}
+
+func (*boardList) run(c *call) error {
+	var rows [][]string
+	for _, b := range c.Registry.Boards() {
+		enrolled := when(b.Enrolled)
+		switch {
+		case b.Retired:
+			enrolled = "retired"
+		case b.Key == "" && !b.Enrolled.IsZero():
+			enrolled = "revoked"
+		}
+		rows = append(rows, []string{b.Name, labelText(b), enrolled, when(b.KeyChanged)})
+	}
+	return c.table([]string{"NAME", "LABELS", "ENROLLED", "KEY CHANGED"}, rows)
+}
+
+// labelText shows the newest labels: those that a change has just given count
+// as the board's, even where they begin in a few seconds.
+func labelText(b *registry.Board) string {
+	var parts []string
+	for _, l := range b.Versions[len(b.Versions)-1].Labels {
+		parts = append(parts, l.Name+"="+l.Value)
+	}
+	if len(parts) == 0 {
+		return "-"
+	}
+	return strings.Join(parts, " ")
+}
+
+type boardLabel struct {
+	Name   string   `arg:"" help:"The board."`
+	Labels []string `arg:"" name:"label" sep:"none" help:"NAME=VALUE; NAME= deletes."`
+}
+
+func (a *boardLabel) run(c *call) error {
+	labels, err := registry.ParseLabels(a.Labels)
+	if err != nil {
+		return err
+	}
+	if err := c.relabel(a.Name, labels); err != nil {
+		return err
+	}
+	c.say("board %s relabelled; readings taken before keep their labels", a.Name)
+	return nil
+}
+
+type boardMove struct {
+	Name   string `arg:"" help:"The board."`
+	Rack   string `required:"" help:"The rack where it stands now." placeholder:"RACK"`
+	Switch string `help:"The switch that it hangs on now." placeholder:"SWITCH"`
+}
+
+func (a *boardMove) run(c *call) error {
+	labels := map[string]string{"rack": a.Rack, "switch": a.Switch}
+	if err := c.relabel(a.Name, labels); err != nil {
+		return err
+	}
+	c.say("board %s moved to rack %s", a.Name, a.Rack)
+	if a.Switch == "" {
+		c.say("its switch is not known now: `collector board label %s switch=NAME` states it", a.Name)
+	}
+	return nil
+}
+
+type boardRevoke struct {
+	Name string `arg:"" help:"The board."`
+}
+
+func (a *boardRevoke) run(c *call) error {
+	if err := c.Registry.Revoke(c.ctx, a.Name); err != nil {
+		return err
+	}
+	c.disconnect(a.Name)
+	c.say("board %s revoked: its key and its unused tokens are void. `collector board token %s` lets it enrol again", a.Name, a.Name)
+	return nil
+}
+
+type boardRetire struct {
+	Name string `arg:"" help:"The board."`
+}
+
+func (a *boardRetire) run(c *call) error {
+	if err := c.Registry.Retire(c.ctx, a.Name); err != nil {
+		return err
+	}
+	c.disconnect(a.Name)
+	c.say("board %s retired: its history stays under this name", a.Name)
+	return nil
+}

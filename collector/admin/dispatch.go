@@ -1,0 +1,161 @@
+package admin
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"net/http"
+	"os"
+	"os/user"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// A collector that starts or stops holds the lock without answering. Commands
+// wait that long for it.
+const (
+	patience = 10 * time.Second
+	pause    = 50 * time.Millisecond
+)
+
+// errNobody says that no collector answers on the control socket.
+var errNobody = errors.New("no collector answers")
+
+// Dispatch runs a command inside the collector that holds the data directory,
+// or else here: it then takes the directory's lock, calls offline for a state,
+// and that state's closer after the command.
+func Dispatch(ctx context.Context, dataDir string, args []string, stdin io.Reader, stdout, stderr io.Writer, offline func() (State, func(), error)) error {
+	c, err := parse(args, stdout, stderr)
+	if err != nil || c == nil {
+		return err
+	}
+	q := request{Args: args, Actor: actor()}
+	if wantsPassword(c) {
+		if q.Stdin, err = password(ctx, stdin, stderr); err != nil {
+			return err
+		}
+	}
+	deadline := time.Now().Add(patience)
+	for {
+		err := ask(ctx, filepath.Join(dataDir, SocketName), q, stdout, stderr)
+		if !errors.Is(err, errNobody) {
+			return err
+		}
+		release, err := Lock(dataDir)
+		if err == nil {
+			return errors.Join(alone(ctx, q, stdout, stderr, offline), release())
+		}
+		if !errors.Is(err, ErrLocked) || time.Now().After(deadline) {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return errors.Join(err, ctx.Err())
+		case <-time.After(pause):
+		}
+	}
+}
+
+// alone runs the command in this process, which holds the lock.
+func alone(ctx context.Context, q request, stdout, stderr io.Writer, offline func() (State, func(), error)) error {
+	s, done, err := offline()
+	if err != nil {
+		return err
+	}
+	defer done()
+	s.Actor = q.Actor
+	return Run(ctx, q.Args, strings.NewReader(q.Stdin), stdout, stderr, s)
+}
+
+// ask runs the command in the collector behind the socket. It wraps errNobody
+// where there is no socket or a dead process's.
+func ask(ctx context.Context, path string, q request, stdout, stderr io.Writer) error {
+	body, err := json.Marshal(q)
+	if err != nil {
+		return fmt.Errorf("ask collector: %w", err)
+	}
+	transport := &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		address, done, err := reach(path)
+		if err != nil {
+			return nil, err
+		}
+		defer done()
+		return new(net.Dialer).DialContext(ctx, "unix", address)
+	}}
+	r, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://collector/run", bytes.NewReader(body))
+	if err != nil {
+		return fmt.Errorf("ask collector: %w", err)
+	}
+	response, err := transport.RoundTrip(r)
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED) {
+		return fmt.Errorf("%w: %w", errNobody, err)
+	}
+	if err != nil {
+		return fmt.Errorf("ask collector through %s: %w", path, err)
+	}
+	defer response.Body.Close()
+	return show(response, stdout, stderr)
+}
+
+func show(response *http.Response, stdout, stderr io.Writer) error {
+	if response.StatusCode != http.StatusOK {
+		text, _ := io.ReadAll(io.LimitReader(response.Body, 1024)) // only to explain the status
+		return fmt.Errorf("ask collector: %s: %s", response.Status, bytes.TrimSpace(text))
+	}
+	var a answer
+	if err := json.NewDecoder(response.Body).Decode(&a); err != nil {
+		return fmt.Errorf("read collector's answer: %w", err)
+	}
+	_, outErr := io.WriteString(stdout, a.Stdout)
+	_, errErr := io.WriteString(stderr, a.Stderr)
+	if a.Error != "" {
+		return errors.New(a.Error)
+	}
+	return errors.Join(outErr, errErr)
+}
+
+// DataDir takes --data-dir out of the arguments, wherever it stands before a
+// lone --. fallback is the directory where it is not given.
+func DataDir(args []string, fallback string) (dir string, rest []string, err error) {
+	const flag = "--data-dir"
+	dir = fallback
+	for i := 0; i < len(args); i++ {
+		value, joined := strings.CutPrefix(args[i], flag+"=")
+		switch {
+		case args[i] == "--":
+			return dir, append(rest, args[i:]...), nil
+		case joined:
+			dir = value
+		case args[i] == flag && i+1 < len(args):
+			i++
+			dir = args[i]
+		case args[i] == flag:
+			return "", nil, fmt.Errorf("%s: name the directory behind it", flag)
+		default:
+			rest = append(rest, args[i])
+			continue
+		}
+		if dir == "" {
+			return "", nil, fmt.Errorf("%s: the directory is empty: name one", flag)
+		}
+	}
+	return dir, rest, nil
+}
+
+// actor names the person at the command line, for the audit table.
+func actor() string {
+	if name := os.Getenv("SUDO_USER"); name != "" {
+		return "local " + name
+	}
+	if u, err := user.Current(); err == nil {
+		return "local " + u.Username
+	}
+	return fmt.Sprintf("local uid %d", os.Getuid())
+}

@@ -1,0 +1,255 @@
+package broker
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"bramble/collector/registry"
+	"bramble/pisensor/report"
+)
+
+// Limits of a client.
+const (
+	maxPayload   = 256 << 10 // bytes; a report has at most a quarter of it
+	maxSubs      = 16        // a board needs two, the collector a handful
+	maxClients   = 1 << 17
+	tlsTimeout   = 10 // seconds: 10,000 boards that reconnect at once take 7 s of one core
+	writeTimeout = 5 * time.Second
+	startTimeout = 10 * time.Second
+)
+
+// Options say where to listen and whom to let in. Addr, Dir and Registry are required.
+type Options struct {
+	Addr       string   // host:port; an empty host is every address, port 0 a free one
+	Dir        string   // the data directory; the CA lives there
+	Names      []string // further host names or addresses for the server's certificate
+	Registry   *registry.Registry
+	Log        *slog.Logger          // nil: slog.Default
+	Registerer prometheus.Registerer // nil: not registered
+}
+
+// Broker is a running message server. It is safe for concurrent use.
+type Broker struct {
+	server *server.Server
+	gate   *gate
+	nc     *nats.Conn
+	pin    string
+
+	registerer prometheus.Registerer
+	collectors []prometheus.Collector
+
+	stop   context.CancelFunc
+	worker sync.WaitGroup
+}
+
+// New starts the message server and answers enrolments until Close.
+func New(o Options) (_ *Broker, err error) {
+	if o.Log == nil {
+		o.Log = slog.Default()
+	}
+	ca, err := openAuthority(o.Dir)
+	if err != nil {
+		return nil, err
+	}
+	count := newMetrics()
+	b := &Broker{gate: newGate(o.Registry, count), pin: report.Pin(ca.cert), registerer: o.Registerer, stop: func() {}}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, b.Close())
+		}
+	}()
+	if b.server, err = start(o, ca, b.gate, newServerLog(o.Log, count)); err != nil {
+		return nil, err
+	}
+	if b.nc, err = b.connect(o.Log); err != nil {
+		return nil, err
+	}
+	if err := b.register(count); err != nil {
+		return nil, err
+	}
+	return b, b.serveEnrolments(o, count)
+}
+
+// start runs a server and returns when it accepts connections.
+func start(o Options, ca *authority, g *gate, log *serverLog) (*server.Server, error) {
+	so, err := serverOptions(o, ca)
+	if err != nil {
+		return nil, err
+	}
+	so.CustomClientAuthentication = g
+	ns, err := server.NewServer(so)
+	if err != nil {
+		return nil, fmt.Errorf("start message server: %w", err)
+	}
+	ns.SetLoggerV2(log, false, false, false)
+	g.mu.Lock()
+	g.kick = func(id uint64) { _ = ns.DisconnectClientByID(id) } // it errs where the client is gone, which is what is wanted
+	g.mu.Unlock()
+	ns.Start()
+	ready := ns.ReadyForConnections(startTimeout)
+	select {
+	case reason := <-log.fatal:
+		ready = false
+		err = fmt.Errorf("start message server: %s", reason)
+	default:
+		err = fmt.Errorf("start message server: not ready within %v", startTimeout)
+	}
+	if !ready {
+		ns.Shutdown()
+		ns.WaitForShutdown()
+		return nil, err
+	}
+	return ns, nil
+}
+
+func serverOptions(o Options, ca *authority) (*server.Options, error) {
+	host, port, err := listenAddress(o.Addr)
+	if err != nil {
+		return nil, err
+	}
+	leaf, err := ca.leaf(serverNames(append([]string{host}, o.Names...)))
+	if err != nil {
+		return nil, err
+	}
+	if port == 0 {
+		port = server.RANDOM_PORT
+	}
+	return &server.Options{
+		ServerName: "bramble", Host: host, Port: port,
+		NoSigs: true, NoSystemAccount: true, AlwaysEnableNonce: true,
+		// Headers carry nothing that the collector needs.
+		NoHeaderSupport: true,
+		MaxPayload:      maxPayload, MaxSubs: maxSubs, MaxConn: maxClients, WriteDeadline: writeTimeout,
+		TLS: true, TLSTimeout: tlsTimeout, AuthTimeout: tlsTimeout + 2,
+		TLSConfig: &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{leaf}},
+	}, nil
+}
+
+// listenAddress takes an address apart and tries it, because the server itself
+// only says that it could not start.
+func listenAddress(addr string) (host string, port int, err error) {
+	const next = "choose another address with --nats ADDR, such as --nats 127.0.0.1:4222"
+	host, p, err := net.SplitHostPort(addr)
+	if err != nil {
+		return "", 0, fmt.Errorf("listen for boards on %q: %w: %s", addr, err, next)
+	}
+	if port, err = strconv.Atoi(p); err != nil || port < 0 || port > 65535 {
+		return "", 0, fmt.Errorf("listen for boards on %q: port %q is no number from 0 to 65535: %s", addr, p, next)
+	}
+	l, err := net.Listen("tcp", addr)
+	if err != nil {
+		return "", 0, fmt.Errorf("listen for boards: %w: stop what uses the port, or %s", err, next)
+	}
+	if host == "" {
+		host = "::" // both families, as net.Listen takes it
+		if l.Addr().(*net.TCPAddr).IP.To4() != nil {
+			host = "0.0.0.0"
+		}
+	}
+	return host, port, l.Close()
+}
+
+// connect opens the collector's own connection, within the process.
+func (b *Broker) connect(log *slog.Logger) (*nats.Conn, error) {
+	nc, err := nats.Connect("", nats.Name("collector"), nats.InProcessServer(b.server),
+		nats.UserInfo("collector", b.gate.own), nats.MaxReconnects(-1), nats.ReconnectWait(10*time.Millisecond),
+		nats.ErrorHandler(func(_ *nats.Conn, s *nats.Subscription, err error) {
+			subject := ""
+			if s != nil {
+				subject = s.Subject
+			}
+			log.Warn("collector's own connection", "subject", subject, "error", err)
+		}))
+	if err != nil {
+		return nil, fmt.Errorf("connect to own message server: %w", err)
+	}
+	return nc, nil
+}
+
+func (b *Broker) register(count *metrics) error {
+	if b.registerer == nil {
+		return nil
+	}
+	for _, c := range count.collectors(b.server) {
+		if err := b.registerer.Register(c); err != nil {
+			return fmt.Errorf("register broker metrics: %w", err)
+		}
+		b.collectors = append(b.collectors, c)
+	}
+	return nil
+}
+
+func (b *Broker) serveEnrolments(o Options, count *metrics) error {
+	requests := make(chan *nats.Msg, enrolQueue)
+	if _, err := b.nc.ChanSubscribe(report.EnrolSubject, requests); err != nil {
+		return fmt.Errorf("subscribe enrolments: %w", err)
+	}
+	if err := b.nc.Flush(); err != nil {
+		return fmt.Errorf("subscribe enrolments: %w", err)
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	b.stop = stop
+	g := &registrar{registry: o.Registry, nc: b.nc, count: count, log: o.Log, expel: b.gate.expel, buckets: map[string]*bucket{}}
+	b.worker.Go(func() { g.run(ctx, requests) })
+	return nil
+}
+
+// Conn is the collector's own connection. It may publish and subscribe
+// everything; Close closes it.
+func (b *Broker) Conn() *nats.Conn { return b.nc }
+
+// URL is where a client on this machine reaches the server. Other machines use
+// one of its addresses instead.
+func (b *Broker) URL() string {
+	a := b.server.Addr().(*net.TCPAddr)
+	host := a.IP.String()
+	if a.IP.IsUnspecified() {
+		host = "127.0.0.1"
+	}
+	return "nats://" + net.JoinHostPort(host, strconv.Itoa(a.Port))
+}
+
+// Pin names the CA, for tokens and sensors. It stays the same across restarts.
+func (b *Broker) Pin() string { return b.pin }
+
+// PinOf returns the pin of the CA in a data directory, which it creates where
+// there is none, without a running server.
+func PinOf(dir string) (string, error) {
+	ca, err := openAuthority(dir)
+	if err != nil {
+		return "", err
+	}
+	return report.Pin(ca.cert), nil
+}
+
+// Disconnect closes the board's live connection, if there is one, before it
+// returns. The board may come back as long as its key is in force.
+func (b *Broker) Disconnect(board string) { b.gate.expel(board) }
+
+// Close cuts all connections and stops the server.
+func (b *Broker) Close() error {
+	b.stop()
+	b.worker.Wait()
+	if b.nc != nil {
+		b.nc.Close()
+	}
+	if b.server != nil {
+		b.server.Shutdown()
+		b.server.WaitForShutdown()
+	}
+	for _, c := range b.collectors {
+		b.registerer.Unregister(c)
+	}
+	return nil
+}

@@ -1,0 +1,34 @@
+package broker
+
+import (
+	"sync"
+	"time"
+)
+
+// bucket is a token bucket. It is safe for concurrent use.
+type bucket struct {
+	rate  float64 // tokens a second
+	burst float64 // most tokens at once
+
+	mu     sync.Mutex
+	tokens float64
+	filled time.Time
+}
+
+func newBucket(rate, burst float64) *bucket {
+	return &bucket{rate: rate, burst: burst, tokens: burst, filled: time.Now()}
+}
+
+// allow takes one token and reports whether there was one.
+func (b *bucket) allow() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	now := time.Now()
+	b.tokens = min(b.burst, b.tokens+now.Sub(b.filled).Seconds()*b.rate)
+	b.filled = now
+	if b.tokens < 1 {
+		return false
+	}
+	b.tokens--
+	return true
+}

@@ -1,0 +1,98 @@
+package broker
+
+import (
+	"context"
+	"encoding/json"
+	"log/slog"
+
+	"github.com/nats-io/nats.go"
+
+	"bramble/collector/registry"
+	"bramble/pisensor/report"
+)
+
+// Enrolment requests that one token may make: a rack of a thousand boards that
+// starts at once gets through, a client in a loop does not fill the disk.
+const (
+	enrolRate  = 50
+	enrolBurst = 1000
+)
+
+// enrolQueue bounds the requests that wait; boards ask again for those beyond.
+const enrolQueue = 4096
+
+// registrar answers enrolment requests, one after the other.
+type registrar struct {
+	registry *registry.Registry
+	nc       *nats.Conn
+	count    *metrics
+	log      *slog.Logger
+	expel    func(board string)
+	buckets  map[string]*bucket // by token id: as many as there are tokens
+}
+
+// run answers requests until the channel is closed or ctx is done.
+func (g *registrar) run(ctx context.Context, requests <-chan *nats.Msg) {
+	for {
+		select {
+		case m, ok := <-requests:
+			if !ok {
+				return
+			}
+			g.answer(ctx, m.Data)
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+func (g *registrar) answer(ctx context.Context, data []byte) {
+	q, err := report.DecodeEnrolRequest(data)
+	if err != nil {
+		g.count.enrolment("malformed")
+		return
+	}
+	id, ok := g.registry.TokenID(q.Token)
+	if !ok {
+		g.count.enrolment("unknown_token") // nobody is known who could be told
+		return
+	}
+	if !g.allow(id) {
+		g.count.enrolment("throttled")
+		return
+	}
+	b, err := json.Marshal(g.enrol(ctx, id, q))
+	if err == nil {
+		err = g.nc.Publish(report.EnrolAnswerSubject(id), b)
+	}
+	if err != nil {
+		g.log.Error("answer enrolment", "token", id, "error", err)
+	}
+}
+
+func (g *registrar) enrol(ctx context.Context, id string, q report.EnrolRequest) report.EnrolAnswer {
+	_, repeated := g.registry.BoardOfKey(q.Key)
+	board, err := g.registry.Enrol(registry.WithActor(ctx, "token "+id), q)
+	switch {
+	case err != nil:
+		g.count.enrolment("refused")
+		g.log.Warn("enrolment refused", "token", id, "error", err)
+		return report.EnrolAnswer{Key: q.Key, Error: err.Error()}
+	case repeated:
+		g.count.enrolment("repeated")
+	default:
+		g.expel(board) // a connection with the key before
+		g.count.enrolment("enrolled")
+		g.log.Info("board enrolled", "board", board, "token", id, "key", q.Key)
+	}
+	return report.EnrolAnswer{Key: q.Key, Board: board}
+}
+
+func (g *registrar) allow(id string) bool {
+	b := g.buckets[id]
+	if b == nil {
+		b = newBucket(enrolRate, enrolBurst)
+		g.buckets[id] = b
+	}
+	return b.allow()
+}

@@ -1,0 +1,48 @@
+package broker
+
+import (
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// metrics are the broker's own series.
+type metrics struct {
+	authentications *prometheus.CounterVec
+	enrolments      *prometheus.CounterVec
+	suppressed      prometheus.Counter
+}
+
+func newMetrics() *metrics {
+	return &metrics{
+		authentications: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "bramble_broker_authentications_total",
+			Help: "Clients that asked to come in, by result: board, enrolment and collector came in, the other results were refused.",
+		}, []string{"result"}),
+		enrolments: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "bramble_enrolments_total",
+			Help: "Enrolment requests by result: enrolled, repeated, refused, malformed, unknown_token, throttled.",
+		}, []string{"result"}),
+		suppressed: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "bramble_broker_suppressed_log_lines_total",
+			Help: "Warnings of the message server that were not logged because there were too many.",
+		}),
+	}
+}
+
+func (m *metrics) authentication(result string) { m.authentications.WithLabelValues(result).Inc() }
+func (m *metrics) enrolment(result string)      { m.enrolments.WithLabelValues(result).Inc() }
+
+// collectors returns all series, those that the server itself counts included.
+func (m *metrics) collectors(ns *server.Server) []prometheus.Collector {
+	return []prometheus.Collector{
+		m.authentications, m.enrolments, m.suppressed,
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "bramble_broker_connections",
+			Help: "Open client connections, without the collector's own.",
+		}, func() float64 { return float64(max(0, ns.NumClients()-1)) }),
+		prometheus.NewCounterFunc(prometheus.CounterOpts{
+			Name: "bramble_broker_slow_consumers_total",
+			Help: "Clients that were cut off because they did not read what was sent to them.",
+		}, func() float64 { return float64(ns.NumSlowConsumers()) }),
+	}
+}

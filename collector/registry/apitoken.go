@@ -1,0 +1,124 @@
+package registry
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Role says what a user or an API token may do; each includes those before it.
+type Role string
+
+// The roles, weakest first. A viewer changes nothing; an operator acknowledges
+// and silences; an admin also changes boards, users and tokens.
+const (
+	Viewer   Role = "viewer"
+	Operator Role = "operator"
+	Admin    Role = "admin"
+)
+
+// ParseRole reads a role's name.
+func ParseRole(s string) (Role, error) {
+	switch r := Role(s); r {
+	case Viewer, Operator, Admin:
+		return r, nil
+	}
+	return "", fmt.Errorf("role %q: use viewer, operator or admin", s)
+}
+
+// apiTokenPrefix starts every API token.
+const apiTokenPrefix = "bra1."
+
+// APIToken lets a program in as `Authorization: Bearer …`.
+type APIToken struct {
+	ID      string // public
+	Name    string // what it is for
+	Role    Role
+	Created time.Time
+	secret  digest
+}
+
+// CreateAPIToken makes an API token and returns it as its holder shows it. It
+// cannot be shown again.
+func (r *Registry) CreateAPIToken(ctx context.Context, name string, role Role) (string, error) {
+	r.write.Lock()
+	defer r.write.Unlock()
+	if _, err := ParseRole(string(role)); err != nil {
+		return "", err
+	}
+	if err := validateText("token name", name); err != nil {
+		return "", err
+	}
+	secret := random(20)
+	t := &APIToken{ID: random(4), Name: name, Role: role, Created: time.Now().Truncate(time.Millisecond), secret: hash(secret)}
+	err := r.change(ctx, event{"create api token", t.ID, strings.TrimSpace(string(role) + " " + name)}, func() { r.api[t.ID] = t },
+		exec(`INSERT INTO api_token VALUES (?, ?, ?, ?, ?)`, t.ID, t.secret[:], t.Name, string(t.Role), t.Created.UnixMilli()))
+	if err != nil {
+		return "", err
+	}
+	return apiTokenPrefix + t.ID + "." + secret, nil
+}
+
+// RevokeAPIToken ends an API token at once.
+func (r *Registry) RevokeAPIToken(ctx context.Context, id string) error {
+	r.write.Lock()
+	defer r.write.Unlock()
+	r.mu.RLock()
+	_, ok := r.api[id]
+	r.mu.RUnlock()
+	if !ok {
+		return fmt.Errorf("api token %q: %w: `collector token list` shows the ids", id, ErrNotFound)
+	}
+	return r.change(ctx, event{"revoke api token", id, ""}, func() { delete(r.api, id) },
+		exec(`DELETE FROM api_token WHERE id = ?`, id))
+}
+
+// APITokens returns all API tokens, oldest first.
+func (r *Registry) APITokens() []APIToken {
+	r.mu.RLock()
+	tokens := make([]APIToken, 0, len(r.api))
+	for _, t := range r.api {
+		tokens = append(tokens, *t)
+	}
+	r.mu.RUnlock()
+	slices.SortFunc(tokens, func(a, b APIToken) int {
+		if c := a.Created.Compare(b.Created); c != 0 {
+			return c
+		}
+		return strings.Compare(a.ID, b.ID)
+	})
+	return tokens
+}
+
+func (r *Registry) authenticateToken(credential string) (Identity, bool) {
+	id, secret, _ := strings.Cut(credential, ".")
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	t := r.api[id]
+	if t == nil || !t.secret.matches(secret) {
+		return Identity{}, false
+	}
+	name := t.Name
+	if name == "" {
+		name = t.ID
+	}
+	return Identity{Name: "token " + name, Role: t.Role}, true
+}
+
+func (r *Registry) loadAPITokens(ctx context.Context) error {
+	return r.each(ctx, `SELECT id, secret, name, role, created FROM api_token`, func(rows *sql.Rows) error {
+		var t APIToken
+		var secret []byte
+		var created int64
+		if err := rows.Scan(&t.ID, &secret, &t.Name, &t.Role, &created); err != nil {
+			return err
+		}
+		copy(t.secret[:], secret)
+		t.Created = moment(created)
+		r.api[t.ID] = &t
+		return nil
+	})
+}

@@ -1,0 +1,52 @@
+package registry
+
+import (
+	"context"
+	"time"
+)
+
+type actorKey struct{}
+
+// WithActor names who makes the changes under this context, such as
+// "user kim" or "token 3f2a", for the audit table.
+func WithActor(ctx context.Context, name string) context.Context {
+	return context.WithValue(ctx, actorKey{}, name)
+}
+
+// actor is the name given with WithActor, else "collector".
+func actor(ctx context.Context) string {
+	if name, ok := ctx.Value(actorKey{}).(string); ok && name != "" {
+		return name
+	}
+	return "collector"
+}
+
+// Event is one line of the audit table.
+type Event struct {
+	At     time.Time
+	Actor  string // who
+	Action string // what, such as "relabel board"
+	Object string // to which board, user or token
+	Detail string
+}
+
+// Events returns the newest limit lines of the audit table, newest first. It
+// reads the disk.
+func (r *Registry) Events(ctx context.Context, limit int) ([]Event, error) {
+	rows, err := r.db.QueryContext(ctx, `SELECT at, actor, action, object, detail FROM audit ORDER BY id DESC LIMIT ?`, limit)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var events []Event
+	for rows.Next() {
+		var at int64
+		var e Event
+		if err := rows.Scan(&at, &e.Actor, &e.Action, &e.Object, &e.Detail); err != nil {
+			return nil, err
+		}
+		e.At = moment(at)
+		events = append(events, e)
+	}
+	return events, rows.Err()
+}

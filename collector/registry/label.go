@@ -1,0 +1,148 @@
+package registry
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+)
+
+// Limits of what a board is labelled with.
+const (
+	// MaxLabels is the largest number of labels of one board. The store's own
+	// limit for a series is 40, its own labels included.
+	MaxLabels = 24
+	// MaxLabelName and MaxLabelValue are in bytes.
+	MaxLabelName  = 64
+	MaxLabelValue = 128
+)
+
+// Label is one fact that the operator states about a board, such as its rack.
+type Label struct{ Name, Value string }
+
+// reserved are label names that series already carry (the first row), that
+// alerts or queries give a meaning (the second), or that pi_info carries.
+// A board's model may be stated by both.
+var reserved = map[string]bool{
+	"board": true, "source": true, "reason": true, "device": true, "op": true,
+	"alertname": true, "alertstate": true, "severity": true, "le": true, "quantile": true, "instance": true, "job": true,
+	"revision": true, "kernel": true, "firmware": true, "os": true, "sensor": true, "boot_id": true, "serial": true,
+}
+
+// ParseLabels reads labels as people type them, NAME=VALUE each. An empty value
+// stays empty; a name twice is refused.
+func ParseLabels(args []string) (map[string]string, error) {
+	labels := make(map[string]string, len(args))
+	for _, arg := range args {
+		name, value, ok := strings.Cut(arg, "=")
+		if !ok {
+			return nil, fmt.Errorf("label %q: write it as NAME=VALUE, such as rack=r1", arg)
+		}
+		if err := validateLabel(name, value); err != nil {
+			return nil, err
+		}
+		if _, twice := labels[name]; twice {
+			return nil, fmt.Errorf("label %q is given twice: give it once", name)
+		}
+		labels[name] = value
+	}
+	return labels, nil
+}
+
+// ValidateLabels checks names and values. Empty values pass: they delete.
+func ValidateLabels(labels map[string]string) error {
+	for _, name := range slices.Sorted(maps.Keys(labels)) {
+		if err := validateLabel(name, labels[name]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func validateLabel(name, value string) error {
+	switch {
+	case !validLabelName(name):
+		return fmt.Errorf("label name %q: use 1 to %d of a-z, A-Z, 0-9 and _, not starting with a digit or __", name, MaxLabelName)
+	case reserved[name]:
+		return fmt.Errorf("label name %q is kept for the collector's own labels: choose another, such as my_%s", name, name)
+	}
+	return validateText("label "+name, value)
+}
+
+// validateText checks what people may write as a label's value or a name.
+func validateText(what, text string) error {
+	switch {
+	case len(text) > MaxLabelValue:
+		return fmt.Errorf("%s: value of %d bytes: use at most %d", what, len(text), MaxLabelValue)
+	case !utf8.ValidString(text) || strings.ContainsFunc(text, func(c rune) bool { return !unicode.IsPrint(c) }):
+		return fmt.Errorf("%s: value %q: use printable characters only", what, text)
+	}
+	return nil
+}
+
+func validLabelName(name string) bool {
+	for i := range len(name) {
+		c := name[i]
+		letter := c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c == '_'
+		if !letter && (i == 0 || c < '0' || c > '9') {
+			return false
+		}
+	}
+	return name != "" && len(name) <= MaxLabelName && !strings.HasPrefix(name, "__")
+}
+
+// sorted turns a map into labels, leaving out empty values.
+func sorted(m map[string]string) []Label {
+	labels := make([]Label, 0, len(m))
+	for _, name := range slices.Sorted(maps.Keys(m)) {
+		if m[name] != "" {
+			labels = append(labels, Label{name, m[name]})
+		}
+	}
+	return labels
+}
+
+// Map returns labels as a new map.
+func Map(labels []Label) map[string]string {
+	m := make(map[string]string, len(labels))
+	for _, l := range labels {
+		m[l.Name] = l.Value
+	}
+	return m
+}
+
+// merge returns labels with the changes; an empty value deletes.
+func merge(labels []Label, changes map[string]string) []Label {
+	m := Map(labels)
+	maps.Copy(m, changes)
+	return sorted(m)
+}
+
+// encodeLabels is the stored form.
+func encodeLabels(labels []Label) string {
+	b, err := json.Marshal(Map(labels))
+	if err != nil {
+		panic(err) // a map of strings always marshals
+	}
+	return string(b)
+}
+
+func decodeLabels(s string) ([]Label, error) {
+	var m map[string]string
+	if err := json.Unmarshal([]byte(s), &m); err != nil {
+		return nil, fmt.Errorf("read labels %q: %w", s, err)
+	}
+	return sorted(m), nil
+}
+
+// formatLabels writes labels as people type them.
+func formatLabels(labels map[string]string) string {
+	var parts []string
+	for _, name := range slices.Sorted(maps.Keys(labels)) {
+		parts = append(parts, name+"="+labels[name])
+	}
+	return strings.Join(parts, " ")
+}

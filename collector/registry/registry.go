@@ -1,0 +1,120 @@
+package registry
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Errors that callers branch on.
+var (
+	// ErrNotFound is wrapped where a named board, user or token does not exist.
+	ErrNotFound = errors.New("not found")
+	// ErrDenied is wrapped for a wrong password and a credential not in force.
+	ErrDenied = errors.New("access denied")
+)
+
+// Registry answers from memory and changes disk first, memory after. It is safe
+// for concurrent use. The database stays the caller's to close.
+type Registry struct {
+	db         *sql.DB
+	generation atomic.Uint64
+
+	write sync.Mutex // held for a whole change: changes happen one after the other
+
+	mu       sync.RWMutex
+	boards   map[string]*Board
+	keys     map[string]string // public nkey → board
+	tokens   map[string]*enrolToken
+	api      map[string]*APIToken
+	users    map[string]*User
+	sessions map[digest]session
+
+	hashing sync.Mutex // one password hash at a time: each takes 19 MiB
+}
+
+// Open brings the schema up to date and loads everything into memory: about
+// 1 kB a board.
+func Open(ctx context.Context, db *sql.DB) (*Registry, error) {
+	if err := migrate(ctx, db); err != nil {
+		return nil, err
+	}
+	r := &Registry{
+		db:     db,
+		boards: map[string]*Board{}, keys: map[string]string{}, tokens: map[string]*enrolToken{},
+		api: map[string]*APIToken{}, users: map[string]*User{}, sessions: map[digest]session{},
+	}
+	for _, load := range []func(context.Context) error{r.loadBoards, r.loadLabels, r.loadTokens, r.loadUses, r.loadAPITokens, r.loadUsers, r.loadSessions} {
+		if err := load(ctx); err != nil {
+			return nil, fmt.Errorf("load registry: %w", err)
+		}
+	}
+	return r, nil
+}
+
+// Generation changes with every change of a board. Whoever keeps something
+// derived from a board reads the generation first, the board after, and compares
+// for equality only.
+func (r *Registry) Generation() uint64 { return r.generation.Load() }
+
+// each runs scan for every row of a query.
+func (r *Registry) each(ctx context.Context, query string, scan func(*sql.Rows) error) error {
+	rows, err := r.db.QueryContext(ctx, query)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		if err := scan(rows); err != nil {
+			return err
+		}
+	}
+	return rows.Err()
+}
+
+// statement is one step of a change.
+type statement struct {
+	query string
+	args  []any
+}
+
+func exec(query string, args ...any) statement { return statement{query, args} }
+
+// event is what the audit table keeps of a change.
+type event struct{ action, object, detail string }
+
+// change commits the statements together with their audit line, then calls
+// apply with r.mu held. The caller holds r.write and has checked everything.
+func (r *Registry) change(ctx context.Context, e event, apply func(), steps ...statement) error {
+	tx, err := r.db.BeginTx(ctx, nil)
+	if err != nil {
+		return fmt.Errorf("%s %s: %w", e.action, e.object, err)
+	}
+	defer tx.Rollback()
+	steps = append(steps, exec(`INSERT INTO audit (at, actor, action, object, detail) VALUES (?, ?, ?, ?, ?)`,
+		time.Now().UnixMilli(), actor(ctx), e.action, e.object, e.detail))
+	for _, s := range steps {
+		if _, err := tx.ExecContext(ctx, s.query, s.args...); err != nil {
+			return fmt.Errorf("%s %s: %w", e.action, e.object, err)
+		}
+	}
+	if err := tx.Commit(); err != nil {
+		return fmt.Errorf("%s %s: %w", e.action, e.object, err)
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	apply()
+	return nil
+}
+
+// moment reads a stored time; 0 is the zero time.
+func moment(ms int64) time.Time {
+	if ms == 0 {
+		return time.Time{}
+	}
+	return time.UnixMilli(ms)
+}
