@@ -1,0 +1,64 @@
+package alerting
+
+import (
+	"context"
+	"slices"
+	"sync"
+)
+
+// changes collects the incidents that changed until they are announced.
+type changes struct {
+	tell func(Incident)
+	wake chan struct{}
+
+	mu  sync.Mutex
+	ids []string
+}
+
+func newChanges(tell func(Incident)) *changes {
+	return &changes{tell: tell, wake: make(chan struct{}, 1)}
+}
+
+// changed notes that an incident is not what it was.
+func (p *Pager) changed(id string) {
+	c := p.changes
+	if c.tell == nil {
+		return
+	}
+	c.mu.Lock()
+	if !slices.Contains(c.ids, id) {
+		c.ids = append(c.ids, id)
+	}
+	c.mu.Unlock()
+	select {
+	case c.wake <- struct{}{}:
+	default:
+	}
+}
+
+// announce tells the owner of changes until ctx ends.
+func (p *Pager) announce(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-p.changes.wake:
+			p.announceAll()
+		}
+	}
+}
+
+func (p *Pager) announceAll() {
+	p.changes.mu.Lock()
+	ids := p.changes.ids
+	p.changes.ids = nil
+	p.changes.mu.Unlock()
+	for _, id := range ids {
+		in, err := p.Incident(context.Background(), id)
+		if err != nil {
+			p.log.Error("read a changed incident", "incident", id, "err", err)
+			continue
+		}
+		p.changes.tell(in)
+	}
+}

@@ -1,0 +1,287 @@
+package alerting
+
+import (
+	"slices"
+	"sync"
+	"time"
+
+	"bramble/storage"
+)
+
+// Engine turns readings into transitions of alerts. It holds one state for every rule and series that ever was active,
+// and per origin the time of the last readings that it saw. All methods are safe for concurrent use.
+//
+// The caller journals every transition before it acts on it. After a crash it calls Restore with the last checkpoint,
+// then Seen for every journalled report and Apply for every journalled transition, in their order; the engine then
+// goes on as if it had never stopped.
+type Engine struct {
+	mu     sync.Mutex
+	rules  *Rules
+	gen    uint64 // of the rules and the registry's labels; series resolved for an older one are resolved again
+	index  map[string][]leafOf
+	byID   map[string]*Rule
+	series map[string]*Series
+	boards map[string][]*Series
+	marks  map[string]*int64
+	alerts map[alertKey]*alert
+	groups map[watchKey]*boardRule
+	dirty  []*boardRule
+	stack  []element
+	// registryNames are the labels that came from the registry so far: they do not identify a board's series.
+	registryNames map[string]bool
+	evaluated     map[string]*evaluation // by group file and name
+	health        map[string]ruleHealth  // by rule ID
+}
+
+// leafOf is one place where a metric decides.
+type leafOf struct {
+	rule *Rule
+	leaf *leaf
+}
+
+// Reading is one value of one series; its time goes with the call.
+type Reading struct {
+	Series *Series
+	Value  float64
+}
+
+// NewEngine returns an engine for rules; nil means none.
+func NewEngine(rules *Rules) *Engine {
+	e := &Engine{
+		series: map[string]*Series{}, boards: map[string][]*Series{}, marks: map[string]*int64{}, alerts: map[alertKey]*alert{},
+		registryNames: map[string]bool{}, evaluated: map[string]*evaluation{}, health: map[string]ruleHealth{},
+	}
+	e.use(rules)
+	return e
+}
+
+// use puts rules in force.
+func (e *Engine) use(rules *Rules) {
+	if rules == nil {
+		rules = &Rules{}
+	}
+	e.rules, e.index, e.byID = rules, map[string][]leafOf{}, map[string]*Rule{}
+	for rule := range rules.All() {
+		e.byID[rule.ID] = rule
+		if rule.condition == nil {
+			continue
+		}
+		for _, l := range rule.condition.leaves {
+			e.index[l.name] = append(e.index[l.name], leafOf{rule, l})
+		}
+	}
+	e.resolveAgain()
+}
+
+// resolveAgain makes every series look up its rules again when it is next observed.
+func (e *Engine) resolveAgain() {
+	e.gen++
+	e.groups = map[watchKey]*boardRule{}
+	e.dirty = e.dirty[:0]
+}
+
+// Series returns the handle of the series with these own labels (metric name, board, source and the like). The
+// registry's labels (rack, customer) are matched and shown but do not identify it; calling again with others replaces
+// them. The handle stays valid until Forget.
+func (e *Engine) Series(own, registry []storage.Label) *Series {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	id := ownKey(own)
+	s := e.series[id]
+	if s == nil {
+		return e.addSeries(own, registry)
+	}
+	if reg := sortLabels(registry); !slices.Equal(reg, s.registry) {
+		s.registry, s.labels = reg, mergeLabels(s.own, reg)
+		e.noteRegistry(reg)
+		e.resolveAgain()
+	}
+	return s
+}
+
+func (e *Engine) addSeries(own, registry []storage.Label) *Series {
+	s := newSeries(own, registry)
+	e.series[s.id] = s
+	e.boards[s.board] = append(e.boards[s.board], s)
+	e.noteRegistry(s.registry)
+	return s
+}
+
+func (e *Engine) noteRegistry(labels []storage.Label) {
+	for _, l := range labels {
+		e.registryNames[l.Name] = true
+	}
+}
+
+// Observe decides on readings taken at one time (Unix milliseconds) by one origin, commonly a board. Readings at or
+// before the origin's last ones are ignored. It allocates only where a state changes.
+func (e *Engine) Observe(origin string, at int64, rs []Reading) []Transition {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if !e.advance(origin, at) {
+		return nil
+	}
+	var out []Transition
+	for i := range rs {
+		s := rs[i].Series
+		if s.gen != e.gen {
+			e.resolve(s)
+		}
+		s.value, s.at = rs[i].Value, at
+		for j := range s.tests {
+			t := &s.tests[j]
+			hit := t.op.holds(rs[i].Value, t.limit)
+			if t.quiet(hit) {
+				continue
+			}
+			out = e.decide(out, t, s, hit, at)
+		}
+		for _, w := range s.watched {
+			if !w.quiet(s.value) {
+				e.mark(w.rule)
+			}
+		}
+	}
+	return e.decideWatched(out, at)
+}
+
+// quiet reports whether a reading changes nothing, without looking at times.
+func (t *test) quiet(hit bool) bool {
+	if t.alert == nil {
+		return !hit
+	}
+	switch t.alert.last.State {
+	case Inactive:
+		return !hit
+	case Firing:
+		return hit
+	}
+	return false
+}
+
+func (e *Engine) decide(out []Transition, t *test, s *Series, hit bool, at int64) []Transition {
+	if t.alert == nil {
+		t.alert = e.alertOf(t.rule.ID, s.key)
+	}
+	return e.step(out, t.rule, t.alert, subject{key: s.key, labels: s.labels}, hit, at, s.value)
+}
+
+// Seen raises an origin's watermark as Observe would, without deciding: what was decided then comes from Apply. The
+// readings, where the journal has them, become the last values that rules over several series look at.
+func (e *Engine) Seen(origin string, at int64, rs ...Reading) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if !e.advance(origin, at) {
+		return
+	}
+	for _, r := range rs {
+		r.Series.value, r.Series.at = r.Value, at
+	}
+}
+
+// advance raises the watermark and reports whether at lies after it.
+func (e *Engine) advance(origin string, at int64) bool {
+	mark := e.marks[origin]
+	if mark == nil {
+		mark = new(int64)
+		e.marks[origin] = mark
+	} else if at <= *mark {
+		return false
+	}
+	*mark = at
+	return true
+}
+
+// Apply puts the state of a journalled transition in force. It is idempotent, and ignores transitions older than the
+// state that it has.
+func (e *Engine) Apply(t Transition) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.apply(t)
+}
+
+func (e *Engine) apply(t Transition) {
+	a := e.alertOf(t.Rule, t.Series)
+	if t.At < a.last.At {
+		return
+	}
+	a.last = t
+	e.resolveAgain()
+}
+
+// alertOf returns the state of a rule for a series, made where there is none.
+func (e *Engine) alertOf(rule, series string) *alert {
+	k := alertKey{rule, series}
+	a := e.alerts[k]
+	if a == nil {
+		a = &alert{}
+		e.alerts[k] = a
+	}
+	return a
+}
+
+// Firing returns the last transition of every alert that fires now, the oldest first.
+func (e *Engine) Firing() []Transition {
+	return e.states(State.Active)
+}
+
+// states returns the last transition of every alert whose state is wanted, ordered by time and key.
+func (e *Engine) states(wanted func(State) bool) []Transition {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.statesLocked(wanted)
+}
+
+func (e *Engine) statesLocked(wanted func(State) bool) []Transition {
+	var out []Transition
+	for _, a := range e.alerts {
+		if wanted(a.last.State) {
+			out = append(out, a.last)
+		}
+	}
+	slices.SortFunc(out, compareTransitions)
+	return out
+}
+
+// SetRules puts new rules in force. States carry over by rule ID; alerts of rules that are gone end, which the
+// returned transitions say.
+func (e *Engine) SetRules(rules *Rules) []Transition {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.use(rules)
+	return e.end(func(k alertKey) bool { return e.byID[k.rule] == nil })
+}
+
+// Forget ends every alert of a board that is no longer watched, and drops its series; handles of them must not be
+// used again.
+func (e *Engine) Forget(board string) []Transition {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, s := range e.boards[board] {
+		delete(e.series, s.id)
+	}
+	delete(e.boards, board)
+	e.resolveAgain()
+	pair := labelPair(boardLabel, board)
+	return e.end(func(k alertKey) bool { return hasLabel(k.series, pair) })
+}
+
+// end resolves and drops the alerts that gone selects.
+func (e *Engine) end(gone func(alertKey) bool) []Transition {
+	var out []Transition
+	now := time.Now().UnixMilli()
+	for k, a := range e.alerts {
+		if !gone(k) {
+			continue
+		}
+		if last := a.last; last.State != Inactive {
+			t := last
+			t.From, t.State, t.At, t.Received = last.State, Inactive, max(now, last.At+1), now
+			out = append(out, t)
+		}
+		delete(e.alerts, k)
+	}
+	slices.SortFunc(out, compareTransitions)
+	e.resolveAgain()
+	return out
+}

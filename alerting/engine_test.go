@@ -1,0 +1,371 @@
+package alerting
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"bramble/storage"
+)
+
+func labels(name, board string, more ...string) []storage.Label {
+	out := []storage.Label{{Name: "__name__", Value: name}, {Name: "board", Value: board}}
+	for i := 0; i < len(more); i += 2 {
+		out = append(out, storage.Label{Name: more[i], Value: more[i+1]})
+	}
+	return out
+}
+
+const minute = int64(60_000)
+
+// states feeds values one minute apart, NaN for "no reading", and returns "m:state" for each transition.
+func states(t *testing.T, rules string, values ...float64) string {
+	t.Helper()
+	e := NewEngine(mustRules(t, rules))
+	s := e.Series(labels("a", "b1"), nil)
+	var out []string
+	for i, v := range values {
+		if math.IsNaN(v) {
+			continue
+		}
+		at := int64(i+1) * minute
+		for _, tr := range e.Observe("b1", at, []Reading{{s, v}}) {
+			out = append(out, fmt.Sprintf("%d:%s", i, tr.State))
+		}
+	}
+	return strings.Join(out, " ")
+}
+
+func TestStateMachine(t *testing.T) {
+	f := func(rule, want string, values ...float64) {
+		t.Helper()
+		if got := states(t, "  - {alert: A, expr: a > 5"+rule+"}\n", values...); got != want {
+			t.Errorf("%s %v: got %s, want %s", rule, values, got, want)
+		}
+	}
+	gone := math.NaN()
+	f("", "1:firing 3:inactive", 1, 6, 7, 1, 1)
+	f("", "0:firing", 6, gone, gone, gone)
+	f(", for: 2m", "1:pending 3:firing 4:inactive", 1, 6, 6, 6, 1)
+	f(", for: 2m", "0:pending 1:inactive 2:pending", 6, 1, 6)
+	f(", for: 2m", "0:pending 9:firing", 6, gone, gone, gone, gone, gone, gone, gone, gone, 6)
+	f(", keep_firing_for: 2m", "0:firing 1:cooling 3:inactive", 6, 1, 1, 1)
+	f(", keep_firing_for: 2m", "0:firing 1:cooling 2:firing 3:cooling", 6, 1, 6, 1)
+}
+
+func TestWatermark(t *testing.T) {
+	e := NewEngine(mustRules(t, "  - {alert: A, expr: a > 5}\n"))
+	s := e.Series(labels("a", "b1"), nil)
+	if got := e.Observe("b1", 100, []Reading{{s, 6}}); len(got) != 1 {
+		t.Fatalf("got %v", got)
+	}
+	for _, at := range []int64{100, 99} {
+		if got := e.Observe("b1", at, []Reading{{s, 1}}); got != nil {
+			t.Errorf("late reading at %d decided: %v", at, got)
+		}
+	}
+	if got := e.Observe("b2", 50, []Reading{{e.Series(labels("a", "b2"), nil), 6}}); len(got) != 1 {
+		t.Errorf("another origin has a watermark of its own: %v", got)
+	}
+}
+
+func TestTransitionContents(t *testing.T) {
+	e := NewEngine(mustRules(t, "  - {alert: A, expr: 'a{rack=\"r1\"} > 5', labels: {severity: '{{ $labels.rack }}'}, annotations: {s: '{{ $labels.board }} {{ $value }}'}}\n"))
+	own := labels("a", "b1", "rack", "forged")
+	s := e.Series(own, []storage.Label{{Name: "rack", Value: "r1"}})
+	got := e.Observe("b1", 100, []Reading{{s, 6}})
+	want := []Transition{{
+		Rule: `g/A{severity="{{ $labels.rack }}"}`, Series: `board="b1",rack="forged"`, From: Inactive, State: Firing, At: 100, Since: 100, FiredAt: 100, Value: 6,
+		Labels:      map[string]string{"alertname": "A", "board": "b1", "rack": "r1", "severity": "r1"},
+		Annotations: map[string]string{"s": "b1 6"},
+	}}
+	if d := cmp.Diff(want, got, cmpopts.IgnoreFields(Transition{}, "Received")); d != "" {
+		t.Error(d)
+	}
+	if age := time.Now().UnixMilli() - got[0].Received; age < 0 || age > 10_000 {
+		t.Errorf("received %d ms ago", age)
+	}
+	// Relabelled while it fires: the labels of the alert stay, so that its end matches its start.
+	s = e.Series(own, []storage.Label{{Name: "rack", Value: "r2"}})
+	if got := e.Observe("b1", 200, []Reading{{s, 1}}); len(got) != 0 {
+		t.Errorf("a series that the rule no longer selects changed it: %v", got)
+	}
+}
+
+func TestTransitionJSON(t *testing.T) {
+	in := Transition{Rule: "g/A", Series: "b", Labels: map[string]string{"z": "1", "a": "2"}, State: Cooling, From: Firing, At: 3, Since: 1, FiredAt: 2, Received: 4, Value: Value(math.Inf(1))}
+	b, err := json.Marshal(in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const want = `{"rule":"g/A","series":"b","labels":{"a":"2","z":"1"},"from":"firing","state":"cooling","at":3,"since":1,"fired_at":2,"received":4,"value":"+Inf"}`
+	if string(b) != want {
+		t.Errorf("got %s", b)
+	}
+	out, err := DecodeTransition(b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d := cmp.Diff(in, out); d != "" {
+		t.Error(d)
+	}
+}
+
+func TestSeveralSeries(t *testing.T) {
+	type step struct {
+		minute     int64
+		a, b       float64 // NaN: no reading
+		transition string
+	}
+	gone := math.NaN()
+	f := func(expr string, steps ...step) {
+		t.Helper()
+		e := NewEngine(mustRules(t, "  - {alert: A, expr: '"+expr+"'}\n"))
+		a, b := e.Series(labels("a", "b1"), nil), e.Series(labels("b", "b1", "reason", "x"), nil)
+		other := e.Series(labels("b", "b2", "reason", "x"), nil)
+		for _, s := range steps {
+			e.Observe("b2", s.minute*minute, []Reading{{other, 9}})
+			var rs []Reading
+			if !math.IsNaN(s.a) {
+				rs = append(rs, Reading{a, s.a})
+			}
+			if !math.IsNaN(s.b) {
+				rs = append(rs, Reading{b, s.b})
+			}
+			var got []string
+			for _, tr := range e.Observe("b1", s.minute*minute, rs) {
+				got = append(got, tr.State.String()+"@"+tr.Labels["reason"])
+			}
+			if strings.Join(got, " ") != s.transition {
+				t.Errorf("%s minute %d: got %q, want %q", expr, s.minute, got, s.transition)
+			}
+		}
+	}
+	f("a > 5 and on(board) b > 5", step{1, 6, gone, ""}, step{2, gone, 6, "firing@"}, step{3, gone, 1, "inactive@"})
+	f("a > 5 and on(board) b > 5", step{1, gone, 6, ""}, step{7, 6, gone, ""}, step{8, 6, 6, "firing@"}) // b was stale
+	f("a > 5 and on(board) b > 5", step{1, 6, 6, "firing@"}, step{9, 6, gone, ""}, step{10, 1, gone, "inactive@"})
+	f("a > 5 and b > 5", step{1, 6, 6, ""}) // their labels differ
+	f("a > 5 and ignoring(reason) b > 5", step{1, 6, 6, "firing@"})
+	f("a > 5 or on(board) b > 5", step{1, 1, 6, "firing@x"}, step{2, 6, 6, "firing@ inactive@x"})
+}
+
+// TestReplay cuts a random run anywhere: a checkpoint, then what the journal would hold, must lead to the same
+// transitions as no cut.
+func TestReplay(t *testing.T) {
+	rules := mustRules(t, `
+  - {alert: Plain, expr: a > 5}
+  - {alert: For, expr: a > 5, for: 3m}
+  - {alert: Keep, expr: a > 5, keep_firing_for: 3m, labels: {l: '{{ $value }}'}}
+  - {alert: Both, expr: a > 4 and on(board) b > 4, for: 1m, keep_firing_for: 2m}
+  - {alert: Either, expr: a > 8 or b > 8, keep_firing_for: 1m}
+`)
+	type report struct {
+		board    string
+		at       int64
+		name     []string
+		value    []float64
+		expected []Transition
+	}
+	for seed := range uint64(300) {
+		rnd := rand.New(rand.NewPCG(seed, 1))
+		readings := func(e *Engine, r report) (out []Reading) {
+			for i, n := range r.name {
+				out = append(out, Reading{e.Series(labels(n, r.board), []storage.Label{{Name: "rack", Value: "r"}}), r.value[i]})
+			}
+			return out
+		}
+		var reports []report
+		for i := range 60 {
+			r := report{board: fmt.Sprint("b", rnd.IntN(2)), at: int64(i)*minute + rnd.Int64N(3)*minute} // some come late
+			for _, n := range []string{"a", "b"} {
+				if rnd.IntN(3) > 0 {
+					r.name, r.value = append(r.name, n), append(r.value, float64(rnd.IntN(11)))
+				}
+			}
+			reports = append(reports, r)
+		}
+		whole := NewEngine(rules)
+		for i := range reports {
+			reports[i].expected = whole.Observe(reports[i].board, reports[i].at, readings(whole, reports[i]))
+		}
+		saved := rnd.IntN(len(reports))
+		cut := saved + rnd.IntN(len(reports)-saved)
+		first := NewEngine(rules)
+		for _, r := range reports[:saved] {
+			first.Observe(r.board, r.at, readings(first, r))
+		}
+		state, err := first.Checkpoint()
+		if err != nil {
+			t.Fatal(err)
+		}
+		second := NewEngine(rules)
+		if err := second.Restore(state); err != nil {
+			t.Fatal(err)
+		}
+		overlap := max(saved-rnd.IntN(10), 0) // the journal may start before the checkpoint
+		for _, r := range reports[overlap:cut] {
+			second.Seen(r.board, r.at, readings(second, r)...)
+			for _, tr := range r.expected {
+				b, _ := json.Marshal(tr)
+				tr, err := DecodeTransition(b)
+				if err != nil {
+					t.Fatal(err)
+				}
+				second.Apply(tr)
+				second.Apply(tr)
+			}
+		}
+		for i, r := range reports[cut:] {
+			got := second.Observe(r.board, r.at, readings(second, r))
+			if d := cmp.Diff(r.expected, got, cmpopts.IgnoreFields(Transition{}, "Received")); d != "" {
+				t.Fatalf("seed %d, checkpoint %d, cut %d, report %d: %s", seed, saved, cut, cut+i, d)
+			}
+			if again := second.Observe(r.board, r.at, readings(second, r)); again != nil {
+				t.Fatalf("seed %d: a redelivered report decided again: %v", seed, again)
+			}
+		}
+		if d := cmp.Diff(whole.Firing(), second.Firing(), cmpopts.IgnoreFields(Transition{}, "Received")); d != "" {
+			t.Fatalf("seed %d: firing differs: %s", seed, d)
+		}
+	}
+}
+
+func TestSetRules(t *testing.T) {
+	e := NewEngine(mustRules(t, "  - {alert: A, expr: a > 5}\n  - {alert: B, expr: a > 5}\n"))
+	s := e.Series(labels("a", "b1"), nil)
+	e.Observe("b1", 100, []Reading{{s, 6}})
+	got := e.SetRules(mustRules(t, "  - {alert: A, expr: a > 7}\n  - {alert: C, expr: a > 2}\n"))
+	if len(got) != 1 || got[0].Rule != "g/B" || got[0].State != Inactive {
+		t.Errorf("reload gave %v", got)
+	}
+	if f := e.Firing(); len(f) != 1 || f[0].Rule != "g/A" {
+		t.Errorf("firing after reload: %v", f)
+	}
+	var ids []string
+	for _, tr := range e.Observe("b1", 200, []Reading{{s, 6}}) {
+		ids = append(ids, tr.Rule+" "+tr.State.String())
+	}
+	if d := cmp.Diff([]string{"g/A inactive", "g/C firing"}, ids); d != "" {
+		t.Error(d)
+	}
+	if got := e.Forget("b1"); len(got) != 1 || got[0].Rule != "g/C" || len(e.Firing()) != 0 {
+		t.Errorf("forget gave %v, left %v", got, e.Firing())
+	}
+}
+
+// fixedStore answers by expression.
+type fixedStore map[string][]storage.Result
+
+func (f fixedStore) Query(_ context.Context, expr string, at time.Time) ([]storage.Result, error) {
+	if r, ok := f[expr]; ok {
+		return r, nil
+	}
+	return nil, errors.New("store is down")
+}
+
+func result(v float64, l []storage.Label) storage.Result {
+	return storage.Result{Labels: l[1:], At: []int64{1}, Values: []float64{v}}
+}
+
+func TestEvaluate(t *testing.T) {
+	e := NewEngine(mustRules(t, "  - {alert: A, expr: 'avg_over_time(a[5m]) > 5', for: 10s}\n  - {alert: Arrival, expr: a > 5}\n"))
+	e.Series(labels("a", "b1"), []storage.Label{{Name: "rack", Value: "r1"}})
+	now := time.UnixMilli(1_000_000)
+	step := func(store fixedStore, want string) {
+		t.Helper()
+		now = now.Add(10 * time.Second)
+		ts, err := e.Evaluate(t.Context(), store, now)
+		got := ""
+		for _, tr := range ts {
+			got += tr.State.String() + "@" + tr.Labels["board"]
+		}
+		if err != nil {
+			got += err.Error()
+		}
+		if got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
+	}
+	const expr, bare = "avg_over_time(a[5m]) > 5", "avg_over_time(a[5m])"
+	hot := result(6, labels("", "b1", "rack", "r1"))
+	step(fixedStore{expr: {hot}}, "pending@b1")
+	step(fixedStore{expr: {hot}}, "firing@b1")
+	step(fixedStore{}, `t.yml:5: evaluate rule "A": store is down`)
+	step(fixedStore{expr: nil, bare: nil}, "")                                                    // vanished
+	step(fixedStore{expr: {result(6, labels("", "b1", "rack", "r2"))}}, "")                       // relabelled, still the same
+	step(fixedStore{expr: nil, bare: {result(1, labels("", "b1", "rack", "r2"))}}, "inactive@b1") // recovered
+	if ts, err := e.Evaluate(t.Context(), fixedStore{}, now.Add(time.Second)); ts != nil || err != nil {
+		t.Errorf("evaluated before its interval: %v %v", ts, err)
+	}
+}
+
+func TestRulesHandler(t *testing.T) {
+	e := NewEngine(DefaultRules())
+	e.Observe("b1", 1000, []Reading{{e.Series(labels("pi_soc_temperature_celsius", "b1"), nil), 81}})
+	get := func(path string, out any) {
+		w := httptest.NewRecorder()
+		RulesHandler(e).ServeHTTP(w, httptest.NewRequest("GET", path, nil))
+		if err := json.Unmarshal(w.Body.Bytes(), out); err != nil {
+			t.Fatalf("%s: %v: %s", path, err, w.Body)
+		}
+	}
+	var rules struct {
+		Data struct {
+			Groups []struct {
+				Rules []struct {
+					Name, State, Type, Health string
+					Alerts                    []struct{ Value, State string }
+				}
+			}
+		}
+	}
+	get("/api/v1/rules", &rules)
+	r := rules.Data.Groups[0].Rules[0]
+	if r.Name != "SocHot" || r.State != "firing" || r.Type != "alerting" || len(r.Alerts) != 1 || r.Alerts[0].Value != "8.1e+01" {
+		t.Errorf("got %+v", r)
+	}
+	var alerts struct{ Data struct{ Alerts []alertJSON } }
+	get("/api/v1/alerts", &alerts)
+	if len(alerts.Data.Alerts) != 1 || alerts.Data.Alerts[0].Labels["alertname"] != "SocHot" {
+		t.Errorf("got %+v", alerts)
+	}
+}
+
+// BenchmarkObserve feeds reports of ten readings to 100 rules, all of one board's kind.
+func BenchmarkObserve(b *testing.B) {
+	bench := func(name, extra string) {
+		b.Run(name, func(b *testing.B) {
+			var list strings.Builder
+			for i := range 100 {
+				fmt.Fprintf(&list, "  - {alert: A%d, expr: 'm%d{board=~\"b.*\"} > %d%s', for: 1m}\n", i, i%10, 100+i, extra)
+			}
+			e := NewEngine(mustRules(b, list.String()))
+			var rs []Reading
+			for i := range 10 {
+				rs = append(rs, Reading{e.Series(labels(fmt.Sprint("m", i), "b1"), nil), float64(i)})
+			}
+			at := int64(1)
+			e.Observe("b1", at, rs)
+			b.ReportAllocs()
+			for b.Loop() {
+				at++
+				if e.Observe("b1", at, rs) != nil {
+					b.Fatal("a transition")
+				}
+			}
+			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*len(rs)), "ns/reading")
+		})
+	}
+	bench("comparison", "")
+	bench("and", " and on(board) m0 > 50")
+}

@@ -1,0 +1,170 @@
+package alerting
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"bramble/storage"
+)
+
+// Querier answers instant queries; the store is one.
+type Querier interface {
+	Query(ctx context.Context, expr string, at time.Time) ([]storage.Result, error)
+}
+
+// evaluation is when a group was last evaluated, and how long that took.
+type evaluation struct {
+	at   int64 // Unix milliseconds
+	took time.Duration
+}
+
+// ruleHealth is how a rule's last evaluation went.
+type ruleHealth struct {
+	err  error
+	at   time.Time
+	took time.Duration
+}
+
+func (g *Group) key() string { return g.File + ";" + g.Name }
+
+// Evaluate runs the rules that one reading cannot decide, in the groups whose interval has come round at now, through
+// q. Call it every second. A rule whose query fails keeps its states; the error names all of them. It holds no lock
+// while a query runs.
+func (e *Engine) Evaluate(ctx context.Context, q Querier, now time.Time) ([]Transition, error) {
+	groups, gen := e.due(now)
+	var (
+		out  []Transition
+		errs []error
+	)
+	for _, g := range groups {
+		start := time.Now()
+		for _, r := range g.Rules {
+			if r.condition != nil {
+				continue
+			}
+			ts, err := e.evaluateRule(ctx, q, r, now, gen)
+			out = append(out, ts...)
+			if err != nil {
+				errs = append(errs, fmt.Errorf("%s:%d: evaluate rule %q: %w", r.File, r.Line, r.Name, err))
+			}
+		}
+		e.noteEvaluated(g, now, time.Since(start))
+	}
+	return out, errors.Join(errs...)
+}
+
+// due lists the groups with something to evaluate whose interval has come round.
+func (e *Engine) due(now time.Time) ([]*Group, *Rules) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	var out []*Group
+	for _, g := range e.rules.Groups {
+		if !slices.ContainsFunc(g.Rules, func(r *Rule) bool { return r.condition == nil }) {
+			continue
+		}
+		step := max(g.Interval.Milliseconds(), 1)
+		if ev := e.evaluated[g.key()]; ev == nil || now.UnixMilli()/step > ev.at/step {
+			out = append(out, g)
+		}
+	}
+	return out, e.rules
+}
+
+func (e *Engine) noteEvaluated(g *Group, now time.Time, took time.Duration) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.evaluated[g.key()] = &evaluation{now.UnixMilli(), took}
+}
+
+func (e *Engine) evaluateRule(ctx context.Context, q Querier, r *Rule, now time.Time, rules *Rules) (ts []Transition, err error) {
+	start := time.Now()
+	defer func() {
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		e.health[r.ID] = ruleHealth{err, now, time.Since(start)}
+	}()
+	at := now.Add(-r.group.Offset)
+	hits, err := q.Query(ctx, r.Expr, at)
+	if err != nil {
+		return nil, err
+	}
+	if r.group.Limit > 0 && len(hits) > r.group.Limit {
+		return nil, fmt.Errorf("result has %d series, the group's limit is %d", len(hits), r.group.Limit)
+	}
+	ts, missing := e.decideHits(r, hits, now, rules)
+	if len(missing) == 0 {
+		return ts, nil
+	}
+	var present []storage.Result
+	if r.presence != "" {
+		if present, err = q.Query(ctx, r.presence, at); err != nil {
+			return ts, err
+		}
+	}
+	return append(ts, e.decideMissing(r, missing, present, now, rules)...), nil
+}
+
+// decideHits steps the alerts of the series in a result and returns the active ones that are not in it.
+func (e *Engine) decideHits(r *Rule, hits []storage.Result, now time.Time, rules *Rules) (ts []Transition, missing []alertKey) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.rules != rules {
+		return nil, nil
+	}
+	found := make(map[string]bool, len(hits))
+	for _, hit := range hits {
+		s := e.subject(hit.Labels)
+		if len(hit.Values) == 0 || found[s.key] {
+			continue
+		}
+		found[s.key] = true
+		ts = e.step(ts, r, e.alertOf(r.ID, s.key), s, true, now.UnixMilli(), hit.Values[len(hit.Values)-1])
+	}
+	for k, a := range e.alerts {
+		if k.rule == r.ID && a.last.State != Inactive && !found[k.series] {
+			missing = append(missing, k)
+		}
+	}
+	return ts, missing
+}
+
+// decideMissing ends the alerts whose series is still there without its condition, and leaves those whose series has
+// vanished. Where the rule has no presence, all of them end.
+func (e *Engine) decideMissing(r *Rule, missing []alertKey, present []storage.Result, now time.Time, rules *Rules) (ts []Transition) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.rules != rules {
+		return nil
+	}
+	values := make(map[string]float64, len(present))
+	for _, p := range present {
+		if len(p.Values) > 0 {
+			values[e.subject(p.Labels).key] = p.Values[len(p.Values)-1]
+		}
+	}
+	slices.SortFunc(missing, func(a, b alertKey) int { return strings.Compare(a.series, b.series) })
+	for _, k := range missing {
+		v, ok := values[k.series]
+		a := e.alerts[k]
+		if a == nil || r.presence != "" && !ok {
+			continue
+		}
+		ts = e.step(ts, r, a, subject{key: k.series}, false, now.UnixMilli(), v)
+	}
+	return ts
+}
+
+// subject names the series of a result. The registry's labels do not identify a board's series: relabelling a board
+// must not leave an alert behind that nothing resolves.
+func (e *Engine) subject(labels []storage.Label) subject {
+	sorted := sortLabels(labels)
+	key := sorted
+	if labelValue(sorted, boardLabel) != "" {
+		key = slices.DeleteFunc(slices.Clone(sorted), func(l storage.Label) bool { return e.registryNames[l.Name] })
+	}
+	return subject{key: labelKey(key, nameLabel), labels: sorted}
+}

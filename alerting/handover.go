@@ -1,0 +1,240 @@
+package alerting
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/prometheus/common/model"
+)
+
+// Barrier returns when every transition delivered before is safe in the pager's own database: what still waits for
+// its first page, or for its resolve, is written down. The caller calls it before it truncates its journal.
+func (p *Pager) Barrier() error {
+	p.takeIn()
+	p.inbox.take.Lock()
+	defer p.inbox.take.Unlock()
+	waiting, was := p.inbox.waiting()
+	if len(waiting) == 0 && was == 0 {
+		return nil
+	}
+	err := p.commits.do(func(c *sql.Conn) error { return writeWaiting(context.Background(), c, waiting) })
+	if err != nil {
+		return fmt.Errorf("write waiting alerts: %w", err)
+	}
+	p.inbox.mu.Lock()
+	p.inbox.wrote = len(waiting)
+	p.inbox.mu.Unlock()
+	return nil
+}
+
+// waiting returns the transitions that no page stands for yet, and how many rows hold earlier ones.
+func (b *inbox) waiting() (out []Transition, wrote int) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for fp, l := range b.live {
+		if b.told[fp] && l.resolve == nil {
+			continue
+		}
+		if l.resolve != nil {
+			out = append(out, l.last, *l.resolve)
+			continue
+		}
+		for _, t := range l.firing {
+			out = append(out, t)
+		}
+	}
+	return out, b.wrote
+}
+
+func writeWaiting(ctx context.Context, c *sql.Conn, waiting []Transition) error {
+	if _, err := c.ExecContext(ctx, `DELETE FROM alert_waiting`); err != nil {
+		return err
+	}
+	for i, t := range waiting {
+		text, err := json.Marshal(t)
+		if err != nil {
+			return err
+		}
+		if _, err := c.ExecContext(ctx, `INSERT INTO alert_waiting (seq, transition) VALUES (?,?)`, i, string(text)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// loadInbox reads what an earlier pager knew: the alerts of open incidents, handled alerts, and what waited.
+func (p *Pager) loadInbox(ctx context.Context) error {
+	open, err := queryIncidents(ctx, p.db, `WHERE resolved_at = 0`)
+	if err != nil {
+		return err
+	}
+	p.inbox.mu.Lock()
+	for _, in := range open {
+		p.inbox.recall(in)
+	}
+	p.inbox.mu.Unlock()
+	if err := p.loadHandled(ctx); err != nil {
+		return err
+	}
+	waiting, err := p.loadWaiting(ctx)
+	if err != nil {
+		return err
+	}
+	p.inbox.wrote = len(waiting)
+	p.Deliver(waiting)
+	return nil
+}
+
+// recall takes in the alerts of an open incident that fired when the earlier pager ended. They go to Alertmanager's
+// store only when the engine says that they fire, or that they do not.
+func (b *inbox) recall(in *Incident) {
+	for _, a := range in.Alerts {
+		if a.EndsAt != 0 {
+			continue
+		}
+		b.told[labelSet(a.Labels).Fingerprint()] = true
+		if a.Rule != "" {
+			b.fires(Transition{
+				Rule: a.Rule, Series: a.Series, Labels: a.Labels, Annotations: a.Annotations, State: Firing,
+				At: a.StartsAt, Since: a.StartsAt, FiredAt: a.StartsAt,
+			})
+		}
+	}
+}
+
+func (p *Pager) loadHandled(ctx context.Context) error {
+	rows, err := p.db.QueryContext(ctx, `SELECT rule, series, fired_at FROM alert_handled`)
+	if err != nil {
+		return fmt.Errorf("read handled alerts: %w", err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var (
+			t  Transition
+			at int64
+		)
+		if err := rows.Scan(&t.Rule, &t.Series, &at); err != nil {
+			return fmt.Errorf("read handled alerts: %w", err)
+		}
+		p.inbox.handled[t.Key()] = at
+	}
+	return rows.Err()
+}
+
+func (p *Pager) loadWaiting(ctx context.Context) (out []Transition, err error) {
+	rows, err := p.db.QueryContext(ctx, `SELECT transition FROM alert_waiting ORDER BY seq`)
+	if err != nil {
+		return nil, fmt.Errorf("read waiting alerts: %w", err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var text string
+		if err := rows.Scan(&text); err != nil {
+			return nil, fmt.Errorf("read waiting alerts: %w", err)
+		}
+		t, err := DecodeTransition([]byte(text))
+		if err != nil {
+			return nil, fmt.Errorf("read waiting alerts: %w", err)
+		}
+		out = append(out, t)
+	}
+	return out, rows.Err()
+}
+
+// handedOver notes what a notification told, which frees the resolves that waited for it.
+func (p *Pager) handedOver(n *notification) {
+	p.inbox.mu.Lock()
+	defer p.inbox.mu.Unlock()
+	for _, a := range n.alerts {
+		fp := labelSet(a.Labels).Fingerprint()
+		if a.EndsAt == 0 {
+			p.inbox.told[fp] = true
+			continue
+		}
+		delete(p.inbox.told, fp)
+		p.inbox.done(fp, a)
+	}
+	if p.inbox.held > 0 {
+		p.inbox.ring()
+	}
+}
+
+// done forgets an alert whose resolve is handed over, unless it fires again already.
+func (b *inbox) done(fp model.Fingerprint, a IncidentAlert) {
+	if a.Rule != "" {
+		k := Transition{Rule: a.Rule, Series: a.Series}.Key()
+		b.handled[k] = max(b.handled[k], a.StartsAt)
+	}
+	if l := b.live[fp]; l != nil && len(l.firing) == 0 && l.resolve == nil {
+		delete(b.live, fp)
+	}
+}
+
+// tidy closes, once a minute until ctx ends, incidents that nothing will close any more.
+func (p *Pager) tidy(ctx context.Context) {
+	tick := time.NewTicker(time.Minute)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case now := <-tick.C:
+			if _, err := p.threads.GC(); err != nil {
+				p.log.Error("clean thread log", "err", err)
+			}
+			if err := p.closeOrphans(ctx, now); err != nil && ctx.Err() == nil {
+				p.log.Error("close incidents whose alerts are over", "err", err)
+			}
+		}
+	}
+}
+
+// closeOrphans resolves incidents whose alerts all ended without a notification that said so: a silence swallowed it,
+// or a reload took the route away.
+func (p *Pager) closeOrphans(ctx context.Context, now time.Time) error {
+	open, err := queryIncidents(ctx, p.db, `WHERE resolved_at = 0`)
+	if err != nil {
+		return err
+	}
+	grace := p.routing.Load().slowest + 2*time.Minute
+	for _, in := range open {
+		if now.Sub(time.UnixMilli(in.ChangedAt)) < grace || p.anyFires(in) {
+			continue
+		}
+		err := p.commits.do(func(c *sql.Conn) error {
+			_, err := c.ExecContext(ctx, `UPDATE incident SET resolved_at = ?, changed_at = ? WHERE id = ? AND changed_at = ?`,
+				now.UnixMilli(), now.UnixMilli(), in.ID, in.ChangedAt)
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		p.inbox.forget(in)
+		p.log.Info("incident closed: its alerts ended unseen by its receiver", "incident", in.ID)
+		p.changed(in.ID)
+	}
+	return nil
+}
+
+// forget drops what is known of a closed incident's alerts.
+func (b *inbox) forget(in *Incident) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, a := range in.Alerts {
+		fp := labelSet(a.Labels).Fingerprint()
+		delete(b.told, fp)
+		b.done(fp, a)
+	}
+}
+
+func (p *Pager) anyFires(in *Incident) bool {
+	for _, a := range in.Alerts {
+		if stored, err := p.alerts.Get(labelSet(a.Labels).Fingerprint()); err == nil && !stored.Resolved() {
+			return true
+		}
+	}
+	return false
+}

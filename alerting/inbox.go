@@ -1,0 +1,253 @@
+package alerting
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	amalert "github.com/prometheus/alertmanager/alert"
+	"github.com/prometheus/common/model"
+)
+
+// holdAtMost bounds how long a resolve waits for its alert's page: groups that wait longer before their first page
+// are rare.
+const holdAtMost = 10 * time.Minute
+
+// inbox is the way of transitions into Alertmanager's store, and what is known of the alerts that are in it.
+type inbox struct {
+	wake chan struct{}
+
+	mu    sync.Mutex
+	queue []delivery
+	live  map[model.Fingerprint]*liveAlert
+	// told holds the alerts that stand as firing in an open incident: their first page is handed over.
+	told map[model.Fingerprint]bool
+	// handled is the FiredAt of the last episode of an alert whose resolve is handed over.
+	handled map[string]int64
+	held    int
+	wrote   int // rows in alert_waiting
+
+	take sync.Mutex // serialises takeIn
+}
+
+// delivery is one call of Deliver or Resume.
+type delivery struct {
+	transitions []Transition
+	resume      bool
+}
+
+// liveAlert is an alert that Alertmanager holds as firing. Two rules may share one, where name and labels agree.
+type liveAlert struct {
+	firing  map[string]Transition // by Transition.Key
+	last    Transition            // the last that fired
+	resolve *Transition           // held back until the alert's page is handed over
+	until   time.Time
+}
+
+func newInbox() *inbox {
+	return &inbox{
+		wake: make(chan struct{}, 1), live: map[model.Fingerprint]*liveAlert{}, told: map[model.Fingerprint]bool{}, handled: map[string]int64{},
+	}
+}
+
+// Deliver hands over transitions that the caller has on disk. It never blocks: routing follows. Transitions that were
+// handed over before, as a replay of the caller's journal brings them, page nobody twice.
+func (p *Pager) Deliver(ts []Transition) {
+	if len(ts) > 0 {
+		p.inbox.put(delivery{transitions: ts})
+	}
+}
+
+// Resume tells the pager all that fires, once after a start: Engine.Firing. Call it after Deliver was given what the
+// journal holds, and before Run. What an earlier pager knew as firing and is not in it is resolved.
+func (p *Pager) Resume(firing []Transition) {
+	p.inbox.put(delivery{transitions: firing, resume: true})
+}
+
+func (b *inbox) put(d delivery) {
+	b.mu.Lock()
+	b.queue = append(b.queue, d)
+	b.mu.Unlock()
+	b.ring()
+}
+
+func (b *inbox) ring() {
+	select {
+	case b.wake <- struct{}{}:
+	default:
+	}
+}
+
+// feed takes in what arrives until ctx ends, and looks once a second at what is held back.
+func (p *Pager) feed(ctx context.Context) {
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		case <-p.inbox.wake:
+		}
+		p.takeIn()
+	}
+}
+
+// takeIn puts all that waits into Alertmanager's store: firing before resolved, so that a group is never seen as
+// resolved while another of its alerts is on the way.
+func (p *Pager) takeIn() {
+	p.inbox.take.Lock()
+	defer p.inbox.take.Unlock()
+	p.inbox.mu.Lock()
+	queue := p.inbox.queue
+	p.inbox.queue = nil
+	var firing []*amalert.Alert
+	for _, d := range queue {
+		for _, t := range d.transitions {
+			p.inbox.accept(t, &firing)
+		}
+		if d.resume {
+			p.inbox.resume(d.transitions)
+		}
+	}
+	resolved := p.inbox.release(time.Now(), p.muted)
+	p.inbox.mu.Unlock()
+	p.put(firing)
+	p.put(resolved)
+}
+
+// put stores alerts. An alert that starts before the last one of its labels ended would be merged into the ended one,
+// so it is made to start there.
+func (p *Pager) put(alerts []*amalert.Alert) {
+	for _, a := range alerts {
+		if old, err := p.alerts.Get(a.Fingerprint()); err == nil && a.EndsAt.IsZero() && !old.EndsAt.IsZero() && old.EndsAt.After(a.StartsAt) {
+			a.StartsAt = old.EndsAt
+		}
+	}
+	if err := p.alerts.Put(context.Background(), alerts...); err != nil {
+		p.log.Error("store alerts", "err", err)
+	}
+}
+
+// accept takes one transition.
+func (b *inbox) accept(t Transition, firing *[]*amalert.Alert) {
+	if done, ok := b.handled[t.Key()]; ok && t.FiredAt <= done {
+		return
+	}
+	if t.State.Active() {
+		b.fires(t)
+		*firing = append(*firing, t.alert())
+		return
+	}
+	if t.State == Inactive && t.From != Pending {
+		b.ends(t)
+	}
+}
+
+func (b *inbox) fires(t Transition) {
+	l := b.alert(t)
+	l.firing[t.Key()], l.last = t, t
+	b.unhold(l)
+}
+
+func (b *inbox) ends(t Transition) {
+	l := b.alert(t)
+	delete(l.firing, t.Key())
+	if len(l.firing) == 0 {
+		b.hold(l, t)
+	}
+}
+
+// alert returns what is known of a transition's alert, made where nothing is.
+func (b *inbox) alert(t Transition) *liveAlert {
+	fp := labelSet(t.Labels).Fingerprint()
+	l := b.live[fp]
+	if l == nil {
+		l = &liveAlert{firing: map[string]Transition{}, last: t}
+		b.live[fp] = l
+	}
+	return l
+}
+
+func (b *inbox) hold(l *liveAlert, t Transition) {
+	if l.resolve == nil {
+		b.held++
+	}
+	l.resolve, l.until = &t, time.Now().Add(holdAtMost)
+}
+
+func (b *inbox) unhold(l *liveAlert) {
+	if l.resolve != nil {
+		b.held--
+		l.resolve = nil
+	}
+}
+
+// release returns the resolves that need not wait any longer: the alert's page is handed over, nobody is to be paged,
+// or the time is up.
+func (b *inbox) release(now time.Time, muted func(model.LabelSet) bool) (out []*amalert.Alert) {
+	if b.held == 0 {
+		return nil
+	}
+	for fp, l := range b.live {
+		if l.resolve == nil {
+			continue
+		}
+		if b.told[fp] || now.After(l.until) || muted(labelSet(l.resolve.Labels)) {
+			out = append(out, l.resolve.alert())
+			b.unhold(l)
+		}
+	}
+	return out
+}
+
+// resume holds a resolve for all that is live and does not fire any more.
+func (b *inbox) resume(firing []Transition) {
+	fires := map[model.Fingerprint]bool{}
+	for _, t := range firing {
+		fires[labelSet(t.Labels).Fingerprint()] = true
+	}
+	for fp, l := range b.live {
+		if fires[fp] || l.resolve != nil || len(l.firing) == 0 {
+			continue
+		}
+		clear(l.firing)
+		t := l.last
+		t.From, t.State, t.At = t.State, Inactive, max(time.Now().UnixMilli(), t.At+1)
+		b.hold(l, t)
+	}
+}
+
+// labelSet converts labels.
+func labelSet(labels map[string]string) model.LabelSet {
+	out := make(model.LabelSet, len(labels))
+	for n, v := range labels {
+		out[model.LabelName(n)] = model.LabelValue(v)
+	}
+	return out
+}
+
+// alert is the transition as Alertmanager sees it. A firing one has no end: no pause of this process can make it look
+// resolved.
+func (t Transition) alert() *amalert.Alert {
+	a := &amalert.Alert{
+		Alert: model.Alert{
+			Labels: labelSet(t.Labels), Annotations: labelSet(t.Annotations), StartsAt: time.UnixMilli(max(t.FiredAt, 1)),
+		},
+		UpdatedAt: time.Now(),
+	}
+	if !t.State.Active() {
+		a.EndsAt = time.UnixMilli(t.At)
+	}
+	return a
+}
+
+// originOf names the engine's alert behind an alert of Alertmanager's, "" for one that came by the API.
+func (p *Pager) originOf(fp model.Fingerprint) (rule, series string) {
+	p.inbox.mu.Lock()
+	defer p.inbox.mu.Unlock()
+	if l := p.inbox.live[fp]; l != nil {
+		return l.last.Rule, l.last.Series
+	}
+	return "", ""
+}

@@ -1,0 +1,269 @@
+package alerting
+
+import (
+	"cmp"
+	"context"
+	"crypto/sha256"
+	"database/sql"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	amalert "github.com/prometheus/alertmanager/alert"
+)
+
+// ErrNoIncident is returned for an incident that does not exist.
+var ErrNoIncident = errors.New("no such incident")
+
+// Incident is what one group of alerts went through, from the first page to the resolve. Times are Unix milliseconds,
+// 0 where they have not come.
+type Incident struct {
+	ID       string `json:"id"`
+	GroupKey string `json:"group_key"`
+	Receiver string `json:"receiver"`
+	Title    string `json:"title"`
+	Severity string `json:"severity"`
+	// StartedAt is the time of the oldest reading that fired, OpenedAt when the first page was written.
+	StartedAt  int64           `json:"started_at"`
+	OpenedAt   int64           `json:"opened_at"`
+	ChangedAt  int64           `json:"changed_at"`
+	ResolvedAt int64           `json:"resolved_at,omitempty"`
+	Alerts     []IncidentAlert `json:"alerts"`
+	Ack        *Ack            `json:"ack,omitempty"`
+	Pages      []Page          `json:"pages"`
+}
+
+// IncidentAlert is one alert of an incident.
+type IncidentAlert struct {
+	Labels      map[string]string `json:"labels"`
+	Annotations map[string]string `json:"annotations"`
+	StartsAt    int64             `json:"starts_at"`
+	EndsAt      int64             `json:"ends_at,omitempty"`
+	// Rule and Series name the engine's alert; they are empty for an alert that came by the API.
+	Rule   string `json:"rule,omitempty"`
+	Series string `json:"series,omitempty"`
+}
+
+// Ack is an acknowledgement: who took the incident on, and what they said.
+type Ack struct {
+	By      string `json:"by"`
+	At      int64  `json:"at"`
+	Comment string `json:"comment,omitempty"`
+}
+
+// Page is one message to one receiver, as it stands in the journal.
+type Page struct {
+	// ID is the same in every try, so that a provider can tell a retry from a new page.
+	ID          string `json:"id"`
+	Receiver    string `json:"receiver"`
+	Integration string `json:"integration"`
+	Reason      string `json:"reason"`
+	CreatedAt   int64  `json:"created_at"`
+	// State is waiting, delivered, failed or stopped (an acknowledgement made it needless).
+	State    string `json:"state"`
+	Attempts int    `json:"attempts"`
+	// Answer is what the provider said last.
+	Answer string `json:"answer,omitempty"`
+	LeftAt int64  `json:"left_at,omitempty"`
+	// LatencyMs is the time from the reading that fired to the page's departure, 0 where the page has no new alert.
+	LatencyMs int64 `json:"latency_ms,omitempty"`
+}
+
+// Query selects incidents.
+type Query struct {
+	// Open selects those that are not resolved.
+	Open bool
+	// Before selects those opened before this time (Unix milliseconds), 0 for all; with Limit it pages.
+	Before int64
+	// Limit is the most to return; 0 means 100.
+	Limit int
+}
+
+// incidentID is stable: the same group with the same oldest alert is the same incident.
+func incidentID(groupKey string, startedAt int64) string {
+	sum := sha256.Sum256([]byte(groupKey + "\x00" + strconv.FormatInt(startedAt, 10)))
+	return hex.EncodeToString(sum[:8])
+}
+
+// take brings an incident's alerts up to date with those of a notification.
+func (in *Incident) take(alerts []IncidentAlert, now int64) {
+	byLabels := map[string]int{}
+	for i, a := range in.Alerts {
+		byLabels[labelText(a.Labels)] = i
+	}
+	for _, a := range alerts {
+		if i, ok := byLabels[labelText(a.Labels)]; ok {
+			in.Alerts[i] = a
+			continue
+		}
+		in.Alerts = append(in.Alerts, a)
+	}
+	in.ChangedAt = now
+	in.describe()
+}
+
+// describe derives title and severity.
+func (in *Incident) describe() {
+	names, boards := map[string]bool{}, map[string]bool{}
+	in.Severity, in.StartedAt = "", 0
+	for _, a := range in.Alerts {
+		names[a.Labels[alertLabel]] = true
+		if b := a.Labels[boardLabel]; b != "" {
+			boards[b] = true
+		}
+		if severityRank(a.Labels["severity"]) > severityRank(in.Severity) {
+			in.Severity = a.Labels["severity"]
+		}
+		if in.StartedAt == 0 || a.StartsAt < in.StartedAt {
+			in.StartedAt = a.StartsAt
+		}
+	}
+	in.Title = in.what(names, boards) + " since " + time.UnixMilli(in.StartedAt).UTC().Format("15:04:05 UTC")
+}
+
+// what says what fires where, and how often.
+func (in *Incident) what(names, boards map[string]bool) string {
+	if len(in.Alerts) == 1 && in.Alerts[0].Annotations["summary"] != "" {
+		return in.Alerts[0].Annotations["summary"]
+	}
+	text := list(names, 3)
+	switch {
+	case len(boards) == 0:
+		text += fmt.Sprintf(" (%d alerts)", len(in.Alerts))
+	case len(boards) == 1:
+		text += " on " + list(boards, 1)
+	default:
+		text += fmt.Sprintf(" on %d boards (%s)", len(boards), list(boards, 3))
+	}
+	if rack := in.common("rack"); rack != "" {
+		text += ", rack " + rack
+	}
+	return text
+}
+
+// common returns the value of a label that all alerts share.
+func (in *Incident) common(label string) string {
+	v := in.Alerts[0].Labels[label]
+	for _, a := range in.Alerts {
+		if a.Labels[label] != v {
+			return ""
+		}
+	}
+	return v
+}
+
+func list(set map[string]bool, most int) string {
+	names := slices.Sorted(maps.Keys(set))
+	if len(names) > most {
+		return strings.Join(names[:most], ", ") + ", …"
+	}
+	return strings.Join(names, ", ")
+}
+
+// severityRank orders the severities in common use; unknown ones stand above none.
+func severityRank(s string) int {
+	switch strings.ToLower(s) {
+	case "":
+		return 0
+	case "info", "none":
+		return 2
+	case "warning", "ticket":
+		return 3
+	case "error", "high":
+		return 4
+	case "critical", "page", "emergency", "disaster":
+		return 5
+	}
+	return 1
+}
+
+const incidentColumns = `id, group_key, receiver, title, severity, started_at, opened_at, changed_at, resolved_at, alerts, acked_by, acked_at, ack_comment`
+
+type scanner interface{ Scan(...any) error }
+
+func scanIncident(row scanner) (*Incident, error) {
+	var (
+		in     Incident
+		ack    Ack
+		alerts string
+	)
+	err := row.Scan(&in.ID, &in.GroupKey, &in.Receiver, &in.Title, &in.Severity, &in.StartedAt, &in.OpenedAt, &in.ChangedAt, &in.ResolvedAt,
+		&alerts, &ack.By, &ack.At, &ack.Comment)
+	if err != nil {
+		return nil, err
+	}
+	if err := json.Unmarshal([]byte(alerts), &in.Alerts); err != nil {
+		return nil, fmt.Errorf("decode alerts of incident %s: %w", in.ID, err)
+	}
+	if ack.At != 0 {
+		in.Ack = &ack
+	}
+	in.Pages = []Page{}
+	return &in, nil
+}
+
+// querier is what a database, a connection and a transaction share.
+type querier interface {
+	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
+	ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error)
+}
+
+func queryIncidents(ctx context.Context, db querier, where string, args ...any) ([]*Incident, error) {
+	rows, err := db.QueryContext(ctx, `SELECT `+incidentColumns+` FROM incident `+where, args...)
+	if err != nil {
+		return nil, fmt.Errorf("read incidents: %w", err)
+	}
+	defer rows.Close()
+	var out []*Incident
+	for rows.Next() {
+		in, err := scanIncident(rows)
+		if err != nil {
+			return nil, fmt.Errorf("read incident: %w", err)
+		}
+		out = append(out, in)
+	}
+	return out, rows.Err()
+}
+
+func saveIncident(ctx context.Context, db querier, in *Incident) error {
+	alerts, err := json.Marshal(in.Alerts)
+	if err != nil {
+		return fmt.Errorf("encode alerts of incident %s: %w", in.ID, err)
+	}
+	ack := cmp.Or(in.Ack, &Ack{})
+	_, err = db.ExecContext(ctx, `INSERT OR REPLACE INTO incident (`+incidentColumns+`) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)`,
+		in.ID, in.GroupKey, in.Receiver, in.Title, in.Severity, in.StartedAt, in.OpenedAt, in.ChangedAt, in.ResolvedAt, string(alerts),
+		ack.By, ack.At, ack.Comment)
+	if err != nil {
+		return fmt.Errorf("write incident %s: %w", in.ID, err)
+	}
+	return nil
+}
+
+// millis is t in Unix milliseconds, 0 for the zero time.
+func millis(t time.Time) int64 {
+	if t.IsZero() {
+		return 0
+	}
+	return t.UnixMilli()
+}
+
+func incidentAlert(a *amalert.Alert) IncidentAlert {
+	out := IncidentAlert{Labels: map[string]string{}, Annotations: map[string]string{}, StartsAt: millis(a.StartsAt)}
+	for n, v := range a.Labels {
+		out.Labels[string(n)] = string(v)
+	}
+	for n, v := range a.Annotations {
+		out.Annotations[string(n)] = string(v)
+	}
+	if a.Resolved() {
+		out.EndsAt = millis(a.EndsAt)
+	}
+	return out
+}

@@ -1,0 +1,359 @@
+package alerting
+
+import (
+	"bufio"
+	"context"
+	"database/sql"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// childEnv makes this test binary a pager that is killed: its value is the directory with config, journal and database.
+const childEnv = "ALERTING_TEST_CHILD"
+
+// runChild is the child: it replays the journal as the collector would, serves the API, and says when it runs.
+// Further lines on stdin are transitions to deliver; "barrier" makes one.
+func runChild() {
+	dir := os.Getenv(childEnv)
+	if dir == "" {
+		return
+	}
+	if err := child(dir); err != nil {
+		fmt.Println("error:", err)
+		os.Exit(1)
+	}
+	os.Exit(0)
+}
+
+func child(dir string) error {
+	config, err := os.ReadFile(filepath.Join(dir, "alertmanager.yml"))
+	if err != nil {
+		return err
+	}
+	db, err := sql.Open("sqlite", "file:"+filepath.Join(dir, "state.db")+"?_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)&_pragma=busy_timeout(5000)")
+	if err != nil {
+		return err
+	}
+	p, err := OpenPager(PagerOptions{DB: db, Config: config})
+	if err != nil {
+		return err
+	}
+	e := NewEngine(DefaultRules())
+	journal, err := os.ReadFile(filepath.Join(dir, "journal"))
+	if err != nil {
+		return err
+	}
+	for line := range strings.Lines(string(journal)) {
+		t, err := DecodeTransition([]byte(line))
+		if err != nil {
+			return err
+		}
+		e.Apply(t)
+		p.Deliver([]Transition{t})
+	}
+	p.Resume(e.Firing())
+	srv := httptest.NewServer(p.Handler())
+	go func() { _ = p.Run(context.Background()) }()
+	for resp, err := http.Get(srv.URL + "/api/v2/status"); err != nil || resp.StatusCode != 200; {
+		if err == nil {
+			resp.Body.Close()
+		}
+		resp, err = http.Get(srv.URL + "/api/v2/status")
+	}
+	fmt.Println("ready", srv.URL)
+	in := bufio.NewScanner(os.Stdin)
+	for in.Scan() {
+		if in.Text() == "barrier" {
+			err = p.Barrier()
+		} else {
+			var t Transition
+			t, err = DecodeTransition(in.Bytes())
+			p.Deliver([]Transition{t})
+		}
+		if err != nil {
+			return err
+		}
+		fmt.Println("ok")
+	}
+	return in.Err()
+}
+
+// victim is a child process.
+type victim struct {
+	t   *testing.T
+	cmd *exec.Cmd
+	in  interface{ Write([]byte) (int, error) }
+	out *bufio.Scanner
+	url string
+}
+
+func startVictim(t *testing.T, dir string) *victim {
+	t.Helper()
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(exe)
+	cmd.Env = append(os.Environ(), childEnv+"="+dir)
+	cmd.Stderr = t.Output()
+	in, _ := cmd.StdinPipe()
+	out, _ := cmd.StdoutPipe()
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	v := &victim{t: t, cmd: cmd, in: in, out: bufio.NewScanner(out)}
+	t.Cleanup(v.kill)
+	v.url = strings.TrimPrefix(v.line(), "ready ")
+	if !strings.HasPrefix(v.url, "http") {
+		t.Fatalf("child said %q", v.url)
+	}
+	return v
+}
+
+func (v *victim) line() string {
+	if !v.out.Scan() {
+		return "end of output"
+	}
+	return v.out.Text()
+}
+
+// say gives the child a line and waits for its answer.
+func (v *victim) say(text string) {
+	v.t.Helper()
+	fmt.Fprintln(v.in, text)
+	if got := v.line(); got != "ok" {
+		v.t.Fatalf("child answered %q to %q", got, text)
+	}
+}
+
+// kill ends the child with SIGKILL.
+func (v *victim) kill() {
+	_ = v.cmd.Process.Kill()
+	_ = v.cmd.Wait()
+}
+
+// setUp writes config and journal.
+func setUp(t *testing.T, url string) (dir string, journal func(Transition) string) {
+	dir = t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "alertmanager.yml"), oneSink(url, ""), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.Create(filepath.Join(dir, "journal"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { f.Close() })
+	return dir, func(tr Transition) string {
+		b, err := json.Marshal(tr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		fmt.Fprintf(f, "%s\n", b)
+		return string(b)
+	}
+}
+
+// TestKill kills the pager between the steps of a page's life; each crossing is one page, counted by its id.
+func TestKill(t *testing.T) {
+	t0 := time.Now()
+	f := fire("b1", t0)
+	r := resolve(f, t0.Add(time.Second))
+	settle := func(v *victim, s *sink, journal func(Transition) string) {
+		// A later crossing of another board has been paged: whatever was due for b1 is through.
+		v.say(journal(fire("fence", time.Now())))
+		for {
+			h := s.next(v.t)
+			s.seen = append(s.seen, h)
+			if h.boards() == "firing fence" {
+				return
+			}
+		}
+	}
+	run := func(name string, want string, steps func(t *testing.T, s *sink, dir string, journal func(Transition) string) *victim) {
+		t.Run(name, func(t *testing.T) {
+			s := newSink(t, nil)
+			dir, journal := setUp(t, s.URL)
+			settle(steps(t, s, dir, journal), s, journal)
+			got := map[string]map[string]bool{}
+			for _, h := range s.seen {
+				if h.boards() == "firing fence" {
+					continue
+				}
+				if got[h.boards()] == nil {
+					got[h.boards()] = map[string]bool{}
+				}
+				got[h.boards()][h.id] = true
+			}
+			text := ""
+			for _, k := range []string{"firing b1", "resolved b1"} {
+				text += fmt.Sprintf("%s ×%d; ", k, len(got[k]))
+			}
+			if text != want {
+				t.Errorf("got %swant %s", text, want)
+			}
+		})
+	}
+	const firing, both = "firing b1 ×1; resolved b1 ×0; ", "firing b1 ×1; resolved b1 ×1; "
+	take := func(t *testing.T, s *sink) { s.seen = append(s.seen, s.next(t)) }
+
+	run("journalled, not delivered", firing, func(t *testing.T, s *sink, dir string, journal func(Transition) string) *victim {
+		v := startVictim(t, dir)
+		journal(f)
+		v.kill()
+		v = startVictim(t, dir)
+		take(t, s)
+		return v
+	})
+	run("crossed and back, not delivered", both, func(t *testing.T, s *sink, dir string, journal func(Transition) string) *victim {
+		startVictim(t, dir).kill()
+		journal(f)
+		journal(r)
+		v := startVictim(t, dir)
+		take(t, s)
+		take(t, s)
+		return v
+	})
+	run("delivered, killed at once", firing, func(t *testing.T, s *sink, dir string, journal func(Transition) string) *victim {
+		v := startVictim(t, dir)
+		v.say(journal(f))
+		v.kill()
+		v = startVictim(t, dir)
+		take(t, s)
+		return v
+	})
+	run("request received, not recorded", firing, func(t *testing.T, s *sink, dir string, journal func(Transition) string) *victim {
+		held := make(chan struct{})
+		s.answerWith(func(int, http.ResponseWriter, *http.Request) { <-held })
+		v := startVictim(t, dir)
+		v.say(journal(f))
+		take(t, s)
+		v.kill()
+		s.answerWith(nil)
+		close(held)
+		v = startVictim(t, dir)
+		take(t, s)
+		return v
+	})
+	run("provider down, killed, up again", firing, func(t *testing.T, s *sink, dir string, journal func(Transition) string) *victim {
+		s.answerWith(func(_ int, w http.ResponseWriter, _ *http.Request) { w.WriteHeader(503) })
+		v := startVictim(t, dir)
+		v.say(journal(f))
+		take(t, s)
+		v.kill()
+		s.answerWith(nil)
+		v = startVictim(t, dir)
+		take(t, s)
+		return v
+	})
+	run("paged, killed, resolved while away", both, func(t *testing.T, s *sink, dir string, journal func(Transition) string) *victim {
+		v := startVictim(t, dir)
+		v.say(journal(f))
+		take(t, s)
+		v.kill()
+		journal(r)
+		v = startVictim(t, dir)
+		for s.seen[len(s.seen)-1].boards() != "resolved b1" {
+			take(t, s)
+		}
+		return v
+	})
+	run("all over, killed, replayed twice", both, func(t *testing.T, s *sink, dir string, journal func(Transition) string) *victim {
+		v := startVictim(t, dir)
+		v.say(journal(f))
+		take(t, s)
+		v.say(journal(r))
+		take(t, s)
+		v.kill()
+		startVictim(t, dir).kill()
+		return startVictim(t, dir)
+	})
+}
+
+// TestKillAtRandom kills the pager at random moments while boards cross; afterwards every crossing has exactly one page.
+func TestKillAtRandom(t *testing.T) {
+	s := newSink(t, nil)
+	dir, journal := setUp(t, s.URL)
+	const boards = 60
+	v := startVictim(t, dir)
+	for i := range boards {
+		v.say(journal(fire(fmt.Sprintf("b%d", i), time.Now())))
+		if i%10 == i/10 { // six times, with different amounts on the way
+			v.kill()
+			v = startVictim(t, dir)
+		}
+	}
+	got := map[string]map[string]bool{}
+	for len(got) < boards {
+		h := s.next(t)
+		if got[h.boards()] == nil {
+			got[h.boards()] = map[string]bool{}
+		}
+		got[h.boards()][h.id] = true
+	}
+	for boards, ids := range got {
+		if len(ids) != 1 {
+			t.Errorf("%s has %d pages", boards, len(ids))
+		}
+	}
+}
+
+// TestKillBarrier: after a barrier the journal may be truncated, whatever still waits for its page.
+func TestKillBarrier(t *testing.T) {
+	s := newSink(t, nil)
+	dir, _ := setUp(t, s.URL)
+	config := strings.Replace(string(oneSink(s.URL, "")), "group_wait: 0s", "group_wait: 1h", 1)
+	if err := os.WriteFile(filepath.Join(dir, "alertmanager.yml"), []byte(config), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	v := startVictim(t, dir)
+	f := fire("b1", time.Now())
+	for _, tr := range []Transition{f, resolve(f, time.Now())} {
+		b, _ := json.Marshal(tr)
+		v.say(string(b)) // in no journal
+	}
+	v.say("barrier")
+	v.kill()
+	if err := os.WriteFile(filepath.Join(dir, "alertmanager.yml"), oneSink(s.URL, ""), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	startVictim(t, dir)
+	for _, want := range []string{"firing b1", "resolved b1"} {
+		if h := s.next(t); h.boards() != want {
+			t.Errorf("got %s, want %s", h.boards(), want)
+		}
+	}
+}
+
+// TestKillSilence: a silence that the API confirmed survives.
+func TestKillSilence(t *testing.T) {
+	s := newSink(t, nil)
+	dir, _ := setUp(t, s.URL)
+	v := startVictim(t, dir)
+	now := time.Now().UTC()
+	resp, err := http.Post(v.url+"/api/v2/silences", "application/json", strings.NewReader(fmt.Sprintf(
+		`{"matchers":[{"name":"board","value":"b1","isRegex":false,"isEqual":true}],"startsAt":%q,"endsAt":%q,"createdBy":"ada","comment":"c"}`,
+		now.Format(time.RFC3339Nano), now.Add(time.Hour).Format(time.RFC3339Nano))))
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	v.kill()
+	v = startVictim(t, dir)
+	for _, b := range []string{"b1", "b2"} {
+		text, _ := json.Marshal(fire(b, time.Now()))
+		v.say(string(text))
+	}
+	if h := s.next(t); h.boards() != "firing b2" {
+		t.Errorf("got %s", h.boards())
+	}
+	s.none(t, "silenced")
+	http.DefaultClient.CloseIdleConnections()
+}

@@ -1,0 +1,181 @@
+package alerting
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/prometheus/alertmanager/notify"
+)
+
+// letter is one page on its way to one integration.
+type letter struct {
+	id, incident          string
+	receiver, integration string
+	idx                   int
+	groupKey              string
+	reason                notify.NotifyReason
+	payload               []byte
+	createdAt, readingAt  int64
+	attempts              int
+	nextAt                int64 // Unix milliseconds; not to be tried before
+
+	flying bool
+	gone   bool
+}
+
+// lane names the integration: lanes do not wait for each other.
+func (l *letter) lane() string { return fmt.Sprintf("%s/%s/%d", l.receiver, l.integration, l.idx) }
+
+func (l *letter) insert(ctx context.Context, db querier) error {
+	_, err := db.ExecContext(ctx, `INSERT INTO page
+		(id, incident, receiver, integration, idx, group_key, reason, payload, created_at, reading_at, state, next_at)
+		VALUES (?,?,?,?,?,?,?,?,?,?,'waiting',?)`,
+		l.id, l.incident, l.receiver, l.integration, l.idx, l.groupKey, int(l.reason), string(l.payload), l.createdAt, l.readingAt, l.nextAt)
+	if err != nil {
+		return fmt.Errorf("write page %s: %w", l.id, err)
+	}
+	return nil
+}
+
+// waitingLetters reads the pages that no provider has accepted yet, the oldest first.
+func waitingLetters(ctx context.Context, db querier) ([]*letter, error) {
+	rows, err := db.QueryContext(ctx, `SELECT id, incident, receiver, integration, idx, group_key, reason, payload, created_at, reading_at, attempts, next_at
+		FROM page WHERE state = 'waiting' ORDER BY seq`)
+	if err != nil {
+		return nil, fmt.Errorf("read waiting pages: %w", err)
+	}
+	defer rows.Close()
+	var out []*letter
+	for rows.Next() {
+		var (
+			l       letter
+			reason  int
+			payload string
+		)
+		err := rows.Scan(&l.id, &l.incident, &l.receiver, &l.integration, &l.idx, &l.groupKey, &reason, &payload, &l.createdAt, &l.readingAt, &l.attempts, &l.nextAt)
+		if err != nil {
+			return nil, fmt.Errorf("read waiting page: %w", err)
+		}
+		l.reason, l.payload = notify.NotifyReason(reason), []byte(payload)
+		l.nextAt = min(l.nextAt, time.Now().Add(maxBackoff).UnixMilli()) // the clock may have been set back
+		out = append(out, &l)
+	}
+	return out, rows.Err()
+}
+
+// laneWidth is how many pages of one integration may be on their way at once, so that one that hangs does not hold up
+// the pages of other incidents to the same provider.
+const laneWidth = 8
+
+// mailroom holds the pages that wait, in the order of the journal.
+type mailroom struct {
+	wake chan struct{}
+
+	mu    sync.Mutex
+	lanes map[string][]*letter
+}
+
+func newMailroom() *mailroom {
+	return &mailroom{wake: make(chan struct{}, 1), lanes: map[string][]*letter{}}
+}
+
+func (m *mailroom) add(letters []*letter) {
+	if len(letters) == 0 {
+		return
+	}
+	m.mu.Lock()
+	for _, l := range letters {
+		m.lanes[l.lane()] = append(m.lanes[l.lane()], l)
+	}
+	m.mu.Unlock()
+	m.ring()
+}
+
+func (m *mailroom) ring() {
+	select {
+	case m.wake <- struct{}{}:
+	default:
+	}
+}
+
+// drop takes out the letters that are needless now and not on their way.
+func (m *mailroom) drop(needless func(*letter) bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, lane := range m.lanes {
+		for _, l := range lane {
+			if !l.flying && needless(l) {
+				l.gone = true
+			}
+		}
+	}
+}
+
+// next returns the letters to send now, marked as flying, and when to look again. Pages of one group leave in order:
+// a resolve must not overtake its alert.
+func (m *mailroom) next(now time.Time) (out []*letter, again time.Duration) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	again = time.Minute
+	for name, lane := range m.lanes {
+		left := lane[:0]
+		flying, busy := countFlying(lane), map[string]bool{}
+		for _, l := range lane {
+			if l.gone {
+				continue
+			}
+			left = append(left, l)
+			first := !busy[l.groupKey]
+			busy[l.groupKey] = true
+			if l.flying || !first || flying >= laneWidth {
+				continue
+			}
+			if wait := time.Duration(l.nextAt-now.UnixMilli()) * time.Millisecond; wait > 0 {
+				again = min(again, wait)
+				continue
+			}
+			l.flying = true
+			flying++
+			out = append(out, l)
+		}
+		clear(lane[len(left):])
+		m.lanes[name] = left
+		if len(left) == 0 {
+			delete(m.lanes, name)
+		}
+	}
+	return out, again
+}
+
+func countFlying(lane []*letter) (n int) {
+	for _, l := range lane {
+		if l.flying && !l.gone {
+			n++
+		}
+	}
+	return n
+}
+
+// settle takes a letter back after a try: gone for good, or to be tried again at its nextAt.
+func (m *mailroom) settle(l *letter, gone bool) {
+	m.mu.Lock()
+	l.flying, l.gone = false, gone
+	m.mu.Unlock()
+	m.ring()
+}
+
+// waiting counts the letters that no provider has accepted.
+func (m *mailroom) waiting() (n int) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, lane := range m.lanes {
+		for _, l := range lane {
+			if !l.gone {
+				n++
+			}
+		}
+	}
+	return n
+}

@@ -1,0 +1,278 @@
+package alerting
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/alertmanager/api"
+	"github.com/prometheus/alertmanager/dispatch"
+	"github.com/prometheus/alertmanager/eventrecorder"
+	"github.com/prometheus/alertmanager/featurecontrol"
+	"github.com/prometheus/alertmanager/marker"
+	"github.com/prometheus/alertmanager/matcher/compat"
+	"github.com/prometheus/alertmanager/nflog"
+	"github.com/prometheus/alertmanager/notify"
+	"github.com/prometheus/alertmanager/provider/mem"
+	"github.com/prometheus/alertmanager/silence"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/common/route"
+)
+
+const (
+	// alertGC is how often Alertmanager forgets resolved alerts; its own default.
+	alertGC = 30 * time.Minute
+	// maintenanceInterval is how often empty groups are dropped; Alertmanager's default.
+	maintenanceInterval = 30 * time.Second
+	// notifiedRetention is how long the notification log remembers at least; Alertmanager's --data.retention.
+	notifiedRetention = 120 * time.Hour
+)
+
+var errClosed = errors.New("the pager is closed")
+
+// PagerOptions configure a Pager. DB is required, all else may be zero.
+type PagerOptions struct {
+	// DB is a SQLite database with WAL, synchronous=FULL and a busy timeout. The pager makes its own tables in it and
+	// does not close it.
+	DB *sql.DB
+	// Dir is where relative paths of the configuration start; the working directory where it is empty.
+	Dir string
+	// Config is an alertmanager.yml. Without one, incidents are recorded and nobody is paged.
+	Config []byte
+	// ExternalURL is what links in pages start with.
+	ExternalURL string
+	// Changed is called after an incident changed, from one goroutine while Run runs; changes that follow closely are
+	// one call.
+	Changed    func(Incident)
+	Log        *slog.Logger
+	Registerer prometheus.Registerer
+}
+
+// Pager routes transitions to receivers and keeps incidents. Whatever it sends is in its database first. All methods
+// are safe for concurrent use.
+type Pager struct {
+	db          *sql.DB
+	dir         string
+	externalURL *url.URL
+	log, amLog  *slog.Logger
+	changes     *changes
+	metrics     *pagerMetrics
+	commits     *committer
+	mail        *mailroom
+	inbox       *inbox
+
+	recorder        eventrecorder.Recorder // records nothing
+	notified        *nflog.Log
+	threads         *nflog.Log // reads what integrations put into a store; holds nothing for long
+	silences        *silence.Silences
+	silencer        *silence.Silencer
+	alerts          *mem.Alerts
+	groupMarker     marker.GroupMarker
+	pipelines       *notify.PipelineBuilder
+	dispatchMetrics *dispatch.DispatcherMetrics
+	api             *api.API
+	handler         http.Handler
+	routing         atomic.Pointer[routing]
+
+	dispatchMu sync.Mutex                  // serialises changes of dispatch
+	dispatch   atomic.Pointer[dispatching] // nil while Run does not run
+
+	gate   sync.RWMutex // held for reading by whoever writes on Alertmanager's behalf
+	closed bool
+}
+
+var initMatchers = sync.OnceFunc(func() {
+	compat.InitFromFlags(slog.New(slog.DiscardHandler), featurecontrol.NoopFlags{})
+})
+
+// OpenPager makes a pager and reads what an earlier one left in the database: silences, the notification log, open
+// incidents and pages that wait. An error names what in the configuration is wrong. The caller calls Close.
+func OpenPager(o PagerOptions) (*Pager, error) {
+	initMatchers()
+	carryPageIDs()
+	p, err := newPager(o)
+	if err != nil {
+		return nil, err
+	}
+	ctx := context.Background()
+	if err := prepare(ctx, p.db); err != nil {
+		return nil, err
+	}
+	if err := p.embed(); err != nil {
+		return nil, err
+	}
+	if err := p.load(ctx); err != nil {
+		return nil, errors.Join(err, p.Close())
+	}
+	if err := p.Reload(o.Config); err != nil {
+		return nil, errors.Join(err, p.Close())
+	}
+	return p, nil
+}
+
+func newPager(o PagerOptions) (*Pager, error) {
+	if o.DB == nil {
+		return nil, errors.New("open pager: the database is missing")
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	dir, err := filepath.Abs(o.Dir)
+	if err != nil {
+		return nil, fmt.Errorf("open pager in %q: %w", o.Dir, err)
+	}
+	external, err := url.Parse(o.ExternalURL)
+	if err != nil {
+		return nil, fmt.Errorf("open pager with external URL %q: %w", o.ExternalURL, err)
+	}
+	p := &Pager{
+		db: o.DB, dir: dir, externalURL: external, log: o.Log, amLog: slog.New(warnings{o.Log.Handler()}), changes: newChanges(o.Changed),
+		commits: &committer{db: o.DB}, mail: newMailroom(), inbox: newInbox(),
+	}
+	p.metrics, err = newPagerMetrics(o.Registerer, p.mail.waiting)
+	return p, err
+}
+
+// embed makes Alertmanager's parts. Their metrics stay in a registry of their own.
+func (p *Pager) embed() (err error) {
+	reg, flags := prometheus.NewRegistry(), featurecontrol.NoopFlags{}
+	if p.notified, err = nflog.New(nflog.Options{Retention: notifiedRetention, Logger: p.amLog, Metrics: reg}); err != nil {
+		return fmt.Errorf("open notification log: %w", err)
+	}
+	if p.threads, err = nflog.New(nflog.Options{Retention: time.Minute, Metrics: prometheus.NewRegistry()}); err != nil {
+		return fmt.Errorf("open thread log: %w", err)
+	}
+	if p.silences, err = silence.New(silence.Options{Retention: notifiedRetention, Logger: p.amLog, Metrics: reg}); err != nil {
+		return fmt.Errorf("open silences: %w", err)
+	}
+	p.silencer = silence.NewSilencer(p.silences, p.amLog, p.recorder)
+	if p.alerts, err = mem.NewAlerts(context.Background(), alertGC, 0, p.silencer, p.amLog, p.recorder, reg, flags); err != nil {
+		return fmt.Errorf("open alerts: %w", err)
+	}
+	p.groupMarker = marker.NewGroupMarker()
+	p.pipelines = notify.NewPipelineBuilder(reg, flags, p.recorder)
+	p.dispatchMetrics = dispatch.NewDispatcherMetrics(false, reg, flags)
+	p.api, err = api.New(api.Options{
+		Alerts: p.alerts, Silences: p.silences, GroupMutedFunc: p.groupMarker.Muted, Logger: p.amLog, Registry: reg, GroupFunc: p.groups,
+		RequestDuration: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "request_seconds"}, []string{"handler", "method", "code"}),
+	})
+	if err != nil {
+		p.alerts.Close()
+		return fmt.Errorf("open alert API: %w", err)
+	}
+	p.handler = p.api.Register(route.New(), "/")
+	return nil
+}
+
+// load reads what an earlier pager left.
+func (p *Pager) load(ctx context.Context) error {
+	if err := p.loadNotified(ctx); err != nil {
+		return err
+	}
+	if err := p.loadSilences(ctx); err != nil {
+		return err
+	}
+	p.silences.SetBroadcast(p.recordSilence)
+	letters, err := waitingLetters(ctx, p.db)
+	if err != nil {
+		return err
+	}
+	p.mail.add(letters)
+	return p.loadInbox(ctx)
+}
+
+// Reload puts a new alertmanager.yml in force; empty means the built-in one. Where it returns an error, the old one
+// stays.
+func (p *Pager) Reload(config []byte) error {
+	r, err := p.buildRouting(config)
+	if err != nil {
+		return err
+	}
+	p.dispatchMu.Lock()
+	defer p.dispatchMu.Unlock()
+	if r.silent() {
+		p.log.Warn("no receiver sends anything: incidents are recorded and nobody is paged; give an alertmanager.yml with a receiver")
+	}
+	p.routing.Store(r)
+	if old := p.dispatch.Load(); old != nil {
+		old.stop()
+		p.dispatch.Store(p.start(r))
+	}
+	p.mail.ring()
+	return nil
+}
+
+// Silent reports whether the configuration leads pages nowhere.
+func (p *Pager) Silent() bool { return p.routing.Load().silent() }
+
+// Run routes and delivers until ctx ends. What Deliver and Resume were given before it counts as the state at the
+// start: it is taken in before the first page is decided.
+func (p *Pager) Run(ctx context.Context) error {
+	if err := p.startFirst(); err != nil {
+		return err
+	}
+	var wg sync.WaitGroup
+	wg.Go(func() { p.deliver(ctx) })
+	wg.Go(func() { p.feed(ctx) })
+	wg.Go(func() { p.tidy(ctx) })
+	wg.Go(func() { p.announce(ctx) })
+	<-ctx.Done()
+	p.dispatchMu.Lock()
+	p.dispatch.Swap(nil).stop()
+	p.dispatchMu.Unlock()
+	wg.Wait()
+	p.announceAll()
+	return nil
+}
+
+func (p *Pager) startFirst() error {
+	p.dispatchMu.Lock()
+	defer p.dispatchMu.Unlock()
+	if p.dispatch.Load() != nil {
+		return errors.New("run pager: it runs already")
+	}
+	p.takeIn()
+	p.dispatch.Store(p.start(p.routing.Load()))
+	return nil
+}
+
+// Close ends what the pager holds, after Run returned. Pages that wait stay in the database.
+func (p *Pager) Close() error {
+	p.gate.Lock()
+	p.closed = true
+	p.gate.Unlock()
+	p.alerts.Close()
+	p.metrics.unregister()
+	return nil
+}
+
+// enter keeps Close waiting until leave; it reports whether the pager is open.
+func (p *Pager) enter() bool {
+	p.gate.RLock()
+	if p.closed {
+		p.gate.RUnlock()
+		return false
+	}
+	return true
+}
+
+func (p *Pager) leave() { p.gate.RUnlock() }
+
+// Handler serves /api/v2, Alertmanager's API, as amtool speaks it. It answers with 503 until Run runs.
+func (p *Pager) Handler() http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if p.dispatch.Load() == nil {
+			http.Error(w, "the pager is not running yet", http.StatusServiceUnavailable)
+			return
+		}
+		p.handler.ServeHTTP(w, r)
+	})
+}

@@ -1,0 +1,531 @@
+package alerting
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+	_ "modernc.org/sqlite"
+)
+
+func TestMain(m *testing.M) {
+	runChild()
+	goleak.VerifyTestMain(m, goleak.IgnoreCurrent()) // imported packages start some in their init
+}
+
+func openDB(t testing.TB, dir string) *sql.DB {
+	t.Helper()
+	db, err := sql.Open("sqlite", "file:"+filepath.Join(dir, "state.db")+"?_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)&_pragma=busy_timeout(5000)")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { db.Close() })
+	return db
+}
+
+// hook is one request that a sink received.
+type hook struct {
+	at     time.Time
+	id     string
+	Status string
+	Alerts []struct {
+		Status string
+		Labels map[string]string
+	}
+}
+
+// boards lists "status board" of the alerts, sorted.
+func (h hook) boards() string {
+	var out []string
+	for _, a := range h.Alerts {
+		out = append(out, a.Status+" "+a.Labels["board"])
+	}
+	slices.Sort(out)
+	return strings.Join(out, ", ")
+}
+
+// sink is a real webhook receiver; answer decides what it does with the n-th request, from 1 on.
+type sink struct {
+	*httptest.Server
+	got  chan hook
+	seen []hook
+
+	mu     sync.Mutex
+	n      int
+	answer func(n int, w http.ResponseWriter, r *http.Request)
+}
+
+func newSink(t testing.TB, answer func(n int, w http.ResponseWriter, r *http.Request)) *sink {
+	s := &sink{got: make(chan hook, 10000), answer: answer}
+	s.Server = httptest.NewServer(s)
+	t.Cleanup(s.Close)
+	return s
+}
+
+func (s *sink) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	h := hook{at: time.Now(), id: r.Header.Get("Idempotency-Key")}
+	body, _ := io.ReadAll(r.Body)
+	if err := json.Unmarshal(body, &h); err != nil {
+		panic(err)
+	}
+	s.mu.Lock()
+	s.n++
+	n, answer := s.n, s.answer
+	s.mu.Unlock()
+	s.got <- h
+	if answer != nil {
+		answer(n, w, r)
+	}
+}
+
+func (s *sink) answerWith(answer func(n int, w http.ResponseWriter, r *http.Request)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.answer = answer
+}
+
+// next waits for the next request.
+func (s *sink) next(t testing.TB) hook {
+	t.Helper()
+	select {
+	case h := <-s.got:
+		return h
+	case <-time.After(20 * time.Second):
+		t.Fatal("no request within 20 s")
+		return hook{}
+	}
+}
+
+// none fails if a request arrived.
+func (s *sink) none(t testing.TB, why string) {
+	t.Helper()
+	select {
+	case h := <-s.got:
+		t.Errorf("%s: got %s", why, h.boards())
+	default:
+	}
+}
+
+// oneSink routes everything to url, by alert and board.
+func oneSink(url, more string) []byte {
+	return []byte(fmt.Sprintf(`
+route: {receiver: hook, group_by: [alertname, board], group_wait: 0s, group_interval: 1s, repeat_interval: 4h}
+receivers:
+- name: hook
+  webhook_configs: [{url: %q}]
+%s`, url, more))
+}
+
+// testPager is a running pager and what it said.
+type testPager struct {
+	*Pager
+	changes chan Incident
+	stop    func()
+}
+
+// startPager opens and runs a pager; before runs between the two.
+func startPager(t testing.TB, db *sql.DB, config []byte, before func(*Pager)) *testPager {
+	t.Helper()
+	changes := make(chan Incident, 100000)
+	p, err := OpenPager(PagerOptions{
+		DB: db, Config: config, ExternalURL: "http://collector.example", Changed: func(in Incident) { changes <- in },
+		Log: slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn})),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if before != nil {
+		before(p)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- p.Run(ctx) }()
+	stop := sync.OnceFunc(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+		if err := p.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	t.Cleanup(stop)
+	return &testPager{p, changes, stop}
+}
+
+// until waits for an incident that satisfies ok.
+func (p *testPager) until(t testing.TB, what string, ok func(Incident) bool) Incident {
+	t.Helper()
+	timeout := time.After(20 * time.Second)
+	for {
+		select {
+		case in := <-p.changes:
+			if ok(in) {
+				return in
+			}
+		case <-timeout:
+			t.Fatalf("no incident that is %s within 20 s", what)
+		}
+	}
+}
+
+func pageState(state string) func(Incident) bool {
+	return func(in Incident) bool { return len(in.Pages) > 0 && in.Pages[len(in.Pages)-1].State == state }
+}
+
+func fire(board string, at time.Time) Transition {
+	ms := at.UnixMilli()
+	return Transition{
+		Rule: "board/SocHot", Series: `board="` + board + `"`, From: Inactive, State: Firing, At: ms, Since: ms, FiredAt: ms, Received: ms, Value: 81,
+		Labels:      map[string]string{"alertname": "SocHot", "board": board, "severity": "critical", "rack": "r1"},
+		Annotations: map[string]string{"summary": board + ": SoC at 81.0 °C"},
+	}
+}
+
+func resolve(t Transition, at time.Time) Transition {
+	t.From, t.State, t.At, t.Value = Firing, Inactive, at.UnixMilli(), 60
+	return t
+}
+
+func TestPage(t *testing.T) {
+	s := newSink(t, nil)
+	p := startPager(t, openDB(t, t.TempDir()), oneSink(s.URL, ""), nil)
+	t0 := time.Now()
+	p.Deliver([]Transition{fire("b1", t0)})
+	h := s.next(t)
+	if h.boards() != "firing b1" || h.id == "" {
+		t.Errorf("got %s with id %q", h.boards(), h.id)
+	}
+	in := p.until(t, "delivered", pageState("delivered"))
+	pg := in.Pages[0]
+	if in.Title != "b1: SoC at 81.0 °C since "+t0.UTC().Format("15:04:05 UTC") || in.Severity != "critical" || in.StartedAt != t0.UnixMilli() || in.ResolvedAt != 0 {
+		t.Errorf("incident %+v", in)
+	}
+	if pg.ID != h.id || pg.Attempts != 1 || pg.Answer != "accepted" || pg.LatencyMs < 0 || pg.LatencyMs > 2000 {
+		t.Errorf("page %+v", pg)
+	}
+	p.Deliver([]Transition{resolve(fire("b1", t0), time.Now())})
+	if h := s.next(t); h.boards() != "resolved b1" {
+		t.Errorf("got %s", h.boards())
+	}
+	in = p.until(t, "resolved and delivered", func(in Incident) bool { return in.ResolvedAt != 0 && pageState("delivered")(in) })
+	if len(in.Pages) != 2 || in.Pages[0].ID == in.Pages[1].ID {
+		t.Errorf("pages %+v", in.Pages)
+	}
+	s.none(t, "after the resolve")
+	all, err := p.Incidents(t.Context(), Query{})
+	if err != nil || len(all) != 1 {
+		t.Errorf("incidents %v %v", all, err)
+	}
+	if open, err := p.Incidents(t.Context(), Query{Open: true}); err != nil || len(open) != 0 {
+		t.Errorf("open incidents %v %v", open, err)
+	}
+}
+
+// TestResolveWaits: what resolves before its page was handed over still pages, then resolves.
+func TestResolveWaits(t *testing.T) {
+	s := newSink(t, nil)
+	config := strings.Replace(string(oneSink(s.URL, "")), "group_wait: 0s", "group_wait: 1s", 1)
+	p := startPager(t, openDB(t, t.TempDir()), []byte(config), nil)
+	f := fire("b1", time.Now())
+	p.Deliver([]Transition{f, resolve(f, time.Now().Add(time.Millisecond))})
+	if h := s.next(t); h.boards() != "firing b1" {
+		t.Errorf("got %s", h.boards())
+	}
+	if h := s.next(t); h.boards() != "resolved b1" {
+		t.Errorf("got %s", h.boards())
+	}
+}
+
+func TestProviderFaults(t *testing.T) {
+	f := func(name string, answer func(n int, w http.ResponseWriter, r *http.Request), wantAnswer string) {
+		t.Run(name, func(t *testing.T) {
+			s := newSink(t, answer)
+			p := startPager(t, openDB(t, t.TempDir()), oneSink(s.URL, ""), nil)
+			p.Deliver([]Transition{fire("b1", time.Now())})
+			first := s.next(t)
+			in := p.until(t, "tried", func(in Incident) bool { return len(in.Pages) == 1 && in.Pages[0].Attempts == 1 })
+			if in.Pages[0].State != "waiting" || !strings.Contains(in.Pages[0].Answer, wantAnswer) {
+				t.Errorf("after the first try: %+v", in.Pages[0])
+			}
+			if second := s.next(t); second.id != first.id {
+				t.Errorf("ids differ: %s, %s", first.id, second.id)
+			}
+			if in := p.until(t, "delivered", pageState("delivered")); in.Pages[0].Attempts != 2 {
+				t.Errorf("page %+v", in.Pages[0])
+			}
+		})
+	}
+	f("503", func(n int, w http.ResponseWriter, _ *http.Request) {
+		if n == 1 {
+			http.Error(w, "come back later", 503)
+		}
+	}, "503")
+	f("connection cut", func(n int, w http.ResponseWriter, _ *http.Request) {
+		if n == 1 {
+			c, _, _ := w.(http.Hijacker).Hijack()
+			c.Close()
+		}
+	}, "EOF")
+	f("hangs", func(n int, w http.ResponseWriter, r *http.Request) {
+		if n == 1 {
+			<-r.Context().Done()
+		}
+	}, "no answer within 5s")
+}
+
+// TestHangingProvider: one that hangs delays no other receiver, and pages of other incidents to the same one.
+func TestHangingProvider(t *testing.T) {
+	release := make(chan struct{})
+	bad := newSink(t, func(_ int, _ http.ResponseWriter, r *http.Request) {
+		select {
+		case <-r.Context().Done():
+		case <-release:
+		}
+	})
+	defer close(release)
+	good := newSink(t, nil)
+	p := startPager(t, openDB(t, t.TempDir()), []byte(fmt.Sprintf(`
+route: {receiver: both, group_by: [board], group_wait: 0s, group_interval: 1s}
+receivers:
+- name: both
+  webhook_configs: [{url: %q}, {url: %q}]
+`, bad.URL, good.URL)), nil)
+	for _, b := range []string{"b1", "b2", "b3"} {
+		t0 := time.Now()
+		p.Deliver([]Transition{fire(b, t0)})
+		if d := good.next(t).at.Sub(t0); d > 2*time.Second {
+			t.Errorf("%s waited %s behind a provider that hangs", b, d)
+		}
+		bad.next(t)
+	}
+}
+
+func TestRefused(t *testing.T) {
+	r := &letter{}
+	for r.attempts = 1; r.attempts < 20; r.attempts++ {
+		if d := backoff(r.attempts); d < minBackoff/2 || d > maxBackoff*3/2 {
+			t.Errorf("backoff %d is %s", r.attempts, d)
+		}
+	}
+}
+
+func TestAcknowledge(t *testing.T) {
+	s, dir := newSink(t, nil), t.TempDir()
+	config := []byte(strings.Replace(string(oneSink(s.URL, "")), "repeat_interval: 4h", "repeat_interval: 1s", 1))
+	db := openDB(t, dir)
+	p := startPager(t, db, config, nil)
+	f := fire("b1", time.Now())
+	p.Deliver([]Transition{f})
+	s.next(t)
+	if h := s.next(t); h.boards() != "firing b1" {
+		t.Errorf("the repeat is %s", h.boards())
+	}
+	in := p.until(t, "delivered", pageState("delivered"))
+	if err := p.Acknowledge(t.Context(), in.ID, "ada", "on my way"); err != nil {
+		t.Fatal(err)
+	}
+	acked := p.until(t, "acknowledged", func(in Incident) bool { return in.Ack != nil })
+	if acked.Ack.By != "ada" || acked.Ack.Comment != "on my way" {
+		t.Errorf("ack %+v", acked.Ack)
+	}
+	if err := p.Acknowledge(t.Context(), "nope", "ada", ""); err == nil || !strings.Contains(err.Error(), "nope") {
+		t.Errorf("got %v", err)
+	}
+	p.stop()
+	for len(s.got) > 0 { // what was on its way
+		<-s.got
+	}
+	p = startPager(t, db, config, func(p *Pager) { p.Resume([]Transition{f}) })
+	// The group flushes every second and repeats every second; a suppressed repeat is a change of the incident.
+	for range 2 {
+		p.until(t, "flushed", func(in Incident) bool { return in.Ack != nil })
+	}
+	s.none(t, "repeat after the ack")
+	p.Deliver([]Transition{resolve(f, time.Now())})
+	if h := s.next(t); h.boards() != "resolved b1" {
+		t.Errorf("after the ack got %s", h.boards())
+	}
+}
+
+// TestResume: what ended while the pager was away is resolved, what still fires is not paged again.
+func TestResume(t *testing.T) {
+	s, dir := newSink(t, nil), t.TempDir()
+	db := openDB(t, dir)
+	config := oneSink(s.URL, "")
+	p := startPager(t, db, config, nil)
+	b1, b2 := fire("b1", time.Now()), fire("b2", time.Now())
+	p.Deliver([]Transition{b1, b2})
+	s.next(t)
+	s.next(t)
+	for range 2 {
+		p.until(t, "delivered", pageState("delivered"))
+	}
+	p.stop()
+	p = startPager(t, db, config, func(p *Pager) { p.Resume([]Transition{b1}) })
+	if h := s.next(t); h.boards() != "resolved b2" {
+		t.Errorf("after the restart got %s", h.boards())
+	}
+	p.until(t, "resolved", func(in Incident) bool { return in.ResolvedAt != 0 && pageState("delivered")(in) })
+	p.stop()
+	// A replay of the whole journal pages nobody again.
+	p = startPager(t, db, config, func(p *Pager) {
+		p.Deliver([]Transition{b1, b2, resolve(b2, time.Now())})
+		p.Resume([]Transition{b1})
+	})
+	p.Deliver([]Transition{fire("b3", time.Now())})
+	if h := s.next(t); h.boards() != "firing b3" {
+		t.Errorf("after the replay got %s", h.boards())
+	}
+	s.none(t, "after the replay")
+}
+
+func TestReload(t *testing.T) {
+	s := newSink(t, nil)
+	p := startPager(t, openDB(t, t.TempDir()), nil, nil)
+	if !p.Silent() {
+		t.Error("the built-in configuration claims to page")
+	}
+	p.Deliver([]Transition{fire("b1", time.Now())})
+	p.until(t, "recorded", func(in Incident) bool { return len(in.Pages) == 0 })
+	for _, bad := range []string{"route: {receiver: x}", "rout: {}", "::", "route: {receiver: x}\nreceivers: [{name: x, webhook_configs: [{}]}]"} {
+		if err := p.Reload([]byte(bad)); err == nil || !strings.HasPrefix(err.Error(), "alertmanager.yml: ") {
+			t.Errorf("%s: got %v", bad, err)
+		}
+	}
+	if err := p.Reload(oneSink(s.URL, "")); err != nil {
+		t.Fatal(err)
+	}
+	if p.Silent() {
+		t.Error("the new configuration claims not to page")
+	}
+	if h := s.next(t); h.boards() != "firing b1" {
+		t.Errorf("after the reload got %s", h.boards())
+	}
+}
+
+func TestInhibition(t *testing.T) {
+	s := newSink(t, nil)
+	p := startPager(t, openDB(t, t.TempDir()), oneSink(s.URL, `
+inhibit_rules:
+- source_matchers: [alertname="SwitchDown"]
+  target_matchers: [alertname="SocHot"]
+  equal: [rack]
+`), nil)
+	sw := fire("", time.Now())
+	sw.Rule, sw.Labels = "x/SwitchDown", map[string]string{"alertname": "SwitchDown", "rack": "r1"}
+	p.Deliver([]Transition{sw})
+	s.next(t)
+	p.Deliver([]Transition{fire("b1", time.Now())})
+	other := fire("b2", time.Now())
+	other.Labels["rack"] = "r2"
+	p.Deliver([]Transition{other})
+	if h := s.next(t); h.boards() != "firing b2" {
+		t.Errorf("got %s", h.boards())
+	}
+	s.none(t, "inhibited")
+}
+
+// TestAPI speaks as amtool does.
+func TestAPI(t *testing.T) {
+	s, dir := newSink(t, nil), t.TempDir()
+	db := openDB(t, dir)
+	p := startPager(t, db, oneSink(s.URL, ""), nil)
+	call := func(p *testPager, method, path, body string) (int, string) {
+		srv := httptest.NewServer(p.Handler())
+		defer srv.Close()
+		req, _ := http.NewRequest(method, srv.URL+path, strings.NewReader(body))
+		req.Header.Set("Content-Type", "application/json")
+		resp, err := srv.Client().Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		b, _ := io.ReadAll(resp.Body)
+		return resp.StatusCode, string(b)
+	}
+	now := time.Now().UTC()
+	code, body := call(p, "POST", "/api/v2/silences", fmt.Sprintf(
+		`{"matchers":[{"name":"board","value":"b1","isRegex":false,"isEqual":true}],"startsAt":%q,"endsAt":%q,"createdBy":"ada","comment":"fan swap"}`,
+		now.Format(time.RFC3339Nano), now.Add(time.Hour).Format(time.RFC3339Nano)))
+	if code != 200 {
+		t.Fatalf("silence: %d %s", code, body)
+	}
+	p.stop()
+	p = startPager(t, db, oneSink(s.URL, ""), nil)
+	if code, body := call(p, "GET", "/api/v2/silences", ""); code != 200 || !strings.Contains(body, "fan swap") || !strings.Contains(body, `"active"`) {
+		t.Errorf("after the restart: %d %s", code, body)
+	}
+	p.Deliver([]Transition{fire("b1", time.Now())})
+	p.Deliver([]Transition{fire("b2", time.Now())})
+	if h := s.next(t); h.boards() != "firing b2" {
+		t.Errorf("got %s", h.boards())
+	}
+	s.none(t, "silenced")
+	code, body = call(p, "GET", "/api/v2/alerts?silenced=true", "")
+	if code != 200 || !strings.Contains(body, `"board":"b1"`) || !strings.Contains(body, `"suppressed"`) {
+		t.Errorf("alerts: %d %s", code, body)
+	}
+	if code, body := call(p, "GET", "/api/v2/alerts/groups", ""); code != 200 || !strings.Contains(body, `"b2"`) {
+		t.Errorf("groups: %d %s", code, body)
+	}
+	if code, body := call(p, "GET", "/api/v2/status", ""); code != 200 || !strings.Contains(body, "hook") {
+		t.Errorf("status: %d %s", code, body)
+	}
+}
+
+// BenchmarkPage measures Deliver → request received by a webhook, syncs included.
+func BenchmarkPage(b *testing.B) {
+	s := newSink(b, nil)
+	p := startPager(b, openDB(b, b.TempDir()), oneSink(s.URL, ""), nil)
+	var took []time.Duration
+	i := 0
+	for b.Loop() {
+		i++
+		t0 := time.Now()
+		p.Deliver([]Transition{fire(fmt.Sprint("b", i), t0)})
+		took = append(took, s.next(b).at.Sub(t0))
+		p.until(b, "delivered", pageState("delivered"))
+	}
+	report(b, took)
+}
+
+// BenchmarkPages500 measures 500 boards that cross at once, each a page of its own.
+func BenchmarkPages500(b *testing.B) {
+	s := newSink(b, nil)
+	p := startPager(b, openDB(b, b.TempDir()), oneSink(s.URL, ""), nil)
+	var took []time.Duration
+	n := 0
+	for b.Loop() {
+		var ts []Transition
+		t0 := time.Now()
+		for range 500 {
+			n++
+			ts = append(ts, fire(fmt.Sprint("b", n), t0))
+		}
+		p.Deliver(ts)
+		for range ts {
+			took = append(took, s.next(b).at.Sub(t0))
+		}
+	}
+	report(b, took)
+}
+
+func report(b *testing.B, took []time.Duration) {
+	slices.Sort(took)
+	b.ReportMetric(float64(took[len(took)/2].Microseconds())/1000, "p50-ms")
+	b.ReportMetric(float64(took[len(took)*99/100].Microseconds())/1000, "p99-ms")
+	b.ReportMetric(float64(took[len(took)-1].Microseconds())/1000, "max-ms")
+}

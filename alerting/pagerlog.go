@@ -1,0 +1,63 @@
+package alerting
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// warnings passes on warnings and errors: what Alertmanager says below that is about its own insides.
+type warnings struct{ slog.Handler }
+
+func (w warnings) Enabled(ctx context.Context, l slog.Level) bool {
+	return l >= slog.LevelWarn && w.Handler.Enabled(ctx, l)
+}
+
+func (w warnings) WithAttrs(attrs []slog.Attr) slog.Handler {
+	return warnings{w.Handler.WithAttrs(attrs)}
+}
+
+func (w warnings) WithGroup(name string) slog.Handler { return warnings{w.Handler.WithGroup(name)} }
+
+// pagerMetrics count what the pager does.
+type pagerMetrics struct {
+	tries   *prometheus.CounterVec
+	latency prometheus.Histogram
+	reg     prometheus.Registerer
+	all     []prometheus.Collector
+}
+
+func newPagerMetrics(reg prometheus.Registerer, waiting func() int) (*pagerMetrics, error) {
+	m := &pagerMetrics{
+		tries: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "bramble_page_tries_total", Help: "Tries to deliver a page, by integration and what became of the page.",
+		}, []string{"integration", "state"}),
+		latency: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "bramble_page_latency_seconds", Help: "Time from the reading that fired to the page's acceptance by the provider.",
+			Buckets: []float64{.005, .01, .025, .05, .1, .25, .5, 1, 2, 5, 15, 60, 300, 1800},
+		}),
+		reg: reg,
+	}
+	m.all = []prometheus.Collector{m.tries, m.latency, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "bramble_pages_waiting", Help: "Pages that no provider has accepted yet.",
+	}, func() float64 { return float64(waiting()) })}
+	if reg == nil {
+		return m, nil
+	}
+	var errs []error
+	for _, c := range m.all {
+		errs = append(errs, reg.Register(c))
+	}
+	return m, errors.Join(errs...)
+}
+
+func (m *pagerMetrics) unregister() {
+	if m.reg == nil {
+		return
+	}
+	for _, c := range m.all {
+		m.reg.Unregister(c)
+	}
+}

@@ -1,0 +1,264 @@
+package alerting
+
+import (
+	"bytes"
+	"context"
+	"database/sql"
+	"encoding/json"
+	"fmt"
+	"strconv"
+	"time"
+
+	amalert "github.com/prometheus/alertmanager/alert"
+	"github.com/prometheus/alertmanager/nflog/nflogpb"
+	"github.com/prometheus/alertmanager/notify"
+	"github.com/prometheus/common/model"
+	"google.golang.org/protobuf/encoding/protodelim"
+	"google.golang.org/protobuf/types/known/timestamppb"
+)
+
+// journalName is the integration under which receivers stand in the notification log.
+const journalName = "journal"
+
+// journaled stands in for all integrations of one receiver: it writes what they shall send into the database, in one
+// transaction with the incident and the notification log, and returns.
+type journaled struct {
+	pager        *Pager
+	receiver     string
+	integrations []notify.Integration
+}
+
+// SendResolved implements notify.ResolvedSender: incidents end, whatever the receiver sends.
+func (j *journaled) SendResolved() bool { return true }
+
+// payload is what a page needs to be sent at any later time.
+type payload struct {
+	GroupLabels    model.LabelSet   `json:"group_labels"`
+	RouteLabels    model.LabelSet   `json:"route_labels,omitempty"`
+	Now            time.Time        `json:"now"`
+	RepeatInterval time.Duration    `json:"repeat_interval"`
+	Alerts         []*amalert.Alert `json:"alerts"`
+}
+
+// notification is one call of Notify, taken apart.
+type notification struct {
+	receiver, groupKey string
+	reason             notify.NotifyReason
+	firing, resolved   []uint64
+	repeat             time.Duration
+	now                time.Time
+	payload            payload
+	alerts             []IncidentAlert
+	firingCount        int
+}
+
+// Notify implements notify.Notifier. Where the database cannot be written the page leaves at once, unrecorded: a page
+// without a record is better than none.
+func (j *journaled) Notify(ctx context.Context, alerts ...*amalert.Alert) (bool, error) {
+	if !j.pager.enter() {
+		return false, errClosed
+	}
+	defer j.pager.leave()
+	n := j.pager.takeApart(ctx, j.receiver, alerts)
+	var (
+		id      string
+		letters []*letter
+		entry   []byte
+	)
+	err := j.pager.commits.do(func(c *sql.Conn) (err error) {
+		id, letters, entry, err = j.record(context.WithoutCancel(ctx), c, n)
+		return err
+	})
+	if err != nil {
+		j.pager.log.Error("page not journalled; sending it unrecorded", "receiver", j.receiver, "group", n.groupKey, "err", err)
+		return j.sendUnrecorded(ctx, alerts)
+	}
+	if err := j.pager.notified.Merge(entry); err != nil {
+		j.pager.log.Error("note a notification", "receiver", j.receiver, "err", err)
+	}
+	j.pager.handedOver(n)
+	j.pager.mail.add(letters)
+	if id != "" {
+		j.pager.changed(id)
+	}
+	return false, nil
+}
+
+func (p *Pager) takeApart(ctx context.Context, receiver string, alerts []*amalert.Alert) *notification {
+	n := &notification{receiver: receiver}
+	n.groupKey, _ = notify.GroupKey(ctx)
+	n.reason, _ = notify.NotificationReason(ctx)
+	n.firing, _ = notify.FiringAlerts(ctx)
+	n.resolved, _ = notify.ResolvedAlerts(ctx)
+	n.repeat, _ = notify.RepeatInterval(ctx)
+	n.now = time.Now()
+	n.payload = payload{Now: n.now, RepeatInterval: n.repeat, Alerts: alerts}
+	n.payload.GroupLabels, _ = notify.GroupLabels(ctx)
+	n.payload.RouteLabels, _ = notify.RouteLabels(ctx)
+	for _, a := range alerts {
+		in := incidentAlert(a)
+		in.Rule, in.Series = p.originOf(a.Fingerprint())
+		n.alerts = append(n.alerts, in)
+		if in.EndsAt == 0 {
+			n.firingCount++
+		}
+	}
+	return n
+}
+
+// record writes incident, pages, notification log and handled alerts.
+func (j *journaled) record(ctx context.Context, c *sql.Conn, n *notification) (id string, letters []*letter, entry []byte, err error) {
+	if entry, err = recordNotified(ctx, c, n); err != nil {
+		return "", nil, nil, err
+	}
+	found, err := queryIncidents(ctx, c, `WHERE group_key = ? AND resolved_at = 0`, n.groupKey)
+	if err != nil {
+		return "", nil, nil, err
+	}
+	if len(found) == 0 && n.firingCount == 0 {
+		return "", nil, entry, nil
+	}
+	in := &Incident{GroupKey: n.groupKey, OpenedAt: n.now.UnixMilli()}
+	if len(found) > 0 {
+		in = found[0]
+	}
+	before := firingIn(in)
+	in.Receiver = n.receiver
+	in.take(n.alerts, n.now.UnixMilli())
+	if in.ID == "" {
+		in.ID = incidentID(in.GroupKey, in.StartedAt)
+	}
+	if n.firingCount == 0 {
+		in.ResolvedAt = n.now.UnixMilli()
+	}
+	if err = saveIncident(ctx, c, in); err != nil {
+		return "", nil, nil, err
+	}
+	if err = recordHandled(ctx, c, n); err != nil {
+		return "", nil, nil, err
+	}
+	letters, err = j.recordPages(ctx, c, n, in, before)
+	return in.ID, letters, entry, err
+}
+
+// firingIn returns the alerts of an incident that fire, by labels.
+func firingIn(in *Incident) map[string]bool {
+	out := map[string]bool{}
+	for _, a := range in.Alerts {
+		if a.EndsAt == 0 {
+			out[labelText(a.Labels)] = true
+		}
+	}
+	return out
+}
+
+func (j *journaled) recordPages(ctx context.Context, c *sql.Conn, n *notification, in *Incident, before map[string]bool) ([]*letter, error) {
+	if in.Ack != nil && n.reason == notify.ReasonRepeatIntervalElapsed {
+		return nil, nil
+	}
+	var count int
+	row := c.QueryRowContext(ctx, `SELECT count(*) FROM page WHERE incident = ?`, in.ID)
+	if err := row.Scan(&count); err != nil {
+		return nil, fmt.Errorf("count pages of incident %s: %w", in.ID, err)
+	}
+	var out []*letter
+	for i := range j.integrations {
+		l, err := j.letter(n, in, &j.integrations[i], before)
+		if err != nil {
+			return nil, err
+		}
+		if l == nil {
+			continue
+		}
+		count++
+		l.id = in.ID + "-" + strconv.Itoa(count)
+		if err := l.insert(ctx, c); err != nil {
+			return nil, err
+		}
+		out = append(out, l)
+	}
+	return out, nil
+}
+
+// letter is the page for one integration, nil where it wants none.
+func (j *journaled) letter(n *notification, in *Incident, to *notify.Integration, before map[string]bool) (*letter, error) {
+	body := n.payload
+	if !to.SendResolved() {
+		body.Alerts = nil
+		for i, a := range n.payload.Alerts {
+			if n.alerts[i].EndsAt == 0 {
+				body.Alerts = append(body.Alerts, a)
+			}
+		}
+		if len(body.Alerts) == 0 || n.reason == notify.ReasonNewResolvedAlerts {
+			return nil, nil
+		}
+	}
+	text, err := json.Marshal(body)
+	if err != nil {
+		return nil, fmt.Errorf("encode page of incident %s: %w", in.ID, err)
+	}
+	return &letter{
+		incident: in.ID, receiver: n.receiver, integration: to.Name(), idx: to.Index(), groupKey: n.groupKey, reason: n.reason,
+		payload: text, createdAt: n.now.UnixMilli(), nextAt: n.now.UnixMilli(), readingAt: n.newestReading(before),
+	}, nil
+}
+
+// newestReading is the time of the newest reading that made an alert fire which did not fire before; 0 for none.
+func (n *notification) newestReading(before map[string]bool) (at int64) {
+	for _, a := range n.alerts {
+		if a.EndsAt == 0 && !before[labelText(a.Labels)] {
+			at = max(at, a.StartsAt)
+		}
+	}
+	return at
+}
+
+// recordNotified writes the notification log's entry, so that a restart knows what was handed over.
+func recordNotified(ctx context.Context, c *sql.Conn, n *notification) ([]byte, error) {
+	expires := n.now.Add(max(notifiedRetention, 2*n.repeat))
+	entry := &nflogpb.MeshEntry{
+		Entry: &nflogpb.Entry{
+			Receiver: &nflogpb.Receiver{GroupName: n.receiver, Integration: journalName}, GroupKey: []byte(n.groupKey),
+			Timestamp: timestamppb.New(n.now), FiringAlerts: n.firing, ResolvedAlerts: n.resolved,
+		},
+		ExpiresAt: timestamppb.New(expires),
+	}
+	var b bytes.Buffer
+	if _, err := protodelim.MarshalTo(&b, entry); err != nil {
+		return nil, fmt.Errorf("encode notification: %w", err)
+	}
+	_, err := c.ExecContext(ctx, `INSERT OR REPLACE INTO alert_notified (receiver, group_key, entry, expires_at) VALUES (?,?,?,?)`,
+		n.receiver, n.groupKey, b.Bytes(), expires.UnixMilli())
+	if err != nil {
+		return nil, fmt.Errorf("write notification: %w", err)
+	}
+	return b.Bytes(), nil
+}
+
+// recordHandled notes the alerts whose resolve is handed over: a replay of their transitions is old news.
+func recordHandled(ctx context.Context, c *sql.Conn, n *notification) error {
+	for _, a := range n.alerts {
+		if a.EndsAt == 0 || a.Rule == "" {
+			continue
+		}
+		_, err := c.ExecContext(ctx, `INSERT OR REPLACE INTO alert_handled (rule, series, fired_at, at) VALUES (?,?,?,?)`,
+			a.Rule, a.Series, a.StartsAt, n.now.UnixMilli())
+		if err != nil {
+			return fmt.Errorf("write handled alert: %w", err)
+		}
+	}
+	return nil
+}
+
+// sendUnrecorded sends at once what could not be written down.
+func (j *journaled) sendUnrecorded(ctx context.Context, alerts []*amalert.Alert) (bool, error) {
+	ctx, cancel := context.WithTimeout(ctx, tryTimeout)
+	defer cancel()
+	for i := range j.integrations {
+		if retry, err := safeNotify(ctx, &j.integrations[i], alerts); err != nil {
+			return retry, err
+		}
+	}
+	return true, nil
+}

@@ -1,0 +1,190 @@
+package alerting
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+	"reflect"
+	"time"
+
+	amalert "github.com/prometheus/alertmanager/alert"
+	"github.com/prometheus/alertmanager/config"
+	"github.com/prometheus/alertmanager/config/receiver"
+	"github.com/prometheus/alertmanager/dispatch"
+	"github.com/prometheus/alertmanager/inhibit"
+	"github.com/prometheus/alertmanager/notify"
+	"github.com/prometheus/alertmanager/template"
+	"github.com/prometheus/alertmanager/timeinterval"
+	commoncfg "github.com/prometheus/common/config"
+	"github.com/prometheus/common/model"
+)
+
+// builtinConfig is in force where there is no alertmanager.yml: incidents by rule and rack are recorded and nobody is
+// paged. Boards that fall silent are given a second, since a switch takes many at once.
+const builtinConfig = `
+route:
+  receiver: record
+  group_by: [alertname, rack]
+  group_wait: 0s
+  group_interval: 5s
+  repeat_interval: 4h
+  routes:
+    - matchers: [alertname="BoardSilent"]
+      group_wait: 1s
+receivers:
+  - name: record
+`
+
+// routing is one alertmanager.yml, parsed and built. It is immutable.
+type routing struct {
+	config       *config.Config
+	tree         *dispatch.Route
+	templates    *template.Template
+	integrations map[string][]notify.Integration // by receiver
+	intervals    map[string][]timeinterval.TimeInterval
+	slowest      time.Duration // the longest group_interval
+}
+
+// buildRouting parses an alertmanager.yml. Relative paths in it start at dir.
+func (p *Pager) buildRouting(text []byte) (*routing, error) {
+	if len(text) == 0 {
+		text = []byte(builtinConfig)
+	}
+	conf, err := config.Load(string(text))
+	if err != nil {
+		return nil, fmt.Errorf("alertmanager.yml: %w", err)
+	}
+	resolvePaths(p.dir, conf)
+	r := &routing{config: conf, integrations: map[string][]notify.Integration{}, intervals: map[string][]timeinterval.TimeInterval{}}
+	if r.templates, err = template.FromGlobs(conf.Templates); err != nil {
+		return nil, fmt.Errorf("alertmanager.yml: templates: %w", err)
+	}
+	r.templates.ExternalURL = p.externalURL
+	r.tree = dispatch.NewRoute(conf.Route, nil)
+	r.tree.Walk(func(rt *dispatch.Route) { r.slowest = max(r.slowest, rt.RouteOpts.GroupInterval) })
+	for _, rcv := range conf.Receivers {
+		built, err := receiver.BuildReceiverIntegrations(rcv, r.templates, p.amLog)
+		if err != nil {
+			return nil, fmt.Errorf("alertmanager.yml: receiver %q: %w", rcv.Name, err)
+		}
+		r.integrations[rcv.Name] = built
+	}
+	for _, ti := range conf.MuteTimeIntervals {
+		r.intervals[ti.Name] = ti.TimeIntervals
+	}
+	for _, ti := range conf.TimeIntervals {
+		r.intervals[ti.Name] = ti.TimeIntervals
+	}
+	return r, nil
+}
+
+// resolvePaths makes relative paths start at dir, which must be absolute, as Alertmanager's LoadFile does.
+func resolvePaths(dir string, conf *config.Config) {
+	for i, path := range conf.Templates {
+		if !filepath.IsAbs(path) {
+			conf.Templates[i] = filepath.Join(dir, path)
+		}
+	}
+	conf.Global.HTTPConfig.SetDirectory(dir)
+	for _, rcv := range conf.Receivers {
+		fields := reflect.ValueOf(rcv)
+		for i := range fields.NumField() {
+			if list := fields.Field(i); list.Kind() == reflect.Slice {
+				setDirectories(dir, list)
+			}
+		}
+	}
+}
+
+// setDirectories resolves the paths of one kind of integration; those without HTTP have none.
+func setDirectories(dir string, list reflect.Value) {
+	for i := range list.Len() {
+		field := reflect.Indirect(list.Index(i)).FieldByName("HTTPConfig")
+		if !field.IsValid() {
+			continue
+		}
+		if c, ok := field.Interface().(*commoncfg.HTTPClientConfig); ok {
+			c.SetDirectory(dir)
+		}
+	}
+}
+
+// integration finds one, nil where the configuration has none such.
+func (r *routing) integration(receiver, name string, idx int) *notify.Integration {
+	for i := range r.integrations[receiver] {
+		if in := &r.integrations[receiver][i]; in.Name() == name && in.Index() == idx {
+			return in
+		}
+	}
+	return nil
+}
+
+// silent reports whether no route leads to anything that sends.
+func (r *routing) silent() bool {
+	silent := true
+	r.tree.Walk(func(rt *dispatch.Route) {
+		if len(r.integrations[rt.RouteOpts.Receiver]) > 0 {
+			silent = false
+		}
+	})
+	return silent
+}
+
+// dispatching is the part of the pager that a reload replaces.
+type dispatching struct {
+	inhibitor  *inhibit.Inhibitor
+	dispatcher *dispatch.Dispatcher
+	done       chan struct{}
+}
+
+// start puts a routing to work: first inhibition knows the alerts, then they are dispatched.
+func (p *Pager) start(r *routing) *dispatching {
+	d := &dispatching{inhibitor: inhibit.NewInhibitor(p.alerts, r.config.InhibitRules, p.amLog, p.recorder), done: make(chan struct{})}
+	stages := map[string][]notify.Integration{}
+	for name, integrations := range r.integrations {
+		j := &journaled{pager: p, receiver: name, integrations: integrations}
+		stages[name] = []notify.Integration{notify.NewIntegration(j, j, journalName, 0, name)}
+	}
+	pipeline := p.pipelines.New(stages, func() time.Duration { return 0 }, d.inhibitor, p.silencer,
+		timeinterval.NewIntervener(r.intervals), p.groupMarker, p.notified, nil)
+	p.api.Update(r.config, func(ctx context.Context, labels model.LabelSet) {
+		d.inhibitor.Mutes(ctx, labels)
+		p.silencer.Mutes(ctx, labels)
+	})
+	d.dispatcher = dispatch.NewDispatcher(p.alerts, r.tree, pipeline, p.groupMarker, notifyTimeout, maintenanceInterval, nil,
+		p.amLog, p.recorder, p.dispatchMetrics, r.templates)
+	inhibitorDone := make(chan struct{})
+	go func() { defer close(inhibitorDone); d.inhibitor.Run() }()
+	d.inhibitor.WaitForLoading()
+	go func() { defer close(d.done); d.dispatcher.Run(time.Now()); <-inhibitorDone }()
+	d.dispatcher.WaitForLoading()
+	return d
+}
+
+// stop ends it and waits.
+func (d *dispatching) stop() {
+	d.inhibitor.Stop()
+	d.dispatcher.Stop()
+	<-d.done
+}
+
+// notifyTimeout is how long the pipeline may take: it only writes to the database.
+func notifyTimeout(d time.Duration) time.Duration { return max(d, notify.MinTimeout) }
+
+// groups serves the API.
+func (p *Pager) groups(ctx context.Context, routes func(*dispatch.Route) bool, alerts func(*amalert.Alert, time.Time) bool) (dispatch.AlertGroups, map[model.Fingerprint][]string, error) {
+	d := p.dispatch.Load()
+	if d == nil {
+		return nil, nil, errClosed
+	}
+	return d.dispatcher.Groups(ctx, routes, alerts)
+}
+
+// muted reports whether a silence or an inhibition keeps an alert from paging.
+func (p *Pager) muted(labels model.LabelSet) bool {
+	if p.silencer.Mutes(context.Background(), labels) {
+		return true
+	}
+	d := p.dispatch.Load()
+	return d != nil && d.inhibitor.Mutes(context.Background(), labels)
+}

@@ -1,0 +1,159 @@
+package alerting
+
+import (
+	"strings"
+	"testing"
+	"time"
+)
+
+// mustRules loads rules given as the `rules:` list of one group.
+func mustRules(t testing.TB, list string) *Rules {
+	t.Helper()
+	r, err := LoadRules(map[string][]byte{"t.yml": []byte("groups:\n- name: g\n  interval: 10s\n  rules:\n" + list)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+func TestDefaultRules(t *testing.T) {
+	n := 0
+	for r := range DefaultRules().All() {
+		n++
+		if !r.OnArrival() {
+			t.Errorf("%s is not decided on arrival", r.Name)
+		}
+		for _, want := range []string{"summary", "description", "runbook"} {
+			if r.Annotations[want] == "" {
+				t.Errorf("%s lacks %s", r.Name, want)
+			}
+		}
+		if r.Labels["severity"] == "" || r.KeepFiringFor == 0 {
+			t.Errorf("%s lacks severity or hysteresis", r.Name)
+		}
+	}
+	if n != 6 {
+		t.Errorf("%d default rules, want 6", n)
+	}
+}
+
+func TestLoadRulesErrors(t *testing.T) {
+	f := func(yaml string, want ...string) {
+		t.Helper()
+		r, err := LoadRules(map[string][]byte{"bad.yml": []byte(yaml)})
+		if err == nil || r != nil {
+			t.Fatalf("no error for %q", yaml)
+		}
+		for _, w := range want {
+			if !strings.Contains(err.Error(), w) {
+				t.Errorf("error %q lacks %q", err, w)
+			}
+		}
+	}
+	f("groups:\n- name: g\n  rulez: []\n", "bad.yml: line 3", `key "rulez" is unknown`)
+	f("groups:\n- name: g\n  rules:\n  - alert: A\n    expr: up >\n", "bad.yml:4", `rule "A"`, "expr at line 5")
+	f("groups:\n- name: g\n  rules:\n  - record: a:b\n    expr: up\n", "bad.yml:4", `recording rule "a:b"`)
+	f("groups:\n- name: g\n  rules:\n  - alert: A\n    expr: up > 1\n    for: soon\n", `rule "A": for`, "soon")
+	f("groups:\n- name: g\n  rules:\n  - alert: A\n    expr: up > 1\n    annotations: {s: '{{ .Foo'}\n", "bad.yml:4", `annotation "s"`)
+	f("groups:\n- name: g\n  rules:\n  - alert: A\n    expr: up > 1\n    labels: {__x: y}\n", `label "__x"`)
+	f("groups:\n- name: g\n- name: g\n", "bad.yml:3", "used twice")
+	f("groups:\n- name: g\n  rules:\n  - expr: up > 1\n", "rule without a name")
+	f("groups:\n- name: g\n  rules:\n  - alert: A\n", `rule "A": add`)
+	f("\t", "bad.yml")
+	f("groups: []\n---\ngroups: []\n", "one a file")
+}
+
+func TestClassify(t *testing.T) {
+	f := func(expr string, onArrival bool) {
+		t.Helper()
+		r := mustRules(t, "  - alert: A\n    expr: '"+expr+"'\n")
+		if got := r.Groups[0].Rules[0].OnArrival(); got != onArrival {
+			t.Errorf("%s: on arrival %v, want %v", expr, got, onArrival)
+		}
+	}
+	f(`up == 0`, true)
+	f(`80 < pi_soc_temperature_celsius{rack=~"r.*",board!="x"}`, true)
+	f(`(a > 1) and on(board) (b < -2 or on(board) c != 3)`, true)
+	f(`a > 1 and b > 2`, true)
+	f(`a > 1 and on(rack) b > 2`, false)
+	f(`a > 1 and ignoring(board) b > 2`, false)
+	f(`a > 1 unless b > 2`, false)
+	f(`a > bool 1`, false)
+	f(`a > b`, false)
+	f(`a offset 5m > 1`, false)
+	f(`avg_over_time(a[5m]) > 1`, false)
+	f(`{__name__=~"a|b"} > 1`, false)
+	f(`{a="b"} > 1`, false)
+	f(`absent(a)`, false)
+	f(`a`, false)
+}
+
+func TestRuleIDs(t *testing.T) {
+	r := mustRules(t, `
+  - {alert: A, expr: a > 1}
+  - {alert: A, expr: a > 2, labels: {severity: x}}
+  - {alert: A, expr: a > 3}
+  - {alert: A, expr: a > 3}
+`)
+	seen := map[string]bool{}
+	for rule := range r.All() {
+		if seen[rule.ID] {
+			t.Errorf("ID %q is used twice", rule.ID)
+		}
+		seen[rule.ID] = true
+	}
+	if !seen["g/A"] || !seen[`g/A{severity="x"}`] {
+		t.Errorf("IDs are %v", seen)
+	}
+}
+
+func TestTemplates(t *testing.T) {
+	f := func(text, want string) {
+		t.Helper()
+		rt, err := parseRuleText("a", text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := rt.render(templateData{Labels: map[string]string{"board": "b1"}, Value: 0.256})
+		if !strings.Contains(got, want) {
+			t.Errorf("%s renders %q, want %q in it", text, got, want)
+		}
+	}
+	f("plain", "plain")
+	f("{{ $labels.board }} {{ .Value }}", "b1 0.256")
+	f("{{ $value | humanizePercentage }}", "25.6%")
+	f("{{ humanizeDuration 3661 }}", "1h 1m 1s")
+	f("{{ $labels.absent }}x", "x")
+	f(`{{ query "up" }}`, "error expanding template")
+	f(`{{ index .Labels 3 }}`, "error expanding template")
+	f(`{{ reReplaceAll "(" "" "x" }}`, "error expanding template")
+	f(`{{ printf "%100000d" 1 }}`, "error expanding template")
+}
+
+func FuzzLoadRules(f *testing.F) {
+	f.Add(defaultRules)
+	f.Add([]byte("groups:\n- name: g\n  rules:\n  - {alert: A, expr: 'a > 1 and on(board) b < 2', for: 1m, labels: {x: '{{ $value }}'}}\n"))
+	f.Add([]byte("groups: [{name: &a x, rules: [{record: *a}]}]"))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		r, err := LoadRules(map[string][]byte{"f.yml": data})
+		if (r == nil) == (err == nil) {
+			t.Fatalf("rules %v with error %v", r, err)
+		}
+		if err == nil {
+			e := NewEngine(r)
+			s := e.Series(labels("a", "b1"), nil)
+			e.Observe("b1", time.Now().UnixMilli(), []Reading{{s, 5}})
+		}
+	})
+}
+
+func FuzzDecodeTransition(f *testing.F) {
+	f.Add([]byte(`{"rule":"g/A","series":"x","labels":{"a":"b"},"from":"inactive","state":"firing","at":5,"since":5,"fired_at":5,"received":6,"value":"NaN"}`))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		tr, err := DecodeTransition(data)
+		if err != nil {
+			return
+		}
+		NewEngine(DefaultRules()).Apply(tr)
+	})
+}

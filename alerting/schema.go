@@ -1,0 +1,112 @@
+package alerting
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"time"
+)
+
+// schema is idempotent. Times are Unix milliseconds, 0 where they have not come.
+const schema = `
+CREATE TABLE IF NOT EXISTS incident (
+	id TEXT PRIMARY KEY,
+	group_key TEXT NOT NULL,
+	receiver TEXT NOT NULL,
+	title TEXT NOT NULL,
+	severity TEXT NOT NULL,
+	started_at INTEGER NOT NULL,
+	opened_at INTEGER NOT NULL,
+	changed_at INTEGER NOT NULL,
+	resolved_at INTEGER NOT NULL DEFAULT 0,
+	alerts TEXT NOT NULL,
+	acked_by TEXT NOT NULL DEFAULT '',
+	acked_at INTEGER NOT NULL DEFAULT 0,
+	ack_comment TEXT NOT NULL DEFAULT ''
+) STRICT;
+CREATE INDEX IF NOT EXISTS incident_open ON incident (group_key) WHERE resolved_at = 0;
+CREATE INDEX IF NOT EXISTS incident_opened ON incident (opened_at);
+CREATE TABLE IF NOT EXISTS page (
+	seq INTEGER PRIMARY KEY AUTOINCREMENT,
+	id TEXT NOT NULL UNIQUE,
+	incident TEXT NOT NULL,
+	receiver TEXT NOT NULL,
+	integration TEXT NOT NULL,
+	idx INTEGER NOT NULL,
+	group_key TEXT NOT NULL,
+	reason INTEGER NOT NULL,
+	payload TEXT NOT NULL,
+	created_at INTEGER NOT NULL,
+	reading_at INTEGER NOT NULL,
+	state TEXT NOT NULL,
+	attempts INTEGER NOT NULL DEFAULT 0,
+	next_at INTEGER NOT NULL,
+	answer TEXT NOT NULL DEFAULT '',
+	left_at INTEGER NOT NULL DEFAULT 0
+) STRICT;
+CREATE INDEX IF NOT EXISTS page_waiting ON page (seq) WHERE state = 'waiting';
+CREATE INDEX IF NOT EXISTS page_incident ON page (incident);
+CREATE TABLE IF NOT EXISTS alert_notified (
+	receiver TEXT NOT NULL,
+	group_key TEXT NOT NULL,
+	entry BLOB NOT NULL,
+	expires_at INTEGER NOT NULL,
+	PRIMARY KEY (receiver, group_key)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS alert_thread (
+	receiver TEXT NOT NULL,
+	integration TEXT NOT NULL,
+	idx INTEGER NOT NULL,
+	group_key TEXT NOT NULL,
+	entry BLOB NOT NULL,
+	at INTEGER NOT NULL,
+	PRIMARY KEY (receiver, integration, idx, group_key)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS alert_silence (
+	id TEXT PRIMARY KEY,
+	entry BLOB NOT NULL,
+	expires_at INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS alert_waiting (
+	seq INTEGER PRIMARY KEY,
+	transition TEXT NOT NULL
+) STRICT;
+CREATE TABLE IF NOT EXISTS alert_handled (
+	rule TEXT NOT NULL,
+	series TEXT NOT NULL,
+	fired_at INTEGER NOT NULL,
+	at INTEGER NOT NULL,
+	PRIMARY KEY (rule, series)
+) STRICT, WITHOUT ROWID;
+`
+
+const (
+	// keepIncidents is how long resolved incidents and their pages stay: 13 months, as series do by default.
+	keepIncidents = 395 * 24 * time.Hour
+	// keepHandled outlives every replay of the collector's journal by far.
+	keepHandled = 30 * 24 * time.Hour
+)
+
+// prepare makes the tables and drops what is too old to matter.
+func prepare(ctx context.Context, db *sql.DB) error {
+	if _, err := db.ExecContext(ctx, schema); err != nil {
+		return fmt.Errorf("create alert tables: %w", err)
+	}
+	now := time.Now()
+	for _, q := range []struct {
+		text string
+		at   time.Time
+	}{
+		{`DELETE FROM page WHERE incident IN (SELECT id FROM incident WHERE resolved_at > 0 AND resolved_at < ?)`, now.Add(-keepIncidents)},
+		{`DELETE FROM incident WHERE resolved_at > 0 AND resolved_at < ?`, now.Add(-keepIncidents)},
+		{`DELETE FROM alert_handled WHERE at < ?`, now.Add(-keepHandled)},
+		{`DELETE FROM alert_thread WHERE at < ?`, now.Add(-keepHandled)},
+		{`DELETE FROM alert_notified WHERE expires_at < ?`, now},
+		{`DELETE FROM alert_silence WHERE expires_at < ?`, now},
+	} {
+		if _, err := db.ExecContext(ctx, q.text, q.at.UnixMilli()); err != nil {
+			return fmt.Errorf("clean alert tables: %w", err)
+		}
+	}
+	return nil
+}

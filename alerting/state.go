@@ -1,0 +1,95 @@
+package alerting
+
+import (
+	"cmp"
+	"strings"
+	"time"
+
+	"bramble/storage"
+)
+
+// subject is the series that an alert is about.
+type subject struct {
+	key    string
+	labels []storage.Label
+}
+
+// next is the state machine: the state after a reading at a time, given the last transition. Times are Unix
+// milliseconds; `for` and keep_firing_for count in them, so that a replay decides the same.
+func next(r *Rule, last *Transition, hit bool, at int64) State {
+	switch {
+	case last.State == Inactive && hit && r.For == 0:
+		return Firing
+	case last.State == Inactive && hit:
+		return Pending
+	case last.State == Pending && !hit:
+		return Inactive
+	case last.State == Pending && at-last.Since >= r.For.Milliseconds():
+		return Firing
+	case last.State == Firing && !hit && r.KeepFiringFor > 0:
+		return Cooling
+	case last.State == Firing && !hit:
+		return Inactive
+	case last.State == Cooling && hit:
+		return Firing
+	case last.State == Cooling && at-last.At >= r.KeepFiringFor.Milliseconds():
+		return Inactive
+	}
+	return last.State
+}
+
+// step feeds one verdict to one alert and appends the transition that follows, if any.
+func (e *Engine) step(out []Transition, r *Rule, a *alert, s subject, hit bool, at int64, value float64) []Transition {
+	last := &a.last
+	if last.At >= at {
+		return out
+	}
+	state := next(r, last, hit, at)
+	if state == last.State {
+		return out
+	}
+	t := Transition{
+		Rule: r.ID, Series: s.key, From: last.State, State: state, At: at, Since: last.Since, FiredAt: last.FiredAt,
+		Received: time.Now().UnixMilli(), Value: Value(value), Labels: last.Labels, Annotations: last.Annotations,
+	}
+	if last.State == Inactive {
+		t.Since, t.FiredAt = at, 0
+	}
+	if state == Firing && !last.State.Active() {
+		t.FiredAt = at
+	}
+	if !last.State.Active() {
+		t.Labels, t.Annotations = r.render(s.labels, value)
+	}
+	a.last = t
+	return append(out, t)
+}
+
+// render makes an alert's labels and annotations.
+func (r *Rule) render(series []storage.Label, value float64) (labels, annotations map[string]string) {
+	seen := make(map[string]string, len(series))
+	labels = make(map[string]string, len(series)+len(r.labelTexts)+1)
+	for _, l := range series {
+		seen[l.Name] = l.Value
+		if l.Name != nameLabel {
+			labels[l.Name] = l.Value
+		}
+	}
+	data := templateData{Labels: seen, Value: value, Expr: r.Expr}
+	renderTexts(labels, r.labelTexts, data)
+	labels[alertLabel] = r.Name
+	if len(r.text) > 0 {
+		annotations = make(map[string]string, len(r.text))
+		renderTexts(annotations, r.text, data)
+	}
+	return labels, annotations
+}
+
+func compareTransitions(a, b Transition) int {
+	return cmp.Or(cmp.Compare(a.At, b.At), strings.Compare(a.Rule, b.Rule), strings.Compare(a.Series, b.Series))
+}
+
+// hasLabel reports whether a key made by labelKey holds a pair made by labelPair.
+func hasLabel(key, pair string) bool {
+	return strings.Contains(","+key+",", ","+pair+",")
+}
