@@ -1,0 +1,221 @@
+package dashboards
+
+import (
+	_ "embed"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+)
+
+// maxComment bounds the note of an acknowledgement, in bytes.
+const maxComment = 1000
+
+//go:embed openapi.json
+var openAPIText []byte
+
+func (s *Server) openAPI(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Content-Type", "application/json")
+	_, _ = w.Write(openAPIText) // the client has gone
+}
+
+// boardAnswer is one entry of /api/boards. Absent values are not known.
+type boardAnswer struct {
+	Board
+	LastReport  int64    `json:"lastReport,omitempty"`
+	Up          *bool    `json:"up,omitempty"`
+	Temperature *float64 `json:"temperature,omitempty"`
+	Requested   *float64 `json:"requested,omitempty"`
+	Measured    *float64 `json:"measured,omitempty"`
+	Throttled   []string `json:"throttled"` // null when the board does not report it
+	Latest      []Latest `json:"latest,omitempty"`
+}
+
+func (s *Server) answer(b Board) boardAnswer {
+	a := boardAnswer{Board: b}
+	if a.Labels == nil {
+		a.Labels = map[string]string{}
+	}
+	if !b.LastReport.IsZero() {
+		a.LastReport = b.LastReport.UnixMilli()
+	}
+	c, ok := s.hub.cell(b.Name)
+	if !ok {
+		return a
+	}
+	a.LastReport = max(a.LastReport, c.at)
+	if v, ok := c.get(up); ok {
+		is := v != 0
+		a.Up = &is
+	}
+	a.Temperature, a.Requested, a.Measured = c.pointer(temperature), c.pointer(requested), c.pointer(measured)
+	if names, known := c.reasons(); known {
+		a.Throttled = append([]string{}, names...)
+	}
+	return a
+}
+
+func (c *cell) pointer(f field) *float64 {
+	if v, ok := c.get(f); ok {
+		return &v
+	}
+	return nil
+}
+
+func (s *Server) listBoards(w http.ResponseWriter, _ *http.Request) {
+	boards := slices.Clone(s.opts.Boards())
+	slices.SortFunc(boards, func(a, b Board) int { return strings.Compare(a.Name, b.Name) })
+	out := make([]boardAnswer, len(boards))
+	for i, b := range boards {
+		out[i] = s.answer(b)
+	}
+	reply(w, map[string]any{"now": time.Now().UnixMilli(), "boards": out})
+}
+
+func (s *Server) find(name string) (Board, bool) {
+	for _, b := range s.opts.Boards() {
+		if b.Name == name {
+			return b, true
+		}
+	}
+	return Board{}, false
+}
+
+func (s *Server) registered(name string) bool { _, ok := s.find(name); return ok }
+
+func (s *Server) oneBoard(w http.ResponseWriter, r *http.Request) {
+	b, ok := s.find(r.PathValue("name"))
+	if !ok {
+		fail(w, http.StatusNotFound, "no board "+r.PathValue("name")+" is registered")
+		return
+	}
+	a := s.answer(b)
+	a.Latest = s.hub.Latest(b.Name)
+	slices.SortFunc(a.Latest, func(x, y Latest) int { return strings.Compare(x.Series, y.Series) })
+	reply(w, a)
+}
+
+func (s *Server) listIncidents(w http.ResponseWriter, r *http.Request) {
+	list, err := s.incidents(r.Context())
+	if err != nil {
+		s.fault(w, r, err)
+		return
+	}
+	reply(w, map[string]any{"now": time.Now().UnixMilli(), "incidents": list})
+}
+
+func (s *Server) acknowledge(w http.ResponseWriter, r *http.Request) {
+	comment, err := parseComment(http.MaxBytesReader(w, r.Body, maxForm))
+	if err != nil {
+		fail(w, http.StatusBadRequest, err.Error())
+		return
+	}
+	if s.opts.Acknowledge == nil {
+		fail(w, http.StatusNotFound, "this collector keeps no incidents")
+		return
+	}
+	id, who := r.PathValue("id"), userOf(r).Name
+	err = s.opts.Acknowledge(r.Context(), id, who, comment)
+	switch {
+	case errors.Is(err, ErrUnknownIncident):
+		fail(w, http.StatusNotFound, "no incident "+id)
+	case err != nil:
+		s.fault(w, r, err)
+	default:
+		s.hub.Alerts()
+		reply(w, map[string]any{"id": id, "acknowledgedBy": who, "at": time.Now().UnixMilli()})
+	}
+}
+
+// status counts what was dropped and why, so that nothing is lost silently.
+func (s *Server) status(w http.ResponseWriter, _ *http.Request) {
+	rejected, counts := map[string]uint64{}, map[string]uint64{}
+	if s.opts.Rejected != nil {
+		rejected = s.opts.Rejected()
+	}
+	if s.opts.Counts != nil {
+		counts = s.opts.Counts()
+	}
+	var total uint64
+	for _, n := range rejected {
+		total += n
+	}
+	reply(w, map[string]any{
+		"version": s.opts.Version, "started": s.opts.Started.UnixMilli(), "now": time.Now().UnixMilli(),
+		"rejected": rejected, "rejectedTotal": total, "counts": counts, "boards": len(s.opts.Boards()),
+	})
+}
+
+type faultAnswer struct {
+	At   int64  `json:"at"`
+	What string `json:"what"`
+	Done bool   `json:"done"`
+}
+
+type receivedAnswer struct {
+	At         int64             `json:"at"`
+	ID         string            `json:"id,omitempty"`
+	Subject    string            `json:"subject"`
+	Headers    map[string]string `json:"headers,omitempty"`
+	Body       string            `json:"body"`
+	IncidentID string            `json:"incidentId,omitempty"`
+}
+
+func (s *Server) demo(w http.ResponseWriter, _ *http.Request) {
+	d := s.opts.Demo
+	if d == nil {
+		fail(w, http.StatusNotFound, "these boards are real: there is no demo")
+		return
+	}
+	faults, inbox := []faultAnswer{}, []receivedAnswer{}
+	if d.Faults != nil {
+		for _, f := range d.Faults() {
+			faults = append(faults, faultAnswer{f.At.UnixMilli(), f.What, f.Done})
+		}
+	}
+	if d.Inbox != nil {
+		for _, p := range d.Inbox() {
+			inbox = append(inbox, receivedAnswer{p.At.UnixMilli(), p.ID, p.Subject, p.Headers, p.Body, p.IncidentID})
+		}
+	}
+	answer := map[string]any{"now": time.Now().UnixMilli(), "faults": faults, "inbox": inbox}
+	if !d.HistoryEnds.IsZero() {
+		answer["historyEnds"] = d.HistoryEnds.UnixMilli()
+	}
+	reply(w, answer)
+}
+
+// acknowledgement is the body of an acknowledgement; an empty body is one without a comment.
+type acknowledgement struct {
+	Comment string `json:"comment"`
+}
+
+func decodeAcknowledgement(b []byte) (acknowledgement, error) {
+	var a acknowledgement
+	if len(b) == 0 {
+		return a, nil
+	}
+	if err := json.Unmarshal(b, &a); err != nil {
+		return a, err
+	}
+	if len(a.Comment) > maxComment {
+		return a, errors.New("comment is longer than 1000 bytes")
+	}
+	return a, nil
+}
+
+func parseComment(body io.Reader) (string, error) {
+	b, err := io.ReadAll(body)
+	if err != nil {
+		return "", fmt.Errorf("read acknowledgement: %w", err)
+	}
+	a, err := decodeAcknowledgement(b)
+	if err != nil {
+		return "", fmt.Errorf("decode acknowledgement: %w", err)
+	}
+	return a.Comment, nil
+}

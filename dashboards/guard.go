@@ -1,0 +1,144 @@
+package dashboards
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"strings"
+)
+
+// pagePolicy keeps every request of a page on our own origin and refuses inline script.
+const pagePolicy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; font-src 'self'; " +
+	"connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+
+// explorerPolicy is for vmui, which sets inline styles and starts workers from blobs.
+const explorerPolicy = "default-src 'self' data: blob: 'unsafe-inline'; frame-ancestors 'none'"
+
+// guard refuses requests that another site's page has caused, and sets the headers of every answer.
+func (s *Server) guard(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		h := w.Header()
+		h.Set("Content-Security-Policy", pagePolicy)
+		h.Set("X-Content-Type-Options", "nosniff")
+		h.Set("Referrer-Policy", "same-origin")
+		h.Set("Cross-Origin-Opener-Policy", "same-origin")
+		h.Set("Cross-Origin-Resource-Policy", "same-origin")
+		if s.opts.Open && !loopbackHost(r.Host) {
+			fail(w, http.StatusForbidden, "host "+r.Host+" is not this machine: open the demo as localhost or 127.0.0.1")
+			return
+		}
+		if !sameOrigin(r) {
+			fail(w, http.StatusForbidden, "request comes from another site")
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// sameOrigin is false for what another origin's page asks for, but for following a link.
+// Programs send neither header and pass.
+func sameOrigin(r *http.Request) bool {
+	if site := r.Header.Get("Sec-Fetch-Site"); site == "cross-site" || site == "same-site" {
+		return r.Method == http.MethodGet && r.Header.Get("Sec-Fetch-Mode") == "navigate"
+	}
+	origin := r.Header.Get("Origin")
+	if origin == "" {
+		return true
+	}
+	u, err := url.Parse(origin)
+	return err == nil && strings.EqualFold(u.Host, r.Host)
+}
+
+// loopbackHost stops DNS rebinding: a foreign name that points at loopback is refused.
+func loopbackHost(host string) bool {
+	if h, _, err := net.SplitHostPort(host); err == nil {
+		host = h
+	}
+	host = strings.TrimSuffix(strings.ToLower(host), ".")
+	if host == "localhost" || strings.HasSuffix(host, ".localhost") {
+		return true
+	}
+	ip, err := netip.ParseAddr(strings.Trim(host, "[]"))
+	return err == nil && ip.IsLoopback()
+}
+
+type userKey struct{}
+
+func userOf(r *http.Request) User {
+	u, _ := r.Context().Value(userKey{}).(User)
+	return u
+}
+
+// page lets users in and sends everybody else to the login.
+func (s *Server) page(next http.HandlerFunc) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		u, err := s.authenticate(r)
+		if err == nil {
+			next(w, r.WithContext(context.WithValue(r.Context(), userKey{}, u)))
+			return
+		}
+		if !errors.Is(err, ErrDenied) {
+			s.fault(w, r, err)
+			return
+		}
+		http.Redirect(w, r, "/login?next="+url.QueryEscape(r.URL.RequestURI()), http.StatusSeeOther)
+	})
+}
+
+// api lets users of a role in and answers everybody else in JSON.
+func (s *Server) api(need Role, next http.HandlerFunc) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		u, err := s.authenticate(r)
+		switch {
+		case errors.Is(err, ErrDenied):
+			w.Header().Set("WWW-Authenticate", `Bearer realm="bramble"`)
+			fail(w, http.StatusUnauthorized, "log in at /login or send Authorization: Bearer with a token of `collector token create`")
+		case err != nil:
+			s.fault(w, r, err)
+		case !u.Role.allows(need):
+			fail(w, http.StatusForbidden, "role "+string(u.Role)+" may not do this: it needs "+string(need))
+		default:
+			next(w, r.WithContext(context.WithValue(r.Context(), userKey{}, u)))
+		}
+	})
+}
+
+func (s *Server) authenticate(r *http.Request) (User, error) {
+	if s.opts.Open {
+		return User{Name: "demo", Role: Operator}, nil
+	}
+	c := s.credential(r)
+	if c == "" {
+		return User{}, ErrDenied
+	}
+	return s.opts.Auth.Authenticate(r.Context(), c)
+}
+
+func (s *Server) credential(r *http.Request) string {
+	if scheme, token, ok := strings.Cut(r.Header.Get("Authorization"), " "); ok && strings.EqualFold(scheme, "Bearer") {
+		return strings.TrimSpace(token)
+	}
+	if c, err := r.Cookie(s.cookieName(r)); err == nil {
+		return c.Value
+	}
+	return ""
+}
+
+// fault answers an error of ours: the detail goes to the log only.
+func (s *Server) fault(w http.ResponseWriter, r *http.Request, err error) {
+	if r.Context().Err() == nil {
+		s.opts.Log.Error("request failed", "path", r.URL.Path, "error", err)
+	}
+	fail(w, http.StatusInternalServerError, "the collector could not answer: see its log")
+}
+
+func explorer(h http.Handler) http.HandlerFunc {
+	next := orNotFound(h)
+	return func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Security-Policy", explorerPolicy)
+		next(w, r)
+	}
+}

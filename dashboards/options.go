@@ -1,0 +1,165 @@
+package dashboards
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/http"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// ErrDenied is what Auth returns for a wrong password, an unknown or an expired credential.
+var ErrDenied = errors.New("access denied")
+
+// ErrUnknownIncident is what Options.Acknowledge returns for an id that does not exist.
+var ErrUnknownIncident = errors.New("no such incident")
+
+// Role says what a user may do. Each role includes those before it.
+type Role string
+
+// The roles, weakest first. A viewer changes nothing; an operator acknowledges and silences.
+const (
+	Viewer   Role = "viewer"
+	Operator Role = "operator"
+	Admin    Role = "admin"
+)
+
+func (r Role) allows(need Role) bool {
+	rank := map[Role]int{Viewer: 1, Operator: 2, Admin: 3}
+	return rank[r] > 0 && rank[r] >= rank[need]
+}
+
+// User is who a request comes from.
+type User struct {
+	Name string `json:"name"`
+	Role Role   `json:"role"`
+}
+
+// Auth checks credentials. It must be safe for concurrent use.
+type Auth interface {
+	// Login checks a password and returns a new session credential. ErrDenied for a wrong one.
+	Login(ctx context.Context, name, password string) (session string, err error)
+	// Authenticate maps a session or an API token to its user. ErrDenied when it is not in force.
+	Authenticate(ctx context.Context, credential string) (User, error)
+	// Logout ends a session. An unknown one is no error.
+	Logout(ctx context.Context, session string) error
+}
+
+// Board is one registered board. LastReport is zero when it has never reported.
+type Board struct {
+	Name       string            `json:"name"`
+	Labels     map[string]string `json:"labels"`
+	Enrolled   bool              `json:"enrolled"`
+	LastReport time.Time         `json:"-"`
+}
+
+// Incident is one failure as a person sees it. Times are Unix milliseconds, 0 for "not yet".
+type Incident struct {
+	ID             string            `json:"id"`
+	Title          string            `json:"title"`
+	Detail         string            `json:"detail,omitempty"`
+	Severity       string            `json:"severity"` // critical or warning
+	State          string            `json:"state"`    // firing, acknowledged or resolved
+	Since          int64             `json:"since"`
+	ResolvedAt     int64             `json:"resolvedAt,omitempty"`
+	AcknowledgedAt int64             `json:"acknowledgedAt,omitempty"`
+	AcknowledgedBy string            `json:"acknowledgedBy,omitempty"`
+	Comment        string            `json:"comment,omitempty"`
+	EscalatesAt    int64             `json:"escalatesAt,omitempty"`
+	EscalatesTo    string            `json:"escalatesTo,omitempty"`
+	Alerts         int               `json:"alerts"`
+	Boards         []string          `json:"boards,omitempty"`
+	Labels         map[string]string `json:"labels,omitempty"`
+	Pages          []Page            `json:"pages,omitempty"`
+}
+
+// Page is one attempt to tell a person. Result is a word such as "delivered" or "failed".
+type Page struct {
+	At      int64  `json:"at"`
+	Channel string `json:"channel"`
+	To      string `json:"to,omitempty"`
+	Attempt int    `json:"attempt,omitempty"`
+	Result  string `json:"result"`
+	Error   string `json:"error,omitempty"`
+}
+
+// Fault is one coming or past fault of a simulation.
+type Fault struct {
+	At   time.Time
+	What string
+	Done bool
+}
+
+// Received is one page exactly as its receiver got it.
+type Received struct {
+	At         time.Time
+	ID         string // idempotency key
+	Subject    string
+	Headers    map[string]string
+	Body       string
+	IncidentID string
+}
+
+// Demo describes simulated boards. The funcs must be safe for concurrent use.
+type Demo struct {
+	Faults      func() []Fault
+	Inbox       func() []Received
+	HistoryEnds time.Time // simulated history lies before this
+}
+
+// Options are the rooms that a Server reads from. All funcs must be safe for concurrent
+// use. Boards is required, and either Auth or Open; a nil handler answers 404, any
+// other nil func means "there is none".
+type Options struct {
+	Version string
+	Started time.Time // zero: when New was called
+	Boards  func() []Board
+
+	Auth Auth
+	// Open lets everybody in as an operator, from loopback hosts only.
+	Open bool
+	// SecureCookie marks cookies Secure also when TLS ends before this server.
+	SecureCookie bool
+
+	Series  http.Handler // the store's /api/v1/… and /vmui/
+	Rules   http.Handler // /api/v1/rules and /api/v1/alerts
+	Alerts  http.Handler // /api/v2/…
+	Metrics http.Handler // /metrics
+
+	// Incidents lists the firing ones and those of the recent past, newest first.
+	Incidents func(ctx context.Context) ([]Incident, error)
+	// Acknowledge records who has an incident; ErrUnknownIncident for a wrong id.
+	Acknowledge func(ctx context.Context, id, who, comment string) error
+	// Ready is nil while everything answers; its error goes to the probe's log line, not to strangers.
+	Ready func() error
+	// Watch asks for a live lease of a board on behalf of a viewer.
+	Watch func(board, viewer string, d time.Duration) error
+	// Rejected counts dropped reports by reason.
+	Rejected func() map[string]uint64
+	// Counts are further totals shown by /api/status, such as readings or reports.
+	Counts func() map[string]uint64
+
+	Demo       *Demo
+	Log        *slog.Logger          // nil: slog.Default
+	Registerer prometheus.Registerer // nil: not registered
+}
+
+func (o *Options) check() error {
+	switch {
+	case o.Boards == nil:
+		return errors.New("check dashboards options: Boards is missing")
+	case o.Auth == nil && !o.Open:
+		return errors.New("check dashboards options: Auth is missing and Open is false")
+	case o.Auth != nil && o.Open:
+		return errors.New("check dashboards options: Auth and Open exclude each other")
+	}
+	if o.Log == nil {
+		o.Log = slog.Default()
+	}
+	if o.Started.IsZero() {
+		o.Started = time.Now()
+	}
+	return nil
+}

@@ -1,0 +1,61 @@
+package dashboards
+
+import (
+	"bytes"
+	"net/http"
+)
+
+// view is what the page templates get. The rest comes from the JSON routes.
+type view struct {
+	Static, Title, Script, Nav string
+	User                       User
+	Open, Demo                 bool
+	Version                    string
+	Board                      string
+	Next, Name, Message        string
+}
+
+func (s *Server) fleetPage(w http.ResponseWriter, r *http.Request) {
+	s.renderFor(w, r, http.StatusOK, "fleet.html", view{Title: "Fleet", Script: "fleet", Nav: "fleet"})
+}
+
+func (s *Server) boardPage(w http.ResponseWriter, r *http.Request) {
+	name := r.PathValue("name")
+	if !validBoard(name) || !s.registered(name) {
+		s.renderFor(w, r, http.StatusNotFound, "message.html", view{
+			Title: "No such board", Script: "plain", Nav: "fleet",
+			Message: "No board is registered under this name. It may have been renamed or retired.",
+		})
+		return
+	}
+	s.renderFor(w, r, http.StatusOK, "board.html", view{Title: name, Script: "board", Nav: "fleet", Board: name})
+}
+
+func (s *Server) incidentsPage(w http.ResponseWriter, r *http.Request) {
+	s.renderFor(w, r, http.StatusOK, "incidents.html", view{Title: "Incidents", Script: "incidents", Nav: "incidents"})
+}
+
+func (s *Server) notFoundPage(w http.ResponseWriter, r *http.Request) {
+	s.renderFor(w, r, http.StatusNotFound, "message.html", view{
+		Title: "No such page", Script: "plain", Message: "There is no page at this address.",
+	})
+}
+
+func (s *Server) renderFor(w http.ResponseWriter, r *http.Request, code int, name string, v view) {
+	v.User, v.Open, v.Demo = userOf(r), s.opts.Open, s.opts.Demo != nil
+	s.render(w, code, name, v)
+}
+
+func (s *Server) render(w http.ResponseWriter, code int, name string, v view) {
+	v.Static, v.Version = s.web.prefix, s.opts.Version
+	var b bytes.Buffer
+	if err := s.web.templates.ExecuteTemplate(&b, name, v); err != nil {
+		s.opts.Log.Error("page not rendered", "page", name, "error", err)
+		fail(w, http.StatusInternalServerError, "the page could not be made: see the collector's log")
+		return
+	}
+	w.Header().Set("Content-Type", "text/html; charset=utf-8")
+	w.Header().Set("Cache-Control", "no-store")
+	w.WriteHeader(code)
+	_, _ = w.Write(b.Bytes()) // the client has gone
+}

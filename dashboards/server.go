@@ -1,0 +1,153 @@
+package dashboards
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"regexp"
+	"time"
+)
+
+// Server answers the browsers and the HTTP API. It is safe for concurrent use.
+type Server struct {
+	opts    Options
+	hub     *Hub
+	web     *webFiles
+	limiter *limiter
+	metrics *hubMetrics
+	handler http.Handler
+}
+
+// New checks the options and assembles the routes. It starts nothing: the caller
+// serves Handler and calls Close.
+func New(o Options) (*Server, error) {
+	if err := o.check(); err != nil {
+		return nil, err
+	}
+	m, err := newHubMetrics(o.Registerer)
+	if err != nil {
+		return nil, fmt.Errorf("register dashboards metrics: %w", err)
+	}
+	web, err := loadWeb()
+	if err != nil {
+		return nil, fmt.Errorf("load web page: %w", err)
+	}
+	s := &Server{opts: o, web: web, metrics: m, limiter: newLimiter()}
+	s.hub = newHub(m, s.incidentMessage)
+	s.handler = s.routes()
+	return s, nil
+}
+
+// Handler serves every route. Its websockets end with Close.
+func (s *Server) Handler() http.Handler { return s.handler }
+
+// Hub is where the collector publishes readings and incident changes.
+func (s *Server) Hub() *Hub { return s.hub }
+
+// Close ends the websockets and waits for their goroutines. Publish may still be called.
+func (s *Server) Close() { s.hub.close() }
+
+// routes is the list of everything that is served, and of who may see it.
+func (s *Server) routes() http.Handler {
+	mux := http.NewServeMux()
+
+	// Open to strangers: probes, the login page and its files.
+	mux.HandleFunc("GET /-/healthy", s.healthy)
+	mux.HandleFunc("GET /-/ready", s.ready)
+	mux.HandleFunc("GET /login", s.loginPage)
+	mux.HandleFunc("POST /login", s.login)
+	mux.HandleFunc("POST /logout", s.logout)
+	mux.Handle("GET /static/", s.web)
+
+	// Pages.
+	mux.Handle("GET /{$}", s.page(s.fleetPage))
+	mux.Handle("GET /board/{name}", s.page(s.boardPage))
+	mux.Handle("GET /incidents", s.page(s.incidentsPage))
+	mux.Handle("/vmui/", s.page(explorer(s.opts.Series)))
+	mux.Handle("/", s.page(s.notFoundPage))
+
+	// Our own JSON, described by openapi.json.
+	mux.Handle("GET /api/boards", s.api(Viewer, s.listBoards))
+	mux.Handle("GET /api/boards/{name}", s.api(Viewer, s.oneBoard))
+	mux.Handle("GET /api/incidents", s.api(Viewer, s.listIncidents))
+	mux.Handle("POST /api/incidents/{id}/ack", s.api(Operator, s.acknowledge))
+	mux.Handle("GET /api/status", s.api(Viewer, s.status))
+	mux.Handle("GET /api/demo", s.api(Viewer, s.demo))
+	mux.Handle("GET /api/openapi.json", s.api(Viewer, s.openAPI))
+	mux.Handle("/api/", s.api(Viewer, noSuchRoute))
+
+	// Prometheus' and Alertmanager's.
+	mux.Handle("/api/v1/rules", s.api(Viewer, orNotFound(s.opts.Rules)))
+	mux.Handle("/api/v1/alerts", s.api(Viewer, orNotFound(s.opts.Rules)))
+	mux.Handle("/api/v1/", s.api(Viewer, orNotFound(s.opts.Series)))
+	mux.Handle("/api/v2/", s.api(Operator, orNotFound(s.opts.Alerts)))
+	mux.Handle("GET /api/v2/", s.api(Viewer, orNotFound(s.opts.Alerts)))
+	mux.Handle("GET /metrics", s.api(Viewer, orNotFound(s.opts.Metrics)))
+	mux.Handle("GET /live", s.api(Viewer, s.live))
+
+	return s.guard(mux)
+}
+
+func (s *Server) healthy(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") }
+
+func (s *Server) ready(w http.ResponseWriter, _ *http.Request) {
+	if s.opts.Ready != nil && s.opts.Ready() != nil {
+		http.Error(w, "not ready", http.StatusServiceUnavailable)
+		return
+	}
+	fmt.Fprintln(w, "ready")
+}
+
+var boardName = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,62}$`)
+
+func validBoard(name string) bool { return boardName.MatchString(name) }
+
+func orNotFound(h http.Handler) http.HandlerFunc {
+	if h == nil {
+		return noSuchRoute
+	}
+	return h.ServeHTTP
+}
+
+func noSuchRoute(w http.ResponseWriter, r *http.Request) {
+	fail(w, http.StatusNotFound, "no route "+r.URL.Path+": see /api/openapi.json")
+}
+
+func reply(w http.ResponseWriter, v any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Cache-Control", "no-store")
+	_ = json.NewEncoder(w).Encode(v) // the client has gone
+}
+
+func fail(w http.ResponseWriter, code int, why string) {
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Cache-Control", "no-store")
+	w.WriteHeader(code)
+	_ = json.NewEncoder(w).Encode(map[string]string{"status": "error", "error": why}) // the client has gone
+}
+
+func (s *Server) incidents(ctx context.Context) ([]Incident, error) {
+	if s.opts.Incidents == nil {
+		return []Incident{}, nil
+	}
+	list, err := s.opts.Incidents(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("list incidents: %w", err)
+	}
+	if list == nil {
+		list = []Incident{}
+	}
+	return list, nil
+}
+
+func (s *Server) incidentMessage(ctx context.Context) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	list, err := s.incidents(ctx)
+	if err != nil {
+		s.opts.Log.Error("incident change not sent to browsers", "error", err)
+		return nil, err
+	}
+	return json.Marshal(map[string]any{"type": "incidents", "incidents": list})
+}

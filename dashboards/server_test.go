@@ -1,0 +1,361 @@
+package dashboards
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// tokens is an Auth over a fixed table: credential → user, and name → password.
+type tokens struct {
+	mu        sync.Mutex
+	users     map[string]User
+	passwords map[string]string
+}
+
+func newTokens() *tokens {
+	return &tokens{
+		users:     map[string]User{"admin-token": {"ada", Admin}, "operator-token": {"mira", Operator}, "viewer-token": {"vic", Viewer}},
+		passwords: map[string]string{"mira": "secret"},
+	}
+}
+
+func (a *tokens) Login(_ context.Context, name, password string) (string, error) {
+	if want, ok := a.passwords[name]; !ok || want != password {
+		return "", ErrDenied
+	}
+	return "operator-token", nil
+}
+
+func (a *tokens) Authenticate(_ context.Context, credential string) (User, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	u, ok := a.users[credential]
+	if !ok {
+		return User{}, ErrDenied
+	}
+	return u, nil
+}
+
+func (a *tokens) Logout(_ context.Context, session string) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	delete(a.users, session)
+	return nil
+}
+
+func quiet() *slog.Logger { return slog.New(slog.NewTextHandler(io.Discard, nil)) }
+
+func twoBoards() []Board {
+	return []Board{
+		{Name: "r1-02", Labels: map[string]string{"rack": "r1", "customer": "Kelp & Co", "model": "Pi 4B"}, Enrolled: true},
+		{Name: "r1-01", Labels: map[string]string{"rack": "r1", "model": "Pi 3B"}, Enrolled: true, LastReport: time.UnixMilli(5000)},
+	}
+}
+
+// start serves the options and closes everything when the test ends.
+func start(t testing.TB, o Options) (*Server, *httptest.Server) {
+	t.Helper()
+	if o.Boards == nil {
+		o.Boards = twoBoards
+	}
+	o.Log = quiet()
+	s, err := New(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	web := httptest.NewServer(s.Handler())
+	t.Cleanup(func() {
+		s.Close()
+		web.Close()
+	})
+	return s, web
+}
+
+type call struct {
+	method, path, token, body string
+	header                    map[string]string
+	host                      string
+}
+
+func (c call) do(t testing.TB, base string) (*http.Response, string) {
+	t.Helper()
+	if c.method == "" {
+		c.method = "GET"
+	}
+	r, err := http.NewRequest(c.method, base+c.path, strings.NewReader(c.body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.token != "" {
+		r.Header.Set("Authorization", "Bearer "+c.token)
+	}
+	if c.host != "" {
+		r.Host = c.host
+	}
+	for k, v := range c.header {
+		r.Header.Set(k, v)
+	}
+	client := &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	resp, err := client.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return resp, string(b)
+}
+
+func TestStrangersSeeOnlyProbesAndLogin(t *testing.T) {
+	_, web := start(t, Options{Auth: newTokens(), Metrics: http.NotFoundHandler()})
+	f := func(path string, want int) {
+		t.Helper()
+		resp, body := call{path: path}.do(t, web.URL)
+		if resp.StatusCode != want {
+			t.Errorf("%s: status %d, want %d", path, resp.StatusCode, want)
+		}
+		if want == http.StatusUnauthorized && !strings.Contains(body, `"status":"error"`) {
+			t.Errorf("%s: no JSON error: %s", path, body)
+		}
+		if want == http.StatusSeeOther && resp.Header.Get("Location") != "/login?next="+url.QueryEscape(path) {
+			t.Errorf("%s: redirects to %s", path, resp.Header.Get("Location"))
+		}
+	}
+	for _, p := range []string{"/-/healthy", "/-/ready", "/login"} {
+		f(p, http.StatusOK)
+	}
+	for _, p := range []string{"/", "/board/r1-01", "/incidents", "/vmui/", "/no/such/page"} {
+		f(p, http.StatusSeeOther)
+	}
+	for _, p := range []string{
+		"/api/boards", "/api/boards/r1-01", "/api/incidents", "/api/status", "/api/demo", "/api/openapi.json", "/api/nothing",
+		"/api/v1/query", "/api/v1/rules", "/api/v2/alerts", "/metrics", "/live",
+	} {
+		f(p, http.StatusUnauthorized)
+	}
+	resp, _ := call{method: "POST", path: "/api/incidents/1/ack"}.do(t, web.URL)
+	if resp.StatusCode != http.StatusUnauthorized {
+		t.Errorf("acknowledge by a stranger: %d", resp.StatusCode)
+	}
+}
+
+func TestRoles(t *testing.T) {
+	var by []string
+	o := Options{
+		Auth: newTokens(),
+		Acknowledge: func(_ context.Context, id, who, comment string) error {
+			by = append(by, id+" "+who+" "+comment)
+			return nil
+		},
+		Alerts: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusOK) }),
+	}
+	_, web := start(t, o)
+	f := func(c call, want int) {
+		t.Helper()
+		if resp, body := c.do(t, web.URL); resp.StatusCode != want {
+			t.Errorf("%s %s as %s: %d, want %d: %s", c.method, c.path, c.token, resp.StatusCode, want, body)
+		}
+	}
+	f(call{path: "/api/boards", token: "viewer-token"}, 200)
+	f(call{path: "/api/boards", token: "wrong"}, 401)
+	f(call{method: "POST", path: "/api/incidents/7/ack", token: "viewer-token"}, 403)
+	f(call{method: "POST", path: "/api/incidents/7/ack", token: "operator-token", body: `{"comment":"mine"}`}, 200)
+	f(call{method: "POST", path: "/api/incidents/8/ack", token: "admin-token"}, 200)
+	f(call{method: "POST", path: "/api/incidents/8/ack", token: "admin-token", body: `{`}, 400)
+	f(call{method: "GET", path: "/api/v2/silences", token: "viewer-token"}, 200)
+	f(call{method: "POST", path: "/api/v2/silences", token: "viewer-token"}, 403)
+	f(call{method: "POST", path: "/api/v2/silences", token: "operator-token"}, 200)
+	if diff := cmp.Diff([]string{"7 mira mine", "8 ada "}, by); diff != "" {
+		t.Errorf("acknowledgements (-want +got):\n%s", diff)
+	}
+}
+
+func TestUnknownIncident(t *testing.T) {
+	o := Options{Open: true, Acknowledge: func(context.Context, string, string, string) error { return ErrUnknownIncident }}
+	_, web := start(t, o)
+	if resp, _ := (call{method: "POST", path: "/api/incidents/9/ack"}).do(t, web.URL); resp.StatusCode != 404 {
+		t.Errorf("status %d, want 404", resp.StatusCode)
+	}
+}
+
+func TestFaultsStayInTheLog(t *testing.T) {
+	o := Options{Open: true, Incidents: func(context.Context) ([]Incident, error) { return nil, errors.New("secret path /x") }}
+	_, web := start(t, o)
+	resp, body := call{path: "/api/incidents"}.do(t, web.URL)
+	if resp.StatusCode != 500 || strings.Contains(body, "secret") {
+		t.Errorf("status %d, body %s", resp.StatusCode, body)
+	}
+}
+
+func TestOtherSitesAreRefused(t *testing.T) {
+	o := Options{Auth: newTokens(), Acknowledge: func(context.Context, string, string, string) error { return nil }}
+	_, web := start(t, o)
+	f := func(method, path string, header map[string]string, want int) {
+		t.Helper()
+		header["Cookie"] = "bramble=operator-token"
+		if resp, _ := (call{method: method, path: path, header: header}).do(t, web.URL); resp.StatusCode != want {
+			t.Errorf("%s %s %v: %d, want %d", method, path, header, resp.StatusCode, want)
+		}
+	}
+	const ack = "/api/incidents/1/ack"
+	f("POST", ack, map[string]string{"Origin": web.URL}, 200)
+	f("POST", ack, map[string]string{"Origin": "https://evil.example"}, 403)
+	f("POST", ack, map[string]string{"Origin": "null"}, 403)
+	f("POST", ack, map[string]string{"Sec-Fetch-Site": "cross-site"}, 403)
+	f("POST", ack, map[string]string{"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate"}, 403)
+	f("POST", ack, map[string]string{"Sec-Fetch-Site": "same-origin"}, 200)
+	f("GET", "/api/boards", map[string]string{"Origin": "https://evil.example"}, 403)
+	f("GET", "/", map[string]string{"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate"}, 200)
+	f("GET", "/live", map[string]string{
+		"Origin": "https://evil.example", "Connection": "Upgrade", "Upgrade": "websocket",
+		"Sec-WebSocket-Version": "13", "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
+	}, 403)
+}
+
+func TestOpenIsForLoopbackHostsOnly(t *testing.T) {
+	_, web := start(t, Options{Open: true})
+	f := func(host string, want int) {
+		t.Helper()
+		if resp, _ := (call{path: "/api/boards", host: host}).do(t, web.URL); resp.StatusCode != want {
+			t.Errorf("host %s: %d, want %d", host, resp.StatusCode, want)
+		}
+	}
+	for _, h := range []string{"localhost", "localhost:8420", "127.0.0.1:8420", "127.9.9.9", "[::1]:8420", "demo.localhost:1"} {
+		f(h, 200)
+	}
+	for _, h := range []string{"evil.example", "127.0.0.1.evil.example", "localhost.evil.example", "10.0.0.1:8420", "[fe80::1]"} {
+		f(h, 403)
+	}
+}
+
+func TestLogin(t *testing.T) {
+	_, web := start(t, Options{Auth: newTokens()})
+	form := func(name, password, next string) call {
+		return call{
+			method: "POST", path: "/login", body: url.Values{"name": {name}, "password": {password}, "next": {next}}.Encode(),
+			header: map[string]string{"Content-Type": "application/x-www-form-urlencoded", "Origin": web.URL},
+		}
+	}
+	resp, _ := form("mira", "secret", "/board/r1-01?range=1h").do(t, web.URL)
+	if resp.StatusCode != 303 || resp.Header.Get("Location") != "/board/r1-01?range=1h" {
+		t.Fatalf("login: %d to %s", resp.StatusCode, resp.Header.Get("Location"))
+	}
+	c := resp.Cookies()[0]
+	if !c.HttpOnly || c.SameSite != http.SameSiteStrictMode || c.Secure || c.Path != "/" {
+		t.Errorf("cookie %+v", c)
+	}
+	if resp, _ := (call{path: "/", header: map[string]string{"Cookie": c.Name + "=" + c.Value}}).do(t, web.URL); resp.StatusCode != 200 {
+		t.Errorf("fleet after login: %d", resp.StatusCode)
+	}
+	resp, _ = form("mira", "secret", "//evil.example").do(t, web.URL)
+	if resp.Header.Get("Location") != "/" {
+		t.Errorf("redirects to %s", resp.Header.Get("Location"))
+	}
+	for range freeFailures {
+		if resp, _ = form("mira", "wrong", "/").do(t, web.URL); resp.StatusCode != 401 {
+			t.Errorf("wrong password: %d", resp.StatusCode)
+		}
+	}
+	resp, _ = form("mira", "secret", "/").do(t, web.URL)
+	if resp.StatusCode != 429 || resp.Header.Get("Retry-After") == "" {
+		t.Errorf("after %d failures: %d, Retry-After %q", freeFailures, resp.StatusCode, resp.Header.Get("Retry-After"))
+	}
+	resp, _ = call{method: "POST", path: "/logout", header: map[string]string{"Cookie": c.Name + "=" + c.Value}}.do(t, web.URL)
+	if resp.StatusCode != 303 || resp.Cookies()[0].MaxAge >= 0 {
+		t.Errorf("logout: %d %+v", resp.StatusCode, resp.Cookies())
+	}
+	if resp, _ := (call{path: "/api/boards", token: c.Value}).do(t, web.URL); resp.StatusCode != 401 {
+		t.Errorf("session after logout: %d", resp.StatusCode)
+	}
+}
+
+func TestCookieIsSecureBehindTLS(t *testing.T) {
+	_, web := start(t, Options{Auth: newTokens(), SecureCookie: true})
+	resp, _ := call{
+		method: "POST", path: "/login", body: "name=mira&password=secret",
+		header: map[string]string{"Content-Type": "application/x-www-form-urlencoded"},
+	}.do(t, web.URL)
+	if c := resp.Cookies()[0]; !c.Secure || !strings.HasPrefix(c.Name, "__Host-") {
+		t.Errorf("cookie %+v", c)
+	}
+}
+
+func TestBoardsAndStatus(t *testing.T) {
+	s, web := start(t, Options{Open: true, Rejected: func() map[string]uint64 { return map[string]uint64{"foreign": 2, "oversized": 1} }})
+	s.Hub().Publish("r1-01", 7000, []Value{
+		{`pi_soc_temperature_celsius`, 61.5},
+		{`pi_cpu_clock_hertz{source="measured"}`, 1.2e9},
+		{`pi_throttled{reason="under_voltage"}`, 1},
+		{`pi_throttled{reason="throttled"}`, 0},
+		{`pi_board_up`, 1},
+	})
+	var got struct{ Boards []map[string]any }
+	_, body := call{path: "/api/boards"}.do(t, web.URL)
+	if err := json.Unmarshal([]byte(body), &got); err != nil {
+		t.Fatal(err)
+	}
+	want := []map[string]any{
+		{
+			"name": "r1-01", "labels": map[string]any{"rack": "r1", "model": "Pi 3B"}, "enrolled": true, "lastReport": 7000.0,
+			"up": true, "temperature": 61.5, "measured": 1.2e9, "throttled": []any{"under_voltage"},
+		},
+		{
+			"name": "r1-02", "labels": map[string]any{"rack": "r1", "customer": "Kelp & Co", "model": "Pi 4B"},
+			"enrolled": true, "throttled": nil,
+		},
+	}
+	if diff := cmp.Diff(want, got.Boards); diff != "" {
+		t.Errorf("boards (-want +got):\n%s", diff)
+	}
+	_, body = call{path: "/api/boards/r1-01"}.do(t, web.URL)
+	if !strings.Contains(body, `{"series":"pi_cpu_clock_hertz{source=\"measured\"}","at":7000,"value":1200000000}`) {
+		t.Errorf("board: %s", body)
+	}
+	if resp, _ := (call{path: "/api/boards/none"}).do(t, web.URL); resp.StatusCode != 404 {
+		t.Errorf("unknown board: %d", resp.StatusCode)
+	}
+	_, body = call{path: "/api/status"}.do(t, web.URL)
+	if !strings.Contains(body, `"rejectedTotal":3`) || !strings.Contains(body, `"foreign":2`) {
+		t.Errorf("status: %s", body)
+	}
+}
+
+func TestReadyProbe(t *testing.T) {
+	var fault error
+	_, web := start(t, Options{Auth: newTokens(), Ready: func() error { return fault }})
+	f := func(want int) {
+		t.Helper()
+		if resp, body := (call{path: "/-/ready"}).do(t, web.URL); resp.StatusCode != want || strings.Contains(body, "disk") {
+			t.Errorf("ready: %d %s, want %d", resp.StatusCode, body, want)
+		}
+	}
+	f(200)
+	fault = errors.New("disk /data is full")
+	f(503)
+}
+
+func TestOptionsAreChecked(t *testing.T) {
+	f := func(o Options, want string) {
+		t.Helper()
+		if _, err := New(o); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("New: %v, want %q", err, want)
+		}
+	}
+	f(Options{Open: true}, "Boards")
+	f(Options{Boards: twoBoards}, "Auth is missing")
+	f(Options{Boards: twoBoards, Auth: newTokens(), Open: true}, "exclude")
+}

@@ -1,0 +1,165 @@
+// The series of one board over a range: read from the store, then continued live.
+// All times are seconds, as the store and the graphs use them.
+
+import { queryRange } from "./api.js";
+
+export const ranges = { "15m": 900, "1h": 3600, "6h": 21600, "24h": 86400, "7d": 604800 };
+export const rangeWords = { "15m": "15 m", "1h": "1 h", "6h": "6 h", "24h": "24 h", "7d": "7 d" };
+const points = 900; // about one a pixel
+const steps = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600];
+const silentAfter = 30; // s without a reading that are no gap yet: three reports at the default rate
+
+export const stepFor = (seconds) => steps.find((s) => seconds / s <= points) || Math.ceil(seconds / points);
+
+// Track is one line: times with the lowest and the highest reading of each step.
+export class Track {
+  constructor() {
+    this.at = [];
+    this.min = [];
+    this.max = [];
+  }
+  push(at, value) {
+    const last = this.at.length - 1;
+    if (last >= 0 && at <= this.at[last]) return;
+    this.at.push(at);
+    this.min.push(value);
+    this.max.push(value);
+  }
+  // trim drops what has left the view, but for a margin.
+  trim(from) {
+    let n = 0;
+    while (n < this.at.length && this.at[n] < from) n++;
+    if (n < 200) return;
+    for (const list of [this.at, this.min, this.max]) list.splice(0, n);
+  }
+  get last() {
+    return this.at.length ? { at: this.at[this.at.length - 1], value: this.max[this.max.length - 1], min: this.min[this.min.length - 1] } : null;
+  }
+  // before finds the reading in force at a time, if there is one near enough.
+  before(at, gap) {
+    let [lo, hi] = [0, this.at.length];
+    while (lo < hi) {
+      const mid = (lo + hi) >> 1;
+      if (this.at[mid] <= at) lo = mid + 1;
+      else hi = mid;
+    }
+    return lo && at - this.at[lo - 1] <= gap ? { at: this.at[lo - 1], value: this.max[lo - 1], min: this.min[lo - 1] } : null;
+  }
+}
+
+const lanes = ["under_voltage", "frequency_capped", "throttled", "soft_temperature_limit"];
+export { lanes };
+
+export class BoardData {
+  constructor(board) {
+    this.board = board;
+    this.clear();
+  }
+  clear() {
+    this.temperature = new Track();
+    this.requested = new Track();
+    this.measured = new Track();
+    this.throttled = Object.fromEntries(lanes.map((l) => [l, new Track()]));
+    this.step = 1;
+  }
+
+  async load(start, end) {
+    const step = stepFor(end - start);
+    const from = Math.floor(start / step) * step;
+    const to = Math.ceil(end / step) * step;
+    const match = `{board="${this.board}"}[${step}s]`;
+    const ask = (f, name, by) => queryRange(`${f}(${f}_over_time(${name}${match}))${by ? ` by (${by})` : ""}`, from, to, step);
+    const [tMax, tMin, cMax, cMin, bits] = await Promise.all([
+      ask("max", "pi_soc_temperature_celsius"), ask("min", "pi_soc_temperature_celsius"),
+      ask("max", "pi_cpu_clock_hertz", "source"), ask("min", "pi_cpu_clock_hertz", "source"),
+      ask("max", "pi_throttled", "reason"),
+    ]);
+    this.clear();
+    this.step = step;
+    fill(this.temperature, tMax[0], tMin[0]);
+    const clock = (list, source) => list.find((s) => s.labels.source === source);
+    fill(this.requested, clock(cMax, "requested"), clock(cMin, "requested"));
+    fill(this.measured, clock(cMax, "measured"), clock(cMin, "measured"));
+    for (const t of [this.temperature, this.requested, this.measured]) present(t, end);
+    for (const s of bits) if (this.throttled[s.labels.reason]) present(fill(this.throttled[s.labels.reason], s, s), end);
+  }
+
+  // add takes a live reading; true when it belongs to a graph.
+  add(m) {
+    const at = m.at / 1000;
+    const v = m.values;
+    let used = false;
+    const put = (track, series) => {
+      if (v[series] === undefined) return;
+      track.push(at, v[series]);
+      used = true;
+    };
+    put(this.temperature, "pi_soc_temperature_celsius");
+    put(this.requested, 'pi_cpu_clock_hertz{source="requested"}');
+    put(this.measured, 'pi_cpu_clock_hertz{source="measured"}');
+    for (const l of lanes) put(this.throttled[l], `pi_throttled{reason="${l}"}`);
+    return used;
+  }
+  trim(from) {
+    for (const t of [this.temperature, this.requested, this.measured, ...Object.values(this.throttled)]) t.trim(from);
+  }
+
+  // gapLength is three times the usual spacing, and never less than the time after which a board is silent.
+  get gapLength() {
+    const at = this.temperature.at.length ? this.temperature.at : this.measured.at.length ? this.measured.at : this.requested.at;
+    const spacing = at.slice(1).map((t, i) => t - at[i]).sort((a, b) => a - b);
+    return 3 * Math.max(silentAfter / 3, this.step, spacing[spacing.length >> 1] || 0);
+  }
+  gaps(track, start, end) {
+    const limit = this.gapLength;
+    const out = [];
+    let last = start;
+    for (const t of track.at) {
+      if (t < start) continue;
+      if (t > end) break;
+      if (t - last > limit) out.push([last, t]);
+      last = t;
+    }
+    if (end - last > limit) out.push([last, end]);
+    return out;
+  }
+}
+
+function fill(track, max, min) {
+  if (!max) return;
+  const lowest = min && min.at.length === max.at.length ? min.values : max.values;
+  track.at = max.at;
+  track.max = max.values;
+  track.min = [...lowest];
+  return track;
+}
+
+// present moves the step that has only begun back to now, so that it does not hide live readings.
+function present(track, now) {
+  const last = track.at.length - 1;
+  if (last >= 0 && track.at[last] > now) track.at[last] = Math.max(now, last ? track.at[last - 1] + 0.001 : now);
+}
+
+// plotColumns joins tracks on one time axis and breaks lines at gaps with a null.
+export function plotColumns(tracks, gapLength) {
+  const times = new Set();
+  for (const t of tracks) for (const at of t.at) times.add(at);
+  for (const t of tracks) for (let i = 1; i < t.at.length; i++) if (t.at[i] - t.at[i - 1] > gapLength) times.add((t.at[i] + t.at[i - 1]) / 2);
+  const x = [...times].sort((a, b) => a - b);
+  const columns = [x];
+  for (const t of tracks) {
+    for (const key of ["max", "min"]) columns.push(column(t, key, x, gapLength));
+  }
+  return columns;
+}
+function column(track, key, x, gapLength) {
+  const out = new Array(x.length);
+  let i = 0;
+  for (let k = 0; k < x.length; k++) {
+    while (i < track.at.length && track.at[i] < x[k]) i++;
+    const here = track.at[i] === x[k];
+    const inGap = i === 0 || i >= track.at.length || track.at[i] - track.at[i - 1] > gapLength;
+    out[k] = here ? track[key][i] : inGap ? null : undefined;
+  }
+  return out;
+}

@@ -1,0 +1,86 @@
+// The top of a board's page: its state in words, and the three numbers.
+
+import { $, el, glyph } from "./dom.js";
+import { celsius, dayClock, duration, reasonOrder, reasonWords } from "./format.js";
+import { query } from "./api.js";
+import { shortSwitch } from "./map.js";
+
+export class BoardHead {
+  #key = "";
+  constructor(board, incidents) {
+    this.board = board;
+    this.incidents = incidents;
+  }
+
+  // update takes the current readings: series text → {at, value}.
+  update(info, latest, now) {
+    const value = (s) => latest.get(s)?.value;
+    const up = value("pi_board_up");
+    const bits = reasonOrder.filter((r) => value(`pi_throttled{reason="${r}"}`));
+    const [t, q, m] = [value("pi_soc_temperature_celsius"), value('pi_cpu_clock_hertz{source="requested"}'), value('pi_cpu_clock_hertz{source="measured"}')];
+    const last = Math.max(info.lastReport || 0, ...[...latest].filter(([s]) => s !== "pi_board_up").map(([, v]) => v.at));
+    const incident = this.incidents.open().find((i) => (i.boards || []).includes(this.board) || i.labels?.board === this.board);
+    const silentFor = up === 0 && last ? duration(now - last) : "";
+    const key = JSON.stringify([up, bits, t, q, m, incident?.id, incident?.state, silentFor]);
+    if (key === this.#key) return;
+    this.#key = key;
+    $("board-head").replaceChildren(this.#name(info, up, bits, incident, last, silentFor, now), el("span", { class: "grow" }), ...figures(up === 0 ? {} : { t, q, m }));
+  }
+
+  #name(info, up, bits, incident, last, silentFor, now) {
+    const place = [info.labels?.rack && "Rack " + info.labels.rack, info.labels?.switch && shortSwitch(info.labels.switch), info.labels?.port && "port " + info.labels.port].filter(Boolean);
+    const crumbs = el("div", { class: "crumbs" }, el("a", { href: "/" }, "Fleet"), ...place.flatMap((p, i) => [" › ", i === 0 ? el("a", { href: "/?rack=" + encodeURIComponent(info.labels.rack || "") }, p) : p]));
+    let state = null;
+    if (up === 0) state = el("span", { class: "state", "data-field": "state" }, glyph("silent"), `Silent for ${silentFor || "some time"}`, last ? el("span", { class: "dim" }, `, last report ${dayClock(last, now)}`) : "");
+    else if (bits.length) state = el("span", { class: "state", "data-field": "state" }, ...bits.flatMap((r, i) => [i ? ", " : "", glyph(r, "is-" + r), el("span", { class: "is-" + r }, reasonWords[r])]));
+    else if (!last) state = el("span", { class: "state dim", "data-field": "state" }, "has never reported");
+    const part = incident && el("span", { class: "dim" }, " part of ", el("a", { href: "/incidents?id=" + encodeURIComponent(incident.id) }, `#${incident.id} ${incident.title}`), incident.acknowledgedBy ? `, acknowledged by ${incident.acknowledgedBy}` : "");
+    return el("div", {}, crumbs, el("h1", {}, this.board), ...[state, part].filter(Boolean));
+  }
+}
+
+function figures({ t, q, m }) {
+  const temperature = el("div", { class: "fig" }, el("span", {}, "SoC temperature"), el("b", { class: "num", "data-field": "temperature" }, celsius(t)));
+  const lost = q > 0 && m !== undefined && m < q * 0.99 ? el("b", { class: "lost" }, ` −${Math.round((1 - m / q) * 100)} %`) : null;
+  const word = (hz) => (hz === undefined ? "—" : String(Math.round(hz / 1e6)));
+  const clock = el("div", { class: "fig" }, el("span", {}, "Clock, measured of requested"),
+    el("b", { class: "num", "data-field": "measured" }, word(m)), el("small", {}, " of ", el("span", { class: "num inline", "data-field": "requested" }, word(q)), " MHz"), lost || "");
+  return [temperature, clock];
+}
+
+// facts fills the side column; what the board does not report is left out, never guessed.
+export async function facts(box, info, live) {
+  const rows = [["Model", info.labels?.model], ["Place", [info.labels?.rack && "rack " + info.labels.rack, info.labels?.switch && shortSwitch(info.labels.switch), info.labels?.port && "port " + info.labels.port].filter(Boolean).join(", ")], ["Customer", info.labels?.customer]];
+  const shown = new Set(["model", "rack", "switch", "port", "customer"]);
+  for (const [k, v] of Object.entries(info.labels || {})) if (!shown.has(k)) rows.push([k, v]);
+  let list = [];
+  try {
+    list = await query(`last_over_time(pi_info{board="${info.name}"}[1d])`);
+  } catch {
+    list = []; // the live numbers do not depend on the store
+  }
+  const about = list[list.length - 1]?.labels || {};
+  for (const k of ["model", "revision", "kernel", "firmware", "os", "sensor"]) if (about[k] && !(k === "model" && info.labels?.model)) rows.push([k[0].toUpperCase() + k.slice(1), about[k]]);
+  rows.push(["Enrolled", info.enrolled ? "yes" : "not yet"]);
+  const dl = el("dl", {}, ...rows.filter(([, v]) => v).flatMap(([k, v]) => [el("dt", {}, k), el("dd", {}, v)]));
+  const now = el("dl", { id: "latest" });
+  box.replaceChildren(el("section", {}, el("h2", {}, "Board"), dl), el("section", {}, el("h2", {}, "Also reported ", el("small", {}, "latest reading")), now));
+  return now;
+}
+
+const units = [
+  [/_celsius$/, (v) => v.toFixed(1) + " °C"], [/^pi_core_volts/, (v) => v.toFixed(4) + " V"], [/_hertz/, (v) => Math.round(v / 1e6) + " MHz"],
+  [/_bytes(_total)?(\{|$)/, (v) => (v / 1048576).toFixed(1) + " MiB"], [/boot_time_seconds/, (v, now) => "up " + duration(now - v * 1000)],
+  [/_seconds(_total)?(\{|$)/, (v) => (Math.abs(v) < 1 ? (v * 1000).toFixed(1) + " ms" : v.toFixed(1) + " s")], [/_rpm$/, (v) => Math.round(v) + " rpm"],
+];
+const onGraphs = /^pi_(soc_temperature_celsius|cpu_clock_hertz|throttled|board_up|info)/;
+
+export function otherReadings(box, latest, now) {
+  const rows = [...latest].filter(([s]) => !onGraphs.test(s)).sort(([a], [b]) => (a < b ? -1 : 1));
+  const text = (s, v) => (units.find(([re]) => re.test(s))?.[1] || ((x) => String(Math.round(x * 1000) / 1000)))(v, now);
+  const name = (s) => s.replace(/^pi_/, "").replace(/^pisensor_/, "sensor ").replace(/_(seconds|bytes|celsius|volts)?(_total)?(?=\{|$)/, "").replaceAll("_", " ").replace(/\{.*?="(.*?)"\}/, " $1");
+  const key = rows.map(([s, r]) => s + text(s, r.value)).join();
+  if (box.dataset.key === key) return;
+  box.dataset.key = key;
+  box.replaceChildren(...(rows.length ? rows.flatMap(([s, r]) => [el("dt", { title: s }, name(s)), el("dd", { class: "num" }, text(s, r.value))]) : [el("dd", { class: "none" }, "nothing else")]));
+}

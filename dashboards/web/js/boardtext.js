@@ -1,0 +1,61 @@
+// What the graphs show, in words and as a table.
+
+import { el } from "./dom.js";
+import { clock, dayClock, duration, none, reasonWords } from "./format.js";
+import { lanes } from "./boarddata.js";
+import { laneSpans } from "./graphs.js";
+
+const tableRows = 60;
+
+export class BoardText {
+  constructor(box, data) {
+    this.data = data;
+    this.text = el("p", {});
+    this.body = el("div", { class: "scroll" });
+    this.details = el("details", { ontoggle: () => this.#table() }, el("summary", {}, "Data table"), this.body);
+    box.append(el("section", { class: "summary-text", "aria-label": "Summary of the graphs" }, this.text, this.details));
+  }
+
+  update(view, now) {
+    this.view = view;
+    const d = this.data;
+    const inView = (t, key) => t[key].filter((_, i) => t.at[i] >= view[0] && t.at[i] <= view[1]);
+    const words = [`${dayClock(view[0] * 1000, now)} to ${dayClock(view[1] * 1000, now)}:`];
+    const t = [inView(d.temperature, "min"), inView(d.temperature, "max")];
+    words.push(t[0].length ? `${least(t[0]).toFixed(1)} to ${most(t[1]).toFixed(1)} °C;` : "no temperature;");
+    const m = [inView(d.measured, "min"), inView(d.measured, "max")];
+    words.push(m[0].length ? `measured clock ${Math.round(least(m[0]) / 1e6)} to ${Math.round(most(m[1]) / 1e6)} MHz;` : "clock not measured on this board;");
+    for (const lane of lanes) {
+      const sum = laneSpans(d.throttled[lane], view, d.gapLength).reduce((s, [a, b]) => s + b - a, 0);
+      if (sum) words.push(`${reasonWords[lane]} for ${duration(sum * 1000)};`);
+    }
+    const gaps = d.gaps(d.temperature, ...view);
+    words.push(gaps.length ? `${gaps.length} ${gaps.length === 1 ? "gap" : "gaps"} without readings, ${duration(1000 * gaps.reduce((s, [a, b]) => s + b - a, 0))} in all.` : "no gap.");
+    const text = words.join(" ");
+    if (this.text.textContent !== text) this.text.textContent = text;
+    this.#table();
+  }
+
+  #table() {
+    if (!this.details.open || !this.view) return;
+    const [from, to] = this.view;
+    const step = (to - from) / tableRows;
+    const rows = [];
+    for (let at = from + step; at <= to; at += step) rows.push(this.#row(at));
+    const heads = ["Time", "°C", "requested MHz", "measured MHz", "throttle state"].map((h) => el("th", { scope: "col" }, h));
+    this.body.replaceChildren(el("table", {}, el("thead", {}, el("tr", {}, ...heads)), el("tbody", {}, ...rows)));
+  }
+  #row(at) {
+    const gap = this.data.gapLength;
+    const read = (t, f) => {
+      const r = t.before(at, gap);
+      return r ? f(r) : none;
+    };
+    const bits = lanes.filter((l) => this.data.throttled[l].before(at, gap)?.value).map((l) => reasonWords[l]);
+    const cells = [clock(at * 1000), read(this.data.temperature, (r) => r.value.toFixed(1)), read(this.data.requested, (r) => Math.round(r.value / 1e6)), read(this.data.measured, (r) => Math.round(r.min / 1e6)), bits.join(", ") || none];
+    return el("tr", {}, ...cells.map((c) => el("td", { class: "num" }, String(c))));
+  }
+}
+
+const least = (list) => list.reduce((a, b) => Math.min(a, b), Infinity);
+const most = (list) => list.reduce((a, b) => Math.max(a, b), -Infinity);

@@ -1,0 +1,91 @@
+// The incidents page: what is firing, who has it, and what was sent.
+
+import { $, el, glyph, setText } from "./dom.js";
+import { clock } from "./format.js";
+import { ackButton, alertsText, lasted, mayAcknowledge, severityGlyph, sinceText, whoHas } from "./incidentstore.js";
+import { startShell } from "./shell.js";
+
+const shownBoards = 12;
+const { live, incidents } = startShell();
+let chosen = new URLSearchParams(location.search).get("id");
+let ages = [];
+let comment = "";
+
+function choose(id) {
+  chosen = id;
+  history.replaceState(null, "", "?id=" + encodeURIComponent(id));
+  comment = "";
+  build();
+}
+const current = () => incidents.list.find((i) => i.id === chosen) || incidents.open()[0] || incidents.list[0];
+
+function build() {
+  ages = [];
+  const open = incidents.open();
+  const over = incidents.list.filter((i) => i.state === "resolved");
+  const head = (last) => el("div", { class: "inc-head" }, el("span", {}), el("span", {}, "No."), el("span", {}, "What, and why we think so"), el("span", {}, "Since"), el("span", { class: "r" }, "Lasted"), el("span", {}, last));
+  const part = (title, note, list, last, nothing) => [el("h2", {}, title, el("small", {}, note)), ...(list.length ? [head(last), ...list.map(row)] : [el("p", { class: "quiet" }, nothing)])];
+  const firing = `${open.length} ${open.length === 1 ? "incident" : "incidents"} from ${alertsText(open)}`;
+  $("incident-list").replaceChildren(...part("Firing", open.length ? firing : "", open, "Who has it", incidents.loaded ? "Nothing is firing." : ""), ...part("Resolved", "", over, "Acknowledged by", incidents.loaded ? "Nothing has been resolved yet." : ""));
+  detail();
+}
+
+function row(i) {
+  const age = el("span", { class: "r num" }, lasted(i, live.now()));
+  ages.push({ age, i });
+  const mark = i.state === "resolved" ? glyph("acknowledged") : severityGlyph(i);
+  return el("button", { class: "inc", "data-incident": i.id, "data-state": i.state, "aria-current": i === current() ? "true" : null, onclick: () => choose(i.id) },
+    mark, el("span", { class: "id num" }, "#" + i.id), el("span", {}, el("b", {}, i.title), el("small", {}, i.detail || "")), el("span", { class: "since num" }, sinceText(i, live.now())), age, whoHas(i, live.now()));
+}
+
+function detail() {
+  const box = $("incident-detail");
+  if (box.contains(document.activeElement) && document.activeElement.tagName === "INPUT") return; // never under the typing hand
+  const i = current();
+  if (!i) {
+    box.replaceChildren();
+    return;
+  }
+  const state = el("p", {}, severityGlyph(i), " ", el("b", { class: i.severity === "critical" ? "is-critical" : "is-warning" }, i.severity === "critical" ? "Critical" : "Warning"), ` #${i.id}, ${i.state} · since ${sinceText(i, live.now())} · `, agesNode(i));
+  const parts = [state, el("h2", {}, i.title), ackBox(i)];
+  if (i.detail) parts.push(el("h3", {}, "Likely cause"), el("p", {}, i.detail));
+  if (i.boards?.length) parts.push(el("h3", {}, "Touches"), boards(i));
+  parts.push(el("h3", {}, "What was sent"), pages(i));
+  box.replaceChildren(...parts);
+}
+function agesNode(i) {
+  const age = el("span", { class: "num" }, lasted(i, live.now()));
+  ages.push({ age, i });
+  return age;
+}
+
+function ackBox(i) {
+  if (i.state === "firing" && mayAcknowledge()) {
+    const note = el("input", { type: "text", placeholder: "With a note (optional)", "aria-label": "Note", maxlength: "300", value: comment, oninput: () => (comment = note.value) });
+    return el("div", { class: "ack-box firing" }, note, ackButton(incidents, i, () => note.value));
+  }
+  return el("div", { class: "ack-box" }, whoHas(i, live.now()), i.comment ? el("span", { class: "dim" }, `“${i.comment}”`) : "");
+}
+function boards(i) {
+  const more = i.boards.length - shownBoards;
+  return el("p", { class: "chips" }, ...i.boards.slice(0, shownBoards).map((b) => el("a", { href: "/board/" + b }, b)), more > 0 ? el("span", { class: "dim" }, `${more} more`) : "");
+}
+function pages(i) {
+  if (!i.pages?.length) return el("p", { class: "dim" }, "No page has left yet.");
+  const mark = (p) => (p.result === "delivered" ? glyph("acknowledged", "is-done") : p.error ? glyph("warning", "is-warning") : glyph("bell"));
+  const text = (p) => [`${p.channel}${p.to ? " to " + p.to : ""}: ${p.result}`, p.attempt > 1 ? `try ${p.attempt}` : "", p.error || ""].filter(Boolean).join(", ");
+  return el("ul", { class: "sent" }, ...i.pages.map((p) => el("li", {}, el("time", { class: "num" }, clock(p.at)), mark(p), el("span", {}, text(p)))));
+}
+
+incidents.addEventListener("change", build);
+live.addEventListener("tick", () => {
+  for (const { age, i } of ages) setText(age, lasted(i, live.now()));
+});
+document.addEventListener("keydown", (e) => {
+  if (/^(INPUT|SELECT|TEXTAREA)$/.test(e.target.tagName) || e.ctrlKey || e.metaKey || e.altKey) return;
+  const list = [...incidents.open(), ...incidents.list.filter((i) => i.state === "resolved")];
+  const at = list.indexOf(current());
+  if (e.key === "j" && list[at + 1]) choose(list[at + 1].id);
+  else if (e.key === "k" && list[at - 1]) choose(list[at - 1].id);
+  else if (e.key === "a") document.querySelector("#incident-detail button.primary:not(:disabled)")?.click();
+});

@@ -1,0 +1,109 @@
+// Incidents and acknowledging them. A pending acknowledge survives a reload: it is
+// not done until the server says so.
+
+import { el, glyph } from "./dom.js";
+import { get, post } from "./api.js";
+import { clock, count, dayClock, duration } from "./format.js";
+
+const pendingKey = "bramble.pending-acknowledge";
+const retryEvery = 3000;
+
+export class Incidents extends EventTarget {
+  #live;
+  #pending = new Map(Object.entries(JSON.parse(sessionStorage.getItem(pendingKey) || "{}")));
+
+  constructor(live) {
+    super();
+    this.#live = live;
+    this.list = [];
+    this.loaded = false;
+    for (const p of this.#pending.values()) Object.assign(p, { tries: 0, error: "" });
+    live.addEventListener("hello", () => this.refresh());
+    live.addEventListener("incidents", (e) => this.#take(e.detail.incidents));
+    setInterval(() => this.#retry(), retryEvery);
+  }
+
+  open() {
+    return this.list.filter((i) => i.state !== "resolved");
+  }
+  pending(id) {
+    return this.#pending.get(id);
+  }
+  now() {
+    return this.#live.now();
+  }
+
+  async refresh() {
+    try {
+      this.#take((await get("/api/incidents")).incidents);
+    } catch {
+      // Tried again after the next hello; the live status says what is wrong.
+    }
+  }
+
+  #take(list) {
+    const known = new Set(this.list.map((i) => i.id));
+    const fresh = list.filter((i) => this.loaded && !known.has(i.id) && i.state === "firing" && i.severity === "critical");
+    if (fresh.length) document.getElementById("announce").textContent = fresh.map((i) => i.title).join(". ");
+    this.list = list;
+    this.loaded = true;
+    for (const i of list) if (i.state !== "firing") this.#pending.delete(i.id);
+    this.#changed();
+  }
+
+  acknowledge(id, comment) {
+    this.#pending.set(id, { comment: comment || "", tries: 0, error: "" });
+    this.#try(id);
+  }
+
+  async #try(id) {
+    const p = this.#pending.get(id);
+    p.tries++;
+    this.#changed();
+    try {
+      await post(`/api/incidents/${encodeURIComponent(id)}/ack`, { comment: p.comment });
+      this.#pending.delete(id);
+      await this.refresh();
+    } catch (e) {
+      p.error = e.message;
+    }
+    this.#changed();
+  }
+
+  #retry() {
+    for (const [id, p] of this.#pending) if (p.error || p.tries === 0) this.#try(id);
+  }
+
+  #changed() {
+    sessionStorage.setItem(pendingKey, JSON.stringify(Object.fromEntries(this.#pending)));
+    this.dispatchEvent(new Event("change"));
+  }
+}
+
+export const mayAcknowledge = () => document.body.dataset.role !== "viewer";
+
+// ackButton is the same everywhere: idle, sending, failed and retrying, or who has it.
+export function ackButton(incidents, i, comment) {
+  const p = incidents.pending(i.id);
+  if (i.state !== "firing" || !mayAcknowledge()) return null;
+  if (!p) {
+    return el("button", { class: "primary", "data-ack": i.id, onclick: () => incidents.acknowledge(i.id, comment?.()) }, "Acknowledge");
+  }
+  const text = p.error ? `Not sent, try ${p.tries + 1}` : "Sending…";
+  return el("button", { class: "primary", disabled: true, title: p.error || "not done until the server says so" }, text);
+}
+
+export function whoHas(i, now) {
+  if (i.acknowledgedBy) {
+    return el("span", { class: "who-has" }, glyph("acknowledged", "is-done"), ` Acknowledged by ${i.acknowledgedBy} ${clock(i.acknowledgedAt).slice(0, 5)}`);
+  }
+  if (i.state === "firing" && i.escalatesAt) {
+    return el("span", { class: "who-has" }, `Escalates${i.escalatesTo ? " to " + i.escalatesTo : ""} in `, el("b", {}, duration(i.escalatesAt - now)));
+  }
+  return el("span", { class: "who-has dim" }, i.state === "firing" ? "Nobody has it yet" : "");
+}
+
+export const lasted = (i, now) => duration((i.resolvedAt || now) - i.since);
+export const sinceText = (i, now) => dayClock(i.since, now);
+export const alertsText = (list) => `${count(list.reduce((n, i) => n + (i.alerts || 0), 0))} alerts`;
+export const severityGlyph = (i) => glyph(i.severity === "critical" ? "critical" : "warning", i.severity === "critical" ? "is-critical" : "is-warning");

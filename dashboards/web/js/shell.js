@@ -1,0 +1,100 @@
+// What every page has: live status, clock, incident count, find, rejected reports, demo bar.
+
+import { $, el, glyph, setText } from "./dom.js";
+import { clock, count, zone } from "./format.js";
+import { get } from "./api.js";
+import { Live } from "./live.js";
+import { Incidents } from "./incidentstore.js";
+import { startDemo } from "./demo.js";
+
+export function startShell() {
+  const live = new Live();
+  const incidents = new Incidents(live);
+  live.addEventListener("state", () => status(live));
+  live.addEventListener("tick", () => status(live));
+  incidents.addEventListener("change", () => incidentCount(incidents));
+  const demo = document.body.hasAttribute("data-demo") ? startDemo(live, incidents) : null;
+  find();
+  rejected();
+  setInterval(rejected, 5000);
+  status(live);
+  return { live, incidents, demo };
+}
+
+const words = { connecting: "Connecting", live: "Live", late: "Live, late", unreachable: "Unreachable" };
+
+function status(live) {
+  const box = $("live-status");
+  box.dataset.state = live.state;
+  const late = live.state === "late" ? `${(live.behind / 1000).toFixed(1)} s behind` : words[live.state];
+  setText(box.querySelector("b"), late);
+  const shown = live.state === "unreachable" ? live.lastHeard : live.now();
+  if (shown) setText($("clock"), clock(shown) + " " + zone(shown));
+  document.body.classList.toggle("stale", live.state === "unreachable");
+  staleBanner(live);
+}
+
+function staleBanner(live) {
+  const banner = $("stale");
+  banner.hidden = live.state !== "unreachable";
+  if (banner.hidden) return;
+  if (!banner.firstChild) {
+    banner.append(
+      glyph("warning"),
+      el("b", {}, "Collector unreachable"),
+      el("span", { class: "since" }),
+      el("button", { onclick: () => live.retryNow() }, "Retry ", el("span", { class: "num in" })),
+    );
+  }
+  const since = live.lastHeard ? `showing data from ${clock(live.lastHeard)}` : "no data yet";
+  setText(banner.querySelector(".since"), since);
+  setText(banner.querySelector(".in"), live.retryIn ? `in ${Math.ceil(live.retryIn / 1000)} s` : "now");
+}
+
+function incidentCount(incidents) {
+  const n = incidents.open().length;
+  const badge = $("incident-count");
+  badge.hidden = n === 0;
+  setText(badge, String(n));
+  badge.classList.toggle("acknowledged", incidents.open().every((i) => i.state === "acknowledged"));
+}
+
+// find opens a board by its name from any page.
+function find() {
+  const input = $("find");
+  document.addEventListener("keydown", (e) => {
+    if (e.key === "/" && !/^(INPUT|SELECT|TEXTAREA)$/.test(e.target.tagName)) {
+      e.preventDefault();
+      input.focus();
+    }
+  });
+  input.addEventListener("focus", fillFind, { once: true });
+  input.addEventListener("keydown", (e) => {
+    if (e.key === "Enter" && input.value.trim()) location.href = "/board/" + encodeURIComponent(input.value.trim());
+    if (e.key === "Escape") input.blur();
+  });
+}
+async function fillFind() {
+  const { boards } = await get("/api/boards");
+  $("find-list").replaceChildren(...boards.slice(0, 2000).map((b) => el("option", { value: b.name })));
+}
+
+// rejected shows the dropped reports: a bad report is counted, never hidden.
+async function rejected() {
+  if (document.hidden) return;
+  let s;
+  try {
+    s = await get("/api/status");
+  } catch {
+    return; // the live status says that the collector is away
+  }
+  const box = $("rejected");
+  const summary = box.querySelector("summary");
+  setText(summary, `${count(s.rejectedTotal)} ${s.rejectedTotal === 1 ? "report" : "reports"} rejected`);
+  summary.classList.toggle("some", s.rejectedTotal > 0);
+  const reasons = Object.entries(s.rejected).filter(([, n]) => n > 0);
+  const text = reasons.map(([reason, n]) => `${reason.replaceAll("_", " ")} ${count(n)}`).join(" · ") || "none by any reason";
+  summary.title = text;
+  setText(box.querySelector(".reasons"), text);
+  setText($("totals"), Object.entries(s.counts).map(([k, n]) => `${count(n)} ${k.replaceAll("_", " ")}`).join(" · "));
+}

@@ -1,0 +1,151 @@
+package dashboards
+
+import (
+	"encoding/json"
+	"net/http"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+)
+
+func TestPagesKeepThePolicy(t *testing.T) {
+	_, web := start(t, Options{Auth: newTokens(), Demo: &Demo{}})
+	inline := regexp.MustCompile(`(?i)<script(?:[^>]*)>[^<]|\son[a-z]+=|\sstyle=|<style|javascript:`)
+	foreign := regexp.MustCompile(`(?:src|href|action)="(?:https?:)?//`)
+	for _, p := range []string{"/", "/board/r1-01", "/incidents", "/login", "/board/none", "/nothing"} {
+		resp, body := call{path: p, token: "viewer-token"}.do(t, web.URL)
+		csp := resp.Header.Get("Content-Security-Policy")
+		if !strings.Contains(csp, "default-src 'none'") || strings.Contains(csp, "unsafe") {
+			t.Errorf("%s: policy %q", p, csp)
+		}
+		if m := inline.FindString(body); m != "" {
+			t.Errorf("%s: inline code %q", p, m)
+		}
+		if m := foreign.FindString(body); m != "" {
+			t.Errorf("%s: foreign address %q", p, m)
+		}
+	}
+}
+
+func TestEveryFileOfAPageIsServed(t *testing.T) {
+	s, web := start(t, Options{Auth: newTokens()})
+	link := regexp.MustCompile(`(?:src|href)="(/static/[^"]+)"`)
+	imports := regexp.MustCompile(`from "\./([a-z]+\.js)"`)
+	seen := map[string]bool{}
+	var visit func(string)
+	visit = func(path string) {
+		if seen[path] {
+			return
+		}
+		seen[path] = true
+		resp, body := call{path: path}.do(t, web.URL)
+		if resp.StatusCode != 200 || !strings.Contains(resp.Header.Get("Cache-Control"), "immutable") {
+			t.Errorf("%s: %d, %s", path, resp.StatusCode, resp.Header.Get("Cache-Control"))
+		}
+		for _, m := range imports.FindAllStringSubmatch(body, -1) {
+			visit(s.web.prefix + "js/" + m[1])
+		}
+	}
+	for _, p := range []string{"/", "/board/r1-01", "/incidents", "/login", "/nothing"} {
+		_, body := call{path: p, token: "viewer-token"}.do(t, web.URL)
+		for _, m := range link.FindAllStringSubmatch(body, -1) {
+			visit(m[1])
+		}
+	}
+	for name := range s.web.files {
+		if strings.HasSuffix(name, ".js") && !seen[s.web.prefix+name] {
+			t.Errorf("%s is embedded but no page uses it", name)
+		}
+	}
+	if resp, _ := (call{path: "/static/0000/css/base.css"}).do(t, web.URL); resp.StatusCode != 404 {
+		t.Errorf("other version: %d", resp.StatusCode)
+	}
+}
+
+// The description names exactly the JSON routes that answer.
+func TestOpenAPIIsTrue(t *testing.T) {
+	o := Options{Open: true, Demo: &Demo{}}
+	_, web := start(t, o)
+	var doc struct {
+		Paths map[string]map[string]any `json:"paths"`
+	}
+	_, body := call{path: "/api/openapi.json"}.do(t, web.URL)
+	if err := json.Unmarshal([]byte(body), &doc); err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for path, methods := range doc.Paths {
+		for m := range methods {
+			got = append(got, strings.ToUpper(m)+" "+path)
+		}
+		real := strings.NewReplacer("{name}", "r1-01", "{id}", "1").Replace(path)
+		if _, isGet := methods["get"]; !isGet {
+			continue
+		}
+		if resp, b := (call{path: real}).do(t, web.URL); resp.StatusCode != 200 || !json.Valid([]byte(b)) {
+			t.Errorf("%s: %d %s", real, resp.StatusCode, b)
+		}
+	}
+	slices.Sort(got)
+	if want := ownRoutes(t); !slices.Equal(got, want) {
+		t.Errorf("described %v\nserved    %v", got, want)
+	}
+}
+
+var routePattern = regexp.MustCompile(`mux\.Handle\("((?:GET|POST) /api/[^v"][^"]*)"`)
+
+func ownRoutes(t *testing.T) []string {
+	t.Helper()
+	var out []string
+	for _, m := range routePattern.FindAllStringSubmatch(serverSource, -1) {
+		out = append(out, m[1])
+	}
+	slices.Sort(out)
+	return out
+}
+
+func TestUnknownRoutes(t *testing.T) {
+	_, web := start(t, Options{Open: true})
+	for _, p := range []string{"/api/nothing", "/api/v1/query", "/api/v2/alerts", "/metrics", "/api/demo"} {
+		if resp, body := (call{path: p}).do(t, web.URL); resp.StatusCode != http.StatusNotFound || !json.Valid([]byte(body)) {
+			t.Errorf("%s: %d %s", p, resp.StatusCode, body)
+		}
+	}
+	if resp, body := (call{path: "/board/none"}).do(t, web.URL); resp.StatusCode != 404 || !strings.Contains(body, "No such board") {
+		t.Errorf("unknown board: %d", resp.StatusCode)
+	}
+}
+
+func FuzzRequest(f *testing.F) {
+	for _, s := range []string{`{"type":"subscribe","board":"r1-01"}`, `{"type":"watch"}`, `{`, `null`, `[]`, `{"board":"../x"}`} {
+		f.Add([]byte(s))
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		if r, err := parseRequest(data); err == nil && r.Board != "" && !validBoard(r.Board) {
+			t.Errorf("board %q passed", r.Board)
+		}
+	})
+}
+
+func FuzzAcknowledgement(f *testing.F) {
+	f.Add([]byte(`{"comment":"mine"}`))
+	f.Add([]byte(``))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		if a, err := decodeAcknowledgement(data); err == nil && len(a.Comment) > maxComment {
+			t.Errorf("comment of %d bytes passed", len(a.Comment))
+		}
+	})
+}
+
+func FuzzLocalPath(f *testing.F) {
+	for _, s := range []string{"/", "//x", `/\x`, "https://x", "/a?b=//c", "/\t/x"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, p string) {
+		got := localPath(p)
+		if !strings.HasPrefix(got, "/") || strings.HasPrefix(got, "//") || strings.HasPrefix(got, `/\`) {
+			t.Errorf("localPath(%q) = %q leaves the server", p, got)
+		}
+	})
+}
