@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"bramble/pisensor/identity"
 	"bramble/pisensor/report"
 )
 
@@ -60,7 +61,7 @@ func enrolled(t *testing.T, c *collector) string {
 func TestEnrolTwiceKeepsTheKey(t *testing.T) {
 	c := newCollector(t)
 	dir := enrolled(t, c)
-	path := filepath.Join(dir, keyFile)
+	path := filepath.Join(dir, identity.KeyFile)
 	before, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
@@ -184,7 +185,7 @@ func TestRunSaysAWrongPinAtOnce(t *testing.T) {
 	c := newCollector(t)
 	dir := enrolled(t, c)
 	_, wrong := certificates(t)
-	if err := (enrolment{URL: c.url, Board: "pi-1", Pin: wrong}).save(dir); err != nil {
+	if err := (identity.Enrolment{URL: c.url, Board: "pi-1", Pin: wrong}).Save(dir); err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
@@ -220,7 +221,7 @@ func TestRunOverWebSocket(t *testing.T) {
 	if ports == nil || len(ports.WebSocket) == 0 {
 		t.Fatal("the server has no websocket port")
 	}
-	if err := (enrolment{URL: ports.WebSocket[0], Board: "pi-1", Pin: c.pin}).save(dir); err != nil {
+	if err := (identity.Enrolment{URL: ports.WebSocket[0], Board: "pi-1", Pin: c.pin}).Save(dir); err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
@@ -551,8 +552,8 @@ func TestBrokenStateIsSaid(t *testing.T) {
 			t.Errorf("%s %q: exit %d, stderr %q", name, text, code, errs)
 		}
 	}
-	f(keyFile, "SUAnonsense", "remove it and enrol again")
-	f(enrolmentFile, "{", "enrol again")
-	f(enrolmentFile, `{"url":"nats://x","board":"UPPER","pin":""}`, "enrol again")
-	f(enrolmentFile, `{"url":"nats://x","board":"b","colour":"red"}`, "colour")
+	f(identity.KeyFile, "SUAnonsense", "remove it and enrol again")
+	f(identity.EnrolmentFile, "{", "enrol again")
+	f(identity.EnrolmentFile, `{"url":"nats://x","board":"UPPER","pin":""}`, "enrol again")
+	f(identity.EnrolmentFile, `{"url":"nats://x","board":"b","colour":"red"}`, "colour")
 }

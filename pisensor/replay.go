@@ -9,6 +9,7 @@ import (
 	"os"
 	"strconv"
 
+	"bramble/pisensor/identity"
 	"bramble/pisensor/report"
 	"bramble/pisensor/sensor"
 )
@@ -35,7 +36,7 @@ func replay(ctx context.Context, args []string, _, stderr io.Writer) error {
 	for _, name := range rec.ignored {
 		fmt.Fprintf(stderr, "ignored: %s\n", name)
 	}
-	e, key, err := loadState(c.stateDir)
+	e, key, err := identity.Load(c.stateDir)
 	if err != nil {
 		return err
 	}

@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 
+	"bramble/pisensor/identity"
 	"bramble/pisensor/report"
 	"bramble/pisensor/sensor"
 	"bramble/pisensor/soc"
@@ -20,7 +21,7 @@ func runSensor(ctx context.Context, args []string, _, stderr io.Writer) (err err
 	if _, err := parse(f, args, 0); err != nil {
 		return err
 	}
-	e, key, err := loadState(c.stateDir)
+	e, key, err := identity.Load(c.stateDir)
 	if err != nil {
 		return err
 	}

@@ -217,3 +217,23 @@ func bubble(t *testing.T, f func(t *testing.T, b *bench)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) { f(t, newBench(t)) })
 }
+
+// pass lets simulated time pass, and everything that it brings about happen.
+func pass(d time.Duration) {
+	time.Sleep(d)
+	synctest.Wait()
+}
+
+// taken returns how many ticks have arrived so far.
+func (b *bench) taken() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return len(b.ticks)
+}
+
+// published returns how many reports have arrived so far.
+func (b *bench) published() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return len(b.reports)
+}

@@ -5,8 +5,6 @@ import (
 	"testing"
 	"time"
 
-	"testing/synctest"
-
 	"bramble/pisensor/report"
 )
 
@@ -14,7 +12,7 @@ func TestTicksOnAnEvenGrid(t *testing.T) {
 	bubble(t, func(t *testing.T, b *bench) {
 		b.connect(true)
 		_, stop := b.start(b.options(&readings{n: 4}))
-		time.Sleep(10 * time.Minute)
+		pass(10 * time.Minute)
 		stop()
 		if n := len(b.ticks); n < 60 || n > 62 {
 			t.Errorf("%d ticks in 10 min", n)
@@ -38,17 +36,16 @@ func TestOutageOfADay(t *testing.T) {
 	bubble(t, func(t *testing.T, b *bench) {
 		b.connect(true)
 		c, stop := b.start(b.options(&readings{n: 15}))
-		time.Sleep(time.Minute)
+		pass(time.Minute)
 		b.connect(false)
-		time.Sleep(24 * time.Hour)
-		synctest.Wait()
+		pass(24 * time.Hour)
 		if c.spool.dropped > 0 {
 			t.Errorf("%d readings dropped", c.spool.dropped)
 		}
 		t.Logf("24 h: %d readings in %d of %d chunks", c.spool.readings, len(c.spool.chunks), c.spool.limit)
-		before := len(b.reports)
+		before := b.published()
 		b.connect(true)
-		time.Sleep(time.Minute)
+		pass(time.Minute)
 		stop()
 		checkComplete(t, b, c)
 		checkBacklog(t, b, before)
@@ -98,12 +95,11 @@ func TestFullSpoolDropsOldestAndCounts(t *testing.T) {
 		o.OwnSeries = true
 		b.connect(true)
 		c, stop := b.start(o)
-		time.Sleep(time.Minute)
+		pass(time.Minute)
 		b.connect(false)
-		time.Sleep(24 * time.Hour)
+		pass(24 * time.Hour)
 		b.connect(true)
-		time.Sleep(2 * time.Minute)
-		synctest.Wait()
+		pass(2 * time.Minute)
 		stop()
 		missing := 0
 		for n := uint64(1); n < c.spool.next; n++ {
@@ -126,14 +122,13 @@ func TestLostAcks(t *testing.T) {
 		b.connect(true)
 		c, stop := b.start(b.options(&readings{n: 10}))
 		for range 20 {
-			time.Sleep(3 * time.Minute)
+			pass(3 * time.Minute)
 			b.connect(false)
-			time.Sleep(time.Minute)
+			pass(time.Minute)
 			b.connect(true)
 		}
 		b.do(func() { b.loses = nil })
-		time.Sleep(5 * time.Minute)
-		synctest.Wait()
+		pass(5 * time.Minute)
 		if c.spool.readings > 10 {
 			t.Errorf("%d readings still wait", c.spool.readings)
 		}
@@ -149,11 +144,11 @@ func TestSilentCollectorIsNotFlooded(t *testing.T) {
 	bubble(t, func(t *testing.T, b *bench) {
 		b.connect(true)
 		_, stop := b.start(b.options(&readings{n: 10}))
-		time.Sleep(time.Minute)
+		pass(time.Minute)
 		b.do(func() { b.answers = false })
-		before := len(b.reports)
-		time.Sleep(time.Hour)
-		sent := len(b.reports) - before
+		before := b.published()
+		pass(time.Hour)
+		sent := b.published() - before
 		stop()
 		if sent < 360 || sent > 360+240 {
 			t.Errorf("%d reports in an hour of 360 ticks", sent)
@@ -166,13 +161,12 @@ func TestReadingsWaitForTheFirstAnchor(t *testing.T) {
 		b.answers, b.wallSkew = false, -56*365*24*time.Hour // 1970
 		b.connect(true)
 		c, stop := b.start(b.options(&readings{n: 4}))
-		time.Sleep(5 * time.Minute)
-		synctest.Wait()
+		pass(5 * time.Minute)
 		if len(b.reports) > 0 || b.hellos < 5 || b.hellos > 30 {
 			t.Errorf("%d reports and %d hellos before the first answer", len(b.reports), b.hellos)
 		}
 		b.do(func() { b.answers = true })
-		time.Sleep(2 * time.Minute)
+		pass(2 * time.Minute)
 		stop()
 		checkComplete(t, b, c)
 		checkTimes(t, b, 0)
@@ -195,9 +189,9 @@ func TestClockStepsDoNotMoveReadings(t *testing.T) {
 		bubble(t, func(t *testing.T, b *bench) {
 			b.connect(true)
 			c, stop := b.start(b.options(&readings{n: 4}))
-			time.Sleep(time.Minute)
+			pass(time.Minute)
 			b.do(func() { b.wallSkew = step })
-			time.Sleep(10 * time.Minute)
+			pass(10 * time.Minute)
 			stop()
 			checkComplete(t, b, c)
 			checkTimes(t, b, 0)
@@ -216,11 +210,10 @@ func TestCorrectionOpensANewEra(t *testing.T) {
 		b.wallSkew, b.skew = 2*time.Second, 2*time.Second // both wrong alike, at first
 		b.connect(true)
 		c, stop := b.start(b.options(&readings{n: 4}))
-		time.Sleep(time.Minute)
-		synctest.Wait()
+		pass(time.Minute)
 		old := b.ticks[2]
 		b.do(func() { b.wallSkew, b.skew = 0, 0 })
-		time.Sleep(10 * time.Minute)
+		pass(10 * time.Minute)
 		stop()
 		if len(c.eras.anchors) != 2 || c.eras.anchors[0]-c.eras.anchors[1] != 2000 {
 			t.Errorf("anchors %d", c.eras.anchors)
@@ -235,7 +228,7 @@ func TestOneDelayedAckProvesNothing(t *testing.T) {
 	bubble(t, func(t *testing.T, b *bench) {
 		b.connect(true)
 		c, stop := b.start(b.options(&readings{n: 4}))
-		time.Sleep(time.Minute)
+		pass(time.Minute)
 		n := 0
 		b.do(func() {
 			b.delay = func() time.Duration {
@@ -245,7 +238,7 @@ func TestOneDelayedAckProvesNothing(t *testing.T) {
 				return 20 * time.Millisecond
 			}
 		})
-		time.Sleep(10 * time.Minute)
+		pass(10 * time.Minute)
 		stop()
 		if len(c.eras.anchors) != 1 {
 			t.Errorf("%d eras", len(c.eras.anchors))
@@ -258,14 +251,14 @@ func TestLeaseEndsByItself(t *testing.T) {
 	bubble(t, func(t *testing.T, b *bench) {
 		b.connect(true)
 		_, stop := b.start(b.options(&readings{n: 4}))
-		time.Sleep(time.Minute)
-		before := len(b.ticks)
+		pass(time.Minute)
+		before := b.taken()
 		lease := report.Control{Lease: (time.Hour).Milliseconds(), Watchers: 1}
 		b.send(report.ControlSubject("b1"), lease.Append(nil))
-		time.Sleep(time.Minute + time.Second)
-		live := len(b.ticks) - before
-		time.Sleep(time.Minute)
-		calm := len(b.ticks) - before - live
+		pass(time.Minute + time.Second)
+		live := b.taken() - before
+		pass(time.Minute)
+		calm := b.taken() - before - live
 		stop()
 		if live < 60 || live > 63 || calm > 7 {
 			t.Errorf("%d ticks in a lease that is capped at a minute, %d in the minute after", live, calm)
@@ -277,12 +270,12 @@ func TestMalformedMessagesAreRefusedAndCounted(t *testing.T) {
 	bubble(t, func(t *testing.T, b *bench) {
 		b.connect(true)
 		_, stop := b.start(b.options(&readings{n: 4}))
-		time.Sleep(time.Minute)
+		pass(time.Minute)
 		for _, bad := range [][]byte{nil, {0}, make([]byte, 1<<20), []byte("control me")} {
 			b.send(report.ControlSubject("b1"), bad)
 			b.send(report.AckSubject("b1"), bad)
 		}
-		time.Sleep(time.Minute)
+		pass(time.Minute)
 		stop()
 		for _, source := range refusedNames {
 			got := int64(0)
@@ -310,9 +303,9 @@ func TestDescriptionIsSentUntilAcknowledgedThenHourly(t *testing.T) {
 		b.loses = func(n int) bool { return n == 2 } // the first report's ack
 		b.connect(true)
 		_, stop := b.start(o)
-		time.Sleep(30 * time.Minute)
+		pass(30 * time.Minute)
 		b.do(func() { kernel = "6.18" })
-		time.Sleep(75 * time.Minute)
+		pass(75 * time.Minute)
 		stop()
 		var sent []string
 		for _, r := range b.reports {

@@ -1,4 +1,7 @@
-package main
+// Package identity is who a board is to its collector: a key made on the board,
+// and the name and address that enrolment gave it. It owns both on the board's
+// disk, and asking to be enrolled. A daemon only reads them.
+package identity
 
 import (
 	"bytes"
@@ -16,19 +19,23 @@ import (
 
 // Files of the state directory.
 const (
-	keyFile       = "board.nk"       // the board's nkey seed, readable by its owner only
-	enrolmentFile = "enrolment.json" // what the collector said
+	KeyFile       = "board.nk"       // the board's nkey seed, readable by its owner only
+	EnrolmentFile = "enrolment.json" // what the collector said
 )
 
-// enrolment is what a board knows of its collector.
-type enrolment struct {
+// Enrolment is what a board knows of its collector. The zero value is that of a
+// board that is not enrolled.
+type Enrolment struct {
 	URL   string `json:"url"`
-	Board string `json:"board"`
-	Pin   string `json:"pin"`
+	Board string `json:"board"` // the name under which the collector knows it
+	Pin   string `json:"pin"`   // report.Pin of the collector's CA
 }
 
-// loadState reads a board's enrolment and key.
-func loadState(dir string) (enrolment, nkeys.KeyPair, error) {
+// ErrNotEnrolled is wrapped by Load where the directory holds no enrolment.
+var ErrNotEnrolled = errors.New("this board is not enrolled")
+
+// Load reads a board's enrolment and key from its state directory.
+func Load(dir string) (Enrolment, nkeys.KeyPair, error) {
 	e, err := loadEnrolment(dir)
 	if err != nil {
 		return e, nil, err
@@ -37,11 +44,11 @@ func loadState(dir string) (enrolment, nkeys.KeyPair, error) {
 	return e, key, err
 }
 
-func loadEnrolment(dir string) (e enrolment, err error) {
-	path := filepath.Join(dir, enrolmentFile)
+func loadEnrolment(dir string) (e Enrolment, err error) {
+	path := filepath.Join(dir, EnrolmentFile)
 	b, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return e, fmt.Errorf("this board is not enrolled (%s is missing): run `pisensor enrol URL TOKEN` first", path)
+		return e, fmt.Errorf("%w (%s is missing): run `pisensor enrol URL TOKEN` first", ErrNotEnrolled, path)
 	}
 	if err != nil {
 		return e, fmt.Errorf("read enrolment: %w", err)
@@ -58,7 +65,7 @@ func loadEnrolment(dir string) (e enrolment, err error) {
 }
 
 func loadKey(dir string) (nkeys.KeyPair, error) {
-	path := filepath.Join(dir, keyFile)
+	path := filepath.Join(dir, KeyFile)
 	seed, err := os.ReadFile(path)
 	if err != nil {
 		return nil, fmt.Errorf("read the board's key: %w", err)
@@ -89,15 +96,16 @@ func ensureKey(dir string) (nkeys.KeyPair, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make key: %w", err)
 	}
-	return key, writeFile(dir, keyFile, append(seed, '\n'))
+	return key, writeFile(dir, KeyFile, append(seed, '\n'))
 }
 
-func (e enrolment) save(dir string) error {
+// Save keeps the enrolment in a state directory, as a whole or not at all.
+func (e Enrolment) Save(dir string) error {
 	b, err := json.MarshalIndent(e, "", "  ")
 	if err != nil {
 		return fmt.Errorf("encode enrolment: %w", err)
 	}
-	return writeFile(dir, enrolmentFile, append(b, '\n'))
+	return writeFile(dir, EnrolmentFile, append(b, '\n'))
 }
 
 // writeFile replaces a file as a whole, or leaves it as it was. Only the owner
