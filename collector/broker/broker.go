@@ -43,6 +43,7 @@ type Options struct {
 type Broker struct {
 	server *server.Server
 	gate   *gate
+	front  *front
 	nc     *nats.Conn
 	pin    string
 
@@ -62,8 +63,12 @@ func New(o Options) (_ *Broker, err error) {
 	if err != nil {
 		return nil, err
 	}
+	front, err := listenFront(o.Addr, o.Log)
+	if err != nil {
+		return nil, err
+	}
 	count := newMetrics()
-	b := &Broker{gate: newGate(o.Registry, count), pin: report.Pin(ca.cert), registerer: o.Registerer, stop: func() {}}
+	b := &Broker{front: front, gate: newGate(o.Registry, count, front.admit), pin: report.Pin(ca.cert), registerer: o.Registerer, stop: func() {}}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, b.Close())
@@ -75,10 +80,14 @@ func New(o Options) (_ *Broker, err error) {
 	if b.nc, err = b.connect(o.Log); err != nil {
 		return nil, err
 	}
-	if err := b.register(count); err != nil {
+	if err = b.register(count); err != nil {
 		return nil, err
 	}
-	return b, b.serveEnrolments(o, count)
+	if err = b.serveEnrolments(o, count); err != nil {
+		return nil, err
+	}
+	front.serve(b.server.Addr().String())
+	return b, nil
 }
 
 // start runs a server and returns when it accepts connections.
@@ -93,9 +102,7 @@ func start(o Options, ca *authority, g *gate, log *serverLog) (*server.Server, e
 		return nil, fmt.Errorf("start message server: %w", err)
 	}
 	ns.SetLoggerV2(log, false, false, false)
-	g.mu.Lock()
 	g.kick = func(id uint64) { _ = ns.DisconnectClientByID(id) } // it errs where the client is gone, which is what is wanted
-	g.mu.Unlock()
 	ns.Start()
 	ready := ns.ReadyForConnections(startTimeout)
 	select {
@@ -113,51 +120,28 @@ func start(o Options, ca *authority, g *gate, log *serverLog) (*server.Server, e
 	return ns, nil
 }
 
+// serverOptions describes a server on loopback, behind the front.
 func serverOptions(o Options, ca *authority) (*server.Options, error) {
-	host, port, err := listenAddress(o.Addr)
+	host, _, err := net.SplitHostPort(o.Addr)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("listen for boards on %q: %w", o.Addr, err)
 	}
 	leaf, err := ca.leaf(serverNames(append([]string{host}, o.Names...)))
 	if err != nil {
 		return nil, err
 	}
-	if port == 0 {
-		port = server.RANDOM_PORT
-	}
 	return &server.Options{
-		ServerName: "bramble", Host: host, Port: port,
+		ServerName: "bramble", Host: "127.0.0.1", Port: server.RANDOM_PORT, ProxyProtocol: true,
 		NoSigs: true, NoSystemAccount: true, AlwaysEnableNonce: true,
+		// Boards would try the addresses that a server advertises, and nobody
+		// but the board's owner knows which one leads here.
+		Cluster: server.ClusterOpts{NoAdvertise: true},
 		// Headers carry nothing that the collector needs.
 		NoHeaderSupport: true,
 		MaxPayload:      maxPayload, MaxSubs: maxSubs, MaxConn: maxClients, WriteDeadline: writeTimeout,
 		TLS: true, TLSTimeout: tlsTimeout, AuthTimeout: tlsTimeout + 2,
 		TLSConfig: &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{leaf}},
 	}, nil
-}
-
-// listenAddress takes an address apart and tries it, because the server itself
-// only says that it could not start.
-func listenAddress(addr string) (host string, port int, err error) {
-	const next = "choose another address with --nats ADDR, such as --nats 127.0.0.1:4222"
-	host, p, err := net.SplitHostPort(addr)
-	if err != nil {
-		return "", 0, fmt.Errorf("listen for boards on %q: %w: %s", addr, err, next)
-	}
-	if port, err = strconv.Atoi(p); err != nil || port < 0 || port > 65535 {
-		return "", 0, fmt.Errorf("listen for boards on %q: port %q is no number from 0 to 65535: %s", addr, p, next)
-	}
-	l, err := net.Listen("tcp", addr)
-	if err != nil {
-		return "", 0, fmt.Errorf("listen for boards: %w: stop what uses the port, or %s", err, next)
-	}
-	if host == "" {
-		host = "::" // both families, as net.Listen takes it
-		if l.Addr().(*net.TCPAddr).IP.To4() != nil {
-			host = "0.0.0.0"
-		}
-	}
-	return host, port, l.Close()
 }
 
 // connect opens the collector's own connection, within the process.
@@ -212,7 +196,7 @@ func (b *Broker) Conn() *nats.Conn { return b.nc }
 // URL is where a client on this machine reaches the server. Other machines use
 // one of its addresses instead.
 func (b *Broker) URL() string {
-	a := b.server.Addr().(*net.TCPAddr)
+	a := b.front.listener.Addr().(*net.TCPAddr)
 	host := a.IP.String()
 	if a.IP.IsUnspecified() {
 		host = "127.0.0.1"
@@ -239,6 +223,7 @@ func (b *Broker) Disconnect(board string) { b.gate.expel(board) }
 
 // Close cuts all connections and stops the server.
 func (b *Broker) Close() error {
+	err := b.front.close()
 	b.stop()
 	b.worker.Wait()
 	if b.nc != nil {
@@ -251,5 +236,5 @@ func (b *Broker) Close() error {
 	for _, c := range b.collectors {
 		b.registerer.Unregister(c)
 	}
-	return nil
+	return err
 }

@@ -23,12 +23,27 @@ func newBucket(rate, burst float64) *bucket {
 func (b *bucket) allow() bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	now := time.Now()
-	b.tokens = min(b.burst, b.tokens+now.Sub(b.filled).Seconds()*b.rate)
-	b.filled = now
+	b.fill()
 	if b.tokens < 1 {
 		return false
 	}
 	b.tokens--
 	return true
+}
+
+// take takes n tokens, lent where there are fewer, and returns how long to wait
+// until they are paid back.
+func (b *bucket) take(n int) time.Duration {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.fill()
+	b.tokens -= float64(n)
+	return time.Duration(-b.tokens / b.rate * float64(time.Second))
+}
+
+// fill adds what has become due. The caller holds b.mu.
+func (b *bucket) fill() {
+	now := time.Now()
+	b.tokens = min(b.burst, b.tokens+now.Sub(b.filled).Seconds()*b.rate)
+	b.filled = now
 }

@@ -14,16 +14,18 @@ type gate struct {
 	known identities
 	own   string // secret of the in-process connection, drawn at each start
 	count *metrics
+	// admit gives a connection, named by its client's address, a board's allowance.
+	admit func(address, board string)
+	kick  func(connection uint64) // set before the server accepts connections
 
 	mu   sync.Mutex
-	kick func(connection uint64) // nil before the server runs
-	live map[string]uint64       // board → its newest connection; may be closed already
+	live map[string]uint64 // board → its newest connection; may be closed already
 }
 
-func newGate(known identities, count *metrics) *gate {
+func newGate(known identities, count *metrics, admit func(address, board string)) *gate {
 	secret := make([]byte, 32)
 	rand.Read(secret) // never fails (crypto/rand)
-	return &gate{known: known, own: hex.EncodeToString(secret), count: count, live: map[string]uint64{}}
+	return &gate{known: known, own: hex.EncodeToString(secret), count: count, admit: admit, live: map[string]uint64{}}
 }
 
 // Check implements server.Authentication.
@@ -62,14 +64,14 @@ func (g *gate) enter(board string, c server.ClientAuthentication) error {
 	g.mu.Lock()
 	older, had := g.live[board]
 	g.live[board] = id
-	kick := g.kick
 	g.mu.Unlock()
-	if had && older != id && kick != nil {
-		kick(older)
+	if had && older != id {
+		g.kick(older)
 	}
 	if b, ok := g.known.BoardOfKey(c.GetOpts().Nkey); !ok || b.Name != board {
 		return errUnknownKey
 	}
+	g.admit(c.RemoteAddress().String(), board)
 	return nil
 }
 
@@ -78,9 +80,8 @@ func (g *gate) expel(board string) {
 	g.mu.Lock()
 	id, had := g.live[board]
 	delete(g.live, board)
-	kick := g.kick
 	g.mu.Unlock()
-	if had && kick != nil {
-		kick(id)
+	if had {
+		g.kick(id)
 	}
 }

@@ -1,0 +1,272 @@
+package main
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"golang.org/x/sync/errgroup"
+
+	"bramble/alerting"
+	"bramble/collector/admin"
+	"bramble/collector/broker"
+	"bramble/collector/ingest"
+	"bramble/collector/registry"
+	"bramble/dashboards"
+	"bramble/pisensor/report"
+	"bramble/storage"
+)
+
+const (
+	// evaluateEvery is how often the rules that need the store are looked at;
+	// each is evaluated on its own interval.
+	evaluateEvery = time.Second
+	// shutdownTime is what requests get to finish in.
+	shutdownTime = 5 * time.Second
+)
+
+// app is a collector from the open data directory to the listening server.
+type app struct {
+	config   Config
+	log      *slog.Logger
+	metrics  *prometheus.Registry
+	db       *sql.DB
+	registry *registry.Registry
+	store    *storage.Store
+	engine   *alerting.Engine
+	broker   *broker.Broker
+	pager    *alerting.Pager
+	ingest   *ingest.Ingest
+	pages    *dashboards.Server
+	listener net.Listener
+	teardown []step
+}
+
+// step is one thing to release, by name.
+type step struct {
+	name string
+	run  func() error
+}
+
+// variant is what `demo` has otherwise than `serve`.
+type variant struct {
+	open         bool // no login
+	demo         *dashboards.Demo
+	alertmanager []byte // in place of the configured file
+}
+
+// openApp acquires everything, in the order in which readings flow back, and
+// releases what it has when something fails.
+func openApp(ctx context.Context, c Config, v variant, log *slog.Logger) (_ *app, err error) {
+	a := &app{config: c, log: log, metrics: prometheus.NewRegistry()}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, a.close())
+		}
+	}()
+	a.metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+
+	// The listener first: a taken port is the most likely mistake, and the
+	// cheapest to find.
+	if a.listener, err = listen(c); err != nil {
+		return nil, err
+	}
+	a.defers("http listener", func() error { return ignoreClosed(a.listener.Close()) })
+	if err := os.MkdirAll(c.DataDir, 0o700); err != nil {
+		return nil, fmt.Errorf("create the data directory: %w; choose another with --data-dir DIR", err)
+	}
+	release, err := admin.Lock(c.DataDir)
+	if err != nil {
+		return nil, err
+	}
+	a.defers("lock", release)
+
+	if a.db, err = registry.OpenDB(filepath.Join(c.DataDir, "state.db")); err != nil {
+		return nil, err
+	}
+	a.defers("state", a.db.Close)
+	if a.registry, err = registry.Open(ctx, a.db); err != nil {
+		return nil, err
+	}
+	a.store, err = storage.Open(filepath.Join(c.DataDir, "series"), storage.Options{
+		Retention: c.Retention, MemoryBytes: c.Memory, Log: log, Registerer: a.metrics,
+	})
+	if err != nil {
+		return nil, err
+	}
+	a.defers("store", a.store.Close)
+
+	rules, err := loadRules(c.Rules)
+	if err != nil {
+		return nil, err
+	}
+	a.engine = alerting.NewEngine(rules)
+	a.broker, err = broker.New(broker.Options{
+		Addr: c.NATS, Dir: c.DataDir, Names: c.NATSNames, Registry: a.registry, Log: log, Registerer: a.metrics,
+	})
+	if err != nil {
+		return nil, err
+	}
+	a.defers("broker", a.broker.Close)
+	if a.pages, err = dashboards.New(a.pageOptions(v)); err != nil {
+		return nil, err
+	}
+	a.defers("pages", func() error { a.pages.Close(); return nil })
+	routing, err := a.routing(v)
+	if err != nil {
+		return nil, err
+	}
+	a.pager, err = alerting.OpenPager(alerting.PagerOptions{
+		DB: a.db, Dir: filepath.Join(c.DataDir, "alerting"), Config: routing, ExternalURL: a.url(),
+		Log: log, Registerer: a.metrics, Changed: func(alerting.Incident) { a.pages.Hub().Alerts() },
+	})
+	if err != nil {
+		return nil, err
+	}
+	a.defers("pager", a.pager.Close)
+	a.ingest, err = ingest.New(ingest.Options{
+		Dir: filepath.Join(c.DataDir, "journal"), Conn: a.broker.Conn(), Registry: a.registry, Store: a.store,
+		Engine: a.engine, Live: a.pages.Hub().Publish, Deliver: a.pager.Deliver, Settle: a.pager.Barrier, Lines: func() []report.Line { return lines(a.engine) },
+		Log: log, Registerer: a.metrics,
+	})
+	if err != nil {
+		return nil, err
+	}
+	a.pager.Resume(a.engine.Firing())
+	return a, nil
+}
+
+func (a *app) defers(name string, run func() error) {
+	a.teardown = append(a.teardown, step{name, run})
+}
+
+// close releases in reverse what openApp has acquired.
+func (a *app) close() error {
+	var errs []error
+	for i := len(a.teardown) - 1; i >= 0; i-- {
+		if err := a.teardown[i].run(); err != nil {
+			errs = append(errs, fmt.Errorf("close %s: %w", a.teardown[i].name, err))
+		}
+	}
+	a.teardown = nil
+	return errors.Join(errs...)
+}
+
+// run serves until ctx ends and says where once everything answers.
+func (a *app) run(ctx context.Context, stdout io.Writer) error {
+	server := &http.Server{Handler: a.pages.Handler(), ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute,
+		ErrorLog: slog.NewLogLogger(a.log.Handler(), slog.LevelDebug)}
+	// What readings pass through ends last: pages that a reading has caused
+	// still leave when ingest has stopped.
+	pagerCtx, stopPager := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopPager()
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return a.pager.Run(pagerCtx) })
+	g.Go(func() error { defer stopPager(); return a.ingest.Run(ctx) })
+	g.Go(func() error { return a.evaluate(ctx) })
+	g.Go(func() error { return a.reloadOnHangup(ctx) })
+	g.Go(func() error { return admin.Serve(ctx, filepath.Join(a.config.DataDir, "control.sock"), a.adminState()) })
+	g.Go(func() error { return a.serveHTTP(server) })
+	g.Go(func() error {
+		<-ctx.Done()
+		stopCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownTime)
+		defer cancel()
+		a.pages.Close() // websockets first: a shutdown does not wait for them
+		return ignoreTimeout(server.Shutdown(stopCtx))
+	})
+	fmt.Fprintln(stdout, "ready", a.url())
+	return g.Wait()
+}
+
+func (a *app) serveHTTP(s *http.Server) error {
+	var err error
+	if a.config.TLSCert != "" {
+		err = s.ServeTLS(a.listener, a.config.TLSCert, a.config.TLSKey)
+	} else {
+		err = s.Serve(a.listener)
+	}
+	if errors.Is(err, http.ErrServerClosed) {
+		return nil
+	}
+	return fmt.Errorf("serve http: %w", err)
+}
+
+// evaluate runs the rules that one reading cannot decide.
+func (a *app) evaluate(ctx context.Context) error {
+	tick := time.NewTicker(evaluateEvery)
+	defer tick.Stop()
+	failing := false
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case now := <-tick.C:
+			transitions, err := a.engine.Evaluate(ctx, a.store, now)
+			if (err != nil) != failing && ctx.Err() == nil {
+				failing = err != nil
+				a.log.Warn("rules evaluated from the store", "failing", failing, "err", err)
+			}
+			if err := a.ingest.Commit(transitions); err != nil && ctx.Err() == nil {
+				return err
+			}
+		}
+	}
+}
+
+// url is where people reach the pages.
+func (a *app) url() string {
+	if a.config.ExternalURL != "" {
+		return a.config.ExternalURL
+	}
+	scheme := "http"
+	if a.config.TLSCert != "" {
+		scheme = "https"
+	}
+	host, port, err := net.SplitHostPort(a.listener.Addr().String())
+	if ip := net.ParseIP(host); err == nil && ip != nil && ip.IsUnspecified() {
+		host = "localhost"
+	}
+	return scheme + "://" + net.JoinHostPort(host, port) + "/"
+}
+
+func listen(c Config) (net.Listener, error) {
+	l, err := net.Listen("tcp", c.HTTP)
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return nil, fmt.Errorf("address %s is taken by another program; choose another with --http ADDR (port 0 takes a free one)", c.HTTP)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("listen for http: %w; choose another address with --http ADDR", err)
+	}
+	return l, nil
+}
+
+func ignoreClosed(err error) error {
+	if errors.Is(err, net.ErrClosed) {
+		return nil
+	}
+	return err
+}
+
+// ignoreTimeout forgives a browser that reads slowly while the collector stops.
+func ignoreTimeout(err error) error {
+	if errors.Is(err, context.DeadlineExceeded) {
+		return nil
+	}
+	return err
+}
+
+func (a *app) metricsHandler() http.Handler {
+	return promhttp.HandlerFor(a.metrics, promhttp.HandlerOpts{})
+}

@@ -1,0 +1,159 @@
+package broker
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+	"runtime"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"bramble/pisensor/report"
+)
+
+// flood publishes as fast as it can until the connection ends.
+func flood(ctx context.Context, nc *nats.Conn, subject string, done chan<- struct{}) {
+	defer close(done)
+	payload := make([]byte, 4<<10)
+	for ctx.Err() == nil && nc.Publish(subject, payload) == nil {
+	}
+}
+
+func TestFloodIsHeldBackAndSlowsNobodyDown(t *testing.T) {
+	r := newRig(t, t.TempDir())
+	evil, _, pair := r.board("evil")
+	var others []*nats.Conn
+	for i := range 5 {
+		nc, _, _ := r.board(fmt.Sprintf("b%d", i))
+		others = append(others, nc)
+	}
+	arrived, flooded := make(chan string, 100), 0
+	sub, err := r.Conn().Subscribe(report.AllTelemetry, func(m *nats.Msg) {
+		if m.Subject == "telemetry.evil" {
+			flooded += len(m.Data)
+			return
+		}
+		arrived <- m.Subject
+	})
+	r.must(err)
+	drained := make(chan struct{})
+	sub.SetClosedHandler(func(string) { close(drained) })
+	r.must(r.Conn().Flush())
+	start := time.Now()
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	ended := []chan struct{}{make(chan struct{}), make(chan struct{})}
+	go flood(ctx, evil, "telemetry.evil", ended[0])
+	var took []time.Duration
+	for round := range 100 {
+		if round == 50 { // coming back gains nothing
+			again, _, err := r.dial(withKey(pair))
+			r.must(err)
+			go flood(ctx, again, "telemetry.evil", ended[1])
+			defer again.Close()
+		}
+		nc, begin := others[round%5], time.Now()
+		r.must(nc.Publish(fmt.Sprintf("telemetry.b%d", round%5), make([]byte, 300)))
+		r.must(nc.FlushTimeout(5 * time.Second))
+		receive(t, arrived, "another board's report")
+		took = append(took, time.Since(begin))
+		time.AfterFunc(20*time.Millisecond, func() { arrived <- "pause" })
+		receive(t, arrived, "pause")
+	}
+	elapsed := time.Since(start)
+	cancel()
+	evil.Close()
+	r.Disconnect("evil")
+	for _, e := range ended {
+		receive(t, e, "end of the flood")
+	}
+	r.must(sub.Drain())
+	receive(t, drained, "end of the subscription")
+	slices.Sort(took)
+	t.Logf("others: median %v, worst %v; flood: %d kB in %v", took[50], took[99], flooded>>10, elapsed)
+	if took[99] > time.Second {
+		t.Errorf("another board waited %v", took[99])
+	}
+	if limit := boardBurst + int(boardRate*elapsed.Seconds()) + relayBuffer; flooded > limit {
+		t.Errorf("%d bytes of the flood arrived, want at most %d", flooded, limit)
+	}
+	if flooded < boardBurst/2 {
+		t.Errorf("%d bytes of the flood arrived: it was none", flooded)
+	}
+}
+
+func TestServerAdvertisesNoAddress(t *testing.T) {
+	r := newRig(t, t.TempDir())
+	nc, _, _ := r.board("b1")
+	if urls := nc.DiscoveredServers(); len(urls) != 0 {
+		t.Errorf("boards are told to try %q", urls)
+	}
+	if a := nc.ConnectedUrl(); a != r.URL() {
+		t.Errorf("connected to %s, want %s", a, r.URL())
+	}
+}
+
+func TestAllowance(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBucket(1000, 5000)
+		f := func(n int, want time.Duration) {
+			t.Helper()
+			if got := max(0, b.take(n)); got != want {
+				t.Errorf("%d bytes wait %v, want %v", n, got, want)
+			}
+		}
+		f(5000, 0)
+		f(1000, time.Second)
+		f(500, 1500*time.Millisecond)
+		time.Sleep(2500 * time.Millisecond) // fake time
+		f(1000, 0)
+		time.Sleep(time.Hour)
+		f(5000, 0)
+		f(1, time.Millisecond)
+	})
+}
+
+// BenchmarkIdleConnection reports what a connection that is silent costs in
+// the front; the benchmark's own two ends of it are in the figure.
+func BenchmarkIdleConnection(b *testing.B) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer l.Close()
+	f, err := listenFront("127.0.0.1:0", slog.New(slog.DiscardHandler))
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer f.close()
+	f.serve(l.Addr().String())
+	const n = 200
+	for b.Loop() {
+		var before, after runtime.MemStats
+		runtime.GC()
+		runtime.ReadMemStats(&before)
+		var ends []net.Conn
+		for range n {
+			c, err := net.Dial("tcp", f.listener.Addr().String())
+			if err != nil {
+				b.Fatal(err)
+			}
+			s, err := l.Accept()
+			if err != nil {
+				b.Fatal(err)
+			}
+			ends = append(ends, c, s)
+		}
+		runtime.GC()
+		runtime.ReadMemStats(&after)
+		b.ReportMetric(float64(after.HeapInuse+after.StackInuse-before.HeapInuse-before.StackInuse)/n, "B/connection")
+		for _, c := range ends {
+			c.Close()
+		}
+	}
+}

@@ -1,0 +1,209 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"time"
+
+	"github.com/nats-io/nkeys"
+	"golang.org/x/sync/errgroup"
+
+	"bramble/alerting"
+	"bramble/collector/rack"
+	"bramble/dashboards"
+	"bramble/pisensor/report"
+	"bramble/storage"
+)
+
+const (
+	// demoPast is how much history the demo opens with.
+	demoPast = 24 * time.Hour
+	// demoRows bounds the rows of that history, so that a large demo starts as
+	// soon as a small one; the steps between them grow instead.
+	demoRows = 3_000_000
+	// rowsPerTick is about what a simulated board reads at a time.
+	rowsPerTick = 12
+	// demoSeed makes each demo the same.
+	demoSeed = 1
+)
+
+type demoFlags struct {
+	Boards  int    `help:"How many simulated boards." default:"24"`
+	DataDir string `help:"Keep everything here; without it nothing is left behind." placeholder:"DIR"`
+	HTTP    string `name:"http" help:"Address of the pages, on loopback." default:"127.0.0.1:8314" placeholder:"ADDR"`
+	NATS    string `name:"nats" help:"Address that boards connect to." default:"127.0.0.1:0" placeholder:"ADDR"`
+}
+
+func (f *demoFlags) check() error {
+	host, _, err := net.SplitHostPort(f.HTTP)
+	if err != nil {
+		return checkAddress(f.HTTP)
+	}
+	if ip := net.ParseIP(host); host != "localhost" && (ip == nil || !ip.IsLoopback()) {
+		return fmt.Errorf("--http %s: the demo has no login, so it speaks on loopback only; use 127.0.0.1:PORT, or `collector serve`", f.HTTP)
+	}
+	if f.Boards < 1 || f.Boards > 10_000 {
+		return fmt.Errorf("--boards %d: want 1 to 10000", f.Boards)
+	}
+	return nil
+}
+
+// demoRouting pages the demo's inbox: one page for what befalls a switch,
+// whose boards fall silent within some seconds of each other, and none for what
+// follows from another alert of the same board.
+const demoRouting = `
+route:
+  receiver: inbox
+  group_by: [alertname, rack, switch]
+  group_wait: 0s
+  group_interval: 30s
+  repeat_interval: 1h
+  routes:
+    - matchers: [alertname = "BoardSilent"]
+      group_wait: 10s
+    - matchers: [alertname =~ "Throttled|FrequencyCapped|SoftTemperatureLimit"]
+      group_wait: 1s
+inhibit_rules:
+  - source_matchers: [alertname =~ "UnderVoltage|SocHot|BoardSilent"]
+    target_matchers: [alertname =~ "Throttled|FrequencyCapped|SoftTemperatureLimit"]
+    equal: [board]
+receivers:
+  - name: inbox
+    webhook_configs: [{url: %q}]
+`
+
+func runDemo(ctx context.Context, args []string, stdout, stderr io.Writer) (err error) {
+	var f demoFlags
+	if help, err := parse("demo", "Runs the whole chain with simulated boards.", &f, args, stdout, stderr); help || err != nil {
+		return err
+	}
+	if err := f.check(); err != nil {
+		return err
+	}
+	log := slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
+	c := DefaultConfig
+	c.DataDir, c.HTTP, c.NATS = f.DataDir, f.HTTP, f.NATS
+	if c.DataDir == "" {
+		if c.DataDir, err = os.MkdirTemp("", "bramble-demo-"); err != nil {
+			return fmt.Errorf("make a temporary data directory: %w", err)
+		}
+		defer func() { err = errors.Join(err, os.RemoveAll(c.DataDir)) }()
+	}
+	return demo(ctx, c, f.Boards, stdout, log)
+}
+
+func demo(ctx context.Context, c Config, boards int, stdout io.Writer, log *slog.Logger) (err error) {
+	inbox, err := openInbox()
+	if err != nil {
+		return err
+	}
+	racks := rack.New(rack.Options{
+		Placements: rack.Plan(boards, demoSeed), Past: demoPast, Scenario: true, Log: log,
+		SensorLog: slog.New(slog.DiscardHandler), // what happens to the boards is on the page
+	})
+	a, err := openApp(ctx, c, variant{
+		open:         true,
+		demo:         &dashboards.Demo{Faults: func() []dashboards.Fault { return faults(racks) }, Inbox: inbox.pages, HistoryEnds: racks.Start()},
+		alertmanager: fmt.Appendf(nil, demoRouting, inbox.url()),
+	}, log)
+	if err != nil {
+		return errors.Join(err, inbox.listener.Close())
+	}
+	defer func() { err = errors.Join(err, a.close()) }()
+	inbox.incident = a.incidentOfPage
+	identities, err := a.enrolAll(ctx, rack.Plan(boards, demoSeed))
+	if err != nil {
+		return err
+	}
+	if err := a.tellHistory(racks, boards); err != nil {
+		return err
+	}
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return a.run(ctx, stdout) })
+	g.Go(func() error { return racks.Run(ctx, identities) })
+	g.Go(func() error { return inbox.run(ctx) })
+	return g.Wait()
+}
+
+func faults(r *rack.Racks) []dashboards.Fault {
+	var all []dashboards.Fault
+	for _, f := range r.Faults() {
+		all = append(all, dashboards.Fault{At: f.At, What: f.What, Done: f.Done})
+	}
+	return all
+}
+
+// enrolAll registers the simulated boards, each with a key of its own.
+func (a *app) enrolAll(ctx context.Context, placements []rack.Placement) (map[string]rack.Identity, error) {
+	identities := make(map[string]rack.Identity, len(placements))
+	for _, p := range placements {
+		if _, ok := a.registry.Board(p.Board); !ok {
+			if err := a.registry.AddBoard(ctx, p.Board, p.Labels()); err != nil {
+				return nil, err
+			}
+		}
+		key, err := nkeys.CreateUser()
+		if err != nil {
+			return nil, fmt.Errorf("make a key for %s: %w", p.Board, err)
+		}
+		public, err := key.PublicKey()
+		if err != nil {
+			return nil, fmt.Errorf("make a key for %s: %w", p.Board, err)
+		}
+		token, err := a.registry.NewBoardToken(ctx, p.Board, a.broker.Pin())
+		if err != nil {
+			return nil, err
+		}
+		if _, err := a.registry.Enrol(ctx, report.EnrolRequest{Token: token.Credentials(), Key: public}); err != nil {
+			return nil, err
+		}
+		identities[p.Board] = rack.Identity{URL: a.broker.URL(), Pin: a.broker.Pin(), Key: key}
+	}
+	return identities, nil
+}
+
+// tellHistory stores the simulated past of the boards.
+func (a *app) tellHistory(racks *rack.Racks, boards int) error {
+	to := racks.Start()
+	step := time.Duration(int64(demoPast)*int64(boards)*rowsPerTick/demoRows).Truncate(10*time.Second) + 10*time.Second
+	var rows []storage.Row
+	for _, b := range a.registry.Boards() {
+		var failed error
+		emit := func(at int64, t *report.Tick) {
+			var err error
+			if rows, err = a.ingest.Backfill(rows, b.Name, at, t); err == nil && len(rows) > 10_000 {
+				err = a.store.Add(rows)
+				rows = rows[:0]
+			}
+			failed = errors.Join(failed, err)
+		}
+		if err := racks.History(b.Name, to.Add(-demoPast), to, step, emit); err != nil {
+			return err
+		}
+		if failed != nil {
+			return fmt.Errorf("store the simulated history: %w", failed)
+		}
+	}
+	return a.store.Add(rows)
+}
+
+// incidentOfPage finds the incident that a page belongs to.
+func (a *app) incidentOfPage(ctx context.Context, pageID string) (id, title string) {
+	incidents, err := a.pager.Incidents(ctx, alerting.Query{})
+	if err != nil {
+		return "", ""
+	}
+	for _, in := range incidents {
+		for _, p := range in.Pages {
+			if p.ID == pageID {
+				return in.ID, in.Title
+			}
+		}
+	}
+	return "", ""
+}

@@ -1,0 +1,30 @@
+package ingest
+
+import (
+	"fmt"
+
+	"bramble/pisensor/report"
+	"bramble/storage"
+)
+
+// Backfill appends the rows of one past tick of a board, under the labels that
+// are in force at its time, for the caller to store. It is for history that can
+// be made again: journal, rules and live pages never hear of it. It must not be
+// called once Run has begun.
+func (in *Ingest) Backfill(rows []storage.Row, name string, at int64, t *report.Tick) ([]storage.Row, error) {
+	known, ok := in.Registry.Board(name)
+	if !ok {
+		return rows, fmt.Errorf("backfill board %q: no such board", name)
+	}
+	b := in.board(name)
+	b.refresh(known)
+	v := version(known, at)
+	for _, r := range t.Readings {
+		c := b.column(in.Engine, r.Series, v)
+		for i := range c.outputs {
+			o := &c.outputs[i]
+			rows = append(rows, storage.Row{Series: o.row, At: at, Value: o.value(c.definition, r.Value)})
+		}
+	}
+	return rows, nil
+}

@@ -1,0 +1,222 @@
+// Package ingest takes the boards' reports from NATS to the journal, the rules,
+// the live pages and the store, and acknowledges them.
+//
+// It owns the way of a reading: one loop decides in the order of arrival, the
+// journal makes the decision durable, and only then is the report acknowledged,
+// its page delivered and its rows fed to the store. It never writes to a
+// message's reply subject and trusts nothing of a board but the subject that
+// NATS let it publish on.
+package ingest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"bramble/alerting"
+	"bramble/collector/journal"
+	"bramble/collector/registry"
+	"bramble/dashboards"
+	"bramble/pisensor/report"
+	"bramble/storage"
+)
+
+const (
+	// backlog is how many messages may wait for the loop. NATS drops and counts
+	// what comes beyond; the sensors send it again.
+	backlog = 16 << 10
+	// checkpointEvery is how often the journal is cut. It bounds the replay at start.
+	checkpointEvery = 30 * time.Second
+)
+
+// Options of an Ingest. Log and Registerer may be nil, and so may Live and
+// Deliver in a test; the rest is needed.
+type Options struct {
+	Dir      string // of the journal
+	Conn     *nats.Conn
+	Registry *registry.Registry
+	Store    *storage.Store
+	Engine   *alerting.Engine
+	// Live gets each board's new readings in the order of their times, at once.
+	// It must not block and must not keep values.
+	Live func(board string, at int64, values []dashboards.Value)
+	// Deliver gets transitions once they are on disk. It must not block for long.
+	Deliver func([]alerting.Transition)
+	// Settle returns when what was delivered so far is safe without the journal.
+	Settle func() error
+	// Lines are the thresholds near which a sensor looks more often.
+	Lines      func() []report.Line
+	Log        *slog.Logger
+	Registerer prometheus.Registerer
+}
+
+// Ingest is the way of a reading through the collector. Its methods are safe
+// for concurrent use.
+type Ingest struct {
+	Options
+	journal *journal.Journal
+	metrics *metrics
+	feed    chan fed
+
+	messages chan *nats.Msg
+	calls    chan func()
+	stopping chan struct{} // closed when Run ends
+
+	// What follows belongs to the loop alone.
+	boards   map[string]*board
+	tick     decision // memory that each report uses again
+	sinceCut int      // records since the last checkpoint
+	cutting  bool     // a checkpoint is on its way
+	cut      chan struct{}
+	lookedAt time.Time // when presence was last checked
+
+	statusMu sync.Mutex
+	status   map[string]Status
+}
+
+// New opens the journal and replays it into the store and the rules. It
+// returns when the state is as it was before the collector stopped.
+func New(o Options) (*Ingest, error) {
+	if o.Log == nil {
+		o.Log = slog.Default()
+	}
+	if o.Live == nil {
+		o.Live = func(string, int64, []dashboards.Value) {}
+	}
+	if o.Deliver == nil {
+		o.Deliver = func([]alerting.Transition) {}
+	}
+	if o.Settle == nil {
+		o.Settle = func() error { return nil }
+	}
+	if o.Lines == nil {
+		o.Lines = func() []report.Line { return nil }
+	}
+	in := &Ingest{
+		Options: o, stopping: make(chan struct{}),
+		feed: make(chan fed, 1024), messages: make(chan *nats.Msg, backlog),
+		calls: make(chan func()), cut: make(chan struct{}, 1),
+		boards: map[string]*board{}, status: map[string]Status{},
+	}
+	in.metrics = newMetrics(o.Registerer)
+	replayed, err := in.replay()
+	if err != nil {
+		return nil, err
+	}
+	in.journal = replayed
+	return in, nil
+}
+
+// Run takes reports until ctx ends, then commits and stores what it has taken.
+// It can be called once.
+func (in *Ingest) Run(ctx context.Context) error {
+	subscription, err := in.subscribe()
+	if err != nil {
+		return err
+	}
+	var parts sync.WaitGroup
+	journalCtx, stopJournal := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopJournal()
+	var journalErr error
+	committed := make(chan struct{})
+	go func() { defer close(committed); journalErr = in.journal.Run(journalCtx) }()
+	parts.Go(in.feedStore)
+
+	err = in.loop(ctx, subscription)
+
+	close(in.stopping)
+	stopJournal()
+	<-committed
+	close(in.feed)
+	parts.Wait()
+	return errors.Join(err, journalErr)
+}
+
+func (in *Ingest) subscribe() (*nats.Subscription, error) {
+	s, err := in.Conn.ChanSubscribe(telemetry, in.messages)
+	if err != nil {
+		return nil, fmt.Errorf("subscribe telemetry: %w", err)
+	}
+	if err := in.Conn.Flush(); err != nil {
+		return nil, fmt.Errorf("subscribe telemetry: %w", err)
+	}
+	return s, nil
+}
+
+// loop decides, one message after the other, so that the order of decisions is
+// the order of the journal.
+func (in *Ingest) loop(ctx context.Context, s *nats.Subscription) error {
+	cuts := time.NewTicker(checkpointEvery)
+	defer cuts.Stop()
+	presence := time.NewTicker(presenceEvery)
+	defer presence.Stop()
+	for {
+		var err error
+		select {
+		case <-ctx.Done():
+			return s.Unsubscribe()
+		case m := <-in.messages:
+			err = in.message(m)
+		case f := <-in.calls:
+			f()
+		case now := <-presence.C:
+			in.metrics.setDropped(s)
+			err = in.checkPresence(now)
+		case <-cuts.C:
+			err = in.checkpoint()
+		case <-in.cut:
+			in.cutting = false
+		}
+		if err != nil {
+			return errors.Join(err, s.Unsubscribe())
+		}
+	}
+}
+
+// Do runs f between two messages and waits for it: while f runs, no reading is
+// decided. It fails when ctx ends first.
+func (in *Ingest) Do(ctx context.Context, f func()) error {
+	done := make(chan struct{})
+	select {
+	case in.calls <- func() { defer close(done); f() }:
+		<-done
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("reach the collector's loop: %w", ctx.Err())
+	}
+}
+
+// Relabel gives a board other labels from now on: later than every reading of
+// the board that was taken so far, so that a redelivered one keeps its labels.
+func (in *Ingest) Relabel(ctx context.Context, name string, labels map[string]string) error {
+	var err error
+	if doErr := in.Do(ctx, func() {
+		from := max(time.Now().UnixMilli(), in.board(name).seen+1)
+		err = in.Registry.Relabel(ctx, name, labels, from)
+	}); doErr != nil {
+		return doErr
+	}
+	return err
+}
+
+// Commit journals transitions that no reading of a board has caused and then
+// delivers them. It returns before they are on disk.
+func (in *Ingest) Commit(ts []alerting.Transition) error {
+	if len(ts) == 0 {
+		return nil
+	}
+	record, err := appendOwnRecord(nil, ownRecord{Transitions: ts})
+	if err != nil {
+		return err
+	}
+	return in.journal.Append(record, func() { in.Deliver(ts) })
+}
+
+// Err returns why nothing can be acknowledged at present, or nil.
+func (in *Ingest) Err() error { return in.journal.Err() }

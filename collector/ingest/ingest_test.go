@@ -1,0 +1,486 @@
+package ingest
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+
+	"bramble/alerting"
+	"bramble/collector/registry"
+	"bramble/dashboards"
+	"bramble/pisensor/report"
+	"bramble/storage"
+)
+
+const testRules = `
+groups:
+  - name: test
+    rules:
+      - alert: Hot
+        expr: pi_soc_temperature_celsius > 80
+      - alert: Silent
+        expr: pi_board_up == 0
+`
+
+// collector is a running Ingest between a real NATS server and a real store.
+type collector struct {
+	*Ingest
+	t     *testing.T
+	dir   string
+	nats  *server.Server
+	board *nats.Conn // speaks for the boards
+	acks  chan *nats.Msg
+	stop  func()
+
+	mu        sync.Mutex
+	delivered []alerting.Transition
+	live      []string
+}
+
+func startNATS(t *testing.T) *server.Server {
+	s, err := server.NewServer(&server.Options{Host: "127.0.0.1", Port: -1, NoSigs: true, MaxPayload: 1 << 20})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Start()
+	if !s.ReadyForConnections(10 * time.Second) {
+		t.Fatal("NATS does not start")
+	}
+	t.Cleanup(func() { s.Shutdown(); s.WaitForShutdown() })
+	return s
+}
+
+func connect(t *testing.T, s *server.Server) *nats.Conn {
+	nc, err := nats.Connect("", nats.InProcessServer(s))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(nc.Close)
+	return nc
+}
+
+// start runs an Ingest on dir until stop or the end of the test.
+func start(t *testing.T, dir string, s *server.Server) *collector {
+	t.Helper()
+	c := &collector{t: t, dir: dir, nats: s, acks: make(chan *nats.Msg, 1024)}
+	db, err := registry.OpenDB(filepath.Join(dir, "state.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	boards, err := registry.Open(t.Context(), db)
+	if err != nil {
+		t.Fatal(err)
+	}
+	store, err := storage.Open(filepath.Join(dir, "series"), storage.Options{MemoryBytes: 64 << 20})
+	if err != nil {
+		t.Fatal(err)
+	}
+	rules, err := alerting.LoadRules(map[string][]byte{"test.yml": []byte(testRules)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Ingest, err = New(Options{
+		Dir: filepath.Join(dir, "journal"), Conn: connect(t, s), Registry: boards, Store: store,
+		Engine: alerting.NewEngine(rules), Deliver: c.deliver, Live: c.publishLive,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.board = connect(t, s)
+	if _, err := c.board.ChanSubscribe("ack.*", c.acks); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- c.Run(ctx) }()
+	if err := c.Do(ctx, func() {}); err != nil { // the loop runs, so it has subscribed
+		t.Fatal(err)
+	}
+	c.stop = sync.OnceFunc(func() {
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+		if err := store.Close(); err != nil {
+			t.Error(err)
+		}
+		db.Close()
+	})
+	t.Cleanup(c.stop)
+	return c
+}
+
+func (c *collector) deliver(ts []alerting.Transition) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.delivered = append(c.delivered, ts...)
+}
+
+func (c *collector) publishLive(board string, at int64, values []dashboards.Value) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, v := range values {
+		c.live = append(c.live, fmt.Sprint(board, " ", at, " ", v.Series, " ", v.Value))
+	}
+}
+
+// transitions returns the states that were delivered for a rule.
+func (c *collector) transitions(alert string) (states []string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, t := range c.delivered {
+		if t.Labels["alertname"] == alert {
+			states = append(states, t.State.String())
+		}
+	}
+	return states
+}
+
+func (c *collector) addBoard(name string, labels map[string]string) {
+	c.t.Helper()
+	if err := c.Registry.AddBoard(c.t.Context(), name, labels); err != nil {
+		c.t.Fatal(err)
+	}
+}
+
+// hot is a report of temperatures, one a second from a time on.
+func hot(first uint64, from time.Time, celsius ...int64) *report.Report {
+	r := &report.Report{Session: 77, Anchor: from.UnixMilli() - 5000, First: first, Due: 20_000}
+	for i := range celsius {
+		r.Elapsed = append(r.Elapsed, 5000+int64(i)*1000)
+	}
+	values := r.Column(report.Series{Metric: report.SOCTemperature})
+	for i, v := range celsius {
+		values[i] = v * 1000
+	}
+	return r
+}
+
+func (c *collector) publish(board string, r *report.Report) {
+	c.t.Helper()
+	c.raw(board, r.Append(nil))
+}
+
+func (c *collector) raw(board string, b []byte) {
+	c.t.Helper()
+	if err := c.board.Publish(report.TelemetrySubject(board), b); err != nil {
+		c.t.Fatal(err)
+	}
+}
+
+// ack waits for the next ack with ranges.
+func (c *collector) ack() report.Ack {
+	c.t.Helper()
+	select {
+	case m := <-c.acks:
+		a, err := report.DecodeAck(m.Data)
+		if err != nil {
+			c.t.Fatal(err)
+		}
+		return a
+	case <-time.After(10 * time.Second):
+		c.t.Fatal("no ack within 10 s")
+		return report.Ack{}
+	}
+}
+
+func (c *collector) expectAck(first, count uint64) {
+	c.t.Helper()
+	if a := c.ack(); a.Session != 77 || !slices.Equal(a.Ranges, []report.Range{{First: first, Count: count}}) {
+		c.t.Fatalf("ack %+v, want ticks %d+%d", a, first, count)
+	}
+}
+
+// expectCount asks the store until a query has the value, for rows travel
+// there behind the ack.
+func (c *collector) expect(expr string, want float64) {
+	c.t.Helper()
+	deadline := time.Now().Add(10 * time.Second)
+	var got any = "nothing"
+	for time.Now().Before(deadline) {
+		found, err := c.Store.Query(c.t.Context(), expr, time.Now().Add(11*time.Second))
+		if err != nil {
+			c.t.Fatal(err)
+		}
+		if len(found) == 1 {
+			if got = found[0].Values[0]; got == want {
+				return
+			}
+		}
+	}
+	c.t.Fatalf("%s is %v, want %v", expr, got, want)
+}
+
+func TestReadingReachesStoreRulesAndPages(t *testing.T) {
+	c := start(t, t.TempDir(), startNATS(t))
+	c.addBoard("pi-1", map[string]string{"rack": "r1"})
+	from := time.Now().Add(-10 * time.Second)
+	c.publish("pi-1", hot(1, from, 50, 85, 60))
+	c.expectAck(1, 3)
+	c.expect(`count_over_time(pi_soc_temperature_celsius{board="pi-1",rack="r1"}[1h])`, 3)
+	c.expect(`max_over_time(pi_soc_temperature_celsius{board="pi-1"}[1h])`, 85)
+	if got := c.transitions("Hot"); !slices.Equal(got, []string{"firing", "inactive"}) {
+		t.Errorf("delivered %v", got)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	want := fmt.Sprint("pi-1 ", from.UnixMilli()+1000, " pi_soc_temperature_celsius 85")
+	if !slices.Contains(c.live, want) {
+		t.Errorf("live readings %q lack %q", c.live, want)
+	}
+}
+
+func TestBadReportsAreCountedAndHarmNobody(t *testing.T) {
+	c := start(t, t.TempDir(), startNATS(t))
+	c.addBoard("pi-1", nil)
+	now := time.Now()
+	good := hot(1, now.Add(-5*time.Second), 50)
+	c.raw("pi-1", []byte("nonsense"))
+	c.raw("pi-1", nil)
+	c.raw("pi-1", make([]byte, report.MaxSize+1))
+	c.raw("nobody", good.Append(nil))
+	c.raw("Not-A-Name", good.Append(nil))
+	c.publish("pi-1", hot(100, now.Add(-30*24*time.Hour), 50)) // too old: acknowledged, that it may rest
+	c.expectAck(100, 1)
+	c.publish("pi-1", hot(200, now.Add(time.Hour), 50)) // too far ahead: its time may come
+	c.publish("pi-1", good)
+	c.expectAck(1, 1)
+	c.publish("pi-1", good)
+	c.expectAck(1, 1)
+	c.expect(`count_over_time(pi_soc_temperature_celsius[60d])`, 1)
+	want := map[string]uint64{undecodable: 2, oversized: 1, foreign: 2, outsideWindow: 2, replayed: 1}
+	if got := c.Rejected(); fmt.Sprint(got) != fmt.Sprint(want) {
+		t.Errorf("rejected %v, want %v", got, want)
+	}
+}
+
+func TestRedeliveryAfterRestartNeitherDoublesNorPagesTwice(t *testing.T) {
+	dir, s := t.TempDir(), startNATS(t)
+	c := start(t, dir, s)
+	c.addBoard("pi-1", nil)
+	r := hot(1, time.Now().Add(-10*time.Second), 85, 86)
+	c.publish("pi-1", r)
+	c.expectAck(1, 2)
+	c.stop()
+
+	c = start(t, dir, s)
+	if got := c.transitions("Hot"); !slices.Equal(got, []string{"firing"}) {
+		t.Errorf("after the start %v were delivered again, want what the journal holds", got)
+	}
+	r.Session = 78 // as if the collector had forgotten the session
+	c.publish("pi-1", r)
+	c.ack()
+	c.expect(`count_over_time(pi_soc_temperature_celsius[1h])`, 2)
+	if got := c.transitions("Hot"); len(got) != 1 {
+		t.Errorf("delivered %v", got)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, line := range c.live {
+		if line[:5] == "pi-1 " && line[len(line)-3:] == " 86" {
+			t.Errorf("shown live again: %s", line)
+		}
+	}
+}
+
+func TestRelabelledBoardKeepsItsHistory(t *testing.T) {
+	dir, s := t.TempDir(), startNATS(t)
+	c := start(t, dir, s)
+	c.addBoard("pi-1", map[string]string{"customer": "old"})
+	r := hot(1, time.Now().Add(5*time.Second), 50, 51, 52) // a clock ahead: the hardest case
+	c.publish("pi-1", r)
+	c.expectAck(1, 3)
+	if err := c.Relabel(t.Context(), "pi-1", map[string]string{"customer": "new"}); err != nil {
+		t.Fatal(err)
+	}
+	r.Session = 78
+	c.publish("pi-1", r)
+	c.ack()
+	c.publish("pi-1", hot(4, time.Now().Add(8500*time.Millisecond), 53))
+	c.ack()
+	c.expect(`sum(count_over_time(pi_soc_temperature_celsius[1h]))`, 4)
+	c.expect(`sum(count_over_time(pi_soc_temperature_celsius{customer="old"}[1h]))`, 3)
+	c.stop()
+
+	c = start(t, dir, s) // the journal is replayed under the new labels' eyes
+	c.expect(`sum(count_over_time(pi_soc_temperature_celsius[1h]))`, 4)
+	c.expect(`sum(count_over_time(pi_soc_temperature_celsius{customer="old"}[1h]))`, 3)
+}
+
+func TestCheckpointFreesTheJournalAndKeepsTheState(t *testing.T) {
+	dir, s := t.TempDir(), startNATS(t)
+	c := start(t, dir, s)
+	c.addBoard("pi-1", nil)
+	r := hot(1, time.Now().Add(-10*time.Second), 85, 86)
+	c.publish("pi-1", r)
+	c.expectAck(1, 2)
+	var err error
+	if doErr := c.Do(t.Context(), func() { err = c.checkpoint() }); doErr != nil || err != nil {
+		t.Fatal(doErr, err)
+	}
+	deadline := time.Now().Add(10 * time.Second)
+	for free := false; !free; {
+		if doErr := c.Do(t.Context(), func() { free = !c.cutting }); doErr != nil || time.Now().After(deadline) {
+			t.Fatal("the journal is not truncated: ", doErr)
+		}
+	}
+	segments, _ := filepath.Glob(filepath.Join(dir, "journal", "*"))
+	if len(segments) != 1 {
+		t.Errorf("segments %v, want one", segments)
+	}
+	c.stop()
+	c = start(t, dir, s)
+	c.publish("pi-1", r)
+	c.expectAck(1, 2)
+	if c.Rejected()[replayed] != 1 {
+		t.Error("the session was forgotten")
+	}
+	if got := c.transitions("Hot"); len(got) != 0 {
+		t.Errorf("delivered %v", got)
+	}
+	if firing := c.Engine.Firing(); len(firing) != 1 {
+		t.Errorf("firing %v", firing)
+	}
+	c.expect(`count_over_time(pi_soc_temperature_celsius[1h])`, 2)
+}
+
+// look checks presence as the loop would at a time.
+func (c *collector) look(at time.Time) {
+	c.t.Helper()
+	var err error
+	if doErr := c.Do(c.t.Context(), func() { err = c.checkPresence(at) }); doErr != nil || err != nil {
+		c.t.Fatal(doErr, err)
+	}
+}
+
+func TestSilence(t *testing.T) {
+	c := start(t, t.TempDir(), startNATS(t))
+	c.addBoard("pi-1", nil)
+	c.addBoard("pi-2", nil)
+	now := time.Now()
+	r := hot(1, now, 50)
+	r.Due = 15_000
+	c.publish("pi-1", r)
+	c.ack()
+	bye := hot(1, now, 50)
+	bye.Goodbye = true
+	c.publish("pi-2", bye)
+	c.ack()
+	c.expect(`pi_board_up{board="pi-1"}`, 1)
+	for d := time.Second; d < 44*time.Second; d += 4 * time.Second {
+		c.look(now.Add(d)) // 3 × 15 s have not passed
+	}
+	if got := c.transitions("Silent"); len(got) != 0 {
+		t.Fatalf("silent too early: %v", got)
+	}
+	c.look(now.Add(46 * time.Second))
+	c.look(now.Add(50 * time.Second))
+	if got := c.Status()["pi-1"].State; got != "silent" {
+		t.Errorf("pi-1 is %q", got)
+	}
+	if got := c.Status()["pi-2"].State; got != "stopped" {
+		t.Errorf("pi-2 is %q", got)
+	}
+	c.publish("pi-1", hot(2, time.Now(), 50))
+	c.ack()
+	if got := c.transitions("Silent"); !slices.Equal(got, []string{"firing"}) {
+		t.Errorf("delivered %v", got)
+	}
+}
+
+func TestPauseOfTheCollectorSilencesNobody(t *testing.T) {
+	c := start(t, t.TempDir(), startNATS(t))
+	c.addBoard("pi-1", nil)
+	now := time.Now()
+	c.publish("pi-1", hot(1, now, 50))
+	c.ack()
+	c.look(now)
+	c.look(now.Add(10 * time.Minute)) // the process was stopped in between
+	c.look(now.Add(10*time.Minute + 4*time.Second))
+	if got := c.transitions("Silent"); len(got) != 0 {
+		t.Errorf("delivered %v", got)
+	}
+}
+
+func TestSeriesAreLimited(t *testing.T) {
+	b := board{}
+	now := time.Now().UnixMilli()
+	device := func(i int) report.Series {
+		return report.Series{Metric: report.NetworkReceive, Instance: fmt.Sprint("eth", i)}
+	}
+	for i := range maxSeries {
+		if !b.admit(device(i), now) {
+			t.Fatalf("series %d refused", i)
+		}
+	}
+	if b.admit(device(1000), now) {
+		t.Error("one series too many was admitted")
+	}
+	if !b.admit(device(3), now) {
+		t.Error("a known series was refused")
+	}
+	admitted := maxSeries
+	for i := range 1000 {
+		now += seriesRest.Milliseconds() + 1
+		if b.admit(device(2000+i), now) && now/86400_000 == b.day && b.day == time.Now().UnixMilli()/86400_000 {
+			admitted++
+		}
+	}
+	if admitted > maxNewSeries {
+		t.Errorf("%d new series in a day", admitted)
+	}
+}
+
+func TestSessionsMergeRanges(t *testing.T) {
+	var s sessions
+	taken := map[uint64]bool{}
+	for _, r := range []report.Range{{First: 5, Count: 3}, {First: 1, Count: 2}, {First: 20, Count: 5}, {First: 3, Count: 2}, {First: 4, Count: 18}, {First: 8, Count: 1}} {
+		s.take(9, r.First, r.Count)
+		for n := r.First; n < r.First+r.Count; n++ {
+			taken[n] = true
+		}
+		for n := range uint64(30) {
+			if got := s.has(9, n, 1); got != taken[n] {
+				t.Fatalf("after %v: tick %d taken: %v", r, n, got)
+			}
+		}
+	}
+	if len(s[0].Taken) != 1 || s.has(8, 1, 1) {
+		t.Errorf("%+v", s)
+	}
+	for id := range uint32(100) {
+		s.take(id, 1, 1)
+	}
+	if len(s) > maxSessions {
+		t.Errorf("%d sessions", len(s))
+	}
+}
+
+func FuzzRecord(f *testing.F) {
+	r := reportRecord{board: "pi-1", received: 1, report: []byte("x"), transitions: []alerting.Transition{{Rule: "r", At: 1}}}
+	b, err := r.append(nil)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(b[1:])
+	f.Fuzz(func(t *testing.T, b []byte) {
+		r, err := decodeReportRecord(b)
+		if err != nil {
+			return
+		}
+		again, err := r.append(nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := decodeReportRecord(again[1:]); err != nil || got.board != r.board || got.received != r.received {
+			t.Fatalf("%+v became %+v, %v", r, got, err)
+		}
+	})
+}

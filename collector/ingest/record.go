@@ -1,0 +1,94 @@
+package ingest
+
+import (
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	"bramble/alerting"
+)
+
+// A journal record begins with what it is.
+const (
+	recordReport     = 1 // a report as the board sent it, and what it caused
+	recordOwn        = 2 // readings and transitions of the collector's own
+	recordCheckpoint = 3 // the state that all records before it have led to
+)
+
+// A report record is: kind, length and name of the board, time of arrival in
+// Unix ms, length and JSON of the transitions that it caused, and the report's
+// bytes. Placed times, labels and rows follow from these, the same each time.
+type reportRecord struct {
+	board       string
+	received    int64
+	transitions []alerting.Transition
+	report      []byte
+}
+
+func (r *reportRecord) append(dst []byte) ([]byte, error) {
+	var transitions []byte
+	if len(r.transitions) > 0 {
+		var err error
+		if transitions, err = json.Marshal(r.transitions); err != nil {
+			return nil, fmt.Errorf("encode transitions of board %s: %w", r.board, err)
+		}
+	}
+	dst = append(dst, recordReport)
+	dst = appendBytes(dst, []byte(r.board))
+	dst = binary.AppendUvarint(dst, uint64(r.received))
+	dst = appendBytes(dst, transitions)
+	return append(dst, r.report...), nil
+}
+
+func appendBytes(dst, b []byte) []byte {
+	return append(binary.AppendUvarint(dst, uint64(len(b))), b...)
+}
+
+var errRecord = errors.New("a record is not one of this version")
+
+// decodeReportRecord takes a record apart, kind byte already removed. The
+// report refers to b.
+func decodeReportRecord(b []byte) (r reportRecord, err error) {
+	board, b, err := cutBytes(b)
+	if err != nil {
+		return r, err
+	}
+	received, n := binary.Uvarint(b)
+	if n <= 0 {
+		return r, errRecord
+	}
+	transitions, b, err := cutBytes(b[n:])
+	if err != nil {
+		return r, err
+	}
+	r = reportRecord{board: string(board), received: int64(received), report: b}
+	if len(transitions) > 0 {
+		err = json.Unmarshal(transitions, &r.transitions)
+	}
+	return r, err
+}
+
+func cutBytes(b []byte) (cut, rest []byte, err error) {
+	size, n := binary.Uvarint(b)
+	if n <= 0 || size > uint64(len(b)-n) {
+		return nil, nil, errRecord
+	}
+	return b[n : n+int(size)], b[n+int(size):], nil
+}
+
+// ownRecord is what the collector itself has found out, as JSON.
+type ownRecord struct {
+	Board       string                `json:"board,omitempty"` // whose pi_board_up changed
+	At          int64                 `json:"at,omitempty"`
+	Up          bool                  `json:"up,omitempty"`
+	Transitions []alerting.Transition `json:"transitions,omitempty"`
+}
+
+func appendOwnRecord(dst []byte, r ownRecord) ([]byte, error) {
+	b, err := json.Marshal(r)
+	if err != nil {
+		return nil, fmt.Errorf("encode the collector's own record: %w", err)
+	}
+	return append(append(dst, recordOwn), b...), nil
+}

@@ -1,0 +1,87 @@
+// Collector is the server of Bramble: it takes the boards' reports, stores the
+// series, pages the person on call, and shows live graphs to browsers.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"slices"
+	"strings"
+	"syscall"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	err := run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr)
+	stop()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "collector:", err)
+		os.Exit(1)
+	}
+}
+
+const usage = `Bramble watches racks of Raspberry Pi boards.
+
+  collector demo      the whole chain with simulated boards, on this machine
+  collector serve     the real thing
+  collector swarm     simulated boards against a running collector
+
+  collector board     add | list | token | label | move | revoke | retire
+  collector user      add | list | passwd | remove
+  collector token     create | list | revoke     API tokens
+  collector rules     check FILE...
+  collector version
+
+Each of them explains itself with --help.
+`
+
+// errUsage stands for a command line that could not be understood.
+var errUsage = errors.New("see `collector help`")
+
+// run executes one command. It returns nil after a clean stop.
+func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) error {
+	if len(args) == 0 {
+		fmt.Fprint(stderr, usage)
+		return fmt.Errorf("no command: %w", errUsage)
+	}
+	switch args[0] {
+	case "demo":
+		return runDemo(ctx, args[1:], stdout, stderr)
+	case "serve":
+		return runServe(ctx, args[1:], stdout, stderr)
+	case "swarm":
+		return runSwarm(ctx, args[1:], stdout, stderr)
+	case "board", "user", "token":
+		return runAdmin(ctx, args, stdin, stdout, stderr)
+	case "rules":
+		return runRules(args[1:], stdout)
+	case "version", "--version":
+		fmt.Fprintln(stdout, "collector", version())
+		return nil
+	case "help", "--help", "-h":
+		fmt.Fprint(stdout, usage)
+		return nil
+	}
+	return fmt.Errorf("unknown command %q: %w", args[0], errUsage)
+}
+
+// version is the module's version, or the commit that it was built from.
+func version() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return "unknown"
+	}
+	i := slices.IndexFunc(info.Settings, func(s debug.BuildSetting) bool { return s.Key == "vcs.revision" })
+	if v := strings.TrimPrefix(info.Main.Version, "v"); v != "" && v != "(devel)" {
+		return v
+	}
+	if i >= 0 {
+		return "commit " + info.Settings[i].Value[:min(12, len(info.Settings[i].Value))]
+	}
+	return "development"
+}

@@ -1,0 +1,46 @@
+package main
+
+import (
+	"context"
+	"io"
+	"path/filepath"
+
+	"bramble/collector/admin"
+	"bramble/collector/broker"
+	"bramble/collector/registry"
+)
+
+// runAdmin runs a command that shows or changes state, inside the collector
+// that holds the data directory, or here while none does.
+func runAdmin(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) error {
+	dir, args, err := admin.DataDir(args, DefaultConfig.DataDir)
+	if err != nil {
+		return err
+	}
+	return admin.Dispatch(ctx, dir, args, stdin, stdout, stderr, func() (admin.State, func(), error) {
+		return openOffline(ctx, dir)
+	})
+}
+
+// openOffline opens what the commands need. The caller holds the directory's lock.
+func openOffline(ctx context.Context, dir string) (admin.State, func(), error) {
+	pin, err := broker.PinOf(dir)
+	if err != nil {
+		return admin.State{}, nil, err
+	}
+	db, err := registry.OpenDB(filepath.Join(dir, "state.db"))
+	if err != nil {
+		return admin.State{}, nil, err
+	}
+	r, err := registry.Open(ctx, db)
+	if err != nil {
+		db.Close()
+		return admin.State{}, nil, err
+	}
+	return admin.State{Registry: r, Pin: pin}, func() { db.Close() }, nil
+}
+
+// adminState lets the commands into the running collector.
+func (a *app) adminState() admin.State {
+	return admin.State{Registry: a.registry, Pin: a.broker.Pin(), Disconnect: a.broker.Disconnect, Relabel: a.ingest.Relabel}
+}

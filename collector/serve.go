@@ -1,0 +1,153 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"syscall"
+
+	"bramble/alerting"
+)
+
+// serveFlags override the config file.
+type serveFlags struct {
+	Config  string `help:"YAML file with the settings; see docs/configuration.md." placeholder:"FILE"`
+	DataDir string `help:"Where everything is kept." placeholder:"DIR"`
+	HTTP    string `name:"http" help:"Address of the pages and the API." placeholder:"ADDR"`
+	NATS    string `name:"nats" help:"Address that boards connect to." placeholder:"ADDR"`
+}
+
+// config joins defaults, file and flags, in this order.
+func (f *serveFlags) config() (Config, error) {
+	c := DefaultConfig
+	if f.Config != "" {
+		if err := c.read(f.Config); err != nil {
+			return c, err
+		}
+	}
+	for to, flag := range map[*string]string{&c.DataDir: f.DataDir, &c.HTTP: f.HTTP, &c.NATS: f.NATS} {
+		if flag != "" {
+			*to = flag
+		}
+	}
+	return c, c.Validate()
+}
+
+func runServe(ctx context.Context, args []string, stdout, stderr io.Writer) error {
+	var f serveFlags
+	if help, err := parse("serve", "Runs the collector.", &f, args, stdout, stderr); help || err != nil {
+		return err
+	}
+	c, err := f.config()
+	if err != nil {
+		return err
+	}
+	log := slog.New(slog.NewTextHandler(stderr, nil))
+	a, err := openApp(ctx, c, variant{}, log)
+	if err != nil {
+		return err
+	}
+	if c.Alertmanager == "" {
+		log.Warn("no alertmanager file is configured: incidents are recorded and shown, and nobody is told of them")
+	}
+	if len(a.registry.Users()) == 0 {
+		log.Warn("nobody can log in yet: make a login with `collector user add NAME --role admin --data-dir " + c.DataDir + "`")
+	}
+	log.Info("boards connect here", "url", a.broker.URL(), "pin", a.broker.Pin())
+	return errors.Join(a.run(ctx, stdout), a.close())
+}
+
+// loadRules reads rule files, by their patterns; none stands for the default rules.
+func loadRules(patterns []string) (*alerting.Rules, error) {
+	if len(patterns) == 0 {
+		return alerting.DefaultRules(), nil
+	}
+	files := map[string][]byte{}
+	for _, p := range patterns {
+		names, err := filepath.Glob(p)
+		if err != nil || len(names) == 0 {
+			return nil, fmt.Errorf("rules: no file matches %q", p)
+		}
+		for _, name := range names {
+			b, err := os.ReadFile(name)
+			if err != nil {
+				return nil, fmt.Errorf("read rules: %w", err)
+			}
+			files[name] = b
+		}
+	}
+	return alerting.LoadRules(files)
+}
+
+// routing returns the alertmanager.yml in force, empty for the built-in one.
+func (a *app) routing(v variant) ([]byte, error) {
+	if v.alertmanager != nil || a.config.Alertmanager == "" {
+		return v.alertmanager, nil
+	}
+	b, err := os.ReadFile(a.config.Alertmanager)
+	if err != nil {
+		return nil, fmt.Errorf("read alertmanager file: %w", err)
+	}
+	return b, nil
+}
+
+// reloadOnHangup takes over changed rules and routing on SIGHUP. What is broken
+// keeps the old ones in force.
+func (a *app) reloadOnHangup(ctx context.Context) error {
+	hangup := make(chan os.Signal, 1)
+	signal.Notify(hangup, syscall.SIGHUP)
+	defer signal.Stop(hangup)
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-hangup:
+			if err := a.reload(); err != nil {
+				a.log.Error("reload failed, the old rules and routes stay in force", "err", err)
+				continue
+			}
+			a.log.Info("rules and routes reloaded")
+		}
+	}
+}
+
+func (a *app) reload() error {
+	rules, err := loadRules(a.config.Rules)
+	if err != nil {
+		return err
+	}
+	if a.config.Alertmanager != "" {
+		routing, err := a.routing(variant{})
+		if err != nil {
+			return err
+		}
+		if err := a.pager.Reload(routing); err != nil {
+			return err
+		}
+	}
+	return a.ingest.Commit(a.engine.SetRules(rules))
+}
+
+func runRules(args []string, stdout io.Writer) error {
+	if len(args) < 2 || args[0] != "check" {
+		return errors.New("want: collector rules check FILE")
+	}
+	rules, err := loadRules(args[1:])
+	if err != nil {
+		return err
+	}
+	onArrival, all := 0, 0
+	for r := range rules.All() {
+		all++
+		if r.OnArrival() {
+			onArrival++
+		}
+	}
+	_, err = fmt.Fprintf(stdout, "%d rules, %d of them decided on arrival of a reading\n", all, onArrival)
+	return err
+}

@@ -1,0 +1,124 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"net/http"
+	"time"
+
+	"bramble/alerting"
+	"bramble/collector/registry"
+	"bramble/dashboards"
+)
+
+// pageOptions hands the pages what they show. The funcs are called only after
+// openApp has returned.
+func (a *app) pageOptions(v variant) dashboards.Options {
+	o := dashboards.Options{
+		Version: version(), Boards: a.boards, Open: v.open, Demo: v.demo,
+		Series: a.store.Handler(), Rules: alerting.RulesHandler(a.engine), Metrics: a.metricsHandler(),
+		Alerts:    http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { a.pager.Handler().ServeHTTP(w, r) }),
+		Incidents: a.incidents, Acknowledge: a.acknowledge, Ready: a.ready,
+		Watch:    func(board, _ string, d time.Duration) error { return a.ingest.Watch(board, 1, d) },
+		Rejected: func() map[string]uint64 { return a.ingest.Rejected() },
+		Log:      a.log, Registerer: a.metrics,
+	}
+	if !v.open {
+		o.Auth = auth{a.registry}
+	}
+	return o
+}
+
+// boards joins what the registry and what the boards themselves say.
+func (a *app) boards() []dashboards.Board {
+	status := a.ingest.Status()
+	var all []dashboards.Board
+	for _, b := range a.registry.Boards() {
+		if b.Retired {
+			continue
+		}
+		s := status[b.Name]
+		labels := maps.Clone(s.Info)
+		if labels == nil {
+			labels = map[string]string{}
+		}
+		maps.Copy(labels, registry.Map(b.Versions[len(b.Versions)-1].Labels)) // the registry's word counts
+		all = append(all, dashboards.Board{Name: b.Name, Labels: labels, Enrolled: b.Key != "", LastReport: s.LastReport})
+	}
+	return all
+}
+
+func (a *app) ready() error { return a.ingest.Err() }
+
+func (a *app) incidents(ctx context.Context) ([]dashboards.Incident, error) {
+	found, err := a.pager.Incidents(ctx, alerting.Query{})
+	if err != nil {
+		return nil, err
+	}
+	all := make([]dashboards.Incident, len(found))
+	for i, in := range found {
+		all[i] = incidentView(in)
+	}
+	return all, nil
+}
+
+func incidentView(in alerting.Incident) dashboards.Incident {
+	v := dashboards.Incident{
+		ID: in.ID, Title: in.Title, Severity: in.Severity, State: "firing", Since: in.StartedAt, ResolvedAt: in.ResolvedAt,
+	}
+	if in.Ack != nil {
+		v.State, v.AcknowledgedAt, v.AcknowledgedBy, v.Comment = "acknowledged", in.Ack.At, in.Ack.By, in.Ack.Comment
+	}
+	if in.ResolvedAt != 0 {
+		v.State = "resolved"
+	}
+	for _, alert := range in.Alerts {
+		if alert.EndsAt != 0 && in.ResolvedAt == 0 {
+			continue
+		}
+		v.Alerts++
+		if b := alert.Labels["board"]; b != "" {
+			v.Boards = append(v.Boards, b)
+		}
+		v.Detail = alert.Annotations["description"]
+	}
+	for _, p := range in.Pages {
+		v.Pages = append(v.Pages, dashboards.Page{
+			At: max(p.LeftAt, p.CreatedAt), Channel: p.Integration, To: p.Receiver, Attempt: p.Attempts, Result: p.State, Error: p.Answer,
+		})
+	}
+	return v
+}
+
+func (a *app) acknowledge(ctx context.Context, id, who, comment string) error {
+	err := a.pager.Acknowledge(ctx, id, who, comment)
+	if errors.Is(err, alerting.ErrNoIncident) {
+		return dashboards.ErrUnknownIncident
+	}
+	return err
+}
+
+// auth lets the registry's users and tokens into the pages.
+type auth struct{ registry *registry.Registry }
+
+func (a auth) Login(ctx context.Context, name, password string) (string, error) {
+	session, err := a.registry.Login(ctx, name, password)
+	return session, denied(err)
+}
+
+func (a auth) Authenticate(_ context.Context, credential string) (dashboards.User, error) {
+	id, err := a.registry.Authenticate(credential)
+	return dashboards.User{Name: id.Name, Role: dashboards.Role(id.Role)}, denied(err)
+}
+
+func (a auth) Logout(ctx context.Context, session string) error {
+	return a.registry.Logout(ctx, session)
+}
+
+func denied(err error) error {
+	if errors.Is(err, registry.ErrDenied) {
+		return dashboards.ErrDenied
+	}
+	return err
+}
