@@ -4,7 +4,12 @@ import (
 	"context"
 	"slices"
 	"sync"
+	"time"
 )
+
+// announceDelay is how long changes are collected before they are told: eyes do not see it, and a page is written,
+// sent and recorded in less.
+const announceDelay = 50 * time.Millisecond
 
 // changes collects the incidents that changed until they are announced.
 type changes struct {
@@ -43,6 +48,11 @@ func (p *Pager) announce(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-p.changes.wake:
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(announceDelay):
 			p.announceAll()
 		}
 	}

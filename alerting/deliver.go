@@ -59,6 +59,7 @@ func (p *Pager) try(ctx context.Context, l *letter) {
 		p.mail.settle(l, false) // interrupted by the stop, not refused
 		return
 	}
+	p.mail.land(l)
 	l.attempts++
 	now := time.Now()
 	state, answer := "delivered", "accepted"

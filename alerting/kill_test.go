@@ -243,7 +243,7 @@ func TestKill(t *testing.T) {
 		return v
 	})
 	run("provider down, killed, up again", firing, func(t *testing.T, s *sink, dir string, journal func(Transition) string) *victim {
-		s.answerWith(func(_ int, w http.ResponseWriter, _ *http.Request) { w.WriteHeader(503) })
+		s.answerWith(func(_ int, w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusServiceUnavailable) })
 		v := startVictim(t, dir)
 		v.say(journal(f))
 		take(t, s)

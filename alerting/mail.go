@@ -21,8 +21,9 @@ type letter struct {
 	attempts              int
 	nextAt                int64 // Unix milliseconds; not to be tried before
 
-	flying bool
-	gone   bool
+	flying  bool
+	landing bool // answered; what came of it is being recorded
+	gone    bool
 }
 
 // lane names the integration: lanes do not wait for each other.
@@ -151,17 +152,25 @@ func (m *mailroom) next(now time.Time) (out []*letter, again time.Duration) {
 
 func countFlying(lane []*letter) (n int) {
 	for _, l := range lane {
-		if l.flying && !l.gone {
+		if l.flying && !l.landing && !l.gone {
 			n++
 		}
 	}
 	return n
 }
 
+// land frees a letter's place in its lane while its outcome is recorded; its group still waits.
+func (m *mailroom) land(l *letter) {
+	m.mu.Lock()
+	l.landing = true
+	m.mu.Unlock()
+	m.ring()
+}
+
 // settle takes a letter back after a try: gone for good, or to be tried again at its nextAt.
 func (m *mailroom) settle(l *letter, gone bool) {
 	m.mu.Lock()
-	l.flying, l.gone = false, gone
+	l.flying, l.landing, l.gone = false, false, gone
 	m.mu.Unlock()
 	m.ring()
 }

@@ -270,7 +270,7 @@ func TestProviderFaults(t *testing.T) {
 	}
 	f("503", func(n int, w http.ResponseWriter, _ *http.Request) {
 		if n == 1 {
-			http.Error(w, "come back later", 503)
+			http.Error(w, "come back later", http.StatusServiceUnavailable)
 		}
 	}, "503")
 	f("connection cut", func(n int, w http.ResponseWriter, _ *http.Request) {
@@ -313,12 +313,48 @@ receivers:
 	}
 }
 
-func TestRefused(t *testing.T) {
-	r := &letter{}
-	for r.attempts = 1; r.attempts < 20; r.attempts++ {
-		if d := backoff(r.attempts); d < minBackoff/2 || d > maxBackoff*3/2 {
-			t.Errorf("backoff %d is %s", r.attempts, d)
+func TestBackoff(t *testing.T) {
+	for n := 1; n < 20; n++ {
+		want := min(minBackoff<<min(n-1, 10), maxBackoff)
+		if d := backoff(n); d < want/2 || d > want*3/2 {
+			t.Errorf("backoff %d is %s, want about %s", n, d, want)
 		}
+	}
+}
+
+// TestJournalBroken: a page that cannot be written down leaves all the same.
+func TestJournalBroken(t *testing.T) {
+	s := newSink(t, nil)
+	db := openDB(t, t.TempDir())
+	p := startPager(t, db, oneSink(s.URL, ""), nil)
+	if _, err := db.Exec("DROP TABLE page"); err != nil {
+		t.Fatal(err)
+	}
+	p.Deliver([]Transition{fire("b1", time.Now())})
+	if h := s.next(t); h.boards() != "firing b1" || h.id != "" {
+		t.Errorf("got %s with id %q", h.boards(), h.id)
+	}
+}
+
+// TestGroup: alerts of one group are one incident with a title that counts.
+func TestGroup(t *testing.T) {
+	s := newSink(t, nil)
+	config := strings.Replace(string(oneSink(s.URL, "")), "group_by: [alertname, board]", "group_by: [alertname, rack]", 1)
+	p := startPager(t, openDB(t, t.TempDir()), []byte(config), nil)
+	t0 := time.Now()
+	var ts []Transition
+	for _, b := range []string{"b1", "b2", "b3", "b4"} {
+		ts = append(ts, fire(b, t0))
+	}
+	p.Deliver(ts)
+	in := p.until(t, "complete", func(in Incident) bool { return len(in.Alerts) == 4 })
+	if want := "SocHot on 4 boards (b1, b2, b3, …), rack r1 since " + t0.UTC().Format("15:04:05 UTC"); in.Title != want {
+		t.Errorf("title %q, want %q", in.Title, want)
+	}
+	p.Deliver([]Transition{resolve(ts[0], time.Now())})
+	in = p.until(t, "partly resolved", func(in Incident) bool { return len(firingIn(&in)) == 3 })
+	if in.ResolvedAt != 0 {
+		t.Error("resolved while three boards fire")
 	}
 }
 
@@ -456,6 +492,12 @@ func TestAPI(t *testing.T) {
 		b, _ := io.ReadAll(resp.Body)
 		return resp.StatusCode, string(b)
 	}
+	running := func(p *testPager) {
+		for code, _ := call(p, "GET", "/api/v2/status", ""); code == http.StatusServiceUnavailable; {
+			code, _ = call(p, "GET", "/api/v2/status", "")
+		}
+	}
+	running(p)
 	now := time.Now().UTC()
 	code, body := call(p, "POST", "/api/v2/silences", fmt.Sprintf(
 		`{"matchers":[{"name":"board","value":"b1","isRegex":false,"isEqual":true}],"startsAt":%q,"endsAt":%q,"createdBy":"ada","comment":"fan swap"}`,
@@ -465,6 +507,7 @@ func TestAPI(t *testing.T) {
 	}
 	p.stop()
 	p = startPager(t, db, oneSink(s.URL, ""), nil)
+	running(p)
 	if code, body := call(p, "GET", "/api/v2/silences", ""); code != 200 || !strings.Contains(body, "fan swap") || !strings.Contains(body, `"active"`) {
 		t.Errorf("after the restart: %d %s", code, body)
 	}

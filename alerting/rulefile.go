@@ -175,7 +175,7 @@ func parseDuration(where, text string, empty time.Duration, errs *[]error) time.
 func parseTexts(where string, texts map[string]string, errs *[]error) []ruleText {
 	var out []ruleText
 	for _, name := range slices.Sorted(maps.Keys(texts)) {
-		if !model.LabelName(name).IsValid() || strings.HasPrefix(name, "__") {
+		if !model.UTF8Validation.IsValidLabelName(name) || strings.HasPrefix(name, "__") {
 			*errs = append(*errs, fmt.Errorf("%s %q: not a valid name", where, name))
 			continue
 		}

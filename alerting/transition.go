@@ -12,13 +12,13 @@ import (
 type State uint8
 
 const (
-	// Inactive: the condition does not hold and nothing is kept firing.
+	// Inactive means that the condition does not hold and nothing is kept firing.
 	Inactive State = iota
-	// Pending: the condition holds, but not yet for the rule's `for`.
+	// Pending means that the condition holds, but not yet for the rule's `for`.
 	Pending
-	// Firing: the alert pages.
+	// Firing means that the alert pages.
 	Firing
-	// Cooling: the alert still fires; its condition has been false since the transition's time and the rule's
+	// Cooling means that the alert still fires; its condition has been false since the transition's time and the rule's
 	// keep_firing_for has not passed.
 	Cooling
 )

@@ -138,8 +138,9 @@ func openApp(ctx context.Context, c Config, v variant, log *slog.Logger) (_ *app
 	a.defers("pager", a.pager.Close)
 	a.ingest, err = ingest.New(ingest.Options{
 		Dir: filepath.Join(c.DataDir, "journal"), Conn: a.broker.Conn(), Registry: a.registry, Store: a.store,
-		Engine: a.engine, Live: a.pages.Hub().Publish, Deliver: a.pager.Deliver, Settle: a.pager.Barrier, Lines: func() []report.Line { return lines(a.engine) },
-		Log: log, Registerer: a.metrics,
+		Engine: a.engine, Live: a.pages.Hub().Publish, Deliver: a.pager.Deliver, Settle: a.pager.Barrier, Forgotten: a.pages.Hub().Forget,
+		Lines: func() []report.Line { return lines(a.engine) },
+		Log:   log, Registerer: a.metrics,
 	})
 	if err != nil {
 		return nil, err

@@ -39,11 +39,10 @@ func (a *app) boards() []dashboards.Board {
 			continue
 		}
 		s := status[b.Name]
-		labels := maps.Clone(s.Info)
-		if labels == nil {
-			labels = map[string]string{}
+		labels := registry.Map(b.Versions[len(b.Versions)-1].Labels)
+		if labels["model"] == "" && s.Info["model"] != "" {
+			labels["model"] = s.Info["model"]
 		}
-		maps.Copy(labels, registry.Map(b.Versions[len(b.Versions)-1].Labels)) // the registry's word counts
 		all = append(all, dashboards.Board{Name: b.Name, Labels: labels, Enrolled: b.Key != "", LastReport: s.LastReport})
 	}
 	return all
@@ -82,13 +81,25 @@ func incidentView(in alerting.Incident) dashboards.Incident {
 			v.Boards = append(v.Boards, b)
 		}
 		v.Detail = alert.Annotations["description"]
+		v.Labels = common(v.Labels, alert.Labels)
 	}
 	for _, p := range in.Pages {
-		v.Pages = append(v.Pages, dashboards.Page{
-			At: max(p.LeftAt, p.CreatedAt), Channel: p.Integration, To: p.Receiver, Attempt: p.Attempts, Result: p.State, Error: p.Answer,
-		})
+		page := dashboards.Page{At: max(p.LeftAt, p.CreatedAt), Channel: p.Integration, To: p.Receiver, Attempt: p.Attempts, Result: p.State}
+		if p.State != "delivered" {
+			page.Error = p.Answer
+		}
+		v.Pages = append(v.Pages, page)
 	}
 	return v
+}
+
+// common returns the labels that both have, with the same value; nil stands for any.
+func common(a, b map[string]string) map[string]string {
+	if a == nil {
+		return maps.Clone(b)
+	}
+	maps.DeleteFunc(a, func(name, value string) bool { return b[name] != value })
+	return a
 }
 
 func (a *app) acknowledge(ctx context.Context, id, who, comment string) error {

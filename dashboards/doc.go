@@ -17,7 +17,8 @@
 //
 // The server sends:
 //
-//	{"type":"hello","now":…,"version":"…","user":"…","role":"operator"}
+//	{"type":"hello","now":…,"version":"…","user":"…","role":"operator",
+//	    "web":"/static/…/"}             a page with other files reloads itself
 //	{"type":"time","now":…}                every 2 s
 //	{"type":"fleet","now":…,"full":true,"boards":[{"board":"r1-01","at":…,"up":1,
 //	    "temperature":61.2,"requested":1.2e9,"measured":1.2e9,"throttled":["under_voltage"]}]}
@@ -25,6 +26,7 @@
 //	    that the board does not have is absent, never zero. "throttled" is absent when the
 //	    board does not report throttle bits, and empty when it reports that none is set.
 //	{"type":"reading","board":"r1-01","at":…,"values":{"pi_soc_temperature_celsius":61.2}}
+//	    null where the series has no value from now on
 //	{"type":"skipped"}                     readings of a subscribed board were left out: query the range
 //	{"type":"incidents","incidents":[…]}   the list of /api/incidents, after each change
 //	{"type":"watching","board":"r1-01","until":…}

@@ -168,7 +168,7 @@ func (b *boardState) appendReading(dst []byte, at int64) []byte {
 	first := true
 	for i := range b.latest {
 		l := &b.latest[i]
-		if !l.fresh || !l.ok {
+		if !l.fresh {
 			continue
 		}
 		if !first {
@@ -176,7 +176,11 @@ func (b *boardState) appendReading(dst []byte, at int64) []byte {
 		}
 		first = false
 		dst = append(append(dst, l.quoted...), ':')
-		dst = strconv.AppendFloat(dst, l.value, 'g', -1, 64)
+		if l.ok {
+			dst = strconv.AppendFloat(dst, l.value, 'g', -1, 64)
+		} else {
+			dst = append(dst, "null"...)
+		}
 	}
 	return append(dst, "}}"...)
 }

@@ -25,6 +25,7 @@ func (s *Server) live(w http.ResponseWriter, r *http.Request) {
 	go func() { defer close(written); c.write() }()
 	c.reply(map[string]any{
 		"type": "hello", "now": time.Now().UnixMilli(), "version": s.opts.Version, "user": c.user.Name, "role": c.user.Role,
+		"web": s.web.prefix,
 	})
 	c.read()
 	close(c.done)

@@ -17,7 +17,15 @@ import (
 	"go.uber.org/goleak"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// leakless fails the test when a goroutine of the server outlives it. Call it first.
+func leakless(t *testing.T) {
+	t.Helper()
+	before := goleak.IgnoreCurrent()
+	t.Cleanup(func() {
+		http.DefaultClient.CloseIdleConnections()
+		goleak.VerifyNone(t, before)
+	})
+}
 
 const patience = 10 * time.Second
 
@@ -68,6 +76,7 @@ func (b *browser) next(kind string) map[string]any {
 func warm(t float64) []Value { return []Value{{"pi_soc_temperature_celsius", t}} }
 
 func TestFleetSnapshotThenChanges(t *testing.T) {
+	leakless(t)
 	s, web := start(t, Options{Open: true, Version: "1.2"})
 	s.Hub().Publish("r1-01", 1000, []Value{
 		{"pi_soc_temperature_celsius", 50.5}, {"pi_board_up", 1}, {`pi_throttled{reason="throttled"}`, 1},
@@ -95,6 +104,7 @@ func TestFleetSnapshotThenChanges(t *testing.T) {
 
 // A board without a value has no field: absence is never a zero.
 func TestMissingIsAbsent(t *testing.T) {
+	leakless(t)
 	s, web := start(t, Options{Open: true})
 	s.Hub().Publish("r1-01", 1000, []Value{{"pi_soc_temperature_celsius", 50}, {`pi_cpu_clock_hertz{source="measured"}`, 1e9}})
 	s.Hub().Publish("r1-01", 2000, []Value{{"pi_soc_temperature_celsius", math.NaN()}})
@@ -108,6 +118,7 @@ func TestMissingIsAbsent(t *testing.T) {
 }
 
 func TestOldReadingsAreIgnored(t *testing.T) {
+	leakless(t)
 	s, _ := start(t, Options{Open: true})
 	for _, at := range []int64{2000, 1000, 2000} {
 		s.Hub().Publish("r1-01", at, warm(float64(at)))
@@ -120,6 +131,7 @@ func TestOldReadingsAreIgnored(t *testing.T) {
 
 // Many readings of one board become few fleet messages, and the last one wins.
 func TestFleetIsConflated(t *testing.T) {
+	leakless(t)
 	s, web := start(t, Options{Open: true})
 	b := dial(t, web, nil)
 	b.send(`{"type":"subscribe","fleet":true}`)
@@ -142,6 +154,7 @@ func TestFleetIsConflated(t *testing.T) {
 }
 
 func TestBoardGetsEveryReading(t *testing.T) {
+	leakless(t)
 	s, web := start(t, Options{Open: true})
 	b := dial(t, web, nil)
 	b.send(`{"type":"subscribe","board":"r1-01"}`)
@@ -165,6 +178,7 @@ func TestBoardGetsEveryReading(t *testing.T) {
 
 // A browser that does not read misses messages; Publish and other browsers do not wait for it.
 func TestSlowBrowserIsSkipped(t *testing.T) {
+	leakless(t)
 	s, web := start(t, Options{Open: true})
 	slow, quick := dial(t, web, nil), dial(t, web, nil)
 	for _, b := range []*browser{slow, quick} {
@@ -201,6 +215,7 @@ func TestSlowBrowserIsSkipped(t *testing.T) {
 }
 
 func TestIncidentChangesArePushed(t *testing.T) {
+	leakless(t)
 	var state atomic.Value
 	state.Store("firing")
 	o := Options{Open: true, Incidents: func(context.Context) ([]Incident, error) {
@@ -224,6 +239,7 @@ func TestIncidentChangesArePushed(t *testing.T) {
 }
 
 func TestLease(t *testing.T) {
+	leakless(t)
 	asked := make(chan string, 1)
 	o := Options{Auth: newTokens(), Watch: func(board, viewer string, d time.Duration) error {
 		if board == "r1-02" {
@@ -248,6 +264,7 @@ func TestLease(t *testing.T) {
 }
 
 func TestBadMessages(t *testing.T) {
+	leakless(t)
 	_, web := start(t, Options{Open: true})
 	b := dial(t, web, nil)
 	for _, text := range []string{`{`, `[]`, `{"type":"fly"}`, `{"type":"watch","board":"r1-01"}`} {
@@ -266,6 +283,7 @@ func TestBadMessages(t *testing.T) {
 }
 
 func TestWatchingUnknownBoardsLeavesNothing(t *testing.T) {
+	leakless(t)
 	s, web := start(t, Options{Open: true})
 	b := dial(t, web, nil)
 	b.send(`{"type":"subscribe","board":"ghost"}`)
@@ -281,6 +299,7 @@ func TestWatchingUnknownBoardsLeavesNothing(t *testing.T) {
 }
 
 func TestCloseEndsBrowsers(t *testing.T) {
+	leakless(t)
 	s, web := start(t, Options{Open: true})
 	b := dial(t, web, nil)
 	b.next("hello")

@@ -81,6 +81,7 @@ func (s *Server) routes() http.Handler {
 	mux.Handle("/api/v1/rules", s.api(Viewer, orNotFound(s.opts.Rules)))
 	mux.Handle("/api/v1/alerts", s.api(Viewer, orNotFound(s.opts.Rules)))
 	mux.Handle("/api/v1/", s.api(Viewer, orNotFound(s.opts.Series)))
+	mux.Handle("/prometheus/", s.api(Viewer, orNotFound(s.opts.Series))) // vmui asks here
 	mux.Handle("/api/v2/", s.api(Operator, orNotFound(s.opts.Alerts)))
 	mux.Handle("GET /api/v2/", s.api(Viewer, orNotFound(s.opts.Alerts)))
 	mux.Handle("GET /metrics", s.api(Viewer, orNotFound(s.opts.Metrics)))

@@ -48,6 +48,8 @@ type Options struct {
 	Live func(board string, at int64, values []dashboards.Value)
 	// Deliver gets transitions once they are on disk. It must not block for long.
 	Deliver func([]alerting.Transition)
+	// Forgotten hears of a board that has left the registry.
+	Forgotten func(board string)
 	// Settle returns when what was delivered so far is safe without the journal.
 	Settle func() error
 	// Lines are the thresholds near which a sensor looks more often.
@@ -91,6 +93,9 @@ func New(o Options) (*Ingest, error) {
 	}
 	if o.Deliver == nil {
 		o.Deliver = func([]alerting.Transition) {}
+	}
+	if o.Forgotten == nil {
+		o.Forgotten = func(string) {}
 	}
 	if o.Settle == nil {
 		o.Settle = func() error { return nil }

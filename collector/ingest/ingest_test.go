@@ -484,3 +484,20 @@ func FuzzRecord(f *testing.F) {
 		}
 	})
 }
+
+func TestRetiredBoardIsForgotten(t *testing.T) {
+	c := start(t, t.TempDir(), startNATS(t))
+	c.addBoard("pi-1", nil)
+	c.publish("pi-1", hot(1, time.Now().Add(-5*time.Second), 85))
+	c.ack()
+	if err := c.Registry.Retire(t.Context(), "pi-1"); err != nil {
+		t.Fatal(err)
+	}
+	c.look(time.Now())
+	if firing := c.Engine.Firing(); len(firing) != 0 {
+		t.Errorf("a retired board fires: %v", firing)
+	}
+	if s, ok := c.Status()["pi-1"]; ok {
+		t.Errorf("a retired board has the status %v", s)
+	}
+}

@@ -125,6 +125,14 @@ func (in *Ingest) checkPresence(now time.Time) error {
 	}
 	in.lookedAt = now
 	for _, b := range in.boards {
+		known, ok := in.Registry.Board(b.name)
+		if !ok || known.Retired {
+			if err := in.forget(b); err != nil {
+				return err
+			}
+			continue
+		}
+		b.refresh(known)
 		if !b.deadline.IsZero() && now.After(b.deadline) && b.state != silent {
 			b.state = silent
 			if err := in.changed(b, now); err != nil {
@@ -134,6 +142,16 @@ func (in *Ingest) checkPresence(now time.Time) error {
 		in.storePresence(b, now)
 	}
 	return nil
+}
+
+// forget ends what is known and firing of a board that is no longer watched.
+func (in *Ingest) forget(b *board) error {
+	delete(in.boards, b.name)
+	in.statusMu.Lock()
+	delete(in.status, b.name)
+	in.statusMu.Unlock()
+	in.Forgotten(b.name)
+	return in.Commit(in.Engine.Forget(b.name))
 }
 
 // expectAll gives every enrolled board that has not said goodbye until a time.
@@ -159,7 +177,8 @@ func (in *Ingest) changed(b *board, now time.Time) error {
 		in.Live(b.name, at, []dashboards.Value{{Series: upSeries, Value: math.NaN()}})
 		return nil
 	}
-	row := in.upRow(b, at)
+	rows := in.presenceRows(b, at)
+	row := rows[0]
 	ts := in.Engine.Observe(upOrigin(b.name), at, []alerting.Reading{{Series: b.upOutput.rule, Value: row.Value}})
 	in.Live(b.name, at, []dashboards.Value{{Series: upSeries, Value: row.Value}})
 	record, err := appendOwnRecord(nil, ownRecord{Board: b.name, At: at, Up: b.state == up, Transitions: ts})
@@ -172,7 +191,7 @@ func (in *Ingest) changed(b *board, now time.Time) error {
 		if len(ts) > 0 {
 			in.Deliver(ts)
 		}
-		in.feed <- fed{rows: &[]storage.Row{row}}
+		in.feed <- fed{rows: &rows}
 	})
 }
 
@@ -205,14 +224,21 @@ func (in *Ingest) storePresence(b *board, now time.Time) {
 	}
 	b.stored = now
 	at := now.Truncate(time.Second).UnixMilli()
-	rows := []storage.Row{in.upRow(b, at)}
-	if b.state == up && len(b.info) > 0 {
-		rows = append(rows, storage.Row{Series: infoSeries(b, at), At: at, Value: 1})
-	}
+	rows := in.presenceRows(b, at)
 	select {
 	case in.feed <- fed{rows: &rows}:
 	default: // the store is behind: the next minute will do
 	}
+}
+
+// presenceRows returns pi_board_up as it stands and, of a board that reports,
+// pi_info.
+func (in *Ingest) presenceRows(b *board, at int64) []storage.Row {
+	rows := []storage.Row{in.upRow(b, at)}
+	if b.state == up && len(b.info) > 0 {
+		rows = append(rows, storage.Row{Series: infoSeries(b, at), At: at, Value: 1})
+	}
+	return rows
 }
 
 // infoSeries names pi_info: the board's own words on itself, and the

@@ -48,7 +48,8 @@ async function loadInfo() {
 }
 function take(series, at, value) {
   const known = latest.get(series);
-  if (!known || at >= known.at) latest.set(series, { at, value });
+  if (value === null) latest.delete(series);
+  else if (!known || at >= known.at) latest.set(series, { at, value });
 }
 
 // load reads the range; live readings of the meantime follow, so that nothing is missing in between.

@@ -90,7 +90,7 @@ export class BoardData {
     const v = m.values;
     let used = false;
     const put = (track, series) => {
-      if (v[series] === undefined) return;
+      if (v[series] === undefined || v[series] === null) return;
       track.push(at, v[series]);
       used = true;
     };

@@ -34,7 +34,7 @@ export class BoardHead {
     if (up === 0) state = el("span", { class: "state", "data-field": "state" }, glyph("silent"), `Silent for ${silentFor || "some time"}`, last ? el("span", { class: "dim" }, `, last report ${dayClock(last, now)}`) : "");
     else if (bits.length) state = el("span", { class: "state", "data-field": "state" }, ...bits.flatMap((r, i) => [i ? ", " : "", glyph(r, "is-" + r), el("span", { class: "is-" + r }, reasonWords[r])]));
     else if (!last) state = el("span", { class: "state dim", "data-field": "state" }, "has never reported");
-    const part = incident && el("span", { class: "dim" }, " part of ", el("a", { href: "/incidents?id=" + encodeURIComponent(incident.id) }, `#${incident.id} ${incident.title}`), incident.acknowledgedBy ? `, acknowledged by ${incident.acknowledgedBy}` : "");
+    const part = incident && el("span", { class: "dim" }, " part of ", el("a", { href: "/incidents?id=" + encodeURIComponent(incident.id) }, incident.title), incident.acknowledgedBy ? `, acknowledged by ${incident.acknowledgedBy}` : "");
     return el("div", {}, crumbs, el("h1", {}, this.board), ...[state, part].filter(Boolean));
   }
 }

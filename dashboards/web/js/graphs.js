@@ -159,10 +159,13 @@ export class Graphs {
   #temperatureMarks(u) {
     const g = u.ctx;
     begin(g);
-    for (const [t, word] of [[80, "80 ARM throttled"], [85, "85 ARM and GPU"]]) {
-      const y = u.valToPos(t, "y", true);
-      dashed(u, y, token("critical"));
-      label(u, word, y, token("text-2"), font, t);
+    const last = this.#present(this.data.temperature);
+    const at = (t) => u.valToPos(t, "y", true);
+    const [y80, y85] = apart(at(80), at(85), last ? at(last.min) : null, 14 * devicePixelRatio);
+    for (const [t, word, y] of [[80, "80 ARM throttled", y80], [85, "85 ARM and GPU", y85]]) {
+      dashed(u, at(t), token("critical"));
+      if (this.#narrow) markLabel(u, word, at(t));
+      else label(u, word, y, token("text-2"), font);
     }
     const bar = u.bbox.left - 4 * devicePixelRatio;
     for (let py = 0; py < u.bbox.height; py += 2) {
@@ -173,10 +176,15 @@ export class Graphs {
     g.restore();
   }
 
-  // end draws the last reading as a dot with its number, only while it is the present.
-  #end(u, track, words, fill, ink) {
+  // present is the last reading, while it is the present.
+  #present(track) {
     const last = track.last;
-    if (!last || last.at < this.view[0] || last.at > this.view[1] || this.view[1] - last.at > this.data.gapLength) return;
+    return last && last.at >= this.view[0] && last.at <= this.view[1] && this.view[1] - last.at <= this.data.gapLength ? last : null;
+  }
+  // end draws the present reading as a dot with its number.
+  #end(u, track, words, fill, ink) {
+    const last = this.#present(track);
+    if (!last) return;
     const g = u.ctx;
     const [x, y] = [u.valToPos(last.at, "x", true), u.valToPos(last.min, "y", true)];
     g.fillStyle = fill(last.min);
@@ -186,9 +194,7 @@ export class Graphs {
     g.arc(x, y, 4 * devicePixelRatio, 0, 7);
     g.fill();
     g.stroke();
-    const crowded = [80, 85].map((t) => u.valToPos(t, "y", true)).find((mark) => Math.abs(mark - y) < 14 * devicePixelRatio);
-    const beside = crowded === undefined ? y : crowded + (y < crowded ? -1 : 1) * 14 * devicePixelRatio;
-    label(u, words(last.min), beside, ink, bold, 0);
+    label(u, words(last.min), y, ink, bold);
   }
 
   #lost(u) {
@@ -229,7 +235,7 @@ export class Graphs {
     for (const [v, text, ink, f] of shown) {
       const y = Math.max(u.valToPos(v, "y", true), above + 15 * devicePixelRatio);
       above = y;
-      label(u, text, y, ink, f, 0);
+      label(u, text, y, ink, f);
     }
     u.ctx.restore();
   }
@@ -261,7 +267,7 @@ export class Graphs {
     }
     for (const [a, b] of this.data.gaps(track, ...this.view)) if (track.at.length) hatch(u, a, b, token("line-strong"), y - 7 * r, 14 * r);
     const text = !track.at.length ? name + ": no data" : sum ? `${name} ${duration(sum * 1000)}` : `${name}: none`;
-    if (!this.#narrow) label(u, text, y, token(sum ? "text" : "text-2"), sum ? bold.replace("12", "11") : font, 0);
+    if (!this.#narrow) label(u, text, y, token(sum ? "text" : "text-2"), sum ? bold.replace("12", "11") : font);
   }
 
   #readAt(u) {
@@ -331,15 +337,36 @@ function dashed(u, y, stroke) {
   g.stroke();
   g.setLineDash([]);
 }
-function label(u, text, y, ink, f, mark) {
+// label writes beside the right edge, where there is room for it.
+function label(u, text, y, ink, f) {
   const g = u.ctx;
-  const wide = u.width * devicePixelRatio - u.bbox.left - u.bbox.width > 60 * devicePixelRatio;
+  if (u.width * devicePixelRatio - u.bbox.left - u.bbox.width < 60 * devicePixelRatio) return;
   g.font = scaled(f);
   g.fillStyle = ink;
   g.textBaseline = "middle";
-  g.textAlign = wide ? "left" : "right";
-  if (!wide && !mark) return;
-  g.fillText(text, u.bbox.left + u.bbox.width + (wide ? 9 : -4) * devicePixelRatio, wide ? y : y - 8 * devicePixelRatio);
+  g.textAlign = "left";
+  g.fillText(text, u.bbox.left + u.bbox.width + 9 * devicePixelRatio, y);
+}
+function markLabel(u, text, y) {
+  const g = u.ctx;
+  g.font = scaled(font);
+  g.fillStyle = token("text-2");
+  g.textBaseline = "bottom";
+  g.textAlign = "left";
+  g.fillText(text, u.bbox.left + 4 * devicePixelRatio, y - 2 * devicePixelRatio);
+}
+// apart moves the labels of the marks at 80 and 85 away from the label of the present reading.
+function apart(y80, y85, y, room) {
+  if (y === null) return [y80, y85];
+  if (y > y80) {
+    const low = Math.min(y80, y - room);
+    return [low, Math.min(y85, low - room)];
+  }
+  if (y < y85) {
+    const high = Math.max(y85, y + room);
+    return [Math.max(y80, high + room), high];
+  }
+  return [Math.max(y80, y + room), Math.min(y85, y - room)];
 }
 function hatch(u, a, b, ink, top, height) {
   const g = u.ctx;

@@ -21,7 +21,8 @@ export class Hottest {
 
   update(boards, now, force) {
     for (const [name, row] of this.#rows) this.#numbers(row, boards.find((b) => b.name === name));
-    if (document.hidden || (!force && (Date.now() - this.#at < refreshEvery || this.list.matches(":hover")))) return;
+    const waiting = this.#rows.size === 0; // the first readings are shown at once
+    if (document.hidden || (!force && !waiting && (Date.now() - this.#at < refreshEvery || this.list.matches(":hover")))) return;
     this.#at = Date.now();
     const hot = boards.filter((b) => current(b, "temperature") !== undefined);
     hot.sort((a, b) => b.r.temperature - a.r.temperature);

@@ -1,7 +1,7 @@
 // The incident rows of the fleet page: at most three, each with its one next step.
 
 import { el } from "./dom.js";
-import { ackButton, lasted, severityGlyph, whoHas } from "./incidentstore.js";
+import { ackButton, lasted, severityGlyph, shortId, whoHas } from "./incidentstore.js";
 
 const shown = 3;
 const rank = { firing: 0, acknowledged: 1 };
@@ -21,7 +21,7 @@ export class IncidentRows {
   }
   #row(i) {
     const now = this.incidents.now();
-    const age = el("span", { class: "ago num" }, `#${i.id} · ${lasted(i, now)}`);
+    const age = el("span", { class: "ago num" }, `${shortId(i)} · ${lasted(i, now)}`);
     this.#ages.push({ age, i });
     const open = el("a", { class: "button", href: "/incidents?id=" + encodeURIComponent(i.id) }, "Open");
     return el("div", { class: `incident-row ${i.state} ${i.severity}`, "data-incident": i.id },
@@ -29,7 +29,7 @@ export class IncidentRows {
   }
   tick(now) {
     for (const { age, i } of this.#ages) {
-      const text = `#${i.id} · ${lasted(i, now)}`;
+      const text = `${shortId(i)} · ${lasted(i, now)}`;
       if (age.textContent !== text) age.textContent = text;
     }
   }

@@ -2,7 +2,7 @@
 
 import { $, el, glyph, setText } from "./dom.js";
 import { clock } from "./format.js";
-import { ackButton, alertsText, lasted, mayAcknowledge, severityGlyph, sinceText, whoHas } from "./incidentstore.js";
+import { ackButton, alertsText, lasted, mayAcknowledge, severityGlyph, shortId, sinceText, whoHas } from "./incidentstore.js";
 import { startShell } from "./shell.js";
 
 const shownBoards = 12;
@@ -35,7 +35,7 @@ function row(i) {
   ages.push({ age, i });
   const mark = i.state === "resolved" ? glyph("acknowledged") : severityGlyph(i);
   return el("button", { class: "inc", "data-incident": i.id, "data-state": i.state, "aria-current": i === current() ? "true" : null, onclick: () => choose(i.id) },
-    mark, el("span", { class: "id num" }, "#" + i.id), el("span", {}, el("b", {}, i.title), el("small", {}, i.detail || "")), el("span", { class: "since num" }, sinceText(i, live.now())), age, whoHas(i, live.now()));
+    mark, el("span", { class: "id num" }, shortId(i)), el("span", {}, el("b", {}, i.title), el("small", {}, i.detail || "")), el("span", { class: "since num" }, sinceText(i, live.now())), age, whoHas(i, live.now()));
 }
 
 function detail() {
@@ -46,7 +46,7 @@ function detail() {
     box.replaceChildren();
     return;
   }
-  const state = el("p", {}, severityGlyph(i), " ", el("b", { class: i.severity === "critical" ? "is-critical" : "is-warning" }, i.severity === "critical" ? "Critical" : "Warning"), ` #${i.id}, ${i.state} · since ${sinceText(i, live.now())} · `, agesNode(i));
+  const state = el("p", {}, severityGlyph(i), " ", el("b", { class: i.severity === "critical" ? "is-critical" : "is-warning" }, i.severity === "critical" ? "Critical" : "Warning"), ` ${shortId(i)}, ${i.state} · since ${sinceText(i, live.now())} · `, agesNode(i));
   const parts = [state, el("h2", {}, i.title), ackBox(i)];
   if (i.detail) parts.push(el("h3", {}, "Likely cause"), el("p", {}, i.detail));
   if (i.boards?.length) parts.push(el("h3", {}, "Touches"), boards(i));

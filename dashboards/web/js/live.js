@@ -3,6 +3,18 @@
 const retryAfter = [1000, 2000, 4000, 8000, 15000];
 const lateAfter = 5000;
 
+const reloadKey = "bramble.reloaded";
+const reloadEvery = 60000; // a proxy that serves old pages must not make the page reload for ever
+
+// outdated reloads a page whose files are not those of the collector that answers now.
+function outdated(web) {
+  if (new URL(import.meta.url).pathname.startsWith(web)) return false;
+  if (Date.now() - Number(sessionStorage.getItem(reloadKey)) < reloadEvery) return false;
+  sessionStorage.setItem(reloadKey, String(Date.now()));
+  location.reload();
+  return true;
+}
+
 export class Live extends EventTarget {
   #socket = null;
   #wanted = new Map(); // subscription key → message, sent again after a reconnect
@@ -62,6 +74,7 @@ export class Live extends EventTarget {
     this.#lastMessage = this.lastHeard = Date.now();
     if (m.now) this.#offset = m.now - Date.now();
     if (m.type === "hello") {
+      if (outdated(m.web)) return;
       this.#tries = 0;
       for (const wanted of this.#wanted.values()) this.send(wanted);
       this.#set("live");

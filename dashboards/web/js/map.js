@@ -40,6 +40,7 @@ export class BoardMap {
     this.#stats = [];
     const racks = group(boards, (b) => b.labels.rack || noRack);
     const s = size(boards.length);
+    this.marksShown = s.name === "l" || s.name === "m" ? 2 : 1;
     this.box.className = "map size-" + s.name;
     const lines = [];
     for (let i = 0; i < racks.length; i += racksPerLine) lines.push(this.#line(racks.slice(i, i + racksPerLine), s, racks.length));
@@ -77,11 +78,11 @@ export class BoardMap {
 
   #block(rack, [name, boards], s, labelled) {
     const block = el("div", { class: "switch", role: "row" });
-    const columns = Math.max(s.columns, s.name === "l" ? 0 : Math.ceil(boards.length / 8));
+    const columns = Math.max(s.columns, s.name === "l" ? 0 : Math.ceil(boards.length / 10));
     block.style.gridTemplateColumns = `repeat(${Math.min(columns, Math.max(2, boards.length))}, minmax(0, 1fr))`;
     if (labelled && name) block.append(el("span", { class: "label" }, shortSwitch(name)));
     for (const b of [...boards].sort((x, y) => natural(place(x), place(y)))) block.append(this.#cell(b));
-    this.#switches.push({ block, rack, name });
+    this.#switches.push({ block, rack, name, boards: boards.map((b) => b.name) });
     return block;
   }
 
@@ -119,7 +120,7 @@ export class BoardMap {
     setAttr(c.node, "aria-label", spoken(b, celsius, reasonWords));
     if (c.marks !== list.join()) {
       c.marks = list.join();
-      c.box.replaceChildren(...list.slice(0, 2).map((m) => glyph(m)));
+      c.box.replaceChildren(...list.slice(0, this.marksShown).map((m) => glyph(m)));
       setAttr(c.node, "data-state", c.marks || null);
     }
   }
@@ -131,7 +132,7 @@ export class BoardMap {
   // outline marks the switch that an incident names; it ends with the incident.
   outline(incidents) {
     for (const s of this.#switches) {
-      const hit = incidents.find((i) => i.labels?.rack === s.rack && (i.labels.switch ? i.labels.switch === s.name : (i.boards || []).length > 1));
+      const hit = incidents.find((i) => names(i, s) || covers(i, s));
       s.block.classList.toggle("firing", hit?.state === "firing");
       s.block.classList.toggle("acknowledged", hit?.state === "acknowledged");
     }
@@ -182,6 +183,10 @@ export class BoardMap {
     nearest(from, [...this.#cells.values()].map((c) => c.node), step)?.focus();
   }
 }
+
+const names = (i, s) => Boolean(i.labels?.switch) && i.labels.rack === s.rack && i.labels.switch === s.name;
+// covers: an incident of several boards that are most of a switch is the switch's.
+const covers = (i, s) => s.boards.length > 1 && s.boards.filter((b) => (i.boards || []).includes(b)).length > s.boards.length / 2;
 
 // nearest finds the next cell in a direction, by what is seen and not by the order of elements.
 function nearest(from, nodes, [dx, dy]) {

@@ -1,0 +1,231 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// The tests of this file's kind start the programs that people start, as
+// processes of their own: what they kill is really gone.
+
+// patience is how long a test waits for what should come at once. It covers a
+// machine that is busy with other tests.
+const patience = 60 * time.Second
+
+// programs is where the binaries are built to, once for all tests.
+var programs string
+
+func TestMain(m *testing.M) {
+	dir, err := os.MkdirTemp("", "bramble-programs-")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	programs = dir
+	code := m.Run()
+	if err := os.RemoveAll(dir); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		code = max(code, 1)
+	}
+	os.Exit(code)
+}
+
+var build = sync.OnceValue(func() error {
+	for _, name := range []string{"collector", "pisensor"} {
+		out, err := exec.Command("go", "build", "-o", filepath.Join(programs, name), "bramble/"+name).CombinedOutput()
+		if err != nil {
+			return fmt.Errorf("build %s: %w\n%s", name, err, out)
+		}
+	}
+	return nil
+})
+
+// program returns the path of a built binary.
+func program(t testing.TB, name string) string {
+	t.Helper()
+	if err := build(); err != nil {
+		t.Fatal(err)
+	}
+	return filepath.Join(programs, name)
+}
+
+// text is what a process has written so far.
+type text struct {
+	mu      sync.Mutex
+	b       bytes.Buffer
+	changed chan struct{} // closed at the next write
+}
+
+func newText() *text { return &text{changed: make(chan struct{})} }
+
+func (x *text) Write(p []byte) (int, error) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	close(x.changed)
+	x.changed = make(chan struct{})
+	return x.b.Write(p)
+}
+
+func (x *text) String() string {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.b.String()
+}
+
+func (x *text) next() (string, <-chan struct{}) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.b.String(), x.changed
+}
+
+// process is a program that runs.
+type process struct {
+	name string
+	cmd  *exec.Cmd
+	out  *text
+	errs *text
+	done chan struct{} // closed when it has ended
+}
+
+// launch starts a program. The test's end kills it.
+func launch(t testing.TB, name string, args ...string) *process {
+	t.Helper()
+	p := &process{name: name + " " + strings.Join(args, " "), out: newText(), errs: newText(), done: make(chan struct{})}
+	p.cmd = exec.Command(program(t, name), args...)
+	p.cmd.Stdout, p.cmd.Stderr = p.out, p.errs
+	if err := p.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		defer close(p.done)
+		_ = p.cmd.Wait() // the state tells
+	}()
+	t.Cleanup(p.kill)
+	return p
+}
+
+// kill ends the process as a power cut would, and waits for its end.
+func (p *process) kill() {
+	_ = p.cmd.Process.Kill() // it errs where the process has ended
+	<-p.done
+}
+
+// exit waits for the end of the process and returns its code.
+func (p *process) exit(t testing.TB, within time.Duration) int {
+	t.Helper()
+	select {
+	case <-p.done:
+	case <-time.After(within):
+		t.Fatalf("%s still runs after %v\n%s", p.name, within, p.errs)
+	}
+	return p.cmd.ProcessState.ExitCode()
+}
+
+// stop asks the process to end and returns its code.
+func (p *process) stop(t testing.TB, within time.Duration) int {
+	t.Helper()
+	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		t.Fatal(err)
+	}
+	return p.exit(t, within)
+}
+
+// says waits until the text contains what is wanted, and returns what stands
+// behind it on its line.
+func (p *process) says(t testing.TB, x *text, wanted string) string {
+	t.Helper()
+	deadline := time.After(patience)
+	for {
+		s, changed := x.next()
+		if _, after, ok := strings.Cut(s, wanted); ok {
+			if line, _, whole := strings.Cut(after, "\n"); whole {
+				return line
+			}
+		}
+		select {
+		case <-changed:
+		case <-p.done:
+			if s := x.String(); !strings.Contains(s, wanted) {
+				t.Fatalf("%s ended with %v and never said %q\n%s%s", p.name, p.cmd.ProcessState, wanted, p.out, p.errs)
+			}
+		case <-deadline:
+			t.Fatalf("%s did not say %q\n%s%s", p.name, wanted, p.out, p.errs)
+		}
+	}
+}
+
+// answer is what a command that ended has left.
+type answer struct {
+	code      int
+	out, errs string
+}
+
+// command runs a program to its end.
+func command(t testing.TB, stdin, name string, args ...string) answer {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	var out, errs bytes.Buffer
+	c := exec.CommandContext(ctx, program(t, name), args...)
+	c.Stdin, c.Stdout, c.Stderr = strings.NewReader(stdin), &out, &errs
+	err := c.Run()
+	var exit *exec.ExitError
+	if err != nil && !errors.As(err, &exit) || ctx.Err() != nil {
+		t.Fatalf("%s %v: %v\n%s", name, args, err, &errs)
+	}
+	return answer{c.ProcessState.ExitCode(), out.String(), errs.String()}
+}
+
+// refusal checks that a command ended with exit 1 and one line that says what
+// is wanted.
+func (a answer) refusal(t testing.TB, wanted ...string) {
+	t.Helper()
+	if a.code != 1 || a.out != "" || strings.Count(a.errs, "\n") != 1 {
+		t.Errorf("exit %d, stdout %q, stderr %q; want exit 1 and one line", a.code, a.out, a.errs)
+	}
+	for _, w := range wanted {
+		if !strings.Contains(a.errs, w) {
+			t.Errorf("stderr %q does not say %q", a.errs, w)
+		}
+	}
+}
+
+// eventually polls until check has nothing to say, and reports the last word
+// when it always has.
+func eventually(t testing.TB, within time.Duration, check func() error) {
+	t.Helper()
+	deadline := time.After(within)
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		err := check()
+		if err == nil {
+			return
+		}
+		select {
+		case <-tick.C:
+		case <-deadline:
+			t.Fatalf("after %v: %v", within, err)
+		}
+	}
+}
+
+// after waits, or ends the test when the test is over.
+func after(t testing.TB, d time.Duration) {
+	t.Helper()
+	select {
+	case <-time.After(d):
+	case <-t.Context().Done():
+		t.Fatal("the test ended while it waited")
+	}
+}

@@ -1,0 +1,199 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+)
+
+// server is a `collector serve` that can be killed and started again on the
+// same addresses and data.
+type server struct {
+	*process
+	t          testing.TB
+	dir        string
+	http, nats string // addresses
+	args       []string
+	bearer     string // an admin's API token
+}
+
+// newServer prepares a data directory and free ports on a host, and starts.
+func newServer(t testing.TB, host string, args ...string) *server {
+	t.Helper()
+	s := &server{t: t, dir: filepath.Join(t.TempDir(), "data"), http: freeAddress(t, host), nats: freeAddress(t, host), args: args}
+	s.bearer = s.do("", "token", "create", "--role", "admin")
+	s.start()
+	return s
+}
+
+// freeAddress returns an address that nobody listens on now.
+func freeAddress(t testing.TB, host string) string {
+	t.Helper()
+	l, err := net.Listen("tcp", net.JoinHostPort(host, "0"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}
+
+func (s *server) start() {
+	s.t.Helper()
+	s.process = launch(s.t, "collector", append([]string{"serve", "--data-dir", s.dir, "--http", s.http, "--nats", s.nats}, s.args...)...)
+	if got, want := s.says(s.t, s.out, "ready "), s.url(); got != want {
+		s.t.Errorf("ready %q, want %q", got, want)
+	}
+}
+
+func (s *server) url() string { return "http://" + s.http + "/" }
+
+// do runs an admin command on the server's data and returns its stdout.
+func (s *server) do(stdin string, args ...string) string {
+	s.t.Helper()
+	a := s.try(stdin, args...)
+	if a.code != 0 {
+		s.t.Fatalf("collector %v: exit %d: %s", args, a.code, a.errs)
+	}
+	return strings.TrimSuffix(a.out, "\n")
+}
+
+func (s *server) try(stdin string, args ...string) answer {
+	s.t.Helper()
+	return command(s.t, stdin, "collector", append(args, "--data-dir", s.dir)...)
+}
+
+// request sends a request with the server's token.
+func (s *server) request(method, path string, body []byte) (int, []byte, error) {
+	r, err := http.NewRequestWithContext(s.t.Context(), method, s.url()+strings.TrimPrefix(path, "/"), bytes.NewReader(body))
+	if err != nil {
+		return 0, nil, err
+	}
+	if s.bearer != "" {
+		r.Header.Set("Authorization", "Bearer "+s.bearer)
+	}
+	response, err := http.DefaultClient.Do(r)
+	if err != nil {
+		return 0, nil, err
+	}
+	defer response.Body.Close()
+	b, err := io.ReadAll(response.Body)
+	return response.StatusCode, b, err
+}
+
+func (s *server) get(path string) ([]byte, error) {
+	code, b, err := s.request(http.MethodGet, path, nil)
+	if err == nil && code != http.StatusOK {
+		err = fmt.Errorf("GET %s: %d %s", path, code, b)
+	}
+	return b, err
+}
+
+// json gets a document.
+func (s *server) json(path string, into any) error {
+	b, err := s.get(path)
+	if err != nil {
+		return err
+	}
+	if err := json.Unmarshal(b, into); err != nil {
+		return fmt.Errorf("GET %s: %w: %s", path, err, b)
+	}
+	return nil
+}
+
+// metric returns a sample of the server's own /metrics, 0 where it is not there.
+func (s *server) metric(series string) float64 {
+	s.t.Helper()
+	b, err := s.get("metrics")
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	for line := range strings.Lines(string(b)) {
+		if value, ok := strings.CutPrefix(line, series+" "); ok {
+			v, err := strconv.ParseFloat(strings.TrimSpace(value), 64)
+			if err != nil {
+				s.t.Fatal(err)
+			}
+			return v
+		}
+	}
+	return 0
+}
+
+// rejected is bramble_reports_rejected_total of a reason.
+func (s *server) rejected(reason string) float64 {
+	s.t.Helper()
+	return s.metric(fmt.Sprintf("bramble_reports_rejected_total{reason=%q}", reason))
+}
+
+// stored is one series as /api/v1/export has it.
+type stored struct {
+	Metric     map[string]string `json:"metric"`
+	Values     []float64         `json:"values"`
+	Timestamps []int64           `json:"timestamps"`
+}
+
+// export returns all raw samples of a selector. raw leaves out deduplication.
+func (s *server) export(selector string, raw bool) ([]stored, error) {
+	q := url.Values{"match[]": {selector}, "start": {"-3y"}, "end": {strconv.FormatInt(time.Now().Add(time.Hour).Unix(), 10)}}
+	if raw {
+		q.Set("reduce_mem_usage", "1")
+	}
+	b, err := s.get("api/v1/export?" + q.Encode())
+	if err != nil {
+		return nil, err
+	}
+	var all []stored
+	for line := range bytes.Lines(b) {
+		var one stored
+		if err := json.Unmarshal(line, &one); err != nil {
+			return nil, fmt.Errorf("export: %w: %s", err, line)
+		}
+		all = append(all, one)
+	}
+	return all, nil
+}
+
+// queryRange returns what /api/v1/query_range says, by the time in Unix ms.
+func (s *server) queryRange(expr string, start, end time.Time, step time.Duration) ([]map[int64]float64, error) {
+	q := url.Values{"query": {expr}, "start": {unixText(start)}, "end": {unixText(end)}, "step": {step.String()}, "nocache": {"1"}}
+	var a struct {
+		Status string `json:"status"`
+		Data   struct {
+			Result []struct {
+				Metric map[string]string `json:"metric"`
+				Values [][2]any          `json:"values"`
+			} `json:"result"`
+		} `json:"data"`
+	}
+	if err := s.json("api/v1/query_range?"+q.Encode(), &a); err != nil {
+		return nil, err
+	}
+	var all []map[int64]float64
+	for _, r := range a.Data.Result {
+		points := map[int64]float64{}
+		for _, v := range r.Values {
+			at, okAt := v[0].(float64)
+			value, okValue := v[1].(string)
+			f, err := strconv.ParseFloat(value, 64)
+			if !okAt || !okValue || err != nil {
+				return nil, fmt.Errorf("query_range %s: point %v", expr, v)
+			}
+			points[int64(at*1000+0.5)] = f
+		}
+		all = append(all, points)
+	}
+	return all, nil
+}
+
+func unixText(t time.Time) string {
+	return strconv.FormatFloat(float64(t.UnixMilli())/1000, 'f', 3, 64)
+}

@@ -1,0 +1,331 @@
+package dashboards
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/chromedp/cdproto/emulation"
+	"github.com/chromedp/cdproto/network"
+	"github.com/chromedp/cdproto/runtime"
+	"github.com/chromedp/chromedp"
+)
+
+// tab is one page of a real browser. It collects what must not happen: errors on the
+// console and requests that leave the origin.
+type tab struct {
+	*testing.T
+	ctx    context.Context
+	origin string
+
+	mu     sync.Mutex
+	faults []string
+}
+
+// openTab starts a browser, or skips the test where there is none, unless
+// BRAMBLE_REQUIRE_BROWSER=1 asks for one.
+func openTab(t *testing.T, origin string) *tab {
+	t.Helper()
+	path := browserPath()
+	if path == "" {
+		if os.Getenv("BRAMBLE_REQUIRE_BROWSER") == "1" {
+			t.Fatal("no chromium found, and BRAMBLE_REQUIRE_BROWSER=1 requires one")
+		}
+		t.Skip("no chromium found: install it to run the browser tests")
+	}
+	opts := append(chromedp.DefaultExecAllocatorOptions[:],
+		chromedp.ExecPath(path), chromedp.NoSandbox, chromedp.DisableGPU,
+		chromedp.Flag("disable-quic", true), chromedp.Flag("disable-component-update", true))
+	alloc, stop := chromedp.NewExecAllocator(t.Context(), opts...)
+	t.Cleanup(stop)
+	ctx, cancel := chromedp.NewContext(alloc)
+	t.Cleanup(cancel)
+	b := &tab{T: t, ctx: ctx, origin: strings.TrimPrefix(origin, "http://")}
+	if err := chromedp.Listen(ctx, b.watch); err != nil {
+		t.Fatalf("start %s: %v", path, err)
+	}
+	b.size(1440, 900, "light")
+	return b
+}
+
+func browserPath() string {
+	for _, name := range []string{"chromium", "chromium-browser", "google-chrome"} {
+		if p, err := exec.LookPath(name); err == nil {
+			return p
+		}
+	}
+	return ""
+}
+
+func (b *tab) watch(ev any) {
+	var fault string
+	switch e := ev.(type) {
+	case *runtime.EventExceptionThrown:
+		fault = fmt.Sprintf("exception: %s %+v", e.ExceptionDetails.Text, e.ExceptionDetails.Exception)
+	case *runtime.EventConsoleAPICalled:
+		if e.Type == "error" || e.Type == "assert" {
+			fault = fmt.Sprintf("console: %+v", e.Args)
+		}
+	case *network.EventRequestWillBeSent:
+		if u := e.Request.URL; !strings.HasPrefix(u, "http://"+b.origin) && !strings.HasPrefix(u, "data:") {
+			fault = "request leaves the origin: " + u
+		}
+	case *network.EventWebSocketCreated:
+		if !strings.HasPrefix(e.URL, "ws://"+b.origin) {
+			fault = "websocket leaves the origin: " + e.URL
+		}
+	case *network.EventResponseReceived:
+		if s := e.Response.Status; s >= 400 {
+			fault = fmt.Sprintf("%s answered %d", e.Response.URL, s)
+		}
+	}
+	if fault != "" {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		b.faults = append(b.faults, fault)
+	}
+}
+
+func (b *tab) clean() {
+	b.Helper()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, f := range b.faults {
+		b.Error(f)
+	}
+}
+
+func (b *tab) size(width, height int64, theme string) {
+	b.Helper()
+	media := emulation.SetEmulatedMediaParams{Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: theme}}}
+	if err := chromedp.Do(b.ctx, chromedp.EmulateViewport(width, height)); err != nil {
+		b.Fatal(err)
+	}
+	if _, err := chromedp.Call(b.ctx, emulation.SetEmulatedMedia, media); err != nil {
+		b.Fatal(err)
+	}
+}
+
+func (b *tab) open(path string) {
+	b.Helper()
+	b.do(chromedp.Navigate("http://" + b.origin + path))
+}
+
+func (b *tab) do(steps ...chromedp.Action[chromedp.Void]) {
+	b.Helper()
+	ctx, cancel := context.WithTimeout(b.ctx, 30*time.Second)
+	defer cancel()
+	if err := chromedp.Do(ctx, steps...); err != nil {
+		b.Fatal(err)
+	}
+}
+
+// until waits for a JavaScript expression to be true, and shows another one when it never is.
+func (b *tab) until(condition, show string) {
+	b.Helper()
+	ctx, cancel := context.WithTimeout(b.ctx, 30*time.Second)
+	defer cancel()
+	poll := chromedp.Poll[bool]("Boolean("+condition+")", chromedp.WithPollingInterval(50*time.Millisecond), chromedp.WithPollingTimeout(20*time.Second))
+	_, err := chromedp.Run(ctx, poll)
+	for ctx.Err() == nil && pageLeft(err) {
+		_, err = chromedp.Run(ctx, poll)
+	}
+	if err != nil {
+		seen, _ := chromedp.Run(b.ctx, chromedp.Evaluate[any](show))
+		b.clean()
+		b.Fatalf("never true: %s (%v); %s = %v", condition, err, show, seen)
+	}
+}
+
+// pageLeft is true when a condition was asked of a page that has been left meanwhile.
+func pageLeft(err error) bool {
+	return err != nil && (strings.Contains(err.Error(), "navigated or closed") || strings.Contains(err.Error(), "Cannot find context"))
+}
+
+func (b *tab) text(selector, want string) {
+	b.Helper()
+	q, _ := json.Marshal(selector)
+	w, _ := json.Marshal(want)
+	b.until(fmt.Sprintf("document.querySelector(%s)?.textContent.includes(%s)", q, w), fmt.Sprintf("document.querySelector(%s)?.textContent", q))
+}
+
+func cellOf(board, name string) string {
+	return fmt.Sprintf(`tr[data-board="%s"] [data-field="%s"]`, board, name)
+}
+
+func full(t, requested, measured, throttle float64) []Value {
+	return []Value{
+		{"pi_soc_temperature_celsius", t},
+		{`pi_cpu_clock_hertz{source="requested"}`, requested},
+		{`pi_cpu_clock_hertz{source="measured"}`, measured},
+		{`pi_throttled{reason="throttled"}`, throttle},
+		{"pi_board_up", 1},
+	}
+}
+
+// noHistory answers range queries with nothing, as a store that has just been created.
+var noHistory = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+	fmt.Fprint(w, `{"status":"success","data":{"resultType":"matrix","result":[]}}`)
+})
+
+func TestBrowserFleet(t *testing.T) {
+	s, web := start(t, Options{Open: true, Series: noHistory, Rejected: func() map[string]uint64 { return map[string]uint64{"foreign": 3} }})
+	now := time.Now().UnixMilli()
+	s.Hub().Publish("r1-01", now, full(61.2, 1.2e9, 1.2e9, 0))
+	b := openTab(t, web.URL)
+	b.open("/")
+	b.text(cellOf("r1-01", "temperature"), "61.2 °C")
+	b.text(cellOf("r1-01", "throttled"), "none")
+	b.text("#side .hot", "61.2 °C")
+	b.text(cellOf("r1-02", "temperature"), "—")
+	b.text(cellOf("r1-02", "reported"), "never")
+	b.text("#rejected summary", "3 reports rejected")
+
+	s.Hub().Publish("r1-01", now+1000, full(83.8, 1.2e9, 657e6, 1))
+	b.text(cellOf("r1-01", "temperature"), "83.8 °C")
+	b.text(cellOf("r1-01", "requested"), "1200 MHz")
+	b.text(cellOf("r1-01", "measured"), "657 MHz")
+	b.text(cellOf("r1-01", "throttled"), "throttled")
+	b.text(`[data-figure="throttled"]`, "1")
+	b.until(`document.querySelector('.board-cell[data-board="r1-01"]').dataset.temperature === "83.8"`, `document.querySelector('.board-cell').outerHTML`)
+
+	s.Hub().Publish("r1-01", now+2000, []Value{{"pi_board_up", 0}})
+	b.text(cellOf("r1-01", "up"), "silent")
+	b.text(cellOf("r1-01", "temperature"), "—")
+	b.until(`getComputedStyle(document.querySelector('.board-cell[data-board="r1-01"]')).backgroundColor === "rgb(255, 255, 255)"`, `document.querySelector('.board-cell').outerHTML`)
+	b.clean()
+}
+
+func TestBrowserFilters(t *testing.T) {
+	s, web := start(t, Options{Open: true, Series: noHistory})
+	s.Hub().Publish("r1-01", time.Now().UnixMilli(), full(81, 1.2e9, 9e8, 1))
+	b := openTab(t, web.URL)
+	b.open("/?view=table&state=throttled")
+	b.text(".shown", "1 of 2")
+	b.until(`document.querySelector('tr[data-board="r1-02"]').hidden`, "location.href")
+	b.do(chromedp.SendKeys(chromedp.CSS("#filter"), "nowhere"))
+	b.text("#empty", "None of 2 boards matches")
+	b.until(`location.search.includes("q=nowhere")`, "location.href")
+	b.clean()
+}
+
+func TestBrowserPhone(t *testing.T) {
+	s, web := start(t, Options{Open: true, Series: noHistory})
+	s.Hub().Publish("r1-01", time.Now().UnixMilli(), full(61, 1.2e9, 1.2e9, 0))
+	b := openTab(t, web.URL)
+	for _, theme := range []string{"light", "dark"} {
+		b.size(390, 844, theme)
+		for _, p := range []string{"/", "/board/r1-01", "/incidents"} {
+			b.open(p)
+			b.text("#live-status", "Live")
+			b.until(`document.documentElement.scrollWidth <= 390`, `document.documentElement.scrollWidth`)
+		}
+		b.open("/")
+		b.text(cellOf("r1-01", "temperature"), "61.0 °C")
+		b.until(`getComputedStyle(document.getElementById("map")).display === "none"`, "innerWidth")
+	}
+	b.clean()
+}
+
+func TestBrowserNoBoards(t *testing.T) {
+	_, web := start(t, Options{Open: true, Series: noHistory, Boards: func() []Board { return nil }})
+	b := openTab(t, web.URL)
+	b.open("/")
+	b.text("#empty", "collector board add")
+	b.clean()
+}
+
+func TestBrowserDemoInbox(t *testing.T) {
+	var mu sync.Mutex
+	in := Incident{ID: "7", Title: "Rack r1: 2 boards silent", Severity: "critical", State: "firing", Since: time.Now().UnixMilli(), Alerts: 2}
+	o := Options{
+		Open: true, Series: noHistory,
+		Incidents: func(context.Context) ([]Incident, error) {
+			mu.Lock()
+			defer mu.Unlock()
+			return []Incident{in}, nil
+		},
+		Acknowledge: func(_ context.Context, id, who, _ string) error {
+			mu.Lock()
+			defer mu.Unlock()
+			in.State, in.AcknowledgedBy, in.AcknowledgedAt = "acknowledged", who, time.Now().UnixMilli()
+			return nil
+		},
+		Demo: &Demo{
+			HistoryEnds: time.Now(),
+			Faults:      func() []Fault { return []Fault{{At: time.Now().Add(time.Minute), What: "the switch of r2 goes away"}} },
+			Inbox: func() []Received {
+				return []Received{{At: time.Now(), ID: "key-7", Subject: "Rack r1: 2 boards silent", Headers: map[string]string{"Idempotency-Key": "key-7"}, Body: `{"n":1}`, IncidentID: "7"}}
+			},
+		},
+	}
+	_, web := start(t, o)
+	b := openTab(t, web.URL)
+	b.open("/")
+	b.text("#demo-bar", "the switch of r2 goes away")
+	b.text("#inbox pre", "Idempotency-Key: key-7")
+	b.text("#inbox pre", `"n": 1`)
+	b.text(".incident-row", "Rack r1: 2 boards silent")
+	b.do(chromedp.Click(chromedp.CSS(`#inbox [data-ack="7"]`)))
+	b.text(".incident-row", "Acknowledged by demo")
+	b.text("#inbox", "demo")
+	b.open("/incidents")
+	b.text(`.inc[data-incident="7"]`, "Acknowledged by demo")
+	b.clean()
+}
+
+func TestBrowserLogin(t *testing.T) {
+	_, web := start(t, Options{Auth: newTokens(), Series: noHistory})
+	b := openTab(t, web.URL)
+	b.open("/board/r1-01")
+	b.do(chromedp.SendKeys(chromedp.CSS(`[name="name"]`), "mira"), chromedp.SendKeys(chromedp.CSS(`[name="password"]`), "secret\r"))
+	b.text("h1", "r1-01")
+	b.text("#live-status", "Live")
+	b.clean()
+}
+
+// The collector goes away and comes back at the same address: the page says so and recovers.
+func TestBrowserReconnects(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr := listener.Addr().String()
+	serve := func(l net.Listener, temperature float64) (stop func()) {
+		s, err := New(Options{Open: true, Boards: twoBoards, Series: noHistory, Log: quiet()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.Hub().Publish("r1-01", time.Now().UnixMilli(), full(temperature, 1.2e9, 1.2e9, 0))
+		web := &http.Server{Handler: s.Handler(), ReadHeaderTimeout: time.Second}
+		go web.Serve(l)
+		return func() {
+			s.Close()
+			web.Close()
+		}
+	}
+	stop := serve(listener, 55)
+	b := openTab(t, "http://"+addr)
+	b.open("/")
+	b.text(cellOf("r1-01", "temperature"), "55.0 °C")
+	stop()
+	b.text("#stale", "Collector unreachable")
+	b.text("#stale", "Retry")
+	again, err := net.Listen("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stop = serve(again, 66)
+	defer stop()
+	b.text(cellOf("r1-01", "temperature"), "66.0 °C")
+	b.text("#live-status", "Live")
+	b.until(`document.getElementById("stale").hidden`, "document.body.className")
+}
