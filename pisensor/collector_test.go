@@ -145,7 +145,7 @@ func (c *collector) enrol(m *nats.Msg) {
 		if err != nil {
 			c.t.Error(err)
 		}
-		c.publish(report.EnrolAnswerSubject(q.Token), b)
+		c.publish(report.EnrolAnswerSubject(c.token.ID), b)
 	}
 }
 
