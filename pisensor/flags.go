@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -54,7 +55,7 @@ func parse(f *flag.FlagSet, args []string, want int) ([]string, error) {
 	var found []string
 	for {
 		if err := f.Parse(args); err != nil {
-			if err == flag.ErrHelp {
+			if errors.Is(err, flag.ErrHelp) {
 				return nil, err
 			}
 			return nil, usageError{fmt.Errorf("%s: %w", f.Name(), err)}

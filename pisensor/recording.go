@@ -69,7 +69,7 @@ func parseRecording(b []byte) (recording, error) {
 	}
 	for {
 		err := p.row()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			break
 		}
 		if err != nil {

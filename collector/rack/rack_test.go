@@ -41,7 +41,7 @@ func TestUplink(t *testing.T) {
 	if _, err := conn.Read(make([]byte, 1)); !errors.Is(err, net.ErrClosed) {
 		t.Errorf("read from a dead switch: %v", err)
 	}
-	if _, err := far.Read(make([]byte, 1)); err != io.EOF {
+	if _, err := far.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
 		t.Errorf("read at the far end: %v", err)
 	}
 	if _, err := u.Dial("tcp", l.Addr().String()); !errors.Is(err, errUnplugged) {
@@ -60,7 +60,6 @@ func TestUplink(t *testing.T) {
 // collector answers boards as the real one does: with its time, and with an
 // ack for each tick. It keeps which ticks came, by board.
 type collector struct {
-	url  string
 	keys map[string]Identity
 
 	mu      sync.Mutex

@@ -68,14 +68,14 @@ func (r *Registry) newToken(ctx context.Context, e event, pin string, t enrolTok
 	token, now := report.NewToken(pin), time.Now()
 	t.id, t.secret, t.expires, t.uses = token.ID, hash(token.Secret), now.Add(TokenLifetime), map[string]string{}
 	e.detail = strings.TrimSpace(token.ID + " " + e.detail)
-	steps := append(before, exec(`INSERT INTO enrol_token VALUES (?, ?, ?, ?, ?, ?, ?)`,
+	before = append(before, exec(`INSERT INTO enrol_token VALUES (?, ?, ?, ?, ?, ?, ?)`,
 		t.id, t.secret[:], nullable(t.board), encodeLabels(sorted(t.labels)), t.count, now.UnixMilli(), t.expires.UnixMilli()))
 	err := r.change(ctx, e, func() {
 		if t.board != "" {
 			r.dropTokens(t.board)
 		}
 		r.tokens[t.id] = &t
-	}, steps...)
+	}, before...)
 	if err != nil {
 		return report.Token{}, err
 	}

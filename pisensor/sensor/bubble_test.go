@@ -207,12 +207,6 @@ func (s *readings) Read(t *report.Tick) {
 	}
 }
 
-func (s *readings) set(temperature, throttled int64) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.temperature, s.throttled = temperature, throttled
-}
-
 func bubble(t *testing.T, f func(t *testing.T, b *bench)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) { f(t, newBench(t)) })
