@@ -24,7 +24,9 @@ var ErrNoIncident = errors.New("no such incident")
 // Incident is what one group of alerts went through, from the first page to the resolve. Times are Unix milliseconds,
 // 0 where they have not come.
 type Incident struct {
-	ID       string `json:"id"`
+	ID string `json:"id"`
+	// Number is what people call it; the first one is 1.
+	Number   int64  `json:"number"`
 	GroupKey string `json:"group_key"`
 	Receiver string `json:"receiver"`
 	Title    string `json:"title"`
@@ -132,6 +134,9 @@ func (in *Incident) what(names, boards map[string]bool) string {
 	if len(in.Alerts) == 1 && in.Alerts[0].Annotations["summary"] != "" {
 		return in.Alerts[0].Annotations["summary"]
 	}
+	if what := in.annotation("what"); what != "" && len(boards) > 1 {
+		return fmt.Sprintf("%s%d boards %s", in.where(), len(boards), what)
+	}
 	text := list(names, 3)
 	switch {
 	case len(boards) == 0:
@@ -145,6 +150,31 @@ func (in *Incident) what(names, boards map[string]bool) string {
 		text += ", rack " + rack
 	}
 	return text
+}
+
+// where names the smallest place that all alerts share, such as "Rack r2, switch r2-a: ", or nothing.
+func (in *Incident) where() string {
+	rack, sw := in.common("rack"), in.common("switch")
+	switch {
+	case rack != "" && sw != "":
+		return "Rack " + rack + ", switch " + sw + ": "
+	case sw != "":
+		return "Switch " + sw + ": "
+	case rack != "":
+		return "Rack " + rack + ": "
+	}
+	return ""
+}
+
+// annotation returns the value of an annotation that all alerts share.
+func (in *Incident) annotation(name string) string {
+	v := in.Alerts[0].Annotations[name]
+	for _, a := range in.Alerts {
+		if a.Annotations[name] != v {
+			return ""
+		}
+	}
+	return v
 }
 
 // common returns the value of a label that all alerts share.
@@ -193,7 +223,7 @@ func scanIncident(row scanner) (*Incident, error) {
 		ack    Ack
 		alerts string
 	)
-	err := row.Scan(&in.ID, &in.GroupKey, &in.Receiver, &in.Title, &in.Severity, &in.StartedAt, &in.OpenedAt, &in.ChangedAt, &in.ResolvedAt,
+	err := row.Scan(&in.Number, &in.ID, &in.GroupKey, &in.Receiver, &in.Title, &in.Severity, &in.StartedAt, &in.OpenedAt, &in.ChangedAt, &in.ResolvedAt,
 		&alerts, &ack.By, &ack.At, &ack.Comment)
 	if err != nil {
 		return nil, err
@@ -215,7 +245,7 @@ type querier interface {
 }
 
 func queryIncidents(ctx context.Context, db querier, where string, args ...any) ([]*Incident, error) {
-	rows, err := db.QueryContext(ctx, `SELECT `+incidentColumns+` FROM incident `+where, args...)
+	rows, err := db.QueryContext(ctx, `SELECT number, `+incidentColumns+` FROM incident `+where, args...)
 	if err != nil {
 		return nil, fmt.Errorf("read incidents: %w", err)
 	}
@@ -237,7 +267,11 @@ func saveIncident(ctx context.Context, db querier, in *Incident) error {
 		return fmt.Errorf("encode alerts of incident %s: %w", in.ID, err)
 	}
 	ack := cmp.Or(in.Ack, &Ack{})
-	_, err = db.ExecContext(ctx, `INSERT OR REPLACE INTO incident (`+incidentColumns+`) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)`,
+	_, err = db.ExecContext(ctx, `INSERT INTO incident (`+incidentColumns+`) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)
+		ON CONFLICT (id) DO UPDATE SET group_key = excluded.group_key, receiver = excluded.receiver, title = excluded.title,
+		severity = excluded.severity, started_at = excluded.started_at, opened_at = excluded.opened_at,
+		changed_at = excluded.changed_at, resolved_at = excluded.resolved_at, alerts = excluded.alerts,
+		acked_by = excluded.acked_by, acked_at = excluded.acked_at, ack_comment = excluded.ack_comment`,
 		in.ID, in.GroupKey, in.Receiver, in.Title, in.Severity, in.StartedAt, in.OpenedAt, in.ChangedAt, in.ResolvedAt, string(alerts),
 		ack.By, ack.At, ack.Comment)
 	if err != nil {

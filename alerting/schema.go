@@ -10,7 +10,8 @@ import (
 // schema is idempotent. Times are Unix milliseconds, 0 where they have not come.
 const schema = `
 CREATE TABLE IF NOT EXISTS incident (
-	id TEXT PRIMARY KEY,
+	number INTEGER PRIMARY KEY AUTOINCREMENT,
+	id TEXT NOT NULL UNIQUE,
 	group_key TEXT NOT NULL,
 	receiver TEXT NOT NULL,
 	title TEXT NOT NULL,

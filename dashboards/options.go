@@ -58,6 +58,7 @@ type Board struct {
 // Incident is one failure as a person sees it. Times are Unix milliseconds, 0 for "not yet".
 type Incident struct {
 	ID             string            `json:"id"`
+	Number         int64             `json:"number"` // what people call it
 	Title          string            `json:"title"`
 	Detail         string            `json:"detail,omitempty"`
 	Severity       string            `json:"severity"` // critical or warning

@@ -108,5 +108,5 @@ export const sinceText = (i, now) => dayClock(i.since, now);
 export const alertsText = (list) => `${count(list.reduce((n, i) => n + (i.alerts || 0), 0))} alerts`;
 export const severityGlyph = (i) => glyph(i.severity === "critical" ? "critical" : "warning", i.severity === "critical" ? "is-critical" : "is-warning");
 
-// shortId names an incident where the whole id has no room.
-export const shortId = (i) => "#" + (i.id.length > 9 ? i.id.slice(0, 7) : i.id);
+// shortId names an incident as people do.
+export const shortId = (i) => "#" + (i.number || i.id);
