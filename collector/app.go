@@ -133,7 +133,7 @@ func openApp(ctx context.Context, c Config, v variant, log *slog.Logger) (_ *app
 		Log: log, Registerer: a.metrics, Changed: func(alerting.Incident) { a.pages.Hub().Alerts() },
 	})
 	if err != nil {
-		return nil, err
+		return nil, nameRoutes(err, c.Alertmanager)
 	}
 	a.defers("pager", a.pager.Close)
 	a.ingest, err = ingest.New(ingest.Options{

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"bytes"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -10,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -68,12 +71,18 @@ func (c *Config) read(file string) error {
 	if err != nil {
 		return fmt.Errorf("read config: %w", err)
 	}
-	var doc yaml.Node
-	if err := yaml.Unmarshal(b, &doc); err != nil {
-		return fmt.Errorf("config %s: %s", file, strings.TrimPrefix(err.Error(), "yaml: "))
-	}
-	if len(doc.Content) == 0 {
+	var doc, second yaml.Node
+	d := yaml.NewDecoder(bytes.NewReader(b))
+	switch err := d.Decode(&doc); {
+	case errors.Is(err, io.EOF):
 		return nil // an empty file changes nothing
+	case err != nil:
+		return fmt.Errorf("config %s: %s", file, oneLine(err))
+	}
+	if err := d.Decode(&second); err == nil {
+		return fmt.Errorf("config %s:%d: a second document begins: want one", file, second.Line)
+	} else if !errors.Is(err, io.EOF) {
+		return fmt.Errorf("config %s: %s", file, oneLine(err))
 	}
 	top := doc.Content[0]
 	if top.Kind != yaml.MappingNode {
@@ -90,30 +99,57 @@ func (c *Config) read(file string) error {
 			return fmt.Errorf("config %s:%d: key %q stands twice", file, key.Line, key.Value)
 		}
 		seen[key.Value] = true
-		if err := errors.Join(set(value), c.check(key.Value)); err != nil {
+		if err := c.take(key.Value, value, set, filepath.Dir(file)); err != nil {
 			return fmt.Errorf("config %s:%d: %s: %s", file, value.Line, key.Value, oneLine(err))
 		}
 	}
-	c.resolve(filepath.Dir(file))
 	return nil
 }
 
-func oneLine(err error) string {
-	return strings.Join(strings.Fields(strings.TrimPrefix(err.Error(), "yaml: ")), " ")
+// take sets one key of a file in dir.
+func (c *Config) take(key string, value *yaml.Node, set func(*yaml.Node) error, dir string) error {
+	if value.Tag == "!!null" {
+		return errors.New("has no value")
+	}
+	if err := set(value); err != nil {
+		return err
+	}
+	c.resolve(key, dir)
+	return c.check(key)
 }
 
-// resolve makes paths relative to dir absolute.
-func (c *Config) resolve(dir string) {
+// oneLine joins the lines of an error.
+func oneLine(err error) string {
+	var b strings.Builder
+	for line := range strings.Lines(strings.TrimPrefix(err.Error(), "yaml: ")) {
+		switch line = strings.TrimSpace(line); {
+		case line == "":
+			continue
+		case strings.HasSuffix(b.String(), ":"):
+			b.WriteByte(' ')
+		case b.Len() > 0:
+			b.WriteString("; ")
+		}
+		b.WriteString(line)
+	}
+	return b.String()
+}
+
+// resolve makes the paths of a key, which are relative to dir, absolute.
+func (c *Config) resolve(key, dir string) {
 	abs := func(p *string) {
 		if *p != "" && !filepath.IsAbs(*p) {
 			*p = filepath.Join(dir, *p)
 		}
 	}
-	for _, p := range []*string{&c.DataDir, &c.TLSCert, &c.TLSKey, &c.Alertmanager} {
+	paths := map[string]*string{"data_dir": &c.DataDir, "tls_cert": &c.TLSCert, "tls_key": &c.TLSKey, "alertmanager": &c.Alertmanager}
+	if p := paths[key]; p != nil {
 		abs(p)
 	}
 	for i := range c.Rules {
-		abs(&c.Rules[i])
+		if key == "rules" {
+			abs(&c.Rules[i])
+		}
 	}
 }
 
@@ -140,12 +176,34 @@ func (c *Config) check(key string) error {
 		if c.DataDir == "" {
 			return errors.New("is empty")
 		}
+	case "rules":
+		for _, p := range c.Rules {
+			if names, err := filepath.Glob(p); err != nil || len(names) == 0 {
+				return fmt.Errorf("no file matches %q", p)
+			}
+		}
+	case "alertmanager":
+		return checkFile(c.Alertmanager)
+	case "tls_cert":
+		return checkFile(c.TLSCert)
+	case "tls_key":
+		return checkFile(c.TLSKey)
 	}
 	return nil
 }
 
+// checkFile refuses the name of a file that is not there. Empty names none.
+func checkFile(name string) error {
+	if name == "" {
+		return nil
+	}
+	_, err := os.Stat(name)
+	return err
+}
+
 func checkAddress(a string) error {
-	if _, port, err := net.SplitHostPort(a); err != nil || port == "" {
+	_, port, err := net.SplitHostPort(a)
+	if _, bad := strconv.ParseUint(port, 10, 16); err != nil || bad != nil {
 		return fmt.Errorf("%q is not an address such as 127.0.0.1:8314 or [::]:8314", a)
 	}
 	return nil
@@ -161,6 +219,10 @@ func (c *Config) Validate() error {
 	}
 	if (c.TLSCert == "") != (c.TLSKey == "") {
 		errs = append(errs, errors.New("tls_cert and tls_key: set both or neither"))
+	} else if c.TLSCert != "" {
+		if _, err := tls.LoadX509KeyPair(c.TLSCert, c.TLSKey); err != nil {
+			errs = append(errs, fmt.Errorf("tls_cert and tls_key: %w", err))
+		}
 	}
 	return errors.Join(errs...)
 }

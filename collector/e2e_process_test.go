@@ -103,6 +103,12 @@ func launch(t testing.TB, name string, args ...string) *process {
 	p := &process{name: name + " " + strings.Join(args, " "), out: newText(), errs: newText(), done: make(chan struct{})}
 	p.cmd = exec.Command(program(t, name), args...)
 	p.cmd.Stdout, p.cmd.Stderr = p.out, p.errs
+	p.begin(t)
+	return p
+}
+
+func (p *process) begin(t testing.TB) {
+	t.Helper()
 	if err := p.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -111,7 +117,6 @@ func launch(t testing.TB, name string, args ...string) *process {
 		_ = p.cmd.Wait() // the state tells
 	}()
 	t.Cleanup(p.kill)
-	return p
 }
 
 // kill ends the process as a power cut would, and waits for its end.

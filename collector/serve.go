@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"strings"
 	"syscall"
 
 	"bramble/alerting"
@@ -96,6 +97,14 @@ func (a *app) routing(v variant) ([]byte, error) {
 	return b, nil
 }
 
+// nameRoutes says by its path which alertmanager.yml is wrong.
+func nameRoutes(err error, file string) error {
+	if text, ok := strings.CutPrefix(err.Error(), "alertmanager.yml: "); ok && file != "" {
+		return fmt.Errorf("%s: %s", file, strings.TrimPrefix(text, "yaml: "))
+	}
+	return err
+}
+
 // reloadOnHangup takes over changed rules and routing on SIGHUP. What is broken
 // keeps the old ones in force.
 func (a *app) reloadOnHangup(ctx context.Context) error {
@@ -127,7 +136,7 @@ func (a *app) reload() error {
 			return err
 		}
 		if err := a.pager.Reload(routing); err != nil {
-			return err
+			return nameRoutes(err, a.config.Alertmanager)
 		}
 	}
 	return a.ingest.Commit(a.engine.SetRules(rules))

@@ -1,0 +1,164 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+// TestDemo watches the demo as a newcomer does: history at once, then one
+// throttled board, one under-voltage, and a switch that goes and comes back.
+func TestDemo(t *testing.T) {
+	if testing.Short() {
+		t.Skip("the demo's faults take two minutes")
+	}
+	t.Parallel()
+	d := newDemo(t)
+	eventually(t, 15*time.Second, d.boardsUp(24, 24))
+	d.history()
+	began := time.Now()
+	d.sees("an under-voltage", began, `count(max_over_time(pi_throttled{reason="under_voltage"}[2m]) == 1)`)
+	d.sees("a silent board", began, `count(last_over_time(pi_board_up[2m]) == 0)`)
+	d.sees("a throttled board", began, `count(max_over_time(pi_throttled{reason="throttled"}[1m]) == 1)`)
+	eventually(t, patience, d.boardsUp(24, 24)) // the switch is back
+	d.acknowledges()
+	if code := d.stop(t, 10*time.Second); code != 0 {
+		t.Errorf("exit %d: %s", code, d.errs)
+	}
+	if left, err := os.ReadDir(d.tmp); err != nil || len(left) != 0 {
+		t.Errorf("left behind: %v, %v", left, err)
+	}
+}
+
+// demoRun is a `collector demo` with a directory for temporary files of its own.
+type demoRun struct {
+	*server
+	tmp string
+}
+
+func newDemo(t testing.TB) *demoRun {
+	t.Helper()
+	d := &demoRun{server: &server{t: t}, tmp: t.TempDir()}
+	p := &process{name: "demo", out: newText(), errs: newText(), done: make(chan struct{})}
+	p.cmd = exec.Command(program(t, "collector"), "demo", "--boards", "24", "--http", "127.0.0.1:0", "--nats", "127.0.0.1:0")
+	p.cmd.Env = append(os.Environ(), "TMPDIR="+d.tmp)
+	p.cmd.Stdout, p.cmd.Stderr = p.out, p.errs
+	p.begin(t)
+	d.process = p
+	d.http = strings.Trim(strings.TrimPrefix(p.says(t, p.out, "ready "), "http://"), "/")
+	return d
+}
+
+// boardsUp wants so many boards, and so many of them up.
+func (d *demoRun) boardsUp(boards, up int) func() error {
+	return func() error {
+		var a struct {
+			Boards []struct {
+				Up *bool `json:"up"`
+			} `json:"boards"`
+		}
+		if err := d.json("api/boards", &a); err != nil {
+			return err
+		}
+		n := 0
+		for _, b := range a.Boards {
+			if b.Up != nil && *b.Up {
+				n++
+			}
+		}
+		if len(a.Boards) != boards || n != up {
+			return fmt.Errorf("%d boards, %d of them up", len(a.Boards), n)
+		}
+		return nil
+	}
+}
+
+// history wants 24 hours of temperatures of every board, without a gap of an hour.
+func (d *demoRun) history() {
+	d.t.Helper()
+	now := time.Now().Truncate(time.Second)
+	found, err := d.queryRange(`count(count_over_time(pi_soc_temperature_celsius[1h]) > 10)`, now.Add(-23*time.Hour), now, time.Hour)
+	if err != nil || len(found) != 1 || len(found[0]) != 24 {
+		d.t.Fatalf("history: %v, %v", found, err)
+	}
+	for at, boards := range found[0] {
+		if boards != 24 {
+			d.t.Errorf("in the hour before %v %v boards have a history", time.UnixMilli(at), boards)
+		}
+	}
+}
+
+// sees waits until a query has an answer, at the latest two minutes after the start.
+func (d *demoRun) sees(what string, began time.Time, query string) {
+	d.t.Helper()
+	eventually(d.t, time.Until(began.Add(2*time.Minute+5*time.Second)), func() error {
+		now := time.Now()
+		found, err := d.queryRange(query, now, now, time.Second)
+		if err == nil && len(found) == 0 {
+			err = fmt.Errorf("there is no sign of %s", what)
+		}
+		return err
+	})
+	d.t.Logf("%s after %v", what, time.Since(began).Round(time.Second))
+}
+
+// acknowledges wants pages of each kind in the inbox, one for the switch, and
+// acknowledges the first one's incident.
+func (d *demoRun) acknowledges() {
+	d.t.Helper()
+	var id string
+	eventually(d.t, patience, func() error {
+		var a struct {
+			Inbox []struct{ ID, Body, IncidentID string }
+		}
+		if err := d.json("api/demo", &a); err != nil {
+			return err
+		}
+		var names []string
+		for _, page := range a.Inbox {
+			var body struct {
+				Status       string
+				CommonLabels map[string]string
+			}
+			if err := json.Unmarshal([]byte(page.Body), &body); err != nil {
+				return err
+			}
+			names = append(names, body.CommonLabels["alertname"])
+			if page.IncidentID != "" {
+				id = page.IncidentID
+			}
+		}
+		for _, name := range []string{"UnderVoltage", "BoardSilent", "Throttled"} {
+			if !slices.Contains(names, name) {
+				return fmt.Errorf("no page %s in %v", name, names)
+			}
+		}
+		if id == "" {
+			return errors.New("no page names its incident")
+		}
+		return nil
+	})
+	code, b, err := d.request(http.MethodPost, "api/incidents/"+id+"/ack", []byte(`{"comment":"mine"}`))
+	if err != nil || code != http.StatusOK {
+		d.t.Fatalf("acknowledge: %d %s %v", code, b, err)
+	}
+	var list struct {
+		Incidents []struct{ ID, State, AcknowledgedBy, Comment string }
+	}
+	if err := d.json("api/incidents", &list); err != nil {
+		d.t.Fatal(err)
+	}
+	for _, in := range list.Incidents {
+		if in.ID == id && in.AcknowledgedBy != "" && in.Comment == "mine" {
+			return
+		}
+	}
+	d.t.Errorf("incident %s is not acknowledged: %+v", id, list.Incidents)
+}
