@@ -40,16 +40,19 @@ func browserTab(t *testing.T) context.Context {
 	return ctx
 }
 
-// shows waits for a JavaScript expression to be true, also across a navigation.
+// shows waits for a JavaScript expression to be true, on whatever page the tab
+// goes to meanwhile, and shows the page's text when it never is.
 func shows(tab context.Context, t *testing.T, condition string) {
 	t.Helper()
 	eventually(t, patience, func() error {
-		ok, err := chromedp.Run(tab, chromedp.Evaluate[bool]("Boolean("+condition+")"))
-		if err != nil || ok {
-			return err
+		ctx, cancel := context.WithTimeout(tab, patience)
+		defer cancel()
+		is, err := chromedp.Run(ctx, chromedp.Evaluate[bool]("Boolean("+condition+")"))
+		if err == nil && !is {
+			seen, _ := chromedp.Run(ctx, chromedp.Evaluate[any]("document.body?.innerText")) // only to explain
+			err = fmt.Errorf("never true: %s; the page shows %v", condition, seen)
 		}
-		seen, err := chromedp.Run(tab, chromedp.Evaluate[string]("document.body.innerText"))
-		return fmt.Errorf("never true: %s; the page shows %q (%v)", condition, seen, err)
+		return err
 	})
 }
 

@@ -25,6 +25,7 @@ func holdTime(t testing.TB) time.Duration {
 // open at a hold waits for the release; new ones pass.
 type proxy struct {
 	address, target string
+	patient         int64 // holds a connection once the board has sent so many bytes; 0 = only when asked to
 
 	mu    sync.Mutex
 	gates map[*held]bool
@@ -36,19 +37,30 @@ type held struct {
 	open chan struct{} // closed while bytes may pass
 }
 
+// shut closes the gate. What waits at it already waits on.
+func (h *held) shut() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	select {
+	case <-h.open:
+		h.open = make(chan struct{})
+	default:
+	}
+}
+
 func (h *held) gate() chan struct{} {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.open
 }
 
-func newProxy(t testing.TB, target string) *proxy {
+func newProxy(t testing.TB, target string, patient int64) *proxy {
 	t.Helper()
 	l, err := newListener("127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &proxy{address: l.Addr().String(), target: target, gates: map[*held]bool{}}
+	p := &proxy{address: l.Addr().String(), target: target, patient: patient, gates: map[*held]bool{}}
 	var running sync.WaitGroup
 	running.Go(func() {
 		for {
@@ -85,7 +97,15 @@ func (p *proxy) pass(t testing.TB, board net.Conn) {
 	p.add(h, true)
 	defer p.add(h, false)
 	var up sync.WaitGroup
-	up.Go(func() { _, _ = io.Copy(collector, board); collector.Close() }) // either end may be gone
+	up.Go(func() { // either end may be gone
+		defer board.Close()
+		defer collector.Close()
+		if p.patient > 0 {
+			_, _ = io.CopyN(collector, board, p.patient)
+			h.shut()
+		}
+		_, _ = io.Copy(collector, board)
+	})
 	h.copy(t, board, collector)
 	board.Close()
 	up.Wait()
@@ -126,9 +146,7 @@ func (p *proxy) hold() (n int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for h := range p.gates {
-		h.mu.Lock()
-		h.open = make(chan struct{})
-		h.mu.Unlock()
+		h.shut()
 		n++
 	}
 	return n
@@ -145,6 +163,20 @@ func (p *proxy) release() {
 			close(h.open)
 		}
 		h.mu.Unlock()
+	}
+}
+
+// releaseAgain opens a proxy that shuts itself, until the test ends.
+func releaseAgain(t testing.TB, p *proxy) {
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+			p.release()
+		case <-t.Context().Done():
+			return
+		}
 	}
 }
 
@@ -169,10 +201,10 @@ func TestRelabelWhileAcksAreHeld(t *testing.T) {
 	t.Parallel()
 	hold := holdTime(t)
 	s := newServer(t, "127.0.0.1")
-	p := newProxy(t, s.nats)
-	live, past := s.enrol("pi-1", p.address, "rack=r1"), s.enrol("pi-2", p.address, "rack=r1")
+	p, slow := newProxy(t, s.nats, 0), newProxy(t, s.nats, 20_000)
+	live, past := s.enrol("pi-1", p.address, "rack=r1"), s.enrol("pi-2", slow.address, "rack=r1")
 	rows := int((2*hold + 12*time.Second) / (200 * time.Millisecond))
-	now, then := invent(t, "now", rows, every(200)), invent(t, "then", 4_000, every(5_000))
+	now, then := invent(t, "now", rows, every(200)), invent(t, "then", 20_000, every(5_000))
 	players := []*process{live.replay(t, now, "--speed", "1"), past.replay(t, then)}
 	after(t, time.Second)
 	if n := p.hold(); n == 0 {
@@ -182,6 +214,13 @@ func TestRelabelWhileAcksAreHeld(t *testing.T) {
 	changes := []change{s.relabel(live, "r2")}
 	s.relabel(past, "r2")
 	after(t, hold/2)
+	for i, player := range players {
+		select {
+		case <-player.done:
+			t.Errorf("replay %d ended while its acks were held: %s", i, player.errs)
+		default:
+		}
+	}
 	s.kill() // held acks are lost for ever
 	s.start()
 	after(t, 3*time.Second)
@@ -190,6 +229,7 @@ func TestRelabelWhileAcksAreHeld(t *testing.T) {
 	s.relabel(past, "r3")
 	after(t, hold)
 	p.release()
+	go releaseAgain(t, slow)
 	for _, player := range players {
 		if code := player.exit(t, 2*patience); code != 0 {
 			t.Errorf("exit %d: %s", code, player.errs)

@@ -83,6 +83,9 @@ func incidentView(in alerting.Incident) dashboards.Incident {
 		v.Detail = alert.Annotations["description"]
 		v.Labels = common(v.Labels, alert.Labels)
 	}
+	if v.Labels["board"] != "" {
+		v.Labels = nil // one board: its place is not the incident's
+	}
 	for _, p := range in.Pages {
 		page := dashboards.Page{At: max(p.LeftAt, p.CreatedAt), Channel: p.Integration, To: p.Receiver, Attempt: p.Attempts, Result: p.State}
 		if p.State != "delivered" {

@@ -27,6 +27,7 @@ groups:
         expr: pi_soc_temperature_celsius > 80
       - alert: Silent
         expr: pi_board_up == 0
+        keep_firing_for: 30s
 `
 
 // collector is a running Ingest between a real NATS server and a real store.
@@ -360,11 +361,31 @@ func (c *collector) look(at time.Time) {
 	}
 }
 
+// committed waits until all that was decided is on disk and delivered.
+func (c *collector) committed() {
+	c.t.Helper()
+	done := make(chan struct{})
+	if err := c.journal.After(func() { close(done) }); err != nil {
+		c.t.Fatal(err)
+	}
+	<-done
+}
+
+// back has a board report at a time.
+func (c *collector) back(name string, at time.Time) {
+	c.t.Helper()
+	var err error
+	if doErr := c.Do(c.t.Context(), func() { err = c.heard(c.Ingest.board(name), &report.Report{Due: 60_000}, at) }); doErr != nil || err != nil {
+		c.t.Fatal(doErr, err)
+	}
+}
+
 func TestSilence(t *testing.T) {
 	c := start(t, t.TempDir(), startNATS(t))
 	c.addBoard("pi-1", nil)
 	c.addBoard("pi-2", nil)
 	now := time.Now()
+	c.look(now) // the collector's own start is over
 	r := hot(1, now, 50)
 	r.Due = 15_000
 	c.publish("pi-1", r)
@@ -377,6 +398,7 @@ func TestSilence(t *testing.T) {
 	for d := time.Second; d < 44*time.Second; d += 4 * time.Second {
 		c.look(now.Add(d)) // 3 × 15 s have not passed
 	}
+	c.committed()
 	if got := c.transitions("Silent"); len(got) != 0 {
 		t.Fatalf("silent too early: %v", got)
 	}
@@ -388,9 +410,12 @@ func TestSilence(t *testing.T) {
 	if got := c.Status()["pi-2"].State; got != "stopped" {
 		t.Errorf("pi-2 is %q", got)
 	}
-	c.publish("pi-1", hot(2, time.Now(), 50))
-	c.ack()
-	if got := c.transitions("Silent"); !slices.Equal(got, []string{"firing"}) {
+	c.back("pi-1", now.Add(55*time.Second))
+	for d := time.Minute; d <= 100*time.Second; d += 4 * time.Second {
+		c.look(now.Add(d))
+	}
+	c.committed()
+	if got := c.transitions("Silent"); !slices.Equal(got, []string{"firing", "cooling", "inactive"}) {
 		t.Errorf("delivered %v", got)
 	}
 }
@@ -404,6 +429,7 @@ func TestPauseOfTheCollectorSilencesNobody(t *testing.T) {
 	c.look(now)
 	c.look(now.Add(10 * time.Minute)) // the process was stopped in between
 	c.look(now.Add(10*time.Minute + 4*time.Second))
+	c.committed()
 	if got := c.transitions("Silent"); len(got) != 0 {
 		t.Errorf("delivered %v", got)
 	}

@@ -21,6 +21,9 @@ const (
 	grace = time.Minute
 	// pause is a gap between two looks after which the collector itself was away.
 	pause = 5 * time.Second
+	// decideEvery is how often the rules see pi_board_up while it does not
+	// change: what keeps firing for a time resolves by it.
+	decideEvery = 10 * time.Second
 	// upEvery is how often pi_board_up and pi_info are stored while nothing changes.
 	upEvery = time.Minute
 )
@@ -47,6 +50,7 @@ type presence struct {
 	state    presenceState
 	deadline time.Time // for the next report; zero while none is expected
 	stored   time.Time // when pi_board_up was last stored
+	decided  time.Time // when the rules last saw it
 	upOutput *output
 	upFrom   int64
 }
@@ -139,6 +143,9 @@ func (in *Ingest) checkPresence(now time.Time) error {
 				return err
 			}
 		}
+		if err := in.decidePresence(b, now); err != nil {
+			return err
+		}
 		in.storePresence(b, now)
 	}
 	return nil
@@ -154,15 +161,11 @@ func (in *Ingest) forget(b *board) error {
 	return in.Commit(in.Engine.Forget(b.name))
 }
 
-// expectAll gives every enrolled board that has not said goodbye until a time.
+// expectAll gives every board that has reported, and has not said goodbye,
+// until a time.
 func (in *Ingest) expectAll(until time.Time) {
-	for _, known := range in.Registry.Boards() {
-		if known.Key == "" || known.Retired {
-			continue
-		}
-		b := in.board(known.Name)
-		b.refresh(known)
-		if b.state != stopped && b.state != unheard && b.deadline.Before(until) {
+	for _, b := range in.boards {
+		if (b.state == up || b.state == silent) && b.deadline.Before(until) {
 			b.deadline = until
 		}
 		in.setStatus(b, func(s *Status) { s.Info = attributes(b.info) })
@@ -185,7 +188,7 @@ func (in *Ingest) changed(b *board, now time.Time) error {
 	if err != nil {
 		return err
 	}
-	b.stored = now
+	b.stored, b.decided = now, now
 	in.sinceCut++
 	return in.journal.Append(record, func() {
 		if len(ts) > 0 {
@@ -214,6 +217,16 @@ func (in *Ingest) upRow(b *board, at int64) storage.Row {
 		value = 1
 	}
 	return storage.Row{Series: b.upOutput.row, At: at, Value: value}
+}
+
+// decidePresence shows the rules what has not changed.
+func (in *Ingest) decidePresence(b *board, now time.Time) error {
+	if b.state != up && b.state != silent || now.Sub(b.decided) < decideEvery {
+		return nil
+	}
+	b.decided = now
+	row := in.upRow(b, now.UnixMilli())
+	return in.Commit(in.Engine.Observe(upOrigin(b.name), row.At, []alerting.Reading{{Series: b.upOutput.rule, Value: row.Value}}))
 }
 
 // storePresence stores pi_board_up and pi_info at their slow pace. They are

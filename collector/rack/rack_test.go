@@ -125,7 +125,7 @@ func (c *collector) take(t testing.TB, conn *nats.Conn, m *nats.Msg) {
 		a.Session, a.Ranges = r.Session, []report.Range{{First: r.First, Count: uint64(r.Ticks())}}
 	}
 	c.keep(name, &r)
-	if err := conn.Publish(report.AckSubject(name), a.Append(nil)); err != nil {
+	if err := conn.Publish(report.AckSubject(name), a.Append(nil)); err != nil && !conn.IsClosed() { // closed when the test is over
 		t.Error(err)
 	}
 }
