@@ -66,6 +66,7 @@ route:
   routes:
     - matchers: [alertname = "BoardSilent"]
       group_wait: 10s
+      group_interval: 2m
     - matchers: [alertname =~ "Throttled|FrequencyCapped|SoftTemperatureLimit"]
       group_wait: 1s
 inhibit_rules:

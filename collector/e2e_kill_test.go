@@ -16,16 +16,17 @@ func TestKilledAgainAndAgain(t *testing.T) {
 	s := newServer(t, "127.0.0.1")
 	boards := []board{s.enrol("pi-1", s.nats, "rack=r1"), s.enrol("pi-2", s.nats, "rack=r1"), s.enrol("pi-3", s.nats)}
 	sent := []*recorded{
-		invent(t, "live", 400, every(1_000)),  // 20 s at speed 20
-		invent(t, "slow", 100, every(10_000)), // 20 s at speed 50
-		invent(t, "past", 9000, every(5_000)), // more than one report, as fast as it goes
+		invent(t, "live", 400, every(1_000)),    // 20 s at speed 20
+		invent(t, "slow", 100, every(10_000)),   // 20 s at speed 50
+		invent(t, "past", 30_000, every(5_000)), // more than one report, as fast as it goes
 	}
 	speeds := []float64{20, 50, 1}
 	replays := []*process{
 		boards[0].replay(t, sent[0], "--speed", "20"), boards[1].replay(t, sent[1], "--speed", "50"), boards[2].replay(t, sent[2]),
 	}
-	for range kills {
-		after(t, time.Duration(rand.IntN(1500))*time.Millisecond)
+	for i := range kills {
+		longest := []int{300, 1500, 3000}[i%3] // ms
+		after(t, time.Duration(rand.IntN(longest))*time.Millisecond)
 		s.kill()
 		s.start()
 	}

@@ -87,7 +87,7 @@ func incidentView(in alerting.Incident) dashboards.Incident {
 		v.Labels = nil // one board: its place is not the incident's
 	}
 	for _, p := range in.Pages {
-		page := dashboards.Page{At: max(p.LeftAt, p.CreatedAt), Channel: p.Integration, To: p.Receiver, Attempt: p.Attempts, Result: p.State}
+		page := dashboards.Page{At: max(p.LeftAt, p.CreatedAt), Channel: p.Integration, To: p.Receiver, Attempt: p.Attempts, Result: p.State, LatencyMs: p.LatencyMs}
 		if p.State != "delivered" {
 			page.Error = p.Answer
 		}

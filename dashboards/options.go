@@ -84,6 +84,8 @@ type Page struct {
 	Attempt int    `json:"attempt,omitempty"`
 	Result  string `json:"result"`
 	Error   string `json:"error,omitempty"`
+	// LatencyMs is the time from the reading that fired to the page's departure; 0 where the page told nothing new.
+	LatencyMs int64 `json:"latencyMs,omitempty"`
 }
 
 // Fault is one coming or past fault of a simulation.

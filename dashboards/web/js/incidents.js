@@ -73,7 +73,7 @@ function boards(i) {
 function pages(i) {
   if (!i.pages?.length) return el("p", { class: "dim" }, "No page has left yet.");
   const mark = (p) => (p.result === "delivered" ? glyph("acknowledged", "is-done") : p.error ? glyph("warning", "is-warning") : glyph("bell"));
-  const text = (p) => [`${p.channel}${p.to ? " to " + p.to : ""}: ${p.result}`, p.attempt > 1 ? `try ${p.attempt}` : "", p.error || ""].filter(Boolean).join(", ");
+  const text = (p) => [`${p.channel}${p.to ? " to " + p.to : ""}: ${p.result}`, p.latencyMs ? `${(p.latencyMs / 1000).toFixed(1)} s after the reading` : "", p.attempt > 1 ? `try ${p.attempt}` : "", p.error || ""].filter(Boolean).join(", ");
   return el("ul", { class: "sent" }, ...i.pages.map((p) => el("li", {}, el("time", { class: "num" }, clock(p.at)), mark(p), el("span", {}, text(p)))));
 }
 
