@@ -53,9 +53,6 @@ func runServe(ctx context.Context, args []string, stdout, stderr io.Writer) erro
 	if err != nil {
 		return err
 	}
-	if c.Alertmanager == "" {
-		log.Warn("no alertmanager file is configured: incidents are recorded and shown, and nobody is told of them")
-	}
 	if len(a.registry.Users()) == 0 {
 		log.Warn("nobody can log in yet: make a login with `collector user add NAME --role admin --data-dir " + c.DataDir + "`")
 	}
