@@ -75,6 +75,7 @@ func TestBrowserBoardWithStore(t *testing.T) {
 	b.open("/board/r1-01")
 	b.text(".summary-text", "55.0 to 83.5 °C")
 	b.text(".summary-text", "measured clock 657 to 1200 MHz")
+	b.text(".summary-text", "up to 543 MHz lost")
 	b.text(".summary-text", "throttled for 4 m")
 	b.text(".summary-text", "2 gaps")
 	b.until(`Number(document.getElementById("graphs").dataset.points) === 68`, `document.getElementById("graphs").dataset.points`)
@@ -96,5 +97,40 @@ func TestBrowserBoardWithStore(t *testing.T) {
 	}
 	b.open("/board/r1-01?range=24h")
 	b.text(".summary-text", "55.0 to 8")
+	b.text(".summary-text", "up to 543 MHz lost") // the worst moment shows, however far out
+	b.clean()
+}
+
+// An idle board that changes its clock all day has lost nothing, also where a
+// step of the graph holds its highest and its lowest clock.
+func TestBrowserIdleBoardLosesNothing(t *testing.T) {
+	store, err := storage.Open(t.TempDir(), storage.Options{Log: quiet()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := store.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	clock := func(source string) storage.Series {
+		return storage.SeriesOf([]storage.Label{{Name: "__name__", Value: "pi_cpu_clock_hertz"}, {Name: "board", Value: "r1-01"}, {Name: "source", Value: source}})
+	}
+	requested, measured := clock("requested"), clock("measured")
+	end := time.Now().UnixMilli() - 5000
+	var rows []storage.Row
+	for i := range int64(8640) {
+		at, hertz := end-i*10_000, []float64{600e6, 600e6, 1000e6}[i%3]
+		rows = append(rows, storage.Row{Series: requested, At: at, Value: hertz}, storage.Row{Series: measured, At: at, Value: hertz})
+	}
+	if err := store.Add(rows); err != nil {
+		t.Fatal(err)
+	}
+	_, web := start(t, Options{Open: true, Series: store.Handler()})
+	b := openTab(t, web.URL)
+	b.open("/board/r1-01?range=24h")
+	b.text(".summary-text", "measured clock 600 to 1000 MHz")
+	b.text(".summary-text", "no clock lost")
+	b.until(pixels("clock", "--critical")+" === 0", pixels("clock", "--critical"))
 	b.clean()
 }

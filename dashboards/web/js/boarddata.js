@@ -5,6 +5,7 @@ import { queryRange } from "./api.js";
 
 export const ranges = { "15m": 900, "1h": 3600, "6h": 21600, "24h": 86400, "7d": 604800 };
 export const rangeWords = { "15m": "15 m", "1h": "1 h", "6h": "6 h", "24h": "24 h", "7d": "7 d" };
+const lossPoints = 50000; // instants that one query may compare
 const points = 900; // about one a pixel
 const steps = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600];
 const silentAfter = 30; // s without a reading that are no gap yet: three reports at the default rate
@@ -59,6 +60,7 @@ export class BoardData {
     this.temperature = new Track();
     this.requested = new Track();
     this.measured = new Track();
+    this.kept = new Track(); // of the highest clock requested in a step, what was left at the worst moment
     this.throttled = Object.fromEntries(lanes.map((l) => [l, new Track()]));
     this.step = 1;
   }
@@ -69,10 +71,10 @@ export class BoardData {
     const to = Math.ceil(end / step) * step;
     const match = `{board="${this.board}"}[${step}s]`;
     const ask = (f, name, by) => queryRange(`${f}(${f}_over_time(${name}${match}))${by ? ` by (${by})` : ""}`, from, to, step);
-    const [tMax, tMin, cMax, cMin, bits] = await Promise.all([
+    const [tMax, tMin, cMax, cMin, bits, loss] = await Promise.all([
       ask("max", "pi_soc_temperature_celsius"), ask("min", "pi_soc_temperature_celsius"),
       ask("max", "pi_cpu_clock_hertz", "source"), ask("min", "pi_cpu_clock_hertz", "source"),
-      ask("max", "pi_throttled", "reason"),
+      ask("max", "pi_throttled", "reason"), queryRange(lossOf(this.board, step, to - from), from, to, step),
     ]);
     this.clear();
     this.step = step;
@@ -80,7 +82,8 @@ export class BoardData {
     const clock = (list, source) => list.find((s) => s.labels.source === source);
     fill(this.requested, clock(cMax, "requested"), clock(cMin, "requested"));
     fill(this.measured, clock(cMax, "measured"), clock(cMin, "measured"));
-    for (const t of [this.temperature, this.requested, this.measured]) present(t, end);
+    keep(this.kept, this.requested, this.measured, loss[0]);
+    for (const t of [this.temperature, this.requested, this.measured, this.kept]) present(t, end);
     for (const s of bits) if (this.throttled[s.labels.reason]) present(fill(this.throttled[s.labels.reason], s, s), end);
   }
 
@@ -97,11 +100,12 @@ export class BoardData {
     put(this.temperature, "pi_soc_temperature_celsius");
     put(this.requested, 'pi_cpu_clock_hertz{source="requested"}');
     put(this.measured, 'pi_cpu_clock_hertz{source="measured"}');
+    put(this.kept, 'pi_cpu_clock_hertz{source="measured"}');
     for (const l of lanes) put(this.throttled[l], `pi_throttled{reason="${l}"}`);
     return used;
   }
   trim(from) {
-    for (const t of [this.temperature, this.requested, this.measured, ...Object.values(this.throttled)]) t.trim(from);
+    for (const t of [this.temperature, this.requested, this.measured, this.kept, ...Object.values(this.throttled)]) t.trim(from);
   }
 
   // gapLength is three times the usual spacing, and never less than the time after which a board is silent.
@@ -123,6 +127,24 @@ export class BoardData {
     if (end - last > limit) out.push([last, end]);
     return out;
   }
+}
+
+// lossOf asks for the greatest loss of each step: requested less measured at the same instant. The highest requested and
+// the lowest measured clock of a step may lie minutes apart, and an idle board that changes its clock loses nothing.
+function lossOf(board, step, seconds) {
+  const clock = (source) => `pi_cpu_clock_hertz{board="${board}",source="${source}"}`;
+  const resolution = Math.min(step, Math.max(1, Math.ceil(seconds / lossPoints)));
+  return `max(max_over_time((${clock("requested")} - ignoring(source) ${clock("measured")})[${step}s:${resolution}s]))`;
+}
+
+// keep joins the loss with the requested clock where both clocks have readings.
+function keep(track, requested, measured, loss) {
+  if (!loss) return;
+  const lost = new Map(loss.at.map((t, i) => [t, loss.values[i]]));
+  const here = new Set(measured.at);
+  requested.at.forEach((t, i) => {
+    if (here.has(t) && lost.has(t)) track.push(t, requested.max[i] - Math.max(0, lost.get(t)));
+  });
 }
 
 function fill(track, max, min) {

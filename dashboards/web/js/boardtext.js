@@ -24,6 +24,8 @@ export class BoardText {
     const t = [inView(d.temperature, "min"), inView(d.temperature, "max")];
     words.push(t[0].length ? `${least(t[0]).toFixed(1)} to ${most(t[1]).toFixed(1)} °C;` : "no temperature;");
     const m = [inView(d.measured, "min"), inView(d.measured, "max")];
+    const lost = d.kept.at.map((t, i) => (t >= view[0] && t <= view[1] ? (d.requested.before(t, 0)?.value ?? d.kept.max[i]) - d.kept.max[i] : 0));
+    if (lost.length) words.push(most(lost) > 1e6 ? `up to ${Math.round(most(lost) / 1e6)} MHz lost;` : "no clock lost;");
     words.push(m[0].length ? `measured clock ${Math.round(least(m[0]) / 1e6)} to ${Math.round(most(m[1]) / 1e6)} MHz;` : "clock not measured on this board;");
     for (const lane of lanes) {
       const sum = laneSpans(d.throttled[lane], view, d.gapLength).reduce((s, [a, b]) => s + b - a, 0);

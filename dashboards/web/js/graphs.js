@@ -78,7 +78,7 @@ export class Graphs {
       ...common, ...this.#size(240), scales: scales((u, min, max) => [0, this.#clockTop()]),
       axes: [x, { ...y, values: (u, s) => s.map((v) => String(Math.round(v / 1e6))), splits: (u) => clockSplits(u.scales.y.max) }],
       series: [{}, line(token("requested"), 1.4, { paths: stepped }), hidden, { ...hidden, paths: stepped }, line(token("accent"), 1.8, { paths: stepped })],
-      hooks: { drawClear: [(u) => this.#hatchGaps(u, this.data.measured.at.length ? this.data.measured : this.data.requested)], drawAxes: [(u) => this.#lost(u)], draw: [(u) => this.#clockMarks(u)] },
+      hooks: { drawClear: [(u) => this.#hatchGaps(u, this.data.kept.at.length ? this.data.kept : this.data.requested)], drawAxes: [(u) => this.#lost(u)], draw: [(u) => this.#clockMarks(u)] },
     }, [[], [], [], [], []], this.clock.body);
 
     this.lPlot = new uPlot({
@@ -135,7 +135,7 @@ export class Graphs {
     if (view) this.view = view;
     const gap = this.data.gapLength;
     this.tPlot.setData(plotColumns([this.data.temperature], gap));
-    this.cPlot.setData(plotColumns([this.data.requested, this.data.measured], gap));
+    this.cPlot.setData(plotColumns([this.data.requested, this.data.kept], gap));
     this.lPlot.setData([[this.view[0], this.view[1]], [null, null]]);
     this.box.dataset.points = String(this.data.temperature.at.length);
     this.#readAt(this.tPlot);
@@ -224,7 +224,7 @@ export class Graphs {
 
   #clockMarks(u) {
     begin(u.ctx);
-    const [q, m] = [this.data.requested.last, this.data.measured.last];
+    const [q, m] = [this.data.requested.last, this.data.kept.last];
     const fresh = (l) => l && this.view[1] - l.at <= this.data.gapLength && l.at <= this.view[1];
     const word = (v) => String(Math.round(v / 1e6));
     const shown = [];
@@ -277,7 +277,7 @@ export class Graphs {
     const read = (track) => (at === null ? null : track.before(at, gap));
     const t = read(this.data.temperature);
     show(this.temperature.at, when, t ? t.value.toFixed(1) + " °C" : null);
-    const [q, m] = [read(this.data.requested), read(this.data.measured)];
+    const [q, m] = [read(this.data.requested), read(this.data.kept)];
     const words = [m && Math.round(m.min / 1e6), q && `${m ? "of " : "requested "}${Math.round(q.value / 1e6)}`].filter(Boolean).join(" ");
     show(this.clock.at, when, words ? words + " MHz" : null);
   }
