@@ -25,6 +25,7 @@ export class Track {
     this.at.push(at);
     this.min.push(value);
     this.max.push(value);
+    this.latest = value;
   }
   // trim drops what has left the view, but for a margin.
   trim(from) {
@@ -34,7 +35,7 @@ export class Track {
     for (const list of [this.at, this.min, this.max]) list.splice(0, n);
   }
   get last() {
-    return this.at.length ? { at: this.at[this.at.length - 1], value: this.max[this.max.length - 1], min: this.min[this.min.length - 1] } : null;
+    return this.at.length ? { at: this.at[this.at.length - 1], value: this.max[this.max.length - 1], min: this.min[this.min.length - 1], latest: this.latest ?? this.max[this.max.length - 1] } : null;
   }
   // before finds the reading in force at a time, if there is one near enough.
   before(at, gap) {
@@ -71,14 +72,16 @@ export class BoardData {
     const to = Math.ceil(end / step) * step;
     const match = `{board="${this.board}"}[${step}s]`;
     const ask = (f, name, by) => queryRange(`${f}(${f}_over_time(${name}${match}))${by ? ` by (${by})` : ""}`, from, to, step);
-    const [tMax, tMin, cMax, cMin, bits, loss] = await Promise.all([
+    const [tMax, tMin, cMax, cMin, bits, loss, tLast] = await Promise.all([
       ask("max", "pi_soc_temperature_celsius"), ask("min", "pi_soc_temperature_celsius"),
       ask("max", "pi_cpu_clock_hertz", "source"), ask("min", "pi_cpu_clock_hertz", "source"),
       ask("max", "pi_throttled", "reason"), queryRange(lossOf(this.board, step, to - from), from, to, step),
+      queryRange(`max(last_over_time(pi_soc_temperature_celsius${match}))`, from, to, step),
     ]);
     this.clear();
     this.step = step;
     fill(this.temperature, tMax[0], tMin[0]);
+    this.temperature.latest = tLast[0]?.values.at(-1);
     const clock = (list, source) => list.find((s) => s.labels.source === source);
     fill(this.requested, clock(cMax, "requested"), clock(cMin, "requested"));
     fill(this.measured, clock(cMax, "measured"), clock(cMin, "measured"));

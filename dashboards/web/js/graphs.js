@@ -186,15 +186,15 @@ export class Graphs {
     const last = this.#present(track);
     if (!last) return;
     const g = u.ctx;
-    const [x, y] = [u.valToPos(last.at, "x", true), u.valToPos(last.min, "y", true)];
-    g.fillStyle = fill(last.min);
+    const [x, y] = [u.valToPos(last.at, "x", true), u.valToPos(last.latest, "y", true)];
+    g.fillStyle = fill(last.latest);
     g.strokeStyle = token("text");
     g.lineWidth = devicePixelRatio;
     g.beginPath();
     g.arc(x, y, 4 * devicePixelRatio, 0, 7);
     g.fill();
     g.stroke();
-    label(u, words(last.min), y, ink, bold);
+    label(u, words(last.latest), y, ink, bold);
   }
 
   #lost(u) {
