@@ -262,6 +262,21 @@ func TestBadReportsAreCountedAndHarmNobody(t *testing.T) {
 	}
 }
 
+func TestOneAckCoversTheReportsThatAskForNone(t *testing.T) {
+	c := start(t, t.TempDir(), startNATS(t))
+	c.addBoard("pi-1", nil)
+	from := time.Now().Add(-40 * time.Second)
+	for i := range uint64(3) {
+		r := hot(1+i, from.Add(time.Duration(i)*10*time.Second), 50)
+		r.AckLater = i < 2
+		c.publish("pi-1", r)
+	}
+	c.expectAck(1, 3) // and no other before it
+	lost := hot(6, from.Add(35*time.Second), 50)
+	c.publish("pi-1", lost)
+	c.expectAck(6, 1) // ticks 4 and 5 have not come
+}
+
 func TestRedeliveryAfterRestartNeitherDoublesNorPagesTwice(t *testing.T) {
 	dir, s := t.TempDir(), startNATS(t)
 	c := start(t, dir, s)

@@ -39,6 +39,22 @@ func (s sessions) has(id uint32, first, count uint64) bool {
 	return false
 }
 
+// around returns all taken ticks that stand in one row with tick n, which is
+// one of them.
+func (s sessions) around(id uint32, n uint64) report.Range {
+	for i := range s {
+		if s[i].ID != id {
+			continue
+		}
+		for _, r := range s[i].Taken {
+			if r.First <= n && n < r.First+r.Count {
+				return r
+			}
+		}
+	}
+	return report.Range{}
+}
+
 // take remembers ticks [first, first+count).
 func (s *sessions) take(id uint32, first, count uint64) {
 	i := slices.IndexFunc(*s, func(x session) bool { return x.ID == id })

@@ -117,6 +117,11 @@ func (in *Ingest) take(b *board, r *report.Report, raw []byte, now time.Time) er
 	}
 	rows, transitions := in.decide(b, r, old, end, received)
 	b.sessions.take(r.Session, r.First, uint64(end))
+	// What was taken before is in the journal before this report: one ack covers both.
+	ack.ticks = b.sessions.around(r.Session, r.First)
+	if r.AckLater {
+		ack.ticks = report.Range{}
+	}
 	return in.write(b, raw, received, rows, transitions, ack)
 }
 

@@ -115,10 +115,11 @@ func (r *Report) Decode(b []byte) error {
 	r.Reset()
 	d := open(b, kindReport, MaxSize)
 	flags := d.byte()
-	if flags&^(flagGoodbye|flagInfo) != 0 {
+	if flags&^(flagGoodbye|flagInfo|flagAckLater) != 0 {
 		d.fail("unknown flags 0x%02x", flags)
 	}
 	r.Goodbye = flags&flagGoodbye != 0
+	r.AckLater = flags&flagAckLater != 0
 	r.header(&d)
 	r.times(&d)
 	r.columns(&d)

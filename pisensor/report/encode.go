@@ -26,6 +26,7 @@ func lead(k kind) byte { return Version<<4 | byte(k) }
 const (
 	flagGoodbye = 1 << iota
 	flagInfo
+	flagAckLater
 )
 
 // Flags in the low bits of a column's key.
@@ -72,6 +73,9 @@ func (r *Report) flags() (f byte) {
 	}
 	if len(r.Info) > 0 {
 		f |= flagInfo
+	}
+	if r.AckLater {
+		f |= flagAckLater
 	}
 	return f
 }

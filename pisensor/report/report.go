@@ -68,12 +68,15 @@ type Report struct {
 	// boot-relative clock stood at zero. A correction opens a new era; no tick
 	// is ever placed anew.
 	Anchor  int64
-	Due     int64    // the next report comes within so many milliseconds; 0 = unknown
-	Goodbye bool     // the sensor stops now: the silence that follows is intended
-	First   uint64   // number of the first tick
-	Elapsed []int64  // boot-relative time of each tick, in ms, strictly increasing
-	Columns []Column // in no particular order, each series at most once
-	Info    []Attribute
+	Due     int64 // the next report comes within so many milliseconds; 0 = unknown
+	Goodbye bool  // the sensor stops now: the silence that follows is intended
+	// AckLater says that no acknowledgement is asked for yet: a later report
+	// asks, and its ack covers these ticks too. Each ack wakes the board.
+	AckLater bool
+	First    uint64   // number of the first tick
+	Elapsed  []int64  // boot-relative time of each tick, in ms, strictly increasing
+	Columns  []Column // in no particular order, each series at most once
+	Info     []Attribute
 
 	// Unknown counts readings of metric numbers that this build does not know,
 	// Implausible those outside their metric's range. Decode dropped both.

@@ -16,7 +16,7 @@ var ignorePrivate = cmp.Options{cmpopts.IgnoreUnexported(Report{}), cmpopts.Equa
 func randomReport(rng *rand.Rand) *Report {
 	r := &Report{
 		Session: rng.Uint32(), Anchor: 1_700_000_000_000 + rng.Int64N(1e12), Due: rng.Int64N(60_000),
-		First: rng.Uint64N(1 << 40), Goodbye: rng.IntN(10) == 0,
+		First: rng.Uint64N(1 << 40), Goodbye: rng.IntN(10) == 0, AckLater: rng.IntN(2) == 0,
 	}
 	at := rng.Int64N(1e9)
 	for range 1 + rng.IntN(100) {
