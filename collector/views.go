@@ -43,7 +43,11 @@ func (a *app) boards() []dashboards.Board {
 		if labels["model"] == "" && s.Info["model"] != "" {
 			labels["model"] = s.Info["model"]
 		}
-		all = append(all, dashboards.Board{Name: b.Name, Labels: labels, Enrolled: b.Key != "", LastReport: s.LastReport})
+		board := dashboards.Board{Name: b.Name, Labels: labels, Enrolled: b.Key != "", LastReport: s.LastReport}
+		if !b.KeyChanged.IsZero() {
+			board.KeyChanged = b.KeyChanged.UnixMilli()
+		}
+		all = append(all, board)
 	}
 	return all
 }

@@ -52,6 +52,7 @@ type Board struct {
 	Name       string            `json:"name"`
 	Labels     map[string]string `json:"labels"`
 	Enrolled   bool              `json:"enrolled"`
+	KeyChanged int64             `json:"keyChanged,omitempty"` // Unix ms at which its key was last accepted or forgotten, 0 before
 	LastReport time.Time         `json:"-"`
 }
 

@@ -32,7 +32,8 @@ func (c *call) boardToken(name string) error {
 		return err
 	}
 	fmt.Fprintln(c.stdout, token)
-	c.say("this token enrols board %s once, within 30 days. On the board:\n  pisensor enrol nats://COLLECTOR:4222 TOKEN", name)
+	c.say("this token enrols board %s; use it within 30 days. From then on it lets the board back in after a new OS or a lost key, "+
+		"so keep it as safe as the board: who has it can take this board's place. `collector board token %s` and `collector board revoke %s` withdraw it. On the board:\n  pisensor enrol nats://COLLECTOR:4222 TOKEN", name, name, name)
 	return nil
 }
 
@@ -139,7 +140,7 @@ func (a *boardRevoke) run(c *call) error {
 		return err
 	}
 	c.disconnect(a.Name)
-	c.say("board %s revoked: its key and its unused tokens are void. `collector board token %s` lets it enrol again", a.Name, a.Name)
+	c.say("board %s revoked: its key and its token are void. `collector board token %s` lets it enrol again", a.Name, a.Name)
 	return nil
 }
 

@@ -16,7 +16,7 @@ type grammar struct {
 }
 
 type boardGrammar struct {
-	Add    boardAdd    `cmd:"" help:"Register a board and print its one-time enrolment token."`
+	Add    boardAdd    `cmd:"" help:"Register a board and print its enrolment token."`
 	List   boardList   `cmd:"" help:"List the boards."`
 	Token  boardToken  `cmd:"" help:"Print a new enrolment token, for one board or for a rack of new ones."`
 	Label  boardLabel  `cmd:"" help:"Change labels; an empty value deletes one."`

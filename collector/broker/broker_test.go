@@ -365,9 +365,11 @@ func TestEnrolment(t *testing.T) {
 			t.Errorf("answer %+v, %v", answer, err)
 		}
 	}
-	answer, err := r.enrol(token, report.EnrolRequest{Key: other})
+	rack, err := r.registry.NewRackToken(t.Context(), "r1", nil, 1, r.Pin())
+	r.must(err)
+	answer, err := r.enrol(rack, report.EnrolRequest{Key: other, Name: "b1"})
 	if err != nil || answer.Board != "" || answer.Key != other || !strings.Contains(answer.Error, "collector board token b1") {
-		t.Errorf("second key: answer %+v, %v", answer, err)
+		t.Errorf("a rack's token for a known board: answer %+v, %v", answer, err)
 	}
 	bad := token
 	bad.Secret = strings.Repeat("0", len(token.Secret))
@@ -394,16 +396,43 @@ func TestEnrolment(t *testing.T) {
 	}
 }
 
+// A board whose OS was installed anew comes back with its token and a new key.
 func TestEnrolmentWithANewKeyCutsTheOldOne(t *testing.T) {
 	r := newRig(t, t.TempDir())
-	nc, _, _ := r.board("b1")
-	closed := nc.StatusChanged(nats.CLOSED)
+	r.must(r.registry.AddBoard(t.Context(), "b1", nil))
 	token, err := r.registry.NewBoardToken(t.Context(), "b1", r.Pin())
 	r.must(err)
-	_, public := newKey(t)
-	_, err = r.enrol(token, report.EnrolRequest{Key: public})
+	old, before := newKey(t)
+	_, err = r.enrol(token, report.EnrolRequest{Key: before})
 	r.must(err)
+	nc, _, err := r.dial(withKey(old))
+	r.must(err)
+	closed := nc.StatusChanged(nats.CLOSED)
+	pair, public := newKey(t)
+	answer, err := r.enrol(token, report.EnrolRequest{Key: public})
+	if err != nil || answer != (report.EnrolAnswer{Key: public, Board: "b1"}) {
+		t.Errorf("answer %+v, %v", answer, err)
+	}
 	receive(t, closed, "end of the old key's connection")
+	if _, _, err := r.dial(withKey(old)); !errors.Is(err, nats.ErrAuthorization) {
+		t.Errorf("the old key: %v", err)
+	}
+	if _, _, err := r.dial(withKey(pair)); err != nil {
+		t.Errorf("the new key: %v", err)
+	}
+	if got := r.counted("bramble_enrolments_total", "replaced"); got != 1 {
+		t.Errorf("%v keys replaced, want 1", got)
+	}
+	r.must(r.Close())
+	log := r.log.String()
+	for _, want := range []string{"level=WARN", "board has another key", before, public} {
+		if !strings.Contains(log, want) {
+			t.Errorf("the log lacks %q:\n%s", want, log)
+		}
+	}
+	if strings.Contains(log, token.Secret) {
+		t.Error("the log shows the token's secret")
+	}
 }
 
 func TestEnrolmentConnectionCanDoNothingElse(t *testing.T) {

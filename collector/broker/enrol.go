@@ -71,21 +71,23 @@ func (g *registrar) answer(ctx context.Context, data []byte) {
 }
 
 func (g *registrar) enrol(ctx context.Context, id string, q report.EnrolRequest) report.EnrolAnswer {
-	_, repeated := g.registry.BoardOfKey(q.Key)
-	board, err := g.registry.Enrol(registry.WithActor(ctx, "token "+id), q)
+	done, err := g.registry.Enrol(registry.WithActor(ctx, "token "+id), q)
 	switch {
 	case err != nil:
 		g.count.enrolment("refused")
 		g.log.Warn("enrolment refused", "token", id, "error", err)
 		return report.EnrolAnswer{Key: q.Key, Error: err.Error()}
-	case repeated:
+	case done.Repeated:
 		g.count.enrolment("repeated")
+	case done.Replaced != "":
+		g.expel(done.Board) // a connection with the key before
+		g.count.enrolment("replaced")
+		g.log.Warn("board has another key: it was set up anew, or its token is with somebody else", "board", done.Board, "token", id, "key", q.Key, "before", done.Replaced)
 	default:
-		g.expel(board) // a connection with the key before
 		g.count.enrolment("enrolled")
-		g.log.Info("board enrolled", "board", board, "token", id, "key", q.Key)
+		g.log.Info("board enrolled", "board", done.Board, "token", id, "key", q.Key)
 	}
-	return report.EnrolAnswer{Key: q.Key, Board: board}
+	return report.EnrolAnswer{Key: q.Key, Board: done.Board}
 }
 
 func (g *registrar) allow(id string) bool {

@@ -20,7 +20,7 @@ func newMetrics() *metrics {
 		}, []string{"result"}),
 		enrolments: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "bramble_enrolments_total",
-			Help: "Enrolment requests by result: enrolled, repeated, refused, malformed, unknown_token, throttled.",
+			Help: "Enrolment requests by result: enrolled, replaced (another key for a known board), repeated, refused, malformed, unknown_token, throttled.",
 		}, []string{"result"}),
 		suppressed: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "bramble_broker_suppressed_log_lines_total",

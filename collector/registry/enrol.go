@@ -2,6 +2,7 @@ package registry
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -11,68 +12,165 @@ import (
 	"bramble/pisensor/report"
 )
 
-// Enrol binds the request's key to a board and returns the board's name. Its
-// Token must hold the token's credentials, <id>.<secret>. Asking again with the
-// same key gives the same answer, as long as the key is in force. Every error
-// is meant for the person at the board and shows no secret.
-func (r *Registry) Enrol(ctx context.Context, q report.EnrolRequest) (board string, err error) {
+// A token can change its board's key keyChanges times within keyChangeTime. A
+// board that is set up anew does so once; two machines with one token, or a
+// board that forgets its key at each boot, do so without end.
+const (
+	keyChanges    = 6
+	keyChangeTime = time.Hour
+)
+
+// Enrolled is the outcome of an enrolment.
+type Enrolled struct {
+	Board    string // its name
+	Replaced string // the key that was the board's before; empty where there was none
+	Repeated bool   // the key was the board's already
+}
+
+// Enrol binds the request's key to a board. Its Token must hold the token's
+// credentials, <id>.<secret>. Asking again with the same key gives the same
+// answer, as long as the key is in force.
+//
+// A board's own token stays good for its board: whoever holds it can put
+// another key in place of the one in force, as often as keyChanges allows, until
+// the operator makes a new token, revokes or retires the board. That is how a
+// board comes back after its OS was installed anew, and it is all that the
+// holder can do. A rack's token makes new boards only: nothing in it proves
+// which board it was.
+//
+// Every error is meant for the person at the board and shows no secret.
+func (r *Registry) Enrol(ctx context.Context, q report.EnrolRequest) (Enrolled, error) {
 	r.write.Lock()
 	defer r.write.Unlock()
 	id, ok := r.TokenID(q.Token)
 	if !ok {
-		return "", fmt.Errorf("enrol: token %w: copy it again, or make a new one with `collector board token`", ErrDenied)
+		return Enrolled{}, fmt.Errorf("enrol: token %w: copy it again, or make a new one with `collector board token`", ErrDenied)
 	}
 	if !nkeys.IsValidPublicUserKey(q.Key) {
-		return "", fmt.Errorf("enrol: key %.60q is no public user key: update pisensor", q.Key)
+		return Enrolled{}, fmt.Errorf("enrol: key %.60q is no public user key: update pisensor", q.Key)
 	}
-	t := r.token(id)
-	if name, used := t.uses[q.Key]; used {
-		return r.again(name, q.Key)
+	t, now := r.token(id), time.Now().Truncate(time.Millisecond)
+	if t.board != "" {
+		return r.enrolKnown(ctx, t, q.Key, now)
 	}
-	if !t.expires.After(time.Now()) {
-		return "", fmt.Errorf("enrol: token %s expired or was withdrawn: make a new one with `%s`", id, t.command())
-	}
-	if len(t.uses) >= t.count {
-		return "", t.usedUp()
-	}
-	if b, taken := r.BoardOfKey(q.Key); taken && b.Name != t.board {
-		return "", fmt.Errorf("enrol: this key belongs to board %s already: remove the key from the state directory, or run `collector board revoke %s` first", b.Name, b.Name)
-	}
-	b, steps, err := r.enrolled(t, q)
-	if err != nil {
-		return "", err
-	}
-	steps = append(steps, exec(`INSERT INTO enrol_use VALUES (?, ?, ?, ?)`, id, q.Key, b.Name, b.KeyChanged.UnixMilli()))
-	return b.Name, r.change(ctx, event{"enrol board", b.Name, "token " + id + " key " + q.Key}, func() {
-		r.put(b)
-		r.tokens[id].uses[q.Key] = b.Name
-	}, steps...)
+	return r.enrolNew(ctx, t, q, now)
 }
 
-// token returns a copy; its maps change only under r.write.
+// token returns a copy; its maps and slices change only under r.write.
 func (r *Registry) token(id string) enrolToken {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
 	return *r.tokens[id]
 }
 
-// again answers a key that this token has enrolled before.
-func (r *Registry) again(name, key string) (string, error) {
-	b, err := r.active(name)
+// enrolKnown gives the token's board a key.
+func (r *Registry) enrolKnown(ctx context.Context, t enrolToken, key string, now time.Time) (Enrolled, error) {
+	old, err := r.active(t.board)
 	if err != nil {
-		return "", fmt.Errorf("enrol: %w", err)
+		return Enrolled{}, fmt.Errorf("enrol: %w", err)
 	}
-	if b.Key != key {
-		return "", fmt.Errorf("enrol: board %s no longer takes this key: make a new token with `collector board token %s`", name, name)
+	done := Enrolled{Board: old.Name, Replaced: old.Key, Repeated: old.Key == key}
+	if done.Repeated {
+		done.Replaced = ""
+		if _, used := t.uses[key]; used {
+			return done, nil
+		}
 	}
-	return name, nil
+	if err := r.acceptable(t, key, now); err != nil {
+		return Enrolled{}, err
+	}
+	recent := t.changesSince(now.Add(-keyChangeTime))
+	if len(recent) >= keyChanges {
+		return Enrolled{}, r.refuseChange(ctx, t, key, recent, now)
+	}
+	action := event{"enrol board", old.Name, "token " + t.id + " key " + key}
+	if done.Replaced != "" {
+		action = event{replaceKey, old.Name, "token " + t.id + " key " + key + " in place of " + old.Key}
+		recent = append(recent, now)
+	}
+	b := *old
+	if !done.Repeated {
+		b.Key, b.KeyChanged = key, now
+	}
+	if b.Enrolled.IsZero() {
+		b.Enrolled = now
+	}
+	return done, r.change(ctx, action, func() {
+		r.put(&b)
+		kept := r.tokens[t.id]
+		kept.uses, kept.expires, kept.changes = map[string]string{key: b.Name}, time.Time{}, recent
+	},
+		exec(`UPDATE board SET key = ?, enrolled = ?, key_changed = ? WHERE name = ?`,
+			b.Key, b.Enrolled.UnixMilli(), stamp(b.KeyChanged), b.Name),
+		exec(`UPDATE enrol_token SET expires = 0 WHERE id = ?`, t.id),
+		exec(`DELETE FROM enrol_use WHERE token = ?`, t.id),
+		exec(`INSERT INTO enrol_use VALUES (?, ?, ?, ?)`, t.id, key, b.Name, now.UnixMilli()))
 }
 
-func (t *enrolToken) usedUp() error {
-	if t.board != "" {
-		return fmt.Errorf("enrol: token %s is used already, by another key: make a new one with `%s`", t.id, t.command())
+// acceptable refuses a token out of force and a key that another board has.
+func (r *Registry) acceptable(t enrolToken, key string, now time.Time) error {
+	if !t.inForce(now) {
+		text := fmt.Sprintf("enrol: token %s expired or was withdrawn: make a new one with `%s`", t.id, t.command())
+		if t.board == "" {
+			text += "; a board that is known already takes `collector board token NAME`"
+		}
+		return errors.New(text)
 	}
-	return fmt.Errorf("enrol: token %s has enrolled all of its %d boards: make a new one with `%s`", t.id, t.count, t.command())
+	if b, taken := r.BoardOfKey(key); taken && b.Name != t.board {
+		return fmt.Errorf("enrol: this key belongs to board %s already: remove the key from the state directory, or run `collector board revoke %s` first", b.Name, b.Name)
+	}
+	return nil
+}
+
+// refuseChange says that the key changes too often, and records it once in
+// keyChangeTime.
+func (r *Registry) refuseChange(ctx context.Context, t enrolToken, key string, recent []time.Time, now time.Time) error {
+	err := fmt.Errorf("enrol: token %s has changed the key of board %s %d times within an hour: two machines use this token, or the board loses its state directory at each boot. "+
+		"The key in force stays; give each machine its own token (`collector board token NAME`) and keep the state directory. This token changes the key again after %s",
+		t.id, t.board, len(recent), recent[0].Add(keyChangeTime).UTC().Format("15:04 UTC"))
+	if now.Sub(t.refused) < keyChangeTime {
+		return err
+	}
+	return errors.Join(err, r.change(ctx, event{"refuse key", t.board, fmt.Sprintf("token %s key %s after %d changes within an hour", t.id, key, len(recent))},
+		func() { r.tokens[t.id].refused = now }))
+}
+
+// enrolNew makes a new board under a rack's token.
+func (r *Registry) enrolNew(ctx context.Context, t enrolToken, q report.EnrolRequest, now time.Time) (Enrolled, error) {
+	if name, used := t.uses[q.Key]; used {
+		return r.again(name, q.Key)
+	}
+	if err := r.acceptable(t, q.Key, now); err != nil {
+		return Enrolled{}, err
+	}
+	if _, known := r.Board(q.Name); known {
+		return Enrolled{}, fmt.Errorf("enrol: board %s exists already, with another key, and a rack's token cannot prove that this is the same board: `collector board token %s` makes the token with which it comes back; a new board takes another name (pisensor enrol --name NAME; an empty one is numbered)", q.Name, q.Name)
+	}
+	if len(t.uses) >= t.count {
+		return Enrolled{}, fmt.Errorf("enrol: token %s has enrolled all of its %d boards: make a new one with `%s`; a board that is known already takes `collector board token NAME`", t.id, t.count, t.command())
+	}
+	b, err := r.newBoard(r.free(q.Name, t.labels["rack"]), t.labels)
+	if err != nil {
+		return Enrolled{}, err
+	}
+	b.Key, b.Enrolled, b.KeyChanged = q.Key, now, now
+	steps := append(insertBoard(b), exec(`INSERT INTO enrol_use VALUES (?, ?, ?, ?)`, t.id, q.Key, b.Name, now.UnixMilli()))
+	return Enrolled{Board: b.Name}, r.change(ctx, event{"enrol board", b.Name, "token " + t.id + " key " + q.Key}, func() {
+		r.put(b)
+		r.tokens[t.id].uses[q.Key] = b.Name
+	}, steps...)
+}
+
+// again answers a key that a rack's token has enrolled before.
+func (r *Registry) again(name, key string) (Enrolled, error) {
+	b, err := r.active(name)
+	if err != nil {
+		return Enrolled{}, fmt.Errorf("enrol: %w", err)
+	}
+	if b.Key != key {
+		return Enrolled{}, fmt.Errorf("enrol: board %s no longer takes this key: make a new token with `collector board token %s`", name, name)
+	}
+	return Enrolled{Board: name, Repeated: true}, nil
 }
 
 // command is how the operator makes another token like this one.
@@ -81,30 +179,6 @@ func (t *enrolToken) command() string {
 		return "collector board token " + t.board
 	}
 	return fmt.Sprintf("collector board token --rack '%s' --count N", t.labels["rack"])
-}
-
-// enrolled returns the board with the request's key, and how to store it.
-func (r *Registry) enrolled(t enrolToken, q report.EnrolRequest) (*Board, []statement, error) {
-	now := time.Now().Truncate(time.Millisecond)
-	if t.board == "" {
-		b, err := r.newBoard(r.free(q.Name, t.labels["rack"]), t.labels)
-		if err != nil {
-			return nil, nil, err
-		}
-		b.Key, b.Enrolled, b.KeyChanged = q.Key, now, now
-		return b, insertBoard(b), nil
-	}
-	old, err := r.active(t.board)
-	if err != nil {
-		return nil, nil, fmt.Errorf("enrol: %w", err)
-	}
-	b := *old
-	b.Key, b.KeyChanged = q.Key, now
-	if b.Enrolled.IsZero() {
-		b.Enrolled = now
-	}
-	return &b, []statement{exec(`UPDATE board SET key = ?, enrolled = ?, key_changed = ? WHERE name = ?`,
-		b.Key, b.Enrolled.UnixMilli(), b.KeyChanged.UnixMilli(), b.Name)}, nil
 }
 
 // free returns the wanted name where it is valid and free, else the first free

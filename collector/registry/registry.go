@@ -48,7 +48,7 @@ func Open(ctx context.Context, db *sql.DB) (*Registry, error) {
 		boards: map[string]*Board{}, keys: map[string]string{}, tokens: map[string]*enrolToken{},
 		api: map[string]*APIToken{}, users: map[string]*User{}, sessions: map[digest]session{},
 	}
-	for _, load := range []func(context.Context) error{r.loadBoards, r.loadLabels, r.loadTokens, r.loadUses, r.loadAPITokens, r.loadUsers, r.loadSessions} {
+	for _, load := range []func(context.Context) error{r.loadBoards, r.loadLabels, r.loadTokens, r.loadUses, r.loadChanges, r.loadAPITokens, r.loadUsers, r.loadSessions} {
 		if err := load(ctx); err != nil {
 			return nil, fmt.Errorf("load registry: %w", err)
 		}

@@ -178,15 +178,15 @@ func TestBadNamesAndLabelsAreRefusedWithTheNextStep(t *testing.T) {
 	wants(t, r.AddBoard(ctx, "b1", nil), "exists already", "board token b1")
 }
 
-func TestBoardTokenBindsOneKey(t *testing.T) {
+func TestBoardTokenEnrols(t *testing.T) {
 	dir, ctx := t.TempDir(), t.Context()
 	r, db := opened(t, dir)
 	if err := r.AddBoard(ctx, "b1", nil); err != nil {
 		t.Fatal(err)
 	}
 	token := must(r.NewBoardToken(ctx, "b1", pin))(t)
-	k1, k2 := key(t), key(t)
-	ask := func(r *Registry, token report.Token, key string) (string, error) {
+	k1 := key(t)
+	ask := func(r *Registry, token report.Token, key string) (Enrolled, error) {
 		return r.Enrol(ctx, report.EnrolRequest{Token: token.Credentials(), Key: key})
 	}
 	wrong := token
@@ -195,19 +195,14 @@ func TestBoardTokenBindsOneKey(t *testing.T) {
 	wants(t, err, "access denied", "board token")
 	_, err = ask(r, token, "not a key")
 	wants(t, err, "not a key", "no public user key")
-	for range 2 {
-		if name := must(ask(r, token, k1))(t); name != "b1" {
-			t.Errorf("enrolled as %q", name)
+	for i := range 2 {
+		if got := must(ask(r, token, k1))(t); got != (Enrolled{Board: "b1", Repeated: i == 1}) {
+			t.Errorf("enrolled %+v", got)
 		}
 	}
-	_, err = ask(r, token, k2)
-	wants(t, err, "used already, by another key", "collector board token b1")
-	if strings.Contains(err.Error(), token.Secret) {
-		t.Error("the error shows the secret")
-	}
 	r = again(t, dir, db)
-	if name := must(ask(r, token, k1))(t); name != "b1" {
-		t.Errorf("after a restart: enrolled as %q", name)
+	if got := must(ask(r, token, k1))(t); got != (Enrolled{Board: "b1", Repeated: true}) {
+		t.Errorf("after a restart: enrolled %+v", got)
 	}
 	if b, ok := r.BoardOfKey(k1); !ok || b.Name != "b1" || b.Enrolled.IsZero() {
 		t.Errorf("after a restart the key belongs to %+v", b)
@@ -219,7 +214,143 @@ func TestBoardTokenBindsOneKey(t *testing.T) {
 		t.Error("a revoked key is known")
 	}
 	_, err = ask(r, token, k1)
-	wants(t, err, "no longer takes this key")
+	wants(t, err, "expired or was withdrawn", "collector board token b1")
+	if strings.Contains(err.Error(), token.Secret) {
+		t.Error("the error shows the secret")
+	}
+}
+
+// ask enrols a key with a token.
+func ask(t *testing.T, r *Registry, token report.Token, key, name string) (Enrolled, error) {
+	t.Helper()
+	return r.Enrol(t.Context(), report.EnrolRequest{Token: token.Credentials(), Key: key, Name: name})
+}
+
+func TestBoardComesBackAfterAReinstallWithItsToken(t *testing.T) {
+	dir, ctx := t.TempDir(), t.Context()
+	r, db := opened(t, dir)
+	for _, name := range []string{"b1", "b2"} {
+		if err := r.AddBoard(ctx, name, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	unused := must(r.NewBoardToken(ctx, "b2", pin))(t)
+	token := must(r.NewBoardToken(ctx, "b1", pin))(t)
+	k1, k2 := key(t), key(t)
+	must(ask(t, r, token, k1, ""))(t)
+	// A year passes: the time to the first use is over for both.
+	if _, err := db.Exec(`UPDATE enrol_token SET created = created - 31536000000, expires = CASE expires WHEN 0 THEN 0 ELSE expires - 31536000000 END`); err != nil {
+		t.Fatal(err)
+	}
+	r = again(t, dir, db)
+	_, err := ask(t, r, unused, key(t), "")
+	wants(t, err, "expired or was withdrawn", "collector board token b2")
+	if got := must(ask(t, r, token, k2, ""))(t); got != (Enrolled{Board: "b1", Replaced: k1}) {
+		t.Errorf("enrolled %+v", got)
+	}
+	if _, ok := r.BoardOfKey(k1); ok {
+		t.Error("the key before is still in force")
+	}
+	if got := must(ask(t, r, token, k2, ""))(t); !got.Repeated {
+		t.Errorf("asked again: %+v", got)
+	}
+	e := must(r.Events(ctx, 1))(t)[0]
+	if e.Action != "replace key" || e.Object != "b1" || !strings.Contains(e.Detail, k1) || !strings.Contains(e.Detail, k2) || strings.Contains(e.Detail, token.Secret) {
+		t.Errorf("audit: %+v", e)
+	}
+	// The token is b1's: it takes no key of another board.
+	second := must(r.NewBoardToken(ctx, "b2", pin))(t)
+	k3 := key(t)
+	must(ask(t, r, second, k3, ""))(t)
+	_, err = ask(t, r, token, k3, "")
+	wants(t, err, "belongs to board b2 already")
+	// A new token withdraws it, and so does a revocation.
+	third := must(r.NewBoardToken(ctx, "b1", pin))(t)
+	_, err = ask(t, r, token, k1, "")
+	wants(t, err, "expired or was withdrawn")
+	if got := must(ask(t, r, token, k2, ""))(t); !got.Repeated {
+		t.Errorf("the key in force, with the token withdrawn: %+v", got)
+	}
+	must(ask(t, r, third, k1, ""))(t)
+	for _, end := range []func() error{
+		func() error { return r.Revoke(ctx, "b1") },
+		func() error { return r.Retire(ctx, "b2") },
+	} {
+		if err := end(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r = again(t, dir, r.db)
+	_, err = ask(t, r, third, key(t), "")
+	wants(t, err, "expired or was withdrawn", "collector board token b1")
+	_, err = ask(t, r, second, key(t), "")
+	wants(t, err, "retired")
+}
+
+func TestTwoMachinesDoNotFightOverABoardForever(t *testing.T) {
+	dir, ctx := t.TempDir(), t.Context()
+	r, db := opened(t, dir)
+	if err := r.AddBoard(ctx, "b1", nil); err != nil {
+		t.Fatal(err)
+	}
+	token := must(r.NewBoardToken(ctx, "b1", pin))(t)
+	keys := []string{key(t), key(t)}
+	for i := range keyChanges + 1 {
+		if i == 3 {
+			r = again(t, dir, db) // a restart forgives nothing
+		}
+		must(ask(t, r, token, keys[i%2], ""))(t)
+	}
+	for range 3 {
+		_, err := ask(t, r, token, keys[(keyChanges+1)%2], "")
+		wants(t, err, "6 times within an hour", "two machines", "collector board token NAME", "after ")
+	}
+	in := keys[keyChanges%2]
+	if b, ok := r.BoardOfKey(in); !ok || b.Name != "b1" {
+		t.Error("the key in force did not stay")
+	}
+	if got := must(ask(t, r, token, in, ""))(t); !got.Repeated {
+		t.Errorf("the key in force: %+v", got)
+	}
+	var refused, stored int
+	if err := r.db.QueryRow(`SELECT (SELECT count(*) FROM audit WHERE action = 'refuse key' AND object = 'b1'), (SELECT count(*) FROM enrol_use)`).Scan(&refused, &stored); err != nil {
+		t.Fatal(err)
+	}
+	if refused != 1 || stored != 1 {
+		t.Errorf("%d refusals recorded and %d keys kept, want 1 and 1", refused, stored)
+	}
+	// An hour later, or with another token, the operator's board gets in.
+	if _, err := r.db.Exec(`UPDATE audit SET at = at - 3600000`); err != nil {
+		t.Fatal(err)
+	}
+	r = again(t, dir, r.db)
+	must(ask(t, r, token, key(t), ""))(t)
+	must(ask(t, r, must(r.NewBoardToken(ctx, "b1", pin))(t), key(t), ""))(t)
+}
+
+func TestRackTokenNeverTakesAKnownBoard(t *testing.T) {
+	ctx := t.Context()
+	r, _ := opened(t, t.TempDir())
+	if err := r.AddBoard(ctx, "added", nil); err != nil {
+		t.Fatal(err)
+	}
+	token := must(r.NewRackToken(ctx, "r1", nil, 2, pin))(t)
+	k := key(t)
+	must(ask(t, r, token, k, "pi-1"))(t)
+	for _, name := range []string{"pi-1", "added"} { // its OS was installed anew; its key is lost
+		_, err := ask(t, r, token, key(t), name)
+		wants(t, err, "board "+name+" exists already", "collector board token "+name, "--name")
+	}
+	if b, ok := r.BoardOfKey(k); !ok || b.Name != "pi-1" {
+		t.Error("the key in force did not stay")
+	}
+	if got := must(ask(t, r, token, k, "another"))(t); got != (Enrolled{Board: "pi-1", Repeated: true}) {
+		t.Errorf("asked again: %+v", got)
+	}
+	// What was refused did not count.
+	must(ask(t, r, token, key(t), "pi-2"))(t)
+	_, err := ask(t, r, token, key(t), "pi-3")
+	wants(t, err, "all of its 2 boards", "collector board token NAME")
 }
 
 func TestNewBoardTokenReplacesKeyAndToken(t *testing.T) {
@@ -272,11 +403,11 @@ func TestRackTokenCreatesItsCountOfBoards(t *testing.T) {
 	}
 	token := must(r.NewRackToken(ctx, "Rack 7", map[string]string{"site": "ams"}, 4, pin))(t)
 	var got []string
-	for i, wanted := range []string{"pi-kitchen", "pi-kitchen", "Not Valid", "rack-7-02"} {
+	for i, wanted := range []string{"pi-kitchen", "", "Not Valid", "-"} {
 		if i == 2 {
 			r = again(t, dir, db) // the count survives
 		}
-		got = append(got, must(r.Enrol(ctx, report.EnrolRequest{Token: token.Credentials(), Key: key(t), Name: wanted}))(t))
+		got = append(got, must(r.Enrol(ctx, report.EnrolRequest{Token: token.Credentials(), Key: key(t), Name: wanted}))(t).Board)
 	}
 	if d := cmp.Diff([]string{"pi-kitchen", "rack-7-01", "rack-7-03", "rack-7-04"}, got); d != "" {
 		t.Errorf("names (-want +got):\n%s", d)
@@ -294,7 +425,7 @@ func TestRetiredBoardStaysOut(t *testing.T) {
 	r, _ := opened(t, t.TempDir())
 	token := must(r.NewRackToken(ctx, "r1", nil, 2, pin))(t)
 	k := key(t)
-	name := must(r.Enrol(ctx, report.EnrolRequest{Token: token.Credentials(), Key: k}))(t)
+	name := must(r.Enrol(ctx, report.EnrolRequest{Token: token.Credentials(), Key: k}))(t).Board
 	if err := r.Retire(ctx, name); err != nil {
 		t.Fatal(err)
 	}

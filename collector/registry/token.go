@@ -11,7 +11,9 @@ import (
 	"bramble/pisensor/report"
 )
 
-// TokenLifetime is how long an enrolment token can be used.
+// TokenLifetime is how long an enrolment token waits for its first use. A rack's
+// token ends then; a board's own, once used, stays good for its board until it
+// is withdrawn: by a new token, or because the board is revoked or retired.
 const TokenLifetime = 30 * 24 * time.Hour
 
 // maxRackBoards bounds what one leaked token can register.
@@ -24,13 +26,28 @@ type enrolToken struct {
 	board   string // empty for a rack's token
 	labels  map[string]string
 	count   int
-	expires time.Time
-	uses    map[string]string // public nkey → board
+	expires time.Time         // zero = a board's token that was used: it stays good
+	uses    map[string]string // public nkey → board; of a board's token the last key only
+	changes []time.Time       // of a board's token: when it put a key in place of another, within keyChangeTime
+	refused time.Time         // when it was last recorded that this happens too often
 }
 
-// NewBoardToken returns a token with which one key can enrol as the board. It
-// takes the place of the board's earlier tokens. A key in force stays in force
-// until the token is used.
+func (t *enrolToken) inForce(now time.Time) bool { return t.expires.IsZero() || t.expires.After(now) }
+
+// changesSince returns the changes after an instant.
+func (t *enrolToken) changesSince(from time.Time) []time.Time {
+	var recent []time.Time
+	for _, at := range t.changes {
+		if at.After(from) {
+			recent = append(recent, at)
+		}
+	}
+	return recent
+}
+
+// NewBoardToken returns the token with which the board enrols, now and whenever
+// it has lost its key (Enrol). It takes the place of the board's earlier tokens.
+// A key in force stays in force until the token is used.
 func (r *Registry) NewBoardToken(ctx context.Context, name, pin string) (report.Token, error) {
 	r.write.Lock()
 	defer r.write.Unlock()
@@ -86,21 +103,21 @@ func (r *Registry) newToken(ctx context.Context, e event, pin string, t enrolTok
 // latter's caller holds r.mu.
 func expireTokens(board string) statement {
 	now := time.Now().UnixMilli()
-	return exec(`UPDATE enrol_token SET expires = min(expires, ?) WHERE board = ?`, now, board)
+	return exec(`UPDATE enrol_token SET expires = ? WHERE board = ? AND (expires = 0 OR expires > ?)`, now, board, now)
 }
 
 func (r *Registry) dropTokens(board string) {
-	now := time.Now()
+	now := time.Now().Truncate(time.Millisecond) // as on disk
 	for _, t := range r.tokens {
-		if t.board == board && t.expires.After(now) {
+		if t.board == board && t.inForce(now) {
 			t.expires = now
 		}
 	}
 }
 
 // TokenID checks an enrolment token's credentials, <id>.<secret>, and returns
-// its id. It passes tokens that are expired or used up: their holder is told so
-// by Enrol.
+// its id. It passes tokens that are expired, withdrawn or used up: their holder
+// is told so by Enrol.
 func (r *Registry) TokenID(credentials string) (string, bool) {
 	id, secret, _ := strings.Cut(credentials, ".")
 	r.mu.RLock()
@@ -139,6 +156,26 @@ func (r *Registry) loadUses(ctx context.Context) error {
 			return err
 		}
 		r.tokens[token].uses[key] = board
+		return nil
+	})
+}
+
+// replaceKey is the audit table's word for a key that took another's place.
+const replaceKey = "replace key"
+
+// loadChanges counts the changes of keys where it left off before a restart.
+func (r *Registry) loadChanges(ctx context.Context) error {
+	since := time.Now().Add(-keyChangeTime).UnixMilli()
+	return r.each(ctx, fmt.Sprintf(`SELECT at, detail FROM audit WHERE action = '%s' AND at > %d ORDER BY id`, replaceKey, since), func(rows *sql.Rows) error {
+		var at int64
+		var detail string
+		if err := rows.Scan(&at, &detail); err != nil {
+			return err
+		}
+		id, _, _ := strings.Cut(strings.TrimPrefix(detail, "token "), " ")
+		if t := r.tokens[id]; t != nil {
+			t.changes = append(t.changes, moment(at))
+		}
 		return nil
 	})
 }
