@@ -2,10 +2,12 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/cookiejar"
 	"net/url"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -147,9 +149,10 @@ func TestEnrolmentRefusals(t *testing.T) {
 	if a := try(s.nats, used); a.code != 0 || a.out != "pi-1\n" {
 		t.Fatalf("enrol: %+v", a)
 	}
-	try(s.nats, used).refusal(t, "used")
+	newer := s.do("", "board", "token", "pi-1")
+	try(s.nats, used).refusal(t, "withdrawn", "collector board token pi-1")
 	try(other.nats, s.do("", "board", "add", "pi-2")).refusal(t, "pin")
-	parts := strings.Split(s.do("", "board", "token", "pi-1"), ".")
+	parts := strings.Split(newer, ".")
 	parts[2] = strings.Repeat("0", len(parts[2]))
 	try(s.nats, strings.Join(parts, ".")).refusal(t, "does not accept this token")
 	try(s.nats, "nonsense").refusal(t, "brm1")
@@ -166,8 +169,55 @@ func TestEnrolmentRefusals(t *testing.T) {
 		t.Errorf("a rack's token enrolled %v", names)
 	}
 	try(s.nats, two).refusal(t, "all of its 2 boards")
+	known := command(t, "", "pisensor", "enrol", "nats://"+s.nats, two, "--state-dir", t.TempDir(), "--name", "pi-1")
+	known.refusal(t, "board pi-1 exists already", "collector board token pi-1")
 	s.stop(t, patience)
 	try(s.nats, used).refusal(t, "no collector answers")
+}
+
+// TestABoardIsSetUpAnew installs a board's OS again while its old one still
+// runs somewhere: the token brings the new one in and the old one is cut.
+func TestABoardIsSetUpAnew(t *testing.T) {
+	t.Parallel()
+	s := newServer(t, "127.0.0.1")
+	token := s.do("", "board", "add", "pi-1")
+	enrol := func() (state string) {
+		t.Helper()
+		state = filepath.Join(t.TempDir(), "state")
+		a := command(t, "", "pisensor", "enrol", "nats://"+s.nats, token, "--state-dir", state)
+		if a.code != 0 || a.out != "pi-1\n" {
+			t.Fatalf("enrol: %+v", a)
+		}
+		return state
+	}
+	run := func(state string) *process {
+		return launch(t, "pisensor", "run", "--state-dir", state, "--interval", "1s")
+	}
+	before := run(enrol())
+	before.says(t, before.errs, "connected to the collector")
+	s.kill()
+	s.start()
+	now := run(enrol())
+	now.says(t, now.errs, "connected to the collector")
+	before.says(t, before.errs, "level=ERROR")
+	if log := s.says(t, s.errs, "board has another key"); strings.Contains(log, strings.Split(token, ".")[2]) {
+		t.Errorf("the log shows the token: %s", log)
+	}
+	eventually(t, patience, func() error {
+		if got := s.metric("bramble_broker_connections"); got != 1 {
+			return fmt.Errorf("%v connections, want 1", got)
+		}
+		return nil
+	})
+	var view struct {
+		Boards []struct {
+			Name       string
+			KeyChanged int64
+		}
+	}
+	if err := s.json("api/boards", &view); err != nil || len(view.Boards) != 1 || time.Since(time.UnixMilli(view.Boards[0].KeyChanged)) > patience {
+		t.Errorf("boards %+v, %v", view, err)
+	}
 }
 
 // TestRevokeCutsALiveBoard revokes a board whose sensor runs.
