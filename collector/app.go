@@ -114,7 +114,7 @@ func openApp(ctx context.Context, c Config, v variant, log *slog.Logger) (_ *app
 	}
 	a.engine = alerting.NewEngine(rules)
 	a.broker, err = broker.New(broker.Options{
-		Addr: c.NATS, Dir: c.DataDir, Names: c.NATSNames, Registry: a.registry, Log: log, Registerer: a.metrics,
+		Addr: c.NATS, WebSocket: c.NATSWebSocket, Dir: c.DataDir, Names: c.NATSNames, Registry: a.registry, Log: log, Registerer: a.metrics,
 	})
 	if err != nil {
 		return nil, err

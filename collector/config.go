@@ -24,17 +24,18 @@ import (
 
 // Config is all that an operator can set. A flag wins over the file.
 type Config struct {
-	DataDir      string        // everything that the collector keeps
-	HTTP         string        // address of the pages and the API
-	NATS         string        // address that the boards connect to
-	NATSNames    []string      // further names of this host, for the boards' certificate
-	ExternalURL  string        // what links in pages begin with
-	TLSCert      string        // certificate file of the pages, PEM
-	TLSKey       string        // its key
-	Retention    time.Duration // how long readings are kept
-	Memory       int64         // bytes for the store's caches; 0 = a share of the machine's
-	Rules        []string      // rule files; none = the default rules
-	Alertmanager string        // alertmanager.yml; none = incidents are recorded and nobody is told
+	DataDir       string        // everything that the collector keeps
+	HTTP          string        // address of the pages and the API
+	NATS          string        // address that the boards connect to
+	NATSWebSocket string        // address for boards that reach port 443 only, as wss://; empty = none
+	NATSNames     []string      // further names of this host, for the boards' certificate
+	ExternalURL   string        // what links in pages begin with
+	TLSCert       string        // certificate file of the pages, PEM
+	TLSKey        string        // its key
+	Retention     time.Duration // how long readings are kept
+	Memory        int64         // bytes for the store's caches; 0 = a share of the machine's
+	Rules         []string      // rule files; none = the default rules
+	Alertmanager  string        // alertmanager.yml; none = incidents are recorded and nobody is told
 }
 
 // DefaultConfig speaks on loopback and keeps readings for 13 months, so that a
@@ -49,7 +50,8 @@ func (c *Config) keys() map[string]func(*yaml.Node) error {
 	text := func(to *string) func(*yaml.Node) error { return func(n *yaml.Node) error { return n.Decode(to) } }
 	list := func(to *[]string) func(*yaml.Node) error { return func(n *yaml.Node) error { return n.Decode(to) } }
 	return map[string]func(*yaml.Node) error{
-		"data_dir": text(&c.DataDir), "http": text(&c.HTTP), "nats": text(&c.NATS), "nats_names": list(&c.NATSNames),
+		"data_dir": text(&c.DataDir), "http": text(&c.HTTP), "nats": text(&c.NATS),
+		"nats_websocket": text(&c.NATSWebSocket), "nats_names": list(&c.NATSNames),
 		"external_url": text(&c.ExternalURL), "tls_cert": text(&c.TLSCert), "tls_key": text(&c.TLSKey),
 		"rules": list(&c.Rules), "alertmanager": text(&c.Alertmanager),
 		"retention": func(n *yaml.Node) error {
@@ -160,6 +162,10 @@ func (c *Config) check(key string) error {
 		return checkAddress(c.HTTP)
 	case "nats":
 		return checkAddress(c.NATS)
+	case "nats_websocket":
+		if c.NATSWebSocket != "" {
+			return checkAddress(c.NATSWebSocket)
+		}
 	case "external_url":
 		if u, err := url.Parse(c.ExternalURL); c.ExternalURL != "" && (err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https") {
 			return fmt.Errorf("%q is not a URL such as https://bramble.example.org", c.ExternalURL)

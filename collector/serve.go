@@ -57,6 +57,9 @@ func runServe(ctx context.Context, args []string, stdout, stderr io.Writer) erro
 		log.Warn("nobody can log in yet: make a login with `collector user add NAME --role admin --data-dir " + c.DataDir + "`")
 	}
 	log.Info("boards connect here", "url", a.broker.URL(), "pin", a.broker.Pin())
+	if url := a.broker.WebSocketURL(); url != "" {
+		log.Info("boards connect here, too", "url", url)
+	}
 	return errors.Join(a.run(ctx, stdout), a.close())
 }
 

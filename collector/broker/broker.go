@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/url"
 	"strconv"
 	"sync"
 	"time"
@@ -32,6 +33,7 @@ const (
 // Options say where to listen and whom to let in. Addr, Dir and Registry are required.
 type Options struct {
 	Addr       string   // host:port; an empty host is every address, port 0 a free one
+	WebSocket  string   // host:port for boards that reach us as wss:// only; empty = none
 	Dir        string   // the data directory; the CA lives there
 	Names      []string // further host names or addresses for the server's certificate
 	Registry   *registry.Registry
@@ -63,7 +65,7 @@ func New(o Options) (_ *Broker, err error) {
 	if err != nil {
 		return nil, err
 	}
-	front, err := listenFront(o.Addr, o.Log)
+	front, err := listenFront(o.Addr, o.WebSocket, o.Log)
 	if err != nil {
 		return nil, err
 	}
@@ -86,7 +88,7 @@ func New(o Options) (_ *Broker, err error) {
 	if err = b.serveEnrolments(o, count); err != nil {
 		return nil, err
 	}
-	front.serve(b.server.Addr().String())
+	front.serve(targets(b.server)...)
 	return b, nil
 }
 
@@ -120,17 +122,28 @@ func start(o Options, ca *authority, g *gate, log *serverLog) (*server.Server, e
 	return ns, nil
 }
 
+// targets are where the server listens, in the order of the front's doors.
+func targets(ns *server.Server) []string {
+	found := []string{ns.Addr().String()}
+	if u, err := url.Parse(ns.WebsocketURL()); err == nil {
+		found = append(found, u.Host)
+	}
+	return found
+}
+
 // serverOptions describes a server on loopback, behind the front.
 func serverOptions(o Options, ca *authority) (*server.Options, error) {
-	host, _, err := net.SplitHostPort(o.Addr)
-	if err != nil {
-		return nil, fmt.Errorf("listen for boards on %q: %w", o.Addr, err)
+	names := o.Names
+	for _, addr := range []string{o.Addr, o.WebSocket} {
+		host, _, _ := net.SplitHostPort(addr) // the front listens there, so it is one
+		names = append([]string{host}, names...)
 	}
-	leaf, err := ca.leaf(serverNames(append([]string{host}, o.Names...)))
+	chain, err := newChain(ca, serverNames(names))
 	if err != nil {
 		return nil, err
 	}
-	return &server.Options{
+	config := &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: chain.get}
+	so := &server.Options{
 		ServerName: "bramble", Host: "127.0.0.1", Port: server.RANDOM_PORT, ProxyProtocol: true,
 		NoSigs: true, NoSystemAccount: true, AlwaysEnableNonce: true,
 		// Boards would try the addresses that a server advertises, and nobody
@@ -140,8 +153,14 @@ func serverOptions(o Options, ca *authority) (*server.Options, error) {
 		NoHeaderSupport: true,
 		MaxPayload:      maxPayload, MaxSubs: maxSubs, MaxConn: maxClients, WriteDeadline: writeTimeout,
 		TLS: true, TLSTimeout: tlsTimeout, AuthTimeout: tlsTimeout + 2,
-		TLSConfig: &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{leaf}},
-	}, nil
+		TLSConfig: config,
+	}
+	if o.WebSocket != "" {
+		so.Websocket = server.WebsocketOpts{
+			Host: "127.0.0.1", Port: server.RANDOM_PORT, TLSConfig: config, HandshakeTimeout: tlsTimeout * time.Second,
+		}
+	}
+	return so, nil
 }
 
 // connect opens the collector's own connection, within the process.
@@ -195,13 +214,24 @@ func (b *Broker) Conn() *nats.Conn { return b.nc }
 
 // URL is where a client on this machine reaches the server. Other machines use
 // one of its addresses instead.
-func (b *Broker) URL() string {
-	a := b.front.listener.Addr().(*net.TCPAddr)
+func (b *Broker) URL() string { return b.front.doors[0].url("nats") }
+
+// WebSocketURL is URL for clients that speak wss:// only, empty where there is
+// no listener for them.
+func (b *Broker) WebSocketURL() string {
+	if len(b.front.doors) < 2 {
+		return ""
+	}
+	return b.front.doors[1].url("wss")
+}
+
+func (d *door) url(scheme string) string {
+	a := d.listener.Addr().(*net.TCPAddr)
 	host := a.IP.String()
 	if a.IP.IsUnspecified() {
 		host = "127.0.0.1"
 	}
-	return "nats://" + net.JoinHostPort(host, strconv.Itoa(a.Port))
+	return scheme + "://" + net.JoinHostPort(host, strconv.Itoa(a.Port))
 }
 
 // Pin names the CA, for tokens and sensors. It stays the same across restarts.

@@ -38,9 +38,13 @@ type rig struct {
 	registry *registry.Registry
 	metrics  *prometheus.Registry
 	log      *bytes.Buffer
+	at       string // where dial connects to
 }
 
-func newRig(t *testing.T, dir string) *rig {
+func newRig(t *testing.T, dir string) *rig { return newRigAt(t, dir, "127.0.0.1:0") }
+
+// newRigAt listens on the address for both kinds of clients.
+func newRigAt(t *testing.T, dir, addr string) *rig {
 	t.Helper()
 	db, err := registry.OpenDB(filepath.Join(dir, "state.db"))
 	if err != nil {
@@ -52,12 +56,13 @@ func newRig(t *testing.T, dir string) *rig {
 		t.Fatal(err)
 	}
 	r := &rig{t: t, dir: dir, registry: reg, metrics: prometheus.NewRegistry(), log: &bytes.Buffer{}}
-	r.Broker, err = New(Options{Addr: "127.0.0.1:0", Dir: dir, Registry: reg, Registerer: r.metrics,
+	r.Broker, err = New(Options{Addr: addr, WebSocket: addr, Dir: dir, Registry: reg, Registerer: r.metrics,
 		Log: slog.New(slog.NewTextHandler(r.log, nil))})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { r.Close() })
+	r.at = r.URL()
 	return r
 }
 
@@ -120,7 +125,7 @@ func (r *rig) dial(o ...nats.Option) (*nats.Conn, chan error, error) {
 	errs := make(chan error, 100)
 	all := []nats.Option{pinned(r.Pin()), nats.NoReconnect(), nats.Timeout(5 * time.Second),
 		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { errs <- err })}
-	nc, err := nats.Connect(r.URL(), append(all, o...)...)
+	nc, err := nats.Connect(r.at, append(all, o...)...)
 	if err == nil {
 		r.t.Cleanup(nc.Close)
 	}

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -29,24 +30,58 @@ const (
 	portsPerHost = 20_000 // Linux has 28,000 ephemeral ports for each pair of addresses
 )
 
+// strangerTime is how long a connection may stay without being a board's. The
+// server ends one that does not log in, and an enrolment, before that; it
+// would answer plain HTTP requests for ever.
+const strangerTime = time.Minute
+
 // front accepts the boards' connections and relays them to the message server,
 // which listens on loopback, no faster than each may send. A board has one
-// allowance across all of its connections, so that reconnecting gains nothing.
+// allowance across all of its connections and all doors, so that reconnecting
+// gains nothing.
 type front struct {
-	listener net.Listener
-	target   string // host:port of the message server
+	doors    []*door
+	patience time.Duration // with strangers
 	log      *slog.Logger
 	work     sync.WaitGroup
 
 	mu     sync.Mutex
 	closed bool
-	relays map[string]*relay  // by the client's address
+	relays map[string]*relay  // by the client's address as the server sees it (addressKey)
 	boards map[string]*bucket // by board
 }
 
-// listenFront takes the address. Its errors say what to do.
-func listenFront(addr string, log *slog.Logger) (*front, error) {
-	const next = "choose another address with --nats ADDR, such as --nats 127.0.0.1:4222"
+// door is one address that boards connect to.
+type door struct {
+	listener net.Listener
+	target   string // host:port of the message server behind it
+	// proxied says that the server is told there who the client is. Its
+	// websocket listener takes no PROXY header: it sees the front's own
+	// address, which is as good a name for the connection.
+	proxied bool
+}
+
+// listenFront takes the addresses; websocket may be empty. Its errors say what
+// to do.
+func listenFront(addr, websocket string, log *slog.Logger) (*front, error) {
+	f := &front{patience: strangerTime, log: log, relays: map[string]*relay{}, boards: map[string]*bucket{}}
+	l, err := listen(addr, "choose another address with --nats ADDR, such as --nats 127.0.0.1:4222")
+	if err != nil {
+		return nil, err
+	}
+	f.doors = append(f.doors, &door{listener: l, proxied: true})
+	if websocket == "" {
+		return f, nil
+	}
+	l, err = listen(websocket, "choose another address with nats_websocket in the config file, such as \"[::]:443\"")
+	if err != nil {
+		return nil, errors.Join(err, f.close())
+	}
+	f.doors = append(f.doors, &door{listener: l})
+	return f, nil
+}
+
+func listen(addr, next string) (net.Listener, error) {
 	_, port, err := net.SplitHostPort(addr)
 	if err != nil {
 		return nil, fmt.Errorf("listen for boards on %q: %w: %s", addr, err, next)
@@ -55,67 +90,83 @@ func listenFront(addr string, log *slog.Logger) (*front, error) {
 		return nil, fmt.Errorf("listen for boards on %q: port %q is no number from 0 to 65535: %s", addr, port, next)
 	}
 	l, err := net.Listen("tcp", addr)
-	if errors.Is(err, syscall.EADDRINUSE) {
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
 		return nil, fmt.Errorf("listen for boards: %w: stop the program that has this port, or %s", err, next)
-	}
-	if err != nil {
+	case errors.Is(err, syscall.EACCES):
+		return nil, fmt.Errorf("listen for boards: %w: a port below 1024 needs CAP_NET_BIND_SERVICE (AmbientCapabilities= in a systemd unit); grant it, or %s", err, next)
+	case err != nil:
 		return nil, fmt.Errorf("listen for boards: %w: %s", err, next)
 	}
-	return &front{listener: l, log: log, relays: map[string]*relay{}, boards: map[string]*bucket{}}, nil
+	return l, nil
 }
 
-// serve relays to target until close.
-func (f *front) serve(target string) {
-	f.target = target
-	f.work.Go(func() {
-		for {
-			c, err := f.listener.Accept()
-			if errors.Is(err, net.ErrClosed) {
-				return
-			}
-			if err != nil {
-				f.log.Warn("accept board's connection", "error", err)
-				time.Sleep(acceptPause)
-				continue
-			}
-			f.work.Go(func() { f.relay(c) })
-		}
-	})
-}
-
-func (f *front) relay(client net.Conn) {
-	defer client.Close()
-	r := &relay{client: client, done: make(chan struct{})}
-	r.budget.Store(newBucket(strangerRate, strangerBurst))
-	address := client.RemoteAddr().String()
-	n, ok := f.add(address, r)
-	if !ok {
-		return
+// serve relays each door's connections to its target until close.
+func (f *front) serve(targets ...string) {
+	for i, d := range f.doors {
+		d.target = targets[i]
+		f.work.Go(func() { f.open(d) })
 	}
-	defer f.remove(address)
-	if err := r.dial(f.target, n); err != nil {
+}
+
+func (f *front) open(d *door) {
+	for {
+		c, err := d.listener.Accept()
+		if errors.Is(err, net.ErrClosed) {
+			return
+		}
+		if err != nil {
+			f.log.Warn("accept board's connection", "error", err)
+			time.Sleep(acceptPause)
+			continue
+		}
+		f.work.Go(func() { f.relay(d, c) })
+	}
+}
+
+func (f *front) relay(d *door, client net.Conn) {
+	defer client.Close()
+	server, seen, err := d.dial(client, f.count())
+	if err != nil {
 		f.log.Warn("relay board's connection", "error", err)
 		return
 	}
+	defer server.Close()
+	r := &relay{client: client, server: server, done: make(chan struct{})}
+	r.budget.Store(newBucket(strangerRate, strangerBurst))
+	if !f.add(seen, r) {
+		return
+	}
+	defer f.remove(seen, r)
 	r.run()
 }
 
-// add notes a relay and returns how many there are.
-func (f *front) add(address string, r *relay) (n int, ok bool) {
+func (f *front) count() int {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.relays[address] = r
-	return len(f.relays), !f.closed
+	return len(f.relays)
 }
 
-func (f *front) remove(address string) {
+// add notes a relay, unless the front is closed.
+func (f *front) add(seen string, r *relay) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	delete(f.relays, address)
+	f.relays[seen] = r
+	r.leave = time.AfterFunc(f.patience, func() { r.client.Close() })
+	return !f.closed
+}
+
+func (f *front) remove(seen string, r *relay) {
+	r.leave.Stop()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.relays[seen] == r { // the address may be another connection's by now
+		delete(f.relays, seen)
+	}
 }
 
 // admit gives the connection from an address the board's allowance.
-func (f *front) admit(address, board string) {
+func (f *front) admit(address net.Addr, board string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	b := f.boards[board]
@@ -123,14 +174,23 @@ func (f *front) admit(address, board string) {
 		b = newBucket(boardRate, boardBurst)
 		f.boards[board] = b
 	}
-	if r := f.relays[address]; r != nil {
+	if r := f.relays[addressKey(address.Network(), address.String())]; r != nil {
 		r.budget.Store(b)
+		r.leave.Stop()
 	}
 }
 
+// addressKey names a connection. nats-server says tcp4 or tcp6 for a client of
+// which a PROXY header told, and tcp for one that it sees itself: a board on
+// this machine may have the port that the front uses towards another listener.
+func addressKey(network, address string) string { return network + " " + address }
+
 // close ends all connections and waits for their relays.
 func (f *front) close() error {
-	err := f.listener.Close()
+	var errs []error
+	for _, d := range f.doors {
+		errs = append(errs, d.listener.Close())
+	}
 	f.mu.Lock()
 	f.closed = true
 	for _, r := range f.relays {
@@ -138,35 +198,45 @@ func (f *front) close() error {
 	}
 	f.mu.Unlock()
 	f.work.Wait()
-	return err
+	return errors.Join(errs...)
+}
+
+// dial connects to the server for a client and, where it can, says for whom
+// (PROXY protocol, version 1). It also returns the addressKey under which the
+// server sees the connection. With very many relays it uses further loopback
+// addresses.
+func (d *door) dial(client net.Conn, relays int) (_ net.Conn, seen string, err error) {
+	dialer := net.Dialer{Timeout: 5 * time.Second}
+	if relays >= portsPerHost {
+		dialer.LocalAddr = &net.TCPAddr{IP: net.IPv4(127, 0, 0, byte(1+relays/portsPerHost))}
+	}
+	server, err := dialer.Dial("tcp", d.target)
+	if err != nil {
+		return nil, "", err
+	}
+	if !d.proxied {
+		local := server.LocalAddr()
+		return server, addressKey(local.Network(), local.String()), nil
+	}
+	from, to := client.RemoteAddr().(*net.TCPAddr), client.LocalAddr().(*net.TCPAddr)
+	family := "tcp6"
+	if from.IP.To4() != nil {
+		family = "tcp4"
+	}
+	// Without the zone of a link-local address, which the header cannot carry.
+	seen = addressKey(family, net.JoinHostPort(from.IP.String(), strconv.Itoa(from.Port)))
+	if _, err = fmt.Fprintf(server, "PROXY %s %s %s %d %d\r\n", strings.ToUpper(family), from.IP, to.IP, from.Port, to.Port); err != nil {
+		return nil, "", errors.Join(err, server.Close())
+	}
+	return server, seen, nil
 }
 
 // relay is one client's connection and the one to the server that stands for it.
 type relay struct {
 	client, server net.Conn
 	budget         atomic.Pointer[bucket]
+	leave          *time.Timer   // ends a stranger; stopped for a board
 	done           chan struct{} // closed when either side has ended
-}
-
-// dial connects to the server and says for whom (PROXY protocol, version 1).
-// With very many relays it uses further loopback addresses.
-func (r *relay) dial(target string, n int) (err error) {
-	d := net.Dialer{Timeout: 5 * time.Second}
-	if n > portsPerHost {
-		d.LocalAddr = &net.TCPAddr{IP: net.IPv4(127, 0, 0, byte(1+n/portsPerHost))}
-	}
-	if r.server, err = d.Dial("tcp", target); err != nil {
-		return err
-	}
-	from, to := r.client.RemoteAddr().(*net.TCPAddr), r.client.LocalAddr().(*net.TCPAddr)
-	family := "TCP6"
-	if from.IP.To4() != nil {
-		family = "TCP4"
-	}
-	if _, err = fmt.Fprintf(r.server, "PROXY %s %s %s %d %d\r\n", family, from.IP, to.IP, from.Port, to.Port); err != nil {
-		return errors.Join(err, r.server.Close())
-	}
-	return nil
 }
 
 // run copies both ways until one side ends.

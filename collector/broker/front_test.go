@@ -2,6 +2,7 @@ package broker
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -25,7 +26,15 @@ func flood(ctx context.Context, nc *nats.Conn, subject string, done chan<- struc
 }
 
 func TestFloodIsHeldBackAndSlowsNobodyDown(t *testing.T) {
-	r := newRig(t, t.TempDir())
+	t.Run("nats", func(t *testing.T) { floodIsHeldBack(t, newRig(t, t.TempDir())) })
+	t.Run("wss", func(t *testing.T) {
+		r := newRig(t, t.TempDir())
+		r.at = r.WebSocketURL()
+		floodIsHeldBack(t, r)
+	})
+}
+
+func floodIsHeldBack(t *testing.T, r *rig) {
 	evil, _, pair := r.board("evil")
 	var others []*nats.Conn
 	for i := range 5 {
@@ -89,14 +98,92 @@ func TestFloodIsHeldBackAndSlowsNobodyDown(t *testing.T) {
 
 func TestServerAdvertisesNoAddress(t *testing.T) {
 	r := newRig(t, t.TempDir())
-	nc, _, _ := r.board("b1")
-	if urls := nc.DiscoveredServers(); len(urls) != 0 {
-		t.Errorf("boards are told to try %q", urls)
-	}
-	if a := nc.ConnectedUrl(); a != r.URL() {
-		t.Errorf("connected to %s, want %s", a, r.URL())
+	for i, url := range []string{r.URL(), r.WebSocketURL()} {
+		r.at = url
+		nc, _, _ := r.board(fmt.Sprint("b", i))
+		if urls := nc.DiscoveredServers(); len(urls) != 0 {
+			t.Errorf("boards are told to try %q", urls)
+		}
+		if a := nc.ConnectedUrl(); a != url {
+			t.Errorf("connected to %s, want %s", a, url)
+		}
 	}
 }
+
+// linkLocal is a client on a link-local address.
+type linkLocal struct{ net.Conn }
+
+func (linkLocal) RemoteAddr() net.Addr {
+	return &net.TCPAddr{IP: net.ParseIP("fe80::1"), Port: 7, Zone: "eth0"}
+}
+
+func TestLinkLocalClientIsFoundAgain(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	client, _ := net.Pipe()
+	defer client.Close()
+	d := &door{target: l.Addr().String(), proxied: true}
+	server, seen, err := d.dial(tcpPair{linkLocal{client}}, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer server.Close()
+	if want := addressKey("tcp6", "[fe80::1]:7"); seen != want {
+		t.Errorf("seen as %s, want %s", seen, want)
+	}
+}
+
+// tcpPair has a local TCP address.
+type tcpPair struct{ net.Conn }
+
+func (tcpPair) LocalAddr() net.Addr {
+	return &net.TCPAddr{IP: net.ParseIP("fe80::2"), Port: 8, Zone: "eth0"}
+}
+
+func TestStrangerIsShownOut(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	f, err := listenFront("127.0.0.1:0", "127.0.0.1:0", slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.close()
+	f.patience = 50 * time.Millisecond
+	f.serve(l.Addr().String(), l.Addr().String())
+	for i, d := range f.doors {
+		c, err := net.Dial("tcp", d.listener.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		s, err := l.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer s.Close()
+		if i == 0 { // a board stays
+			f.admit(clientAddr{c.LocalAddr()}, "b1")
+		}
+		if err := c.SetReadDeadline(time.Now().Add(time.Second)); err != nil {
+			t.Fatal(err)
+		}
+		_, err = c.Read(make([]byte, 1))
+		if timeout, _ := errors.AsType[net.Error](err); (timeout != nil && timeout.Timeout()) != (i == 0) {
+			t.Errorf("door %d: %v", i, err)
+		}
+	}
+}
+
+// clientAddr is an address as a PROXY header gives it.
+type clientAddr struct{ net.Addr }
+
+func (clientAddr) Network() string { return "tcp4" }
 
 func TestAllowance(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -126,7 +213,7 @@ func BenchmarkIdleConnection(b *testing.B) {
 		b.Fatal(err)
 	}
 	defer l.Close()
-	f, err := listenFront("127.0.0.1:0", slog.New(slog.DiscardHandler))
+	f, err := listenFront("127.0.0.1:0", "", slog.New(slog.DiscardHandler))
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -139,7 +226,7 @@ func BenchmarkIdleConnection(b *testing.B) {
 		runtime.ReadMemStats(&before)
 		var ends []net.Conn
 		for range n {
-			c, err := net.Dial("tcp", f.listener.Addr().String())
+			c, err := net.Dial("tcp", f.doors[0].listener.Addr().String())
 			if err != nil {
 				b.Fatal(err)
 			}

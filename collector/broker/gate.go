@@ -3,6 +3,7 @@ package broker
 import (
 	"crypto/rand"
 	"encoding/hex"
+	"net"
 	"sync"
 	"time"
 
@@ -15,14 +16,14 @@ type gate struct {
 	own   string // secret of the in-process connection, drawn at each start
 	count *metrics
 	// admit gives a connection, named by its client's address, a board's allowance.
-	admit func(address, board string)
+	admit func(address net.Addr, board string)
 	kick  func(connection uint64) // set before the server accepts connections
 
 	mu   sync.Mutex
 	live map[string]uint64 // board → its newest connection; may be closed already
 }
 
-func newGate(known identities, count *metrics, admit func(address, board string)) *gate {
+func newGate(known identities, count *metrics, admit func(address net.Addr, board string)) *gate {
 	secret := make([]byte, 32)
 	rand.Read(secret) // never fails (crypto/rand)
 	return &gate{known: known, own: hex.EncodeToString(secret), count: count, admit: admit, live: map[string]uint64{}}
@@ -71,7 +72,7 @@ func (g *gate) enter(board string, c server.ClientAuthentication) error {
 	if b, ok := g.known.BoardOfKey(c.GetOpts().Nkey); !ok || b.Name != board {
 		return errUnknownKey
 	}
-	g.admit(c.RemoteAddress().String(), board)
+	g.admit(c.RemoteAddress(), board)
 	return nil
 }
 

@@ -1,0 +1,180 @@
+package broker
+
+import (
+	"bufio"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"bramble/pisensor/report"
+)
+
+func TestBoardOverWebSocket(t *testing.T) {
+	for _, addr := range []string{"127.0.0.1:0", "[::1]:0"} {
+		t.Run(addr, func(t *testing.T) {
+			if l, err := net.Listen("tcp", addr); err != nil {
+				t.Skipf("this machine has no such address: %v", err)
+			} else {
+				l.Close()
+			}
+			r := newRigAt(t, t.TempDir(), addr)
+			r.at = r.WebSocketURL()
+			heard := r.subscribe(r.Conn(), report.AllTelemetry)
+			nc, errs, pair := r.board("b1")
+			acks := r.subscribe(nc, "ack.b1")
+			payload := make([]byte, maxPayload)
+			r.must(nc.Publish("telemetry.b1", payload))
+			r.must(nc.Flush())
+			if m := receive(t, heard, "telemetry"); m.Subject != "telemetry.b1" || len(m.Data) != maxPayload {
+				t.Errorf("heard %d bytes on %s", len(m.Data), m.Subject)
+			}
+			r.must(r.Conn().Publish("ack.b1", []byte("ack")))
+			receive(t, acks, "ack")
+			for _, subject := range []string{"telemetry.b2", "ack.b1", "enrol", "$SYS.x"} {
+				r.must(nc.Publish(subject, nil))
+				r.must(nc.Flush())
+				if err := receive(t, errs, "publish "+subject); !errors.Is(err, nats.ErrPermissionViolation) {
+					t.Errorf("publish %s: %v", subject, err)
+				}
+			}
+			if got := r.counted("bramble_broker_connections", ""); got != 1 {
+				t.Errorf("%v connections counted", got)
+			}
+			closed := nc.StatusChanged(nats.CLOSED)
+			r.must(r.registry.Revoke(t.Context(), "b1"))
+			r.Disconnect("b1")
+			receive(t, closed, "disconnection")
+			if _, _, err := r.dial(withKey(pair)); !errors.Is(err, nats.ErrAuthorization) {
+				t.Errorf("came back with: %v", err)
+			}
+			if _, _, err := r.dial(withKey(pair), pinned(report.NewToken("x").Pin)); !errors.Is(err, report.ErrPin) {
+				t.Errorf("wrong pin: %v", err)
+			}
+		})
+	}
+}
+
+func TestEnrolmentOverWebSocket(t *testing.T) {
+	r := newRig(t, t.TempDir())
+	r.at = r.WebSocketURL()
+	token, err := r.registry.NewRackToken(t.Context(), "r1", nil, 1, r.Pin())
+	r.must(err)
+	_, public := newKey(t)
+	if a, err := r.enrol(token, report.EnrolRequest{Key: public, Name: "b1"}); err != nil || a.Board != "b1" {
+		t.Errorf("answer %+v, %v", a, err)
+	}
+}
+
+// One key has one connection, whichever way it comes.
+func TestNewestConnectionWinsAcrossListeners(t *testing.T) {
+	r := newRig(t, t.TempDir())
+	live, _, pair := r.board("b1")
+	for _, url := range []string{r.WebSocketURL(), r.URL(), r.WebSocketURL()} {
+		closed := live.StatusChanged(nats.CLOSED)
+		var err error
+		r.at = url
+		live, _, err = r.dial(withKey(pair))
+		r.must(err)
+		receive(t, closed, "end of the connection before")
+	}
+	r.must(live.Publish("telemetry.b1", nil))
+	r.must(live.Flush())
+}
+
+// request sends a text to the websocket listener and returns all that comes back.
+func (r *rig) request(secure bool, text string) string {
+	r.t.Helper()
+	c, err := net.Dial("tcp", strings.TrimPrefix(r.WebSocketURL(), "wss://"))
+	r.must(err)
+	defer c.Close()
+	r.must(c.SetDeadline(time.Now().Add(30 * time.Second)))
+	if secure {
+		c = tls.Client(c, &tls.Config{InsecureSkipVerify: true})
+	}
+	_, err = io.WriteString(c, text)
+	r.must(err)
+	answer, err := io.ReadAll(c)
+	if errors.Is(err, net.ErrClosed) || err != nil && strings.Contains(err.Error(), "timeout") {
+		r.t.Errorf("%q hangs: %v", text, err)
+	}
+	return string(answer)
+}
+
+func TestNonsenseOverHTTPGetsAnError(t *testing.T) {
+	t.Parallel() // a connection that is kept alive ends after 10 s
+	r := newRig(t, t.TempDir())
+	const upgrade = "Host: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+	f := func(secure bool, text, want string) {
+		t.Helper()
+		if got := r.request(secure, text); !strings.HasPrefix(got, want) {
+			t.Errorf("%q: %q, want %q", text, got, want)
+		}
+	}
+	f(false, "GET / HTTP/1.1\r\nHost: x\r\n\r\n", "HTTP/1.0 400")
+	f(true, "GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", "HTTP/1.1 400")
+	f(true, "POST /login HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 0\r\n\r\n", "HTTP/1.1 405")
+	f(true, "SSH-2.0-OpenSSH_9.6\r\n\r\n", "HTTP/1.1 400")
+	f(true, "GET /mqtt HTTP/1.1\r\n"+upgrade, "HTTP/1.1 404")
+	f(true, "GET / HTTP/1.1\r\nHost: x\r\n\r\n", "HTTP/1.1 400") // kept alive, then ended
+	// A leaf node gets nothing behind its upgrade.
+	if got := r.request(true, "GET /leafnode HTTP/1.1\r\n"+upgrade); !strings.HasPrefix(got, "HTTP/1.1 101") || strings.Contains(got, "INFO") {
+		t.Errorf("leaf node: %q", got)
+	}
+}
+
+// Who opens a connection and says nothing, or a byte at a time, is gone after a
+// while: at every stage of the handshakes.
+func TestSlowHandshakesAreBounded(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, t.TempDir())
+	dial := func() net.Conn {
+		t.Helper()
+		c, err := net.Dial("tcp", strings.TrimPrefix(r.WebSocketURL(), "wss://"))
+		r.must(err)
+		t.Cleanup(func() { c.Close() })
+		r.must(c.SetDeadline(time.Now().Add(30 * time.Second)))
+		return c
+	}
+	secure := func() net.Conn {
+		t.Helper()
+		c := tls.Client(dial(), &tls.Config{InsecureSkipVerify: true})
+		r.must(c.Handshake())
+		return c
+	}
+	stages := map[string]net.Conn{"silent": dial(), "without a request": secure(), "amid a request": secure(), "without a login": secure()}
+	_, err := io.WriteString(stages["amid a request"], "GET / HTTP/1.1\r\nHost: ")
+	r.must(err)
+	_, err = io.WriteString(stages["without a login"], "GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 13\r\n\r\n")
+	r.must(err)
+	response, err := http.ReadResponse(bufio.NewReader(stages["without a login"]), nil)
+	r.must(err)
+	if response.StatusCode != http.StatusSwitchingProtocols {
+		t.Errorf("upgrade: %s", response.Status)
+	}
+	begin, ended := time.Now(), make(chan string)
+	for name, c := range stages {
+		go func() {
+			_, err := io.ReadAll(c)
+			var timeout net.Error
+			if errors.As(err, &timeout) && timeout.Timeout() {
+				name += fmt.Sprintf(": still open after %v", time.Since(begin))
+			}
+			ended <- name
+		}()
+	}
+	for range stages {
+		if got := <-ended; strings.Contains(got, "still open") {
+			t.Error(got)
+		} else {
+			t.Logf("%s: ended after %v", got, time.Since(begin))
+		}
+	}
+}
