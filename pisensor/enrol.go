@@ -2,35 +2,127 @@ package main
 
 import (
 	"context"
+	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"os"
 	"strings"
+	"time"
 
 	"bramble/pisensor/identity"
 	"bramble/pisensor/report"
 )
 
+// Between two tries of an enrolment that waits.
+const (
+	retryFirst = time.Second
+	retryMost  = 15 * time.Second
+)
+
+// maxTokenFile bounds what is read of a token's file, in bytes.
+const maxTokenFile = 4 << 10
+
+// enrolment is what `pisensor enrol` was asked for.
+type enrolment struct {
+	config
+	url   string
+	token report.Token
+	wait  time.Duration // keep trying for so long
+}
+
 // enrol is `pisensor enrol URL TOKEN`.
 func enrol(ctx context.Context, args []string, stdout, stderr io.Writer) error {
-	var c config
-	f := c.flags("enrol", " URL TOKEN", stderr)
-	f.StringVar(&c.name, "name", hostName(), "`name` that this board would like; only a rack's token heeds it")
-	found, err := parse(f, args, 2)
+	var e enrolment
+	f := e.flags("enrol", " URL [TOKEN]", stderr)
+	f.StringVar(&e.name, "name", hostName(), "`name` that a new board of a rack would like; empty: the collector numbers it")
+	f.DurationVar(&e.wait, "wait", 0, "keep trying for this `time` while the collector cannot be reached, as at the first boot")
+	file := f.String("token-file", "", "`file` that holds the token, - for standard input: the process list shows arguments to everybody")
+	if err := e.parse(f, args, file); err != nil {
+		return err
+	}
+	done, err := e.do(ctx, stderr)
 	if err != nil {
 		return err
 	}
-	token, err := report.ParseToken(found[1])
-	if err != nil {
-		return err
-	}
-	e, err := identity.Enrol(ctx, c.stateDir, found[0], token, c.name)
-	if err != nil {
-		return err
-	}
-	_, err = fmt.Fprintln(stdout, e.Board)
+	_, err = fmt.Fprintln(stdout, done.Board)
 	return err
 }
+
+func (e *enrolment) parse(f *flag.FlagSet, args []string, file *string) error {
+	found, err := positional(f, args)
+	if err != nil {
+		return err
+	}
+	if *file != "" {
+		if err := counted(f, found, 1); err != nil {
+			return err
+		}
+		text, err := readToken(*file)
+		if err != nil {
+			return err
+		}
+		found = append(found, text)
+	}
+	if err := counted(f, found, 2); err != nil {
+		return err
+	}
+	e.url = found[0]
+	if e.token, err = report.ParseToken(found[1]); err != nil && *file != "" {
+		return fmt.Errorf("token file %s: %w", *file, err)
+	}
+	return err
+}
+
+// readToken reads a file, or standard input.
+func readToken(name string) (string, error) {
+	in := os.Stdin
+	if name != "-" {
+		f, err := os.Open(name)
+		if err != nil {
+			return "", fmt.Errorf("read the token: %w", err)
+		}
+		defer f.Close()
+		in = f
+	}
+	b, err := io.ReadAll(io.LimitReader(in, maxTokenFile))
+	if err != nil {
+		return "", fmt.Errorf("read the token: %w", err)
+	}
+	return strings.TrimSpace(string(b)), nil
+}
+
+// do asks until the collector has answered or the time is over. It says once
+// what it waits for, until that changes.
+func (e *enrolment) do(ctx context.Context, stderr io.Writer) (identity.Enrolment, error) {
+	end, said := time.Now().Add(e.wait), ""
+	for pause := retryFirst; ; pause = min(2*pause, retryMost) {
+		done, err := identity.Enrol(ctx, e.stateDir, e.url, e.token, e.name)
+		if !errors.Is(err, identity.ErrUnreachable) {
+			return done, err
+		}
+		left := time.Until(end)
+		switch {
+		case left <= 0 && e.wait > 0:
+			return done, fmt.Errorf("%w; gave up after %v", err, e.wait)
+		case left <= 0:
+			return done, fmt.Errorf("%w; try again, or let it try with --wait 5m", err)
+		}
+		if text := err.Error(); text != said {
+			said = text
+			fmt.Fprintf(stderr, "pisensor: %s; trying again for %v\n", text, left.Round(time.Second))
+		}
+		select {
+		case <-time.After(min(pause, left)):
+		case <-ctx.Done():
+			return done, fmt.Errorf("%w; stopped", err)
+		}
+	}
+}
+
+// defaultNames are host names that images come with: they tell no board from
+// another, and a rack's token takes each name once.
+var defaultNames = map[string]bool{"localhost": true, "raspberrypi": true, "debian": true, "ubuntu": true, "dietpi": true, "alarm": true, "alarmpi": true}
 
 // hostName is the host's name as far as it can be a board's, else empty.
 func hostName() string {
@@ -39,7 +131,7 @@ func hostName() string {
 		return ""
 	}
 	name, _, _ = strings.Cut(strings.ToLower(name), ".")
-	if report.ValidateBoard(name) != nil {
+	if report.ValidateBoard(name) != nil || defaultNames[name] {
 		return ""
 	}
 	return name

@@ -52,7 +52,15 @@ func (c *config) intervalFlag(f *flag.FlagSet) {
 
 // parse reads flags and want positional arguments, in any order.
 func parse(f *flag.FlagSet, args []string, want int) ([]string, error) {
-	var found []string
+	found, err := positional(f, args)
+	if err != nil {
+		return nil, err
+	}
+	return found, counted(f, found, want)
+}
+
+// positional reads flags and returns what stands between them.
+func positional(f *flag.FlagSet, args []string) (found []string, err error) {
 	for {
 		if err := f.Parse(args); err != nil {
 			if errors.Is(err, flag.ErrHelp) {
@@ -61,14 +69,17 @@ func parse(f *flag.FlagSet, args []string, want int) ([]string, error) {
 			return nil, usageError{fmt.Errorf("%s: %w", f.Name(), err)}
 		}
 		if f.NArg() == 0 {
-			break
+			return found, nil
 		}
 		found = append(found, f.Arg(0))
 		args = f.Args()[1:]
 	}
+}
+
+func counted(f *flag.FlagSet, found []string, want int) error {
 	if len(found) != want {
 		f.Usage()
-		return nil, usageError{fmt.Errorf("%s: %d arguments given, want %d", f.Name(), len(found), want)}
+		return usageError{fmt.Errorf("%s: %d arguments given, want %d", f.Name(), len(found), want)}
 	}
-	return found, nil
+	return nil
 }

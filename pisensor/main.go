@@ -18,7 +18,7 @@ import (
 const usage = `usage: pisensor COMMAND [flags]
 
   run                    sample this board and publish until stopped
-  enrol URL TOKEN        make this board's key and register it with a collector
+  enrol URL [TOKEN]      make this board's key and register it with a collector
   once                   print one reading and exit
   replay FILE.csv        send a recording in place of this board's readings
   version                print the version

@@ -108,6 +108,67 @@ func TestEnrolRefusals(t *testing.T) {
 	f(c.url, c.token.String(), "does not accept this token")
 }
 
+// secret writes a token to a file.
+func secret(t *testing.T, text string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "token")
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func TestEnrolWithATokenFile(t *testing.T) {
+	c := newCollector(t)
+	dir := t.TempDir()
+	if code, out, errs := command(t, "enrol", c.url, "--token-file", secret(t, c.token.String()+"\n"), "--state-dir", dir); code != 0 || out != "pi-1\n" {
+		t.Errorf("exit %d, stdout %q, stderr %q", code, out, errs)
+	}
+	f := func(want int, text string, args ...string) {
+		t.Helper()
+		code, out, errs := command(t, append([]string{"enrol", "--state-dir", t.TempDir()}, args...)...)
+		if code != want || out != "" || !strings.Contains(errs, text) || strings.Contains(errs, c.token.Secret) {
+			t.Errorf("%q: exit %d, stdout %q, stderr %q; want exit %d and %q", args, code, out, errs, want, text)
+		}
+	}
+	f(1, "no such file", c.url, "--token-file", filepath.Join(dir, "absent"))
+	f(1, "want brm1", c.url, "--token-file", secret(t, ""))
+	f(1, "want brm1", c.url, "--token-file", secret(t, strings.Repeat("x", 1<<20)))
+	f(2, "2 arguments given, want 1", c.url, c.token.String(), "--token-file", secret(t, c.token.String()))
+	f(2, "-wait", c.url, c.token.String(), "--wait", "soon")
+}
+
+// A netbooted board asks before its network is up.
+func TestEnrolWaitsForTheCollector(t *testing.T) {
+	c := newCollector(t)
+	addr := host(t, c.url)
+	c.stop()
+	dir := t.TempDir()
+	errs := output{wrote: make(chan struct{}, 100)}
+	var out output
+	finished := make(chan int)
+	go func() {
+		finished <- exitCode(run(t.Context(), []string{"enrol", "nats://" + addr, c.token.String(), "--state-dir", dir, "--wait", "1m"}, &out, &errs), &errs)
+	}()
+	<-errs.wrote
+	c.start()
+	if code := <-finished; code != 0 || out.String() != "pi-1\n" {
+		t.Errorf("exit %d, stdout %q, stderr %q", code, out.String(), errs.String())
+	}
+	if text := errs.String(); strings.Count(text, "\n") != 1 || !strings.Contains(text, "no collector answers there") || !strings.Contains(text, "trying again for") {
+		t.Errorf("stderr %q", text)
+	}
+	begin := time.Now()
+	if code, _, errs := command(t, "enrol", "nats://127.0.0.1:1", c.token.String(), "--state-dir", dir, "--wait", "2s"); code != 1 || !strings.Contains(errs, "gave up after 2s") || time.Since(begin) < 2*time.Second {
+		t.Errorf("exit %d after %v, stderr %q", code, time.Since(begin), errs)
+	}
+	// What the collector refuses, waiting does not help.
+	begin = time.Now()
+	if code, _, errs := command(t, "enrol", c.url, report.NewToken(c.pin).String(), "--state-dir", dir, "--wait", "1m"); code != 1 || time.Since(begin) > 10*time.Second {
+		t.Errorf("exit %d after %v, stderr %q", code, time.Since(begin), errs)
+	}
+}
+
 // fixture is a board's tree of files, written as the kernel would.
 func fixture(t *testing.T) string {
 	t.Helper()

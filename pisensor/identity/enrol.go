@@ -19,7 +19,15 @@ const (
 	enrolTime = 30 * time.Second
 	// askAgain is when an unanswered request is repeated; it is idempotent.
 	askAgain = 5 * time.Second
+	// connectTime bounds the connection's part of it: a rack that enrols at once
+	// makes the collector's handshakes wait for each other.
+	connectTime = 10 * time.Second
 )
+
+// ErrUnreachable is wrapped where asking again later may help: the collector did
+// not answer, or something else did. All other errors stay as they are until
+// somebody does what they say.
+var ErrUnreachable = errors.New("cannot reach the collector")
 
 // Enrol registers the board whose state is in dir with the collector at url,
 // and keeps what it answers there. The key is made, and on disk, before the
@@ -72,7 +80,7 @@ func register(ctx context.Context, url string, token report.Token, q report.Enro
 		case errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil:
 			continue
 		case errors.Is(err, context.DeadlineExceeded):
-			return "", fmt.Errorf("no answer in %v: is the collector running?", enrolTime)
+			return "", fmt.Errorf("%w: no answer in %v: check that it runs", ErrUnreachable, enrolTime)
 		case err != nil:
 			return "", err
 		case a.Error != "":
@@ -105,26 +113,33 @@ func await(ctx context.Context, answers *nats.Subscription, key string) (report.
 // dial connects with the token's credentials, to the pinned collector only.
 func dial(url string, token report.Token) (*nats.Conn, error) {
 	var unpinned atomic.Pointer[error]
-	conn, err := nats.Connect(url,
-		nats.Name("pisensor enrol"), nats.Token(token.Credentials()), nats.NoReconnect(), nats.Timeout(10*time.Second),
+	options := append(sensor.Dialing(connectTime),
+		nats.Name("pisensor enrol"), nats.Token(token.Credentials()), nats.NoReconnect(),
 		nats.Secure(sensor.PinnedTLS(token.Pin, func(err error) { unpinned.Store(&err) })))
-	if why := unpinned.Load(); why != nil {
-		return nil, fmt.Errorf("%w: check the URL, or ask this collector's operator for a token", *why)
+	conn, err := nats.Connect(url, options...)
+	switch why := unpinned.Load(); {
+	case why != nil:
+		return nil, errors.New(sensor.Explain(*why))
+	case err == nil || refused(err):
+		return conn, refusal(err)
 	}
-	switch {
-	case errors.Is(err, nats.ErrNoServers), errors.Is(err, nats.ErrTimeout):
-		return nil, fmt.Errorf("no collector answers there (%w): check the URL, the network and that the collector runs", err)
-	case errors.Is(err, nats.ErrSecureConnWanted):
-		return nil, fmt.Errorf("the server there offers no TLS, so it is not the pinned collector (%w)", err)
-	}
-	return conn, refusal(err)
+	return nil, fmt.Errorf("%w: %s", ErrUnreachable, sensor.Explain(err))
+}
+
+// refused reports whether it was the collector who said no.
+func refused(err error) bool {
+	return errors.Is(err, nats.ErrAuthorization) || errors.Is(err, nats.ErrAuthExpired) || errors.Is(err, nats.ErrAuthRevoked)
 }
 
 // refusal adds the next step where the collector does not accept the token.
 func refusal(err error) error {
-	if errors.Is(err, nats.ErrAuthorization) || errors.Is(err, nats.ErrAuthExpired) || errors.Is(err, nats.ErrAuthRevoked) ||
-		errors.Is(err, nats.ErrConnectionClosed) {
-		return fmt.Errorf("the collector does not accept this token: it is used, expired or unknown; ask for a new one (`collector board token`): %w", err)
+	switch {
+	case err == nil:
+		return nil
+	case refused(err):
+		return fmt.Errorf("the collector does not accept this token: it does not know it; copy it again, or ask for a new one (`collector board token`): %w", err)
+	case errors.Is(err, nats.ErrConnectionClosed):
+		return fmt.Errorf("%w: the connection was cut before it answered", ErrUnreachable)
 	}
 	return err
 }

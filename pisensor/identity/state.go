@@ -34,6 +34,10 @@ type Enrolment struct {
 // ErrNotEnrolled is wrapped by Load where the directory holds no enrolment.
 var ErrNotEnrolled = errors.New("this board is not enrolled")
 
+// errNoSeed is wrapped where the key's file is empty, as a file system can leave
+// it after a power cut. There is nothing in it to lose.
+var errNoSeed = errors.New("the file is empty")
+
 // Load reads a board's enrolment and key from its state directory.
 func Load(dir string) (Enrolment, nkeys.KeyPair, error) {
 	e, err := loadEnrolment(dir)
@@ -70,7 +74,10 @@ func loadKey(dir string) (nkeys.KeyPair, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the board's key: %w", err)
 	}
-	key, err := nkeys.FromSeed(bytes.TrimSpace(seed))
+	if seed = bytes.TrimSpace(seed); len(seed) == 0 {
+		return nil, fmt.Errorf("the board's key %s: %w: enrol again", path, errNoSeed)
+	}
+	key, err := nkeys.FromSeed(seed)
 	if err != nil {
 		return nil, fmt.Errorf("the board's key %s: %w: remove it and enrol again", path, err)
 	}
@@ -86,7 +93,12 @@ func ensureKey(dir string) (nkeys.KeyPair, error) {
 		return nil, fmt.Errorf("make state directory: %w", err)
 	}
 	key, err := loadKey(dir)
-	if err == nil || !errors.Is(err, fs.ErrNotExist) {
+	switch {
+	case errors.Is(err, errNoSeed):
+		if err := os.Remove(filepath.Join(dir, KeyFile)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, fmt.Errorf("replace the board's empty key: %w", err)
+		}
+	case err == nil || !errors.Is(err, fs.ErrNotExist):
 		return key, err
 	}
 	if key, err = nkeys.CreateUser(); err != nil {
@@ -96,7 +108,12 @@ func ensureKey(dir string) (nkeys.KeyPair, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make key: %w", err)
 	}
-	return key, writeFile(dir, KeyFile, append(seed, '\n'))
+	// Two enrolments at once, of a service and a person, use the first one's key.
+	err = writeFile(dir, KeyFile, append(seed, '\n'), false)
+	if errors.Is(err, fs.ErrExist) {
+		return loadKey(dir)
+	}
+	return key, err
 }
 
 // Save keeps the enrolment in a state directory, as a whole or not at all.
@@ -105,24 +122,48 @@ func (e Enrolment) Save(dir string) error {
 	if err != nil {
 		return fmt.Errorf("encode enrolment: %w", err)
 	}
-	return writeFile(dir, EnrolmentFile, append(b, '\n'))
+	return writeFile(dir, EnrolmentFile, append(b, '\n'), true)
 }
 
-// writeFile replaces a file as a whole, or leaves it as it was. Only the owner
-// can read it.
-func writeFile(dir, name string, b []byte) (err error) {
+// writeFile puts a whole file in place, or leaves everything as it was. Where
+// there is one and replace is not set, the error is fs.ErrExist. Only the owner
+// can read it, and that is the directory's: root enrols, and the daemon, which
+// is somebody else, reads.
+func writeFile(dir, name string, b []byte, replace bool) (err error) {
 	f, err := os.CreateTemp(dir, "."+name+"-*") // with mode 0600
 	if err != nil {
 		return fmt.Errorf("write %s: %w", name, err)
 	}
 	defer func() {
 		if err != nil {
-			err = errors.Join(fmt.Errorf("write %s: %w", name, err), os.Remove(f.Name()))
+			err = errors.Join(fmt.Errorf("write %s: %w", name, err), ignoreMissing(os.Remove(f.Name())))
 		}
 	}()
 	_, err = f.Write(b)
-	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
+	if err = errors.Join(err, giveToOwner(f, dir), f.Sync(), f.Close()); err != nil {
 		return err
 	}
-	return os.Rename(f.Name(), filepath.Join(dir, name))
+	return place(f.Name(), filepath.Join(dir, name), replace)
+}
+
+// place gives a file its name. File systems without hard links, such as FAT,
+// cannot do that without replacing.
+func place(from, to string, replace bool) error {
+	if !replace {
+		err := os.Link(from, to)
+		if err == nil {
+			return os.Remove(from)
+		}
+		if errors.Is(err, fs.ErrExist) {
+			return err
+		}
+	}
+	return os.Rename(from, to)
+}
+
+func ignoreMissing(err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
 }

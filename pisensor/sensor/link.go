@@ -64,6 +64,8 @@ func newLink(o *Options) (*natsLink, error) {
 	l.options = l.configure(nats.Nkey(public, o.Key.Sign), o.Pin)
 	if o.Dial != nil {
 		l.options = append(l.options, nats.SetCustomDialer(dialer(o.Dial)))
+	} else {
+		l.options = append(l.options, Dialing(connectTime)...)
 	}
 	return l, nil
 }
@@ -83,6 +85,7 @@ func (l *natsLink) configure(identity nats.Option, pin string) []nats.Option {
 		nats.IgnoreAuthErrorAbort(), // a board that is enrolled again gets in without a restart
 		nats.ReconnectBufSize(-1),   // the spool is the buffer
 		nats.CustomReconnectDelay(func(attempts int) time.Duration {
+			l.reportLast()
 			return backOff(reconnectFirst, reconnectMost, attempts-1)
 		}),
 		nats.PingInterval(pingInterval),
@@ -173,11 +176,25 @@ func (l *natsLink) disconnected(err error) {
 
 // report logs what keeps the connection down, once until it changes.
 func (l *natsLink) report(err error) {
-	text := err.Error()
+	text := describe(err)
 	if old := l.trouble.Swap(&text); old != nil && *old == text {
 		return
 	}
-	l.log.Error("connection to the collector", "error", err)
+	l.log.Error("connection to the collector", "error", text)
+}
+
+// reportLast logs why the last attempt failed: the library calls no handler
+// where a server answers, and is not the right one.
+func (l *natsLink) reportLast() {
+	l.mu.Lock()
+	conn := l.conn
+	l.mu.Unlock()
+	if conn == nil {
+		return
+	}
+	if err := conn.LastError(); err != nil {
+		l.report(err)
+	}
 }
 
 // Epoch is the number of the current connection, 0 while there is none.
