@@ -25,6 +25,11 @@ type attacker struct {
 
 func (s *server) attack(b board) *attacker {
 	s.t.Helper()
+	return s.attackAt("nats://"+s.nats, b)
+}
+
+func (s *server) attackAt(url string, b board) *attacker {
+	s.t.Helper()
 	seed, err := os.ReadFile(filepath.Join(b.state, "board.nk"))
 	if err != nil {
 		s.t.Fatal(err)
@@ -38,7 +43,7 @@ func (s *server) attack(b board) *attacker {
 		s.t.Fatal(err)
 	}
 	a := &attacker{refused: make(chan error, 100)}
-	a.Conn, err = nats.Connect("nats://"+s.nats, nats.Nkey(public, key.Sign), nats.Secure(&tls.Config{InsecureSkipVerify: true}),
+	a.Conn, err = nats.Connect(url, nats.Nkey(public, key.Sign), nats.Secure(&tls.Config{InsecureSkipVerify: true}),
 		nats.NoReconnect(), nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { a.refused <- err }))
 	if err != nil {
 		s.t.Fatal(err)

@@ -143,9 +143,14 @@ func (s *server) enrol(name, address string, labels ...string) board {
 	for _, l := range labels {
 		args = append(args, "--label", l)
 	}
-	token := s.do("", args...)
+	return s.enrolAt("nats://"+address, name, s.do("", args...))
+}
+
+// enrolAt enrols a board at a URL with its token.
+func (s *server) enrolAt(url, name, token string) board {
+	s.t.Helper()
 	b := board{name, filepath.Join(s.t.TempDir(), name)}
-	a := command(s.t, "", "pisensor", "enrol", "nats://"+address, token, "--state-dir", b.state)
+	a := command(s.t, "", "pisensor", "enrol", url, token, "--state-dir", b.state)
 	if a.code != 0 || a.out != name+"\n" {
 		s.t.Fatalf("enrol %s: exit %d, stdout %q, stderr %q", name, a.code, a.out, a.errs)
 	}

@@ -1,6 +1,7 @@
 package sensor
 
 import (
+	"errors"
 	"net"
 	"time"
 
@@ -19,6 +20,9 @@ const connectTime = 5 * time.Second
 func Dialing(within time.Duration) []nats.Option {
 	dial := func(network, address string) (net.Conn, error) {
 		c, err := (&net.Dialer{Timeout: within}).Dial(network, address)
+		if dns, failed := errors.AsType[*net.DNSError](err); failed {
+			return nil, lookupError{dns}
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -26,3 +30,10 @@ func Dialing(within time.Duration) []nats.Option {
 	}
 	return []nats.Option{nats.SkipHostLookup(), nats.SetCustomDialer(dialer(dial)), nats.Timeout(within)}
 }
+
+// lookupError keeps the DNS server's trouble apart from the collector's: the
+// library takes all that says "connection refused" for the latter.
+type lookupError struct{ dns *net.DNSError }
+
+func (e lookupError) Error() string { return "look up " + e.dns.Name }
+func (e lookupError) Unwrap() error { return e.dns }

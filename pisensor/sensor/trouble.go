@@ -34,7 +34,7 @@ func Explain(err error) string {
 	case errors.Is(err, nats.ErrNoInfoReceived), strings.Contains(err.Error(), "invalid websocket connection"), strings.Contains(err.Error(), "malformed HTTP"):
 		return "what answers there is no collector: check the URL's port, and that wss:// goes to the address of nats_websocket, past every proxy that ends TLS"
 	case errors.As(err, &dns):
-		return fmt.Sprintf("no address for %s (%s): check the name and the board's DNS server", dns.Name, dns.Err)
+		return explainLookup(dns)
 	case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, nats.ErrTimeout), isTimeout(err):
 		return "no collector answers there in time: check the URL (nats:// goes to the address of nats, wss:// to that of nats_websocket), the firewall and that the collector runs"
 	case errors.Is(err, nats.ErrNoServers), errors.Is(err, syscall.ECONNREFUSED):
@@ -52,6 +52,17 @@ func explainPin(err error) string {
 	text := err.Error()
 	return text[max(0, strings.Index(text, report.ErrPin.Error())):] +
 		": check the URL; if the collector was set up anew, restore its ca.key and ca.crt from a backup, or enrol this board again with a token of the new one; else somebody is in between"
+}
+
+// explainLookup leaves out the ports that the text of a DNS error has.
+func explainLookup(dns *net.DNSError) string {
+	switch {
+	case dns.IsNotFound:
+		return fmt.Sprintf("there is no address for the name %s: check the URL and the board's DNS server", dns.Name)
+	case dns.IsTimeout:
+		return fmt.Sprintf("no DNS server says where %s is: none answers; check /etc/resolv.conf and the network", dns.Name)
+	}
+	return fmt.Sprintf("no DNS server says where %s is: none can be asked; check /etc/resolv.conf and the network", dns.Name)
 }
 
 // explainRecord looks at what came in place of a TLS handshake.
