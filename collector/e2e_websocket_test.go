@@ -69,6 +69,10 @@ func TestWebSocket(t *testing.T) {
 	token.Pin = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"
 	command(t, "", "pisensor", "enrol", url, token.String(), "--state-dir", t.TempDir()).refusal(t, "pin "+token.Pin, "it shows "+pin)
 	command(t, "", "pisensor", "enrol", "ws://"+addr, token.String(), "--state-dir", t.TempDir()).refusal(t, "use wss://")
+	token = report.NewToken(pin)
+	for range 10 {
+		command(t, "", "pisensor", "enrol", url, token.String(), "--state-dir", t.TempDir()).refusal(t, "does not accept this token")
+	}
 	s.answersBrowsers(addr)
 }
 

@@ -203,7 +203,7 @@ func (b *Broker) serveEnrolments(o Options, count *metrics) error {
 	}
 	ctx, stop := context.WithCancel(context.Background())
 	b.stop = stop
-	g := &registrar{registry: o.Registry, nc: b.nc, count: count, log: o.Log, expel: b.gate.expel, buckets: map[string]*bucket{}}
+	g := &registrar{registry: o.Registry, nc: b.nc, count: count, log: o.Log, expel: b.gate.expel, lines: newBucket(logRate, logBurst), buckets: map[string]*bucket{}}
 	b.worker.Go(func() { g.run(ctx, requests) })
 	return nil
 }

@@ -28,6 +28,7 @@ type registrar struct {
 	count    *metrics
 	log      *slog.Logger
 	expel    func(board string)
+	lines    *bucket            // what the log takes of refusals: a board in a loop causes them
 	buckets  map[string]*bucket // by token id: as many as there are tokens
 }
 
@@ -75,7 +76,11 @@ func (g *registrar) enrol(ctx context.Context, id string, q report.EnrolRequest)
 	switch {
 	case err != nil:
 		g.count.enrolment("refused")
-		g.log.Warn("enrolment refused", "token", id, "error", err)
+		if g.lines.allow() {
+			g.log.Warn("enrolment refused", "token", id, "error", err)
+		} else {
+			g.count.suppressed.Inc()
+		}
 		return report.EnrolAnswer{Key: q.Key, Error: err.Error()}
 	case done.Repeated:
 		g.count.enrolment("repeated")

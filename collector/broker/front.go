@@ -239,7 +239,8 @@ type relay struct {
 	done           chan struct{} // closed when either side has ended
 }
 
-// run copies both ways until one side ends.
+// run copies both ways until one side ends. A server that hangs up has said why:
+// that still reaches a client which goes on writing.
 func (r *relay) run() {
 	var down sync.WaitGroup
 	down.Go(func() {
@@ -247,29 +248,33 @@ func (r *relay) run() {
 		close(r.done)
 		r.client.Close()
 	})
-	r.copy(r.server, r.client, r.wait)
-	r.server.Close()
+	if r.copy(r.server, r.client, r.wait) {
+		_ = r.server.SetReadDeadline(time.Now().Add(writeTimeout)) // it errs where the server is gone, as wanted
+	} else {
+		r.server.Close()
+	}
 	down.Wait()
 }
 
 // copy moves bytes until an end or error of either side; that is how relays
-// end, so nobody needs to hear of it.
-func (r *relay) copy(dst, src net.Conn, wait func(n int) bool) {
+// end, so nobody needs to hear of it. It reports whether it was dst that ended.
+func (r *relay) copy(dst, src net.Conn, wait func(n int) bool) bool {
 	for {
 		buffer, n, err := readWhenReady(src)
 		if n > 0 && wait != nil && !wait(n) {
 			err = net.ErrClosed
 		}
+		var failed error
 		if n > 0 && err == nil {
 			// The server gives up on a client that does not read after as long.
 			_ = dst.SetWriteDeadline(time.Now().Add(2 * writeTimeout)) // it errs as the write then does
-			_, err = dst.Write((*buffer)[:n])
+			_, failed = dst.Write((*buffer)[:n])
 		}
 		if buffer != nil {
 			buffers.Put(buffer)
 		}
-		if err != nil || n == 0 {
-			return
+		if err != nil || failed != nil || n == 0 {
+			return failed != nil
 		}
 	}
 }

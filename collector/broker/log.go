@@ -5,6 +5,9 @@ import (
 	"log/slog"
 )
 
+// Lines a second, and at once, that clients can cause.
+const logRate, logBurst = 1, 20
+
 // serverLog passes the server's warnings and errors on and drops the rest. Most
 // of them are caused by clients, so their rate is limited.
 type serverLog struct {
@@ -15,7 +18,7 @@ type serverLog struct {
 }
 
 func newServerLog(log *slog.Logger, count *metrics) *serverLog {
-	return &serverLog{log: log, rate: newBucket(1, 20), count: count, fatal: make(chan string, 1)}
+	return &serverLog{log: log, rate: newBucket(logRate, logBurst), count: count, fatal: make(chan string, 1)}
 }
 
 func (l *serverLog) warn(format string, v ...any) {

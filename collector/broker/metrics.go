@@ -24,7 +24,7 @@ func newMetrics() *metrics {
 		}, []string{"result"}),
 		suppressed: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "bramble_broker_suppressed_log_lines_total",
-			Help: "Warnings of the message server that were not logged because there were too many.",
+			Help: "Warnings of the message server and refused enrolments that were not logged because there were too many.",
 		}),
 	}
 }

@@ -52,7 +52,7 @@ func TestBoardOverWebSocket(t *testing.T) {
 			r.must(r.registry.Revoke(t.Context(), "b1"))
 			r.Disconnect("b1")
 			receive(t, closed, "disconnection")
-			if _, _, err := r.dial(withKey(pair)); !errors.Is(err, nats.ErrAuthorization) {
+			if _, _, err := r.dial(withKey(pair)); err == nil || r.counted("bramble_broker_authentications_total", "unknown_key") != 1 {
 				t.Errorf("came back with: %v", err)
 			}
 			if _, _, err := r.dial(withKey(pair), pinned(report.NewToken("x").Pin)); !errors.Is(err, report.ErrPin) {

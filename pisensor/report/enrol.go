@@ -85,9 +85,13 @@ func VerifyPinned(chain []*x509.Certificate, pin string) error {
 		}
 		roots := x509.NewCertPool()
 		roots.AddCert(c)
+		at := chain[0].NotBefore // an instant at which both are valid
+		if c.NotBefore.After(at) {
+			at = c.NotBefore
+		}
 		_, err := chain[0].Verify(x509.VerifyOptions{
 			Roots: roots, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
-			CurrentTime: chain[0].NotBefore,
+			CurrentTime: at,
 		})
 		if err != nil {
 			return fmt.Errorf("%w: %w", ErrPin, err)

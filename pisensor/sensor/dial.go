@@ -3,6 +3,7 @@ package sensor
 import (
 	"errors"
 	"net"
+	"syscall"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -26,9 +27,23 @@ func Dialing(within time.Duration) []nats.Option {
 		if err != nil {
 			return nil, err
 		}
-		return c, c.SetDeadline(time.Now().Add(within)) // the library lifts it when it is connected
+		return patientConn{c}, c.SetDeadline(time.Now().Add(within)) // the library lifts it when it is connected
 	}
 	return []nats.Option{nats.SkipHostLookup(), nats.SetCustomDialer(dialer(dial)), nats.Timeout(within)}
+}
+
+// patientConn is a connection on which a server that hangs up is still heard. The
+// library writes its login in pieces and takes an error on the last for the
+// whole answer; but what the server said, such as that it does not know the
+// key, is waiting to be read, and behind it the same end of the connection.
+type patientConn struct{ net.Conn }
+
+func (p patientConn) Write(b []byte) (int, error) {
+	n, err := p.Conn.Write(b)
+	if errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ECONNRESET) {
+		return len(b), nil
+	}
+	return n, err
 }
 
 // lookupError keeps the DNS server's trouble apart from the collector's: the
