@@ -104,6 +104,7 @@ func TestEnrolRefusals(t *testing.T) {
 		f(c.server.PortsInfo(time.Second).WebSocket[0], unknown.String(), "does not accept this token")
 	}
 	f("nats://127.0.0.1:1", c.token.String(), "no collector answers there")
+	f("nats://kim:hush@127.0.0.1", c.token.String(), "nats://kim:xxxxx@127.0.0.1")
 	f("http://127.0.0.1", c.token.String(), "use nats://")
 	c.mu.Lock()
 	c.used = true

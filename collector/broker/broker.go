@@ -70,7 +70,7 @@ func New(o Options) (_ *Broker, err error) {
 		return nil, err
 	}
 	count := newMetrics()
-	b := &Broker{front: front, gate: newGate(o.Registry, count, front.admit), pin: report.Pin(ca.cert), registerer: o.Registerer, stop: func() {}}
+	b := &Broker{front: front, gate: newGate(o, count, front), pin: report.Pin(ca.cert), registerer: o.Registerer, stop: func() {}}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, b.Close())
@@ -104,7 +104,7 @@ func start(o Options, ca *authority, g *gate, log *serverLog) (*server.Server, e
 		return nil, fmt.Errorf("start message server: %w", err)
 	}
 	ns.SetLoggerV2(log, false, false, false)
-	g.kick = func(id uint64) { _ = ns.DisconnectClientByID(id) } // it errs where the client is gone, which is what is wanted
+	g.kick = func(id uint64) bool { return ns.DisconnectClientByID(id) == nil }
 	ns.Start()
 	ready := ns.ReadyForConnections(startTimeout)
 	select {

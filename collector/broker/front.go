@@ -165,8 +165,9 @@ func (f *front) remove(seen string, r *relay) {
 	}
 }
 
-// admit gives the connection from an address the board's allowance.
-func (f *front) admit(address net.Addr, board string) {
+// admit gives the connection from an address, as the server sees it, the
+// board's allowance. It returns the client's own address.
+func (f *front) admit(address net.Addr, board string) string {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	b := f.boards[board]
@@ -174,10 +175,13 @@ func (f *front) admit(address net.Addr, board string) {
 		b = newBucket(boardRate, boardBurst)
 		f.boards[board] = b
 	}
-	if r := f.relays[addressKey(address.Network(), address.String())]; r != nil {
-		r.budget.Store(b)
-		r.leave.Stop()
+	r := f.relays[addressKey(address.Network(), address.String())]
+	if r == nil {
+		return address.String() // it has gone meanwhile
 	}
+	r.budget.Store(b)
+	r.leave.Stop()
+	return r.client.RemoteAddr().String()
 }
 
 // addressKey names a connection. nats-server says tcp4 or tcp6 for a client of

@@ -1,9 +1,11 @@
 package broker
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"runtime"
@@ -154,8 +156,21 @@ func TestStrangerIsShownOut(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer f.close()
-	f.patience = 50 * time.Millisecond
+	f.patience = time.Second
 	f.serve(l.Addr().String(), l.Addr().String())
+	var clients []net.Conn
+	var servers []*bufio.Reader
+	arrives := func(i int) {
+		t.Helper()
+		if _, err := io.WriteString(clients[i], "hello\n"); err != nil {
+			t.Fatal(err)
+		}
+		for line := ""; line != "hello\n"; { // behind the PROXY header, where there is one
+			if line, err = servers[i].ReadString('\n'); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
 	for i, d := range f.doors {
 		c, err := net.Dial("tcp", d.listener.Addr().String())
 		if err != nil {
@@ -167,17 +182,19 @@ func TestStrangerIsShownOut(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer s.Close()
-		if i == 0 { // a board stays
+		clients, servers = append(clients, c), append(servers, bufio.NewReader(s))
+		arrives(i)
+		if i == 0 {
 			f.admit(clientAddr{c.LocalAddr()}, "b1")
 		}
-		if err := c.SetReadDeadline(time.Now().Add(time.Second)); err != nil {
-			t.Fatal(err)
-		}
-		_, err = c.Read(make([]byte, 1))
-		if timeout, _ := errors.AsType[net.Error](err); (timeout != nil && timeout.Timeout()) != (i == 0) {
-			t.Errorf("door %d: %v", i, err)
-		}
 	}
+	if err := clients[1].SetReadDeadline(time.Now().Add(10 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := clients[1].Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
+		t.Errorf("stranger: %v", err)
+	}
+	arrives(0) // the board came before, and stays
 }
 
 // clientAddr is an address as a PROXY header gives it.

@@ -3,11 +3,21 @@ package broker
 import (
 	"crypto/rand"
 	"encoding/hex"
+	"log/slog"
 	"net"
+	"slices"
 	"sync"
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
+)
+
+// One key in use at two places, as of a cloned disk, has each cut the other's
+// connection without end. A board that loses power does so once: its old
+// connection is still open when it comes back.
+const (
+	displacedMost = 6
+	displacedTime = time.Hour
 )
 
 // gate lets clients in. nats-server calls Check for each, from many goroutines.
@@ -15,18 +25,28 @@ type gate struct {
 	known identities
 	own   string // secret of the in-process connection, drawn at each start
 	count *metrics
-	// admit gives a connection, named by its client's address, a board's allowance.
-	admit func(address net.Addr, board string)
-	kick  func(connection uint64) // set before the server accepts connections
+	log   *slog.Logger
+	// admit gives a connection, named by its address as the server sees it, a
+	// board's allowance. It returns the client's own address.
+	admit func(address net.Addr, board string) string
+	kick  func(connection uint64) bool // reports whether it was open; set before the server accepts connections
 
 	mu   sync.Mutex
-	live map[string]uint64 // board → its newest connection; may be closed already
+	live map[string]*presence // by board
 }
 
-func newGate(known identities, count *metrics, admit func(address net.Addr, board string)) *gate {
+// presence is a board's newest connection and how that came about.
+type presence struct {
+	id        uint64 // may be closed already; 0 = none
+	from      string // the client's address
+	displaced []time.Time
+	warned    time.Time
+}
+
+func newGate(o Options, count *metrics, f *front) *gate {
 	secret := make([]byte, 32)
 	rand.Read(secret) // never fails (crypto/rand)
-	return &gate{known: known, own: hex.EncodeToString(secret), count: count, admit: admit, live: map[string]uint64{}}
+	return &gate{known: o.Registry, own: hex.EncodeToString(secret), count: count, log: o.Log, admit: f.admit, live: map[string]*presence{}}
 }
 
 // Check implements server.Authentication.
@@ -63,26 +83,56 @@ func shown(c server.ClientAuthentication) credentials {
 func (g *gate) enter(board string, c server.ClientAuthentication) error {
 	id := c.GetID()
 	g.mu.Lock()
-	older, had := g.live[board]
-	g.live[board] = id
-	g.mu.Unlock()
-	if had && older != id {
-		g.kick(older)
+	p := g.live[board]
+	if p == nil {
+		p = &presence{}
+		g.live[board] = p
 	}
+	older, before := p.id, p.from
+	p.id = id
+	g.mu.Unlock()
+	cut := older != 0 && older != id && g.kick(older)
 	if b, ok := g.known.BoardOfKey(c.GetOpts().Nkey); !ok || b.Name != board {
 		return errUnknownKey
 	}
-	g.admit(c.RemoteAddress(), board)
+	from := g.admit(c.RemoteAddress(), board)
+	if cut {
+		g.count.displaced.Inc()
+	}
+	if g.arrived(p, from, cut) {
+		g.log.Warn("a board's key is used at two places, which cut each other off: a cloned disk? Enrol the other one with a token of its own, from an empty state directory",
+			"board", board, "from", from, "before", before)
+	}
 	return nil
+}
+
+// arrived notes where the board is now. It reports true, once in displacedTime,
+// when too many of its connections have cut a live one.
+func (g *gate) arrived(p *presence, from string, cut bool) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	p.from = from
+	if !cut {
+		return false
+	}
+	now := time.Now()
+	p.displaced = append(slices.DeleteFunc(p.displaced, func(at time.Time) bool { return now.Sub(at) > displacedTime }), now)
+	if len(p.displaced) < displacedMost || now.Sub(p.warned) < displacedTime {
+		return false
+	}
+	p.displaced, p.warned = nil, now
+	return true
 }
 
 // expel closes the board's connection, if it has one.
 func (g *gate) expel(board string) {
 	g.mu.Lock()
-	id, had := g.live[board]
-	delete(g.live, board)
+	var id uint64
+	if p := g.live[board]; p != nil {
+		id, p.id = p.id, 0
+	}
 	g.mu.Unlock()
-	if had {
+	if id != 0 {
 		g.kick(id)
 	}
 }

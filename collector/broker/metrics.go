@@ -9,6 +9,7 @@ import (
 type metrics struct {
 	authentications *prometheus.CounterVec
 	enrolments      *prometheus.CounterVec
+	displaced       prometheus.Counter
 	suppressed      prometheus.Counter
 }
 
@@ -22,6 +23,10 @@ func newMetrics() *metrics {
 			Name: "bramble_enrolments_total",
 			Help: "Enrolment requests by result: enrolled, replaced (another key for a known board), repeated, refused, malformed, unknown_token, throttled.",
 		}, []string{"result"}),
+		displaced: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "bramble_broker_displaced_connections_total",
+			Help: "Live connections that were cut because their board connected again.",
+		}),
 		suppressed: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "bramble_broker_suppressed_log_lines_total",
 			Help: "Warnings of the message server and refused enrolments that were not logged because there were too many.",
@@ -35,7 +40,7 @@ func (m *metrics) enrolment(result string)      { m.enrolments.WithLabelValues(r
 // collectors returns all series, those that the server itself counts included.
 func (m *metrics) collectors(ns *server.Server) []prometheus.Collector {
 	return []prometheus.Collector{
-		m.authentications, m.enrolments, m.suppressed,
+		m.authentications, m.enrolments, m.displaced, m.suppressed,
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "bramble_broker_connections",
 			Help: "Open client connections, without the collector's own.",

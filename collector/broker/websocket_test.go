@@ -73,6 +73,16 @@ func TestEnrolmentOverWebSocket(t *testing.T) {
 	}
 }
 
+func TestTakenWebSocketPortSaysWhatToDo(t *testing.T) {
+	r := newRig(t, t.TempDir())
+	for addr, word := range map[string]string{strings.TrimPrefix(r.WebSocketURL(), "wss://"): "address already in use", "443": `"443"`} {
+		_, err := New(Options{Addr: "127.0.0.1:0", WebSocket: addr, Dir: t.TempDir(), Registry: r.registry})
+		if err == nil || !strings.Contains(err.Error(), word) || !strings.Contains(err.Error(), "nats_websocket") {
+			t.Errorf("%s: %v", addr, err)
+		}
+	}
+}
+
 // One key has one connection, whichever way it comes.
 func TestNewestConnectionWinsAcrossListeners(t *testing.T) {
 	r := newRig(t, t.TempDir())
@@ -87,6 +97,27 @@ func TestNewestConnectionWinsAcrossListeners(t *testing.T) {
 	}
 	r.must(live.Publish("telemetry.b1", nil))
 	r.must(live.Flush())
+}
+
+// A disk was cloned with its key: both machines get in, and somebody is told.
+func TestKeyAtTwoPlacesIsSaidOnce(t *testing.T) {
+	r := newRig(t, t.TempDir())
+	live, _, pair := r.board("b1")
+	for i := range displacedMost + 3 {
+		r.at = []string{r.WebSocketURL(), r.URL()}[i%2]
+		closed := live.StatusChanged(nats.CLOSED)
+		var err error
+		live, _, err = r.dial(withKey(pair))
+		r.must(err)
+		receive(t, closed, "end of the connection before")
+	}
+	if got := r.counted("bramble_broker_displaced_connections_total", ""); got != displacedMost+3 {
+		t.Errorf("%v displaced connections counted", got)
+	}
+	r.must(r.Close())
+	if log := r.log.String(); strings.Count(log, "used at two places") != 1 || !strings.Contains(log, "board=b1 from=127.0.0.1:") {
+		t.Errorf("the log:\n%s", log)
+	}
 }
 
 // request sends a text to the websocket listener and returns all that comes back.

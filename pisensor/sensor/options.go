@@ -105,6 +105,9 @@ func CheckURL(address, pin string) error {
 	if err != nil {
 		return fmt.Errorf("collector URL: %w", err)
 	}
+	if u.User != nil {
+		return fmt.Errorf("collector URL %q names a user or a token: leave it out, the board shows its key", u.Redacted())
+	}
 	switch u.Scheme {
 	case "nats", "tls", "wss":
 	case "ws":
