@@ -6,6 +6,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"strings"
 	"time"
@@ -42,6 +43,9 @@ func enrol(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		return err
 	}
 	done, err := e.do(ctx, stderr)
+	if errors.Is(err, fs.ErrPermission) {
+		return fmt.Errorf("%w: run this as root, or choose another directory with --state-dir", err)
+	}
 	if err != nil {
 		return err
 	}
