@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"bramble/pisensor/sensor"
-	"bramble/pisensor/soc"
+	"bramble/pisensor/source"
 )
 
 // defaultStateDir is where a package installs the daemon's state.
@@ -17,7 +17,7 @@ const defaultStateDir = "/var/lib/pisensor"
 // config is everything that a command line can say.
 type config struct {
 	stateDir string
-	roots    soc.Roots
+	roots    source.Roots
 	interval time.Duration
 	name     string
 	speed    float64 // 0 = not given

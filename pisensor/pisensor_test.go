@@ -308,12 +308,16 @@ func TestOnce(t *testing.T) {
 		t.Errorf("exit %d, stderr %q", code, errs)
 	}
 	for _, want := range []string{
+		"model             Raspberry Pi 3 Model B Plus Rev 1.3\n", "firmware          not on this board\n",
 		"SoC temperature   48.3 °C\n", "clock, requested  1400 MHz\n", "clock, measured   not on this board\n",
-		"throttled         under voltage, throttled\n", "load, 1 min       0.53\n", "model             Raspberry Pi 3 Model B Plus Rev 1.3\n",
+		"throttled         under voltage, throttled\n", "load, 1 min       0.53\n", "network           not on this board\n",
 	} {
 		if !strings.Contains(out, want) {
 			t.Errorf("%q is missing in\n%s", want, out)
 		}
+	}
+	if n := strings.Count(out, "\n"); n > 24 {
+		t.Errorf("%d lines are more than a screen", n)
 	}
 }
 

@@ -10,7 +10,6 @@ import (
 	"bramble/pisensor/identity"
 	"bramble/pisensor/report"
 	"bramble/pisensor/sensor"
-	"bramble/pisensor/soc"
 )
 
 // runSensor is `pisensor run`.
@@ -26,12 +25,12 @@ func runSensor(ctx context.Context, args []string, _, stderr io.Writer) (err err
 		return err
 	}
 	log := slog.New(slog.NewTextHandler(stderr, nil))
-	board := soc.Open(c.roots, log)
+	board := openBoard(c.roots, log)
 	cost := openCost()
 	defer func() { err = errors.Join(err, board.Close(), cost.Close()) }()
 	s, err := sensor.New(sensor.Options{
 		Board: e.Board, URL: e.URL, Key: key, Pin: e.Pin,
-		Sources: []sensor.Source{board, cost}, Interval: c.interval, OwnSeries: true,
+		Sources: []sensor.Source{board, cost}, Wake: board.Wake(), Interval: c.interval, OwnSeries: true,
 		Attributes: func() []report.Attribute { return append(board.Attributes(), ownVersion()) },
 		Log:        log,
 	})

@@ -255,7 +255,9 @@ func (in *Ingest) presenceRows(b *board, at int64) []storage.Row {
 }
 
 // infoSeries names pi_info: the board's own words on itself, and the
-// registry's labels where the names differ.
+// registry's labels where the names differ. Of what a board says, the boot id
+// is no label: it is another after each boot, and each would begin a series
+// that the store's index keeps for years. pi_boot_time_seconds tells reboots.
 func infoSeries(b *board, at int64) storage.Series {
 	labels := []storage.Label{{Name: "__name__", Value: "pi_info"}, {Name: "board", Value: b.name}}
 	own := attributes(b.info)

@@ -30,6 +30,12 @@ const (
 	SensorSpool        Metric = 21 // readings
 	SensorDropped      Metric = 22 // readings that a full spool or a crash lost
 	SensorReadErrors   Metric = 23 // count, instance = source
+	ClockMaximum       Metric = 24 // kHz, as in cpufreq/scaling_max_freq
+	// UnderVoltage is bit 0 of Throttled alone, 0 or 1, of a board whose kernel
+	// watches the supply and whose firmware cannot be asked: as in rpi_volt's
+	// in0_lcrit_alarm. The other bits are then not known. A board sends one of
+	// the two, since both are the same series.
+	UnderVoltage Metric = 25
 )
 
 // Definition says how a metric becomes series in base units.
@@ -82,6 +88,8 @@ var definitions = []Definition{
 	SensorSpool:        {Name: "pisensor_spool_readings", Max: counter},
 	SensorDropped:      {Name: "pisensor_dropped_readings_total", Max: counter},
 	SensorReadErrors:   {Name: "pisensor_read_errors_total", InstanceLabel: "source", Max: counter},
+	ClockMaximum:       {Name: "pi_cpu_clock_hertz", Label: "source", Value: "maximum", Multiply: 1e3, Max: 10e6},
+	UnderVoltage:       {Name: "pi_throttled", Label: "reason", Value: "under_voltage", Max: 1},
 }
 
 func init() {

@@ -1,16 +1,28 @@
 package soc
 
-import "path/filepath"
+import (
+	"path/filepath"
 
-// clockPaths are where the kernel says which clock it has asked for. Under
+	"bramble/pisensor/report"
+	"bramble/pisensor/source"
+)
+
+// requestedClock is the clock that the kernel has asked for, in kHz. Under
 // throttling the true clock is lower: only the firmware knows it.
-func clockPaths(r Roots) func() []string {
-	paths := []string{
-		filepath.Join(r.Sysfs, "devices/system/cpu/cpufreq/policy0/scaling_cur_freq"),
-		filepath.Join(r.Sysfs, "devices/system/cpu/cpu0/cpufreq/scaling_cur_freq"),
-	}
-	return func() []string { return paths }
+func requestedClock(r source.Roots) *source.Value {
+	return cpufreq(r, report.ClockRequested, "scaling_cur_freq")
 }
 
-// parseClock reads kHz.
-func parseClock(b []byte) (int64, error) { return parseInteger(b) }
+// maximumClock is the highest clock that the kernel may ask for, in kHz. An
+// operator or a cooling device may lower it.
+func maximumClock(r source.Roots) *source.Value {
+	return cpufreq(r, report.ClockMaximum, "scaling_max_freq")
+}
+
+// cpufreq is a file of the first policy: on every Pi all cores have one clock.
+// Kernels before 4.3 have it below each core only.
+func cpufreq(r source.Roots, m report.Metric, file string) *source.Value {
+	cpu := filepath.Join(r.Sysfs, "devices/system/cpu")
+	return source.NewValue(m, source.Integer, source.At(
+		filepath.Join(cpu, "cpufreq/policy0", file), filepath.Join(cpu, "cpu0/cpufreq", file)))
+}

@@ -3,120 +3,160 @@ package soc
 import (
 	"errors"
 	"io/fs"
-	"log/slog"
-	"os"
 	"path/filepath"
-	"runtime"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
 	"periph.io/x/conn/v3/physic"
 
 	"bramble/pisensor/report"
+	"bramble/pisensor/source"
 )
 
-// mailbox speaks to the firmware through /dev/vcio, which root and the group
-// video may open.
+// mailbox speaks to the firmware through the property call of /dev/vcio, which
+// root and the group video may use, or through /dev/vcio_gencmd, where only
+// its text commands pass. A driver that loads late is found later.
 type mailbox struct {
-	path    string
-	log     *slog.Logger
-	device  *os.File // nil where the board has none
-	message message
-	errors  int64
-	failing bool
+	vcio, gencmd string // paths
+	retry        source.Retry
+	node         string // the path that is open; empty = none
+	fd           int
+	message      message
+	command      command
+	firmware     *source.Text
+	asked        bool // the firmware has been asked for its revision
 }
 
-// propertyCall is _IOWR(100, 0, char *): its number holds the size of a pointer.
-const propertyCall = 3<<30 | unsafe.Sizeof(uintptr(0))<<16 | 100<<8
+// property is _IOWR(100, 0, char *): its number holds the size of a pointer.
+const property = 3<<30 | unsafe.Sizeof(uintptr(0))<<16 | 100<<8
 
-func openMailbox(r Roots, log *slog.Logger) *mailbox {
-	m := &mailbox{path: filepath.Join(r.Devfs, "vcio"), log: log}
-	device, err := os.OpenFile(m.path, os.O_RDWR, 0)
-	switch {
-	case err == nil && !isDevice(device):
-		log.Warn("no firmware mailbox: not a device", "path", m.path)
-		err = device.Close()
-		if err != nil {
-			log.Warn("close", "path", m.path, "error", err)
-		}
-	case err == nil:
-		m.device = device
-	case errors.Is(err, fs.ErrPermission):
-		log.Warn("no firmware mailbox, so no measured clock: run as a user in the group video", "path", m.path, "error", err)
-	case !errors.Is(err, fs.ErrNotExist):
-		log.Warn("no firmware mailbox, so no measured clock", "path", m.path, "error", err)
+// ask sends a message, whose first word is its length in bytes, to the firmware
+// and has the answer written in its place. The driver holds one lock for all
+// who ask, and gives the firmware 1 s.
+func ask(fd int, message *uint32) error {
+	_, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), property, uintptr(unsafe.Pointer(message)))
+	if errno != 0 {
+		return errno
 	}
-	return m
+	return nil
 }
 
-func isDevice(f *os.File) bool {
-	info, err := f.Stat()
-	return err == nil && info.Mode()&fs.ModeCharDevice != 0
+func newMailbox(r source.Roots) *mailbox {
+	return &mailbox{
+		vcio: filepath.Join(r.Devfs, "vcio"), gencmd: filepath.Join(r.Devfs, "vcio_gencmd"),
+		firmware: source.NewText(report.AttributeFirmware, nil),
+	}
 }
 
-// absent reports whether the board has no mailbox.
-func (m *mailbox) absent() bool { return m.device == nil }
+// Read adds measured clock, throttle bits and core voltage.
+func (m *mailbox) Read(t *report.Tick, _ []byte) error {
+	if m.node == "" {
+		if err := m.find(); err != nil {
+			return err
+		}
+	}
+	a, err := m.ask()
+	if errors.Is(err, unix.ENODEV) || errors.Is(err, unix.ENXIO) {
+		err = errors.Join(err, m.Close())
+	}
+	return errors.Join(err, a.add(t))
+}
 
-// add asks for everything in one call: the driver holds one lock for all.
-func (m *mailbox) add(t *report.Tick) {
-	if m.absent() {
-		return
+// ask asks for everything in one call, where that passes.
+func (m *mailbox) ask() (answer, error) {
+	if m.node == m.gencmd {
+		return m.command.ask(m.fd)
+	}
+	if !m.asked {
+		m.askRevision()
 	}
 	m.message.ask()
-	a, ok := m.call()
-	if !ok {
-		return
+	if err := ask(m.fd, &m.message[0]); err != nil {
+		return answer{}, m.failed(err)
 	}
+	return parse(m.message[:])
+}
+
+// askRevision learns which firmware this is; it stays so until the next boot.
+func (m *mailbox) askRevision() {
+	m.message.askRevision()
+	if ask(m.fd, &m.message[0]) != nil {
+		return // the call that follows says it too; asked again next time
+	}
+	m.asked = true
+	if a, err := parse(m.message[:]); err == nil && a.hasRevision {
+		m.firmware.Set(time.Unix(int64(a.revision), 0).UTC().Format("2006-01-02T15:04:05Z"))
+	}
+}
+
+func (m *mailbox) failed(err error) error { return &fs.PathError{Op: "ask", Path: m.node, Err: err} }
+
+// add adds what the firmware has said.
+func (a *answer) add(t *report.Tick) error {
+	var clock, throttled, voltage error
 	if a.hasClock {
-		m.addValid(t, report.ClockMeasured, int64((a.clock+physic.MegaHertz/2)/physic.MegaHertz))
+		clock = source.Add(t, report.ClockMeasured, int64((a.clock+physic.MegaHertz/2)/physic.MegaHertz))
 	}
 	if a.hasThrottled {
-		m.addValid(t, report.Throttled, int64(a.throttled&nowBits))
+		throttled = source.Add(t, report.Throttled, int64(a.throttled&nowBits))
 	}
 	if a.hasVoltage {
 		const step = 100 * physic.MicroVolt
-		m.addValid(t, report.CoreVolts, int64((a.voltage+step/2)/step))
+		voltage = source.Add(t, report.CoreVolts, int64((a.voltage+step/2)/step))
 	}
+	return errors.Join(clock, throttled, voltage)
 }
 
-func (m *mailbox) addValid(t *report.Tick, metric report.Metric, v int64) {
-	if d := report.Define(metric); v < d.Min || v > d.Max {
-		m.errors++
-		return
+// find opens the first device that lets us.
+func (m *mailbox) find() error {
+	if !m.retry.Due() {
+		return source.ErrAbsent
 	}
-	t.Add(metric, v)
+	found := source.ErrAbsent
+	for _, path := range [...]string{m.vcio, m.gencmd} {
+		fd, err := openDevice(path)
+		if err == nil {
+			m.node, m.fd = path, fd
+			m.retry.Found()
+			return nil
+		}
+		if found == source.ErrAbsent && !errors.Is(err, fs.ErrNotExist) {
+			found = err
+		}
+	}
+	m.retry.Failed()
+	return found
 }
 
-// call sends the message and reads the answer in its place.
-func (m *mailbox) call() (answer, bool) {
-	_, _, errno := unix.Syscall(unix.SYS_IOCTL, m.device.Fd(), propertyCall, uintptr(unsafe.Pointer(&m.message)))
-	runtime.KeepAlive(m.device)
-	var a answer
-	var err error
-	if errno != 0 {
-		err = errno
-	} else {
-		a, err = parse(m.message[:])
-	}
-	m.note(err)
-	return a, err == nil
-}
+var (
+	errNoDevice = errors.New("not a device")
+	errGroup    = errors.New("no measured clock, throttle bits and core voltage without it: run as a user in the group video")
+)
 
-// note counts a failed call and logs when that begins and ends.
-func (m *mailbox) note(err error) {
+func openDevice(path string) (int, error) {
+	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC|unix.O_NOCTTY, 0)
 	if err != nil {
-		m.errors++
+		if err == unix.EACCES || err == unix.EPERM {
+			err = errors.Join(err, errGroup)
+		}
+		return -1, &fs.PathError{Op: "open", Path: path, Err: err}
 	}
-	if failing := err != nil; failing != m.failing {
-		m.failing = failing
-		m.log.Warn("firmware mailbox", "failing", failing, "error", err)
+	var s unix.Stat_t
+	if err = unix.Fstat(fd, &s); err == nil && s.Mode&unix.S_IFMT != unix.S_IFCHR {
+		err = errNoDevice
 	}
+	if err != nil {
+		return -1, &fs.PathError{Op: "open", Path: path, Err: errors.Join(err, unix.Close(fd))}
+	}
+	return fd, nil
 }
 
 // Close closes the device.
 func (m *mailbox) Close() error {
-	if m.device == nil {
+	if m.node == "" {
 		return nil
 	}
-	return m.device.Close()
+	m.node, m.asked = "", false
+	return unix.Close(m.fd)
 }

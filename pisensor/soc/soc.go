@@ -1,89 +1,62 @@
 // Package soc reads what a Raspberry Pi says about its processor: temperature,
-// requested and measured clock, core voltage, throttle bits and load. On other
-// machines it reads what is there.
+// requested, highest and measured clock, core voltage, throttle bits,
+// under-voltage, fan, model and firmware. What the kernel accounts for itself
+// is pisensor/host's.
 //
-// It runs no program, writes nothing, and turns nothing into zero: a source
-// that the board lacks has no reading, one that answers nonsense has none in
-// that tick and is counted.
+// Each source is a file of its own. A board that lacks one has no reading of
+// it; how a source is read, and what becomes of its failures, is
+// pisensor/source's.
 package soc
 
 import (
-	"errors"
-	"log/slog"
+	"slices"
 
 	"bramble/pisensor/report"
+	"bramble/pisensor/source"
 )
 
-// Roots say where the kernel's trees are mounted. Empty fields mean the usual places.
-type Roots struct {
-	Sysfs  string // /sys
-	Procfs string // /proc
-	Devfs  string // /dev
-	Etc    string // /etc, for os-release
+// SoC is a board's processor. Its items are to be read by one Group.
+type SoC struct {
+	items        []source.Item
+	mailbox      *mailbox
+	underVoltage *underVoltage
+	texts        []*source.Text
 }
 
-func (r Roots) complete() Roots {
-	for _, f := range []struct {
-		field *string
-		usual string
-	}{{&r.Sysfs, "/sys"}, {&r.Procfs, "/proc"}, {&r.Devfs, "/dev"}, {&r.Etc, "/etc"}} {
-		if *f.field == "" {
-			*f.field = f.usual
-		}
+// New names the processor's sources below the roots. It opens nothing.
+func New(roots source.Roots) *SoC {
+	r := roots.Complete()
+	s := &SoC{mailbox: newMailbox(r), underVoltage: newUnderVoltage(r), texts: description(r)}
+	s.items = []source.Item{
+		// The clock comes first: the work of reading the rest would raise it (the
+		// governor sees the load).
+		{Name: "cpufreq", Reader: requestedClock(r)},
+		{Name: "thermal", Reader: temperature(r)},
+		{Name: "mailbox", Reader: s.mailbox},
+		// Behind the mailbox, in whose place they stand where it does not answer.
+		{Name: "get_throttled", Reader: newThrottled(r)},
+		{Name: "rpi_volt", Reader: s.underVoltage},
+		{Name: "fan", Reader: fan(r)},
+		{Name: "cpufreq_max", Reader: maximumClock(r), Every: source.Seldom},
 	}
-	return r
-}
-
-// Board reads one board. It keeps its files open. One goroutine may use it.
-type Board struct {
-	roots       Roots
-	clock       *file
-	temperature *file
-	mailbox     *mailbox
-	throttled   *file
-	load        *file
-}
-
-// Open finds the board's sources. What is missing is looked for again from
-// time to time; nothing here is an error.
-func Open(roots Roots, log *slog.Logger) *Board {
-	roots = roots.complete()
-	return &Board{
-		roots:       roots,
-		clock:       newFile("cpufreq", clockPaths(roots)),
-		temperature: newFile("thermal", func() []string { return temperaturePaths(roots) }),
-		mailbox:     openMailbox(roots, log),
-		throttled:   newFile("get_throttled", throttledPaths(roots)),
-		load:        newFile("loadavg", loadPaths(roots)),
+	for _, x := range s.texts {
+		s.items = append(s.items, x.Item())
 	}
+	return s
 }
 
-// Read adds what the board says now. The clock comes first: the work of
-// reading the rest would raise it (the governor sees the load).
-func (b *Board) Read(t *report.Tick) {
-	b.clock.add(t, report.ClockRequested, parseClock)
-	b.temperature.add(t, report.SOCTemperature, parseTemperature)
-	b.mailbox.add(t)
-	if b.mailbox.absent() {
-		b.throttled.add(t, report.Throttled, parseThrottled)
-	}
-	b.load.add(t, report.Load1, parseLoad)
-	b.addErrors(t)
-}
+// Items returns the sources in the order in which they are to be read.
+func (s *SoC) Items() []source.Item { return slices.Clone(s.items) }
 
-// addErrors adds the counters of the sources that ever answered nonsense.
-func (b *Board) addErrors(t *report.Tick) {
-	for _, f := range [...]*file{b.clock, b.temperature, b.throttled, b.load} {
-		if f.errors > 0 {
-			t.AddInstance(report.SensorReadErrors, f.source, f.errors)
-		}
-	}
-	if b.mailbox.errors > 0 {
-		t.AddInstance(report.SensorReadErrors, "mailbox", b.mailbox.errors)
-	}
-}
+// Wake returns the channel that receives when the kernel says that
+// under-voltage has begun or ended. It is never closed.
+func (s *SoC) Wake() <-chan struct{} { return s.underVoltage.wake }
 
-// Close closes the files.
-func (b *Board) Close() error {
-	return errors.Join(b.clock.Close(), b.temperature.Close(), b.mailbox.Close(), b.throttled.Close(), b.load.Close())
+// Attributes appends model, revision and firmware as they were last read, as
+// far as the board has them. Any goroutine may call it.
+func (s *SoC) Attributes(to []report.Attribute) []report.Attribute {
+	for _, x := range s.texts {
+		to = x.Append(to)
+	}
+	return s.mailbox.firmware.Append(to)
 }

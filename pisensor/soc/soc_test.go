@@ -1,185 +1,224 @@
 package soc
 
 import (
-	"io"
-	"log/slog"
+	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
 
 	"bramble/pisensor/report"
+	"bramble/pisensor/source"
 )
 
-// board is a tree of a board's files, written by hand after the kernel's formats.
-type board struct {
-	t    *testing.T
-	root string
-}
+var scratch = make([]byte, 64<<10)
 
-func newBoard(t *testing.T, files map[string]string) board {
-	b := board{t, t.TempDir()}
-	for name, text := range files {
-		b.write(name, text)
-	}
-	return b
-}
+// The boards that each source is found on, and what they report together, are
+// tested in pisensor, on trees of files.
 
-func (b board) write(name, text string) {
-	b.t.Helper()
-	path := filepath.Join(b.root, name)
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-		b.t.Fatal(err)
-	}
-	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
-		b.t.Fatal(err)
-	}
-}
-
-func (b board) open() *Board {
-	opened := Open(Roots{
-		Sysfs: filepath.Join(b.root, "sys"), Procfs: filepath.Join(b.root, "proc"),
-		Devfs: filepath.Join(b.root, "dev"), Etc: filepath.Join(b.root, "etc"),
-	}, slog.New(slog.NewTextHandler(io.Discard, nil)))
-	b.t.Cleanup(func() {
-		if err := opened.Close(); err != nil {
-			b.t.Error(err)
-		}
-	})
-	return opened
-}
-
-func read(b *Board) map[report.Series]int64 {
-	var t report.Tick
-	b.Read(&t)
-	got := map[report.Series]int64{}
-	for _, r := range t.Readings {
-		got[r.Series] = r.Value
-	}
-	return got
-}
-
-func of(m report.Metric) report.Series { return report.Series{Metric: m} }
-
-func failed(source string) report.Series {
-	return report.Series{Metric: report.SensorReadErrors, Instance: source}
-}
-
-var threeB = map[string]string{
-	"sys/class/thermal/thermal_zone0/type":                    "cpu-thermal\n",
-	"sys/class/thermal/thermal_zone0/temp":                    "83852\n",
-	"sys/class/hwmon/hwmon0/name":                             "cpu_thermal\n",
-	"sys/class/hwmon/hwmon0/temp1_input":                      "83852\n",
-	"sys/devices/system/cpu/cpufreq/policy0/scaling_cur_freq": "1200000\n",
-	"sys/devices/platform/soc/soc:firmware/get_throttled":     "60006\n",
-	"proc/loadavg":                           "4.18 2.01 0.91 5/180 1234\n",
-	"proc/device-tree/model":                 "Raspberry Pi 3 Model B Rev 1.2\x00",
-	"proc/device-tree/system/linux,revision": "\x00\xa0\x20\x82",
-	"proc/sys/kernel/osrelease":              "6.12.34-v7+\n",
-	"etc/os-release":                         "NAME=\"Debian GNU/Linux\"\nPRETTY_NAME=\"Raspbian GNU/Linux 12 (bookworm)\"\n",
-}
-
-func TestBoards(t *testing.T) {
-	f := func(name string, files map[string]string, want map[report.Series]int64) {
+func TestThrottledKeepsTheBitsOfNow(t *testing.T) {
+	f := func(in string, want int64, ok bool) {
 		t.Helper()
-		if diff := cmp.Diff(want, read(newBoard(t, files).open())); diff != "" {
-			t.Errorf("%s (-want +got):\n%s", name, diff)
+		if got, err := parseThrottled([]byte(in)); (err == nil) != ok || ok && got != want {
+			t.Errorf("%q: %d, %v", in, got, err)
 		}
 	}
-	f("3B without a mailbox", threeB, map[report.Series]int64{
-		of(report.SOCTemperature): 83852, of(report.ClockRequested): 1_200_000, of(report.Throttled): 6, of(report.Load1): 418,
-	})
-	f("nothing at all", nil, map[report.Series]int64{})
-	f("old zone behind another", map[string]string{
-		"sys/class/thermal/thermal_zone0/type": "gpu-thermal\n", "sys/class/thermal/thermal_zone0/temp": "99000\n",
-		"sys/class/thermal/thermal_zone1/type": "bcm2835_thermal\n", "sys/class/thermal/thermal_zone1/temp": "-1234\n",
-	}, map[report.Series]int64{of(report.SOCTemperature): -1234})
-	f("hwmon alone", map[string]string{
-		"sys/class/hwmon/hwmon3/name": "cpu_thermal\n", "sys/class/hwmon/hwmon3/temp1_input": "40780",
-		"sys/class/hwmon/hwmon1/name": "rpi_volt\n", "sys/class/hwmon/hwmon1/temp1_input": "1",
-	}, map[report.Series]int64{of(report.SOCTemperature): 40780})
-	f("nonsense is counted, the rest goes on", map[string]string{
-		"sys/class/thermal/thermal_zone0/type": "cpu-thermal\n", "sys/class/thermal/thermal_zone0/temp": "999999999\n",
-		"sys/devices/system/cpu/cpu0/cpufreq/scaling_cur_freq": "<unsupported>\n",
-		"sys/devices/platform/soc/soc:firmware/get_throttled":  "xyz\n",
-		"proc/loadavg": "0.53 0.40 0.31 1/123 4567\n",
-		"dev/vcio":     "not a device",
-	}, map[report.Series]int64{
-		failed("thermal"): 1, failed("cpufreq"): 1, failed("get_throttled"): 1, of(report.Load1): 53,
-	})
-	f("empty, negative and huge", map[string]string{
-		"sys/class/thermal/thermal_zone0/type": "cpu-thermal\n", "sys/class/thermal/thermal_zone0/temp": "",
-		"sys/devices/system/cpu/cpufreq/policy0/scaling_cur_freq": "-5\n",
-		"proc/loadavg": string(make([]byte, 1<<20)),
-	}, map[report.Series]int64{failed("thermal"): 1, failed("cpufreq"): 1, failed("loadavg"): 1})
-	f("a directory where a file should be", map[string]string{
-		"sys/class/thermal/thermal_zone0/type": "cpu-thermal\n", "sys/class/thermal/thermal_zone0/temp/x": "1",
-	}, map[report.Series]int64{failed("thermal"): 1})
+	f("0\n", 0, true)
+	f("50005\n", 5, true)
+	f("60006\n", 6, true)
+	f("80008\n", 8, true)
+	f("f0000\n", 0, true) // it has been: it is not
+	f("", 0, false)
+	f("-1\n", 0, false)
+	f("100000000\n", 0, false)
 }
 
-func TestFilesMayBeReplacedInAPlainTree(t *testing.T) {
-	b := newBoard(t, threeB)
-	opened := b.open()
-	read(opened)
-	path := filepath.Join(b.root, "sys/class/thermal/thermal_zone0/temp")
-	if err := os.Remove(path); err != nil {
+func FuzzThrottled(f *testing.F) {
+	f.Add([]byte("60006\n"))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if v, err := parseThrottled(b); err == nil && (v < 0 || v > 15) {
+			t.Errorf("%q: %d", b, v)
+		}
+	})
+}
+
+func TestModelAndRevision(t *testing.T) {
+	f := func(parse func([]byte) (string, error), in, want string, ok bool) {
+		t.Helper()
+		if got, err := parse([]byte(in)); got != want || (err == nil) != ok {
+			t.Errorf("%q: %q, %v", in, got, err)
+		}
+	}
+	const cpuinfo = "processor\t: 0\nmodel name\t: ARMv6-compatible processor rev 7 (v6l)\n\nHardware\t: BCM2835\nRevision\t: 000e\nSerial\t\t: 0000000000000000\nModel\t\t: Raspberry Pi Model B Rev 2\n"
+	f(model, "Raspberry Pi 4 Model B Rev 1.4\x00", "Raspberry Pi 4 Model B Rev 1.4\x00", true)
+	f(model, cpuinfo, "Raspberry Pi Model B Rev 2", true)
+	f(model, "processor\t: 0\nmodel name\t: some other processor\n", "", false)
+	f(revision, "\x00\xd0\x31\x14", "d03114", true)
+	f(revision, "\x00\x00\x00\x0e", "000e", true)
+	f(revision, cpuinfo, "000e", true)
+	f(revision, "Revision\t: none\n", "", false)
+	f(revision, "\x00\x00", "", false)
+}
+
+// TestCPUInfoOfRealBoards reads what real boards say, where it lies beside the
+// source. The revision's second digit group names the model, so that one
+// checks the other.
+func TestCPUInfoOfRealBoards(t *testing.T) {
+	const dir = "../../../shared/data/cpuinfo"
+	files, err := filepath.Glob(filepath.Join(dir, "*.cpuinfo"))
+	if err != nil || len(files) == 0 {
+		t.Skipf("no cpuinfo of real boards in %s", dir)
+	}
+	types := map[string]string{ // raspberrypi.com, "New-style revision codes", bits 4–11
+		"04": "2 Model B", "08": "3 Model B", "09": "Zero", "0d": "3 Model B Plus", "11": "4 Model B", "12": "Zero 2", "17": "5 Model B",
+	}
+	for _, file := range files {
+		b, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		m, errM := model(b)
+		r, errR := revision(b)
+		if errM != nil || errR != nil {
+			t.Errorf("%s: %v, %v", file, errM, errR)
+			continue
+		}
+		want := "Raspberry Pi Model B Rev 2" // old-style code 000e
+		if len(r) == 6 {
+			want = "Raspberry Pi " + types[r[3:5]] + " Rev 1." + r[5:]
+		}
+		if m != want {
+			t.Errorf("%s: revision %s is a %q, the model says %q", file, r, want, m)
+		}
+	}
+}
+
+func FuzzModelAndRevision(f *testing.F) {
+	f.Add([]byte("Revision\t: 000e\nModel\t\t: Raspberry Pi Model B Rev 2\n"))
+	f.Add([]byte("\x00\xa0\x20\x82"))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if v, err := revision(b); err == nil {
+			if _, err := source.Hex([]byte(v)); err != nil {
+				t.Errorf("%q: revision %q", b, v)
+			}
+		}
+		model(b)
+	})
+}
+
+// TestWrongMailboxes has something else in the device's place. No test can
+// have the real one; pisensor's plays the firmware behind the system call.
+func TestWrongMailboxes(t *testing.T) {
+	f := func(name string, make func(path string) error, want error) {
+		t.Helper()
+		dir := t.TempDir()
+		if err := make(filepath.Join(dir, "vcio")); err != nil {
+			t.Fatal(err)
+		}
+		m := newMailbox(source.Roots{Devfs: dir})
+		defer m.Close()
+		var tick report.Tick
+		if err := m.Read(&tick, scratch); !errors.Is(err, want) || len(tick.Readings) > 0 {
+			t.Errorf("%s: %v, %v; want %v", name, tick.Readings, err, want)
+		}
+	}
+	f("none", func(string) error { return nil }, source.ErrAbsent)
+	f("a file", func(p string) error { return os.WriteFile(p, nil, 0o600) }, errNoDevice)
+	f("a pipe", func(p string) error { return unix.Mkfifo(p, 0o600) }, errNoDevice)
+	f("no permission", func(p string) error { return os.Symlink("/proc/sys/vm/compact_memory", p) }, errGroup)
+	f("another device", func(p string) error { return os.Symlink("/dev/null", p) }, unix.ENOTTY)
+}
+
+// TestAMailboxMayComeLate has the driver's device appear after the start.
+func TestAMailboxMayComeLate(t *testing.T) {
+	dir := t.TempDir()
+	m := newMailbox(source.Roots{Devfs: dir})
+	defer m.Close()
+	var tick report.Tick
+	for range 100 {
+		if err := m.Read(&tick, scratch); err != source.ErrAbsent {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Symlink("/dev/null", filepath.Join(dir, "vcio_gencmd")); err != nil {
 		t.Fatal(err)
 	}
-	if got, ok := read(opened)[of(report.SOCTemperature)]; !ok || got != 83852 {
-		t.Errorf("without the zone: %d, want hwmon's", got)
+	for range 100 {
+		if err := m.Read(&tick, scratch); errors.Is(err, unix.ENOTTY) {
+			return // it is asked, though this one cannot answer
+		}
 	}
-	b.write("next", "41000\n")
-	if err := os.Rename(filepath.Join(b.root, "next"), path); err != nil {
+	t.Error("not found")
+}
+
+// TestWatch hears of a change by the kernel itself. The file is one of a
+// control group, which tells by the same means as hwmon (kernfs), and which a
+// test can change where it may.
+func TestWatch(t *testing.T) {
+	dir := controlGroup(t)
+	wake := make(chan struct{}, 1)
+	w, err := startWatch(filepath.Join(dir, "cgroup.events"), wake)
+	if err != nil {
 		t.Fatal(err)
 	}
-	if got := read(opened)[of(report.SOCTemperature)]; got != 41000 {
-		t.Errorf("with a new file: %d", got)
+	frozen := func(v string) {
+		t.Helper()
+		if err := os.WriteFile(filepath.Join(dir, "cgroup.freeze"), []byte(v), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, v := range []string{"1", "0", "1"} {
+		frozen(v)
+		<-wake
+	}
+	if err := w.Close(); err != nil {
+		t.Error(err)
+	}
+	frozen("0")
+	select {
+	case <-wake:
+		t.Error("woken after the end")
+	default:
 	}
 }
 
-func TestAttributes(t *testing.T) {
-	want := []report.Attribute{
-		{Key: report.AttributeModel, Value: "Raspberry Pi 3 Model B Rev 1.2"},
-		{Key: report.AttributeRevision, Value: "a02082"},
-		{Key: report.AttributeKernel, Value: "6.12.34-v7+"},
-		{Key: report.AttributeOS, Value: "Raspbian GNU/Linux 12 (bookworm)"},
+// controlGroup makes an empty control group, or skips.
+func controlGroup(t *testing.T) string {
+	for _, root := range []string{"/sys/fs/cgroup", "/sys/fs/cgroup/unified"} {
+		dir := filepath.Join(root, fmt.Sprintf("pisensor-test-%d", os.Getpid()))
+		if _, err := os.Stat(filepath.Join(root, "cgroup.controllers")); err != nil {
+			continue
+		}
+		if err := os.Mkdir(dir, 0o755); err != nil {
+			t.Skip("no control group can be made here: ", err)
+		}
+		t.Cleanup(func() { os.Remove(dir) })
+		if _, err := os.Stat(filepath.Join(dir, "cgroup.freeze")); err != nil {
+			t.Skip("the kernel's control groups cannot be frozen: ", err)
+		}
+		return dir
 	}
-	if diff := cmp.Diff(want, newBoard(t, threeB).open().Attributes()); diff != "" {
-		t.Errorf("(-want +got):\n%s", diff)
-	}
-	forged := newBoard(t, map[string]string{
-		"proc/device-tree/model":    "evil\nmodel\x00",
-		"proc/sys/kernel/osrelease": string(slices.Repeat([]byte("ä"), 200)),
-	})
-	got := forged.open().Attributes()
-	if len(got) != 1 || len(got[0].Value) > report.MaxAttributeSize {
-		t.Errorf("%q", got)
-	}
+	t.Skip("no control groups of version 2 are mounted here")
+	return ""
 }
 
-func TestTheRealKernelsFilesStayOpenAndCostNoAllocation(t *testing.T) {
-	opened := Open(Roots{}, slog.New(slog.NewTextHandler(io.Discard, nil)))
-	defer opened.Close()
-	var tick report.Tick
-	opened.Read(&tick)
-	if opened.load.open == nil {
-		t.Skip("this system has no /proc/loadavg")
+// TestAWatchEndsWithItsFile has files that cannot be polled.
+func TestAWatchEndsWithItsFile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "in0_lcrit_alarm")
+	if err := os.WriteFile(path, []byte("0\n"), 0o600); err != nil {
+		t.Fatal(err)
 	}
-	if n := testing.AllocsPerRun(50, func() { tick.Reset(); opened.load.add(&tick, report.Load1, parseLoad) }); n > 0 {
-		t.Errorf("%v allocations a reading", n)
+	w, err := startWatch(path, make(chan struct{}, 1))
+	if err != nil {
+		t.Fatal(err)
 	}
-}
-
-func BenchmarkRead(b *testing.B) {
-	opened := Open(Roots{}, slog.New(slog.NewTextHandler(io.Discard, nil)))
-	defer opened.Close()
-	var tick report.Tick
-	b.ReportAllocs()
-	for b.Loop() {
-		tick.Reset()
-		opened.Read(&tick)
+	<-w.ended
+	if err := w.Close(); err != nil {
+		t.Error(err)
 	}
-	b.ReportMetric(float64(len(tick.Readings)), "readings")
+	if _, err := startWatch(path+"x", nil); !errors.Is(err, os.ErrNotExist) {
+		t.Error(err)
+	}
 }

@@ -1,21 +1,36 @@
 package soc
 
-import "path/filepath"
+import (
+	"path/filepath"
+
+	"bramble/pisensor/report"
+	"bramble/pisensor/source"
+)
 
 // nowBits are the throttle bits that say what is now; bits 16–19 say what has
 // been since boot (raspberrypi/firmware, tag GET_THROTTLED).
 const nowBits = 0xf
 
-// throttledPaths is the firmware driver's cached copy of the throttle bits,
-// for boards whose mailbox cannot be opened. The kernel calls it deprecated
-// with one line in its log.
-func throttledPaths(r Roots) func() []string {
-	paths := []string{filepath.Join(r.Sysfs, "devices/platform/soc/soc:firmware/get_throttled")}
-	return func() []string { return paths }
+// throttled is the firmware driver's cached copy of the throttle bits, which
+// anybody may read. The kernel calls it deprecated and warns once in its log
+// when it is first read, so it is read only where the mailbox has not answered.
+type throttled struct{ *source.Value }
+
+func newThrottled(r source.Roots) throttled {
+	return throttled{source.NewValue(report.Throttled, parseThrottled, source.At(
+		filepath.Join(r.Sysfs, "devices/platform/soc/soc:firmware/get_throttled"),
+		filepath.Join(r.Sysfs, "devices/platform/soc/soc:firmware/raspberrypi-firmware/get_throttled")))}
+}
+
+func (f throttled) Read(t *report.Tick, scratch []byte) error {
+	if source.Has(t, report.Throttled) {
+		return nil
+	}
+	return f.Value.Read(t, scratch)
 }
 
 // parseThrottled reads hexadecimal bits and keeps those of now.
 func parseThrottled(b []byte) (int64, error) {
-	v, err := parseHex(b)
+	v, err := source.Hex(b)
 	return int64(v & nowBits), err
 }

@@ -73,12 +73,12 @@ const units = [
   [/_bytes(_total)?(\{|$)/, (v) => (v / 1048576).toFixed(1) + " MiB"], [/boot_time_seconds/, (v, now) => "up " + duration(now - v * 1000)],
   [/_seconds(_total)?(\{|$)/, (v) => (Math.abs(v) < 1 ? (v * 1000).toFixed(1) + " ms" : v.toFixed(1) + " s")], [/_rpm$/, (v) => Math.round(v) + " rpm"],
 ];
-const onGraphs = /^pi_(soc_temperature_celsius|cpu_clock_hertz|throttled|board_up|info)/;
+const onGraphs = /^pi_(soc_temperature_celsius|cpu_clock_hertz\{source="(requested|measured)"\}|throttled|board_up|info)/;
 
 export function otherReadings(box, latest, now) {
   const rows = [...latest].filter(([s]) => !onGraphs.test(s)).sort(([a], [b]) => (a < b ? -1 : 1));
   const text = (s, v) => (units.find(([re]) => re.test(s))?.[1] || ((x) => String(Math.round(x * 1000) / 1000)))(v, now);
-  const name = (s) => s.replace(/^pi_/, "").replace(/^pisensor_/, "sensor ").replace(/_(seconds|bytes|celsius|volts)?(_total)?(?=\{|$)/, "").replaceAll("_", " ").replace(/\{.*?="(.*?)"\}/, " $1");
+  const name = (s) => s.replace(/^pi_/, "").replace(/^pisensor_/, "sensor ").replace(/_(seconds|bytes|celsius|volts|hertz)?(_total)?(?=\{|$)/, "").replaceAll("_", " ").replace(/\{.*?="(.*?)"\}/, " $1");
   const key = rows.map(([s, r]) => s + text(s, r.value)).join();
   if (box.dataset.key === key) return;
   box.dataset.key = key;

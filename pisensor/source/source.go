@@ -1,0 +1,76 @@
+// Package source is how the sources of a board are read: files of the kernel
+// that stay open, bounded in size, and a Group that asks one source after
+// another and waits for none.
+//
+// It knows no source itself: pisensor/soc and pisensor/host do. It runs no
+// program, writes nothing, and turns nothing into zero: a source that the
+// board lacks has no reading, one that fails, hangs or answers nonsense has
+// none in that tick and is counted.
+package source
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"bramble/pisensor/report"
+)
+
+// ErrAbsent says that the board does not have what was asked for. That is a
+// state, not a failure: it is not counted.
+var ErrAbsent = errors.New("not on this board")
+
+// Reader is one source. A Group calls it from one goroutine at a time.
+type Reader interface {
+	// Read adds what the source says now. The tick holds what the sources
+	// before it in the group have read in this pass. The scratch is Read's until
+	// it returns. An error is counted, unless it is ErrAbsent; what Read has
+	// added nevertheless counts.
+	Read(t *report.Tick, scratch []byte) error
+	// Close gives up what the source holds open.
+	Close() error
+}
+
+// Item is a source's place in a Group.
+type Item struct {
+	// Name is the source's name in pisensor_read_errors_total, of letters,
+	// digits and _, and each name once in a group.
+	Name   string
+	Reader Reader
+	// Every is the least time between two reads; 0 = read in every tick.
+	Every time.Duration
+}
+
+// How often sources are read whose cost or news do not deserve every tick.
+const (
+	// Calm is for what takes the kernel long to tell: at the default rate of a
+	// tick in 10 s it is read in each, at 1 Hz in every tenth. It is a little
+	// less than 10 s, so that no tick comes too early for it.
+	Calm = 9500 * time.Millisecond
+	// Seldom is for what changes with a configuration or a reboot.
+	Seldom = 59500 * time.Millisecond
+	// Rarely is for the board's description.
+	Rarely = 10*time.Minute - 500*time.Millisecond
+)
+
+// Add adds a reading of a metric without instances, if it is plausible.
+func Add(t *report.Tick, m report.Metric, v int64) error { return AddInstance(t, m, "", v) }
+
+// AddInstance adds a reading of one device or operation, if it is plausible.
+func AddInstance(t *report.Tick, m report.Metric, instance string, v int64) error {
+	if d := report.Define(m); v < d.Min || v > d.Max {
+		return fmt.Errorf("%d is beyond what %s can be (%d to %d)", v, d.Name, d.Min, d.Max)
+	}
+	t.AddInstance(m, instance, v)
+	return nil
+}
+
+// Has reports whether the tick holds a reading of the metric.
+func Has(t *report.Tick, m report.Metric) bool {
+	for i := range t.Readings {
+		if t.Readings[i].Series.Metric == m {
+			return true
+		}
+	}
+	return false
+}
