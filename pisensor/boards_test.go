@@ -63,25 +63,19 @@ func (b *fixtureBoard) build(t *testing.T) source.Roots {
 	t.Helper()
 	root := t.TempDir()
 	for name, text := range b.files {
-		path := filepath.Join(root, name)
-		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if err := place(path, name, text); err != nil {
-			t.Fatal(err)
-		}
+		put(t, filepath.Join(root, name), text)
 	}
 	return source.Roots{Sysfs: root + "/sys", Procfs: root + "/proc", Devfs: root + "/dev", Etc: root + "/etc"}
 }
 
-func place(path, name, text string) error {
+func place(path, text string) error {
 	if target, ok := strings.CutPrefix(text, "-> "); ok {
 		return os.Symlink(strings.TrimSpace(target), path)
 	}
-	if strings.Contains(name, "/device-tree/") {
+	if strings.Contains(path, "/device-tree/") {
 		var err error
 		if text, err = strconv.Unquote(`"` + strings.TrimSuffix(text, "\n") + `"`); err != nil {
-			return fmt.Errorf("%s: %w", name, err)
+			return fmt.Errorf("%s: %w", path, err)
 		}
 	}
 	return os.WriteFile(path, []byte(text), 0o644)
@@ -142,4 +136,128 @@ func TestBoards(t *testing.T) {
 			}
 		})
 	}
+}
+
+// likeAPi is a tree in which the kernel's own files stand in the place of a
+// Pi's: they stay open, as on a Pi. Nobody answers as the firmware.
+func likeAPi(tb testing.TB) source.Roots {
+	tb.Helper()
+	root := tb.TempDir()
+	for name, target := range map[string]string{
+		"sys/class/thermal/thermal_zone0/temp":                    "/proc/sys/vm/max_map_count", // some 65 °C
+		"sys/devices/system/cpu/cpufreq/policy0/scaling_cur_freq": "/proc/sys/kernel/pid_max",
+		"sys/devices/system/cpu/cpufreq/policy0/scaling_max_freq": "/proc/sys/kernel/pid_max",
+		"sys/devices/platform/soc/soc:firmware/get_throttled":     "/proc/sys/kernel/randomize_va_space",
+		"sys/class/hwmon/hwmon1/in0_lcrit_alarm":                  "/proc/sys/vm/overcommit_memory",
+		"sys/class/hwmon/hwmon2/fan1_input":                       "/proc/sys/kernel/pid_max",
+		"sys/class/net":                                           "/sys/class/net",
+		"proc/loadavg":                                            "/proc/loadavg",
+		"proc/meminfo":                                            "/proc/meminfo",
+		"proc/net":                                                "/proc/net",
+		"proc/self":                                               "/proc/self",
+		"proc/stat":                                               "/proc/stat",
+		"proc/sys":                                                "/proc/sys",
+		"etc":                                                     "/etc",
+	} {
+		if _, err := os.Stat(target); err != nil {
+			tb.Skip("this system is no Linux as usual: ", err)
+		}
+		put(tb, filepath.Join(root, name), "-> "+target)
+	}
+	put(tb, root+"/sys/class/thermal/thermal_zone0/type", "cpu-thermal\n")
+	put(tb, root+"/sys/class/hwmon/hwmon1/name", "rpi_volt\n")
+	put(tb, root+"/sys/class/hwmon/hwmon2/name", "pwmfan\n")
+	return source.Roots{Sysfs: root + "/sys", Procfs: root + "/proc", Devfs: root + "/dev", Etc: root + "/etc"}
+}
+
+func put(tb testing.TB, path, text string) {
+	tb.Helper()
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		tb.Fatal(err)
+	}
+	if err := place(path, text); err != nil {
+		tb.Fatal(err)
+	}
+}
+
+// TestATickCostsNoAllocation waits until what is absent is looked for rarely.
+func TestATickCostsNoAllocation(t *testing.T) {
+	opened := openBoard(likeAPi(t), slog.New(slog.NewTextHandler(io.Discard, nil)))
+	defer opened.Close()
+	var tick report.Tick
+	for range 130 {
+		tick.Reset()
+		opened.Read(&tick)
+	}
+	if got := seriesOf(tick.Readings); strings.Contains(got, "errors") || strings.Count(got, "\n") < 8 {
+		t.Errorf("not like a Pi:\n%s", got)
+	}
+	if n := testing.AllocsPerRun(50, func() { tick.Reset(); opened.Read(&tick) }); n > 0 {
+		t.Errorf("%v allocations a tick", n)
+	}
+}
+
+// TestAReportHasRoom counts the series of a board that has every source, each
+// of which has failed at least once.
+func TestAReportHasRoom(t *testing.T) {
+	opened := openBoard(source.Roots{}, slog.New(slog.NewTextHandler(io.Discard, nil)))
+	names := map[string]bool{"ack": true, "control": true} // of pisensor/sensor
+	items := append(opened.soc.Items(), opened.host.Items()...)
+	for _, i := range items {
+		if names[i.Name] {
+			t.Errorf("two sources are called %s", i.Name)
+		}
+		names[i.Name] = true
+	}
+	const (
+		devices    = 4 // as many as pisensor/host reports
+		operations = 6
+	)
+	series := len(names)
+	for m := report.Metric(1); report.Define(m) != nil; m++ {
+		switch d := report.Define(m); d.InstanceLabel {
+		case "device":
+			series += devices
+		case "op":
+			series += operations
+		case "":
+			series++
+		}
+	}
+	if series--; series > report.MaxColumns { // Throttled and UnderVoltage never stand together
+		t.Errorf("%d series, a report has room for %d", series, report.MaxColumns)
+	}
+	t.Logf("%d of %d series", series, report.MaxColumns)
+}
+
+// TestMailboxFailuresAreCounted has the firmware fail and come back. What the
+// board answers in one call is asked for in one call.
+func TestMailboxFailuresAreCounted(t *testing.T) {
+	roots := likeAPi(t)
+	put(t, filepath.Join(roots.Devfs, "vcio"), "-> /dev/null")
+	opened := openBoard(roots, slog.New(slog.NewTextHandler(io.Discard, nil)))
+	defer opened.Close()
+	f := func(firmware string, calls int, want ...string) {
+		t.Helper()
+		fw := answerAs(t, firmware)
+		var tick report.Tick
+		opened.Read(&tick)
+		got := seriesOf(tick.Readings)
+		for _, w := range want {
+			if !strings.Contains(got, w+"\n") {
+				t.Errorf("%s: no %s in\n%s", firmware, w, got)
+			}
+		}
+		if fw.calls != calls {
+			t.Errorf("%s: %d calls, want %d", firmware, fw.calls, calls)
+		}
+	}
+	const well = "clock 1200000000\nthrottled 0x50004\nvolts 1318750\nrevision 1700000000\n"
+	clock, failed := `pi_cpu_clock_hertz{source="measured"} 1200000000`, `pisensor_read_errors_total{source="mailbox"} `
+	f("fails EBUSY", 2, failed+"1")
+	f("fails EINTR", 2, failed+"2")
+	f(well, 2, clock, failed+"2", `pi_throttled{reason="throttled"} 1`)
+	f(well, 1, clock, failed+"2")
+	f("fails ETIMEDOUT", 1, failed+"3", `pi_throttled{reason="frequency_capped"} 1`) // sysfs, which stands for 2
+	f(well, 1, clock, failed+"3")
 }

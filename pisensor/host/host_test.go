@@ -1,6 +1,7 @@
 package host
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -42,7 +43,7 @@ func reads(t *testing.T, r source.Reader, want map[report.Series]int64, text str
 	t.Helper()
 	var tick report.Tick
 	err := r.Read(&tick, scratch)
-	if text == "" && err != nil && err != source.ErrAbsent || text != "" && (err == nil || !strings.Contains(err.Error(), text)) {
+	if text == "" && err != nil && !errors.Is(err, source.ErrAbsent) || text != "" && (err == nil || !strings.Contains(err.Error(), text)) {
 		t.Errorf("error %v, want %q", err, text)
 	}
 	got := map[report.Series]int64{}

@@ -119,7 +119,7 @@ func (d *device) add(t *report.Tick, all *counters, scratch []byte) error {
 		source.AddInstance(t, report.NetworkErrors, d.name, c.errors))
 	changes, failed := d.carrier.Get(scratch)
 	switch {
-	case failed == source.ErrAbsent:
+	case errors.Is(failed, source.ErrAbsent):
 	case errors.Is(failed, unix.EINVAL): // the device is being removed
 		err = errors.Join(err, d.carrier.Close())
 	case failed != nil:

@@ -160,6 +160,35 @@ func TestBaseUnits(t *testing.T) {
 	f(Load1, 53, 0.53)
 	f(MemoryAvailable, 2, 2048)
 	f(NFSRTT, 1200, 0.0012)
+	f(ClockMaximum, 1_800_000, 1.8e9)
+	f(UnderVoltage, 1, 1)
+}
+
+// TestMetricsAreSeriesOfTheirOwn wants two numbers for one series only where
+// that is meant: a board sends one of them.
+func TestMetricsAreSeriesOfTheirOwn(t *testing.T) {
+	seen := map[[2]string]Metric{}
+	note := func(m Metric, name, label string) {
+		t.Helper()
+		key := [2]string{name, label}
+		if before, ok := seen[key]; ok && (before != Throttled || m != UnderVoltage) {
+			t.Errorf("metrics %d and %d are both %s %s", before, m, name, label)
+		}
+		seen[key] = m
+	}
+	m := Metric(1)
+	for ; Define(m) != nil; m++ {
+		d := Define(m)
+		for _, reason := range d.Bits {
+			note(m, d.Name, reason)
+		}
+		if d.Bits == nil {
+			note(m, d.Name, d.Value)
+		}
+	}
+	if int(m) != len(definitions) {
+		t.Errorf("number %d has no definition", m)
+	}
 }
 
 func TestMessages(t *testing.T) {

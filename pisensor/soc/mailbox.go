@@ -121,7 +121,7 @@ func (m *mailbox) find() error {
 			m.retry.Found()
 			return nil
 		}
-		if found == source.ErrAbsent && !errors.Is(err, fs.ErrNotExist) {
+		if errors.Is(found, source.ErrAbsent) && !errors.Is(err, fs.ErrNotExist) {
 			found = err
 		}
 	}
@@ -137,7 +137,7 @@ var (
 func openDevice(path string) (int, error) {
 	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC|unix.O_NOCTTY, 0)
 	if err != nil {
-		if err == unix.EACCES || err == unix.EPERM {
+		if errors.Is(err, fs.ErrPermission) {
 			err = errors.Join(err, errGroup)
 		}
 		return -1, &fs.PathError{Op: "open", Path: path, Err: err}

@@ -7,6 +7,9 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"periph.io/x/conn/v3/physic"
+
+	"bramble/pisensor/report"
+	"bramble/pisensor/source"
 )
 
 // TestRequest compares the request with one written by hand after the
@@ -65,6 +68,27 @@ func TestAnswers(t *testing.T) {
 	f("length not of words", []uint32{68, ok, 0x00030047, 7, done | 8, 3, 5, 0}, answer{}, true)
 	f("no end", []uint32{68, ok, 0x00030046, 4, done | 4, 1}, answer{throttled: 1, hasThrottled: true}, true)
 	f("empty", nil, answer{}, true)
+}
+
+func TestAnAnswerCostsNoAllocation(t *testing.T) {
+	m := newMailbox(source.Roots{})
+	words := []uint32{
+		68, codeSuccess, tagMeasuredClock, 8, codeAnswered | 8, clockARM, 657_412_096, tagThrottled, 4, codeAnswered | 4, 0x60006,
+		tagVoltage, 8, codeAnswered | 8, voltageCore, 1_318_750, tagEnd,
+	}
+	tick := report.Tick{Readings: make([]report.Reading, 0, 8)}
+	n := testing.AllocsPerRun(50, func() {
+		tick.Reset()
+		m.message.ask()
+		copy(m.message[:], words)
+		a, err := parse(m.message[:])
+		if err != nil || a.add(&tick) != nil || len(tick.Readings) != 3 {
+			t.Fatal(tick.Readings, err)
+		}
+	})
+	if n > 0 {
+		t.Errorf("%v allocations", n)
+	}
 }
 
 func FuzzAnswer(f *testing.F) {

@@ -138,7 +138,7 @@ func TestAMailboxMayComeLate(t *testing.T) {
 	defer m.Close()
 	var tick report.Tick
 	for range 100 {
-		if err := m.Read(&tick, scratch); err != source.ErrAbsent {
+		if err := m.Read(&tick, scratch); !errors.Is(err, source.ErrAbsent) {
 			t.Fatal(err)
 		}
 	}

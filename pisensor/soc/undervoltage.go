@@ -29,7 +29,7 @@ func newUnderVoltage(r source.Roots) *underVoltage {
 // throttle bits, of which it is the first.
 func (u *underVoltage) Read(t *report.Tick, scratch []byte) error {
 	v, err := u.Get(scratch)
-	if !u.Kernel() {
+	if u.watch != nil && !u.Kernel() {
 		err = errors.Join(err, u.unwatch())
 	}
 	if err != nil {
@@ -82,7 +82,9 @@ func startWatch(path string, wake chan<- struct{}) (*watch, error) {
 	last.look(uintptr(fd), wake)
 	go func() {
 		defer close(w.ended)
-		raw.Read(func(fd uintptr) bool { return last.look(fd, wake) }) // its error is that of Close
+		// It ends with an error when the file is closed or cannot be polled, without
+		// one when the device goes: then there is nothing to wait for.
+		_ = raw.Read(func(fd uintptr) bool { return last.look(fd, wake) })
 	}()
 	return w, nil
 }

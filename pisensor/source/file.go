@@ -133,7 +133,7 @@ func (f *File) find() error {
 			f.retry.Found()
 			return nil
 		}
-		if found == ErrAbsent && !errors.Is(err, fs.ErrNotExist) {
+		if errors.Is(found, ErrAbsent) && !errors.Is(err, fs.ErrNotExist) {
 			found = err
 		}
 	}
@@ -149,7 +149,7 @@ func openFile(path string) (int, error) {
 	fd, err := retryInterrupted(func() (int, error) {
 		return unix.Open(path, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC|unix.O_NOCTTY, 0)
 	})
-	if err == unix.ENOTDIR {
+	if errors.Is(err, unix.ENOTDIR) {
 		err = unix.ENOENT
 	}
 	if err != nil {

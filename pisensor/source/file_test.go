@@ -77,7 +77,7 @@ func TestBadFiles(t *testing.T) {
 	if b, err := ReadOnce(at("good"), make([]byte, 64)); err != nil || string(b) != "48312\n" {
 		t.Errorf("%q, %v", b, err)
 	}
-	if _, err := ReadOnce(at("missing"), nil); err != ErrAbsent {
+	if _, err := ReadOnce(at("missing"), nil); !errors.Is(err, ErrAbsent) {
 		t.Error(err)
 	}
 }
@@ -115,7 +115,7 @@ func TestALateDriverIsFound(t *testing.T) {
 	looks := 0
 	f := NewFile(func() []string { looks++; return []string{path} })
 	for range 1000 {
-		if _, err := f.Read(nil); err != ErrAbsent {
+		if _, err := f.Read(nil); !errors.Is(err, ErrAbsent) {
 			t.Fatal(err)
 		}
 	}

@@ -1,6 +1,7 @@
 package source
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"sync/atomic"
@@ -32,7 +33,7 @@ func (x *Text) Item() Item { return Item{Name: x.key.String(), Reader: x, Every:
 func (x *Text) Read(_ *report.Tick, scratch []byte) error {
 	for _, path := range x.paths {
 		b, err := ReadOnce(path, scratch)
-		if err == ErrAbsent {
+		if errors.Is(err, ErrAbsent) {
 			continue
 		}
 		if err != nil {
