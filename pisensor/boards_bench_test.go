@@ -14,7 +14,7 @@ import (
 // this machine's own.
 func BenchmarkRead(b *testing.B) {
 	log := slog.New(slog.NewTextHandler(io.Discard, nil))
-	roots := likeAPi(b)
+	roots := piLike(b)
 	f := func(name string, keep func(source.Item) (source.Item, bool)) {
 		b.Run(name, func(b *testing.B) {
 			opened := openBoard(roots, log)

@@ -138,9 +138,9 @@ func TestBoards(t *testing.T) {
 	}
 }
 
-// likeAPi is a tree in which the kernel's own files stand in the place of a
+// piLike is a tree in which the kernel's own files stand in the place of a
 // Pi's: they stay open, as on a Pi. Nobody answers as the firmware.
-func likeAPi(tb testing.TB) source.Roots {
+func piLike(tb testing.TB) source.Roots {
 	tb.Helper()
 	root := tb.TempDir()
 	for name, target := range map[string]string{
@@ -182,7 +182,7 @@ func put(tb testing.TB, path, text string) {
 
 // TestATickCostsNoAllocation waits until what is absent is looked for rarely.
 func TestATickCostsNoAllocation(t *testing.T) {
-	opened := openBoard(likeAPi(t), slog.New(slog.NewTextHandler(io.Discard, nil)))
+	opened := openBoard(piLike(t), slog.New(slog.NewTextHandler(io.Discard, nil)))
 	defer opened.Close()
 	var tick report.Tick
 	for range 130 {
@@ -190,7 +190,7 @@ func TestATickCostsNoAllocation(t *testing.T) {
 		opened.Read(&tick)
 	}
 	if got := seriesOf(tick.Readings); strings.Contains(got, "errors") || strings.Count(got, "\n") < 8 {
-		t.Errorf("not like a Pi:\n%s", got)
+		t.Errorf("not as on a Pi:\n%s", got)
 	}
 	if n := testing.AllocsPerRun(50, func() { tick.Reset(); opened.Read(&tick) }); n > 0 {
 		t.Errorf("%v allocations a tick", n)
@@ -233,7 +233,7 @@ func TestAReportHasRoom(t *testing.T) {
 // TestMailboxFailuresAreCounted has the firmware fail and come back. What the
 // board answers in one call is asked for in one call.
 func TestMailboxFailuresAreCounted(t *testing.T) {
-	roots := likeAPi(t)
+	roots := piLike(t)
 	put(t, filepath.Join(roots.Devfs, "vcio"), "-> /dev/null")
 	opened := openBoard(roots, slog.New(slog.NewTextHandler(io.Discard, nil)))
 	defer opened.Close()
@@ -248,8 +248,8 @@ func TestMailboxFailuresAreCounted(t *testing.T) {
 				t.Errorf("%s: no %s in\n%s", firmware, w, got)
 			}
 		}
-		if fw.calls != calls {
-			t.Errorf("%s: %d calls, want %d", firmware, fw.calls, calls)
+		if n := fw.asked(); n != calls {
+			t.Errorf("%s: %d calls, want %d", firmware, n, calls)
 		}
 	}
 	const well = "clock 1200000000\nthrottled 0x50004\nvolts 1318750\nrevision 1700000000\n"

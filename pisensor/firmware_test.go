@@ -19,7 +19,7 @@ import (
 // caller's memory as the driver would. The daemon's own code runs unchanged,
 // down to the number of its ioctl.
 
-// firmware is what a played firmware answers.
+// firmware is what a played firmware answers. playing.mu guards it.
 type firmware struct {
 	values map[string]uint32 // clock in Hz, throttled, volts in µV, revision; what is missing is not known to it
 	gencmd bool              // only text commands pass
@@ -154,6 +154,13 @@ func answerCalls(listener uintptr) {
 		v := verdict{ID: n.ID, Error: -int32(errno)}
 		unix.Syscall(unix.SYS_IOCTL, listener, send, uintptr(unsafe.Pointer(&v)))
 	}
+}
+
+// asked returns how many calls there were.
+func (fw *firmware) asked() int {
+	playing.mu.Lock()
+	defer playing.mu.Unlock()
+	return fw.calls
 }
 
 // call answers one message in the caller's memory.

@@ -47,7 +47,7 @@ func stalled(t *testing.T) (dir string, release func()) {
 // that does not answer.
 func TestAStalledServerCostsOnlyItsFiles(t *testing.T) {
 	dir, release := stalled(t)
-	roots := likeAPi(t)
+	roots := piLike(t)
 	roots.Etc = dir
 	temp := filepath.Join(roots.Sysfs, "class/thermal/thermal_zone0/temp")
 	if err := os.Remove(temp); err != nil {

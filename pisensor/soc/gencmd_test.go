@@ -2,6 +2,8 @@ package soc
 
 import (
 	"errors"
+	"os"
+	"strings"
 	"testing"
 	"unsafe"
 
@@ -90,6 +92,34 @@ func TestCommandAnswers(t *testing.T) {
 			c.text()[i] = 'x'
 		}
 	})
+}
+
+// TestCommandAnswersOfRealBoards reads what vcgencmd said on real boards, where
+// it lies beside the source: in each row measure_clock arm is the eighth column
+// from the end, then others, measure_volts, measure_temp, get_throttled.
+func TestCommandAnswersOfRealBoards(t *testing.T) {
+	const path = "../../../shared/data/vcgencmd/scrooge_snapshots.csv"
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Skip("no answers of real boards: ", err)
+	}
+	rows := strings.Fields(string(b))
+	for _, row := range rows {
+		cells := strings.Split(row, ",")
+		cells = cells[len(cells)-8:]
+		var a answer
+		for i, text := range []string{"frequency(48)=" + cells[0], "throttled=" + cells[7], "volt=" + cells[5] + "V"} {
+			if err := answered(text).take(&a, questions[i].take); err != nil {
+				t.Errorf("%s: %v", row, err)
+			}
+		}
+		if a.clock < 500*physic.MegaHertz || a.clock > 2*physic.GigaHertz || a.voltage < 800*physic.MilliVolt || a.voltage > 1400*physic.MilliVolt {
+			t.Errorf("%s: %v, %v", row, a.clock, a.voltage)
+		}
+	}
+	if len(rows) < 100 {
+		t.Errorf("%d rows", len(rows))
+	}
 }
 
 func FuzzCommandAnswer(f *testing.F) {
