@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -319,6 +320,36 @@ func TestOnce(t *testing.T) {
 	if n := strings.Count(out, "\n"); n > 24 {
 		t.Errorf("%d lines are more than a screen", n)
 	}
+}
+
+// TestOnceOfBoards prints two boards that have everything between them.
+func TestOnceOfBoards(t *testing.T) {
+	f := func(name string, want ...string) {
+		t.Helper()
+		boards := fixtureBoards(t)
+		b := boards[slices.IndexFunc(boards, func(b fixtureBoard) bool { return b.name == name })]
+		if b.firmware != "" {
+			answerAs(t, b.firmware)
+		}
+		tree := b.build(t)
+		code, out, errs := command(t, "once", "--sysfs-root", tree.Sysfs, "--procfs-root", tree.Procfs, "--devfs-root", tree.Devfs)
+		if code != 0 || errs != "" || strings.Count(out, "\n") > 24 {
+			t.Errorf("%s: exit %d, stderr %q, stdout\n%s", name, code, errs, out)
+		}
+		for _, w := range want {
+			if !strings.Contains(out, w+"\n") {
+				t.Errorf("%s: no %q in\n%s", name, w, out)
+			}
+		}
+	}
+	f("pi1b-4.9-armv6",
+		"revision          000e", "firmware          2018-03-12T10:20:00Z", "boot id           6f0a2b1c-5d1e-4a3e-9f0b-0f6f3a1b2c3d",
+		"clock, measured   700 MHz", "clock, maximum    700 MHz", "throttled         no", "core voltage      1.2000 V", "fan               not on this board",
+		"CPU busy          59s of all cores since boot", "memory available  380 MiB", "booted            2025-11-24 16:00:00 UTC",
+		"NFS               4 retransmissions since mounting; its latency takes two readings",
+		"eth0              11.8 MiB received, 2.2 MiB sent, 1 errors, 2 carrier changes")
+	f("pi5-6.12-arm64", "clock, measured   2400 MHz", "fan               2874 rpm", "core voltage      0.8846 V", "NFS               not on this board")
+	f("cm4-6.12-mainline-arm64", "throttled         under voltage; the other reasons are not known", "network           not on this board")
 }
 
 func TestOnceOnThisMachine(t *testing.T) {

@@ -17,9 +17,15 @@ const nowBits = 0xf
 type throttled struct{ *source.Value }
 
 func newThrottled(r source.Roots) throttled {
-	return throttled{source.NewValue(report.Throttled, parseThrottled, source.At(
-		filepath.Join(r.Sysfs, "devices/platform/soc/soc:firmware/get_throttled"),
-		filepath.Join(r.Sysfs, "devices/platform/soc/soc:firmware/raspberrypi-firmware/get_throttled")))}
+	return throttled{source.NewValue(report.Throttled, parseThrottled, func() []string {
+		// soc/soc:firmware; where the device tree gives the bus an address, its
+		// name carries that too.
+		found, err := filepath.Glob(filepath.Join(r.Sysfs, "devices/platform/soc*/soc*:firmware/get_throttled"))
+		if err != nil {
+			return nil // a root with a broken pattern has none
+		}
+		return found
+	})}
 }
 
 func (f throttled) Read(t *report.Tick, scratch []byte) error {

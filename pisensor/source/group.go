@@ -38,7 +38,8 @@ type Group struct {
 	items    []*item
 	worker   *worker
 	now      time.Time // of the pass
-	turn     int       // the item that is being read
+	turn     int       // the item whose turn it was last
+	reading  *item     // that is being read now; nil between two
 	readings []report.Reading
 	closed   bool
 }
@@ -80,7 +81,7 @@ func NewGroup(log *slog.Logger, items ...Item) *Group {
 // hang costs up to twice patience once.
 func (g *Group) Read(t *report.Tick) {
 	g.begin()
-	for seen := -1; ; {
+	for seen := (*item)(nil); ; {
 		g.timer.Reset(patience)
 		select {
 		case <-g.done:
@@ -137,8 +138,10 @@ func (g *Group) next(w *worker, was *item, err error) *item {
 		was.note(err)
 		g.readings = w.tick.Readings
 	}
+	g.reading = nil
 	for g.turn++; g.turn < len(g.items); g.turn++ {
 		if i := g.items[g.turn]; i.due(g.now) {
+			g.reading = i
 			return i
 		}
 	}
@@ -156,21 +159,22 @@ func (g *Group) cameBack(i *item) {
 }
 
 // check gives up the source that is being read, if it is the one that was
-// being read at the last check, and returns which one is.
-func (g *Group) check(seen int) int {
+// being read at the last check, and returns which one is. One check alone would
+// not do: the whole process may have been stopped.
+func (g *Group) check(seen *item) *item {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.turn != seen || g.turn == len(g.items) {
-		return g.turn
+	if g.reading == nil || g.reading != seen {
+		return g.reading
 	}
-	i := g.items[g.turn]
-	i.hanging = true
-	i.note(errHanging)
+	g.reading.hanging = true
+	g.reading.note(errHanging)
+	g.reading = nil
 	close(g.worker.begin)
 	g.hire()
 	g.worker.tick.Readings = append(g.worker.tick.Readings, g.readings...)
 	g.worker.begin <- struct{}{}
-	return -1
+	return nil
 }
 
 // finish adds what the pass has read, and logs the first error of each source.
