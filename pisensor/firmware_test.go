@@ -108,6 +108,10 @@ func intercept() error {
 		{Code: unix.BPF_RET | unix.BPF_K, K: unix.SECCOMP_RET_USER_NOTIF},
 		{Code: unix.BPF_RET | unix.BPF_K, K: unix.SECCOMP_RET_ALLOW},
 	}
+	probe := []byte{0}
+	if err := peek(uintptr(unsafe.Pointer(&probe[0])), probe); err != nil {
+		return fmt.Errorf("own memory: %w", err) // as in some containers
+	}
 	program := unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]}
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
