@@ -258,6 +258,11 @@ func TestMailboxFailuresAreCounted(t *testing.T) {
 	f("fails EINTR", 2, failed+"2")
 	f(well, 2, clock, failed+"2", `pi_throttled{reason="throttled"} 1`)
 	f(well, 1, clock, failed+"2")
+	const old = "old-clock 1200000000\nthrottled 0\n"
+	f(old, 2, clock, failed+"2")                                                     // by tag in vain, then by command
 	f("fails ETIMEDOUT", 1, failed+"3", `pi_throttled{reason="frequency_capped"} 1`) // sysfs, which stands for 2
 	f(well, 1, clock, failed+"3")
+	const none = "throttled 0\n"
+	f(none, 2, failed+"3", `pi_throttled{reason="throttled"} 0`) // it does not know: that is no failure
+	f(none, 1, failed+"3")                                       // and is not asked again
 }

@@ -21,7 +21,7 @@ import (
 
 // firmware is what a played firmware answers. playing.mu guards it.
 type firmware struct {
-	values map[string]uint32 // clock in Hz, throttled, volts in µV, revision; what is missing is not known to it
+	values map[string]uint32 // clock in Hz (old-clock: by command alone), throttled, volts in µV, revision; it knows no others
 	gencmd bool              // only text commands pass
 	fails  unix.Errno        // every call fails
 	calls  int
@@ -80,7 +80,7 @@ func parseFirmware(text string) (*firmware, error) {
 			if fw.fails = map[string]unix.Errno{"ETIMEDOUT": unix.ETIMEDOUT, "EBUSY": unix.EBUSY, "EINTR": unix.EINTR}[value]; fw.fails == 0 {
 				return nil, fmt.Errorf("firmware fails with %q", value)
 			}
-		case "clock", "throttled", "volts", "revision":
+		case "clock", "old-clock", "throttled", "volts", "revision":
 			v, err := strconv.ParseUint(value, 0, 32)
 			if err != nil {
 				return nil, err
@@ -215,7 +215,7 @@ func (fw *firmware) answer(b []byte) unix.Errno {
 	set := func(i int, v uint32) { binary.NativeEndian.PutUint32(b[4*i:], v) }
 	set(1, answeredBit)
 	for i := 2; word(i) != 0; i += 3 + int(word(i+1))/4 {
-		if fw.gencmd != (word(i) == 0x00030080) {
+		if fw.gencmd && word(i) != 0x00030080 {
 			return unix.EPERM
 		}
 		switch word(i) {
@@ -260,6 +260,9 @@ func (fw *firmware) text(b []byte) string {
 		}
 	}
 	v, ok := fw.values[name]
+	if old, is := fw.values["old-clock"]; is && name == "clock" {
+		v, ok = old, true
+	}
 	if !ok {
 		return `error=1 error_msg="Command not registered"`
 	}

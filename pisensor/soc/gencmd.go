@@ -24,31 +24,39 @@ const (
 // command is a property call with one text command.
 type command [commandText + commandSize/4 + 1]uint32
 
-// questions are the commands that say what one call of the mailbox does.
-// get_throttled without an argument clears nothing.
-var questions = [...]struct {
+// question is a command and what becomes of its answer.
+type question struct {
 	text string
 	take func(*answer, []byte) error
-}{
-	{"measure_clock arm", (*answer).clockText},
-	{"get_throttled", (*answer).throttledText},
-	{"measure_volts core", (*answer).voltageText},
 }
+
+// questions are the commands that say what one call of the mailbox does.
+// get_throttled without an argument clears nothing.
+var (
+	measureClock = question{"measure_clock arm", (*answer).clockText}
+	questions    = [...]question{
+		measureClock,
+		{"get_throttled", (*answer).throttledText},
+		{"measure_volts core", (*answer).voltageText},
+	}
+)
 
 // ask puts the questions one after another. One without an answer does not
 // stop the others.
 func (c *command) ask(fd int) (a answer, err error) {
 	for _, q := range questions {
-		c.set(q.text)
-		failed := ask(fd, &c[0])
-		if failed != nil {
-			failed = &fs.PathError{Op: "ask", Path: "vcio_gencmd", Err: failed}
-		} else {
-			failed = c.take(&a, q.take)
-		}
-		err = errors.Join(err, failed)
+		err = errors.Join(err, c.put(fd, q, &a))
 	}
 	return a, err
+}
+
+// put puts one question.
+func (c *command) put(fd int, q question, a *answer) error {
+	c.set(q.text)
+	if err := ask(fd, &c[0]); err != nil {
+		return &fs.PathError{Op: "ask", Path: q.text, Err: err}
+	}
+	return c.take(a, q.take)
 }
 
 func (c *command) set(text string) {

@@ -26,6 +26,7 @@ type mailbox struct {
 	command      command
 	firmware     *source.Text
 	asked        bool // the firmware has been asked for its revision
+	clockless    bool // it knows the measured clock neither by tag nor by command
 }
 
 // property is _IOWR(100, 0, char *): its number holds the size of a pointer.
@@ -63,7 +64,8 @@ func (m *mailbox) Read(t *report.Tick, _ []byte) error {
 	return errors.Join(err, a.add(t))
 }
 
-// ask asks for everything in one call, where that passes.
+// ask asks for everything in one call, where that passes. A firmware that is
+// older than the measured clock's tag may know it by command.
 func (m *mailbox) ask() (answer, error) {
 	if m.node == m.gencmd {
 		return m.command.ask(m.fd)
@@ -75,7 +77,21 @@ func (m *mailbox) ask() (answer, error) {
 	if err := ask(m.fd, &m.message[0]); err != nil {
 		return answer{}, m.failed(err)
 	}
-	return parse(m.message[:])
+	a, err := parse(m.message[:])
+	if err == nil && !a.hasClock && !m.clockless {
+		err = m.askClock(&a)
+	}
+	return a, err
+}
+
+// askClock asks for the measured clock by command. A firmware that does not
+// know it so either is not asked again.
+func (m *mailbox) askClock(a *answer) error {
+	err := m.command.put(m.fd, measureClock, a)
+	if errors.Is(err, errAnswer) {
+		m.clockless, err = true, nil
+	}
+	return err
 }
 
 // askRevision learns which firmware this is; it stays so until the next boot.
@@ -157,6 +173,6 @@ func (m *mailbox) Close() error {
 	if m.node == "" {
 		return nil
 	}
-	m.node, m.asked = "", false
+	m.node, m.asked, m.clockless = "", false, false
 	return unix.Close(m.fd)
 }
