@@ -146,7 +146,7 @@ func TestEnrolWithATokenFile(t *testing.T) {
 // A netbooted board asks before its network is up.
 func TestEnrolWaitsForTheCollector(t *testing.T) {
 	c := newCollector(t)
-	addr := host(t, c.url)
+	addr := hostOf(t, c.url)
 	c.stop()
 	dir := t.TempDir()
 	errs := output{wrote: make(chan struct{}, 100)}

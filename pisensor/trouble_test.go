@@ -90,7 +90,7 @@ func plainNATS(t *testing.T) string {
 	return s.Addr().String()
 }
 
-func host(t *testing.T, address string) string {
+func hostOf(t *testing.T, address string) string {
 	t.Helper()
 	u, err := url.Parse(address)
 	if err != nil {
@@ -154,12 +154,12 @@ func TestTroubleIsSaidOnceAndAtOnce(t *testing.T) {
 		want                      []string
 		slow                      bool // nothing comes back, so that there is a time-out
 	}{
-		{"wrong pin", "nats", host(t, c.url), pin, []string{pin, c.pin, "ca.key", "enrol this board again"}, false},
-		{"wrong pin, tls", "tls", host(t, c.url), pin, []string{pin, c.pin, "ca.key"}, false},
-		{"wrong pin, wss", "wss", host(t, ports.WebSocket[0]), pin, []string{pin, c.pin, "ca.key"}, false},
+		{"wrong pin", "nats", hostOf(t, c.url), pin, []string{pin, c.pin, "ca.key", "enrol this board again"}, false},
+		{"wrong pin, tls", "tls", hostOf(t, c.url), pin, []string{pin, c.pin, "ca.key"}, false},
+		{"wrong pin, wss", "wss", hostOf(t, ports.WebSocket[0]), pin, []string{pin, c.pin, "ca.key"}, false},
 		{"no TLS", "nats", plainNATS(t), c.pin, []string{"offers no TLS", "check the URL"}, false},
-		{"no TLS, wss", "wss", host(t, web.URL), c.pin, []string{"plain HTTP answers", "without TLS", "nats_websocket"}, false},
-		{"NATS, wss", "wss", host(t, c.url), c.pin, []string{"a NATS server answers", "use nats://"}, false},
+		{"no TLS, wss", "wss", hostOf(t, web.URL), c.pin, []string{"plain HTTP answers", "without TLS", "nats_websocket"}, false},
+		{"NATS, wss", "wss", hostOf(t, c.url), c.pin, []string{"a NATS server answers", "use nats://"}, false},
 		{"a web site", "wss", secureWeb.Addr().String(), c.pin, []string{"not the pinned collector", c.pin}, false},
 		{"another service", "nats", ssh, c.pin, []string{"no collector", "port"}, false},
 		{"a proxy that cuts", "nats", cut, c.pin, []string{"was cut"}, false},
@@ -167,7 +167,7 @@ func TestTroubleIsSaidOnceAndAtOnce(t *testing.T) {
 		{"a proxy that cuts TLS", "nats", amidTLS, c.pin, []string{"was cut", "no TLS through"}, false},
 		{"silence", "nats", silent, c.pin, []string{"in time", "firewall"}, true},
 		{"silence, wss", "wss", silent, c.pin, []string{"in time", "firewall"}, true},
-		{"websocket, nats", "nats", host(t, ports.WebSocket[0]), c.pin, []string{"in time", "wss://"}, true},
+		{"websocket, nats", "nats", hostOf(t, ports.WebSocket[0]), c.pin, []string{"in time", "wss://"}, true},
 	}
 	met := make([]chan encounter, len(cases)) // all at once: they wait most of the time
 	for i, x := range cases {
