@@ -77,8 +77,15 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	return fmt.Errorf("unknown command %q: %w", args[0], errUsage)
 }
 
-// version is the module's version, or the commit that it was built from.
+// release is set by the release build with -ldflags -X.
+var release string
+
+// version is the release, else the module's version or the commit that it was
+// built from.
 func version() string {
+	if release != "" {
+		return release
+	}
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
 		return "unknown"
