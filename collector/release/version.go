@@ -56,7 +56,7 @@ func tagged(ctx context.Context, source string) (version, error) {
 	if changes != "" {
 		return version{}, errors.New("the source has changes that no commit holds: commit them, or give --version")
 	}
-	if tag, err := git(ctx, source, "describe", "--exact-match", "--match", "v[0-9]*"); err == nil {
+	if tag, err := git(ctx, source, "describe", "--tags", "--exact-match", "--match", "v[0-9]*"); err == nil {
 		return parseVersion(tag)
 	}
 	commit, err := git(ctx, source, "log", "-1", "--format=%ct %h", "--abbrev=12")
