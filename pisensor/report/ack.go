@@ -58,13 +58,21 @@ func (a *Ack) Append(dst []byte) []byte {
 
 // DecodeAck takes an ack apart. Its error wraps ErrMalformed.
 func DecodeAck(b []byte) (Ack, error) {
+	var a Ack
+	err := a.Decode(b)
+	return a, err
+}
+
+// Decode takes an ack apart into a, whose memory it uses again. Its error
+// wraps ErrMalformed; a is then of no use.
+func (a *Ack) Decode(b []byte) error {
 	d := open(b, kindAck, maxMessage)
-	a := Ack{Session: d.uint32(), Time: d.varint(), Nonce: d.uvarint()}
+	*a = Ack{Session: d.uint32(), Time: d.varint(), Nonce: d.uvarint(), Ranges: a.Ranges[:0]}
 	if a.Time < 0 || a.Time > maxTime {
 		d.fail("time %d ms", a.Time)
 	}
 	for range d.limited("range count", maxRanges) {
 		a.Ranges = append(a.Ranges, Range{First: d.limited("first tick", 1<<62), Count: d.limited("tick count", 1<<32)})
 	}
-	return a, d.close()
+	return d.close()
 }

@@ -276,9 +276,9 @@ func (r *Report) instance(d *reader) string {
 
 // validInstance accepts what the kernel calls devices and operations: letters,
 // digits and . _ : @ -.
-func validInstance(b []byte) bool {
-	for _, c := range b {
-		switch {
+func validInstance[T string | []byte](b T) bool {
+	for i := range len(b) {
+		switch c := b[i]; {
 		case c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z', c >= '0' && c <= '9':
 		case c == '.', c == '_', c == ':', c == '@', c == '-':
 		default:

@@ -44,6 +44,17 @@ type Series struct {
 	Instance string // a device or operation where the metric has one, else empty
 }
 
+// Valid reports whether a decoder accepts the series: it has an instance name,
+// and a well-formed one, exactly where its metric wants one. Of metrics that this
+// build does not know only the name is checked.
+func (s Series) Valid() bool {
+	if s.Metric == 0 || len(s.Instance) > MaxInstance || s.Instance != "" && !validInstance(s.Instance) {
+		return false
+	}
+	d := Define(s.Metric)
+	return d == nil || (d.InstanceLabel != "") == (s.Instance != "")
+}
+
 // Column holds one series of a report.
 type Column struct {
 	Series Series

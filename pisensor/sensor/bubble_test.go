@@ -42,11 +42,15 @@ type bench struct {
 	reports  []report.Report
 	sizes    []int
 	hellos   int
+	probes   int
 	acks     int
 	ticks    map[uint64]int64 // time of each tick
 	values   map[placed]int64
 	repeated int // readings that came again
 	order    []uint64
+
+	arrived   []time.Time   // of each report
+	tolerates time.Duration // how far a fresh tick may be from the true time; 0 = unchecked
 }
 
 func newBench(t *testing.T) *bench {
@@ -79,6 +83,9 @@ func (b *bench) Epoch() uint64 {
 	}
 	return b.epoch
 }
+
+// Probe is counted: there is no connection to try.
+func (b *bench) Probe() { b.do(func() { b.probes++ }) }
 
 func (b *bench) connect(up bool) {
 	b.mu.Lock()
@@ -125,7 +132,12 @@ func (b *bench) take(data []byte) {
 		b.t.Error(err)
 		return
 	}
-	b.reports, b.sizes = append(b.reports, r), append(b.sizes, len(data))
+	b.reports, b.sizes, b.arrived = append(b.reports, r), append(b.sizes, len(data)), append(b.arrived, time.Now())
+	if last := r.Ticks() - 1; b.tolerates > 0 && last >= 0 {
+		if off := distance(r.At(last), time.Now().UnixMilli()); off > b.tolerates.Milliseconds() {
+			b.t.Errorf("tick %d is off by %d ms", r.First, off)
+		}
+	}
 	for i := range r.Ticks() {
 		b.tick(&r, i)
 	}
@@ -170,6 +182,7 @@ func (b *bench) answer(a report.Ack) {
 func (b *bench) send(subject string, data []byte) {
 	select {
 	case b.messages <- &nats.Msg{Subject: subject, Data: data}:
+	case <-b.t.Context().Done():
 	default:
 		b.t.Error("the sensor does not take its messages")
 	}

@@ -1,6 +1,7 @@
 package sensor
 
 import (
+	"math/rand/v2"
 	"slices"
 	"time"
 
@@ -26,6 +27,13 @@ const (
 	// presentTicks bounds a report of new ticks, presentFlights how many such
 	// reports may wait for their acknowledgement.
 	presentTicks, presentFlights = 32, 16
+	// backlogTicks bounds a backlog report, and with it the memory that it
+	// takes: at 29 readings in a tick it is full before.
+	backlogTicks = 256
+	// crowd is a backlog, in readings, that is worth spreading: boards that
+	// were all away begin it within crowdSpread.
+	crowd       = 2000
+	crowdSpread = 10 * time.Second
 )
 
 // flight is a published report that waits for its acknowledgement.
@@ -56,11 +64,25 @@ func (d *delivery) interrupted() {
 	d.present, d.backlog.count = d.present[:0], 0
 }
 
-// expire turns reports whose acknowledgement is overdue into backlog.
+// connected spreads the start of a large backlog: ten thousand boards may have
+// come back in the same seconds.
+func (d *delivery) connected(now time.Duration, waiting int) {
+	if !d.past && waiting > crowd {
+		d.retry = now + rand.N(crowdSpread)
+	}
+}
+
+// expire turns reports whose acknowledgement is overdue into backlog. The
+// collector may be slow, or its host may have vanished without a word, so the
+// connection is tried.
 func (d *delivery) expire(now time.Duration, c *core) {
+	before := len(d.present)
 	for len(d.present) > 0 && d.present[0].deadline <= now {
 		c.about.lost(d.present[0].first)
 		d.present = slices.Delete(d.present, 0, 1)
+	}
+	if len(d.present) < before || d.backlog.count > 0 && d.backlog.deadline <= now {
+		c.link.Probe()
 	}
 	if d.backlog.count > 0 && d.backlog.deadline <= now {
 		c.about.lost(d.backlog.first)
@@ -72,8 +94,8 @@ func (d *delivery) expire(now time.Duration, c *core) {
 
 // acknowledged removes the flights that have arrived.
 func (d *delivery) acknowledged(now time.Duration, c *core) {
-	d.present = slices.DeleteFunc(d.present, func(f flight) bool { return !c.spool.waits(f.first, f.count) })
-	if d.backlog.count > 0 && !c.spool.waits(d.backlog.first, d.backlog.count) {
+	d.present = slices.DeleteFunc(d.present, func(f flight) bool { return !c.spool.Waits(f.first, f.count) })
+	if d.backlog.count > 0 && !c.spool.Waits(d.backlog.first, d.backlog.count) {
 		d.backlog.count, d.attempt, d.retry = 0, 0, now
 	}
 }
@@ -87,18 +109,13 @@ func (d *delivery) next(now time.Duration, c *core) time.Duration {
 	if d.backlog.count > 0 {
 		return min(at, d.backlog.deadline)
 	}
-	if d.retry > now && c.answered && len(c.spool.chunks) > 0 {
+	if d.retry > now && c.answered && !c.spool.Empty() {
 		at = min(at, d.retry)
 	}
-	if !d.past && d.last+presentGap > now && d.fresh < c.spool.next {
+	if !d.past && d.last+presentGap > now && d.fresh < c.spool.Next() {
 		at = min(at, d.last+presentGap)
 	}
 	return at
-}
-
-func (c *core) anchored(era int) bool {
-	_, ok := c.eras.anchor(era)
-	return ok
 }
 
 // sendPresent publishes the newest ticks.
@@ -107,13 +124,13 @@ func (c *core) sendPresent(now time.Duration) {
 	if d.past || c.epoch == 0 {
 		return
 	}
-	if c.spool.next > presentTicks {
-		d.fresh = max(d.fresh, c.spool.next-presentTicks)
+	if c.spool.Next() > presentTicks {
+		d.fresh = max(d.fresh, c.spool.Next()-presentTicks)
 	}
 	if len(d.present) == presentFlights || d.last+presentGap > now && d.last > 0 {
 		return
 	}
-	first, count := c.spool.run(d.fresh, c.spool.next, presentTicks, c.anchored)
+	first, count := c.spool.Run(d.fresh, c.spool.Next(), presentTicks)
 	if count == 0 {
 		return
 	}
@@ -128,7 +145,7 @@ func (c *core) sendPresent(now time.Duration) {
 // sendBacklog publishes the oldest ticks that are not under way.
 func (c *core) sendBacklog(now time.Duration) {
 	d := &c.delivery
-	if c.epoch == 0 || !c.answered || d.backlog.count > 0 || d.retry > now || len(c.spool.chunks) == 0 {
+	if c.epoch == 0 || !c.answered || d.backlog.count > 0 || d.retry > now || c.spool.Empty() {
 		return
 	}
 	b, first, count := c.packBacklog(now)
@@ -142,18 +159,18 @@ func (c *core) sendBacklog(now time.Duration) {
 // packBacklog encodes as many of the oldest ticks as fit backlogSize.
 func (c *core) packBacklog(now time.Duration) (b []byte, first uint64, count int) {
 	d := &c.delivery
-	to := c.spool.next
+	to := c.spool.Next()
 	if !d.past {
 		to = d.fresh
 	}
 	if len(d.present) > 0 {
 		to = min(to, d.present[0].first)
 	}
-	most := report.MaxTicks
+	most := backlogTicks
 	if d.perTick > 0 {
 		most = min(most, max(1, backlogSize/d.perTick))
 	}
-	first, count = c.spool.run(0, to, most, c.anchored)
+	first, count = c.spool.Run(0, to, most)
 	for count > 0 {
 		var r report.Report // backlog is rare: its memory is not kept
 		b = c.encode(now, &r, first, count)
@@ -170,9 +187,11 @@ func (c *core) packBacklog(now time.Duration) (b []byte, first uint64, count int
 // the next call.
 func (c *core) encode(now time.Duration, r *report.Report, first uint64, count int) []byte {
 	r.Reset()
-	r.Session, r.First, r.Due = c.session, first, c.announce(now)
-	r.Anchor, _ = c.eras.anchor(c.spool.eraOf(first))
-	c.spool.fill(r, first, count)
+	r.Due = c.announce(now)
+	if c.stopping {
+		r.Goodbye, c.parted = true, c.epoch
+	}
+	c.spool.Fill(r, first, count)
 	c.about.attach(r, first)
 	c.delivery.buf = r.Append(c.delivery.buf[:0])
 	return c.delivery.buf
@@ -182,14 +201,4 @@ func (c *core) encode(now time.Duration, r *report.Report, first uint64, count i
 func (c *core) announce(now time.Duration) int64 {
 	at, _ := c.feed.due(now)
 	return min(max(at-now, fast), MaxInterval).Milliseconds()
-}
-
-// farewell publishes that the sensor stops on purpose.
-func (c *core) farewell() {
-	if c.epoch == 0 {
-		return
-	}
-	anchor, _ := c.eras.anchor(c.eras.current())
-	r := report.Report{Session: c.session, Anchor: anchor, Goodbye: true, First: c.spool.next}
-	c.publish(r.Append(nil))
 }

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"bramble/pisensor/report"
+	"bramble/pisensor/spool"
 )
 
 const (
@@ -26,16 +27,27 @@ type description struct {
 	carrier uint64 // first tick of the report that carries it, 0 = none
 }
 
-// look reads the description when it is time.
-func (d *description) look(now time.Duration) {
+// look reads the description when it is time, and reports whether it has changed.
+func (d *description) look(now time.Duration) (changed bool) {
 	if d.read == nil || d.current != nil && now-d.looked < lookGap {
-		return
+		return false
 	}
 	d.looked = now
 	if found := d.read(); !slices.Equal(found, d.current) {
-		d.current, d.pending = found, true
+		d.current, d.pending, changed = found, true, true
 	}
 	d.pending = d.pending || now-d.arrived >= repeatGap
+	return changed
+}
+
+// model returns what the board calls itself, or an empty string.
+func (d *description) model() string {
+	for _, a := range d.current {
+		if a.Key == report.AttributeModel {
+			return a.Value
+		}
+	}
+	return ""
 }
 
 func (d *description) attach(r *report.Report, first uint64) {
@@ -53,8 +65,8 @@ func (d *description) lost(first uint64) {
 	}
 }
 
-func (d *description) acknowledged(now time.Duration, s *spool) {
-	if d.carrier == 0 || s.waits(d.carrier, 1) {
+func (d *description) acknowledged(now time.Duration, s *spool.Spool) {
+	if d.carrier == 0 || s.Waits(d.carrier, 1) {
 		return
 	}
 	d.pending, d.carrier, d.arrived = false, 0, now

@@ -21,39 +21,56 @@ const (
 // opens only by a confirmed correction, and with its anchor. What is anchored
 // stays as it is.
 type eras struct {
-	anchors []int64 // of each era; empty until the first anchor is known
-	doubt   bool    // something contradicts the anchor: ask the collector
+	opened int   // eras with an anchor so far
+	at     int64 // anchor of the last one
+	doubt  bool  // something contradicts the anchor: ask the collector
 
 	best      measurement // the sharpest of the first answers
 	answers   int
-	candidate *int64 // a correction that awaits its confirmation
-	wallSeen  int64  // the system clock's anchor that was last checked
-	logged    int    // eras that were logged
+	candidate int64 // a correction, where awaits says that it needs its confirmation
+	awaits    bool
+	wallSeen  int64 // the system clock's anchor that was last checked
+
+	latest    measurement // of the last answer
+	confirmed int64       // uptime when the collector last said the same, 0 = never
 }
 
 // measurement is what one answered hello tells: the collector's anchor, and by
 // how much it may be off.
 type measurement struct{ anchor, uncertain int64 }
 
-// current returns the era of a tick taken now.
-func (e *eras) current() int { return max(len(e.anchors)-1, 0) }
+// anchor returns the current era's anchor, and false while it is unknown.
+func (e *eras) anchor() (int64, bool) { return e.at, e.opened > 0 }
 
-// anchor returns an era's anchor, and false while it is unknown.
-func (e *eras) anchor(era int) (int64, bool) {
-	if era >= len(e.anchors) {
-		return 0, false
-	}
-	return e.anchors[era], true
+// open begins an era.
+func (e *eras) open(anchor, wall int64) {
+	e.opened++
+	e.at, e.wallSeen = anchor, wall
 }
 
 // settled reports that no further answer is needed now.
-func (e *eras) settled() bool { return len(e.anchors) > 0 && !e.doubt }
+func (e *eras) settled() bool { return e.opened > 0 && !e.doubt }
+
+// known is for how long the collector's clock stays known by a measurement: a
+// crystal that is off by 50 ppm strays by 30 ms.
+const known = 10 * time.Minute
+
+// offset returns how far the system clock is ahead of the collector's, in ms.
+// It is false unless that was measured to within the tolerance, and confirmed a
+// short while ago.
+func (e *eras) offset(uptime, wall int64) (int64, bool) {
+	if e.confirmed == 0 || e.latest.uncertain > tolerance.Milliseconds() || uptime-e.confirmed > known.Milliseconds() {
+		return 0, false
+	}
+	return wall - uptime - e.latest.anchor, true
+}
 
 // answered takes the answer to a hello: the collector's time, the round trip
 // and the board's clocks when it came. It reports whether a new era began.
 func (e *eras) answered(collector, trip, uptime, wall int64) bool {
 	m := measurement{anchor: collector + trip/2 - uptime, uncertain: trip / 2}
-	if len(e.anchors) == 0 {
+	e.latest, e.confirmed = m, uptime
+	if e.opened == 0 {
 		return e.first(m, wall-uptime)
 	}
 	return e.correct(m, wall-uptime)
@@ -68,8 +85,7 @@ func (e *eras) first(m measurement, wall int64) bool {
 	if e.best.uncertain > sharp.Milliseconds()/2 && e.answers < patience {
 		return false
 	}
-	e.anchors = append(e.anchors, choose(e.best, wall))
-	e.wallSeen = wall
+	e.open(choose(e.best, wall), wall)
 	return true
 }
 
@@ -87,31 +103,34 @@ func choose(m measurement, wall int64) int64 {
 // as uncertain as it is late, and so proves nothing.
 func (e *eras) correct(m measurement, wall int64) bool {
 	e.wallSeen, e.doubt = wall, false
-	to, now := choose(m, wall), e.anchors[len(e.anchors)-1]
+	to, now := choose(m, wall), e.at
 	if distance(to, now) <= tolerance.Milliseconds() || distance(m.anchor, now) <= tolerance.Milliseconds()+m.uncertain {
-		e.candidate = nil
+		e.awaits = false
 		return false
 	}
-	if e.candidate == nil || distance(*e.candidate, to) > tolerance.Milliseconds()+m.uncertain {
-		e.candidate, e.doubt = &to, true
+	if !e.awaits || distance(e.candidate, to) > tolerance.Milliseconds()+m.uncertain {
+		e.candidate, e.awaits, e.doubt = to, true, true
 		return false
 	}
-	e.candidate = nil
-	e.anchors = append(e.anchors, to)
+	e.awaits = false
+	e.open(to, wall)
 	return true
 }
 
 // heard takes the time in an ack that answers no hello. Its delay is unknown,
-// so that it can only raise a doubt.
+// so that it can only raise a doubt, where an answer is likely to confirm it.
 func (e *eras) heard(collector, uptime int64) {
-	if len(e.anchors) > 0 && distance(collector-uptime, e.anchors[len(e.anchors)-1]) > tolerance.Milliseconds() {
+	if e.opened > 0 && distance(collector-uptime, e.at) > tolerance.Milliseconds()+2*e.latest.uncertain {
 		e.doubt = true
+	}
+	if e.confirmed > 0 && distance(collector-uptime, e.latest.anchor) <= tolerance.Milliseconds() {
+		e.confirmed = uptime
 	}
 }
 
 // looked compares the system clock: a step raises a doubt, once.
 func (e *eras) looked(uptime, wall int64) {
-	if len(e.anchors) == 0 {
+	if e.opened == 0 {
 		return
 	}
 	if distance(wall-uptime, e.wallSeen) > tolerance.Milliseconds() {

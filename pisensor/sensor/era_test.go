@@ -14,7 +14,7 @@ func TestFirstAnchor(t *testing.T) {
 		for range patience {
 			e.answered(trueTime-trip/2, trip, uptime, trueTime+wallOff)
 		}
-		if got, _ := e.anchor(0); got != want {
+		if got, _ := e.anchor(); got != want {
 			t.Errorf("%s: anchor %d, want %d", name, got, want)
 		}
 	}
@@ -48,12 +48,12 @@ func TestDriftIsCorrectedInSteps(t *testing.T) {
 				e.answered(collector, 2, now, now+9e9)
 			}
 		}
-		a, _ := e.anchor(e.current())
-		if off := distance(a+now, collector); off > tolerance.Milliseconds() {
+		a, _ := e.anchor()
+		if off := distance(a+now, collector); off > tolerance.Milliseconds()+2 { // what an answer over 2 ms leaves open
 			t.Fatalf("after %d ms the clock is off by %d ms", now, off)
 		}
 	}
-	if n := len(e.anchors); n < 100 || n > 130 {
+	if n := e.opened; n < 100 || n > 130 {
 		t.Errorf("%d eras for 30 s of drift", n)
 	}
 }

@@ -14,6 +14,11 @@ const (
 	helloMost  = 30 * time.Second
 	// helloGap keeps a doubt about the clock from becoming traffic.
 	helloGap = time.Minute
+	// measureGap is how often the collector's clock is measured without a doubt.
+	measureGap = time.Hour
+	// mutePatience is how many hellos in a row may stay unanswered before the
+	// connection itself is tried.
+	mutePatience = 2
 )
 
 // greeting is the state of asking the collector for its time. Its zero value
@@ -22,12 +27,13 @@ type greeting struct {
 	nonce   uint64 // of the last hello, 0 = answered
 	sent    time.Duration
 	next    time.Duration // not before
+	measure time.Duration // even where no answer is needed
 	attempt int
 }
 
 // answered takes note that the last hello was answered.
 func (g *greeting) answered(now time.Duration, settled bool) {
-	g.nonce, g.attempt = 0, 0
+	g.nonce, g.attempt, g.measure = 0, 0, now+backOff(measureGap, measureGap, 0)
 	if g.next = now + helloFirst; settled {
 		g.next = now + helloGap
 	}
@@ -36,17 +42,20 @@ func (g *greeting) answered(now time.Duration, settled bool) {
 // wanted reports whether an answer is needed: on every new connection, and
 // while the clock is in doubt.
 func (c *core) wanted() bool {
-	if c.fixed && len(c.eras.anchors) > 0 {
+	if c.fixed && c.eras.opened > 0 {
 		return !c.answered
 	}
 	return !c.answered || !c.eras.settled()
 }
 
 func (c *core) nextGreeting() time.Duration {
-	if !c.wanted() {
+	switch {
+	case c.wanted():
+		return c.greeting.next
+	case c.fixed:
 		return never
 	}
-	return c.greeting.next
+	return c.greeting.measure
 }
 
 // greet says hello when an answer is wanted.
@@ -55,12 +64,16 @@ func (c *core) greet(now time.Duration) {
 		return
 	}
 	g := &c.greeting
-	h := report.Hello{Session: c.session, Nonce: rand.Uint64() | 1}
+	h := report.Hello{Session: c.spool.Session(), Nonce: rand.Uint64() | 1}
 	if !c.publish(h.Append(c.delivery.buf[:0])) {
 		return
 	}
+	if g.attempt >= mutePatience {
+		c.link.Probe()
+	}
 	g.nonce, g.sent = h.Nonce, now
 	g.next = now + backOff(helloFirst, helloMost, g.attempt)
+	g.measure = now + measureGap
 	g.attempt++
 }
 
@@ -83,14 +96,12 @@ func backOff(first, most time.Duration, attempt int) time.Duration {
 	return d*3/4 + rand.N(d/2)
 }
 
-func (c *core) logEra(first bool, offset int64) {
-	anchors := c.eras.anchors
-	switch {
-	case first && len(anchors) > 0:
+// begin tells the spool and the log of an era that has begun with an answer.
+func (c *core) begin(before, offset int64) {
+	c.spool.SetAnchor(c.eras.at)
+	if c.eras.opened == 1 {
 		c.log.Info("collector answered, clock is anchored", "offset_ms", offset)
-	case len(anchors) > 1 && c.eras.logged != len(anchors):
-		c.log.Warn("clock corrected, new readings belong to a new era",
-			"by_ms", anchors[len(anchors)-1]-anchors[len(anchors)-2])
+		return
 	}
-	c.eras.logged = len(anchors)
+	c.log.Warn("clock corrected, new readings belong to a new era", "by_ms", c.eras.at-before)
 }

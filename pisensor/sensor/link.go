@@ -1,10 +1,12 @@
 package sensor
 
 import (
+	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"net"
 	"sync"
 	"sync/atomic"
@@ -17,13 +19,22 @@ import (
 
 const (
 	// reconnectFirst and reconnectMost bound the wait between two attempts to
-	// connect. Ten thousand boards that lose their collector together come back
-	// spread over the first seconds.
+	// connect.
 	reconnectFirst = 2 * time.Second
 	reconnectMost  = 30 * time.Second
-	// pingInterval finds a connection that died silently within about a
-	// minute, at the cost of one wake-up in it.
-	pingInterval = 30 * time.Second
+	// reconnectSpread is over how long ten thousand boards that lose their
+	// collector together come back.
+	reconnectSpread = 8 * time.Second
+	// powerUp is how long after its boot a board counts as one of a rack that has
+	// just got its power back, and powerUpSpread over how long these connect.
+	powerUp       = 5 * time.Minute
+	powerUpSpread = 10 * time.Second
+	// probeTime is how long the collector's server may take to answer a ping
+	// that was sent because acknowledgements are missing.
+	probeTime = 10 * time.Second
+	// pingInterval is rare: missing acknowledgements find a connection that
+	// died silently, and each ping costs a wake-up.
+	pingInterval = 10 * time.Minute
 	// flushTime bounds a clean stop's last write.
 	flushTime = 2 * time.Second
 	// inbox holds messages from the collector until the loop takes them. A
@@ -36,6 +47,8 @@ type natsLink struct {
 	options  []nats.Option
 	url      string
 	board    string
+	subject  string        // of telemetry
+	delay    time.Duration // before the first attempt to connect
 	log      *slog.Logger
 	messages chan *nats.Msg
 	changed  chan struct{} // holds at most one note that the connection changed
@@ -44,10 +57,14 @@ type natsLink struct {
 	count atomic.Uint64 // connections so far
 	up    atomic.Bool
 
-	connecting sync.WaitGroup
-	mu         sync.Mutex
-	conn       *nats.Conn
-	closed     bool
+	work    sync.WaitGroup     // connecting and probing
+	stop    context.Context    // ends with the link
+	cancel  context.CancelFunc // ends stop
+	probing atomic.Bool
+
+	mu     sync.Mutex
+	conn   *nats.Conn
+	closed bool
 
 	trouble atomic.Pointer[string] // what was last logged
 }
@@ -58,8 +75,12 @@ func newLink(o *Options) (*natsLink, error) {
 		return nil, fmt.Errorf("read the board's key: %w", err)
 	}
 	l := &natsLink{
-		url: o.URL, board: o.Board, log: o.Log.With("board", o.Board, "url", o.URL),
+		url: o.URL, board: o.Board, subject: report.TelemetrySubject(o.Board), log: o.Log.With("board", o.Board, "url", o.URL),
 		messages: make(chan *nats.Msg, inbox), changed: make(chan struct{}, 1),
+	}
+	l.stop, l.cancel = context.WithCancel(context.Background())
+	if o.Uptime() < powerUp {
+		l.delay = rand.N(powerUpSpread)
 	}
 	l.options = l.configure(nats.Nkey(public, o.Key.Sign), o.Pin)
 	if o.Dial != nil {
@@ -86,7 +107,7 @@ func (l *natsLink) configure(identity nats.Option, pin string) []nats.Option {
 		nats.ReconnectBufSize(-1),   // the spool is the buffer
 		nats.CustomReconnectDelay(func(attempts int) time.Duration {
 			l.reportLast()
-			return backOff(reconnectFirst, reconnectMost, attempts-1)
+			return reconnectDelay(attempts)
 		}),
 		nats.PingInterval(pingInterval),
 		nats.ConnectHandler(func(*nats.Conn) { l.connected() }),
@@ -99,6 +120,14 @@ func (l *natsLink) configure(identity nats.Option, pin string) []nats.Option {
 		options = append(options, nats.Secure(PinnedTLS(pin, l.report)))
 	}
 	return options
+}
+
+// reconnectDelay spreads the first attempt, and backs off from it.
+func reconnectDelay(attempts int) time.Duration {
+	if attempts <= 1 {
+		return reconnectFirst/4 + rand.N(reconnectSpread)
+	}
+	return backOff(reconnectFirst, reconnectMost, attempts-1)
 }
 
 // PinnedTLS accepts a server only if report.VerifyPinned does. refused, which
@@ -121,12 +150,30 @@ func PinnedTLS(pin string, refused func(error)) *tls.Config {
 // open starts connecting, which can take as long as a name look-up does, and
 // returns at once. It never fails on an unreachable server.
 func (l *natsLink) open() error {
-	l.connecting.Go(func() {
+	l.work.Go(func() {
+		if !sleep(l.stop, l.delay) {
+			return
+		}
 		if err := l.connect(); err != nil {
 			l.log.Error("connect", "error", err)
 		}
 	})
 	return nil
+}
+
+// sleep reports whether the time passed before ctx ended.
+func sleep(ctx context.Context, d time.Duration) bool {
+	if d <= 0 {
+		return ctx.Err() == nil
+	}
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-t.C:
+		return true
+	}
 }
 
 func (l *natsLink) connect() error {
@@ -213,18 +260,43 @@ func (l *natsLink) Publish(b []byte) error {
 	if conn == nil {
 		return errors.New("publish without a connection")
 	}
-	return conn.Publish(report.TelemetrySubject(l.board), b)
+	return conn.Publish(l.subject, b)
+}
+
+// Probe asks the server for a sign of life. A host that vanished without
+// closing the connection gives none: the connection is then made anew, since
+// the kernel alone would hold on to it for a quarter of an hour.
+func (l *natsLink) Probe() {
+	l.mu.Lock()
+	conn := l.conn
+	l.mu.Unlock()
+	if conn == nil || !l.up.Load() || !l.probing.CompareAndSwap(false, true) {
+		return
+	}
+	l.work.Go(func() {
+		defer l.probing.Store(false)
+		ctx, cancel := context.WithTimeout(l.stop, probeTime)
+		defer cancel()
+		if err := conn.FlushWithContext(ctx); !errors.Is(err, context.DeadlineExceeded) {
+			return // it answers, or it is gone and known to be
+		}
+		l.report(fmt.Errorf("no sign of life from the server in %v", probeTime))
+		if err := conn.ForceReconnect(); err != nil {
+			l.log.Debug("reconnect", "error", err)
+		}
+	})
 }
 
 // Close flushes what was published and ends the connection. It waits for a
-// connection attempt that is under way. A collector that goes away meanwhile is
+// connection attempt or a probe that is under way. A collector that goes away meanwhile is
 // no error: what counts has been acknowledged, and a goodbye may be lost.
 func (l *natsLink) Close() error {
 	l.mu.Lock()
 	conn := l.conn
 	l.closed = true
 	l.mu.Unlock()
-	l.connecting.Wait()
+	l.cancel()
+	l.work.Wait()
 	if conn == nil {
 		return nil
 	}

@@ -18,6 +18,7 @@ import (
 	"github.com/nats-io/nkeys"
 
 	"bramble/pisensor/report"
+	"bramble/pisensor/spool"
 )
 
 // Limits and defaults of a sensor.
@@ -28,10 +29,8 @@ const (
 	MinInterval = 100 * time.Millisecond
 	// MaxInterval is the longest: each report announces the next within 60 s.
 	MaxInterval = time.Minute
-	// DefaultSpoolBytes holds more than 24 h of 15 readings in 10 s.
+	// DefaultSpoolBytes holds more than 24 h of 29 readings in 10 s.
 	DefaultSpoolBytes = 1 << 20
-	// minSpoolBytes holds a few chunks, without which nothing can be kept.
-	minSpoolBytes = 4 * (chunkSize + chunkOverhead)
 )
 
 // Source reads one thing of a board. Read adds what it can read now to the
@@ -49,6 +48,8 @@ type Options struct {
 	Key   nkeys.KeyPair // the board's identity, an nkey of a user with its seed
 	Pin   string        // report.Pin of the collector's CA; empty = none, for plain loopback
 
+	// Sources are read in each tick. One that reads report.SensorCPU of its own
+	// process also makes the sensor keep its budget.
 	Sources []Source
 	Wake    <-chan struct{} // an event of the hardware: sample at once; nil = none
 
@@ -60,10 +61,25 @@ type Options struct {
 
 	Interval   time.Duration // 0 = DefaultInterval
 	SpoolBytes int           // 0 = DefaultSpoolBytes
+	Spool      *spool.Spool  // of SpoolBytes; nil = one that ends with this process
+	Kept       bool          // somebody keeps Spool for the next process
 	OwnSeries  bool          // each tick also says how full the spool is and what it dropped
 
 	Attributes func() []report.Attribute // the board's description; nil = none
 	Log        *slog.Logger              // nil = slog.Default()
+
+	// Beat is called by the loop each time it wakes up, and says how soon it
+	// must be called again: a loop that does not is hung. nil = nobody watches.
+	Beat func(Health) time.Duration
+}
+
+// Health is what a running sensor says of itself.
+type Health struct {
+	Connected bool
+	Waiting   int           // readings in the spool
+	Interval  time.Duration // between two ticks, as it now holds
+	Watchers  uint64        // people who look at the board live
+	Stopping  bool
 }
 
 // complete fills in the defaults and checks what a caller can get wrong.
@@ -86,8 +102,8 @@ func (o *Options) complete() error {
 	if o.Interval < MinInterval || o.Interval > MaxInterval {
 		return fmt.Errorf("interval %v: use %v to %v", o.Interval, MinInterval, MaxInterval)
 	}
-	if o.SpoolBytes < minSpoolBytes {
-		return fmt.Errorf("spool of %d bytes: use at least %d", o.SpoolBytes, minSpoolBytes)
+	if o.SpoolBytes < spool.MinBytes {
+		return fmt.Errorf("spool of %d bytes: use at least %d", o.SpoolBytes, spool.MinBytes)
 	}
 	if o.Key == nil {
 		return errors.New("sensor without a key: enrol the board first")

@@ -42,7 +42,7 @@ func Replay(ctx context.Context, o Options, rows []Row, speed float64) error {
 	delivered, err := s.run(ctx)
 	if !delivered {
 		err = errors.Join(err, fmt.Errorf("replay stopped with %d of %d rows unsent and %d readings unacknowledged",
-			len(rows)-p.next, len(rows), s.core.spool.readings))
+			len(rows)-p.next, len(rows), s.core.spool.Readings()))
 	}
 	return err
 }

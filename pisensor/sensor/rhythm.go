@@ -3,6 +3,7 @@ package sensor
 import (
 	"hash/fnv"
 	"slices"
+	"strings"
 	"time"
 
 	"bramble/pisensor/report"
@@ -11,8 +12,6 @@ import (
 const (
 	// fast is the interval of live mode and of a board at a line: 1 Hz.
 	fast = time.Second
-	// maxLease caps one lease; a viewer who stays renews it.
-	maxLease = time.Minute
 	// maxThrottled ends the fast sampling of a board whose throttle bits stay
 	// as they are: the beginning matters, hours of it do not.
 	maxThrottled = 10 * time.Minute
@@ -21,22 +20,44 @@ const (
 	slope = 1100
 	// eventGap is the least time between two ticks when the hardware calls.
 	eventGap = 250 * time.Millisecond
+	// eventBurst is how many calls are answered that soon. Hardware that calls
+	// for ever is then heard at 1 Hz.
+	eventBurst = 8
 )
+
+// The firmware's own limits, in m°C: it throttles the ARM cores from 80 °C on
+// and the GPU too at 85 °C; the 3A+ and 3B+ lower the clock from 60 °C on
+// (raspberrypi/documentation, thermal management). The throttle bits change there.
+var (
+	everyLimit = []int64{80_000, 85_000}
+	plusLimit  = []int64{60_000, 80_000, 85_000}
+)
+
+// limitsOf returns the firmware's limits of a model, as /proc/device-tree/model names it.
+func limitsOf(model string) []int64 {
+	if strings.HasPrefix(model, "Raspberry Pi 3 Model ") && strings.Contains(model, " Plus") {
+		return plusLimit
+	}
+	return everyLimit
+}
 
 // rhythm decides when the next tick is due. It is pure: time comes in with
 // every call, on the boot-relative clock.
 type rhythm struct {
 	interval time.Duration // where nothing asks for more
 	phase    time.Duration // the board's place in every interval
+	budget   budget
 
 	last       time.Duration // the last tick's nominal instant
 	lease      time.Duration // live mode until then
-	lines      []report.Line
+	limits     []int64       // temperatures at which the firmware acts, m°C
+	lines      []int64       // temperatures at which a rule does
 	near       time.Duration // what the temperature's distance to a line asks for
 	bits       int64         // throttle bits of the last tick
 	bitsSince  time.Duration // when they changed
 	event      time.Duration // the hardware calls for a tick then
 	eventIsDue bool
+	eventPaid  time.Duration // calls so far are spread over the seconds until then
 }
 
 // newRhythm starts a rhythm whose first tick is due at once.
@@ -44,13 +65,25 @@ func newRhythm(board string, interval, now time.Duration) rhythm {
 	h := fnv.New64a()
 	h.Write([]byte(board))
 	phase := time.Duration(h.Sum64()%uint64(MaxInterval/time.Millisecond)) * time.Millisecond
-	return rhythm{interval: interval, phase: phase, near: interval, event: now, eventIsDue: true, last: -1}
+	return rhythm{
+		interval: interval, phase: phase, limits: everyLimit, near: never,
+		event: now, eventIsDue: true, eventPaid: now, last: -1,
+	}
+}
+
+// atLine reports whether the temperature or the throttle bits ask for more
+// than the calm interval. The budget has no say there.
+func (r *rhythm) atLine(now time.Duration) bool {
+	return r.near < r.interval || r.bits != 0 && now-r.bitsSince < maxThrottled
 }
 
 // current returns the interval that now holds.
 func (r *rhythm) current(now time.Duration) time.Duration {
-	want := min(r.interval, r.near)
-	if now < r.lease || r.bits != 0 && now-r.bitsSince < maxThrottled {
+	want := min(r.interval*r.budget.calm.factor(), MaxInterval, r.near)
+	if now < r.lease {
+		want = min(want, fast*r.budget.live.factor())
+	}
+	if r.bits != 0 && now-r.bitsSince < maxThrottled {
 		want = min(want, fast)
 	}
 	if want >= time.Second {
@@ -84,53 +117,73 @@ func (r *rhythm) take(now time.Duration) time.Duration {
 	}
 	nominal = max(nominal.Truncate(time.Millisecond), r.last+time.Millisecond)
 	r.last = nominal
-	if r.eventIsDue && r.event <= now {
-		r.eventIsDue = false
-	}
+	r.eventIsDue = false // any tick later than the call answers it
+	r.budget.ticked(r.atLine(now), now < r.lease)
 	return nominal
 }
 
-// call asks for a tick at once: the hardware has reported an event.
+// call asks for a tick at once: the hardware has reported an event, or the
+// lines have changed.
 func (r *rhythm) call(now time.Duration) {
-	r.event, r.eventIsDue = max(now, r.last+eventGap), true
+	if r.eventIsDue {
+		return
+	}
+	gap := eventGap
+	r.eventPaid = max(r.eventPaid, now) + fast
+	if most := now + eventBurst*fast; r.eventPaid >= most {
+		r.eventPaid, gap = most, fast
+	}
+	r.event, r.eventIsDue = max(now, r.last+gap), true
 }
 
 // observe adapts the rhythm to what a tick has read.
 func (r *rhythm) observe(now time.Duration, readings []report.Reading) {
-	for _, v := range readings {
-		switch v.Series.Metric {
+	var m measured
+	for i := range readings {
+		v := readings[i].Value
+		switch readings[i].Series.Metric {
 		case report.SOCTemperature:
-			r.near = r.distance(v.Value)
+			r.near = r.distance(v)
 		case report.Throttled:
-			if v.Value != r.bits {
-				r.bits, r.bitsSince = v.Value, now
+			if v != r.bits {
+				r.bits, r.bitsSince = v, now
 			}
+		case report.SensorCPU:
+			m.cpu, m.known = time.Duration(v)*time.Millisecond, true
+		case report.SensorWakeups:
+			m.wakeups = v
+		case report.SensorMemory:
+			m.memory = v << 10
 		}
+	}
+	if m.known {
+		r.budget.measure(now, m)
 	}
 }
 
-// distance returns how long the SoC needs at least to reach the nearest line.
+// distance returns how long the SoC needs at least to reach the nearest line,
+// never for one beyond the calm interval.
 func (r *rhythm) distance(temperature int64) time.Duration {
 	near := r.interval
-	for _, l := range r.lines {
-		if l.Metric != report.SOCTemperature {
-			continue
+	for _, levels := range [2][]int64{r.limits, r.lines} {
+		for _, level := range levels {
+			gap := min(max(level-temperature, temperature-level), int64(MaxInterval/time.Second)*slope)
+			near = min(near, time.Duration(gap)*time.Second/slope)
 		}
-		gap := min(max(l.Level-temperature, temperature-l.Level), int64(MaxInterval/time.Second)*slope)
-		near = min(near, time.Duration(gap)*time.Second/slope)
+	}
+	if near >= r.interval {
+		return never
 	}
 	return max(near, min(fast, r.interval))
 }
 
-// control carries out what the collector asks for, within the board's own caps.
-func (r *rhythm) control(now time.Duration, c report.Control) {
-	if c.Lease > 0 {
-		lease := min(time.Duration(min(c.Lease, maxLease.Milliseconds()))*time.Millisecond, maxLease)
-		r.lease = max(r.lease, now+lease)
+// control carries out what the collector asks for, as far as allow let it through.
+func (r *rhythm) control(now time.Duration, q request) {
+	if q.lease > 0 {
+		r.lease = max(r.lease, now+q.lease)
 	}
-	if c.SetLines && !slices.Equal(c.Lines, r.lines) {
-		r.lines = c.Lines
-		r.near = r.interval // until the next tick knows better, which is due now
-		r.call(now)
+	if q.setLines && !slices.Equal(q.lines, r.lines) {
+		r.lines = q.lines
+		r.call(now) // the tick knows how near they are
 	}
 }

@@ -1,6 +1,7 @@
 package sensor
 
 import (
+	"context"
 	"testing"
 	"time"
 
@@ -11,21 +12,23 @@ func TestIntervalNearALine(t *testing.T) {
 	f := func(temperature int64, want time.Duration) {
 		t.Helper()
 		r := newRhythm("b1", DefaultInterval, 0)
-		r.control(0, report.Control{SetLines: true, Lines: []report.Line{
-			{Metric: report.SOCTemperature, Level: 80_000}, {Metric: report.ClockMeasured, Level: 600},
-		}})
+		r.control(0, request{setLines: true, lines: []int64{70_000}})
 		r.observe(0, []report.Reading{{Series: report.Series{Metric: report.SOCTemperature}, Value: temperature}})
 		if got := r.current(0); got != want {
 			t.Errorf("at %d m°C: %v, want %v", temperature, got, want)
 		}
 	}
 	f(40_000, 10*time.Second)
-	f(69_000, 10*time.Second)
-	f(75_600, 4*time.Second)
-	f(79_500, time.Second)
+	f(59_000, 10*time.Second)
+	f(65_600, 4*time.Second)
+	f(69_500, time.Second)
+	f(70_000, time.Second)
+	f(71_000, time.Second)
+	f(75_600, 4*time.Second) // the firmware's own limits are lines too
 	f(80_000, time.Second)
-	f(81_000, time.Second)
-	f(95_000, 10*time.Second)
+	f(82_500, 2*time.Second)
+	f(85_000, time.Second)
+	f(96_500, 10*time.Second)
 	f(-1<<62, 10*time.Second)
 }
 
@@ -88,4 +91,62 @@ func TestBoardsAreSpreadOverTheInterval(t *testing.T) {
 			t.Errorf("%d of 1000 boards in second %v", n, slot)
 		}
 	}
+}
+
+func TestFirmwareLimitsOfEachModel(t *testing.T) {
+	f := func(model string, want time.Duration) {
+		t.Helper()
+		r := newRhythm("b1", DefaultInterval, 0)
+		r.limits = limitsOf(model)
+		r.observe(0, []report.Reading{{Series: report.Series{Metric: report.SOCTemperature}, Value: 57_800}})
+		if got := r.current(0); got != want {
+			t.Errorf("%s at 57.8 °C: %v, want %v", model, got, want)
+		}
+	}
+	f("Raspberry Pi 3 Model B Plus Rev 1.3", 2*time.Second)
+	f("Raspberry Pi 3 Model A Plus Rev 1.0", 2*time.Second)
+	f("Raspberry Pi 3 Model B Rev 1.2", DefaultInterval)
+	f("Raspberry Pi Model B Plus Rev 1.2", DefaultInterval)
+	f("Raspberry Pi 4 Model B Rev 1.4", DefaultInterval)
+	f("", DefaultInterval)
+}
+
+func TestHardwareThatCallsForEver(t *testing.T) {
+	bubble(t, func(t *testing.T, b *bench) {
+		o := b.options(&readings{n: 4})
+		wake := make(chan struct{}, 1)
+		o.Wake = wake
+		b.connect(true)
+		_, stop := b.start(o)
+		pass(time.Minute)
+		storm, cancel := context.WithCancel(t.Context())
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			for storm.Err() == nil {
+				select {
+				case wake <- struct{}{}:
+				case <-storm.Done():
+				}
+			}
+		}()
+		before := b.taken()
+		pass(4 * time.Second)
+		first := b.taken() - before
+		pass(time.Hour)
+		calls := b.taken() - before
+		cancel()
+		<-done
+		pass(time.Minute)
+		before = b.taken()
+		pass(10 * time.Minute)
+		calm := b.taken() - before
+		stop()
+		if first < 4 || first > 17 || calls < 3500 || calls > 3700 {
+			t.Errorf("%d ticks in the first 4 s, %d in an hour, want at most 4 a second, then about one", first, calls)
+		}
+		if calm > 62 {
+			t.Errorf("%d ticks in 10 min after the storm", calm)
+		}
+	})
 }

@@ -1,0 +1,272 @@
+package sensor
+
+import (
+	"context"
+	"math/rand/v2"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"bramble/pisensor/report"
+	"bramble/pisensor/spool"
+)
+
+// witness reads a source and keeps what it said when.
+type witness struct {
+	Source
+	wrote map[placed]int64
+}
+
+func (w *witness) Read(t *report.Tick) {
+	n := len(t.Readings)
+	w.Source.Read(t)
+	for _, r := range t.Readings[n:] {
+		w.wrote[placed{r.Series, time.Now().UnixMilli()}] = r.Value
+	}
+}
+
+// everything is a source of so many series that a day of them overflows the
+// spool, and that change by large steps.
+type everything struct{ r *rand.Rand }
+
+func (s everything) Read(t *report.Tick) {
+	t.Add(report.SOCTemperature, 40_000+s.r.Int64N(30_000))
+	for _, device := range []string{"eth0", "eth1", "eth2", "wlan0", "usb0", "usb1", "br0", "wg0"} {
+		t.AddInstance(report.NetworkReceive, device, s.r.Int64N(1<<30))
+		t.AddInstance(report.NetworkTransmit, device, s.r.Int64N(1<<30))
+		t.AddInstance(report.NetworkErrors, device, s.r.Int64N(1<<30))
+	}
+}
+
+// TestOutageOfADayWithAFullSpool wants every reading that the spool could keep,
+// with its value and its time to the millisecond, the present first and then the
+// backlog from its oldest tick on, and the rest counted.
+func TestOutageOfADayWithAFullSpool(t *testing.T) {
+	bubble(t, func(t *testing.T, b *bench) {
+		w := &witness{Source: everything{rand.New(rand.NewPCG(5, 6))}, wrote: map[placed]int64{}}
+		b.connect(true)
+		c, stop := b.start(b.options(w))
+		pass(time.Minute)
+		b.connect(false)
+		pass(24 * time.Hour)
+		if !c.spool.Full() || c.spool.Dropped() == 0 {
+			t.Fatalf("the spool is not full: %d dropped", c.spool.Dropped())
+		}
+		before := len(b.order)
+		dropped := c.spool.Dropped()
+		b.connect(true)
+		pass(2 * time.Minute)
+		stop()
+		if c.spool.Dropped() != dropped {
+			t.Errorf("%d more readings dropped once the collector was back", c.spool.Dropped()-dropped)
+		}
+		if lost := len(w.wrote) - len(b.values); lost != int(dropped) {
+			t.Errorf("%d readings are missing, %d counted", lost, dropped)
+		}
+		for k, v := range b.values {
+			if want, ok := w.wrote[k]; !ok || want != v {
+				t.Fatalf("%v at %d is %d, was read as %d, %v", k.series, k.at, v, want, ok)
+			}
+		}
+		after := b.order[before:]
+		newest := slices.Max(after)
+		if after[0] < 8640-presentTicks {
+			t.Errorf("tick %d came first after the outage", after[0])
+		}
+		backlog := slices.DeleteFunc(slices.Clone(after), func(n uint64) bool { return n > newest-presentTicks-20 })
+		if !slices.IsSorted(backlog) || len(backlog) < 3000 {
+			t.Errorf("backlog of %d ticks is out of order", len(backlog))
+		}
+	})
+}
+
+// TestALeaseForEverKeepsTheBudget runs the whole loop with a process that costs
+// too much, a collector that never stops watching, and then a hot board.
+func TestALeaseForEverKeepsTheBudget(t *testing.T) {
+	bubble(t, func(t *testing.T, b *bench) {
+		s := &costly{temperature: 45_000}
+		b.connect(true)
+		_, stop := b.start(b.options(s))
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			for ctx.Err() == nil {
+				b.send(report.ControlSubject("b1"), (&report.Control{Lease: 60_000, Watchers: 1}).Append(nil))
+				time.Sleep(20 * time.Second)
+			}
+		}()
+		pass(4 * time.Hour)
+		before := b.taken()
+		pass(time.Hour)
+		slow := b.taken() - before
+		b.do(func() { s.temperature = 79_900 })
+		pass(time.Minute)
+		before = b.taken()
+		pass(time.Hour)
+		hot := b.taken() - before
+		cancel()
+		<-done
+		stop()
+		if slow > 1801 || hot < 3590 {
+			t.Errorf("%d ticks an hour in a lease without end, %d at a line", slow, hot)
+		}
+	})
+}
+
+// costly is a board that is far too slow for its sensor: a tick costs 8 ms.
+type costly struct {
+	temperature int64
+	ticks       int64
+}
+
+func (s *costly) Read(t *report.Tick) {
+	s.ticks++
+	t.Add(report.SOCTemperature, s.temperature)
+	t.Add(report.SensorCPU, 8*s.ticks)
+	t.Add(report.SensorWakeups, 4*s.ticks)
+}
+
+// TestGoodbyeLeavesBeforeTheNetwork stops a sensor whose collector no longer
+// acknowledges, as on a board that is being halted.
+func TestGoodbyeLeavesBeforeTheNetwork(t *testing.T) {
+	f := func(name string, kept bool, lost int64) {
+		t.Helper()
+		bubble(t, func(t *testing.T, b *bench) {
+			o := b.options(&readings{n: 4})
+			o.OwnSeries, o.Kept = true, kept
+			b.connect(true)
+			c, stop := b.start(o)
+			pass(time.Minute)
+			b.do(func() { b.answers = false })
+			pass(25 * time.Second)
+			waiting := int64(c.spool.Readings())
+			said, began := b.published(), time.Now()
+			stop()
+			if took := time.Since(began); took != drainTime {
+				t.Errorf("%s: stopped after %v", name, took)
+			}
+			if len(b.reports) == said {
+				t.Fatalf("%s: no goodbye", name)
+			}
+			if at := b.arrived[said]; !b.reports[said].Goodbye || at.Sub(began) > 0 {
+				t.Errorf("%s: the first report after the signal came %v later, goodbye %v", name, at.Sub(began), b.reports[said].Goodbye)
+			}
+			for _, r := range b.reports[said:] {
+				if !r.Goodbye {
+					t.Errorf("%s: a report without goodbye behind the first that says it", name)
+				}
+			}
+			if got := b.last(report.Series{Metric: report.SensorDropped}); lost > 0 && got != waiting || lost == 0 && got != 0 {
+				t.Errorf("%s: %d readings said to be lost, %d waited", name, got, waiting)
+			}
+		})
+	}
+	f("nobody keeps the spool", false, 1)
+	f("the next process gets the spool", true, 0)
+}
+
+func TestUnacknowledgedReportsProbeTheConnection(t *testing.T) {
+	bubble(t, func(t *testing.T, b *bench) {
+		b.connect(true)
+		_, stop := b.start(b.options(&readings{n: 4}))
+		pass(10 * time.Minute)
+		if b.probes > 0 {
+			t.Errorf("%d probes while all is well", b.probes)
+		}
+		b.do(func() { b.answers = false })
+		pass(DefaultInterval + ackTime + time.Second)
+		if b.probes == 0 {
+			t.Errorf("no probe %v after the last acknowledgement", DefaultInterval+ackTime)
+		}
+		stop()
+	})
+}
+
+func TestBoardsComeBackSpread(t *testing.T) {
+	const boards = 10_000
+	perSecond := map[time.Duration]int{}
+	for range boards {
+		perSecond[reconnectDelay(1).Truncate(time.Second)]++
+	}
+	for second, n := range perSecond {
+		if n > boards/5 {
+			t.Errorf("%d of %d boards come back in second %v", n, boards, second)
+		}
+	}
+	for attempt := range 100 {
+		if d := reconnectDelay(attempt); d < reconnectFirst/4 || d > reconnectMost*5/4 {
+			t.Errorf("attempt %d after %v", attempt, d)
+		}
+	}
+}
+
+func TestABacklogBeginsSpread(t *testing.T) {
+	late := 0
+	for range 20 {
+		bubble(t, func(t *testing.T, b *bench) {
+			b.connect(true)
+			_, stop := b.start(b.options(&readings{n: 15}))
+			pass(time.Minute)
+			b.connect(false)
+			pass(time.Hour)
+			b.connect(true)
+			before := b.taken()
+			pass(crowdSpread / 2)
+			if b.taken()-before < 2*presentTicks {
+				late++
+			}
+			pass(time.Minute)
+			stop()
+		})
+	}
+	if late == 0 || late == 20 {
+		t.Errorf("%d of 20 boards began their backlog in the second half of %v", late, crowdSpread)
+	}
+}
+
+// TestANewProcessGoesOn hands a spool from one core to the next.
+func TestANewProcessGoesOn(t *testing.T) {
+	bubble(t, func(t *testing.T, b *bench) {
+		w := &witness{Source: &readings{n: 10}, wrote: map[placed]int64{}}
+		s, f, err := spool.Create(DefaultSpoolBytes, "b1")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		o := b.options(w)
+		o.Spool, o.Kept = s, true
+		b.connect(true)
+		_, stop := b.start(o)
+		pass(time.Minute)
+		b.connect(false)
+		pass(time.Hour)
+		stop()
+		if err := s.Unmap(); err != nil {
+			t.Fatal(err)
+		}
+		b.messages = make(chan *nats.Msg, inbox)
+		pass(3 * time.Second)
+		o = b.options(w)
+		if o.Spool, err = spool.Restore(f, DefaultSpoolBytes, "b1", o.Uptime().Milliseconds()); err != nil {
+			t.Fatal(err)
+		}
+		defer o.Spool.Unmap()
+		o.Kept = true
+		b.connect(true)
+		c, stop := b.start(o)
+		pass(2 * time.Minute)
+		stop()
+		checkComplete(t, b, c)
+		if len(b.values) != len(w.wrote) || b.repeated > 0 || c.eras.opened != 1 {
+			t.Errorf("%d of %d readings arrived, %d twice, %d eras", len(b.values), len(w.wrote), b.repeated, c.eras.opened)
+		}
+		for k, v := range b.values {
+			if w.wrote[k] != v {
+				t.Fatalf("%v at %d is %d, was %d", k.series, k.at, v, w.wrote[k])
+			}
+		}
+	})
+}

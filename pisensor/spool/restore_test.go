@@ -1,0 +1,267 @@
+package spool
+
+import (
+	"bytes"
+	"encoding/binary"
+	"hash/crc32"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"bramble/pisensor/report"
+)
+
+// waiting reads all that a spool would send, each report through the codec: what
+// the collector would refuse is an error.
+func waiting(t *testing.T, s *Spool) []report.Report {
+	t.Helper()
+	var all []report.Report
+	for from := uint64(0); ; {
+		first, n := s.Run(from, s.Next(), 100)
+		if n == 0 {
+			return all
+		}
+		var r, decoded report.Report
+		s.Fill(&r, first, n)
+		if err := decoded.Decode(r.Append(nil)); err != nil {
+			t.Fatalf("ticks from %d: %v", first, err)
+		}
+		all = append(all, r)
+		from = first + uint64(n)
+	}
+}
+
+func same(t *testing.T, what string, got, want []report.Report) {
+	t.Helper()
+	if d := cmp.Diff(want, got, cmpopts.IgnoreUnexported(report.Report{}), cmpopts.EquateEmpty()); d != "" {
+		t.Errorf("%s (-want +got):\n%s", what, d)
+	}
+}
+
+// some fills a spool with ticks of several blocks and eras, some acknowledged.
+func some(s *Spool, ticks int64) {
+	var day day
+	var tick report.Tick
+	for i := range ticks {
+		if i == ticks/4 || i == ticks/2 {
+			s.SetAnchor(1_700_000_000_000 + i)
+		}
+		tick.Reset()
+		day.read(i, &tick)
+		s.Add(i*10_000, tick.Readings)
+	}
+	for first := uint64(3); first < uint64(ticks); first += 50 {
+		s.Ack(report.Range{First: first, Count: 7})
+	}
+}
+
+func mapped(t *testing.T, ticks int64) (*Spool, *os.File) {
+	t.Helper()
+	s, f, err := Create(megabyte, "pi-1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { f.Close() })
+	some(s, ticks)
+	return s, f
+}
+
+func TestTheNextProcessGoesOnWhereTheLastStopped(t *testing.T) {
+	s, f := mapped(t, 1000)
+	want, readings, session, next := waiting(t, s), s.Readings(), s.Session(), s.Next()
+	if err := s.Unmap(); err != nil {
+		t.Fatal(err)
+	}
+	s, err := Restore(f, megabyte, "pi-1", 1000*10_000)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Unmap()
+	same(t, "restored", waiting(t, s), want)
+	if s.Readings() != readings || s.Session() != session || s.Next() != next || s.Refused() != 0 || s.Last() != 999*10_000 {
+		t.Errorf("%d readings, session %d, next %d, %d refused, last at %d", s.Readings(), s.Session(), s.Next(), s.Refused(), s.Last())
+	}
+	if a, ok := s.Anchor(); !ok || a != 1_700_000_000_500 {
+		t.Errorf("anchor %d, %v", a, ok)
+	}
+	var tick report.Tick
+	tick.Add(report.Load1, 7)
+	if n := s.Add(s.Last()+1, tick.Readings); n != next {
+		t.Errorf("the next tick is %d, want %d", n, next)
+	}
+	s.Ack(report.Range{First: 1, Count: next - 1})
+	if s.Readings() != 1 || len(waiting(t, s)) != 1 {
+		t.Errorf("%d readings wait after all older ones are acknowledged", s.Readings())
+	}
+}
+
+// TestAnEndBetweenTwoStores restores what a process leaves that dies within Add.
+func TestAnEndBetweenTwoStores(t *testing.T) {
+	s, _ := mapped(t, 100)
+	defer s.Unmap()
+	want := waiting(t, s)
+	before := bytes.Clone(s.mapped)
+	var tick report.Tick
+	tick.Add(report.SOCTemperature, 50_000)
+	tick.AddInstance(report.NetworkReceive, "wlan7", 9) // a new series too
+	s.Add(100*10_000, tick.Readings)
+	after := bytes.Clone(s.mapped)
+
+	f := func(name string, mem []byte, want []report.Report, next uint64) {
+		t.Helper()
+		got, err := restore(mem, "pi-1", 1e9)
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			return
+		}
+		same(t, name, waiting(t, got), want)
+		if got.Next() != next || got.Refused() != 0 {
+			t.Errorf("%s: next %d, %d refused", name, got.Next(), got.Refused())
+		}
+	}
+	copyWords := func(from, to []byte, words ...int) []byte {
+		m := bytes.Clone(to)
+		for _, w := range words {
+			copy(m[w:w+8], from[w:w+8])
+		}
+		return m
+	}
+	nextAt, commitAt := 24, -1
+	for i := 1; i < len(before)/blockSize; i++ {
+		if w := i*blockSize + 16; !bytes.Equal(before[w:w+8], after[w:w+8]) {
+			commitAt = w
+		}
+	}
+	f("before the commit", copyWords(before, after, nextAt, commitAt), want, 101)
+	all := waiting(t, s)
+	f("behind the commit", copyWords(before, after, nextAt), all, 102)
+	f("whole", after, all, 102)
+}
+
+func TestDamagedBlocksAreDroppedAndCounted(t *testing.T) {
+	s, _ := mapped(t, 1000)
+	defer s.Unmap()
+	all := s.Readings()
+	mem := bytes.Clone(s.mapped)
+	lost := 0
+	for k, at := range map[int]int{1: blockHead + 100, 3: 0, 5: 16} { // data, first, commit
+		mem[(k+1)*blockSize+at] ^= 4
+		b := s.live[k]
+		for i := range b.ticks {
+			if !b.isAcked(i) {
+				lost += int(*b.count(i))
+			}
+		}
+	}
+	got, err := restore(mem, "pi-1", 1e9)
+	if err != nil {
+		t.Fatal(err)
+	}
+	waiting(t, got)
+	if got.Refused() != 3 || got.Readings() != all-lost {
+		t.Errorf("%d blocks refused, %d readings, want 3 and %d", got.Refused(), got.Readings(), all-lost)
+	}
+}
+
+func TestWhatIsNoSpoolOfThisBoardIsRefused(t *testing.T) {
+	f := func(name string, change func(mem []byte)) {
+		t.Helper()
+		s, file := mapped(t, 10)
+		change(s.mapped)
+		if err := s.Unmap(); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := Restore(file, megabyte, "pi-1", 1e9); err == nil {
+			t.Errorf("%s: not refused", name)
+		}
+	}
+	f("another layout", func(mem []byte) { mem[7]++ })
+	f("empty", func(mem []byte) { clear(mem) })
+	f("text", func(mem []byte) { copy(mem, bytes.Repeat([]byte("hello, world. "), 1000)) })
+	f("another size", func(mem []byte) { mem[9]++ })
+	f("no session", func(mem []byte) { clear(mem[16:20]) })
+	f("too many series", func(mem []byte) { mem[20] = 65 })
+	f("no next tick", func(mem []byte) { clear(mem[24:32]) })
+	f("an anchor beyond all times", func(mem []byte) { mem[39] = 0x7f })
+	f("another board", func(mem []byte) { mem[48]++ })
+	f("a device that is no name", func(mem []byte) { copy(mem[112:], []byte{12, 0, 3, 0, 'a', ' ', 'b'}) })
+
+	path := filepath.Join(t.TempDir(), "file")
+	s, _ := mapped(t, 10)
+	defer s.Unmap()
+	if err := os.WriteFile(path, s.mapped, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	onDisk, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer onDisk.Close()
+	if _, err := Restore(onDisk, megabyte, "pi-1", 1e9); err == nil {
+		t.Error("a file that can be cut off under the mapping is not refused")
+	}
+}
+
+func TestTicksOfTheFutureAreRefused(t *testing.T) {
+	s, _ := mapped(t, 1000)
+	defer s.Unmap()
+	got, err := restore(bytes.Clone(s.mapped), "pi-1", 500*10_000)
+	if err != nil || got.Refused() == 0 || got.Last() > 500*10_000 {
+		t.Errorf("%v, %d refused, last at %d", err, got.Refused(), got.Last())
+	}
+}
+
+// FuzzRestore changes bytes of a real spool, in every block where it says so
+// with a checksum that is right again. Whatever is restored must be sendable and
+// usable.
+func FuzzRestore(f *testing.F) {
+	base := make([]byte, 4*MinBytes)
+	some(fresh(base, "pi-1"), 700)
+	f.Add([]byte{}, true)
+	f.Add([]byte{0, 0, 7, 2}, false)       // version
+	f.Add([]byte{0, 0, 20, 0xff}, true)    // series
+	f.Add([]byte{0, 0, 112, 0xff}, true)   // a metric
+	f.Add([]byte{0, 0x10, 8, 1}, true)     // an anchor
+	f.Add([]byte{0, 0x10, 16, 0xff}, true) // used
+	f.Add([]byte{0, 0x10, 18, 0xff}, true) // ticks
+	f.Add([]byte{0, 0x10, 64, 0xff}, true) // first time
+	f.Add([]byte{0, 0x20, 0, 1}, true)     // first tick
+	f.Add([]byte{0, 0x10, 70, 0, 0, 0x10, 71, 1}, true)
+	f.Fuzz(func(t *testing.T, changes []byte, sums bool) {
+		mem := bytes.Clone(base)
+		for ; len(changes) >= 4; changes = changes[4:] {
+			at := int(changes[0])<<16 | int(changes[1])<<8 | int(changes[2])
+			mem[at%len(mem)] = changes[3]
+		}
+		for i := blockSize; sums && i < len(mem); i += blockSize {
+			used := int(binary.NativeEndian.Uint16(mem[i+16:]))
+			sum := crc32.Update(sumOf(binary.NativeEndian.Uint64(mem[i:])), crc32.IEEETable, mem[i+blockHead:i+blockHead+min(used, blockData)])
+			binary.NativeEndian.PutUint32(mem[i+20:], sum)
+		}
+		s, err := restore(mem, "pi-1", 1e9)
+		if err != nil {
+			return
+		}
+		readings := 0
+		for _, r := range waiting(t, s) {
+			readings += r.Readings()
+		}
+		if readings > s.Readings() {
+			t.Errorf("%d readings are sent, %d wait", readings, s.Readings())
+		}
+		some2 := report.Tick{}
+		some2.Add(report.Load1, 1)
+		s.SetAnchor(0)
+		for i := range int64(2000) {
+			s.Add(s.Last()+1+i, some2.Readings)
+		}
+		waiting(t, s)
+		s.Ack(report.Range{First: 0, Count: 1 << 63})
+		if !s.Empty() || s.Readings() != 0 {
+			t.Errorf("%d readings wait after all were acknowledged", s.Readings())
+		}
+	})
+}
