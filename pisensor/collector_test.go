@@ -49,7 +49,8 @@ type collector struct {
 	info     map[report.AttributeKey]string
 	goodbyes int
 	moved    int
-	arrived  chan struct{} // holds at most one note that something came
+	ticks    map[uint32]map[uint64]int64 // time of each tick, by session and number
+	arrived  chan struct{}               // holds at most one note that something came
 }
 
 func newCollector(t *testing.T) *collector {
@@ -57,7 +58,7 @@ func newCollector(t *testing.T) *collector {
 	config, pin := certificates(t)
 	c := &collector{
 		t: t, pin: pin, token: report.NewToken(pin), boards: map[string]string{},
-		values: map[placed]int64{}, info: map[report.AttributeKey]string{}, arrived: make(chan struct{}, 1),
+		values: map[placed]int64{}, ticks: map[uint32]map[uint64]int64{}, info: map[report.AttributeKey]string{}, arrived: make(chan struct{}, 1),
 	}
 	c.opts = &server.Options{
 		Host: "127.0.0.1", Port: -1, NoLog: true, NoSigs: true, AlwaysEnableNonce: true,
@@ -187,6 +188,16 @@ func (c *collector) store(b []byte, a *report.Ack) bool {
 	defer c.mu.Unlock()
 	for _, x := range r.Info {
 		c.info[x.Key] = x.Value
+	}
+	if c.ticks[r.Session] == nil {
+		c.ticks[r.Session] = map[uint64]int64{}
+	}
+	for i := range r.Ticks() {
+		n := r.First + uint64(i)
+		if was, ok := c.ticks[r.Session][n]; ok && was != r.At(i) {
+			c.moved++
+		}
+		c.ticks[r.Session][n] = r.At(i)
 	}
 	for _, column := range r.Columns {
 		for i, v := range column.Values {

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"os"
+	"runtime/debug"
 	"strconv"
 	"time"
 
@@ -16,10 +17,19 @@ import (
 // measuring it costs too.
 const costGap = time.Minute
 
+// freeGap is how often, and freeAbove from how many resident bytes on, memory
+// that the garbage collector holds back is returned: what a backlog has needed
+// need not stay.
+const (
+	freeGap   = time.Hour
+	freeAbove = 8 << 20
+)
+
 // cost is what this process uses: CPU time, wake-ups and resident memory.
 type cost struct {
 	statm *os.File // nil where the system has none
 	last  time.Duration
+	freed time.Duration
 	buf   [128]byte
 }
 
@@ -46,7 +56,12 @@ func (c *cost) Read(t *report.Tick) {
 		t.Add(report.SensorWakeups, int64(u.Nvcsw))
 	}
 	if pages, ok := c.resident(); ok {
-		t.Add(report.SensorMemory, pages*int64(os.Getpagesize())/1024)
+		bytes := pages * int64(os.Getpagesize())
+		t.Add(report.SensorMemory, bytes/1024)
+		if bytes > freeAbove && now-c.freed >= freeGap {
+			c.freed = now
+			debug.FreeOSMemory()
+		}
 	}
 }
 

@@ -27,13 +27,20 @@ func runSensor(ctx context.Context, args []string, _, stderr io.Writer) (err err
 	log := slog.New(slog.NewTextHandler(stderr, nil))
 	board := openBoard(c.roots, log)
 	cost := openCost()
-	defer func() { err = errors.Join(err, board.Close(), cost.Close()) }()
-	s, err := sensor.New(sensor.Options{
+	super := newSupervisor(log)
+	kept := super.spool(e.Board)
+	defer func() { err = errors.Join(err, board.Close(), cost.Close(), super.Close(), kept.Unmap()) }()
+	o := sensor.Options{
 		Board: e.Board, URL: e.URL, Key: key, Pin: e.Pin,
 		Sources: []sensor.Source{board, cost}, Wake: board.Wake(), Interval: c.interval, OwnSeries: true,
+		Spool: kept, Kept: kept != nil,
 		Attributes: func() []report.Attribute { return append(board.Attributes(), ownVersion()) },
 		Log:        log,
-	})
+	}
+	if super != nil {
+		o.Beat = super.beat
+	}
+	s, err := sensor.New(o)
 	if err != nil {
 		return fmt.Errorf("start: %w", err)
 	}

@@ -57,7 +57,7 @@ type budget struct {
 	tried   bool          // an interval has just returned
 
 	share, wakeups float64 // of the last window: cores, wake-ups a second
-	memory         int64
+	memory         int64   // resident bytes at its end
 }
 
 // ticked counts a tick, and what asked for its rate.
@@ -77,7 +77,6 @@ func (b *budget) over() bool { return b.calm > 0 || b.live > 0 }
 // measure takes a measurement, and decides when a window is full. The first
 // window begins with the second measurement: the start of a process is paid once.
 func (b *budget) measure(now time.Duration, m measured) {
-	b.memory = m.memory
 	switch {
 	case b.rest == 0: // first measurement
 		b.rest = restFirst
@@ -94,6 +93,7 @@ func (b *budget) restart(now time.Duration, m measured) {
 }
 
 func (b *budget) decide(seconds float64, m measured) {
+	b.memory = m.memory
 	b.share = (m.cpu - b.from.cpu).Seconds() / seconds
 	b.wakeups = float64(m.wakeups-b.from.wakeups) / seconds
 	rate := min(max(float64(b.ticks)/seconds, 0.1), 1) // ticks a second

@@ -68,6 +68,7 @@ type core struct {
 	ownAt   time.Duration
 	live    live
 	tight   bool // the log knows that the budget holds the sensor back
+	heavy   bool // the log knows that it takes more memory than it should
 	ack     report.Ack
 }
 
@@ -118,11 +119,12 @@ func (c *core) run(ctx context.Context, l link, messages <-chan *nats.Msg, chang
 		now := c.o.Uptime()
 		c.connection(now)
 		c.step(now)
+		beat := c.beat(now)
 		if c.finished(now, deadline) {
 			c.farewell(now)
 			return c.spool.Empty()
 		}
-		timer.Reset(min(c.next(now), c.beat(now), deadline) - now)
+		timer.Reset(min(c.next(now), beat, deadline) - now)
 		select {
 		case <-timer.C:
 		case m := <-messages:
@@ -275,9 +277,13 @@ func (c *core) logDropped() {
 }
 
 // logBudget says once that the budget holds the sensor back, and once that it
-// no longer does.
+// no longer does. Memory beyond the budget is said once and for all.
 func (c *core) logBudget() {
 	b := &c.sampler.budget
+	if b.memory > budgetMemory && !c.heavy {
+		c.heavy = true
+		c.log.Warn("this sensor takes more memory than its budget", "bytes", b.memory, "budget", budgetMemory)
+	}
 	if b.over() == c.tight {
 		return
 	}

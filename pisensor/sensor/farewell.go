@@ -18,21 +18,27 @@ func (c *core) part() {
 	c.publish(r.Append(c.delivery.buf[:0]))
 }
 
-// farewell ends the session. What still waits and has no store to go to will
-// not arrive, so the collector is told how much that is: nobody else will know.
-// Readings whose acknowledgement alone was lost are among them.
+// farewell ends the session. What still waits and is kept nowhere will not
+// arrive, so it counts as dropped. What is kept for the next process arrives
+// unless the board itself stops: whether it does, this one cannot know, so the
+// number alone is said, as pisensor_spool_readings. It then stands behind the last
+// goodbye of a session that does not go on. Readings of which only the
+// acknowledgement was lost are among them.
 func (c *core) farewell(now time.Duration) {
 	if c.epoch == 0 {
 		return
 	}
-	waiting := c.spool.Readings()
-	if c.o.Kept || waiting == 0 || !c.o.OwnSeries || c.eras.opened == 0 {
+	waiting := int64(c.spool.Readings())
+	if waiting == 0 || !c.o.OwnSeries || c.eras.opened == 0 {
 		c.part()
 		return
 	}
 	r := c.goodbye()
 	r.Elapsed = append(r.Elapsed, now.Milliseconds())
-	r.Column(report.Series{Metric: report.SensorDropped})[0] = int64(c.spool.Dropped()) + int64(waiting)
+	r.Column(report.Series{Metric: report.SensorSpool})[0] = waiting
+	if !c.o.Kept {
+		r.Column(report.Series{Metric: report.SensorDropped})[0] = int64(c.spool.Dropped()) + waiting
+	}
 	c.publish(r.Append(nil))
 }
 

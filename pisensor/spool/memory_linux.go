@@ -70,9 +70,10 @@ func Restore(f *os.File, bytes int, board string, now int64) (*Spool, error) {
 }
 
 // Unmap ends the use of a spool of Create or Restore. Its memory lives on where
-// the file is open. The spool must not be used any more.
+// the file is open. The spool must not be used any more. One of New, or none, has
+// nothing to unmap.
 func (s *Spool) Unmap() error {
-	if s.mapped == nil {
+	if s == nil || s.mapped == nil {
 		return nil
 	}
 	mem := s.mapped
