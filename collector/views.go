@@ -20,7 +20,7 @@ func (a *app) pageOptions(v variant) dashboards.Options {
 		Series: a.store.Handler(), Rules: alerting.RulesHandler(a.engine), Metrics: a.metricsHandler(),
 		Alerts:    http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { a.pager.Handler().ServeHTTP(w, r) }),
 		Incidents: a.incidents, Acknowledge: a.acknowledge, Ready: a.ready,
-		Watch:    func(board, _ string, d time.Duration) error { return a.ingest.Watch(board, 1, d) },
+		Watch:    func(board, viewer string, d time.Duration) error { return a.ingest.Watch(board, viewer, d) },
 		Rejected: func() map[string]uint64 { return a.ingest.Rejected() },
 		Log:      a.log, Registerer: a.metrics,
 	}

@@ -58,14 +58,14 @@ func (s *supervisor) beat(h sensor.Health) time.Duration {
 }
 
 func (s *supervisor) say(h sensor.Health) {
-	b := append(s.buf[:0], "WATCHDOG=1\n"...)
+	s.buf = append(s.buf[:0], "WATCHDOG=1\n"...)
 	switch {
 	case h.Stopping:
-		b = append(b, "STOPPING=1\n"...)
+		s.buf = append(s.buf, "STOPPING=1\n"...)
 	case !s.ready:
-		b = append(b, "READY=1\n"...)
+		s.buf = append(s.buf, "READY=1\n"...)
 	}
-	s.buf = appendStatus(b, h)
+	s.buf = appendStatus(s.buf, h)
 	s.ready, s.said = true, h
 	s.note(s.manager.Notify(s.buf))
 }

@@ -78,6 +78,8 @@ type Ingest struct {
 	cut      chan struct{}
 	lookedAt time.Time // when presence was last checked
 
+	viewers viewers
+
 	statusMu sync.Mutex
 	status   map[string]Status
 }

@@ -9,6 +9,13 @@ type Line struct {
 	Level  int64
 }
 
+// What a board heeds of a control message: with more lines or watchers than
+// these it refuses the whole message.
+const (
+	MaxLines    = 64
+	MaxWatchers = 1000
+)
+
 // Control is what the collector asks of a sensor. The sensor caps what it is
 // asked; nothing here can make it cost more than its budget allows.
 type Control struct {

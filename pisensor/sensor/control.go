@@ -7,15 +7,8 @@ import (
 	"bramble/pisensor/report"
 )
 
-const (
-	// maxLease caps one lease; a viewer who stays renews it.
-	maxLease = time.Minute
-	// maxLines bounds the lines of a control message: more than rules can
-	// reasonably draw on one board.
-	maxLines = 64
-	// maxWatchers bounds the viewers that a lease claims.
-	maxWatchers = 1000
-)
+// maxLease caps one lease; a viewer who stays renews it.
+const maxLease = time.Minute
 
 // request is what a control message asks for, within the board's caps.
 type request struct {
@@ -34,11 +27,11 @@ type request struct {
 // Lines on metrics other than the temperature are allowed and change nothing:
 // these are decided within an interval.
 func allow(c *report.Control) (q request, refused int64, err error) {
-	if len(c.Lines) > maxLines {
-		return request{}, 0, fmt.Errorf("%d lines, at most %d are heeded", len(c.Lines), maxLines)
+	if len(c.Lines) > report.MaxLines {
+		return request{}, 0, fmt.Errorf("%d lines, at most %d are heeded", len(c.Lines), report.MaxLines)
 	}
-	if c.Watchers > maxWatchers {
-		return request{}, 0, fmt.Errorf("%d watchers, at most %d are believed", c.Watchers, maxWatchers)
+	if c.Watchers > report.MaxWatchers {
+		return request{}, 0, fmt.Errorf("%d watchers, at most %d are believed", c.Watchers, report.MaxWatchers)
 	}
 	q = request{lease: time.Duration(min(c.Lease, maxLease.Milliseconds())) * time.Millisecond, watchers: c.Watchers, setLines: c.SetLines}
 	if c.Lease > maxLease.Milliseconds() {
