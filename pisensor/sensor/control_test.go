@@ -2,11 +2,14 @@ package sensor
 
 import (
 	"bytes"
+	"encoding/binary"
 	"log/slog"
 	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/nats-io/nats.go"
 
 	"bramble/pisensor/report"
 )
@@ -108,6 +111,51 @@ func TestTheOwnerSeesWhoWatches(t *testing.T) {
 		}
 		if !slices.Equal(said, want) {
 			t.Errorf("log %q, want %q", said, want)
+		}
+	})
+}
+
+// FuzzReceive gives a sensor with ticks under way what a collector, or who
+// speaks in its name, may send.
+func FuzzReceive(f *testing.F) {
+	ack := report.Ack{Session: 1, Time: 1, Ranges: []report.Range{{First: 1, Count: 5}}}
+	f.Add(false, ack.Append(nil))
+	ack.Ranges[0] = report.Range{First: 1 << 62, Count: 1 << 32}
+	f.Add(false, ack.Append(nil))
+	f.Add(true, (&report.Control{Lease: 1e13, Watchers: 1, SetLines: true, Lines: []report.Line{{Metric: 1, Level: 1 << 62}}}).Append(nil))
+	f.Add(true, []byte("control me"))
+	now := time.Hour
+	o := Options{
+		Board: "b1", SpoolBytes: DefaultSpoolBytes, Log: slog.New(slog.DiscardHandler), OwnSeries: true,
+		Uptime: func() time.Duration { return now }, Wall: func() time.Time { return time.UnixMilli(1_700_000_000_000 + now.Milliseconds()) },
+		Sources: []Source{&readings{n: 8}},
+	}
+	f.Fuzz(func(t *testing.T, control bool, b []byte) {
+		c := newCore(&o, &sampler{rhythm: newRhythm(o.Board, DefaultInterval, now), sources: o.Sources})
+		c.link = &ackLink{now: o.Wall}
+		c.connection(now)
+		c.eras.open(1_700_000_000_000, 1_700_000_000_000)
+		c.spool.SetAnchor(c.eras.at)
+		for range 5 {
+			c.step(now)
+			now += time.Second
+		}
+		subject := report.AckSubject("b1")
+		if control {
+			subject = report.ControlSubject("b1")
+		} else if len(b) > 5 { // the sensor's own session, so that the ack counts
+			binary.LittleEndian.PutUint32(b[1:], c.spool.Session())
+		}
+		c.receive(now, &nats.Msg{Subject: subject, Data: b})
+		for range 5 {
+			c.step(now)
+			if at := c.next(now); at <= now || at > now+MaxInterval {
+				t.Fatalf("next step in %v", at-now)
+			}
+			now = c.next(now)
+		}
+		if c.sampler.lease > now+maxLease || c.spool.Readings() < 0 {
+			t.Errorf("lease until %v at %v, %d readings wait", c.sampler.lease, now, c.spool.Readings())
 		}
 	})
 }

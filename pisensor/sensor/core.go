@@ -112,8 +112,9 @@ func (c *core) resume() {
 // whether every tick was acknowledged.
 func (c *core) run(ctx context.Context, l link, messages <-chan *nats.Msg, changed <-chan struct{}) bool {
 	c.link = l
-	timer := time.NewTimer(0)
-	defer timer.Stop()
+	alarm := c.alarm()
+	defer alarm.close()
+	armed := never // for when the alarm is set
 	done, deadline := ctx.Done(), never
 	for {
 		now := c.o.Uptime()
@@ -124,9 +125,13 @@ func (c *core) run(ctx context.Context, l link, messages <-chan *nats.Msg, chang
 			c.farewell(now)
 			return c.spool.Empty()
 		}
-		timer.Reset(min(c.next(now), beat, deadline) - now)
+		if at := min(c.next(now), beat, deadline); at != armed {
+			alarm.set(at - now)
+			armed = at
+		}
 		select {
-		case <-timer.C:
+		case <-alarm.rings():
+			armed = never
 		case m := <-messages:
 			c.receive(c.o.Uptime(), m)
 		case <-changed:
@@ -137,6 +142,14 @@ func (c *core) run(ctx context.Context, l link, messages <-chan *nats.Msg, chang
 			c.feed, c.stopping = ended{}, true
 		}
 	}
+}
+
+// alarm returns one that fits the clock.
+func (c *core) alarm() alarm {
+	if c.o.boottime {
+		return newAlarm()
+	}
+	return newGoAlarm()
 }
 
 // wake returns where the hardware calls. While a call waits for its turn there
@@ -205,7 +218,7 @@ func (c *core) step(now time.Duration) {
 func (c *core) next(now time.Duration) time.Duration {
 	at := c.nextTick(now)
 	if c.epoch != 0 {
-		at = min(at, c.nextGreeting(), c.delivery.next(now, c))
+		at = min(at, c.nextGreeting(), c.delivery.next(now, at, c))
 	}
 	return at
 }

@@ -12,6 +12,9 @@ const (
 	// ackTime is how long an acknowledgement of a small report may take before
 	// the ticks count as backlog: a hundred group commits of the collector.
 	ackTime = 5 * time.Second
+	// ackSlack is how much later that may be noticed, by a tick that comes
+	// anyway: the timer of a wait that mostly ends at once is a wake-up too.
+	ackSlack = 6 * time.Second
 	// ackMost bounds the wait for a backlog report's acknowledgement.
 	ackMost = time.Minute
 	// backlogSize is the size that a backlog report aims at, in bytes. Beyond
@@ -100,10 +103,11 @@ func (d *delivery) acknowledged(now time.Duration, c *core) {
 	}
 }
 
-// next returns when delivery has something to do again.
-func (d *delivery) next(now time.Duration, c *core) time.Duration {
+// next returns when delivery has something to do again, where the next tick
+// comes at tick.
+func (d *delivery) next(now, tick time.Duration, c *core) time.Duration {
 	at := never
-	if len(d.present) > 0 {
+	if len(d.present) > 0 && d.present[0].deadline+ackSlack < tick {
 		at = d.present[0].deadline
 	}
 	if d.backlog.count > 0 {

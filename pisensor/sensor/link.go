@@ -31,7 +31,7 @@ const (
 	powerUpSpread = 10 * time.Second
 	// probeTime is how long the collector's server may take to answer a ping
 	// that was sent because acknowledgements are missing.
-	probeTime = 10 * time.Second
+	probeTime = 8 * time.Second
 	// pingInterval is rare: missing acknowledgements find a connection that
 	// died silently, and each ping costs a wake-up.
 	pingInterval = 10 * time.Minute

@@ -71,6 +71,8 @@ type Options struct {
 	// Beat is called by the loop each time it wakes up, and says how soon it
 	// must be called again: a loop that does not is hung. nil = nobody watches.
 	Beat func(Health) time.Duration
+
+	boottime bool // Uptime is CLOCK_BOOTTIME
 }
 
 // Health is what a running sensor says of itself.
@@ -91,7 +93,7 @@ func (o *Options) complete() error {
 		o.SpoolBytes = DefaultSpoolBytes
 	}
 	if o.Uptime == nil {
-		o.Uptime = Uptime
+		o.Uptime, o.boottime = Uptime, true
 	}
 	if o.Wall == nil {
 		o.Wall = time.Now

@@ -1,0 +1,5 @@
+//go:build !linux
+
+package sensor
+
+func newAlarm() alarm { return newGoAlarm() }
