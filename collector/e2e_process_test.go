@@ -110,10 +110,22 @@ type process struct {
 // launch starts a program. The test's end kills it.
 func launch(t testing.TB, name string, args ...string) *process {
 	t.Helper()
-	p := &process{name: name + " " + strings.Join(args, " "), out: newText(), errs: newText(), done: make(chan struct{})}
-	p.cmd = exec.Command(program(t, name), args...)
-	p.cmd.Stdout, p.cmd.Stderr = p.out, p.errs
+	return spawn(t, append([]string{program(t, name)}, args...)...)
+}
+
+// spawn starts any program of this machine. The test's end kills it.
+func spawn(t testing.TB, argv ...string) *process {
+	t.Helper()
+	p := prepare(argv...)
 	p.begin(t)
+	return p
+}
+
+// prepare returns a process that begin starts.
+func prepare(argv ...string) *process {
+	p := &process{name: strings.Join(argv, " "), out: newText(), errs: newText(), done: make(chan struct{})}
+	p.cmd = exec.Command(argv[0], argv[1:]...)
+	p.cmd.Stdout, p.cmd.Stderr = p.out, p.errs
 	return p
 }
 
@@ -159,22 +171,31 @@ func (p *process) stop(t testing.TB, within time.Duration) int {
 // behind it on its line.
 func (p *process) says(t testing.TB, x *text, wanted string) string {
 	t.Helper()
-	deadline := time.After(patience)
+	line, err := p.heard(x, wanted, patience)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return line
+}
+
+// heard is says with an error where the text does not come in time.
+func (p *process) heard(x *text, wanted string, within time.Duration) (string, error) {
+	deadline := time.After(within)
 	for {
 		s, changed := x.next()
 		if _, after, ok := strings.Cut(s, wanted); ok {
 			if line, _, whole := strings.Cut(after, "\n"); whole {
-				return line
+				return line, nil
 			}
 		}
 		select {
 		case <-changed:
 		case <-p.done:
 			if s := x.String(); !strings.Contains(s, wanted) {
-				t.Fatalf("%s ended with %v and never said %q\n%s%s", p.name, p.cmd.ProcessState, wanted, p.out, p.errs)
+				return "", fmt.Errorf("%s ended with %v and never said %q\n%s%s", p.name, p.cmd.ProcessState, wanted, p.out, p.errs)
 			}
 		case <-deadline:
-			t.Fatalf("%s did not say %q\n%s%s", p.name, wanted, p.out, p.errs)
+			return "", fmt.Errorf("%s did not say %q in %v\n%s%s", p.name, wanted, within, p.out, p.errs)
 		}
 	}
 }
@@ -188,15 +209,21 @@ type answer struct {
 // command runs a program to its end.
 func command(t testing.TB, stdin, name string, args ...string) answer {
 	t.Helper()
+	return execute(t, stdin, append([]string{program(t, name)}, args...)...)
+}
+
+// execute runs any program of this machine to its end.
+func execute(t testing.TB, stdin string, argv ...string) answer {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	var out, errs bytes.Buffer
-	c := exec.CommandContext(ctx, program(t, name), args...)
+	c := exec.CommandContext(ctx, argv[0], argv[1:]...)
 	c.Stdin, c.Stdout, c.Stderr = strings.NewReader(stdin), &out, &errs
 	err := c.Run()
 	var exit *exec.ExitError
 	if err != nil && !errors.As(err, &exit) || ctx.Err() != nil {
-		t.Fatalf("%s %v: %v\n%s", name, args, err, &errs)
+		t.Fatalf("%v: %v\n%s", argv, err, &errs)
 	}
 	return answer{c.ProcessState.ExitCode(), out.String(), errs.String()}
 }

@@ -1,0 +1,56 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"io/fs"
+	"strings"
+)
+
+// initramfs is a kernel's first file system, in the cpio format "newc": see
+// Documentation/driver-api/early-userspace/buffer-format.rst of the kernel.
+type initramfs struct {
+	b      bytes.Buffer
+	inode  int
+	closed bool
+}
+
+// Types of a newc entry's mode, as in stat(2).
+const (
+	cpioDirectory = 0o040000
+	cpioFile      = 0o100000
+)
+
+// directory adds a directory. Its parent has to be there.
+func (a *initramfs) directory(name string) { a.entry(name, cpioDirectory|0o755, nil) }
+
+// file adds a file. Its directory has to be there.
+func (a *initramfs) file(name string, perm fs.FileMode, content []byte) {
+	a.entry(name, cpioFile|int(perm.Perm()), content)
+}
+
+// entry writes a header of 13 numbers of 8 hexadecimal digits, the name with
+// its NUL and the content, each padded to 4 bytes.
+func (a *initramfs) entry(name string, mode int, content []byte) {
+	a.inode++
+	name = strings.TrimPrefix(name, "/")
+	a.b.WriteString("070701")
+	for _, v := range [13]int{a.inode, mode, 0, 0, 1, 0, len(content), 0, 0, 0, 0, len(name) + 1, 0} {
+		fmt.Fprintf(&a.b, "%08x", v)
+	}
+	a.b.WriteString(name + "\x00")
+	a.pad()
+	a.b.Write(content)
+	a.pad()
+}
+
+func (a *initramfs) pad() { a.b.Write(make([]byte, -a.b.Len()&3)) }
+
+// bytes ends the archive and returns it.
+func (a *initramfs) bytes() []byte {
+	if !a.closed {
+		a.entry("TRAILER!!!", 0, nil)
+		a.closed = true
+	}
+	return a.b.Bytes()
+}

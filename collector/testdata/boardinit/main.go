@@ -1,0 +1,152 @@
+// Boardinit is the first process of an emulated board whose file system is an
+// initramfs. It mounts what the kernel shows, loads the drivers, brings up the
+// network and enrols and runs pisensor. Then it does what the serial console
+// asks for, line by line:
+//
+//	offset N   sets the thermal zone's offset, in m°C
+//	stop       ends pisensor with SIGTERM and restarts the machine
+//
+// It says what it has done in lines that begin with "board:".
+package main
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"os/exec"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// What the test has put into the initramfs.
+const (
+	modules = "/modules" // in the order in which they are to be loaded
+	sensor  = "/pisensor"
+	state   = "/state"
+)
+
+// zone is the SoC's thermal zone: the only one on this board.
+const zone = "/sys/class/thermal/thermal_zone0"
+
+func main() {
+	if err := run(); err != nil {
+		fmt.Println("board: failed:", err)
+	}
+	unix.Sync()
+	fmt.Println("board:", unix.Reboot(unix.LINUX_REBOOT_CMD_RESTART)) // comes back only with an error
+}
+
+func run() error {
+	for _, m := range []struct{ kind, at string }{{"proc", "/proc"}, {"sysfs", "/sys"}, {"devtmpfs", "/dev"}} {
+		if err := unix.Mount(m.kind, m.at, m.kind, 0, ""); err != nil && !errors.Is(err, unix.EBUSY) {
+			return fmt.Errorf("mount %s: %w", m.at, err)
+		}
+	}
+	if err := load(); err != nil {
+		return err
+	}
+	if err := network("usb0", netip.MustParsePrefix("10.0.2.15/24")); err != nil {
+		return err
+	}
+	name, err := exec.Command(sensor, "enrol", os.Getenv("BOARD_URL"), os.Getenv("BOARD_TOKEN"), "--state-dir", state).CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("enrol: %w: %s", err, name)
+	}
+	p := exec.Command(sensor, "run", "--state-dir", state, "--interval", "1s")
+	p.Stdout, p.Stderr = os.Stdout, os.Stderr
+	if err := p.Start(); err != nil {
+		return err
+	}
+	fmt.Printf("board: in %d, at %s m°C, pisensor runs as %s", time.Now().Year(), temperature(), name)
+	return obey(p)
+}
+
+// load loads the drivers that the list names.
+func load() error {
+	list, err := os.ReadFile(modules + "/order")
+	if err != nil {
+		return err
+	}
+	for _, name := range strings.Fields(string(list)) {
+		f, err := os.Open(modules + "/" + name)
+		if err != nil {
+			return err
+		}
+		if err := unix.FinitModule(int(f.Fd()), "", 0); err != nil && !errors.Is(err, unix.EEXIST) {
+			return fmt.Errorf("load %s: %w", name, err)
+		}
+		if err := f.Close(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// network gives an interface its address, once the driver has found it.
+func network(name string, address netip.Prefix) error {
+	for range 600 {
+		if _, err := os.Stat("/sys/class/net/" + name); err == nil {
+			return configure(name, address)
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	return fmt.Errorf("interface %s never came", name)
+}
+
+func configure(name string, address netip.Prefix) error {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	mask := ^uint32(0) << (32 - address.Bits())
+	ip := address.Addr().As4()
+	set := func(request uint, fill func(*unix.Ifreq) error) error {
+		r, err := unix.NewIfreq(name)
+		if err != nil {
+			return err
+		}
+		return errors.Join(fill(r), unix.IoctlIfreq(fd, request, r))
+	}
+	return errors.Join(
+		set(unix.SIOCSIFADDR, func(r *unix.Ifreq) error { return r.SetInet4Addr(ip[:]) }),
+		set(unix.SIOCSIFNETMASK, func(r *unix.Ifreq) error {
+			return r.SetInet4Addr([]byte{byte(mask >> 24), byte(mask >> 16), byte(mask >> 8), byte(mask)})
+		}),
+		set(unix.SIOCSIFFLAGS, func(r *unix.Ifreq) error { r.SetUint16(unix.IFF_UP | unix.IFF_RUNNING); return nil }),
+	)
+}
+
+// temperature is what the thermal driver says, in m°C.
+func temperature() string {
+	b, err := os.ReadFile(zone + "/temp")
+	if err != nil {
+		return err.Error()
+	}
+	return strings.TrimSpace(string(b))
+}
+
+// obey carries out the console's lines until one says stop.
+func obey(p *exec.Cmd) error {
+	lines := bufio.NewScanner(os.Stdin)
+	for lines.Scan() {
+		verb, value, _ := strings.Cut(strings.TrimSpace(lines.Text()), " ")
+		switch verb {
+		case "offset":
+			if err := os.WriteFile(zone+"/offset", []byte(value), 0); err != nil {
+				return err
+			}
+			fmt.Printf("board: with offset %s at %s m°C\n", value, temperature())
+		case "stop":
+			err := errors.Join(p.Process.Signal(syscall.SIGTERM), p.Wait())
+			fmt.Printf("board: pisensor ended: %v\n", p.ProcessState)
+			return err
+		}
+	}
+	return errors.Join(errors.New("the console closed"), lines.Err())
+}
