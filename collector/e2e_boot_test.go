@@ -3,8 +3,10 @@ package main
 import (
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -74,35 +76,49 @@ func (k piKernel) modules(t testing.TB) map[string]string {
 	return found
 }
 
-// image writes an initramfs that boots into testdata/boardinit and pisensor.
-func (k piKernel) image(t testing.TB, pisensor string) string {
+// files are what an initramfs holds beside testdata/boardinit, by name.
+type files map[string][]byte
+
+func (f files) add(t testing.TB, name, path string) {
+	t.Helper()
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f[name] = b
+}
+
+// image writes an initramfs that boots into testdata/boardinit. Everything in
+// it may be executed.
+func (k piKernel) image(t testing.TB, f files) string {
 	t.Helper()
 	dir := t.TempDir()
 	target{"arm64", ""}.compile(t, filepath.Join(dir, "init"), "bramble/collector/testdata/boardinit")
-	content := func(path string) []byte {
-		b, err := os.ReadFile(path)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return b
-	}
+	f.add(t, "init", filepath.Join(dir, "init"))
 	var a initramfs
-	for _, name := range []string{"/dev", "/proc", "/sys", "/etc", "/modules"} {
+	for _, name := range []string{"dev", "proc", "sys"} {
 		a.directory(name)
 	}
-	a.file("/init", 0o755, content(filepath.Join(dir, "init")))
-	a.file("/pisensor", 0o755, content(pisensor))
-	a.file("/etc/os-release", 0o644, []byte("PRETTY_NAME=\"Initramfs of a test\"\n"))
-	a.file("/modules/order", 0o644, []byte(strings.Join(drivers, "\n")))
-	found := k.modules(t)
-	for _, name := range drivers {
-		a.file("/modules/"+name, 0o644, content(found[name]))
+	for _, name := range slices.Sorted(maps.Keys(f)) {
+		a.file(name, 0o755, f[name])
 	}
 	path := filepath.Join(dir, "initramfs")
 	if err := os.WriteFile(path, a.bytes(), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	return path
+}
+
+// board returns what a board's image holds: a sensor and the drivers.
+func (k piKernel) board(t testing.TB, pisensor string) files {
+	t.Helper()
+	f := files{"etc/os-release": []byte("PRETTY_NAME=\"Initramfs of a test\"\n"), "modules/order": []byte(strings.Join(drivers, "\n"))}
+	f.add(t, "pisensor", pisensor)
+	found := k.modules(t)
+	for _, name := range drivers {
+		f.add(t, "modules/"+name, found[name])
+	}
+	return f
 }
 
 // machine is an emulated board that is switched on.
@@ -121,20 +137,24 @@ func (k piKernel) power(t testing.TB, image string, environment ...string) (*mac
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { write.Close() })
-	arguments := append([]string{
-		"console=ttyS1,115200", "rdinit=/init", "panic=1", "maxcpus=1", "initcall_blacklist=bcm2835_power_driver_init",
-	}, environment...)
-	m := &machine{console: write, process: prepare(
-		emulator(t, "qemu-system-aarch64", "qemu-system-arm"), "-M", "raspi3ap",
-		"-kernel", k.find(t, "boot/vmlinuz-*"), "-dtb", k.find(t, "usr/lib/linux-image-*/broadcom/bcm2837-rpi-zero-2-w.dtb"), "-initrd", image,
-		"-append", strings.Join(arguments, " "),
-		"-serial", "null", "-serial", "stdio", "-display", "none", "-monitor", "none", "-no-reboot",
-		"-netdev", "user,id=n0", "-device", "usb-net,netdev=n0")}
+	m := &machine{console: write, process: k.prepare(t, image,
+		append([]string{"console=ttyS1,115200", "maxcpus=1", "initcall_blacklist=bcm2835_power_driver_init"}, environment...),
+		"-M", "raspi3ap", "-dtb", k.find(t, "usr/lib/linux-image-*/broadcom/bcm2837-rpi-zero-2-w.dtb"),
+		"-serial", "null", "-netdev", "user,id=n0", "-device", "usb-net,netdev=n0")}
 	m.cmd.Stdin = read
 	m.begin(t)
 	read.Close()
 	m.said, err = m.heard(m.out, "board: in ", bootTime)
 	return m, err
+}
+
+// prepare returns QEMU with this kernel, whose console is its standard output.
+func (k piKernel) prepare(t testing.TB, image string, arguments []string, machine ...string) *process {
+	t.Helper()
+	arguments = append([]string{"rdinit=/init", "panic=1"}, arguments...)
+	argv := append([]string{emulator(t, "qemu-system-aarch64", "qemu-system-arm")}, machine...)
+	return prepare(append(argv, "-kernel", k.find(t, "boot/vmlinuz-*"), "-initrd", image, "-append", strings.Join(arguments, " "),
+		"-serial", "stdio", "-display", "none", "-monitor", "none", "-no-reboot")...)
 }
 
 // boot switches a board on, twice where the first time takes too long.
@@ -184,9 +204,10 @@ func TestBoardBoots(t *testing.T) {
 	_, port, _ := strings.Cut(s.nats, ":")
 	began := time.Now()
 	for _, g := range []target{{"arm64", ""}, {"arm", "6"}} {
-		image := k.image(t, g.build(t))
+		on := time.Now()
+		image := k.image(t, k.board(t, g.build(t)))
 		m := k.boot(t, image, "BOARD_URL=nats://10.0.2.2:"+port, "BOARD_TOKEN="+s.do("", "board", "token", "pi-1"))
-		t.Logf("%v: booted after %v", g, time.Since(began).Round(time.Millisecond))
+		t.Logf("%v: booted after %v", g, time.Since(on).Round(time.Millisecond))
 		if !strings.HasPrefix(m.said, "1970,") || !strings.Contains(m.said, "runs as pi-1") {
 			t.Errorf("%v: the board said %q", g, m.said)
 		}

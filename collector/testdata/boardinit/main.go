@@ -6,6 +6,8 @@
 //	offset N   sets the thermal zone's offset, in m°C
 //	stop       ends pisensor with SIGTERM and restarts the machine
 //
+// With BOARD_AWAY=24h it runs pisensor for that time without a network instead.
+//
 // It says what it has done in lines that begin with "board:".
 package main
 
@@ -13,6 +15,7 @@ import (
 	"bufio"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -47,6 +50,9 @@ func run() error {
 			return fmt.Errorf("mount %s: %w", m.at, err)
 		}
 	}
+	if text := os.Getenv("BOARD_AWAY"); text != "" {
+		return away(text)
+	}
 	if err := load(); err != nil {
 		return err
 	}
@@ -64,6 +70,52 @@ func run() error {
 	}
 	fmt.Printf("board: in %d, at %s m°C, pisensor runs as %s", time.Now().Year(), temperature(), name)
 	return obey(p)
+}
+
+// away runs pisensor, whose enrolment is in the image, for a time without any
+// network, and says what it then holds and has used.
+func away(text string) error {
+	d, err := time.ParseDuration(text)
+	if err != nil {
+		return err
+	}
+	p := exec.Command(sensor, "run", "--state-dir", state, "--sysfs-root", "/board")
+	p.Stdout, p.Stderr = os.Stdout, os.Stderr
+	if err := p.Start(); err != nil {
+		return err
+	}
+	if err := vary(d); err != nil {
+		return err
+	}
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.Process.Pid))
+	if err != nil {
+		return err
+	}
+	for line := range strings.Lines(string(status)) {
+		fmt.Print("status ", line)
+	}
+	stopped := errors.Join(p.Process.Signal(syscall.SIGTERM), p.Wait())
+	fmt.Printf("board: away for %v, used %v\n", d, p.ProcessState.UserTime()+p.ProcessState.SystemTime())
+	return stopped
+}
+
+// vary changes what the board's files say each 10 s, for a time: readings that
+// stay as they are would take no room. The temperature walks in the steps of
+// the SoC's sensor, 0.538 °C; the clock goes between a governor's two ends.
+func vary(d time.Duration) error {
+	step := 80
+	for range d / (10 * time.Second) {
+		time.Sleep(10 * time.Second)
+		step = min(max(step+rand.IntN(5)-2, 60), 140)
+		clock := 600_000 + 400_000*rand.IntN(2)
+		err := errors.Join(
+			os.WriteFile("/board/class/thermal/thermal_zone0/temp", fmt.Appendln(nil, 538*step), 0o644),
+			os.WriteFile("/board/devices/system/cpu/cpufreq/policy0/scaling_cur_freq", fmt.Appendln(nil, clock), 0o644))
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // load loads the drivers that the list names.
