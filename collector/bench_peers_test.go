@@ -1,8 +1,10 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"runtime"
 	"slices"
 	"strings"
@@ -45,13 +47,38 @@ func BenchmarkPeers(b *testing.B) {
 	}
 }
 
-// boardFiles are what a board has below /sys and this machine has not, in the
-// kernel's formats.
+// boardFiles are what a board has below /sys and an ordinary machine has not,
+// in the kernel's formats.
 var boardFiles = map[string]string{
 	"class/thermal/thermal_zone0/type":                    "cpu-thermal\n",
 	"class/thermal/thermal_zone0/temp":                    "46698\n",
 	"devices/system/cpu/cpufreq/policy0/scaling_cur_freq": "1000000\n",
-	"devices/platform/soc/soc:firmware/get_throttled":     "50000\n",
+	"devices/platform/soc/soc:firmware/get_throttled":     "0\n",
+}
+
+// likeBoardFiles are files of every Linux kernel with numbers of that size: the
+// sensor keeps the kernel's own files open, and opens others for each reading.
+var likeBoardFiles = map[string]string{
+	"class/thermal/thermal_zone0/temp":                    "/proc/sys/fs/inotify/max_queued_events", // 16384
+	"devices/system/cpu/cpufreq/policy0/scaling_cur_freq": "/proc/sys/fs/pipe-max-size",             // 1048576
+	"devices/platform/soc/soc:firmware/get_throttled":     "/proc/sys/vm/laptop_mode",               // 0
+}
+
+// boardTree makes a board's /sys of them.
+func boardTree(b *testing.B) string {
+	b.Helper()
+	root := b.TempDir()
+	tree(b, root, boardFiles)
+	for name, kernels := range likeBoardFiles {
+		path := filepath.Join(root, name)
+		if text, err := os.ReadFile(kernels); err != nil || len(text) > len(boardFiles[name]) || text[0] == '0' != (boardFiles[name] == "0\n") {
+			b.Fatalf("%s holds %q (%v): want a number like %q", kernels, text, err, boardFiles[name])
+		}
+		if err := errors.Join(os.Remove(path), os.Symlink(kernels, path)); err != nil {
+			b.Fatal(err)
+		}
+	}
+	return root
 }
 
 // sensor returns this project's agent, built as it is released and enrolled
@@ -60,11 +87,10 @@ func (s *server) sensor(b *testing.B, name string, interval time.Duration) *agen
 	b.Helper()
 	m := newMeter(b, s.nats)
 	enrolled := s.enrol(name, m.address)
-	path, sysfs := target{runtime.GOARCH, ""}.build(b), b.TempDir()
-	tree(b, sysfs, boardFiles)
+	path, sysfs := target{runtime.GOARCH, ""}.build(b), boardTree(b)
 	a := &agent{
 		name:  fmt.Sprintf("pisensor, %v", interval),
-		reads: "temperature, requested clock and throttle bits from files in the kernel's format, all else from this machine's /proc; TLS",
+		reads: "temperature, requested clock and throttle bits from kernel files with numbers of that size, all else from this machine's /proc; TLS",
 		start: func(t testing.TB, a *agent) {
 			m.bytes.Store(0) // enrolment is once in a board's life
 			a.process = spawn(t, path, "run", "--state-dir", enrolled.state, "--interval", interval.String(), "--sysfs-root", sysfs)
