@@ -50,6 +50,7 @@ type collector struct {
 	goodbyes int
 	moved    int
 	ticks    map[uint32]map[uint64]int64 // time of each tick, by session and number
+	taken    map[uint32][]report.Range   // by session: not yet acknowledged
 	arrived  chan struct{}               // holds at most one note that something came
 }
 
@@ -58,7 +59,7 @@ func newCollector(t *testing.T) *collector {
 	config, pin := certificates(t)
 	c := &collector{
 		t: t, pin: pin, token: report.NewToken(pin), boards: map[string]string{},
-		values: map[placed]int64{}, ticks: map[uint32]map[uint64]int64{}, info: map[report.AttributeKey]string{}, arrived: make(chan struct{}, 1),
+		values: map[placed]int64{}, ticks: map[uint32]map[uint64]int64{}, taken: map[uint32][]report.Range{}, info: map[report.AttributeKey]string{}, arrived: make(chan struct{}, 1),
 	}
 	c.opts = &server.Options{
 		Host: "127.0.0.1", Port: -1, NoLog: true, NoSigs: true, AlwaysEnableNonce: true,
@@ -214,7 +215,12 @@ func (c *collector) store(b []byte, a *report.Ack) bool {
 	if r.Goodbye {
 		c.goodbyes++
 	}
-	a.Session, a.Ranges = r.Session, []report.Range{{First: r.First, Count: uint64(r.Ticks())}}
+	c.taken[r.Session] = append(c.taken[r.Session], report.Range{First: r.First, Count: uint64(r.Ticks())})
+	if r.AckLater {
+		return false
+	}
+	a.Session, a.Ranges = r.Session, c.taken[r.Session]
+	c.taken[r.Session] = nil
 	if c.loseAcks > 0 {
 		c.loseAcks--
 		return false

@@ -46,7 +46,8 @@ type bench struct {
 	acks     int
 	ticks    map[uint64]int64 // time of each tick
 	values   map[placed]int64
-	repeated int // readings that came again
+	repeated int            // readings that came again
+	unsaid   []report.Range // and not yet acknowledged
 	order    []uint64
 
 	arrived   []time.Time   // of each report
@@ -141,8 +142,13 @@ func (b *bench) take(data []byte) {
 	for i := range r.Ticks() {
 		b.tick(&r, i)
 	}
-	if r.Ticks() > 0 {
-		b.answer(report.Ack{Session: r.Session, Ranges: []report.Range{{First: r.First, Count: uint64(r.Ticks())}}})
+	if r.Ticks() == 0 {
+		return
+	}
+	b.unsaid = append(b.unsaid, report.Range{First: r.First, Count: uint64(r.Ticks())})
+	if !r.AckLater {
+		b.answer(report.Ack{Session: r.Session, Ranges: b.unsaid})
+		b.unsaid = nil
 	}
 }
 

@@ -30,6 +30,11 @@ const (
 	// presentTicks bounds a report of new ticks, presentFlights how many such
 	// reports may wait for their acknowledgement.
 	presentTicks, presentFlights = 32, 16
+	// askReports and askTime bound for how many reports of new ticks, and for how
+	// long, no acknowledgement is asked for. Each one costs a wake-up and some 60
+	// bytes; what is not acknowledged stays in the spool, and loses nothing.
+	askReports = 5
+	askTime    = 30 * time.Second
 	// backlogTicks bounds a backlog report, and with it the memory that it
 	// takes: at 29 readings in a tick it is full before.
 	backlogTicks = 256
@@ -43,7 +48,8 @@ const (
 type flight struct {
 	first    uint64
 	count    int
-	deadline time.Duration
+	sent     time.Duration
+	deadline time.Duration // never = no acknowledgement is asked for yet
 }
 
 // delivery is the state of publishing: new ticks go out at once in small
@@ -107,7 +113,7 @@ func (d *delivery) acknowledged(now time.Duration, c *core) {
 // comes at tick.
 func (d *delivery) next(now, tick time.Duration, c *core) time.Duration {
 	at := never
-	if len(d.present) > 0 && d.present[0].deadline+ackSlack < tick {
+	if len(d.present) > 0 && d.present[0].deadline < tick-ackSlack {
 		at = d.present[0].deadline
 	}
 	if d.backlog.count > 0 {
@@ -138,12 +144,37 @@ func (c *core) sendPresent(now time.Duration) {
 	if count == 0 {
 		return
 	}
-	b := c.encode(now, &d.report, first, count)
+	ask := c.asks(now)
+	b := c.encode(now, &d.report, first, count, !ask)
 	if !c.publish(b) {
 		return
 	}
 	d.last, d.fresh = now, first+uint64(count)
-	d.present = append(d.present, flight{first, count, now + ackTime})
+	d.present = append(d.present, flight{first, count, now, never})
+	if ask {
+		d.expect(now + ackTime)
+	}
+}
+
+// asks reports whether the next report of new ticks asks for the
+// acknowledgement of all that wait for one: else the one after it would be late.
+func (c *core) asks(now time.Duration) bool {
+	d := &c.delivery
+	next, more := c.feed.due(now)
+	since, waiting := now, 1
+	for i := range d.present {
+		if d.present[i].deadline == never {
+			since, waiting = min(since, d.present[i].sent), waiting+1
+		}
+	}
+	return !more || c.stopping || c.about.pending || waiting >= askReports || next-since > askTime
+}
+
+// expect sets the deadline of the acknowledgement that covers all reports so far.
+func (d *delivery) expect(deadline time.Duration) {
+	for i := range d.present {
+		d.present[i].deadline = min(d.present[i].deadline, deadline)
+	}
 }
 
 // sendBacklog publishes the oldest ticks that are not under way.
@@ -157,7 +188,7 @@ func (c *core) sendBacklog(now time.Duration) {
 		return
 	}
 	wait := ackTime + time.Duration(len(b))*time.Second/backlogRate
-	d.backlog = flight{first, count, now + backOff(wait, ackMost, d.attempt)}
+	d.backlog = flight{first, count, now, now + backOff(wait, ackMost, d.attempt)}
 }
 
 // packBacklog encodes as many of the oldest ticks as fit backlogSize.
@@ -177,7 +208,7 @@ func (c *core) packBacklog(now time.Duration) (b []byte, first uint64, count int
 	first, count = c.spool.Run(0, to, most)
 	for count > 0 {
 		var r report.Report // backlog is rare: its memory is not kept
-		b = c.encode(now, &r, first, count)
+		b = c.encode(now, &r, first, count, false)
 		d.perTick = (len(b) + count - 1) / count
 		if len(b) <= backlogSize || count == 1 {
 			break
@@ -189,9 +220,9 @@ func (c *core) packBacklog(now time.Duration) (b []byte, first uint64, count int
 
 // encode builds a report of count ticks from first. The result is valid until
 // the next call.
-func (c *core) encode(now time.Duration, r *report.Report, first uint64, count int) []byte {
+func (c *core) encode(now time.Duration, r *report.Report, first uint64, count int, ackLater bool) []byte {
 	r.Reset()
-	r.Due = c.announce(now)
+	r.Due, r.AckLater = c.announce(now), ackLater
 	if c.stopping {
 		r.Goodbye, c.parted = true, c.epoch
 	}

@@ -62,7 +62,8 @@ func TestOutageOfADayWithAFullSpool(t *testing.T) {
 		if c.spool.Dropped() != dropped {
 			t.Errorf("%d more readings dropped once the collector was back", c.spool.Dropped()-dropped)
 		}
-		if lost := len(w.wrote) - len(b.values); lost != int(dropped) {
+		// The last reports before the outage arrived, and had asked for no ack: counted, too.
+		if lost := len(w.wrote) - len(b.values); lost > int(dropped) || int(dropped)-lost > 25*(askReports-1) {
 			t.Errorf("%d readings are missing, %d counted", lost, dropped)
 		}
 		for k, v := range b.values {
@@ -177,9 +178,10 @@ func TestUnacknowledgedReportsProbeTheConnection(t *testing.T) {
 			t.Errorf("%d probes while all is well", b.probes)
 		}
 		b.do(func() { b.answers = false })
-		pass(2 * DefaultInterval)
+		const most = askTime + 2*DefaultInterval
+		pass(most)
 		if b.probes == 0 {
-			t.Errorf("no probe %v after the last acknowledgement", 2*DefaultInterval)
+			t.Errorf("no probe %v after the last acknowledgement", most)
 		}
 		stop()
 	})
@@ -260,7 +262,7 @@ func TestANewProcessGoesOn(t *testing.T) {
 		pass(2 * time.Minute)
 		stop()
 		checkComplete(t, b, c)
-		if len(b.values) != len(w.wrote) || b.repeated > 0 || c.eras.opened != 1 {
+		if len(b.values) != len(w.wrote) || b.repeated > 10*(askReports-1) || c.eras.opened != 1 {
 			t.Errorf("%d of %d readings arrived, %d twice, %d eras", len(b.values), len(w.wrote), b.repeated, c.eras.opened)
 		}
 		for k, v := range b.values {

@@ -144,7 +144,7 @@ func (r *rhythm) observe(now time.Duration, readings []report.Reading) {
 		switch readings[i].Series.Metric {
 		case report.SOCTemperature:
 			r.near = r.distance(v)
-		case report.Throttled:
+		case report.Throttled, report.UnderVoltage: // a board has one of them
 			if v != r.bits {
 				r.bits, r.bitsSince = v, now
 			}
