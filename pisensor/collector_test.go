@@ -32,7 +32,7 @@ type placed struct {
 // collector is a real NATS server under a CA of its own, and the least that
 // has to stand behind it: it enrols, stores and acknowledges.
 type collector struct {
-	t     *testing.T
+	t     testing.TB
 	opts  *server.Options
 	pin   string
 	token report.Token
@@ -54,7 +54,7 @@ type collector struct {
 	arrived  chan struct{}               // holds at most one note that something came
 }
 
-func newCollector(t *testing.T) *collector {
+func newCollector(t testing.TB) *collector {
 	t.Helper()
 	config, pin := certificates(t)
 	c := &collector{
@@ -249,14 +249,14 @@ func (c *collector) until(what string, condition func() bool) {
 
 // certificates makes a CA and a leaf under it. It returns the server's
 // configuration and the CA's pin.
-func certificates(t *testing.T) (*tls.Config, string) {
+func certificates(t testing.TB) (*tls.Config, string) {
 	t.Helper()
 	ca, caKey := certificate(t, nil, nil)
 	leaf, leafKey := certificate(t, ca, caKey)
 	return &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{leaf.Raw, ca.Raw}, PrivateKey: leafKey}}}, report.Pin(ca)
 }
 
-func certificate(t *testing.T, parent *x509.Certificate, parentKey *ecdsa.PrivateKey) (*x509.Certificate, *ecdsa.PrivateKey) {
+func certificate(t testing.TB, parent *x509.Certificate, parentKey *ecdsa.PrivateKey) (*x509.Certificate, *ecdsa.PrivateKey) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {

@@ -23,16 +23,16 @@ import (
 // manager is the part of a service manager that the daemon speaks to: it
 // starts real processes, hears what they say, and keeps their files.
 type manager struct {
-	t      *testing.T
+	t      testing.TB
 	conn   *net.UnixConn
 	binary string
 	files  map[string]*os.File
 }
 
-func newManager(t *testing.T) *manager {
+func newManager(t testing.TB) *manager {
 	t.Helper()
 	binary := filepath.Join(t.TempDir(), "pisensor")
-	if out, err := exec.Command("go", "build", "-o", binary, ".").CombinedOutput(); err != nil {
+	if out, err := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w", "-o", binary, ".").CombinedOutput(); err != nil {
 		t.Fatalf("build: %v\n%s", err, out)
 	}
 	name := "@bramble-pisensor-test-" + strconv.Itoa(os.Getpid())
@@ -233,7 +233,7 @@ func replaceURL(t *testing.T, dir, url string) {
 
 // blackHole is a way to a server whose connections can go dead without an end.
 type blackHole struct {
-	t        *testing.T
+	t        testing.TB
 	listener net.Listener
 	server   string
 

@@ -42,7 +42,7 @@ func (o *output) String() string {
 }
 
 // command runs a command line to its end.
-func command(t *testing.T, args ...string) (code int, stdout, stderr string) {
+func command(t testing.TB, args ...string) (code int, stdout, stderr string) {
 	t.Helper()
 	var out, errs output
 	code = exitCode(run(t.Context(), args, &out, &errs), &errs)
@@ -50,7 +50,7 @@ func command(t *testing.T, args ...string) (code int, stdout, stderr string) {
 }
 
 // enrolled returns the state directory of a board that the collector knows.
-func enrolled(t *testing.T, c *collector) string {
+func enrolled(t testing.TB, c *collector) string {
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), "state")
 	if code, out, errs := command(t, "enrol", c.url, c.token.String(), "--state-dir", dir); code != 0 || out != "pi-1\n" {
@@ -175,7 +175,7 @@ func TestEnrolWaitsForTheCollector(t *testing.T) {
 }
 
 // fixture is a board's tree of files, written as the kernel would.
-func fixture(t *testing.T) string {
+func fixture(t testing.TB) string {
 	t.Helper()
 	root := t.TempDir()
 	for name, text := range map[string]string{

@@ -66,6 +66,7 @@ type delivery struct {
 	perTick int // encoded bytes of a backlog tick, as last seen
 	report  report.Report
 	buf     []byte
+	bulky   bool // report and buf have grown for a backlog
 }
 
 // interrupted forgets what is under way: the connection is gone.
@@ -106,6 +107,9 @@ func (d *delivery) acknowledged(now time.Duration, c *core) {
 	d.present = slices.DeleteFunc(d.present, func(f flight) bool { return !c.spool.Waits(f.first, f.count) })
 	if d.backlog.count > 0 && !c.spool.Waits(d.backlog.first, d.backlog.count) {
 		d.backlog.count, d.attempt, d.retry = 0, 0, now
+	}
+	if d.bulky && c.spool.Empty() { // backlog is rare: its memory is not kept
+		d.report, d.buf, d.bulky = report.Report{}, nil, false
 	}
 }
 
@@ -207,8 +211,8 @@ func (c *core) packBacklog(now time.Duration) (b []byte, first uint64, count int
 	}
 	first, count = c.spool.Run(0, to, most)
 	for count > 0 {
-		var r report.Report // backlog is rare: its memory is not kept
-		b = c.encode(now, &r, first, count, false)
+		b = c.encode(now, &d.report, first, count, false)
+		d.bulky = true
 		d.perTick = (len(b) + count - 1) / count
 		if len(b) <= backlogSize || count == 1 {
 			break

@@ -2,12 +2,14 @@ package sensor
 
 import (
 	"context"
+	"log/slog"
 	"math/rand/v2"
 	"slices"
 	"testing"
 	"time"
 
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nkeys"
 
 	"bramble/pisensor/report"
 	"bramble/pisensor/spool"
@@ -203,6 +205,35 @@ func TestBoardsComeBackSpread(t *testing.T) {
 			t.Errorf("attempt %d after %v", attempt, d)
 		}
 	}
+}
+
+func TestARackThatGetsItsPowerBackConnectsSpread(t *testing.T) {
+	key, err := nkeys.CreateUser()
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := func(uptime, most time.Duration) (slots map[time.Duration]int) {
+		t.Helper()
+		slots = map[time.Duration]int{}
+		for range 1000 {
+			l, err := newLink(&Options{Board: "b1", URL: "nats://localhost", Key: key, Uptime: func() time.Duration { return uptime }, Log: slog.New(slog.DiscardHandler)})
+			if err != nil {
+				t.Fatal(err)
+			}
+			l.cancel()
+			if l.delay < 0 || l.delay > most {
+				t.Fatalf("up for %v: connects after %v", uptime, l.delay)
+			}
+			slots[l.delay.Truncate(time.Second)]++
+		}
+		return slots
+	}
+	for second, n := range f(20*time.Second, powerUpSpread) {
+		if n > 200 {
+			t.Errorf("%d of 1000 boards connect in second %v", n, second)
+		}
+	}
+	f(time.Hour, 0) // a restart on a board that is up has no reason to wait
 }
 
 func TestABacklogBeginsSpread(t *testing.T) {

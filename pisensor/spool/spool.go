@@ -5,7 +5,8 @@
 // has a layout of its own (layout.go), so that a mapped file without a disk
 // (Create) carries it from one process of the daemon to the next (Restore). What
 // comes from there is checked like a stranger's message. A spool never writes
-// to a disk, so what it holds is gone when the board stops.
+// to a disk, so what it holds is gone when the board stops, and after a crash of
+// the board nobody can know how much that was: its numbers are gone with it.
 package spool
 
 import (
