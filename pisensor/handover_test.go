@@ -100,8 +100,9 @@ func (m *manager) keep(name string, oob []byte) {
 	if err != nil || len(fds) != 1 {
 		m.t.Fatalf("%d files, %v", len(fds), err)
 	}
-	m.files[name] = os.NewFile(uintptr(fds[0]), name)
-	m.t.Cleanup(func() { unix.Close(fds[0]) })
+	f := os.NewFile(uintptr(fds[0]), name)
+	m.t.Cleanup(func() { f.Close() })
+	m.files[name] = f
 }
 
 // TestWhatWaitsOutlivesTheProcess ends the daemon twice while its collector is

@@ -40,13 +40,12 @@ func newSupervisor(log *slog.Logger) *supervisor {
 }
 
 // beat is the sensor's Options.Beat. It speaks when something has changed, and
-// as often as the watchdog wants to hear: on a wake-up that comes anyway if one
-// comes in the last fifth of that time.
+// for the watchdog on the last wake-up that comes anyway before it must.
 func (s *supervisor) beat(h sensor.Health) time.Duration {
 	now := time.Now()
 	changed := h
-	changed.Waiting = s.said.Waiting // changes all the time
-	due := s.every > 0 && now.Sub(s.last) >= s.every*4/5
+	changed.Waiting, changed.Interval = s.said.Waiting, s.said.Interval // these change all the time
+	due := s.every > 0 && now.Sub(s.last)+h.Interval > s.every
 	if due || !s.ready || changed != s.said {
 		s.say(h)
 		s.last = now

@@ -80,7 +80,8 @@ func TestTheOwnerSeesWhoWatches(t *testing.T) {
 		o := b.options(&readings{n: 4})
 		o.Log = slog.New(slog.NewTextHandler(&log, nil))
 		var health Health
-		o.Beat = func(h Health) time.Duration { health = h; return time.Hour }
+		o.Beat = func(h Health) time.Duration { b.do(func() { health = h }); return time.Hour }
+		said := func() (h Health) { b.do(func() { h = health }); return h }
 		b.connect(true)
 		_, stop := b.start(o)
 		pass(time.Minute)
@@ -91,26 +92,26 @@ func TestTheOwnerSeesWhoWatches(t *testing.T) {
 		watch(1)
 		watch(1)
 		watch(2)
-		if health.Watchers != 2 || health.Interval != fast {
-			t.Errorf("health %+v", health)
+		if h := said(); h.Watchers != 2 || h.Interval != fast {
+			t.Errorf("health %+v", h)
 		}
 		pass(time.Minute)
-		if health.Watchers != 0 || health.Interval != DefaultInterval {
-			t.Errorf("health after the lease %+v", health)
+		if h := said(); h.Watchers != 0 || h.Interval != DefaultInterval {
+			t.Errorf("health after the lease %+v", h)
 		}
 		stop()
-		var said []string
+		var lines []string
 		for line := range strings.Lines(log.String()) {
 			if _, rest, ok := strings.Cut(line, "live mode"); ok {
-				said = append(said, strings.TrimSpace(rest))
+				lines = append(lines, strings.TrimSpace(rest))
 			}
 		}
 		want := []string{
 			`: this board is being watched" board=b1 watchers=1`, `: this board is being watched" board=b1 watchers=2`,
 			`has ended: nobody watches this board" board=b1`,
 		}
-		if !slices.Equal(said, want) {
-			t.Errorf("log %q, want %q", said, want)
+		if !slices.Equal(lines, want) {
+			t.Errorf("log %q, want %q", lines, want)
 		}
 	})
 }

@@ -22,6 +22,10 @@ const (
 	// connect.
 	reconnectFirst = 2 * time.Second
 	reconnectMost  = 30 * time.Second
+	// refusedMost bounds it where the collector refuses the board, or is not the
+	// pinned one: it will not change its mind soon, and each attempt's handshake
+	// is half a second's work for the slowest boards.
+	refusedMost = 5 * time.Minute
 	// reconnectSpread is over how long ten thousand boards that lose their
 	// collector together come back.
 	reconnectSpread = 8 * time.Second
@@ -56,6 +60,8 @@ type natsLink struct {
 	ready atomic.Bool   // its subscriptions are made
 	count atomic.Uint64 // connections so far
 	up    atomic.Bool
+
+	refused atomic.Bool // the last attempt reached somebody, in vain
 
 	work    sync.WaitGroup     // connecting and probing
 	stop    context.Context    // ends with the link
@@ -107,7 +113,10 @@ func (l *natsLink) configure(identity nats.Option, pin string) []nats.Option {
 		nats.ReconnectBufSize(-1),   // the spool is the buffer
 		nats.CustomReconnectDelay(func(attempts int) time.Duration {
 			l.reportLast()
-			return reconnectDelay(attempts)
+			if l.refused.Load() {
+				return reconnectDelay(attempts, refusedMost)
+			}
+			return reconnectDelay(attempts, reconnectMost)
 		}),
 		nats.PingInterval(pingInterval),
 		nats.ConnectHandler(func(*nats.Conn) { l.connected() }),
@@ -117,17 +126,20 @@ func (l *natsLink) configure(identity nats.Option, pin string) []nats.Option {
 		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { l.report(err) }),
 	}
 	if pin != "" {
-		options = append(options, nats.Secure(PinnedTLS(pin, l.report)))
+		options = append(options, nats.Secure(PinnedTLS(pin, func(err error) {
+			l.refused.Store(true)
+			l.report(err)
+		})))
 	}
 	return options
 }
 
-// reconnectDelay spreads the first attempt, and backs off from it.
-func reconnectDelay(attempts int) time.Duration {
+// reconnectDelay spreads the first attempt, and backs off from it up to most.
+func reconnectDelay(attempts int, most time.Duration) time.Duration {
 	if attempts <= 1 {
 		return reconnectFirst/4 + rand.N(reconnectSpread)
 	}
-	return backOff(reconnectFirst, reconnectMost, attempts-1)
+	return backOff(reconnectFirst, most, attempts-1)
 }
 
 // PinnedTLS accepts a server only if report.VerifyPinned does. refused, which
@@ -208,6 +220,7 @@ func (l *natsLink) note() {
 func (l *natsLink) connected() {
 	l.count.Add(1)
 	l.up.Store(true)
+	l.refused.Store(false)
 	l.trouble.Store(nil)
 	l.log.Info("connected to the collector")
 	l.note()
@@ -223,6 +236,9 @@ func (l *natsLink) disconnected(err error) {
 
 // report logs what keeps the connection down, once until it changes.
 func (l *natsLink) report(err error) {
+	if errors.Is(err, nats.ErrAuthorization) {
+		l.refused.Store(true)
+	}
 	text := describe(err)
 	if old := l.trouble.Swap(&text); old != nil && *old == text {
 		return

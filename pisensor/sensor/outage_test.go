@@ -193,7 +193,7 @@ func TestBoardsComeBackSpread(t *testing.T) {
 	const boards = 10_000
 	perSecond := map[time.Duration]int{}
 	for range boards {
-		perSecond[reconnectDelay(1).Truncate(time.Second)]++
+		perSecond[reconnectDelay(1, reconnectMost).Truncate(time.Second)]++
 	}
 	for second, n := range perSecond {
 		if n > boards/5 {
@@ -201,8 +201,10 @@ func TestBoardsComeBackSpread(t *testing.T) {
 		}
 	}
 	for attempt := range 100 {
-		if d := reconnectDelay(attempt); d < reconnectFirst/4 || d > reconnectMost*5/4 {
-			t.Errorf("attempt %d after %v", attempt, d)
+		for _, most := range []time.Duration{reconnectMost, refusedMost} {
+			if d := reconnectDelay(attempt, most); d < reconnectFirst/4 || d > most*5/4 || attempt > 20 && d < most*3/4 {
+				t.Errorf("attempt %d after %v", attempt, d)
+			}
 		}
 	}
 }
