@@ -86,10 +86,3 @@ func (c *core) endLease(now time.Duration) {
 		c.log.Info("live mode has ended: nobody watches this board")
 	}
 }
-
-func (c *core) refuse(kind int, n int64, err error) {
-	if c.refused[kind] == 0 {
-		c.log.Warn("refused a message, further ones are only counted", "kind", refusedNames[kind], "error", err)
-	}
-	c.refused[kind] += n
-}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"log/slog"
 	"math"
-	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -21,12 +20,6 @@ const drainTime = 2 * time.Second
 
 // burst bounds the ticks that are taken at once: a recording has any number.
 const burst = 256
-
-// minBeat keeps a supervisor from keeping the loop awake.
-const minBeat = 100 * time.Millisecond
-
-// ownGap is how often a tick says how the clock and the spool are.
-const ownGap = time.Minute
 
 // link carries messages to the collector.
 type link interface {
@@ -71,15 +64,6 @@ type core struct {
 	heavy   bool // the log knows that it takes more memory than it should
 	ack     report.Ack
 }
-
-// What can be refused; these index core.refused.
-const (
-	refusedAck = iota
-	refusedControl
-	refusedSpool
-)
-
-var refusedNames = [3]string{"ack", "control", "spool"}
 
 func newCore(o *Options, f feed) *core {
 	c := &core{o: o, log: o.Log.With("board", o.Board), feed: f, spool: o.Spool}
@@ -142,47 +126,6 @@ func (c *core) run(ctx context.Context, l link, messages <-chan *nats.Msg, chang
 			c.feed, c.stopping = ended{}, true
 		}
 	}
-}
-
-// alarm returns one that fits the clock.
-func (c *core) alarm() alarm {
-	if c.o.boottime {
-		return newAlarm()
-	}
-	return newGoAlarm()
-}
-
-// wake returns where the hardware calls. While a call waits for its turn there
-// is nothing more to hear.
-func (c *core) wake() <-chan struct{} {
-	if c.sampler == nil || c.sampler.eventIsDue || c.stopping {
-		return nil
-	}
-	return c.o.Wake
-}
-
-func (c *core) woken(now time.Duration, open bool) {
-	if !open {
-		c.o.Wake = nil
-		return
-	}
-	c.sampler.call(now)
-}
-
-// beat tells the supervisor that the loop runs, and returns when it must hear
-// so again.
-func (c *core) beat(now time.Duration) time.Duration {
-	if c.o.Beat == nil {
-		return never
-	}
-	h := Health{Connected: c.epoch != 0, Waiting: c.spool.Readings(), Stopping: c.stopping}
-	if c.sampler != nil {
-		h.Interval = c.sampler.current(now)
-		if c.live.on {
-			h.Watchers = c.live.watchers
-		}
-	}
-	return now + max(c.o.Beat(h), minBeat)
 }
 
 // finished reports that there is nothing left to do, or no time left for it.
@@ -260,54 +203,6 @@ func (c *core) afterTick(now time.Duration, wall int64) {
 	c.endLease(now)
 }
 
-// addOwn adds what the sensor knows about itself.
-func (c *core) addOwn(now time.Duration, wall int64) {
-	for kind, n := range c.refused {
-		if n > 0 {
-			c.tick.AddInstance(report.SensorReadErrors, refusedNames[kind], n)
-		}
-	}
-	if !c.o.OwnSeries {
-		return
-	}
-	c.tick.Add(report.SensorSpool, int64(c.spool.Readings()))
-	c.tick.Add(report.SensorDropped, int64(c.spool.Dropped()))
-	if c.ownAt != 0 && now-c.ownAt < ownGap {
-		return
-	}
-	if offset, ok := c.eras.offset(now.Milliseconds(), wall); ok {
-		c.ownAt = now
-		c.tick.Add(report.ClockOffset, offset)
-	}
-}
-
-func (c *core) logDropped() {
-	dropped := c.spool.Dropped()
-	if c.dropped == 0 && dropped > 0 && c.spool.Full() {
-		c.log.Warn("spool is full, oldest readings are dropped and counted", "bytes", c.o.SpoolBytes)
-	}
-	c.dropped = dropped
-}
-
-// logBudget says once that the budget holds the sensor back, and once that it
-// no longer does. Memory beyond the budget is said once and for all.
-func (c *core) logBudget() {
-	b := &c.sampler.budget
-	if b.memory > budgetMemory && !c.heavy {
-		c.heavy = true
-		c.log.Warn("this sensor takes more memory than its budget", "bytes", b.memory, "budget", budgetMemory)
-	}
-	if b.over() == c.tight {
-		return
-	}
-	if c.tight = b.over(); !c.tight {
-		c.log.Info("within the budget again, sampling as before")
-		return
-	}
-	c.log.Warn("this sensor costs more than its budget, so it samples less often where it may",
-		"cpu_percent", math.Round(b.share*1e4)/100, "wakeups_per_second", math.Round(b.wakeups*100)/100)
-}
-
 // connection takes note of a connection that came or went.
 func (c *core) connection(now time.Duration) {
 	epoch := c.link.Epoch()
@@ -322,50 +217,4 @@ func (c *core) connection(now time.Duration) {
 	c.delivery.connected(now, c.spool.Readings())
 	c.greeting = greeting{next: now}
 	c.about.pending = len(c.about.current) > 0
-}
-
-// receive takes a message from the collector.
-func (c *core) receive(now time.Duration, m *nats.Msg) {
-	if strings.HasPrefix(m.Subject, controlSubject) {
-		c.control(now, m.Data)
-		return
-	}
-	c.acknowledge(now, m.Data)
-}
-
-// controlSubject starts the subject of every control message (report.ControlSubject).
-var controlSubject = report.ControlSubject("")
-
-func (c *core) acknowledge(now time.Duration, b []byte) {
-	a := &c.ack
-	if err := a.Decode(b); err != nil {
-		c.refuse(refusedAck, 1, err)
-		return
-	}
-	if a.Session != c.spool.Session() {
-		return // meant for an earlier process of this board
-	}
-	c.answered = true
-	for _, r := range a.Ranges {
-		c.spool.Ack(r)
-	}
-	c.delivery.acknowledged(now, c)
-	c.about.acknowledged(now, c.spool)
-	c.tell(now, a)
-}
-
-// tell passes the collector's time on to the eras.
-func (c *core) tell(now time.Duration, a *report.Ack) {
-	uptime := now.Milliseconds()
-	switch {
-	case c.fixed && c.eras.opened > 0:
-	case a.Nonce == 0:
-		c.eras.heard(a.Time, uptime)
-	case a.Nonce == c.greeting.nonce:
-		before, wall := c.eras.at, c.o.Wall().UnixMilli()
-		if c.eras.answered(a.Time, (now - c.greeting.sent).Milliseconds(), uptime, wall) {
-			c.begin(before, a.Time-wall)
-		}
-		c.greeting.answered(now, c.eras.settled())
-	}
 }

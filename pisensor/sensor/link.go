@@ -33,9 +33,6 @@ const (
 	// just got its power back, and powerUpSpread over how long these connect.
 	powerUp       = 5 * time.Minute
 	powerUpSpread = 10 * time.Second
-	// probeTime is how long the collector's server may take to answer a ping
-	// that was sent because acknowledgements are missing.
-	probeTime = 8 * time.Second
 	// pingInterval is rare: missing acknowledgements find a connection that
 	// died silently, and each ping costs a wake-up.
 	pingInterval = 10 * time.Minute
@@ -277,30 +274,6 @@ func (l *natsLink) Publish(b []byte) error {
 		return errors.New("publish without a connection")
 	}
 	return conn.Publish(l.subject, b)
-}
-
-// Probe asks the server for a sign of life. A host that vanished without
-// closing the connection gives none: the connection is then made anew, since
-// the kernel alone would hold on to it for a quarter of an hour.
-func (l *natsLink) Probe() {
-	l.mu.Lock()
-	conn := l.conn
-	l.mu.Unlock()
-	if conn == nil || !l.up.Load() || !l.probing.CompareAndSwap(false, true) {
-		return
-	}
-	l.work.Go(func() {
-		defer l.probing.Store(false)
-		ctx, cancel := context.WithTimeout(l.stop, probeTime)
-		defer cancel()
-		if err := conn.FlushWithContext(ctx); !errors.Is(err, context.DeadlineExceeded) {
-			return // it answers, or it is gone and known to be
-		}
-		l.report(fmt.Errorf("no sign of life from the server in %v", probeTime))
-		if err := conn.ForceReconnect(); err != nil {
-			l.log.Debug("reconnect", "error", err)
-		}
-	})
 }
 
 // Close flushes what was published and ends the connection. It waits for a
