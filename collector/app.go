@@ -21,6 +21,7 @@ import (
 
 	"bramble/alerting"
 	"bramble/collector/admin"
+	"bramble/collector/backup"
 	"bramble/collector/broker"
 	"bramble/collector/ingest"
 	"bramble/collector/registry"
@@ -47,6 +48,7 @@ type app struct {
 	store    *storage.Store
 	engine   *alerting.Engine
 	broker   *broker.Broker
+	backups  *backup.Keeper
 	pager    *alerting.Pager
 	ingest   *ingest.Ingest
 	pages    *dashboards.Server
@@ -92,6 +94,9 @@ func openApp(ctx context.Context, c Config, v variant, log *slog.Logger) (_ *app
 		return nil, err
 	}
 	a.defers("lock", release)
+	if err := backup.Unfinished(c.DataDir); err != nil {
+		return nil, err
+	}
 
 	if a.db, err = registry.OpenDB(filepath.Join(c.DataDir, "state.db")); err != nil {
 		return nil, err
@@ -104,7 +109,7 @@ func openApp(ctx context.Context, c Config, v variant, log *slog.Logger) (_ *app
 		Retention: c.Retention, MemoryBytes: c.Memory, Log: log, Registerer: a.metrics,
 	})
 	if err != nil {
-		return nil, err
+		return nil, backupHint(c, err)
 	}
 	a.defers("store", a.store.Close)
 
@@ -145,6 +150,7 @@ func openApp(ctx context.Context, c Config, v variant, log *slog.Logger) (_ *app
 	if err != nil {
 		return nil, err
 	}
+	a.openBackups()
 	a.pager.Resume(a.engine.Firing())
 	return a, nil
 }
@@ -177,6 +183,8 @@ func (a *app) run(ctx context.Context, stdout io.Writer) error {
 	g.Go(func() error { return a.pager.Run(pagerCtx) })
 	g.Go(func() error { defer stopPager(); return a.ingest.Run(ctx) })
 	g.Go(func() error { return a.evaluate(ctx) })
+	g.Go(func() error { return a.backups.Run(ctx) })
+	g.Go(func() error { return a.storeOwn(ctx) })
 	g.Go(func() error { return a.reloadOnHangup(ctx) })
 	g.Go(func() error { return admin.Serve(ctx, filepath.Join(a.config.DataDir, "control.sock"), a.adminState()) })
 	g.Go(func() error { return a.serveHTTP(server) })

@@ -20,6 +20,8 @@ import (
 	"github.com/alecthomas/units"
 	"github.com/prometheus/common/model"
 	"go.yaml.in/yaml/v3"
+
+	"bramble/collector/backup"
 )
 
 // Config is all that an operator can set. A flag wins over the file.
@@ -36,7 +38,13 @@ type Config struct {
 	Memory        int64         // bytes for the store's caches; 0 = a share of the machine's
 	Rules         []string      // rule files; none = the default rules
 	Alertmanager  string        // alertmanager.yml; none = incidents are recorded and nobody is told
+	Backups       backup.Config // on a schedule where the file has the block
+
+	file string // what was read, if any
 }
+
+// longestRetention is the store's own limit.
+const longestRetention = 100 * 365 * 24 * time.Hour
 
 // DefaultConfig speaks on loopback and keeps readings for 13 months, so that a
 // month can be compared with the same one a year before.
@@ -53,7 +61,7 @@ func (c *Config) keys() map[string]func(*yaml.Node) error {
 		"data_dir": text(&c.DataDir), "http": text(&c.HTTP), "nats": text(&c.NATS),
 		"nats_websocket": text(&c.NATSWebSocket), "nats_names": list(&c.NATSNames),
 		"external_url": text(&c.ExternalURL), "tls_cert": text(&c.TLSCert), "tls_key": text(&c.TLSKey),
-		"rules": list(&c.Rules), "alertmanager": text(&c.Alertmanager),
+		"rules": list(&c.Rules), "alertmanager": text(&c.Alertmanager), "backups": c.readBackups,
 		"retention": func(n *yaml.Node) error {
 			d, err := model.ParseDuration(n.Value)
 			c.Retention = time.Duration(d)
@@ -69,6 +77,9 @@ func (c *Config) keys() map[string]func(*yaml.Node) error {
 
 // read takes over a YAML file. Paths in it are relative to the file.
 func (c *Config) read(file string) error {
+	if abs, err := filepath.Abs(file); err == nil {
+		c.file = abs
+	}
 	b, err := os.ReadFile(file)
 	if err != nil {
 		return fmt.Errorf("read config: %w", err)
@@ -103,6 +114,31 @@ func (c *Config) read(file string) error {
 		seen[key.Value] = true
 		if err := c.take(key.Value, value, set, filepath.Dir(file)); err != nil {
 			return fmt.Errorf("config %s:%d: %s: %s", file, value.Line, key.Value, oneLine(err))
+		}
+	}
+	return nil
+}
+
+// eachKey sets the keys of a block inside the file.
+func eachKey(block *yaml.Node, keys map[string]func(*yaml.Node) error) error {
+	if block.Kind != yaml.MappingNode {
+		return errors.New("want `key: value` lines")
+	}
+	seen := map[string]bool{}
+	for i := 0; i < len(block.Content); i += 2 {
+		key, value := block.Content[i], block.Content[i+1]
+		set := keys[key.Value]
+		switch {
+		case set == nil:
+			return fmt.Errorf("line %d: unknown key %q; known are %s", key.Line, key.Value, strings.Join(slices.Sorted(maps.Keys(keys)), ", "))
+		case seen[key.Value]:
+			return fmt.Errorf("line %d: key %q stands twice", key.Line, key.Value)
+		case value.Tag == "!!null":
+			return fmt.Errorf("line %d: %s has no value", value.Line, key.Value)
+		}
+		seen[key.Value] = true
+		if err := set(value); err != nil {
+			return fmt.Errorf("line %d: %s: %w", value.Line, key.Value, err)
 		}
 	}
 	return nil
@@ -144,6 +180,10 @@ func (c *Config) resolve(key, dir string) {
 			*p = filepath.Join(dir, *p)
 		}
 	}
+	if key == "backups" {
+		abs(&c.Backups.Target)
+		abs(&c.Backups.Key)
+	}
 	paths := map[string]*string{"data_dir": &c.DataDir, "tls_cert": &c.TLSCert, "tls_key": &c.TLSKey, "alertmanager": &c.Alertmanager}
 	if p := paths[key]; p != nil {
 		abs(p)
@@ -171,7 +211,7 @@ func (c *Config) check(key string) error {
 			return fmt.Errorf("%q is not a URL such as https://bramble.example.org", c.ExternalURL)
 		}
 	case "retention":
-		if c.Retention < 24*time.Hour || c.Retention > 100*365*24*time.Hour {
+		if c.Retention < 24*time.Hour || c.Retention > longestRetention {
 			return fmt.Errorf("%s is not between 1d and 100y", c.Retention)
 		}
 	case "memory":
@@ -188,6 +228,8 @@ func (c *Config) check(key string) error {
 				return fmt.Errorf("no file matches %q", p)
 			}
 		}
+	case "backups":
+		return checkBackups(c.Backups)
 	case "alertmanager":
 		return checkFile(c.Alertmanager)
 	case "tls_cert":

@@ -41,6 +41,7 @@ const usage = `Bramble watches racks of Raspberry Pi boards.
   collector board     add | list | token | label | move | revoke | retire
   collector user      add | list | passwd | remove
   collector token     create | list | revoke     API tokens
+  collector backup    create | list | verify | restore
   collector rules     check FILE...
   collector version
 
@@ -65,6 +66,10 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 		return runSwarm(ctx, args[1:], stdout, stderr)
 	case "board", "user", "token":
 		return runAdmin(ctx, args, stdin, stdout, stderr)
+	case "backup":
+		return runBackup(ctx, args, stdin, stdout, stderr)
+	case checkBackup:
+		return runCheckBackup(ctx, args[1:], stdin, stderr)
 	case "rules":
 		return runRules(args[1:], stdout)
 	case "version", "--version":

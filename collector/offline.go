@@ -11,6 +11,7 @@ import (
 	"slices"
 
 	"bramble/collector/admin"
+	"bramble/collector/backup"
 	"bramble/collector/broker"
 	"bramble/collector/registry"
 )
@@ -32,6 +33,9 @@ func runAdmin(ctx context.Context, args []string, stdin io.Reader, stdout, stder
 
 // openOffline opens what the commands need. The caller holds the directory's lock.
 func openOffline(ctx context.Context, dir string) (admin.State, func(), error) {
+	if err := backup.Unfinished(dir); err != nil {
+		return admin.State{}, nil, err
+	}
 	pin, err := broker.PinOf(dir)
 	if err != nil {
 		return admin.State{}, nil, err
@@ -50,5 +54,5 @@ func openOffline(ctx context.Context, dir string) (admin.State, func(), error) {
 
 // adminState lets the commands into the running collector.
 func (a *app) adminState() admin.State {
-	return admin.State{Registry: a.registry, Pin: a.broker.Pin(), Disconnect: a.broker.Disconnect, Relabel: a.ingest.Relabel}
+	return admin.State{Registry: a.registry, Pin: a.broker.Pin(), Disconnect: a.broker.Disconnect, Relabel: a.ingest.Relabel, Backups: a.backups}
 }

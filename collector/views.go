@@ -21,6 +21,7 @@ func (a *app) pageOptions(v variant) dashboards.Options {
 		Alerts:    http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { a.pager.Handler().ServeHTTP(w, r) }),
 		Incidents: a.incidents, Acknowledge: a.acknowledge, Ready: a.ready,
 		Watch:    func(board, viewer string, d time.Duration) error { return a.ingest.Watch(board, viewer, d) },
+		Backups:  a.backupStatus,
 		Rejected: func() map[string]uint64 { return a.ingest.Rejected() },
 		Log:      a.log, Registerer: a.metrics,
 	}

@@ -150,6 +150,20 @@ func (s *Server) status(w http.ResponseWriter, _ *http.Request) {
 	})
 }
 
+// backupsAnswer adds the time to what is known of the backups.
+type backupsAnswer struct {
+	Now int64 `json:"now"`
+	Backups
+}
+
+func (s *Server) listBackups(w http.ResponseWriter, _ *http.Request) {
+	if s.opts.Backups == nil {
+		fail(w, http.StatusNotFound, "this collector makes no backups")
+		return
+	}
+	reply(w, backupsAnswer{time.Now().UnixMilli(), s.opts.Backups()})
+}
+
 type faultAnswer struct {
 	At   int64  `json:"at"`
 	What string `json:"what"`

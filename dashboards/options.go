@@ -89,6 +89,30 @@ type Page struct {
 	LatencyMs int64 `json:"latencyMs,omitempty"`
 }
 
+// Backup is one backup in the target. Times are Unix milliseconds, 0 for "never" or "not known".
+type Backup struct {
+	Name     string  `json:"name"`
+	Taken    int64   `json:"taken,omitempty"`
+	Bytes    int64   `json:"bytes,omitempty"`
+	Rows     uint64  `json:"rows,omitempty"`
+	Series   uint64  `json:"series,omitempty"`
+	Boards   int     `json:"boards,omitempty"`
+	Seconds  float64 `json:"seconds,omitempty"`
+	TestedAt int64   `json:"testedAt,omitempty"`
+	Good     bool    `json:"good"` // it was restored successfully when that was last tried
+	Result   string  `json:"result"`
+}
+
+// Backups is what is known of the collector's backups.
+type Backups struct {
+	Target       string   `json:"target"`
+	EverySeconds int64    `json:"everySeconds"` // 0: none are scheduled
+	Running      bool     `json:"running"`
+	AttemptAt    int64    `json:"attemptAt,omitempty"` // of the last one since the start
+	Error        string   `json:"error,omitempty"`     // of the last attempt
+	Kept         []Backup `json:"backups"`             // newest first
+}
+
 // Fault is one coming or past fault of a simulation.
 type Fault struct {
 	At   time.Time
@@ -142,6 +166,8 @@ type Options struct {
 	Watch func(board, viewer string, d time.Duration) error
 	// Rejected counts dropped reports by reason.
 	Rejected func() map[string]uint64
+	// Backups says how the collector's backups stand; nil where it has none.
+	Backups func() Backups
 	// Counts are further totals shown by /api/status, such as readings or reports.
 	Counts func() map[string]uint64
 

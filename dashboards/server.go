@@ -73,6 +73,7 @@ func (s *Server) routes() http.Handler {
 	mux.Handle("GET /api/incidents", s.api(Viewer, s.listIncidents))
 	mux.Handle("POST /api/incidents/{id}/ack", s.api(Operator, s.acknowledge))
 	mux.Handle("GET /api/status", s.api(Viewer, s.status))
+	mux.Handle("GET /api/backups", s.api(Viewer, s.listBackups))
 	mux.Handle("GET /api/demo", s.api(Viewer, s.demo))
 	mux.Handle("GET /api/openapi.json", s.api(Viewer, s.openAPI))
 	mux.Handle("/api/", s.api(Viewer, noSuchRoute))

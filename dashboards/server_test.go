@@ -294,6 +294,18 @@ func TestCookieIsSecureBehindTLS(t *testing.T) {
 	}
 }
 
+func TestBackups(t *testing.T) {
+	_, web := start(t, Options{Open: true, Backups: func() Backups {
+		return Backups{Target: "/mnt", EverySeconds: 86400, Error: "disk full", Kept: []Backup{{Name: "n", Taken: 5, Rows: 7, Good: true, Result: "good"}}}
+	}})
+	resp, body := call{path: "/api/backups"}.do(t, web.URL)
+	for _, want := range []string{`"now":`, `"target":"/mnt"`, `"everySeconds":86400`, `"error":"disk full"`, `"backups":[{"name":"n","taken":5,"rows":7,"good":true,"result":"good"}]`} {
+		if resp.StatusCode != 200 || !strings.Contains(body, want) {
+			t.Errorf("%d %s lacks %s", resp.StatusCode, body, want)
+		}
+	}
+}
+
 func TestBoardsAndStatus(t *testing.T) {
 	s, web := start(t, Options{Open: true, Rejected: func() map[string]uint64 { return map[string]uint64{"foreign": 2, "oversized": 1} }})
 	s.Hub().Publish("r1-01", 7000, []Value{

@@ -29,6 +29,9 @@ func TestMain(m *testing.M) {
 			os.Exit(1)
 		}
 	}
+	if dir := os.Getenv(inspectEnv); dir != "" {
+		os.Exit(inspectMain(dir))
+	}
 	os.Exit(m.Run())
 }
 

@@ -141,5 +141,5 @@ func checkMetaindex(path string) error {
 }
 
 func damaged(path string, err error) error {
-	return fmt.Errorf("damaged file %s: %w; restore the store from a backup", path, err)
+	return fmt.Errorf("%w: file %s: %w; restore the store from a backup", ErrDamaged, path, err)
 }

@@ -49,6 +49,8 @@ var (
 	// ErrReadOnly is returned by [Store.Add] while less than Options.MinFreeBytes are free; none of the rows
 	// was stored. It ends by itself within two seconds after there is room again.
 	ErrReadOnly = errors.New("store is read-only: free disk space is below the limit")
+	// ErrDamaged is wrapped by [Open] where files of the store are missing or damaged.
+	ErrDamaged = errors.New("damaged store")
 	// ErrClosed is returned by every method after [Store.Close].
 	ErrClosed = errors.New("store is closed")
 )
@@ -146,6 +148,9 @@ func (s *Store) open() error {
 		return err
 	}
 	s.db = db
+	if err := removeStaleSnapshots(db); err != nil {
+		s.log.Warn("an old snapshot is not removed", "store", s.dir, "err", err)
+	}
 	s.handler = s.routes()
 	stores.add(s)
 	s.metrics = newMetrics(s)
@@ -160,7 +165,7 @@ func (s *Store) open() error {
 func openEngine(dir string, retention time.Duration) (db *vm.Storage, err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			err = fmt.Errorf("damaged store: %v; restore it from a backup", p)
+			err = fmt.Errorf("%w: %v; restore it from a backup", ErrDamaged, p)
 		}
 	}()
 	return vm.MustOpenStorage(dir, vm.OpenOptions{Retention: retention}), nil

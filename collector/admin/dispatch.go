@@ -124,29 +124,34 @@ func show(response *http.Response, stdout, stderr io.Writer) error {
 // DataDir takes --data-dir out of the arguments, wherever it stands before a
 // lone --. fallback is the directory where it is not given.
 func DataDir(args []string, fallback string) (dir string, rest []string, err error) {
-	const flag = "--data-dir"
-	dir = fallback
+	return TakeFlag(args, "--data-dir", "directory", fallback)
+}
+
+// TakeFlag takes a flag that names a kind of thing, such as a file, out of the
+// arguments, as DataDir does.
+func TakeFlag(args []string, flag, kind, fallback string) (value string, rest []string, err error) {
+	value = fallback
 	for i := 0; i < len(args); i++ {
-		value, joined := strings.CutPrefix(args[i], flag+"=")
+		given, joined := strings.CutPrefix(args[i], flag+"=")
 		switch {
 		case args[i] == "--":
-			return dir, append(rest, args[i:]...), nil
+			return value, append(rest, args[i:]...), nil
 		case joined:
-			dir = value
+			value = given
 		case args[i] == flag && i+1 < len(args):
 			i++
-			dir = args[i]
+			value = args[i]
 		case args[i] == flag:
-			return "", nil, fmt.Errorf("%s: name the directory behind it", flag)
+			return "", nil, fmt.Errorf("%s: name the %s behind it", flag, kind)
 		default:
 			rest = append(rest, args[i])
 			continue
 		}
-		if dir == "" {
-			return "", nil, fmt.Errorf("%s: the directory is empty: name one", flag)
+		if value == "" {
+			return "", nil, fmt.Errorf("%s: the %s is empty: name one", flag, kind)
 		}
 	}
-	return dir, rest, nil
+	return value, rest, nil
 }
 
 // actor names the person at the command line, for the audit table.

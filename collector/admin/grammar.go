@@ -9,10 +9,11 @@ import (
 
 // grammar is what can be typed behind `collector`.
 type grammar struct {
-	DataDir string       `help:"Directory of the collector's data." placeholder:"DIR"`
-	Board   boardGrammar `cmd:"" help:"Boards: who they are, their labels and keys."`
-	User    userGrammar  `cmd:"" help:"People who log in."`
-	Token   tokenGrammar `cmd:"" help:"API tokens for programs."`
+	DataDir string        `help:"Directory of the collector's data." placeholder:"DIR"`
+	Board   boardGrammar  `cmd:"" help:"Boards: who they are, their labels and keys."`
+	User    userGrammar   `cmd:"" help:"People who log in."`
+	Token   tokenGrammar  `cmd:"" help:"API tokens for programs."`
+	Backup  backupGrammar `cmd:"" help:"Backups that are known to restore."`
 }
 
 type boardGrammar struct {
@@ -38,6 +39,14 @@ type tokenGrammar struct {
 	Revoke tokenRevoke `cmd:"" help:"End an API token."`
 }
 
+type backupGrammar struct {
+	Config  string        `help:"The collector's configuration, where none runs on the data directory." placeholder:"FILE"`
+	Create  backupCreate  `cmd:"" help:"Make a backup, restore it in a test, and print its name."`
+	List    backupList    `cmd:"" help:"List the backups, the newest first."`
+	Verify  backupVerify  `cmd:"" help:"Restore a backup in a test once more."`
+	Restore backupRestore `cmd:"" help:"Bring a backup back into --data-dir; no collector may run there."`
+}
+
 // command is one thing to do.
 type command interface{ run(*call) error }
 
@@ -46,7 +55,7 @@ type command interface{ run(*call) error }
 func parse(args []string, stdout, stderr io.Writer) (command, error) {
 	helped := false
 	parser, err := kong.New(&grammar{}, kong.Name("collector"), kong.Writers(stdout, stderr),
-		kong.Description("Boards, users and API tokens of a collector."),
+		kong.Description("Boards, users, API tokens and backups of a collector."),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true}), kong.Exit(func(int) { helped = true }))
 	if err != nil {
 		return nil, fmt.Errorf("build commands: %w", err)
@@ -56,7 +65,7 @@ func parse(args []string, stdout, stderr io.Writer) (command, error) {
 		return nil, nil
 	}
 	if err != nil {
-		return nil, fmt.Errorf("%w: `collector board|user|token --help` shows how to write it", err)
+		return nil, fmt.Errorf("%w: `collector board|user|token|backup --help` shows how to write it", err)
 	}
 	c, ok := k.Selected().Target.Addr().Interface().(command)
 	if !ok {

@@ -10,6 +10,7 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"bramble/collector/backup"
 	"bramble/collector/registry"
 )
 
@@ -18,7 +19,8 @@ import (
 // further ahead.
 const offlineLead = 10 * time.Second
 
-// State is what the commands work on. Registry and Pin are required.
+// State is what the commands work on. Registry and Pin are required, but for the
+// backup commands.
 type State struct {
 	Registry *registry.Registry
 	Pin      string // of the collector's CA, for enrolment tokens
@@ -27,6 +29,10 @@ type State struct {
 	Disconnect func(board string)
 	// Relabel changes labels from an instant that it chooses; nil: 10 s from now.
 	Relabel func(ctx context.Context, board string, labels map[string]string) error
+	// Backups is what the backup commands work on; they alone need it.
+	Backups *backup.Keeper
+	// Restore brings a backup back; nil while a collector runs.
+	Restore func(context.Context, RestoreRequest) (backup.Result, error)
 }
 
 // call is one run of a command.

@@ -14,12 +14,14 @@ const (
 	storeRetry = time.Second
 )
 
-// fed is what travels to the store: rows, or the mark that all rows before it
-// belong to segments of the journal older than the given one.
+// fed is what travels to the store: rows, or a mark behind all rows before it.
 type fed struct {
-	rows *[]storage.Row
-	cut  uint64
+	rows    *[]storage.Row
+	cut     uint64        // these rows belong to segments of the journal older than this one
+	settled chan struct{} // closed when they have been fed
 }
+
+func (f fed) mark() bool { return f.cut > 0 || f.settled != nil }
 
 // feedStore feeds the store until the channel is closed. It alone waits for
 // the store's locks; while it waits, the journal holds the rows.
@@ -28,13 +30,16 @@ func (in *Ingest) feedStore() {
 	whole := true // everything so far is in the store
 	for f := range in.feed {
 		batch = f.appendTo(batch[:0])
-		for len(batch) < maxBatch && f.cut == 0 && len(in.feed) > 0 {
+		for len(batch) < maxBatch && !f.mark() && len(in.feed) > 0 {
 			f = <-in.feed
 			batch = f.appendTo(batch)
 		}
 		whole = whole && in.store(batch)
 		if f.cut > 0 && whole {
 			in.truncate(f.cut)
+		}
+		if f.settled != nil {
+			close(f.settled)
 		}
 	}
 }

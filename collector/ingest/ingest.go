@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -69,6 +70,7 @@ type Ingest struct {
 	messages chan *nats.Msg
 	calls    chan func()
 	stopping chan struct{} // closed when Run ends
+	holds    atomic.Int32  // while above 0 the journal is not cut; raised in the loop alone
 
 	// What follows belongs to the loop alone.
 	boards   map[string]*board
@@ -187,13 +189,15 @@ func (in *Ingest) loop(ctx context.Context, s *nats.Subscription) error {
 }
 
 // Do runs f between two messages and waits for it: while f runs, no reading is
-// decided. It fails when ctx ends first.
+// decided. It fails when ctx ends first, or the collector stops.
 func (in *Ingest) Do(ctx context.Context, f func()) error {
 	done := make(chan struct{})
 	select {
 	case in.calls <- func() { defer close(done); f() }:
 		<-done
 		return nil
+	case <-in.stopping:
+		return errors.New("reach the collector's loop: the collector stops")
 	case <-ctx.Done():
 		return fmt.Errorf("reach the collector's loop: %w", ctx.Err())
 	}

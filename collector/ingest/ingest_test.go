@@ -3,6 +3,7 @@ package ingest
 import (
 	"context"
 	"fmt"
+	"os"
 	"path/filepath"
 	"slices"
 	"sync"
@@ -235,6 +236,60 @@ func TestReadingReachesStoreRulesAndPages(t *testing.T) {
 	want := fmt.Sprint("pi-1 ", from.UnixMilli()+1000, " pi_soc_temperature_celsius 85")
 	if !slices.Contains(c.live, want) {
 		t.Errorf("live readings %q lack %q", c.live, want)
+	}
+}
+
+func TestHoldWaitsForTheStoreAndKeepsTheJournal(t *testing.T) {
+	c := start(t, t.TempDir(), startNATS(t))
+	c.addBoard("pi-1", nil)
+	c.publish("pi-1", hot(1, time.Now().Add(-10*time.Second), 50, 51, 52))
+	c.expectAck(1, 3)
+	release, err := c.Hold(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	snapshot, err := c.Store.Snapshot()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if snapshot.Rows < 3 {
+		t.Errorf("a snapshot under hold has %d rows, want what was acknowledged", snapshot.Rows)
+	}
+	snapshot.Release()
+	cut := func() (err error) {
+		if doErr := c.Do(t.Context(), func() { err = c.checkpoint() }); doErr != nil {
+			t.Fatal(doErr)
+		}
+		return err
+	}
+	first := filepath.Join(c.dir, "journal", "0000000000000001.journal")
+	c.publish("pi-1", hot(4, time.Now().Add(-5*time.Second), 50)) // taken all the while
+	c.expectAck(4, 1)
+	if err := cut(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(first); err != nil {
+		t.Errorf("the journal was cut under hold: %v", err)
+	}
+	release()
+	if err := cut(); err != nil {
+		t.Fatal(err)
+	}
+	for deadline := time.Now().Add(10 * time.Second); ; {
+		if _, err := os.Stat(first); err != nil {
+			break // truncated
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("the journal is not cut after release")
+		}
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := c.Hold(ctx); err == nil {
+		t.Error("held for nobody")
+	}
+	if n := c.holds.Load(); n != 0 {
+		t.Errorf("%d holds are left", n)
 	}
 }
 

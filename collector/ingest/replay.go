@@ -28,7 +28,7 @@ type boardState struct {
 // checkpoint begins a new segment of the journal and has the older ones
 // removed once the store has their readings on disk.
 func (in *Ingest) checkpoint() error {
-	if in.cutting || in.sinceCut == 0 {
+	if in.cutting || in.holds.Load() > 0 || in.sinceCut == 0 {
 		return nil
 	}
 	record, err := in.appendCheckpoint([]byte{recordCheckpoint})

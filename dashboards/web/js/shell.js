@@ -1,4 +1,4 @@
-// What every page has: live status, clock, incident count, find, rejected reports, demo bar.
+// What every page has: live status, clock, incident count, find, rejected reports, backups, demo bar.
 
 import { $, el, glyph, setText } from "./dom.js";
 import { clock, count, zone } from "./format.js";
@@ -6,6 +6,7 @@ import { get } from "./api.js";
 import { Live } from "./live.js";
 import { Incidents } from "./incidentstore.js";
 import { startDemo } from "./demo.js";
+import { startBackups } from "./backups.js";
 
 export function startShell() {
   const live = new Live();
@@ -17,6 +18,7 @@ export function startShell() {
   find();
   rejected();
   setInterval(rejected, 5000);
+  startBackups();
   status(live);
   return { live, incidents, demo };
 }

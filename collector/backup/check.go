@@ -1,0 +1,153 @@
+package backup
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"runtime/debug"
+
+	"filippo.io/age"
+	"golang.org/x/sys/unix"
+
+	"bramble/collector/registry"
+	"bramble/storage"
+)
+
+const (
+	// childMemory is the soft limit of what the checking process may use beside mapped files, in bytes.
+	childMemory = 40 << 20
+	// childNice keeps it behind the collector.
+	childNice = 10
+)
+
+// Job is what a checking process is asked to do: restore the backup in Backup into Scratch, which does not exist
+// yet, and look whether everything is there.
+type Job struct {
+	Backup  string `json:"backup"`
+	Scratch string `json:"scratch"`
+	Key     string `json:"key"` // age identity file; "" leaves secrets.age closed
+	Rate    int64  `json:"rate"`
+	// SeriesOnly leaves the rest of the backup out.
+	SeriesOnly bool `json:"series_only,omitempty"`
+}
+
+// Check is the checking process: it does the job that argument describes and returns nil where all is as the
+// manifest says. It ends when stdin does: nobody waits for the answer any more. pinOf names the CA in a directory.
+func Check(ctx context.Context, argument string, stdin io.Reader, stderr io.Writer, pinOf func(dir string) (string, error)) error {
+	var j Job
+	if err := json.Unmarshal([]byte(argument), &j); err != nil {
+		return fmt.Errorf("check backup: read job: %w", err)
+	}
+	_ = unix.Setpriority(unix.PRIO_PROCESS, 0, childNice) // slower for others' sake, not needed
+	debug.SetMemoryLimit(childMemory)
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	go func() {
+		_, _ = io.Copy(io.Discard, stdin) // until the parent is gone
+		cancel(errors.New("whoever asked has gone"))
+	}()
+	log := slog.New(slog.NewTextHandler(stderr, nil))
+	return causeOf(ctx, j.run(ctx, log, pinOf))
+}
+
+func (j Job) run(ctx context.Context, log *slog.Logger, pinOf func(string) (string, error)) error {
+	m, err := readManifest(j.Backup)
+	if err != nil {
+		return err
+	}
+	if err := j.stage(ctx, m); err != nil {
+		return err
+	}
+	if !j.SeriesOnly {
+		if err := j.checkState(ctx, m, pinOf); err != nil {
+			return err
+		}
+	}
+	return j.checkSeries(ctx, m, log)
+}
+
+// stage restores the backup into the scratch folder. Every byte is compared with the manifest on the way.
+func (j Job) stage(ctx context.Context, m *Manifest) error {
+	if err := os.Mkdir(j.Scratch, 0o700); err != nil {
+		return explain(fmt.Errorf("make the scratch folder: %w", err))
+	}
+	c := newCopier(j.Rate)
+	for _, f := range m.Files {
+		if j.SeriesOnly && !inSeries(f.Path) {
+			continue
+		}
+		local := filepath.FromSlash(f.Path)
+		sum, err := c.copyFile(ctx, filepath.Join(j.Backup, local), filepath.Join(j.Scratch, local))
+		if err != nil {
+			return fmt.Errorf("restore %s: %w", f.Path, err)
+		}
+		if sum.Size != f.Size {
+			return fmt.Errorf("restore %s: it has %d bytes, the manifest says %d", f.Path, sum.Size, f.Size)
+		}
+		if sum.SHA256 != f.SHA256 {
+			return fmt.Errorf("restore %s: its SHA-256 is not the manifest's: the file was changed or damaged", f.Path)
+		}
+	}
+	return syncTree(j.Scratch)
+}
+
+func inSeries(path string) bool {
+	return len(path) > len(seriesDir) && path[:len(seriesDir)+1] == seriesDir+"/"
+}
+
+// checkState opens the secrets and the database.
+func (j Job) checkState(ctx context.Context, m *Manifest, pinOf func(string) (string, error)) error {
+	state, err := registry.CheckDB(ctx, filepath.Join(j.Scratch, stateFile))
+	if err != nil {
+		return err
+	}
+	if state != m.State {
+		return fmt.Errorf("state.db holds %+v, the manifest says %+v", state, m.State)
+	}
+	if j.Key == "" {
+		return nil
+	}
+	id, err := readKey(j.Key)
+	if err != nil {
+		return err
+	}
+	return j.checkSecrets(m, id, pinOf)
+}
+
+func (j Job) checkSecrets(m *Manifest, id *age.X25519Identity, pinOf func(string) (string, error)) error {
+	if err := unseal(filepath.Join(j.Scratch, secretsFile), id, j.Scratch); err != nil {
+		return err
+	}
+	pin, err := pinOf(j.Scratch)
+	if err != nil {
+		return err
+	}
+	if pin != m.Pin {
+		return fmt.Errorf("the CA in secrets.age is %s, the manifest says %s", pin, m.Pin)
+	}
+	return nil
+}
+
+// checkSeries opens the restored store and counts.
+func (j Job) checkSeries(ctx context.Context, m *Manifest, log *slog.Logger) error {
+	dir := filepath.Join(j.Scratch, seriesDir)
+	if err := os.MkdirAll(dir, 0o700); err != nil { // a store without rows has files all the same
+		return explain(err)
+	}
+	got, err := storage.Inspect(ctx, dir, log)
+	if err != nil {
+		return err
+	}
+	if got.Rows != m.Rows {
+		return fmt.Errorf("the restored store has %d rows, the snapshot had %d", got.Rows, m.Rows)
+	}
+	if got.Series != m.Series {
+		return fmt.Errorf("the restored store has %d series, the snapshot had %d", got.Series, m.Series)
+	}
+	return nil
+}

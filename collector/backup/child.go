@@ -1,0 +1,88 @@
+package backup
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"time"
+)
+
+// maxWords bounds what is kept of a checking process's last words, in bytes: a panic of the engine prints every
+// goroutine.
+const maxWords = 64 << 10
+
+// test restores a backup into a scratch folder beside it, in a child process, and notes the result in its manifest.
+func (k *Keeper) test(ctx context.Context, m *Manifest) error {
+	started := time.Now()
+	dir := filepath.Join(k.config.Target, m.Name)
+	job := Job{
+		Backup: dir, Scratch: filepath.Join(k.config.Target, "."+m.Name+scratch), Key: k.config.Key, Rate: k.config.Rate,
+	}
+	err := errors.Join(job.runChild(ctx, k.child), os.RemoveAll(job.Scratch))
+	if ctx.Err() != nil {
+		return context.Cause(ctx) // cut short: that says nothing about the backup
+	}
+	m.Test = &Test{At: time.Now().UTC().Truncate(time.Millisecond), Seconds: time.Since(started).Seconds()}
+	if err != nil {
+		m.Test.Error = err.Error()
+		err = fmt.Errorf("backup %s does not restore: %w", m.Name, err)
+	}
+	if noted := m.write(dir); noted != nil {
+		return errors.Join(err, fmt.Errorf("note the test of backup %s: %w", m.Name, explain(noted)))
+	}
+	return err
+}
+
+// runChild does the job in a process of its own and returns what that has found.
+func (j Job) runChild(ctx context.Context, command []string) error {
+	argument, err := json.Marshal(j)
+	if err != nil {
+		return err
+	}
+	c := exec.CommandContext(ctx, command[0], append(command[1:len(command):len(command)], string(argument))...)
+	// The child ends when this pipe does, also where this process is killed.
+	alive, err := c.StdinPipe()
+	if err != nil {
+		return fmt.Errorf("start the checking process: %w", err)
+	}
+	defer alive.Close()
+	words := &lastWords{}
+	c.Stdout, c.Stderr = words, words
+	if err := c.Start(); err != nil {
+		return fmt.Errorf("start the checking process: %w", err)
+	}
+	if err := c.Wait(); err != nil {
+		return words.explain(err)
+	}
+	return nil
+}
+
+// lastWords keeps the beginning of what a process says.
+type lastWords struct{ b bytes.Buffer }
+
+func (w *lastWords) Write(p []byte) (int, error) {
+	if room := maxWords - w.b.Len(); room > 0 {
+		w.b.Write(p[:min(room, len(p))])
+	}
+	return len(p), nil
+}
+
+// explain picks the line that tells why the process has ended: a panic's first, else the last.
+func (w *lastWords) explain(err error) error {
+	lines := strings.Split(strings.TrimSpace(w.b.String()), "\n")
+	for _, line := range lines {
+		if _, text, ok := strings.Cut(line, "panic: "); ok {
+			return errors.New("the store cannot be opened: " + text)
+		}
+	}
+	if last := lines[len(lines)-1]; last != "" {
+		return errors.New(strings.TrimPrefix(last, "collector: "))
+	}
+	return fmt.Errorf("the checking process ended: %w", err)
+}

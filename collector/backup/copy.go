@@ -1,0 +1,132 @@
+package backup
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"os"
+	"path/filepath"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+	"golang.org/x/time/rate"
+)
+
+// chunk is how much is read and written at a time, in bytes.
+const chunk = 256 << 10
+
+// copier moves bytes no faster than its rate. It is not safe for concurrent use.
+type copier struct {
+	limit *rate.Limiter // nil: no limit
+	buf   []byte
+}
+
+// newCopier returns a copier for bytesPerSecond; 0 means no limit.
+func newCopier(bytesPerSecond int64) *copier {
+	c := &copier{buf: make([]byte, chunk)}
+	if bytesPerSecond > 0 {
+		c.limit = rate.NewLimiter(rate.Limit(bytesPerSecond), chunk)
+	}
+	return c
+}
+
+// copyFile copies a file to a new one, which is on disk when it returns, and says what was written. Directories on
+// the way are made.
+func (c *copier) copyFile(ctx context.Context, from, to string) (FileSum, error) {
+	in, err := os.Open(from)
+	if err != nil {
+		return FileSum{}, err
+	}
+	defer in.Close()
+	if err := os.MkdirAll(filepath.Dir(to), 0o700); err != nil {
+		return FileSum{}, err
+	}
+	out, err := os.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return FileSum{}, err
+	}
+	sum, err := c.stream(ctx, in, out)
+	if err == nil {
+		err = settleFile(out)
+	}
+	return sum, explain(errors.Join(err, out.Close()))
+}
+
+// settleFile brings a written file to disk and takes it out of the page cache, where the store's files belong.
+func settleFile(f *os.File) error {
+	if err := f.Sync(); err != nil {
+		return err
+	}
+	_ = unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_DONTNEED) // it only advises
+	return nil
+}
+
+// stream copies until the end; out may be nil.
+func (c *copier) stream(ctx context.Context, in io.Reader, out io.Writer) (FileSum, error) {
+	sum, h := FileSum{}, sha256.New()
+	for {
+		n, err := in.Read(c.buf)
+		if n > 0 {
+			if err := c.put(ctx, c.buf[:n], h, out); err != nil {
+				return sum, err
+			}
+			sum.Size += int64(n)
+		}
+		if errors.Is(err, io.EOF) {
+			sum.SHA256 = hex.EncodeToString(h.Sum(nil))
+			return sum, nil
+		}
+		if err != nil {
+			return sum, err
+		}
+	}
+}
+
+func (c *copier) put(ctx context.Context, b []byte, h hash.Hash, out io.Writer) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if c.limit != nil {
+		if err := c.limit.WaitN(ctx, len(b)); err != nil {
+			return err
+		}
+	}
+	h.Write(b)
+	if out == nil {
+		return nil
+	}
+	_, err := out.Write(b)
+	return err
+}
+
+// sumFile hashes a file.
+func (c *copier) sumFile(ctx context.Context, path string) (FileSum, error) {
+	in, err := os.Open(path)
+	if err != nil {
+		return FileSum{}, err
+	}
+	defer in.Close()
+	return c.stream(ctx, in, nil)
+}
+
+// explain says what to do about a full disk.
+func explain(err error) error {
+	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
+		return fmt.Errorf("%w: free some space there, keep fewer backups, or choose another target", err)
+	}
+	return err
+}
+
+// syncTree brings the directory entries below dir to disk.
+func syncTree(dir string) error {
+	return filepath.WalkDir(dir, func(path string, d os.DirEntry, err error) error {
+		if err != nil || !d.IsDir() {
+			return err
+		}
+		return syncDir(path)
+	})
+}

@@ -1,0 +1,253 @@
+package backup
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"filippo.io/age"
+
+	"bramble/collector/registry"
+	"bramble/storage"
+)
+
+// Names inside a backup.
+const (
+	seriesDir   = "series"
+	stateFile   = "state.db"
+	journalDir  = "journal"
+	rulesDir    = "rules"
+	settingsDir = "config"
+	secretsFile = "secrets.age"
+)
+
+// authorityFiles are the collector's CA in the data directory; boards pin it.
+var authorityFiles = []string{"ca.key", "ca.crt"}
+
+// holdTime is how long a backup waits for the store to have what is acknowledged. A store that takes nothing because
+// its disk is full would make it wait for ever.
+const holdTime = time.Minute
+
+// excluded is what a backup leaves out, and why.
+var excluded = []string{
+	registry.Ephemeral,
+	"series/cache, series/tmp: the store makes them again",
+	"lock, control.sock: they belong to the running process",
+	"backups, backup.key: a backup does not hold the others, nor the key that opens it",
+}
+
+// build writes a whole backup, which nothing has tested yet.
+func (k *Keeper) build(ctx context.Context, now time.Time) (m *Manifest, err error) {
+	id, made, err := openKey(k.config.Key)
+	if err != nil {
+		return nil, err
+	}
+	if made {
+		k.log.Warn("a key for the backups was made: keep a copy of it away from this machine; without it a restore has no CA, and every board must enrol again", "file", k.config.Key)
+	}
+	m = &Manifest{
+		Format: format, Name: now.UTC().Format(nameLayout), Collector: k.source.Version,
+		Taken: now.UTC().Truncate(time.Millisecond), Pin: k.source.Pin, Recipient: id.Recipient().String(), Excluded: excluded,
+	}
+	w := &writer{
+		manifest: m, source: k.source, copy: newCopier(k.config.Rate),
+		dir: filepath.Join(k.config.Target, "."+m.Name+partial),
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, os.RemoveAll(w.dir))
+		}
+	}()
+	if err := os.Mkdir(w.dir, 0o700); err != nil {
+		return nil, explain(err)
+	}
+	if err := w.writeAll(ctx, id); err != nil {
+		return nil, explain(err)
+	}
+	m.Seconds = time.Since(now).Seconds()
+	return m, publish(w.dir, filepath.Join(k.config.Target, m.Name), m)
+}
+
+// publish makes a written folder a backup: everything is on disk before the manifest is, and the manifest before the
+// folder has its name.
+func publish(dir, to string, m *Manifest) error {
+	if err := syncTree(dir); err != nil {
+		return err
+	}
+	if err := m.write(dir); err != nil {
+		return explain(err)
+	}
+	if err := os.Rename(dir, to); err != nil {
+		return err
+	}
+	return syncDir(filepath.Dir(to))
+}
+
+// writer writes one backup.
+type writer struct {
+	manifest *Manifest
+	source   Source
+	copy     *copier
+	dir      string
+}
+
+func (w *writer) writeAll(ctx context.Context, id *age.X25519Identity) error {
+	snapshot, err := w.freeze(ctx)
+	if err != nil {
+		return err
+	}
+	defer snapshot.Release()
+	for _, f := range snapshot.Files {
+		if err := w.add(ctx, f.Source, path.Join(seriesDir, f.Name)); err != nil {
+			return fmt.Errorf("copy the series: %w", err)
+		}
+	}
+	w.manifest.Rows, w.manifest.Series = snapshot.Rows, snapshot.Series
+	return w.addFiles(ctx, id)
+}
+
+// freeze takes what must be of one instant: a snapshot of the series, then the state, then the journal. The journal
+// is the last, so that it has every alert that the state knows; the journal's replay brings the others up to it.
+func (w *writer) freeze(ctx context.Context) (_ *storage.Snapshot, err error) {
+	if w.source.Hold != nil {
+		holdCtx, cancel := context.WithTimeout(ctx, holdTime)
+		release, err := w.source.Hold(holdCtx)
+		cancel()
+		if err != nil {
+			return nil, err
+		}
+		defer release()
+	}
+	snapshot, err := w.source.Store.Snapshot()
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			snapshot.Release()
+		}
+	}()
+	if err := w.checkSpace(snapshot); err != nil {
+		return nil, err
+	}
+	if err := w.addState(ctx); err != nil {
+		return nil, err
+	}
+	return snapshot, w.addTree(ctx, filepath.Join(w.source.DataDir, journalDir), journalDir)
+}
+
+// checkSpace asks for room for the backup and, beside it, the restored copy of its test.
+func (w *writer) checkSpace(snapshot *storage.Snapshot) error {
+	var bytes int64
+	for _, f := range snapshot.Files {
+		bytes += f.Size
+	}
+	for _, name := range []string{stateFile, journalDir} {
+		more, err := treeSize(filepath.Join(w.source.DataDir, name))
+		if err != nil {
+			return err
+		}
+		bytes += more
+	}
+	return checkSpace(w.dir, w.source.DataDir, 2*bytes)
+}
+
+func treeSize(root string) (bytes int64, err error) {
+	err = filepath.WalkDir(root, func(_ string, d fs.DirEntry, err error) error {
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil // a segment that was truncated meanwhile, or no journal yet
+		}
+		if err != nil || d.IsDir() {
+			return err
+		}
+		if info, err := d.Info(); err == nil {
+			bytes += info.Size()
+		}
+		return nil
+	})
+	return bytes, err
+}
+
+// addState copies the database, and counts what the copy holds.
+func (w *writer) addState(ctx context.Context) (err error) {
+	to := filepath.Join(w.dir, stateFile)
+	if err := registry.CopyDB(ctx, w.source.DB, to); err != nil {
+		return err
+	}
+	if w.manifest.State, err = registry.CheckDB(ctx, to); err != nil {
+		return err
+	}
+	return w.note(ctx, stateFile)
+}
+
+// note lists a file that is there.
+func (w *writer) note(ctx context.Context, name string) error {
+	sum, err := w.copy.sumFile(ctx, filepath.Join(w.dir, filepath.FromSlash(name)))
+	if err != nil {
+		return err
+	}
+	w.list(sum, name)
+	return nil
+}
+
+func (w *writer) list(sum FileSum, name string) {
+	sum.Path = name
+	w.manifest.Files = append(w.manifest.Files, sum)
+	w.manifest.Bytes += sum.Size
+}
+
+// add copies a file and lists it.
+func (w *writer) add(ctx context.Context, from, name string) error {
+	sum, err := w.copy.copyFile(ctx, from, filepath.Join(w.dir, filepath.FromSlash(name)))
+	if err != nil {
+		return err
+	}
+	w.list(sum, name)
+	return nil
+}
+
+// addTree copies the files of a directory that has no others below it. A directory that is not there holds none.
+func (w *writer) addTree(ctx context.Context, dir, name string) error {
+	entries, err := os.ReadDir(dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	for _, e := range entries {
+		if e.IsDir() || strings.HasPrefix(e.Name(), ".") {
+			continue
+		}
+		if err := w.add(ctx, filepath.Join(dir, e.Name()), path.Join(name, e.Name())); err != nil {
+			return fmt.Errorf("copy the %s: %w", name, err)
+		}
+	}
+	return nil
+}
+
+// addFiles copies the rules and encrypts the rest.
+func (w *writer) addFiles(ctx context.Context, id *age.X25519Identity) error {
+	for _, f := range archiveNames(rulesDir, w.source.Rules()) {
+		if err := w.add(ctx, f.path, f.name); err != nil {
+			return fmt.Errorf("copy the rules: %w", err)
+		}
+	}
+	var secrets []secret
+	for _, name := range authorityFiles {
+		secrets = append(secrets, secret{name, filepath.Join(w.source.DataDir, name)})
+	}
+	secrets = slices.Concat(secrets, archiveNames(settingsDir, w.source.Settings()))
+	f, err := os.OpenFile(filepath.Join(w.dir, secretsFile), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(seal(f, id, secrets), f.Sync(), f.Close()); err != nil {
+		return err
+	}
+	return w.note(ctx, secretsFile)
+}

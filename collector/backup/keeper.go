@@ -1,0 +1,182 @@
+package backup
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"bramble/storage"
+)
+
+// Config is what an operator can set. The zero value takes backups on command only, into DATA/backups.
+type Config struct {
+	Target string        // directory of the backups; "" = backups in the data directory
+	Every  time.Duration // how often one is taken; 0 = on command only
+	Keep   Keep          // how many are kept; used only with Every
+	Key    string        // age identity file; "" = backup.key in the data directory
+	Rate   int64         // bytes a second that are read and written; 0 = DefaultRate
+}
+
+// DefaultRate leaves a disk's bandwidth to others, in bytes a second.
+const DefaultRate = 100 << 20
+
+// Source is the collector that is backed up.
+type Source struct {
+	DataDir string
+	DB      *sql.DB // DATA/state.db
+	Store   *storage.Store
+	// Hold waits until the store has what was acknowledged and keeps the journal as it is until release; nil where no
+	// collector runs.
+	Hold func(ctx context.Context) (release func(), err error)
+	// Settings are configuration files, kept encrypted; Rules are rule files, kept as they are. Both by path.
+	Settings, Rules func() []string
+	Pin             string // of the collector's CA
+	Version         string
+}
+
+// Keeper makes, tests, lists and prunes the backups of one collector. It is safe for concurrent use; one backup or
+// test runs at a time.
+type Keeper struct {
+	config Config
+	source Source
+	child  []string
+	log    *slog.Logger
+
+	base context.Context // ends everything that runs
+	stop context.CancelFunc
+	busy sync.Mutex // held while a backup or a test runs
+
+	mu     sync.Mutex
+	status Status
+	hear   chan struct{} // capacity 1: the status has changed
+}
+
+// New returns a keeper. child is the command line that runs [Check] in a process of its own; it is started with one
+// more argument. The keeper touches nothing before its first use.
+func New(c Config, s Source, child []string, log *slog.Logger) *Keeper {
+	if abs, err := filepath.Abs(s.DataDir); err == nil {
+		s.DataDir = abs
+	}
+	if c.Target == "" {
+		c.Target = filepath.Join(s.DataDir, "backups")
+	}
+	if c.Key == "" {
+		c.Key = filepath.Join(s.DataDir, KeyName)
+	}
+	if c.Rate == 0 {
+		c.Rate = DefaultRate
+	}
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
+	k := &Keeper{config: c, source: s, child: child, log: log, hear: make(chan struct{}, 1)}
+	k.base, k.stop = context.WithCancel(context.Background())
+	k.status = Status{Target: c.Target, Every: c.Every}
+	return k
+}
+
+// Close ends what runs, without waiting for it.
+func (k *Keeper) Close() { k.stop() }
+
+// Key is the file that opens the secrets of the backups.
+func (k *Keeper) Key() string { return k.config.Key }
+
+// Changed receives after the status has changed.
+func (k *Keeper) Changed() <-chan struct{} { return k.hear }
+
+// Into returns a keeper of the same collector with another target.
+func (k *Keeper) Into(target string) *Keeper {
+	if target == "" || target == k.config.Target {
+		return k
+	}
+	c := k.config
+	c.Target = target
+	return New(c, k.source, k.child, k.log)
+}
+
+// within joins a caller's context with the keeper's own.
+func (k *Keeper) within(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	stop := context.AfterFunc(k.base, func() { cancel(errors.New("the collector stops")) })
+	return ctx, func() { stop(); cancel(nil) }
+}
+
+// Create makes a backup, tests it, and returns its manifest. Where the test fails the manifest is returned together
+// with the error.
+func (k *Keeper) Create(ctx context.Context) (m *Manifest, err error) {
+	k.busy.Lock()
+	defer k.busy.Unlock()
+	ctx, cancel := k.within(ctx)
+	defer cancel()
+	started := time.Now()
+	k.begin()
+	defer func() { k.end(started, err) }()
+	if m, err = k.create(ctx, started); err != nil {
+		return m, fmt.Errorf("back up %s to %s: %w", k.source.DataDir, k.config.Target, causeOf(ctx, err))
+	}
+	return m, nil
+}
+
+// causeOf prefers the reason why a context has ended to what that led to.
+func causeOf(ctx context.Context, err error) error {
+	if cause := context.Cause(ctx); cause != nil {
+		return cause
+	}
+	return err
+}
+
+func (k *Keeper) create(ctx context.Context, now time.Time) (*Manifest, error) {
+	release, err := k.takeTarget()
+	if err != nil {
+		return nil, err
+	}
+	defer release()
+	m, err := k.build(ctx, now)
+	if err != nil {
+		return nil, err
+	}
+	return m, k.test(ctx, m)
+}
+
+// Verify tests a backup once more and notes the result in its manifest. name is one of the target's, "" the newest.
+func (k *Keeper) Verify(ctx context.Context, name string) (*Manifest, error) {
+	k.busy.Lock()
+	defer k.busy.Unlock()
+	ctx, cancel := k.within(ctx)
+	defer cancel()
+	release, err := k.takeTarget()
+	if err != nil {
+		return nil, err
+	}
+	defer release()
+	defer k.refresh()
+	entry, err := Find(k.config.Target, name, time.Time{})
+	if err != nil {
+		return nil, err
+	}
+	if entry.Err != nil {
+		return nil, fmt.Errorf("verify backup %s: %w", entry.Name, entry.Err)
+	}
+	return entry.Manifest, causeOf(ctx, k.test(ctx, entry.Manifest))
+}
+
+// takeTarget locks the target and removes what a killed process has left there.
+func (k *Keeper) takeTarget() (release func(), err error) {
+	if err := os.MkdirAll(k.config.Target, 0o700); err != nil {
+		return nil, explain(fmt.Errorf("open the backups' target: %w", err))
+	}
+	unlock, err := lock(k.config.Target)
+	if err != nil {
+		return nil, err
+	}
+	if err := sweep(k.config.Target); err != nil {
+		k.log.Warn("remains of an unfinished backup are not removed", "target", k.config.Target, "err", err)
+	}
+	return unlock, nil
+}

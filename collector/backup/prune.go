@@ -1,0 +1,84 @@
+package backup
+
+import (
+	"errors"
+	"fmt"
+	"time"
+)
+
+// Keep says how many good backups are kept: the newest of each of the last days, weeks and months that have one.
+type Keep struct {
+	Daily, Weekly, Monthly int
+}
+
+// DefaultKeep reaches a year back with 23 backups at most.
+var DefaultKeep = Keep{Daily: 7, Weekly: 4, Monthly: 12}
+
+// graceful is the age up to which no good backup is removed.
+const graceful = 24 * time.Hour
+
+// bucket names the period that a time falls in, UTC.
+type bucket func(time.Time) string
+
+func day(t time.Time) string   { return t.UTC().Format("2006-01-02") }
+func month(t time.Time) string { return t.UTC().Format("2006-01") }
+func week(t time.Time) string {
+	year, n := t.UTC().ISOWeek()
+	return fmt.Sprint(year, " week ", n)
+}
+
+// expired returns those of the entries, the newest first, that need not be kept. The newest good one always is, and
+// so are all good ones of the last 24 hours, the newest of those that are not good, for a look at it, and what is
+// not known to be a backup of this collector.
+func expired(entries []Entry, k Keep, pin string, now time.Time) []Entry {
+	keep := map[string]bool{}
+	mark := func(n int, of bucket) {
+		seen := map[string]bool{}
+		for _, e := range entries {
+			if !e.Good() || e.Manifest.Pin != pin {
+				continue
+			}
+			if b := of(e.Manifest.Taken); !seen[b] && len(seen) < n {
+				seen[b], keep[e.Name] = true, true
+			}
+		}
+	}
+	mark(max(k.Daily, 1), day) // at least the newest good one
+	mark(k.Weekly, week)
+	mark(k.Monthly, month)
+	var gone []Entry
+	evidence := false
+	for _, e := range entries {
+		switch {
+		case e.Manifest == nil || e.Manifest.Pin != pin || keep[e.Name]:
+		case e.Good() && now.Sub(e.Manifest.Taken) <= graceful:
+		case !e.Good() && !evidence:
+			evidence = true
+		default:
+			gone = append(gone, e)
+		}
+	}
+	return gone
+}
+
+// prune removes what need not be kept.
+func (k *Keeper) prune(now time.Time) error {
+	release, err := k.takeTarget()
+	if err != nil {
+		return err
+	}
+	defer release()
+	entries, err := List(k.config.Target)
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, e := range expired(entries, k.config.Keep, k.source.Pin, now) {
+		if err := remove(e.Dir); err != nil {
+			errs = append(errs, fmt.Errorf("remove backup %s: %w", e.Name, err))
+			continue
+		}
+		k.log.Info("backup removed, newer ones stand for it", "backup", e.Name)
+	}
+	return errors.Join(errs...)
+}

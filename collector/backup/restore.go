@@ -1,0 +1,215 @@
+package backup
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+)
+
+const (
+	// unfinishedName marks a data directory in which a restore has begun to put things in place and has not ended.
+	unfinishedName = "restore-unfinished"
+	// stageName is where a restore gathers and tests everything first.
+	stageName = ".restore"
+)
+
+// live are the entries of a data directory that a backup brings back. SQLite's files belong to the database.
+var live = []string{seriesDir, stateFile, stateFile + "-wal", stateFile + "-shm", journalDir, authorityFiles[0], authorityFiles[1]}
+
+// Restore brings a backup back. The caller holds the data directory's lock.
+type Restore struct {
+	Backup  string // the backup's folder
+	DataDir string
+	// Key opens secrets.age; "" restores without the CA and the configuration.
+	Key string
+	// Aside moves what is in the way into a folder of the data directory; without it Run refuses.
+	Aside bool
+	// SeriesOnly brings back the series alone and leaves state, CA and journal as they are.
+	SeriesOnly bool
+	Rate       int64
+	Child      []string // as New's
+}
+
+// Result says what a restore has done.
+type Result struct {
+	*Manifest
+	Aside    string // folder with what was in the way, "" where nothing was
+	Settings string // folder with the configuration and rule files, "" where there are none
+}
+
+// Unfinished returns an error that says what to do when a restore into dir was cut short, else nil.
+func Unfinished(dir string) error {
+	text, err := os.ReadFile(filepath.Join(dir, unfinishedName))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("look for an unfinished restore: %w", err)
+	}
+	return fmt.Errorf("%s holds a restore that was cut short: run it again: collector backup restore %s --aside --data-dir %s", dir, strings.TrimSpace(string(text)), dir)
+}
+
+// Run restores. Everything is staged and tested first, by a process of its own; what is in place stays untouched
+// until then. Killed at any moment, it leaves the directory as it was, or marked as unfinished so that no collector
+// starts there.
+func (r Restore) Run(ctx context.Context) (res Result, err error) {
+	if res.Manifest, err = readManifest(r.Backup); err != nil {
+		return res, err
+	}
+	if err := r.refuse(); err != nil {
+		return res, err
+	}
+	stage := filepath.Join(r.DataDir, stageName)
+	if err := os.RemoveAll(stage); err != nil { // of a restore that was cut short
+		return res, fmt.Errorf("restore: %w", err)
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(stage)) }()
+	if err := checkSpace(r.DataDir, r.DataDir, res.Bytes); err != nil {
+		return res, err
+	}
+	job := Job{Backup: r.Backup, Scratch: stage, Key: r.Key, Rate: r.Rate, SeriesOnly: r.SeriesOnly}
+	if err := job.runChild(ctx, r.Child); err != nil {
+		return res, fmt.Errorf("restore backup %s: %w", res.Name, err)
+	}
+	if err := ctx.Err(); err != nil {
+		return res, fmt.Errorf("restore backup %s: %w", res.Name, err)
+	}
+	if err := r.commit(stage, &res); err != nil {
+		return res, fmt.Errorf("restore backup %s: %w", res.Name, err)
+	}
+	return res, nil
+}
+
+// names are the entries that this restore brings back.
+func (r Restore) names() []string {
+	if r.SeriesOnly {
+		return live[:1]
+	}
+	return live
+}
+
+// refuse stops where something is in the way that nobody has allowed to be moved.
+func (r Restore) refuse() error {
+	if r.Aside {
+		return nil
+	}
+	for _, name := range r.names() {
+		if _, err := os.Lstat(filepath.Join(r.DataDir, name)); !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("restore: %s holds data (%s): name an empty --data-dir, or let it be moved out of the way with --aside; nothing is overwritten",
+				r.DataDir, name)
+		}
+	}
+	return Unfinished(r.DataDir)
+}
+
+// commit puts the tested stage in place.
+func (r Restore) commit(stage string, res *Result) error {
+	mark := filepath.Join(r.DataDir, unfinishedName)
+	if err := writeFile(mark, []byte(r.Backup+"\n")); err != nil {
+		return explain(err)
+	}
+	if err := r.moveAside(res); err != nil {
+		return err
+	}
+	if err := r.moveIn(stage, res); err != nil {
+		return err
+	}
+	if err := syncDir(r.DataDir); err != nil {
+		return err
+	}
+	if err := os.Remove(mark); err != nil {
+		return err
+	}
+	return syncDir(r.DataDir)
+}
+
+func (r Restore) moveAside(res *Result) error {
+	aside := filepath.Join(r.DataDir, "before-restore-"+time.Now().UTC().Format(nameLayout))
+	for _, name := range r.names() {
+		from := filepath.Join(r.DataDir, name)
+		if _, err := os.Lstat(from); errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err := os.Mkdir(aside, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+			return explain(err)
+		}
+		res.Aside = aside
+		if err := os.Rename(from, filepath.Join(aside, name)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (r Restore) moveIn(stage string, res *Result) error {
+	for _, name := range r.names() {
+		err := os.Rename(filepath.Join(stage, name), filepath.Join(r.DataDir, name))
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	if r.SeriesOnly {
+		return nil
+	}
+	return r.moveSettings(stage, res)
+}
+
+// moveSettings puts configuration and rules into a folder of their own: where they belong is the operator's to say.
+func (r Restore) moveSettings(stage string, res *Result) error {
+	to := filepath.Join(r.DataDir, "restored-"+res.Name)
+	for _, name := range []string{settingsDir, rulesDir} {
+		from := filepath.Join(stage, name)
+		if _, err := os.Stat(from); errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err := errors.Join(os.MkdirAll(to, 0o700), os.RemoveAll(filepath.Join(to, name))); err != nil {
+			return explain(err)
+		}
+		if err := os.Rename(from, filepath.Join(to, name)); err != nil {
+			return err
+		}
+		res.Settings = to
+	}
+	return nil
+}
+
+// FindKey returns the age identity for a backup: the file that is named, or one that opens it where a collector
+// keeps it: in the data directory, or beside the backups. It wraps ErrNoKey where there is none.
+func FindKey(named, dataDir, backupDir string, m *Manifest) (string, error) {
+	candidates := []string{named}
+	if named == "" {
+		target := filepath.Dir(filepath.Clean(backupDir))
+		candidates = []string{filepath.Join(dataDir, KeyName), filepath.Join(filepath.Dir(target), KeyName), filepath.Join(target, KeyName)}
+	}
+	var errs []error
+	for _, path := range candidates {
+		id, err := readKey(path)
+		if err == nil && id.Recipient().String() != m.Recipient {
+			err = fmt.Errorf("%s is the key of %s", path, id.Recipient())
+		}
+		if err == nil {
+			return path, nil
+		}
+		errs = append(errs, err)
+	}
+	return "", fmt.Errorf("%w opens secrets.age, which is encrypted for %s (%w): name it with --key FILE, or leave the CA behind with --without-keys: then every board must enrol again",
+		ErrNoKey, m.Recipient, errors.Join(errs...))
+}
+
+// KeepKey copies the key into a data directory that has none, so that its next backups use the same one.
+func KeepKey(key, dataDir string) error {
+	to := filepath.Join(dataDir, KeyName)
+	if _, err := os.Stat(to); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	text, err := os.ReadFile(key)
+	if err != nil {
+		return fmt.Errorf("keep the backup key: %w", err)
+	}
+	return writeFile(to, text)
+}

@@ -1,0 +1,57 @@
+package backup
+
+import (
+	"fmt"
+
+	"golang.org/x/sys/unix"
+
+	"bramble/storage"
+)
+
+// slack is what a backup may need beyond the sizes that are known before it: blocks, folders, the manifest.
+const slack = 4 << 20
+
+// checkSpace reports whether dir has room for bytes. On the file system of data it leaves the store what it needs to
+// go on taking rows, twice over: a backup must not stop the collector.
+func checkSpace(dir, data string, bytes int64) error {
+	var fs unix.Statfs_t
+	if err := unix.Statfs(dir, &fs); err != nil {
+		return fmt.Errorf("ask for free space in %s: %w", dir, err)
+	}
+	free, need := int64(fs.Bavail)*fs.Bsize, bytes+slack
+	shared, err := sameFileSystem(dir, data)
+	if err != nil {
+		return err
+	}
+	if shared {
+		need += 2 * storage.DefaultMinFreeBytes
+	}
+	if free < need {
+		return fmt.Errorf("not enough space in %s: %s are needed for a backup and its test restore, %s are free: free some, keep fewer backups, or choose another target",
+			dir, size(need), size(free))
+	}
+	return nil
+}
+
+func sameFileSystem(a, b string) (bool, error) {
+	var sa, sb unix.Stat_t
+	if err := unix.Stat(a, &sa); err != nil {
+		return false, fmt.Errorf("look at %s: %w", a, err)
+	}
+	if err := unix.Stat(b, &sb); err != nil {
+		return false, fmt.Errorf("look at %s: %w", b, err)
+	}
+	return sa.Dev == sb.Dev, nil
+}
+
+// size shows bytes to a person.
+func size(bytes int64) string {
+	switch {
+	case bytes >= 10<<30:
+		return fmt.Sprintf("%d GiB", bytes>>30)
+	case bytes >= 10<<20:
+		return fmt.Sprintf("%d MiB", bytes>>20)
+	default:
+		return fmt.Sprintf("%d KiB", (bytes+1023)>>10)
+	}
+}

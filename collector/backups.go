@@ -1,0 +1,262 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/alecthomas/units"
+	"github.com/prometheus/common/model"
+	"go.yaml.in/yaml/v3"
+
+	"bramble/collector/admin"
+	"bramble/collector/backup"
+	"bramble/collector/broker"
+	"bramble/collector/registry"
+	"bramble/dashboards"
+	"bramble/storage"
+)
+
+// checkBackup is the command, for no person's use, under which this program
+// tests a backup in a process of its own.
+const checkBackup = "check-backup"
+
+// child is how this program starts itself, also after its file was replaced.
+func child() []string { return []string{"/proc/self/exe", checkBackup} }
+
+func runCheckBackup(ctx context.Context, args []string, stdin io.Reader, stderr io.Writer) error {
+	if len(args) != 1 {
+		return fmt.Errorf("%s is the collector's own: use `collector backup verify`", checkBackup)
+	}
+	return backup.Check(ctx, args[0], stdin, stderr, broker.PinOf)
+}
+
+// readBackups takes over the `backups` block, which puts backups on a schedule.
+func (c *Config) readBackups(n *yaml.Node) error {
+	b := &c.Backups
+	b.Every, b.Keep = 24*time.Hour, backup.DefaultKeep
+	return eachKey(n, map[string]func(*yaml.Node) error{
+		"target": func(n *yaml.Node) error { return n.Decode(&b.Target) },
+		"key":    func(n *yaml.Node) error { return n.Decode(&b.Key) },
+		"every": func(n *yaml.Node) error {
+			d, err := model.ParseDuration(n.Value)
+			b.Every = time.Duration(d)
+			return err
+		},
+		"rate": func(n *yaml.Node) (err error) {
+			b.Rate, err = units.ParseStrictBytes(n.Value)
+			return err
+		},
+		"keep": func(n *yaml.Node) error {
+			whole := func(to *int) func(*yaml.Node) error { return func(n *yaml.Node) error { return n.Decode(to) } }
+			return eachKey(n, map[string]func(*yaml.Node) error{
+				"daily": whole(&b.Keep.Daily), "weekly": whole(&b.Keep.Weekly), "monthly": whole(&b.Keep.Monthly),
+			})
+		},
+	})
+}
+
+func checkBackups(b backup.Config) error {
+	switch k := b.Keep; {
+	case b.Every != 0 && (b.Every < 5*time.Minute || b.Every > 31*24*time.Hour):
+		return fmt.Errorf("every: %s is not between 5m and 31d", b.Every)
+	case k.Daily < 0 || k.Weekly < 0 || k.Monthly < 0:
+		return errors.New("keep: a number is negative")
+	case b.Rate < 0 || b.Rate > 0 && b.Rate < 1<<20:
+		return fmt.Errorf("rate: %d bytes a second are less than 1MiB", b.Rate)
+	}
+	return nil
+}
+
+// openBackups makes the keeper of the collector's backups, which does nothing
+// before run.
+func (a *app) openBackups() {
+	a.backups = backup.New(a.config.Backups, backup.Source{
+		DataDir: a.config.DataDir, DB: a.db, Store: a.store, Hold: a.ingest.Hold,
+		Settings: a.config.settings, Rules: a.config.ruleFiles, Pin: a.broker.Pin(), Version: version(),
+	}, child(), a.log)
+	a.metrics.MustRegister(a.backups)
+	a.defers("backups", func() error { a.backups.Close(); return nil })
+}
+
+// settings are the files that the configuration is made of, but for the rules.
+func (c *Config) settings() []string {
+	return slices.DeleteFunc([]string{c.file, c.Alertmanager, c.TLSCert, c.TLSKey}, func(s string) bool { return s == "" })
+}
+
+// ruleFiles are the rule files that the patterns match now.
+func (c *Config) ruleFiles() (files []string) {
+	for _, p := range c.Rules {
+		names, _ := filepath.Glob(p) // the patterns have been checked
+		files = append(files, names...)
+	}
+	return files
+}
+
+// runBackup runs a backup command, in the collector that holds the data
+// directory or here.
+func runBackup(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) error {
+	file, args, err := admin.TakeFlag(args, "--config", "file", "")
+	if err != nil {
+		return err
+	}
+	c := DefaultConfig
+	if file != "" {
+		if err := c.read(file); err != nil {
+			return err
+		}
+	}
+	if c.DataDir, args, err = admin.DataDir(args, c.DataDir); err != nil {
+		return err
+	}
+	if args, err = admin.Absolute(args); err != nil {
+		return err
+	}
+	o := offlineBackups{config: c, log: slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))}
+	if _, err := os.Stat(c.DataDir); errors.Is(err, fs.ErrNotExist) && !slices.Contains(args, "restore") {
+		if err := o.needsNoData(args); err != nil {
+			return err
+		}
+		return admin.Run(ctx, args, stdin, stdout, stderr, admin.State{Backups: o.keeper(backup.Source{DataDir: c.DataDir})})
+	}
+	return admin.Dispatch(ctx, c.DataDir, args, stdin, stdout, stderr, func() (admin.State, func(), error) { return o.open(ctx, args) })
+}
+
+// offlineBackups are the backups of a collector that does not run.
+type offlineBackups struct {
+	config Config
+	log    *slog.Logger
+}
+
+// needsNoData lets list and verify work on a machine that has backups and no
+// data directory.
+func (o offlineBackups) needsNoData(args []string) error {
+	elsewhere := slices.ContainsFunc(args, func(a string) bool { return a == "--target" || filepath.IsAbs(a) || a == "--help" }) || o.config.Backups.Target != ""
+	if slices.Contains(args, "create") && !slices.Contains(args, "--help") || !elsewhere {
+		return fmt.Errorf("there is no collector's data in %s: name its directory with --data-dir DIR, or where the backups are with --target DIR", o.config.DataDir)
+	}
+	return nil
+}
+
+func (o offlineBackups) keeper(s backup.Source) *backup.Keeper {
+	return backup.New(o.config.Backups, s, child(), o.log)
+}
+
+// open opens what the command needs. The caller holds the directory's lock.
+func (o offlineBackups) open(ctx context.Context, args []string) (admin.State, func(), error) {
+	if !slices.Contains(args, "create") {
+		k := o.keeper(backup.Source{DataDir: o.config.DataDir})
+		return admin.State{Backups: k, Restore: o.restore}, k.Close, nil
+	}
+	if err := backup.Unfinished(o.config.DataDir); err != nil {
+		return admin.State{}, nil, err
+	}
+	pin, err := broker.PinOf(o.config.DataDir)
+	if err != nil {
+		return admin.State{}, nil, err
+	}
+	db, err := registry.OpenDB(filepath.Join(o.config.DataDir, "state.db"))
+	if err != nil {
+		return admin.State{}, nil, err
+	}
+	if _, err := registry.Open(ctx, db); err != nil { // brings the tables up to date
+		return admin.State{}, nil, errors.Join(err, db.Close())
+	}
+	// The longest retention, so that opening the store drops nothing.
+	store, err := storage.Open(filepath.Join(o.config.DataDir, "series"), storage.Options{Retention: longestRetention, Log: o.log})
+	if err != nil {
+		return admin.State{}, nil, errors.Join(backupHint(o.config, err), db.Close())
+	}
+	k := o.keeper(backup.Source{
+		DataDir: o.config.DataDir, DB: db, Store: store, Settings: o.config.settings, Rules: o.config.ruleFiles, Pin: pin, Version: version(),
+	})
+	return admin.State{Backups: k}, func() {
+		k.Close()
+		if err := errors.Join(store.Close(), db.Close()); err != nil {
+			o.log.Warn("close what was backed up", "err", err)
+		}
+	}, nil
+}
+
+// restore brings a backup back into the data directory.
+func (o offlineBackups) restore(ctx context.Context, q admin.RestoreRequest) (backup.Result, error) {
+	target := q.Target
+	if target == "" {
+		target = o.config.Backups.Target
+	}
+	if target == "" {
+		target = filepath.Join(o.config.DataDir, "backups")
+	}
+	entry, err := backup.Find(target, q.Name, q.At)
+	if err == nil {
+		err = entry.Err
+	}
+	if err != nil {
+		return backup.Result{}, fmt.Errorf("restore: %w", err)
+	}
+	r := backup.Restore{
+		Backup: entry.Dir, DataDir: o.config.DataDir, Aside: q.Aside, SeriesOnly: q.SeriesOnly, Rate: o.config.Backups.Rate, Child: child(),
+	}
+	if !q.WithoutKeys && !q.SeriesOnly {
+		named := q.Key
+		if named == "" {
+			named = o.config.Backups.Key
+		}
+		if r.Key, err = backup.FindKey(named, o.config.DataDir, entry.Dir, entry.Manifest); err != nil {
+			return backup.Result{}, fmt.Errorf("restore: %w", err)
+		}
+	}
+	res, err := r.Run(ctx)
+	if err == nil && r.Key != "" {
+		err = backup.KeepKey(r.Key, o.config.DataDir)
+	}
+	return res, err
+}
+
+// backupHint names the command that brings a damaged store back, where there
+// is a backup to bring back.
+func backupHint(c Config, err error) error {
+	if !errors.Is(err, storage.ErrDamaged) {
+		return err
+	}
+	target := c.Backups.Target
+	if target == "" {
+		target = filepath.Join(c.DataDir, "backups")
+	}
+	entry, none := backup.Find(target, "", time.Time{})
+	if none != nil {
+		return fmt.Errorf("%w; %s", err, none)
+	}
+	return fmt.Errorf("%w; the newest good backup is %s, and this brings its series back: collector backup restore %s --series-only --aside --data-dir %s",
+		err, entry.Name, entry.Dir, c.DataDir)
+}
+
+// backupStatus is what the pages show.
+func (a *app) backupStatus() dashboards.Backups {
+	s := a.backups.Status()
+	v := dashboards.Backups{Target: s.Target, EverySeconds: int64(s.Every.Seconds()), Running: s.Running, Kept: []dashboards.Backup{}}
+	if !s.AttemptAt.IsZero() {
+		v.AttemptAt = s.AttemptAt.UnixMilli()
+	}
+	if err := errors.Join(s.AttemptErr, s.ListErr); err != nil {
+		v.Error = err.Error()
+	}
+	for _, e := range s.Entries {
+		b := dashboards.Backup{Name: e.Name, Result: e.Result(), Good: e.Good()}
+		if m := e.Manifest; m != nil {
+			b.Taken, b.Bytes, b.Rows, b.Series, b.Boards, b.Seconds = m.Taken.UnixMilli(), m.Bytes, m.Rows, m.Series, m.State.Boards, m.Seconds
+			if m.Test != nil {
+				b.TestedAt = m.Test.At.UnixMilli()
+			}
+		}
+		v.Kept = append(v.Kept, b)
+	}
+	return v
+}

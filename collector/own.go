@@ -1,0 +1,75 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	dto "github.com/prometheus/client_model/go"
+
+	"bramble/alerting"
+	"bramble/storage"
+)
+
+const (
+	// ownEvery is how often the collector's own series are stored and decided
+	// on. Queries look five minutes back.
+	ownEvery = time.Minute
+	// ownOrigin keeps their clock apart from that of any board's readings.
+	ownOrigin = "collector/own"
+)
+
+// storeOwn puts the gauges of the collector's own that rules ask for into the
+// store, and before the rules, until ctx ends. They are not journalled: the next
+// ones say the same.
+func (a *app) storeOwn(ctx context.Context) error {
+	own := prometheus.NewRegistry()
+	own.MustRegister(a.backups)
+	tick := time.NewTicker(ownEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		case <-a.backups.Changed():
+		}
+		if err := a.putOwn(own, time.Now()); err != nil && ctx.Err() == nil {
+			return err
+		}
+	}
+}
+
+func (a *app) putOwn(own prometheus.Gatherer, now time.Time) error {
+	families, err := own.Gather()
+	if err != nil {
+		return err
+	}
+	at := now.UnixMilli()
+	var rows []storage.Row
+	var readings []alerting.Reading
+	for _, f := range families {
+		for _, m := range f.GetMetric() {
+			labels := ownLabels(f.GetName(), m)
+			rows = append(rows, storage.Row{Series: storage.SeriesOf(labels), At: at, Value: m.GetGauge().GetValue()})
+			readings = append(readings, alerting.Reading{Series: a.engine.Series(labels, nil), Value: m.GetGauge().GetValue()})
+		}
+	}
+	// Rules come first: they hear of a failed backup also where the disk is full.
+	if err := a.ingest.Commit(a.engine.Observe(ownOrigin, at, readings)); err != nil {
+		return err
+	}
+	if err := a.store.Add(rows); err != nil && !errors.Is(err, storage.ErrReadOnly) {
+		return err
+	}
+	return nil
+}
+
+func ownLabels(name string, m *dto.Metric) []storage.Label {
+	labels := []storage.Label{{Name: "__name__", Value: name}}
+	for _, l := range m.GetLabel() {
+		labels = append(labels, storage.Label{Name: l.GetName(), Value: l.GetValue()})
+	}
+	return labels
+}

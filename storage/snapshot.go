@@ -1,0 +1,188 @@
+package storage
+
+import (
+	"encoding/json"
+	"fmt"
+	"io/fs"
+	"math"
+	"os"
+	"path/filepath"
+	"strings"
+
+	vm "github.com/VictoriaMetrics/VictoriaMetrics/lib/storage"
+)
+
+// Counts say how much a store holds: rows as they lie on disk, duplicates that were not merged yet included, and
+// the series of the index.
+type Counts struct {
+	Rows, Series uint64
+}
+
+// File is one file of a snapshot.
+type File struct {
+	Name   string // relative to the store's directory, with slashes
+	Source string // where its bytes are
+	Size   int64
+}
+
+// Snapshot is a store at one instant. It costs a few links and holds the disk space of what the store has
+// merged away since, so release it soon. It is not safe for concurrent use.
+type Snapshot struct {
+	Counts
+	Files []File
+
+	store *Store
+	name  string
+}
+
+// Snapshot holds on to the store as it is: all rows of every [Store.Add] that returned before are in it, synced to
+// disk. Adds wait while it runs, as for a [Store.Barrier]. The caller copies the files and releases the snapshot.
+func (s *Store) Snapshot() (_ *Snapshot, err error) {
+	if !s.gate.enter() {
+		return nil, ErrClosed
+	}
+	defer s.gate.leave()
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("snapshot store %s: %v", s.dir, p)
+		}
+	}()
+	n, err := s.freeze()
+	if err != nil {
+		return nil, fmt.Errorf("snapshot store %s: %w", s.dir, err)
+	}
+	if err := n.read(); err != nil {
+		n.Release()
+		return nil, fmt.Errorf("snapshot store %s: %w", s.dir, err)
+	}
+	return n, nil
+}
+
+// freeze makes the links while nobody writes.
+func (s *Store) freeze() (*Snapshot, error) {
+	s.writers.Lock()
+	defer s.writers.Unlock()
+	added := s.fresh.added.Load()
+	if err := s.flushToDisk(); err != nil {
+		return nil, err
+	}
+	s.durable = added
+	series, err := countSeries(s.db)
+	if err != nil {
+		return nil, err
+	}
+	return &Snapshot{store: s, name: s.db.MustCreateSnapshot(), Counts: Counts{Series: series}}, nil
+}
+
+// Release lets the store remove what only the snapshot held. Releasing twice, or after the store was closed, is
+// harmless: the next [Open] removes what a crash has left.
+func (n *Snapshot) Release() {
+	if n.name == "" || !n.store.gate.enter() {
+		return
+	}
+	defer n.store.gate.leave()
+	if err := n.store.db.DeleteSnapshot(n.name); err != nil {
+		n.store.log.Warn("snapshot not removed", "store", n.store.dir, "snapshot", n.name, "err", err)
+	}
+	n.name = ""
+}
+
+// read lists the files and adds up the rows that the parts' metadata state. The folders of a snapshot are
+// symbolic links into the store, and links are followed.
+func (n *Snapshot) read() error {
+	root := filepath.Join(n.store.dir, "snapshots", n.name)
+	return n.walk(root, "")
+}
+
+func (n *Snapshot) walk(dir, name string) error {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		source, inner := filepath.Join(dir, e.Name()), filepath.ToSlash(filepath.Join(name, e.Name()))
+		info, err := os.Stat(source) // follows links
+		if err != nil {
+			return err
+		}
+		if info.IsDir() {
+			if err := n.walk(source, inner); err != nil {
+				return err
+			}
+			continue
+		}
+		if err := n.add(File{Name: inner, Source: source, Size: info.Size()}, info.Mode()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (n *Snapshot) add(f File, mode fs.FileMode) error {
+	if !mode.IsRegular() {
+		return fmt.Errorf("%s is no regular file", f.Source)
+	}
+	n.Files = append(n.Files, f)
+	isData := strings.HasPrefix(f.Name, "data/small/") || strings.HasPrefix(f.Name, "data/big/")
+	if !isData || filepath.Base(f.Name) != "metadata.json" {
+		return nil
+	}
+	rows, err := rowsOfPart(f.Source)
+	n.Rows += rows
+	return err
+}
+
+// rowsOfPart reads how many rows a part has from its metadata.
+func rowsOfPart(metadata string) (uint64, error) {
+	data, err := os.ReadFile(metadata)
+	if err != nil {
+		return 0, err
+	}
+	var part struct{ RowsCount uint64 }
+	if err := json.Unmarshal(data, &part); err != nil {
+		return 0, damaged(metadata, err)
+	}
+	return part.RowsCount, nil
+}
+
+// removeStaleSnapshots frees what a process that was killed has held on to. Nobody but this package makes snapshots.
+func removeStaleSnapshots(db *vm.Storage) error {
+	for _, name := range db.MustListSnapshots() {
+		if err := db.DeleteSnapshot(name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// noLimit is more series than an index can number; the engine adds one to it.
+const noLimit = math.MaxInt32
+
+// everything is all times that rows can have.
+var everything = vm.TimeRange{MinTimestamp: 0, MaxTimestamp: math.MaxInt64}
+
+// countSeries asks the index. The engine keeps one number a series while it counts, 24 bytes.
+func countSeries(db *vm.Storage) (uint64, error) {
+	s, n, err := searchAll(db)
+	if err != nil {
+		return 0, err
+	}
+	s.MustClose()
+	return uint64(n), nil
+}
+
+// searchAll starts a search for every row there is, and says how many series the index has for it. The caller
+// closes the search.
+func searchAll(db *vm.Storage) (*vm.Search, int, error) {
+	all, err := compile([]vm.TagFilter{{Value: []byte(".+"), IsRegexp: true}})
+	if err != nil {
+		return nil, 0, err
+	}
+	s := new(vm.Search)
+	n := s.Init(nil, db, []*vm.TagFilters{all}, everything, noLimit, math.MaxUint64)
+	if err := s.Error(); err != nil {
+		s.MustClose()
+		return nil, 0, err
+	}
+	return s, n, nil
+}
