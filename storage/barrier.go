@@ -7,9 +7,13 @@ import (
 	vm "github.com/VictoriaMetrics/VictoriaMetrics/lib/storage"
 )
 
-// maxBarrierRounds bounds the flushes of one barrier. One is enough unless a background merge holds rows
-// while the first one runs.
-const maxBarrierRounds = 100
+// One flush is enough unless a background merge holds rows while it runs: a merge of what was imported in bulk takes
+// seconds. The pause between two flushes grows from the first to the second.
+const (
+	maxBarrier      = time.Minute
+	minBarrierPause = time.Millisecond
+	maxBarrierPause = 100 * time.Millisecond
+)
 
 // Barrier returns after all rows of every [Store.Add] that returned before are on disk, files and directory
 // entries synced: they survive kill -9. It returns at once when there are none. Adds wait while it runs:
@@ -44,16 +48,22 @@ func (s *Store) Barrier() (err error) {
 // hold rows that are counted nowhere and are in no snapshot. Since writers are excluded, none begins later.
 func (s *Store) flushToDisk() error {
 	s.db.DebugFlush()
-	var volatile uint64
-	for range maxBarrierRounds {
-		if volatile = s.volatile(); volatile == 0 {
+	pause := minBarrierPause
+	for deadline := time.Now().Add(maxBarrier); ; pause = min(2*pause, maxBarrierPause) {
+		volatile := s.volatile()
+		if volatile == 0 {
 			return nil
+		}
+		if time.Now().After(deadline) {
+			return fmt.Errorf("%d rows and index entries are still in memory after %s of flushes", volatile, maxBarrier)
 		}
 		if err := s.db.DeleteSnapshot(s.db.MustCreateSnapshot()); err != nil {
 			return err
 		}
+		if s.volatile() > 0 {
+			<-time.After(pause)
+		}
 	}
-	return fmt.Errorf("%d rows and index entries are still in memory after %d flushes", volatile, maxBarrierRounds)
 }
 
 // volatile counts the rows and index entries that a crash would lose.

@@ -6,11 +6,17 @@ import (
 	"fmt"
 	"log/slog"
 
+	"github.com/VictoriaMetrics/VictoriaMetrics/lib/mergeset"
 	vm "github.com/VictoriaMetrics/VictoriaMetrics/lib/storage"
 )
 
-// inspectMemory limits the engine's caches while it inspects, in bytes: every block is read once.
-const inspectMemory = 32 << 20
+// Limits of the engine's caches while it inspects, in bytes. Rows are read once and cached for nothing; what is read
+// again and again are the index's blocks, which hold the names of the series.
+const (
+	inspectMemory      = 16 << 20
+	inspectNames       = 1 << 20
+	inspectIndexBlocks = 14 << 20
+)
 
 // ErrInProcess is returned by [Inspect] in a process that has had a store open.
 var ErrInProcess = errors.New("inspect in a process of its own: deduplication is set once a process")
@@ -52,6 +58,9 @@ func (p *process) startInspection(dir string, log *slog.Logger) error {
 	if err := p.start(dir, inspectMemory); err != nil {
 		return err
 	}
+	vm.SetTSIDCacheSize(inspectNames)
+	vm.SetMetricNameCacheSize(inspectNames)
+	mergeset.SetDataBlocksCacheSize(inspectIndexBlocks)
 	vm.SetDedupInterval(0)
 	p.started = true
 	return nil
@@ -59,24 +68,22 @@ func (p *process) startInspection(dir string, log *slog.Logger) error {
 
 // count reads every row.
 func count(ctx context.Context, db *vm.Storage) (c Counts, err error) {
-	s, n, err := searchAll(db)
-	if err != nil {
-		return c, err
-	}
-	defer s.MustClose()
-	c.Series = uint64(n)
 	var block vm.Block
-	for s.NextMetricBlock() {
-		if err := ctx.Err(); err != nil {
-			return c, err
+	err = eachMetric(db, func(s *vm.Search, series int) error {
+		c.Series += uint64(series)
+		for s.NextMetricBlock() {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			s.MetricBlockRef.BlockRef.MustReadBlock(&block)
+			if err := block.UnmarshalData(); err != nil {
+				return fmt.Errorf("decode a block of %s: %w", nameText(s.MetricBlockRef.MetricName), err)
+			}
+			c.Rows += uint64(block.RowsCount())
 		}
-		s.MetricBlockRef.BlockRef.MustReadBlock(&block)
-		if err := block.UnmarshalData(); err != nil {
-			return c, fmt.Errorf("decode a block of %s: %w", nameText(s.MetricBlockRef.MetricName), err)
-		}
-		c.Rows += uint64(block.RowsCount())
-	}
-	return c, s.Error()
+		return s.Error()
+	})
+	return c, err
 }
 
 // nameText shows a series for a person.

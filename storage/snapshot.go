@@ -161,28 +161,40 @@ const noLimit = math.MaxInt32
 // everything is all times that rows can have.
 var everything = vm.TimeRange{MinTimestamp: 0, MaxTimestamp: math.MaxInt64}
 
-// countSeries asks the index. The engine keeps one number a series while it counts, 24 bytes.
-func countSeries(db *vm.Storage) (uint64, error) {
-	s, n, err := searchAll(db)
-	if err != nil {
-		return 0, err
-	}
-	s.MustClose()
-	return uint64(n), nil
+// countSeries asks the index, one metric after the other.
+func countSeries(db *vm.Storage) (n uint64, err error) {
+	err = eachMetric(db, func(s *vm.Search, series int) error {
+		n += uint64(series)
+		return nil
+	})
+	return n, err
 }
 
-// searchAll starts a search for every row there is, and says how many series the index has for it. The caller
-// closes the search.
-func searchAll(db *vm.Storage) (*vm.Search, int, error) {
-	all, err := compile([]vm.TagFilter{{Value: []byte(".+"), IsRegexp: true}})
+// eachMetric searches every row there is and calls f for each name of a metric, with how many series the index has
+// of it. The engine keeps some tens of bytes for each series of a search; a search a metric bounds that.
+func eachMetric(db *vm.Storage, f func(s *vm.Search, series int) error) error {
+	names, err := db.SearchLabelValues(nil, "__name__", nil, everything, noLimit, noLimit, math.MaxUint64)
 	if err != nil {
-		return nil, 0, err
+		return err
+	}
+	for _, name := range names {
+		if err := oneMetric(db, name, f); err != nil {
+			return fmt.Errorf("metric %s: %w", name, err)
+		}
+	}
+	return nil
+}
+
+func oneMetric(db *vm.Storage, name string, f func(*vm.Search, int) error) error {
+	filters, err := compile([]vm.TagFilter{{Value: []byte(name)}}) // an empty key is the name
+	if err != nil {
+		return err
 	}
 	s := new(vm.Search)
-	n := s.Init(nil, db, []*vm.TagFilters{all}, everything, noLimit, math.MaxUint64)
+	defer s.MustClose()
+	series := s.Init(nil, db, []*vm.TagFilters{filters}, everything, noLimit, math.MaxUint64)
 	if err := s.Error(); err != nil {
-		s.MustClose()
-		return nil, 0, err
+		return err
 	}
-	return s, n, nil
+	return f(s, series)
 }

@@ -20,7 +20,7 @@ import (
 
 const (
 	// childMemory is the soft limit of what the checking process may use beside mapped files, in bytes.
-	childMemory = 40 << 20
+	childMemory = 32 << 20
 	// childNice keeps it behind the collector.
 	childNice = 10
 )
