@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/alecthomas/units"
@@ -119,6 +120,9 @@ func runBackup(ctx context.Context, args []string, stdin io.Reader, stdout, stde
 	if args, err = admin.Absolute(args); err != nil {
 		return err
 	}
+	if c.DataDir, err = filepath.Abs(c.DataDir); err != nil {
+		return err
+	}
 	o := offlineBackups{config: c, log: slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))}
 	if _, err := os.Stat(c.DataDir); errors.Is(err, fs.ErrNotExist) && !slices.Contains(args, "restore") {
 		if err := o.needsNoData(args); err != nil {
@@ -138,8 +142,13 @@ type offlineBackups struct {
 // needsNoData lets list and verify work on a machine that has backups and no
 // data directory.
 func (o offlineBackups) needsNoData(args []string) error {
-	elsewhere := slices.ContainsFunc(args, func(a string) bool { return a == "--target" || filepath.IsAbs(a) || a == "--help" }) || o.config.Backups.Target != ""
-	if slices.Contains(args, "create") && !slices.Contains(args, "--help") || !elsewhere {
+	if len(args) < 2 || slices.Contains(args, "--help") {
+		return nil // the grammar answers
+	}
+	elsewhere := o.config.Backups.Target != "" || slices.ContainsFunc(args, func(a string) bool {
+		return strings.HasPrefix(a, "--target") || filepath.IsAbs(a)
+	})
+	if slices.Contains(args, "create") || !elsewhere {
 		return fmt.Errorf("there is no collector's data in %s: name its directory with --data-dir DIR, or where the backups are with --target DIR", o.config.DataDir)
 	}
 	return nil
@@ -232,7 +241,7 @@ func backupHint(c Config, err error) error {
 	}
 	entry, none := backup.Find(target, "", time.Time{})
 	if none != nil {
-		return fmt.Errorf("%w; %s", err, none)
+		return fmt.Errorf("%w; %w", err, none)
 	}
 	return fmt.Errorf("%w; the newest good backup is %s, and this brings its series back: collector backup restore %s --series-only --aside --data-dir %s",
 		err, entry.Name, entry.Dir, c.DataDir)

@@ -56,6 +56,9 @@ func runServe(ctx context.Context, args []string, stdout, stderr io.Writer) erro
 	if len(a.registry.Users()) == 0 {
 		log.Warn("nobody can log in yet: make a login with `collector user add NAME --role admin --data-dir " + c.DataDir + "`")
 	}
+	if c.Backups.Every == 0 {
+		log.Warn("no backups are scheduled: the `backups` block of the config file does that; `collector backup create` makes one")
+	}
 	log.Info("boards connect here", "url", a.broker.URL(), "pin", a.broker.Pin())
 	if url := a.broker.WebSocketURL(); url != "" {
 		log.Info("boards connect here, too", "url", url)

@@ -157,11 +157,11 @@ type backupsAnswer struct {
 }
 
 func (s *Server) listBackups(w http.ResponseWriter, _ *http.Request) {
-	if s.opts.Backups == nil {
-		fail(w, http.StatusNotFound, "this collector makes no backups")
-		return
+	b := Backups{Kept: []Backup{}}
+	if s.opts.Backups != nil {
+		b = s.opts.Backups()
 	}
-	reply(w, backupsAnswer{time.Now().UnixMilli(), s.opts.Backups()})
+	reply(w, backupsAnswer{time.Now().UnixMilli(), b})
 }
 
 type faultAnswer struct {

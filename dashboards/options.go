@@ -105,7 +105,7 @@ type Backup struct {
 
 // Backups is what is known of the collector's backups.
 type Backups struct {
-	Target       string   `json:"target"`
+	Target       string   `json:"target"`       // "" where the collector makes none
 	EverySeconds int64    `json:"everySeconds"` // 0: none are scheduled
 	Running      bool     `json:"running"`
 	AttemptAt    int64    `json:"attemptAt,omitempty"` // of the last one since the start

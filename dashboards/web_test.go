@@ -65,7 +65,7 @@ func TestEveryFileOfAPageIsServed(t *testing.T) {
 
 // The description names exactly the JSON routes that answer.
 func TestOpenAPIIsTrue(t *testing.T) {
-	o := Options{Open: true, Demo: &Demo{}, Backups: func() Backups { return Backups{} }}
+	o := Options{Open: true, Demo: &Demo{}}
 	_, web := start(t, o)
 	var doc struct {
 		Paths map[string]map[string]any `json:"paths"`

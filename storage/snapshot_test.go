@@ -3,6 +3,7 @@ package storage_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -146,7 +147,7 @@ func TestSnapshotsLeaveNothingBehind(t *testing.T) {
 
 func TestInspectRefusesAProcessWithAStore(t *testing.T) {
 	s := open(t, t.TempDir(), storage.Options{})
-	if _, err := storage.Inspect(t.Context(), t.TempDir(), slog.New(slog.NewTextHandler(io.Discard, nil))); err != storage.ErrInProcess {
+	if _, err := storage.Inspect(t.Context(), t.TempDir(), slog.New(slog.NewTextHandler(io.Discard, nil))); !errors.Is(err, storage.ErrInProcess) {
 		t.Errorf("got %v", err)
 	}
 	add(t, s, rows(temperature("b1"), anHourAgo(), 1))

@@ -49,7 +49,7 @@ func checker(t testing.TB) []string {
 // quick returns a folder on a disk of memory, where syncing is free.
 func quick(t testing.TB) string {
 	t.Helper()
-	dir, err := os.MkdirTemp("/dev/shm", "bramble-backup-")
+	dir, err := os.MkdirTemp("/dev/shm", "bramble-backup-") //nolint:usetesting // t.TempDir is on a disk, and this test syncs 200,000 files
 	if err != nil {
 		return t.TempDir()
 	}
@@ -561,6 +561,39 @@ func TestOneBackupAtATimeAndNoRemains(t *testing.T) {
 	}
 	if got := names(t, target); len(got) != 3 {
 		t.Errorf("a backup that was cut short left %v", got)
+	}
+}
+
+// TestStoppingEndsABackup stops a keeper in the middle of a slow backup that
+// somebody else has asked for, while the schedule waits for its turn.
+func TestStoppingEndsABackup(t *testing.T) {
+	c := newCollector(t, t.TempDir())
+	noise := filepath.Join(t.TempDir(), "noise.rules.yml")
+	if err := os.WriteFile(noise, make([]byte, 64<<20), 0o600); err != nil { // a minute at this rate
+		t.Fatal(err)
+	}
+	c.Rules = func() []string { return []string{noise} }
+	k := c.keeper(t, Config{Target: t.TempDir(), Rate: 1 << 20, Every: time.Hour})
+	asked := make(chan error, 1)
+	go func() { _, err := k.Create(context.WithoutCancel(t.Context())); asked <- err }()
+	for s := k.Status(); !s.Running; s = k.Status() {
+		<-k.Changed()
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	ran := make(chan error, 1)
+	go func() { ran <- k.Run(ctx) }()
+	cancel()
+	if err := <-asked; err == nil || !strings.Contains(err.Error(), "the collector stops") {
+		t.Errorf("the backup ended with %v", err)
+	}
+	if err := <-ran; err != nil {
+		t.Error(err)
+	}
+	if s := k.Status(); s.AttemptErr != nil {
+		t.Errorf("stopping counts as a failure: %v", s.AttemptErr)
+	}
+	if got := names(t, k.config.Target); len(got) != 1 {
+		t.Errorf("the target holds %v", got)
 	}
 }
 

@@ -88,7 +88,8 @@ func (k *Keeper) refresh() {
 
 // Run takes backups on schedule until ctx ends, and then ends what runs.
 func (k *Keeper) Run(ctx context.Context) error {
-	defer k.Close()
+	// At once, also while this waits for a backup that somebody else has asked for.
+	defer context.AfterFunc(ctx, k.Close)()
 	k.refresh()
 	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()

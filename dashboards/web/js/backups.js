@@ -23,7 +23,7 @@ async function show() {
   setText(summary, text);
   summary.classList.toggle("some", bad);
   setText(box.querySelector(".reasons"), detail(b));
-  box.hidden = false;
+  box.hidden = !b.target;
 }
 
 // line says in a few words how the backups stand, and whether that is bad.
