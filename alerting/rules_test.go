@@ -32,8 +32,8 @@ func TestDefaultRules(t *testing.T) {
 			t.Errorf("%s lacks severity or hysteresis", r.Name)
 		}
 	}
-	if n != 10 {
-		t.Errorf("%d default rules, want 10", n)
+	if n != 11 {
+		t.Errorf("%d default rules, want 11", n)
 	}
 }
 

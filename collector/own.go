@@ -3,9 +3,9 @@ package main
 import (
 	"context"
 	"errors"
+	"strings"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
 	dto "github.com/prometheus/client_model/go"
 
 	"bramble/alerting"
@@ -13,19 +13,21 @@ import (
 )
 
 const (
-	// ownEvery is how often the collector's own series are stored and decided
-	// on. Queries look five minutes back.
-	ownEvery = time.Minute
+	// ownEvery is how often the collector's own series are stored and decided on.
+	ownEvery = 15 * time.Second
 	// ownOrigin keeps their clock apart from that of any board's readings.
 	ownOrigin = "collector/own"
 )
 
-// storeOwn puts the gauges of the collector's own that rules ask for into the
-// store, and before the rules, until ctx ends. They are not journalled: the next
+// isOwn picks the gauges of /metrics that rules and queries see.
+func isOwn(name string) bool {
+	return strings.HasPrefix(name, "bramble_backup") || name == "bramble_storage_read_only" || name == "bramble_storage_disk_free_bytes"
+}
+
+// storeOwn puts the gauges of the collector's own that rules ask for before the
+// rules and into the store, until ctx ends. They are not journalled: the next
 // ones say the same.
 func (a *app) storeOwn(ctx context.Context) error {
-	own := prometheus.NewRegistry()
-	own.MustRegister(a.backups)
 	tick := time.NewTicker(ownEvery)
 	defer tick.Stop()
 	for {
@@ -35,14 +37,14 @@ func (a *app) storeOwn(ctx context.Context) error {
 		case <-tick.C:
 		case <-a.backups.Changed():
 		}
-		if err := a.putOwn(own, time.Now()); err != nil && ctx.Err() == nil {
+		if err := a.putOwn(time.Now()); err != nil && ctx.Err() == nil {
 			return err
 		}
 	}
 }
 
-func (a *app) putOwn(own prometheus.Gatherer, now time.Time) error {
-	families, err := own.Gather()
+func (a *app) putOwn(now time.Time) error {
+	families, err := a.metrics.Gather()
 	if err != nil {
 		return err
 	}
@@ -50,6 +52,9 @@ func (a *app) putOwn(own prometheus.Gatherer, now time.Time) error {
 	var rows []storage.Row
 	var readings []alerting.Reading
 	for _, f := range families {
+		if !isOwn(f.GetName()) {
+			continue
+		}
 		for _, m := range f.GetMetric() {
 			labels := ownLabels(f.GetName(), m)
 			rows = append(rows, storage.Row{Series: storage.SeriesOf(labels), At: at, Value: m.GetGauge().GetValue()})

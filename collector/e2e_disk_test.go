@@ -1,0 +1,82 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// TestFullDisk fills the disk that the data is on, while boards report. Nothing
+// crashes, the page says so, what the boards measure meanwhile waits in their
+// spools or the journal, and all of it is there when there is room again.
+func TestFullDisk(t *testing.T) {
+	t.Parallel()
+	disk := smallDisk(t, 220)
+	s := &server{t: t, dir: filepath.Join(disk, "data"), http: freeAddress(t, "127.0.0.1"), nats: freeAddress(t, "127.0.0.1")}
+	s.bearer = s.do("", "token", "create", "--role", "admin")
+	s.start()
+	b := s.enrol("pi-1", s.nats)
+	before := invent(t, "before", 100, every(1_000))
+	if code := b.replay(t, before, "--speed", "100").exit(t, patience); code != 0 {
+		t.Fatalf("replay: exit %d", code)
+	}
+	s.returned(b, before, 100)
+
+	ballast := filepath.Join(disk, "ballast")
+	fill(t, ballast)
+	alert := func(name string) error {
+		var a struct {
+			Incidents []struct {
+				Title, State string
+			}
+		}
+		if err := s.json("api/incidents", &a); err != nil {
+			return err
+		}
+		for _, in := range a.Incidents {
+			if strings.Contains(in.Title, "disk is full") && in.State == "firing" {
+				return nil
+			}
+		}
+		return fmt.Errorf("no incident says %s: %+v", name, a)
+	}
+	during := invent(t, "during", 2000, every(1_000))
+	p := b.replay(t, during, "--speed", "100") // 20 s
+	if code, _, err := s.request(http.MethodGet, "/", nil); err != nil || code != http.StatusOK {
+		t.Errorf("the page: %d, %v", code, err)
+	}
+	eventually(t, patience, func() error {
+		if s.metric("bramble_storage_read_only") != 1 {
+			return errors.New("the store does not say that it is full")
+		}
+		return nil
+	})
+	if err := os.Truncate(ballast, 160<<20); err != nil { // a little room: below the store's limit
+		t.Fatal(err)
+	}
+	eventually(t, patience, func() error { return alert("that the disk is full") })
+	if err := os.Remove(ballast); err != nil {
+		t.Fatal(err)
+	}
+	if code := p.exit(t, 2*patience); code != 0 {
+		t.Errorf("replay: exit %d: %s", code, p.errs)
+	}
+	want := before.readings() + during.readings()
+	eventually(t, patience, func() error {
+		series, err := s.export(`{board="pi-1"}`, false)
+		if err != nil {
+			return err
+		}
+		if got, _ := readingsOf(series); len(got) != want {
+			return fmt.Errorf("%d readings are stored, want %d", len(got), want)
+		}
+		return nil
+	})
+	if code := s.stop(t, patience); code != 0 {
+		t.Errorf("stop: exit %d: %s", code, s.errs)
+	}
+}
