@@ -332,7 +332,7 @@ func TestFullDiskWhileBackingUp(t *testing.T) {
 	if err != nil || !strings.Contains(string(alerts), "BackupFailed") {
 		t.Errorf("alerts: %s, %v", alerts, err)
 	}
-	s.try("", "backup", "create").refusal(t, "not enough space in "+disk, "choose another target")
+	s.try("", "backup", "create").refusal(t, "not enough space in "+disk, "choose another place")
 	if left, _ := filepath.Glob(filepath.Join(disk, ".2*")); len(left) > 0 {
 		t.Errorf("left behind: %v", left)
 	}

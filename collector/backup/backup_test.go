@@ -237,7 +237,7 @@ func TestEveryDamageIsCaught(t *testing.T) {
 	dir := quick(t)
 	c := newCollector(t, filepath.Join(dir, "data"))
 	c.fill(t, 8, 60)
-	k := c.keeper(t, Config{Target: filepath.Join(dir, "backups")})
+	k := c.keeper(t, Config{Target: dir})
 	m := create(t, k)
 	backup, restored := k.dirOf(m), filepath.Join(dir, "restored")
 	// What the checking process does before it opens anything.
@@ -594,6 +594,45 @@ func TestStoppingEndsABackup(t *testing.T) {
 	}
 	if got := names(t, k.config.Target); len(got) != 1 {
 		t.Errorf("the target holds %v", got)
+	}
+}
+
+// TestWhatIsAroundDoesNotCondemnABackup tests where testing is impossible.
+func TestWhatIsAroundDoesNotCondemnABackup(t *testing.T) {
+	c := newCollector(t, t.TempDir())
+	k := c.keeper(t, Config{})
+	m := create(t, k)
+	f := func(wanted string) {
+		t.Helper()
+		if _, err := k.Verify(t.Context(), m.Name); !errors.Is(err, ErrNotTested) || !strings.Contains(err.Error(), wanted) {
+			t.Errorf("%v, want %q", err, wanted)
+		}
+		if s := k.Status(); s.Newest() == nil {
+			t.Errorf("%s: the backup does not count as good any more", wanted)
+		}
+	}
+	away := k.Key() + ".away"
+	if err := os.Rename(k.Key(), away); err != nil {
+		t.Fatal(err)
+	}
+	f("no such file")
+	if _, _, err := openKey(k.Key()); err != nil {
+		t.Fatal(err)
+	}
+	f("the backup is encrypted for")
+	if err := os.Rename(away, k.Key()); err != nil {
+		t.Fatal(err)
+	}
+	right := k.child
+	k.child = []string{"sh", "-c", "kill -KILL $$"}
+	f("was killed")
+	k.child = right
+	if _, err := k.Verify(t.Context(), m.Name); err != nil {
+		t.Error(err)
+	}
+	absent := c.keeper(t, Config{Target: filepath.Join(t.TempDir(), "not", "mounted")})
+	if _, err := absent.Create(t.Context()); err == nil || !strings.Contains(err.Error(), "is its disk mounted?") {
+		t.Errorf("an absent target: %v", err)
 	}
 }
 

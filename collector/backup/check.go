@@ -6,10 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
 	"runtime/debug"
+	"syscall"
 
 	"filippo.io/age"
 	"golang.org/x/sys/unix"
@@ -24,6 +26,20 @@ const (
 	// childNice keeps it behind the collector.
 	childNice = 10
 )
+
+// ErrNotTested is wrapped where a test restore could not be carried out, which says nothing about the backup: no room
+// for it, no key, a process that was killed.
+var ErrNotTested = errors.New("the backup could not be tested")
+
+// verdict tells what is wrong with a backup from what is wrong around it.
+func verdict(err error) error {
+	for _, around := range []error{syscall.ENOSPC, syscall.EDQUOT, syscall.EROFS, syscall.EMFILE, syscall.ENFILE, syscall.ENOMEM, fs.ErrPermission} {
+		if errors.Is(err, around) {
+			return fmt.Errorf("%w: %w", ErrNotTested, err)
+		}
+	}
+	return err
+}
 
 // Job is what a checking process is asked to do: restore the backup in Backup into Scratch, which does not exist
 // yet, and look whether everything is there.
@@ -52,7 +68,7 @@ func Check(ctx context.Context, argument string, stdin io.Reader, stderr io.Writ
 		cancel(errors.New("whoever asked has gone"))
 	}()
 	log := slog.New(slog.NewTextHandler(stderr, nil))
-	return causeOf(ctx, j.run(ctx, log, pinOf))
+	return verdict(causeOf(ctx, j.run(ctx, log, pinOf)))
 }
 
 func (j Job) run(ctx context.Context, log *slog.Logger, pinOf func(string) (string, error)) error {
@@ -113,8 +129,11 @@ func (j Job) checkState(ctx context.Context, m *Manifest, pinOf func(string) (st
 		return nil
 	}
 	id, err := readKey(j.Key)
+	if err == nil && id.Recipient().String() != m.Recipient {
+		err = fmt.Errorf("%s is the key of %s, the backup is encrypted for %s", j.Key, id.Recipient(), m.Recipient)
+	}
 	if err != nil {
-		return err
+		return fmt.Errorf("%w: %w", ErrNotTested, err)
 	}
 	return j.checkSecrets(m, id, pinOf)
 }

@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -24,9 +25,15 @@ func (k *Keeper) test(ctx context.Context, m *Manifest) error {
 	job := Job{
 		Backup: dir, Scratch: filepath.Join(k.config.Target, "."+m.Name+scratch), Key: k.config.Key, Rate: k.config.Rate,
 	}
+	if err := checkSpace("a test restore", k.config.Target, k.source.DataDir, m.Bytes); err != nil {
+		return fmt.Errorf("%w: %w", ErrNotTested, err)
+	}
 	err := errors.Join(job.runChild(ctx, k.child), os.RemoveAll(job.Scratch))
-	if ctx.Err() != nil {
+	switch {
+	case ctx.Err() != nil:
 		return context.Cause(ctx) // cut short: that says nothing about the backup
+	case errors.Is(err, ErrNotTested):
+		return err
 	}
 	m.Test = &Test{At: time.Now().UTC().Truncate(time.Millisecond), Seconds: time.Since(started).Seconds()}
 	if err != nil {
@@ -57,10 +64,14 @@ func (j Job) runChild(ctx context.Context, command []string) error {
 	if err := c.Start(); err != nil {
 		return fmt.Errorf("start the checking process: %w", err)
 	}
-	if err := c.Wait(); err != nil {
-		return words.explain(err)
+	err = c.Wait()
+	switch status, _ := c.ProcessState.Sys().(syscall.WaitStatus); {
+	case err == nil:
+		return nil
+	case status.Signaled() && status.Signal() == syscall.SIGKILL:
+		return fmt.Errorf("%w: the checking process was killed: is there too little memory?", ErrNotTested)
 	}
-	return nil
+	return words.explain(err)
 }
 
 // lastWords keeps the beginning of what a process says.
@@ -81,8 +92,12 @@ func (w *lastWords) explain(err error) error {
 			return errors.New("the store cannot be opened: " + text)
 		}
 	}
-	if last := lines[len(lines)-1]; last != "" {
-		return errors.New(strings.TrimPrefix(last, "collector: "))
+	last := strings.TrimPrefix(lines[len(lines)-1], "collector: ")
+	if text, ok := strings.CutPrefix(last, ErrNotTested.Error()+": "); ok {
+		return fmt.Errorf("%w: %s", ErrNotTested, text)
+	}
+	if last != "" {
+		return errors.New(last)
 	}
 	return fmt.Errorf("the checking process ended: %w", err)
 }

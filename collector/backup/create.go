@@ -156,7 +156,7 @@ func (w *writer) checkSpace(snapshot *storage.Snapshot) error {
 		}
 		bytes += more
 	}
-	return checkSpace(w.dir, w.source.DataDir, 2*bytes)
+	return checkSpace("a backup and its test restore", w.dir, w.source.DataDir, 2*bytes)
 }
 
 func treeSize(root string) (bytes int64, err error) {

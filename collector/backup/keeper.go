@@ -16,7 +16,9 @@ import (
 
 // Config is what an operator can set. The zero value takes backups on command only, into DATA/backups.
 type Config struct {
-	Target string        // directory of the backups; "" = backups in the data directory
+	// Target is the directory of the backups; "" = backups in the data directory. One that is named must be there:
+	// an absent disk is not to be mistaken for an empty one.
+	Target string
 	Every  time.Duration // how often one is taken; 0 = on command only
 	Keep   Keep          // how many are kept; used only with Every
 	Key    string        // age identity file; "" = backup.key in the data directory
@@ -43,10 +45,11 @@ type Source struct {
 // Keeper makes, tests, lists and prunes the backups of one collector. It is safe for concurrent use; one backup or
 // test runs at a time.
 type Keeper struct {
-	config Config
-	source Source
-	child  []string
-	log    *slog.Logger
+	config  Config
+	source  Source
+	child   []string
+	mayMake bool // the target is made where it is missing
+	log     *slog.Logger
 
 	base context.Context // ends everything that runs
 	stop context.CancelFunc
@@ -63,7 +66,8 @@ func New(c Config, s Source, child []string, log *slog.Logger) *Keeper {
 	if abs, err := filepath.Abs(s.DataDir); err == nil {
 		s.DataDir = abs
 	}
-	if c.Target == "" {
+	mayMake := c.Target == ""
+	if mayMake {
 		c.Target = filepath.Join(s.DataDir, "backups")
 	}
 	if c.Key == "" {
@@ -75,7 +79,7 @@ func New(c Config, s Source, child []string, log *slog.Logger) *Keeper {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	k := &Keeper{config: c, source: s, child: child, log: log, hear: make(chan struct{}, 1)}
+	k := &Keeper{config: c, source: s, child: child, mayMake: mayMake, log: log, hear: make(chan struct{}, 1)}
 	k.base, k.stop = context.WithCancel(context.Background())
 	k.status = Status{Target: c.Target, Every: c.Every}
 	return k
@@ -97,7 +101,9 @@ func (k *Keeper) Into(target string) *Keeper {
 	}
 	c := k.config
 	c.Target = target
-	return New(c, k.source, k.child, k.log)
+	other := New(c, k.source, k.child, k.log)
+	other.mayMake = true
+	return other
 }
 
 // within joins a caller's context with the keeper's own.
@@ -168,8 +174,12 @@ func (k *Keeper) Verify(ctx context.Context, name string) (*Manifest, error) {
 
 // takeTarget locks the target and removes what a killed process has left there.
 func (k *Keeper) takeTarget() (release func(), err error) {
-	if err := os.MkdirAll(k.config.Target, 0o700); err != nil {
-		return nil, explain(fmt.Errorf("open the backups' target: %w", err))
+	if k.mayMake {
+		if err := os.MkdirAll(k.config.Target, 0o700); err != nil {
+			return nil, explain(fmt.Errorf("open the backups' target: %w", err))
+		}
+	} else if _, err := os.Stat(k.config.Target); err != nil {
+		return nil, fmt.Errorf("open the backups' target: %w: is its disk mounted? A new one is made once, with mkdir", err)
 	}
 	unlock, err := lock(k.config.Target)
 	if err != nil {

@@ -69,7 +69,7 @@ func (r Restore) Run(ctx context.Context) (res Result, err error) {
 		return res, fmt.Errorf("restore: %w", err)
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(stage)) }()
-	if err := checkSpace(r.DataDir, r.DataDir, res.Bytes); err != nil {
+	if err := checkSpace("what is restored", r.DataDir, r.DataDir, res.Bytes); err != nil {
 		return res, err
 	}
 	job := Job{Backup: r.Backup, Scratch: stage, Key: r.Key, Rate: r.Rate, SeriesOnly: r.SeriesOnly}

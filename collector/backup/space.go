@@ -11,9 +11,9 @@ import (
 // slack is what a backup may need beyond the sizes that are known before it: blocks, folders, the manifest.
 const slack = 4 << 20
 
-// checkSpace reports whether dir has room for bytes. On the file system of data it leaves the store what it needs to
+// checkSpace reports whether dir has room for the bytes of what is named. On the file system of data it leaves the store what it needs to
 // go on taking rows, twice over: a backup must not stop the collector.
-func checkSpace(dir, data string, bytes int64) error {
+func checkSpace(what, dir, data string, bytes int64) error {
 	var fs unix.Statfs_t
 	if err := unix.Statfs(dir, &fs); err != nil {
 		return fmt.Errorf("ask for free space in %s: %w", dir, err)
@@ -27,8 +27,8 @@ func checkSpace(dir, data string, bytes int64) error {
 		need += 2 * storage.DefaultMinFreeBytes
 	}
 	if free < need {
-		return fmt.Errorf("not enough space in %s: %s are needed for a backup and its test restore, %s are free: free some, keep fewer backups, or choose another target",
-			dir, size(need), size(free))
+		return fmt.Errorf("not enough space in %s: %s are needed for %s, %s are free: free some there, or choose another place",
+			dir, size(need), what, size(free))
 	}
 	return nil
 }
