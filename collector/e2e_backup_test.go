@@ -124,6 +124,47 @@ func TestRestoredOnNewHardware(t *testing.T) {
 	r.try("", "backup", "restore").refusal(t, "collector runs", "stop it")
 }
 
+// TestBackupWhileBoardsReport takes a backup in the middle of what boards send.
+// What could be read before it began is in it, with the same values.
+func TestBackupWhileBoardsReport(t *testing.T) {
+	t.Parallel()
+	s := newServer(t, "127.0.0.1")
+	b := s.enrol("pi-1", s.nats)
+	sent := invent(t, "sent", 3000, every(1_000)) // 60 s at this speed
+	launched := b.replay(t, sent, "--speed", "50")
+	var before map[point]float64
+	read := func(s *server) (map[point]float64, error) {
+		series, err := s.export(`{board="pi-1"}`, false)
+		values, _ := readingsOf(series)
+		return values, err
+	}
+	eventually(t, patience, func() (err error) {
+		if before, err = read(s); err == nil && len(before) < 2000 {
+			err = fmt.Errorf("%d readings yet", len(before))
+		}
+		return err
+	})
+	name := s.do("", "backup", "create")
+	launched.kill()
+	s.kill()
+	r := &server{t: t, dir: filepath.Join(t.TempDir(), "new"), http: freeAddress(t, "127.0.0.1"), nats: freeAddress(t, "127.0.0.1"), bearer: s.bearer}
+	r.do("", "backup", "restore", filepath.Join(s.dir, "backups", name))
+	r.start()
+	after, err := read(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for p, v := range before {
+		if after[p] != v {
+			t.Fatalf("%v was %v before the backup, restored it is %v", p, v, after[p])
+		}
+	}
+	t.Logf("%d readings before the backup, %d restored, %d sent in all", len(before), len(after), sent.readings())
+	if len(after) >= sent.readings() {
+		t.Error("the replay had ended, so this tested nothing")
+	}
+}
+
 // stock makes a data directory with n rows that do not compress well, and a
 // config that backs it up into target at 1 MiB/s.
 func stock(t *testing.T, target string, n int) (dir, config string) {
