@@ -7,7 +7,6 @@ import (
 	"io"
 	"math/rand/v2"
 	"net"
-	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
@@ -311,24 +310,16 @@ func smallDisk(t *testing.T, size int) string {
 	return dir
 }
 
-// query returns the value of an expression that has one, at present.
-func (s *server) query(expr string) (float64, error) {
-	var a struct {
-		Data struct {
-			Result []struct {
-				Value [2]any `json:"value"`
-			} `json:"result"`
-		} `json:"data"`
-	}
-	if err := s.json("api/v1/query?"+url.Values{"query": {expr}}.Encode(), &a); err != nil {
+// value returns the value of an expression that has one, at present.
+func (s *server) value(expr string) (float64, error) {
+	got, err := s.query(expr)
+	if err != nil {
 		return 0, err
 	}
-	if len(a.Data.Result) != 1 {
-		return 0, fmt.Errorf("%s has %d values", expr, len(a.Data.Result))
+	if len(got) != 1 {
+		return 0, fmt.Errorf("%s has %d values", expr, len(got))
 	}
-	var v float64
-	_, err := fmt.Sscan(fmt.Sprint(a.Data.Result[0].Value[1]), &v)
-	return v, err
+	return got[0].value, nil
 }
 
 // TestFullDiskWhileBackingUp fills the target's disk in the middle of a backup.
@@ -347,7 +338,7 @@ func TestFullDiskWhileBackingUp(t *testing.T) {
 	failed := func(want float64) {
 		t.Helper()
 		eventually(t, patience, func() error {
-			got, err := s.query("bramble_backup_last_attempt_failed")
+			got, err := s.value("bramble_backup_last_attempt_failed")
 			if err == nil && got != want {
 				err = fmt.Errorf("bramble_backup_last_attempt_failed is %v, want %v", got, want)
 			}
@@ -382,7 +373,7 @@ func TestFullDiskWhileBackingUp(t *testing.T) {
 	}
 	s.do("", "backup", "create")
 	failed(0)
-	if n, err := s.query(`bramble_backups{result="good"}`); err != nil || n != 1 {
+	if n, err := s.value(`bramble_backups{result="good"}`); err != nil || n != 1 {
 		t.Errorf("%v good backups, %v", n, err)
 	}
 	if code := s.stop(t, patience); code != 0 {
