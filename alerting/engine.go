@@ -163,7 +163,7 @@ func (e *Engine) decide(out []Transition, t *test, s *Series, hit bool, at int64
 	if t.alert == nil {
 		t.alert = e.alertOf(t.rule.ID, s.key)
 	}
-	return e.step(out, t.rule, t.alert, subject{key: s.key, labels: s.labels}, hit, at, s.value)
+	return e.step(out, t.rule, t.alert, subject{key: s.key, labels: s.labels, notes: s.notes}, hit, at, s.value)
 }
 
 // Seen raises an origin's watermark as Observe would, without deciding: what was decided then comes from Apply. The
@@ -249,7 +249,7 @@ func (e *Engine) SetRules(rules *Rules) []Transition {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.use(rules)
-	return e.end(func(k alertKey) bool { return e.byID[k.rule] == nil })
+	return e.end(func(k alertKey) bool { return e.byID[baseRule(k.rule)] == nil })
 }
 
 // Forget ends every alert of a board that is no longer watched, and drops its series; handles of them must not be

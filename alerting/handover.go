@@ -1,10 +1,12 @@
 package alerting
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/prometheus/common/model"
@@ -46,6 +48,7 @@ func (b *inbox) waiting() (out []Transition, wrote int) {
 			out = append(out, t)
 		}
 	}
+	slices.SortStableFunc(out, func(a, b Transition) int { return cmp.Compare(domainOrder(a), domainOrder(b)) })
 	return out, b.wrote
 }
 
@@ -97,10 +100,12 @@ func (b *inbox) recall(in *Incident) {
 		}
 		b.told[labelSet(a.Labels).Fingerprint()] = true
 		if a.Rule != "" {
-			b.fires(Transition{
+			t := Transition{
 				Rule: a.Rule, Series: a.Series, Labels: a.Labels, Annotations: a.Annotations, State: Firing,
-				At: a.StartsAt, Since: a.StartsAt, FiredAt: a.StartsAt,
-			})
+				At: a.StartsAt, Since: a.StartsAt, FiredAt: a.StartsAt, Boards: a.Boards,
+			}
+			b.noteDomain(t)
+			b.fires(t)
 		}
 	}
 }

@@ -2,6 +2,7 @@ package alerting
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"time"
 
@@ -26,6 +27,8 @@ type inbox struct {
 	handled map[string]int64
 	held    int
 	wrote   int // rows in alert_waiting
+	// domains are the alerts of domains that fire, by the rule that led to them.
+	domains map[string][]Transition
 
 	take sync.Mutex // serialises takeIn
 }
@@ -33,6 +36,7 @@ type inbox struct {
 // delivery is one call of Deliver or Resume.
 type delivery struct {
 	transitions []Transition
+	held        []Transition // fire, and are not to be paged yet
 	resume      bool
 }
 
@@ -42,11 +46,13 @@ type liveAlert struct {
 	last    Transition            // the last that fired
 	resolve *Transition           // held back until the alert's page is handed over
 	until   time.Time
+	quiet   bool // it ended while a domain's alert stood for it: no page is to come
 }
 
 func newInbox() *inbox {
 	return &inbox{
 		wake: make(chan struct{}, 1), live: map[model.Fingerprint]*liveAlert{}, told: map[model.Fingerprint]bool{}, handled: map[string]int64{},
+		domains: map[string][]Transition{},
 	}
 }
 
@@ -58,10 +64,11 @@ func (p *Pager) Deliver(ts []Transition) {
 	}
 }
 
-// Resume tells the pager all that fires, once after a start: Engine.Firing. Call it after Deliver was given what the
-// journal holds, and before Run. What an earlier pager knew as firing and is not in it is resolved.
-func (p *Pager) Resume(firing []Transition) {
-	p.inbox.put(delivery{transitions: firing, resume: true})
+// Resume tells the pager all that fires, once after a start: Engine.Firing, but for what is held back and will be
+// delivered, or not, later. Call it after Deliver was given what the journal holds, and before Run. What an earlier pager
+// knew as firing and is in neither is resolved.
+func (p *Pager) Resume(firing, held []Transition) {
+	p.inbox.put(delivery{transitions: firing, held: held, resume: true})
 }
 
 func (b *inbox) put(d delivery) {
@@ -102,18 +109,25 @@ func (p *Pager) takeIn() {
 	queue := p.inbox.queue
 	p.inbox.queue = nil
 	var firing []*amalert.Alert
+	var grown []Transition
 	for _, d := range queue {
 		for _, t := range d.transitions {
 			p.inbox.accept(t, &firing)
+			if isDomainRule(t.Rule) && t.From.Active() {
+				grown = append(grown, t)
+			}
 		}
 		if d.resume {
-			p.inbox.resume(d.transitions)
+			p.inbox.resume(append(slices.Clone(d.transitions), d.held...))
 		}
 	}
 	resolved := p.inbox.release(time.Now(), p.muted)
 	p.inbox.mu.Unlock()
 	p.put(firing)
 	p.put(resolved)
+	if err := p.retell(grown); err != nil {
+		p.log.Error("bring incidents up to date", "err", err)
+	}
 }
 
 // put stores alerts. An alert that starts before the last one of its labels ended would be merged into the ended one,
@@ -131,6 +145,7 @@ func (p *Pager) put(alerts []*amalert.Alert) {
 
 // accept takes one transition.
 func (b *inbox) accept(t Transition, firing *[]*amalert.Alert) {
+	b.noteDomain(t) // also of a domain that is handled: in a replay its boards' alerts come with it
 	if done, ok := b.handled[t.Key()]; ok && t.FiredAt <= done {
 		return
 	}
@@ -146,12 +161,14 @@ func (b *inbox) accept(t Transition, firing *[]*amalert.Alert) {
 
 func (b *inbox) fires(t Transition) {
 	l := b.alert(t)
+	l.quiet = false
 	l.firing[t.Key()], l.last = t, t
 	b.unhold(l)
 }
 
 func (b *inbox) ends(t Transition) {
 	l := b.alert(t)
+	l.quiet = b.inhibiting(t) != nil
 	delete(l.firing, t.Key())
 	if len(l.firing) == 0 {
 		b.hold(l, t)
@@ -193,7 +210,7 @@ func (b *inbox) release(now time.Time, muted func(model.LabelSet) bool) (out []*
 		if l.resolve == nil {
 			continue
 		}
-		if b.told[fp] || now.After(l.until) || muted(labelSet(l.resolve.Labels)) {
+		if b.told[fp] || l.quiet || now.After(l.until) || muted(labelSet(l.resolve.Labels)) {
 			out = append(out, l.resolve.alert())
 			b.unhold(l)
 		}
@@ -213,6 +230,7 @@ func (b *inbox) resume(firing []Transition) {
 		}
 		clear(l.firing)
 		t := l.last
+		b.noteDomain(Transition{Rule: t.Rule, Series: t.Series})
 		t.From, t.State, t.At = t.State, Inactive, max(time.Now().UnixMilli(), t.At+1)
 		b.hold(l, t)
 	}
@@ -242,12 +260,13 @@ func (t Transition) alert() *amalert.Alert {
 	return a
 }
 
-// originOf names the engine's alert behind an alert of Alertmanager's, "" for one that came by the API.
-func (p *Pager) originOf(fp model.Fingerprint) (rule, series string) {
+// originOf names the engine's alert behind an alert of Alertmanager's, "" for one that came by the API, and the boards
+// that it stands for.
+func (p *Pager) originOf(fp model.Fingerprint) (rule, series string, boards []string) {
 	p.inbox.mu.Lock()
 	defer p.inbox.mu.Unlock()
 	if l := p.inbox.live[fp]; l != nil {
-		return l.last.Rule, l.last.Series
+		return l.last.Rule, l.last.Series, l.last.Boards
 	}
-	return "", ""
+	return "", "", nil
 }

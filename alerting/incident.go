@@ -31,7 +31,8 @@ type Incident struct {
 	Receiver string `json:"receiver"`
 	Title    string `json:"title"`
 	Severity string `json:"severity"`
-	// StartedAt is the time of the oldest reading that fired, OpenedAt when the first page was written.
+	// StartedAt is when it began: the time of the oldest reading that fired, or a silent board's last report. OpenedAt is
+	// when the first page was written.
 	StartedAt  int64           `json:"started_at"`
 	OpenedAt   int64           `json:"opened_at"`
 	ChangedAt  int64           `json:"changed_at"`
@@ -50,6 +51,8 @@ type IncidentAlert struct {
 	// Rule and Series name the engine's alert; they are empty for an alert that came by the API.
 	Rule   string `json:"rule,omitempty"`
 	Series string `json:"series,omitempty"`
+	// Boards are those that the alert of a domain stands for.
+	Boards []string `json:"boards,omitempty"`
 }
 
 // Ack is an acknowledgement: who took the incident on, and what they said.
@@ -114,6 +117,7 @@ func (in *Incident) take(alerts []IncidentAlert, now int64) {
 func (in *Incident) describe() {
 	names, boards := map[string]bool{}, map[string]bool{}
 	in.Severity, in.StartedAt = "", 0
+	domain := in.domain()
 	for _, a := range in.Alerts {
 		names[a.Labels[alertLabel]] = true
 		if b := a.Labels[boardLabel]; b != "" {
@@ -122,11 +126,33 @@ func (in *Incident) describe() {
 		if severityRank(a.Labels["severity"]) > severityRank(in.Severity) {
 			in.Severity = a.Labels["severity"]
 		}
-		if in.StartedAt == 0 || a.StartsAt < in.StartedAt {
-			in.StartedAt = a.StartsAt
+		if began := a.began(); in.StartedAt == 0 || began < in.StartedAt {
+			in.StartedAt = began
 		}
 	}
-	in.Title = in.what(names, boards) + " since " + time.UnixMilli(in.StartedAt).UTC().Format("15:04:05 UTC")
+	what := in.what(names, boards)
+	if domain != nil {
+		what = domain.Annotations["summary"]
+	}
+	in.Title = what + " since " + time.UnixMilli(in.StartedAt).UTC().Format("15:04:05 UTC")
+}
+
+// began is when what the alert is about began.
+func (a *IncidentAlert) began() int64 {
+	if at, err := time.Parse(NoteTime, a.Annotations[LastReportNote]); err == nil {
+		return at.UnixMilli()
+	}
+	return a.StartsAt
+}
+
+// domain returns the alert of the largest failure among those of the incident, nil where each board stands alone.
+func (in *Incident) domain() (largest *IncidentAlert) {
+	for i := range in.Alerts {
+		if a := &in.Alerts[i]; a.Labels[domainLabel] != "" && isDomainRule(a.Rule) && (largest == nil || len(a.Boards) > len(largest.Boards)) {
+			largest = a
+		}
+	}
+	return largest
 }
 
 // what says what fires where, and how often.

@@ -6,6 +6,7 @@ import (
 	"database/sql"
 	"encoding/json"
 	"fmt"
+	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -20,7 +21,8 @@ import (
 const childEnv = "ALERTING_TEST_CHILD"
 
 // runChild is the child: it replays the journal as the collector would, serves the API, and says when it runs.
-// Further lines on stdin are transitions to deliver; "barrier" makes one.
+// Further lines on stdin are transitions to deliver; "barrier" makes one. What it decides of domains it writes into the
+// journal itself.
 func runChild() {
 	dir := os.Getenv(childEnv)
 	if dir == "" {
@@ -47,6 +49,10 @@ func child(dir string) error {
 		return err
 	}
 	e := NewEngine(DefaultRules())
+	d, err := childDomains(dir, e, p)
+	if err != nil {
+		return err
+	}
 	journal, err := os.ReadFile(filepath.Join(dir, "journal"))
 	if err != nil {
 		return err
@@ -57,11 +63,12 @@ func child(dir string) error {
 			return err
 		}
 		e.Apply(t)
-		p.Deliver([]Transition{t})
+		d.Deliver([]Transition{t})
 	}
-	p.Resume(e.Firing())
+	d.Resume(e.Firing())
 	srv := httptest.NewServer(p.Handler())
 	go func() { _ = p.Run(context.Background()) }()
+	go func() { _ = d.Run(context.Background()) }()
 	for resp, err := http.Get(srv.URL + "/api/v2/status"); err != nil || resp.StatusCode != 200; {
 		if err == nil {
 			resp.Body.Close()
@@ -72,11 +79,12 @@ func child(dir string) error {
 	in := bufio.NewScanner(os.Stdin)
 	for in.Scan() {
 		if in.Text() == "barrier" {
-			err = p.Barrier()
+			err = d.Settle()
 		} else {
 			var t Transition
 			t, err = DecodeTransition(in.Bytes())
-			p.Deliver([]Transition{t})
+			e.Apply(t)
+			d.Deliver([]Transition{t})
 		}
 		if err != nil {
 			return err
@@ -84,6 +92,37 @@ func child(dir string) error {
 		fmt.Println("ok")
 	}
 	return in.Err()
+}
+
+// killPlaces are the boards that the child knows: a switch for each round.
+func killPlaces() map[string]Place { return fleetOf(killRounds+1, 1, 4, nil) }
+
+// childDomains journals as the collector does: first the disk, then the delivery.
+func childDomains(dir string, e *Engine, p *Pager) (d *Domains, err error) {
+	f, err := os.OpenFile(filepath.Join(dir, "journal"), os.O_WRONLY|os.O_APPEND, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	commit := func(ts []Transition) error {
+		var lines []byte
+		for _, t := range ts {
+			b, err := json.Marshal(t)
+			if err != nil {
+				return err
+			}
+			lines = append(append(lines, b...), '\n')
+		}
+		if _, err := f.Write(lines); err != nil {
+			return err
+		}
+		if err := f.Sync(); err != nil {
+			return err
+		}
+		d.Deliver(ts)
+		return nil
+	}
+	d = NewDomains(DomainsOptions{Engine: e, Pager: p, Fleet: killPlaces, Commit: commit})
+	return d, nil
 }
 
 // victim is a child process.
@@ -146,7 +185,7 @@ func setUp(t *testing.T, url string) (dir string, journal func(Transition) strin
 	if err := os.WriteFile(filepath.Join(dir, "alertmanager.yml"), oneSink(url, ""), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	f, err := os.Create(filepath.Join(dir, "journal"))
+	f, err := os.OpenFile(filepath.Join(dir, "journal"), os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o600)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -356,4 +395,82 @@ func TestKillSilence(t *testing.T) {
 	}
 	s.none(t, "silenced")
 	http.DefaultClient.CloseIdleConnections()
+}
+
+// killRounds is how many switches fail in TestKillDomain.
+const killRounds = 12
+
+// TestKillDomain kills the pager at random moments while switches fail one after the other and come back: each of them is
+// one page and one resolve, told by their ids, and none of their boards pages, under a configuration that would page each.
+func TestKillDomain(t *testing.T) {
+	s := newSink(t, nil)
+	dir, journal := setUp(t, s.URL)
+	if err := os.WriteFile(filepath.Join(dir, "alertmanager.yml"), theirs(s.URL), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	places := killPlaces()
+	for _, p := range places {
+		delete(p.Labels, "customer") // a board alone would page
+	}
+	v := startVictim(t, dir)
+	ids := map[string]map[string]bool{}
+	take := func(until string) {
+		for len(ids[until]) == 0 {
+			h := s.next(t)
+			if ids[h.said()] == nil {
+				ids[h.said()] = map[string]bool{}
+			}
+			ids[h.said()][h.id] = true
+		}
+	}
+	mayKill := func() {
+		if rand.IntN(3) == 0 {
+			v.kill()
+			v = startVictim(t, dir)
+		}
+	}
+	for i := range killRounds {
+		rack := fmt.Sprintf("r%d-", i+1)
+		var lines []string
+		var gone []Transition
+		for _, b := range boardsIn(places, rack) {
+			gone = append(gone, silentBoard(places, b, time.Now()))
+			lines = append(lines, journal(gone[len(gone)-1]))
+		}
+		mayKill()
+		for _, l := range lines {
+			v.say(l) // a second time, where the journal was replayed
+			mayKill()
+		}
+		select { // the half second in which they wait for each other, and the page after it
+		case <-time.After(time.Duration(rand.IntN(700)) * time.Millisecond):
+		case <-t.Context().Done():
+		}
+		mayKill()
+		take("firing BoardSilent switch " + rack + "a")
+		mayKill()
+		lines = lines[:0]
+		for _, g := range gone {
+			lines = append(lines, journal(resolve(g, time.Now())))
+		}
+		for _, l := range lines {
+			mayKill()
+			v.say(l)
+		}
+		mayKill()
+		take("resolved BoardSilent switch " + rack + "a")
+	}
+	v.say(journal(fire("fence", time.Now())))
+	take("firing SocHot fence")
+	for said, of := range ids {
+		if len(of) != 1 {
+			t.Errorf("%s: %d pages", said, len(of))
+		}
+		if strings.Contains(said, "-0") {
+			t.Errorf("a board paged: %s", said)
+		}
+	}
+	if want := 2*killRounds + 1; len(ids) != want {
+		t.Errorf("%d kinds of pages, want %d: %v", len(ids), want, ids)
+	}
 }

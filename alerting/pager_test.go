@@ -384,7 +384,7 @@ func TestAcknowledge(t *testing.T) {
 	for len(s.got) > 0 { // what was on its way
 		<-s.got
 	}
-	p = startPager(t, db, config, func(p *Pager) { p.Resume([]Transition{f}) })
+	p = startPager(t, db, config, func(p *Pager) { p.Resume([]Transition{f}, nil) })
 	// The group flushes every second and repeats every second; a suppressed repeat is a change of the incident.
 	for range 2 {
 		p.until(t, "flushed", func(in Incident) bool { return in.Ack != nil })
@@ -410,7 +410,7 @@ func TestResume(t *testing.T) {
 		p.until(t, "delivered", pageState("delivered"))
 	}
 	p.stop()
-	p = startPager(t, db, config, func(p *Pager) { p.Resume([]Transition{b1}) })
+	p = startPager(t, db, config, func(p *Pager) { p.Resume([]Transition{b1}, nil) })
 	if h := s.next(t); h.boards() != "resolved b2" {
 		t.Errorf("after the restart got %s", h.boards())
 	}
@@ -419,7 +419,7 @@ func TestResume(t *testing.T) {
 	// A replay of the whole journal pages nobody again.
 	p = startPager(t, db, config, func(p *Pager) {
 		p.Deliver([]Transition{b1, b2, resolve(b2, time.Now())})
-		p.Resume([]Transition{b1})
+		p.Resume([]Transition{b1}, nil)
 	})
 	p.Deliver([]Transition{fire("b3", time.Now())})
 	if h := s.next(t); h.boards() != "firing b3" {

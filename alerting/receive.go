@@ -97,7 +97,7 @@ func (p *Pager) takeApart(ctx context.Context, receiver string, alerts []*amaler
 	n.payload.RouteLabels, _ = notify.RouteLabels(ctx)
 	for _, a := range alerts {
 		in := incidentAlert(a)
-		in.Rule, in.Series = p.originOf(a.Fingerprint())
+		in.Rule, in.Series, in.Boards = p.originOf(a.Fingerprint())
 		n.alerts = append(n.alerts, in)
 		if in.EndsAt == 0 {
 			n.firingCount++

@@ -20,7 +20,7 @@ import (
 )
 
 // builtinConfig is in force where there is no alertmanager.yml: incidents by rule and rack are recorded and nobody is
-// paged. Boards that fall silent are given a second, since a switch takes many at once.
+// paged.
 const builtinConfig = `
 route:
   receiver: record
@@ -28,9 +28,6 @@ route:
   group_wait: 0s
   group_interval: 5s
   repeat_interval: 4h
-  routes:
-    - matchers: [alertname="BoardSilent"]
-      group_wait: 1s
 receivers:
   - name: record
 `
@@ -55,6 +52,9 @@ func (p *Pager) buildRouting(text []byte) (*routing, error) {
 		return nil, fmt.Errorf("alertmanager.yml: %w", err)
 	}
 	resolvePaths(p.dir, conf)
+	if conf, err = withNobody(conf); err != nil {
+		return nil, fmt.Errorf("alertmanager.yml: %w", err)
+	}
 	r := &routing{config: conf, integrations: map[string][]notify.Integration{}, intervals: map[string][]timeinterval.TimeInterval{}}
 	if r.templates, err = template.FromGlobs(conf.Templates); err != nil {
 		return nil, fmt.Errorf("alertmanager.yml: templates: %w", err)
@@ -150,8 +150,10 @@ func (p *Pager) start(r *routing) *dispatching {
 	p.api.Update(r.config, func(ctx context.Context, labels model.LabelSet) {
 		d.inhibitor.Mutes(ctx, labels)
 		p.silencer.Mutes(ctx, labels)
+		p.markInhibited(ctx, labels)
 	})
-	d.dispatcher = dispatch.NewDispatcher(p.alerts, r.tree, pipeline, p.groupMarker, notifyTimeout, maintenanceInterval, nil,
+	stage := notify.MultiStage{domainInhibition{p}, pipeline}
+	d.dispatcher = dispatch.NewDispatcher(p.alerts, r.tree, stage, p.groupMarker, notifyTimeout, maintenanceInterval, nil,
 		p.amLog, p.recorder, p.dispatchMetrics, r.templates)
 	inhibitorDone := make(chan struct{})
 	go func() { defer close(inhibitorDone); d.inhibitor.Run() }()

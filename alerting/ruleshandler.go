@@ -72,7 +72,7 @@ func (e *Engine) groupsJSON() []ruleGroupJSON {
 	defer e.mu.Unlock()
 	byRule := map[string][]Transition{}
 	for _, t := range e.statesLocked(isActive) {
-		byRule[t.Rule] = append(byRule[t.Rule], t)
+		byRule[baseRule(t.Rule)] = append(byRule[baseRule(t.Rule)], t)
 	}
 	out := []ruleGroupJSON{}
 	for _, g := range e.rules.Groups {

@@ -35,6 +35,7 @@ type Series struct {
 	watched []watching
 	value   float64
 	at      int64
+	notes   map[string]string // see Engine.Annotate
 }
 
 // test is a rule that this series alone decides.

@@ -12,6 +12,7 @@ import (
 type subject struct {
 	key    string
 	labels []storage.Label
+	notes  map[string]string
 }
 
 // next is the state machine: the state after a reading at a time, given the last transition. Times are Unix
@@ -60,9 +61,23 @@ func (e *Engine) step(out []Transition, r *Rule, a *alert, s subject, hit bool, 
 	}
 	if !last.State.Active() {
 		t.Labels, t.Annotations = r.render(s.labels, value)
+		t.Annotations = withNotes(t.Annotations, s.notes)
 	}
 	a.last = t
 	return append(out, t)
+}
+
+// withNotes adds to annotations what the rule does not say itself.
+func withNotes(annotations, notes map[string]string) map[string]string {
+	for name, text := range notes {
+		if annotations == nil {
+			annotations = make(map[string]string, len(notes))
+		}
+		if annotations[name] == "" {
+			annotations[name] = text
+		}
+	}
+	return annotations
 }
 
 // render makes an alert's labels and annotations.

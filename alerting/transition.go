@@ -103,6 +103,8 @@ type Transition struct {
 	Received int64 `json:"received"`
 	// Value is the value of that reading.
 	Value Value `json:"value"`
+	// Boards are those of a domain's alert, in order: all that were part of it so far. A board's alert has none.
+	Boards []string `json:"boards,omitempty"`
 }
 
 // Key names the alert that the transition belongs to.

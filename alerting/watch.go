@@ -156,7 +156,7 @@ func (e *Engine) decideBoard(out []Transition, b *boardRule, at int64) []Transit
 			a = e.alertOf(b.rule.ID, el.series.key)
 		}
 		if el.is != isUnknown {
-			out = e.step(out, b.rule, a, subject{el.series.key, el.series.labels}, el.is == isTrue, at, el.series.value)
+			out = e.step(out, b.rule, a, subject{el.series.key, el.series.labels, el.series.notes}, el.is == isTrue, at, el.series.value)
 		}
 		b.idle = b.idle && a.last.State == Inactive
 	}

@@ -50,6 +50,7 @@ type app struct {
 	broker   *broker.Broker
 	backups  *backup.Keeper
 	pager    *alerting.Pager
+	domains  *alerting.Domains
 	ingest   *ingest.Ingest
 	pages    *dashboards.Server
 	listener net.Listener
@@ -141,17 +142,22 @@ func openApp(ctx context.Context, c Config, v variant, log *slog.Logger) (_ *app
 		return nil, nameRoutes(err, c.Alertmanager)
 	}
 	a.defers("pager", a.pager.Close)
+	a.domains = alerting.NewDomains(alerting.DomainsOptions{
+		Engine: a.engine, Pager: a.pager, Fleet: a.places, Log: log,
+		Commit: func(ts []alerting.Transition) error { return a.ingest.Commit(ts) },
+	})
 	a.ingest, err = ingest.New(ingest.Options{
 		Dir: filepath.Join(c.DataDir, "journal"), Conn: a.broker.Conn(), Registry: a.registry, Store: a.store,
-		Engine: a.engine, Live: a.pages.Hub().Publish, Deliver: a.pager.Deliver, Settle: a.pager.Barrier, Forgotten: a.pages.Hub().Forget,
-		Lines: func() []report.Line { return lines(a.engine) },
-		Log:   log, Registerer: a.metrics,
+		Engine: a.engine, Live: a.pages.Hub().Publish, Deliver: a.domains.Deliver, Settle: a.domains.Settle, Forgotten: a.pages.Hub().Forget,
+		Address: a.broker.Address,
+		Lines:   func() []report.Line { return lines(a.engine) },
+		Log:     log, Registerer: a.metrics,
 	})
 	if err != nil {
 		return nil, err
 	}
 	a.openBackups()
-	a.pager.Resume(a.engine.Firing())
+	a.domains.Resume(a.engine.Firing())
 	return a, nil
 }
 
@@ -181,6 +187,7 @@ func (a *app) run(ctx context.Context, stdout io.Writer) error {
 	defer stopPager()
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return a.pager.Run(pagerCtx) })
+	g.Go(func() error { return a.domains.Run(pagerCtx) })
 	g.Go(func() error { defer stopPager(); return a.ingest.Run(ctx) })
 	g.Go(func() error { return a.evaluate(ctx) })
 	g.Go(func() error { return a.backups.Run(ctx) })

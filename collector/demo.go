@@ -53,9 +53,8 @@ func (f *demoFlags) check() error {
 	return nil
 }
 
-// demoRouting pages the demo's inbox: one page for what befalls a switch,
-// whose boards fall silent within some seconds of each other, and none for what
-// follows from another alert of the same board.
+// demoRouting pages the demo's inbox, but for what follows from another alert of
+// the same board.
 const demoRouting = `
 route:
   receiver: inbox
@@ -64,9 +63,6 @@ route:
   group_interval: 30s
   repeat_interval: 1h
   routes:
-    - matchers: [alertname = "BoardSilent"]
-      group_wait: 10s
-      group_interval: 2m
     - matchers: [alertname =~ "Throttled|FrequencyCapped|SoftTemperatureLimit"]
       group_wait: 1s
 inhibit_rules:

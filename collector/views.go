@@ -1,13 +1,17 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"maps"
 	"net/http"
+	"slices"
 	"time"
 
 	"bramble/alerting"
+	"bramble/collector/ingest"
+	"bramble/collector/presence"
 	"bramble/collector/registry"
 	"bramble/dashboards"
 )
@@ -19,7 +23,7 @@ func (a *app) pageOptions(v variant) dashboards.Options {
 		Version: version(), Boards: a.boards, Open: v.open, Demo: v.demo,
 		Series: a.store.Handler(), Rules: alerting.RulesHandler(a.engine), Metrics: a.metricsHandler(),
 		Alerts:    http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { a.pager.Handler().ServeHTTP(w, r) }),
-		Incidents: a.incidents, Acknowledge: a.acknowledge, Ready: a.ready,
+		Incidents: a.incidents, Acknowledge: a.acknowledge, Expect: a.expect, Announcements: ingest.Announcements, Ready: a.ready,
 		Watch:    func(board, viewer string, d time.Duration) error { return a.ingest.Watch(board, viewer, d) },
 		Backups:  a.backupStatus,
 		Rejected: func() map[string]uint64 { return a.ingest.Rejected() },
@@ -53,6 +57,21 @@ func (a *app) boards() []dashboards.Board {
 	return all
 }
 
+// places says where each board stands, and whether it is expected to report.
+func (a *app) places() map[string]alerting.Place {
+	status := a.ingest.Status()
+	now := time.Now().UnixMilli()
+	all := map[string]alerting.Place{}
+	for _, b := range a.registry.Boards() {
+		if b.Retired {
+			continue
+		}
+		s := presence.State(status[b.Name].State)
+		all[b.Name] = alerting.Place{Labels: registry.Map(b.At(now)), Watched: s == presence.Up || s == presence.Silent}
+	}
+	return all
+}
+
 func (a *app) ready() error { return a.ingest.Err() }
 
 func (a *app) incidents(ctx context.Context) ([]dashboards.Incident, error) {
@@ -81,13 +100,19 @@ func incidentView(in alerting.Incident) dashboards.Incident {
 		if alert.EndsAt != 0 && in.ResolvedAt == 0 {
 			continue
 		}
-		v.Alerts++
+		v.Alerts += max(1, len(alert.Boards))
 		if b := alert.Labels["board"]; b != "" {
 			v.Boards = append(v.Boards, b)
 		}
-		v.Detail = alert.Annotations["description"]
+		v.Boards = append(v.Boards, alert.Boards...)
+		v.Reason = cmp.Or(alert.Annotations[alerting.ReasonNote], v.Reason)
+		v.Detail = cmp.Or(alert.Annotations["description"], v.Detail)
+		v.Runbook = cmp.Or(alert.Annotations["runbook"], v.Runbook)
 		v.Labels = common(v.Labels, alert.Labels)
 	}
+	slices.Sort(v.Boards)
+	v.Boards = slices.Compact(v.Boards)
+	v.PagesNobody = in.Receiver == alerting.Nobody
 	if v.Labels["board"] != "" {
 		v.Labels = nil // one board: its place is not the incident's
 	}
@@ -114,6 +139,16 @@ func (a *app) acknowledge(ctx context.Context, id, who, comment string) error {
 	err := a.pager.Acknowledge(ctx, id, who, comment)
 	if errors.Is(err, alerting.ErrNoIncident) {
 		return dashboards.ErrUnknownIncident
+	}
+	return err
+}
+
+// expect notes what somebody announces for a board.
+func (a *app) expect(ctx context.Context, board, who, what string, within time.Duration) error {
+	now := time.Now()
+	err := a.ingest.Expect(ctx, ingest.Expectation{Board: board, What: what, By: who, At: now, Until: now.Add(within)})
+	if errors.Is(err, registry.ErrNotFound) {
+		return dashboards.ErrUnknownBoard
 	}
 	return err
 }

@@ -16,6 +16,9 @@ var ErrDenied = errors.New("access denied")
 // ErrUnknownIncident is what Options.Acknowledge returns for an id that does not exist.
 var ErrUnknownIncident = errors.New("no such incident")
 
+// ErrUnknownBoard is what Options.Expect returns for a board that is not registered.
+var ErrUnknownBoard = errors.New("no such board")
+
 // Role says what a user may do. Each role includes those before it.
 type Role string
 
@@ -61,9 +64,12 @@ type Incident struct {
 	ID             string            `json:"id"`
 	Number         int64             `json:"number"` // what people call it
 	Title          string            `json:"title"`
+	Reason         string            `json:"reason,omitempty"` // why the collector believes it
 	Detail         string            `json:"detail,omitempty"`
-	Severity       string            `json:"severity"` // critical or warning
-	State          string            `json:"state"`    // firing, acknowledged or resolved
+	Runbook        string            `json:"runbook,omitempty"`
+	PagesNobody    bool              `json:"pagesNobody,omitempty"` // recorded only: what a customer may have done himself
+	Severity       string            `json:"severity"`              // critical or warning
+	State          string            `json:"state"`                 // firing, acknowledged or resolved
 	Since          int64             `json:"since"`
 	ResolvedAt     int64             `json:"resolvedAt,omitempty"`
 	AcknowledgedAt int64             `json:"acknowledgedAt,omitempty"`
@@ -160,6 +166,10 @@ type Options struct {
 	Incidents func(ctx context.Context) ([]Incident, error)
 	// Acknowledge records who has an incident; ErrUnknownIncident for a wrong id.
 	Acknowledge func(ctx context.Context, id, who, comment string) error
+	// Expect notes that something will happen to a board within a time; what is one of Announcements. It returns
+	// ErrUnknownBoard for a wrong board.
+	Expect        func(ctx context.Context, board, who, what string, within time.Duration) error
+	Announcements []string
 	// Ready is nil while everything answers; its error goes to the probe's log line, not to strangers.
 	Ready func() error
 	// Watch asks for a live lease of a board on behalf of a viewer.

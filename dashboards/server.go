@@ -70,6 +70,7 @@ func (s *Server) routes() http.Handler {
 	// Our own JSON, described by openapi.json.
 	mux.Handle("GET /api/boards", s.api(Viewer, s.listBoards))
 	mux.Handle("GET /api/boards/{name}", s.api(Viewer, s.oneBoard))
+	mux.Handle("POST /api/boards/{name}/expect", s.api(Operator, s.expect))
 	mux.Handle("GET /api/incidents", s.api(Viewer, s.listIncidents))
 	mux.Handle("POST /api/incidents/{id}/ack", s.api(Operator, s.acknowledge))
 	mux.Handle("GET /api/status", s.api(Viewer, s.status))

@@ -17,7 +17,7 @@ func (in *Ingest) Backfill(rows []storage.Row, name string, at int64, t *report.
 		return rows, fmt.Errorf("backfill board %q: no such board", name)
 	}
 	b := in.board(name)
-	b.refresh(known)
+	in.refresh(b, known)
 	v := version(known, at)
 	for _, r := range t.Readings {
 		c := b.column(in.Engine, r.Series, v)

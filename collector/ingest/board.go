@@ -1,6 +1,7 @@
 package ingest
 
 import (
+	"net/netip"
 	"strconv"
 	"time"
 
@@ -28,7 +29,9 @@ type board struct {
 	sessions sessions
 	seen     int64 // time of the latest reading taken, Unix ms
 	info     []report.Attribute
-	presence
+	expected *Expectation
+	address  netip.Addr // of its last connection
+	upSent
 
 	series   map[report.Series]int64 // when last heard, Unix ms
 	day      int64                   // since 1970, of newToday

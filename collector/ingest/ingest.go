@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -22,6 +23,7 @@ import (
 
 	"bramble/alerting"
 	"bramble/collector/journal"
+	"bramble/collector/presence"
 	"bramble/collector/registry"
 	"bramble/dashboards"
 	"bramble/pisensor/report"
@@ -53,6 +55,10 @@ type Options struct {
 	Forgotten func(board string)
 	// Settle returns when what was delivered so far is safe without the journal.
 	Settle func() error
+	// Address returns the network address of a board's last connection, to be
+	// probed when the board is overdue; it is invalid where none is known. nil
+	// means that none ever is.
+	Address func(board string) netip.Addr
 	// Lines are the thresholds near which a sensor looks more often.
 	Lines      func() []report.Line
 	Log        *slog.Logger
@@ -74,11 +80,16 @@ type Ingest struct {
 
 	// What follows belongs to the loop alone.
 	boards   map[string]*board
-	tick     decision // memory that each report uses again
-	sinceCut int      // records since the last checkpoint
-	cutting  bool     // a checkpoint is on its way
+	fleet    *presence.Fleet
+	domains  map[string]string // in words, by ID
+	tick     decision          // memory that each report uses again
+	sinceCut int               // records since the last checkpoint
+	cutting  bool              // a checkpoint is on its way
 	cut      chan struct{}
-	lookedAt time.Time // when presence was last checked
+
+	seenMessages uint64
+	probes       sync.WaitGroup
+	answers      chan answer
 
 	viewers viewers
 
@@ -104,6 +115,9 @@ func New(o Options) (*Ingest, error) {
 	if o.Settle == nil {
 		o.Settle = func() error { return nil }
 	}
+	if o.Address == nil {
+		o.Address = func(string) netip.Addr { return netip.Addr{} }
+	}
 	if o.Lines == nil {
 		o.Lines = func() []report.Line { return nil }
 	}
@@ -111,7 +125,8 @@ func New(o Options) (*Ingest, error) {
 		Options: o, stopping: make(chan struct{}),
 		feed: make(chan fed, 1024), messages: make(chan *nats.Msg, backlog),
 		calls: make(chan func()), cut: make(chan struct{}, 1),
-		boards: map[string]*board{}, status: map[string]Status{},
+		boards: map[string]*board{}, fleet: presence.New(), domains: map[string]string{}, status: map[string]Status{},
+		answers: make(chan answer),
 	}
 	in.metrics = newMetrics(o.Registerer)
 	replayed, err := in.replay()
@@ -140,6 +155,7 @@ func (in *Ingest) Run(ctx context.Context) error {
 	err = in.loop(ctx, subscription)
 
 	close(in.stopping)
+	in.probes.Wait()
 	stopJournal()
 	<-committed
 	close(in.feed)
@@ -163,20 +179,23 @@ func (in *Ingest) subscribe() (*nats.Subscription, error) {
 func (in *Ingest) loop(ctx context.Context, s *nats.Subscription) error {
 	cuts := time.NewTicker(checkpointEvery)
 	defer cuts.Stop()
-	presence := time.NewTicker(presenceEvery)
-	defer presence.Stop()
+	looks := time.NewTicker(presenceEvery)
+	defer looks.Stop()
 	for {
 		var err error
 		select {
 		case <-ctx.Done():
 			return s.Unsubscribe()
 		case m := <-in.messages:
+			in.seenMessages++
 			err = in.message(m)
 		case f := <-in.calls:
 			f()
-		case now := <-presence.C:
+		case a := <-in.answers:
+			in.fleet.Probed(a.board, a.answer)
+		case <-looks.C:
 			in.metrics.setDropped(s)
-			err = in.checkPresence(now)
+			err = in.checkPresence(time.Now()) // the tick's own time is from before a pause of the process
 		case <-cuts.C:
 			err = in.checkpoint()
 		case <-in.cut:

@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"bramble/alerting"
+	"bramble/collector/presence"
+	"bramble/collector/registry"
 	"bramble/dashboards"
 	"bramble/pisensor/report"
 	"bramble/storage"
@@ -13,14 +15,6 @@ import (
 
 const (
 	presenceEvery = time.Second
-	// minSilence is the shortest time without a report that counts as silence.
-	minSilence = 30 * time.Second
-	// defaultDue stands in where a report does not say when the next one comes.
-	defaultDue = 20 * time.Second
-	// grace is how long nobody is called silent after the collector itself was away.
-	grace = time.Minute
-	// pause is a gap between two looks after which the collector itself was away.
-	pause = 5 * time.Second
 	// decideEvery is how often the rules see pi_board_up while it does not
 	// change: what keeps firing for a time resolves by it.
 	decideEvery = 10 * time.Second
@@ -28,28 +22,9 @@ const (
 	upEvery = time.Minute
 )
 
-// presenceState says whether a board reports.
-type presenceState string
-
-const (
-	unheard presenceState = ""        // has not reported yet
-	up      presenceState = "up"      // reports arrive
-	silent  presenceState = "silent"  // a report is overdue
-	stopped presenceState = "stopped" // its sensor said goodbye
-)
-
-func stateOf(isUp bool) presenceState {
-	if isUp {
-		return up
-	}
-	return silent
-}
-
-// presence is what the loop knows of a board's reports.
-type presence struct {
-	state    presenceState
-	deadline time.Time // for the next report; zero while none is expected
-	stored   time.Time // when pi_board_up was last stored
+// upSent is what was said of a board's pi_board_up so far.
+type upSent struct {
+	stored   time.Time // when it was last stored
 	decided  time.Time // when the rules last saw it
 	upOutput *output
 	upFrom   int64
@@ -74,10 +49,11 @@ func (in *Ingest) Status() map[string]Status {
 }
 
 func (in *Ingest) setStatus(b *board, change func(*Status)) {
+	state, _ := in.fleet.State(b.name)
 	in.statusMu.Lock()
 	defer in.statusMu.Unlock()
 	s := in.status[b.name]
-	s.State = string(b.state)
+	s.State = string(state)
 	change(&s)
 	in.status[b.name] = s
 }
@@ -89,29 +65,38 @@ func (b *board) learn(info []report.Attribute) {
 	}
 }
 
+// refresh takes over what the registry says of a board, where it has changed.
+func (in *Ingest) refresh(b *board, known *registry.Board) {
+	if b.registry == known {
+		return
+	}
+	b.refresh(known)
+	var ids []string
+	for _, d := range alerting.DomainsOf(registry.Map(version(known, time.Now().UnixMilli()).Labels)) {
+		ids = append(ids, d.ID())
+		in.domains[d.ID()] = d.String()
+	}
+	in.fleet.Place(b.name, ids)
+}
+
 // heard notes a sign of life.
 func (in *Ingest) heard(b *board, r *report.Report, now time.Time) error {
 	b.learn(r.Info)
-	due := time.Duration(r.Due) * time.Millisecond
-	if due == 0 {
-		due = defaultDue
-	}
-	b.deadline = now.Add(max(3*min(due, time.Minute), minSilence))
-	was := b.state
-	b.state = up
-	if r.Goodbye {
-		b.state, b.deadline = stopped, time.Time{}
-	}
+	changed := in.fleet.Heard(b.name, now, time.Duration(r.Due)*time.Millisecond, r.Goodbye)
 	in.setStatus(b, func(s *Status) {
 		s.LastReport = now
 		if len(r.Info) > 0 || s.Info == nil {
 			s.Info = attributes(b.info)
 		}
 	})
-	if b.state == was {
+	if !changed {
 		return nil
 	}
-	return in.changed(b, now)
+	if r.Goodbye { // intended: neither up nor silent
+		in.Live(b.name, now.UnixMilli(), []dashboards.Value{{Series: upSeries, Value: math.NaN()}})
+		return nil
+	}
+	return in.changed(now, nil, b)
 }
 
 func attributes(info []report.Attribute) map[string]string {
@@ -122,12 +107,9 @@ func attributes(info []report.Attribute) map[string]string {
 	return m
 }
 
-// checkPresence finds the boards whose report is overdue.
+// checkPresence finds the boards whose report is overdue, and those that are
+// silent.
 func (in *Ingest) checkPresence(now time.Time) error {
-	if in.lookedAt.IsZero() || now.Sub(in.lookedAt) > pause {
-		in.expectAll(now.Add(grace))
-	}
-	in.lookedAt = now
 	for _, b := range in.boards {
 		known, ok := in.Registry.Board(b.name)
 		if !ok || known.Retired {
@@ -136,13 +118,14 @@ func (in *Ingest) checkPresence(now time.Time) error {
 			}
 			continue
 		}
-		b.refresh(known)
-		if !b.deadline.IsZero() && now.After(b.deadline) && b.state != silent {
-			b.state = silent
-			if err := in.changed(b, now); err != nil {
-				return err
-			}
-		}
+		in.refresh(b, known)
+	}
+	look := in.fleet.Look(now, presence.Queue{Seen: in.seenMessages, Waiting: uint64(len(in.messages))})
+	in.probe(look.Probe)
+	if err := in.silence(look.Silent, now); err != nil {
+		return err
+	}
+	for _, b := range in.boards {
 		if err := in.decidePresence(b, now); err != nil {
 			return err
 		}
@@ -151,9 +134,23 @@ func (in *Ingest) checkPresence(now time.Time) error {
 	return nil
 }
 
+// silence tells of the boards that are silent from now on, with the reasons.
+func (in *Ingest) silence(verdicts []presence.Verdict, now time.Time) error {
+	if len(verdicts) == 0 {
+		return nil
+	}
+	notes, boards := make([]map[string]string, len(verdicts)), make([]*board, len(verdicts))
+	for i, v := range verdicts {
+		boards[i] = in.boards[v.Board]
+		notes[i] = in.reasons(boards[i], v, now)
+	}
+	return in.changed(now, notes, boards...)
+}
+
 // forget ends what is known and firing of a board that is no longer watched.
 func (in *Ingest) forget(b *board) error {
 	delete(in.boards, b.name)
+	in.fleet.Forget(b.name)
 	in.statusMu.Lock()
 	delete(in.status, b.name)
 	in.statusMu.Unlock()
@@ -161,41 +158,41 @@ func (in *Ingest) forget(b *board) error {
 	return in.Commit(in.Engine.Forget(b.name))
 }
 
-// expectAll gives every board that has reported, and has not said goodbye,
-// until a time.
-func (in *Ingest) expectAll(until time.Time) {
-	for _, b := range in.boards {
-		if (b.state == up || b.state == silent) && b.deadline.Before(until) {
-			b.deadline = until
-		}
-		in.setStatus(b, func(s *Status) { s.Info = attributes(b.info) })
-	}
-}
-
-// changed decides, journals and shows that a board came, fell silent or said goodbye.
-func (in *Ingest) changed(b *board, now time.Time) error {
-	in.setStatus(b, func(*Status) {})
+// changed decides, journals and shows that boards came or fell silent, in one
+// record: what happened together is on disk together. notes, where there are
+// some, go with the boards' alerts.
+func (in *Ingest) changed(now time.Time, notes []map[string]string, boards ...*board) error {
 	at := now.UnixMilli()
-	if b.state == stopped { // intended: neither up nor silent
-		in.Live(b.name, at, []dashboards.Value{{Series: upSeries, Value: math.NaN()}})
-		return nil
+	own := ownRecord{At: at}
+	var rows []storage.Row
+	for i, b := range boards {
+		in.setStatus(b, func(*Status) {})
+		rows = append(rows, in.presenceRows(b, at)...)
+		up := in.upRow(b, at)
+		in.Engine.Annotate(b.upOutput.rule, noteOf(notes, i))
+		own.Transitions = append(own.Transitions, in.Engine.Observe(upOrigin(b.name), at, []alerting.Reading{{Series: b.upOutput.rule, Value: up.Value}})...)
+		in.Live(b.name, at, []dashboards.Value{{Series: upSeries, Value: up.Value}})
+		own.Boards = append(own.Boards, ownBoard{Name: b.name, Up: up.Value != 0})
+		b.stored, b.decided = now, now
 	}
-	rows := in.presenceRows(b, at)
-	row := rows[0]
-	ts := in.Engine.Observe(upOrigin(b.name), at, []alerting.Reading{{Series: b.upOutput.rule, Value: row.Value}})
-	in.Live(b.name, at, []dashboards.Value{{Series: upSeries, Value: row.Value}})
-	record, err := appendOwnRecord(nil, ownRecord{Board: b.name, At: at, Up: b.state == up, Transitions: ts})
+	record, err := appendOwnRecord(nil, own)
 	if err != nil {
 		return err
 	}
-	b.stored, b.decided = now, now
 	in.sinceCut++
 	return in.journal.Append(record, func() {
-		if len(ts) > 0 {
-			in.Deliver(ts)
+		if len(own.Transitions) > 0 {
+			in.Deliver(own.Transitions)
 		}
 		in.feed <- fed{rows: &rows}
 	})
+}
+
+func noteOf(notes []map[string]string, i int) map[string]string {
+	if notes == nil {
+		return nil
+	}
+	return notes[i]
 }
 
 // upSeries is the series that the collector writes of each board.
@@ -213,15 +210,26 @@ func (in *Ingest) upRow(b *board, at int64) storage.Row {
 		b.upOutput, b.upFrom = &o, v.From
 	}
 	value := 0.0
-	if b.state == up {
+	if in.isUp(b) {
 		value = 1
 	}
 	return storage.Row{Series: b.upOutput.row, At: at, Value: value}
 }
 
+func (in *Ingest) isUp(b *board) bool {
+	s, _ := in.fleet.State(b.name)
+	return s == presence.Up
+}
+
+// speaksOf reports whether a board has a pi_board_up now.
+func (in *Ingest) speaksOf(b *board) bool {
+	s, _ := in.fleet.State(b.name)
+	return s == presence.Up || s == presence.Silent
+}
+
 // decidePresence shows the rules what has not changed.
 func (in *Ingest) decidePresence(b *board, now time.Time) error {
-	if b.state != up && b.state != silent || now.Sub(b.decided) < decideEvery {
+	if !in.speaksOf(b) || now.Sub(b.decided) < decideEvery {
 		return nil
 	}
 	b.decided = now
@@ -232,7 +240,7 @@ func (in *Ingest) decidePresence(b *board, now time.Time) error {
 // storePresence stores pi_board_up and pi_info at their slow pace. They are
 // not journalled: the next ones say the same.
 func (in *Ingest) storePresence(b *board, now time.Time) {
-	if b.state != up && b.state != silent || now.Sub(b.stored) < upEvery {
+	if !in.speaksOf(b) || now.Sub(b.stored) < upEvery {
 		return
 	}
 	b.stored = now
@@ -248,7 +256,7 @@ func (in *Ingest) storePresence(b *board, now time.Time) {
 // pi_info.
 func (in *Ingest) presenceRows(b *board, at int64) []storage.Row {
 	rows := []storage.Row{in.upRow(b, at)}
-	if b.state == up && len(b.info) > 0 {
+	if in.isUp(b) && len(b.info) > 0 {
 		rows = append(rows, storage.Row{Series: infoSeries(b, at), At: at, Value: 1})
 	}
 	return rows

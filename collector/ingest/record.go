@@ -79,10 +79,19 @@ func cutBytes(b []byte) (cut, rest []byte, err error) {
 
 // ownRecord is what the collector itself has found out, as JSON.
 type ownRecord struct {
-	Board       string                `json:"board,omitempty"` // whose pi_board_up changed
-	At          int64                 `json:"at,omitempty"`
+	// Board and Up are as in ownBoard, of a journal that an older collector wrote.
+	Board       string                `json:"board,omitempty"`
 	Up          bool                  `json:"up,omitempty"`
+	At          int64                 `json:"at,omitempty"`
+	Boards      []ownBoard            `json:"boards,omitempty"`
+	Expected    *Expectation          `json:"expected,omitempty"`
 	Transitions []alerting.Transition `json:"transitions,omitempty"`
+}
+
+// ownBoard is a board whose pi_board_up changed.
+type ownBoard struct {
+	Name string `json:"name"`
+	Up   bool   `json:"up,omitempty"`
 }
 
 func appendOwnRecord(dst []byte, r ownRecord) ([]byte, error) {

@@ -3,10 +3,12 @@ package ingest
 import (
 	"encoding/json"
 	"fmt"
+	"net/netip"
 	"time"
 
 	"bramble/alerting"
 	"bramble/collector/journal"
+	"bramble/collector/presence"
 	"bramble/pisensor/report"
 	"bramble/storage"
 )
@@ -22,7 +24,10 @@ type boardState struct {
 	Sessions sessions           `json:"sessions,omitempty"`
 	Seen     int64              `json:"seen"`
 	Info     []report.Attribute `json:"info,omitempty"`
-	State    presenceState      `json:"state,omitempty"`
+	State    presence.State     `json:"state,omitempty"`
+	Last     int64              `json:"last,omitempty"` // time of arrival of its last report
+	Address  netip.Addr         `json:"address,omitzero"`
+	Expected *Expectation       `json:"expected,omitempty"`
 }
 
 // checkpoint begins a new segment of the journal and has the older ones
@@ -46,7 +51,11 @@ func (in *Ingest) appendCheckpoint(dst []byte) ([]byte, error) {
 	}
 	c := checkpoint{Boards: make(map[string]boardState, len(in.boards)), Rules: rules}
 	for name, b := range in.boards {
-		c.Boards[name] = boardState{Sessions: b.sessions, Seen: b.seen, Info: b.info, State: b.state}
+		state, last := in.fleet.State(name)
+		in.locate(b)
+		c.Boards[name] = boardState{
+			Sessions: b.sessions, Seen: b.seen, Info: b.info, State: state, Last: unixMilli(last), Address: b.address, Expected: b.expected,
+		}
 	}
 	encoded, err := json.Marshal(c)
 	if err != nil {
@@ -68,6 +77,12 @@ func (in *Ingest) replay() (*journal.Journal, error) {
 	})
 	if err != nil {
 		return nil, err
+	}
+	for _, b := range in.boards {
+		in.setStatus(b, func(s *Status) {
+			_, s.LastReport = in.fleet.State(b.name)
+			s.Info = attributes(b.info)
+		})
 	}
 	in.Deliver(transitions) // a page that the crash overtook leaves now; the pager knows those that left
 	if records > 0 {
@@ -111,7 +126,10 @@ func (in *Ingest) replayReport(body []byte) ([]alerting.Transition, error) {
 		return nil, err
 	}
 	b := in.board(record.board)
-	b.refresh(known)
+	in.refresh(b, known)
+	if _, last := in.fleet.State(b.name); record.received > last.UnixMilli() {
+		in.fleet.Heard(b.name, time.UnixMilli(record.received), time.Duration(r.Due)*time.Millisecond, r.Goodbye)
+	}
 	old, end := window(r, record.received)
 	rows := rowPool.Get().(*[]storage.Row)
 	*rows = (*rows)[:0]
@@ -139,16 +157,35 @@ func (in *Ingest) replayOwn(body []byte) ([]alerting.Transition, error) {
 	for _, t := range own.Transitions {
 		in.Engine.Apply(t)
 	}
-	known, ok := in.Registry.Board(own.Board)
-	if !ok {
-		return own.Transitions, nil
+	if own.Board != "" {
+		own.Boards = append(own.Boards, ownBoard{own.Board, own.Up})
 	}
-	b := in.board(own.Board)
-	b.refresh(known)
-	in.Engine.Seen(upOrigin(b.name), own.At)
-	b.state = stateOf(own.Up)
-	in.store([]storage.Row{in.upRow(b, own.At)})
+	for _, o := range own.Boards {
+		in.replayUp(o, own.At)
+	}
+	if e := own.Expected; e != nil {
+		in.board(e.Board).expected = e
+	}
 	return own.Transitions, nil
+}
+
+func (in *Ingest) replayUp(o ownBoard, at int64) {
+	known, ok := in.Registry.Board(o.Name)
+	if !ok {
+		return // the board has been removed since
+	}
+	b := in.board(o.Name)
+	in.refresh(b, known)
+	in.Engine.Seen(upOrigin(b.name), at)
+	state, last := presence.Silent, time.Time{}
+	if o.Up {
+		state, last = presence.Up, time.UnixMilli(at)
+	}
+	if _, known := in.fleet.State(b.name); known.After(last) {
+		last = known
+	}
+	in.fleet.Restore(b.name, state, last)
+	in.store([]storage.Row{in.upRow(b, at)})
 }
 
 func (in *Ingest) restore(body []byte) error {
@@ -161,7 +198,23 @@ func (in *Ingest) restore(body []byte) error {
 	}
 	for name, s := range c.Boards {
 		b := in.board(name)
-		b.sessions, b.seen, b.info, b.state = s.Sessions, s.Seen, s.Info, s.State
+		b.sessions, b.seen, b.info, b.address, b.expected = s.Sessions, s.Seen, s.Info, s.Address, s.Expected
+		in.fleet.Restore(name, s.State, moment(s.Last))
 	}
 	return nil
+}
+
+// unixMilli is t in Unix ms, 0 for the zero time; moment is its inverse.
+func unixMilli(t time.Time) int64 {
+	if t.IsZero() {
+		return 0
+	}
+	return t.UnixMilli()
+}
+
+func moment(ms int64) time.Time {
+	if ms == 0 {
+		return time.Time{}
+	}
+	return time.UnixMilli(ms)
 }

@@ -50,7 +50,7 @@ func (in *Ingest) message(m *nats.Msg) error {
 		return nil
 	}
 	b := in.board(name)
-	b.refresh(known)
+	in.refresh(b, known)
 	switch {
 	case len(m.Data) > report.MaxSize:
 		in.metrics.reject(oversized)

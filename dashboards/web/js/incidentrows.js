@@ -25,7 +25,7 @@ export class IncidentRows {
     this.#ages.push({ age, i });
     const open = el("a", { class: "button", href: "/incidents?id=" + encodeURIComponent(i.id) }, "Open");
     return el("div", { class: `incident-row ${i.state} ${i.severity}`, "data-incident": i.id },
-      severityGlyph(i), el("a", { class: "what", href: "/incidents?id=" + encodeURIComponent(i.id) }, i.title), el("span", { class: "why" }, i.detail || ""), age, whoHas(i, now), el("span", { class: "act" }, ackButton(this.incidents, i) || open));
+      severityGlyph(i), el("a", { class: "what", href: "/incidents?id=" + encodeURIComponent(i.id) }, i.title), el("span", { class: "why" }, i.reason || i.detail || ""), age, whoHas(i, now), el("span", { class: "act" }, ackButton(this.incidents, i) || open));
   }
   tick(now) {
     for (const { age, i } of this.#ages) {

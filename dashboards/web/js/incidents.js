@@ -35,7 +35,7 @@ function row(i) {
   ages.push({ age, i });
   const mark = i.state === "resolved" ? glyph("acknowledged") : severityGlyph(i);
   return el("button", { class: "inc", "data-incident": i.id, "data-state": i.state, "aria-current": i === current() ? "true" : null, onclick: () => choose(i.id) },
-    mark, el("span", { class: "id num" }, shortId(i)), el("span", {}, el("b", {}, i.title), el("small", {}, i.detail || "")), el("span", { class: "since num" }, sinceText(i, live.now())), age, whoHas(i, live.now()));
+    mark, el("span", { class: "id num" }, shortId(i)), el("span", {}, el("b", {}, i.title), el("small", {}, i.reason || i.detail || "")), el("span", { class: "since num" }, sinceText(i, live.now())), age, whoHas(i, live.now()));
 }
 
 function detail() {
@@ -48,7 +48,9 @@ function detail() {
   }
   const state = el("p", {}, severityGlyph(i), " ", el("b", { class: i.severity === "critical" ? "is-critical" : "is-warning" }, i.severity === "critical" ? "Critical" : "Warning"), ` ${shortId(i)}, ${i.state} · since ${sinceText(i, live.now())} · `, agesNode(i));
   const parts = [state, el("h2", {}, i.title), ackBox(i)];
+  if (i.reason) parts.push(el("h3", {}, "Why we think so"), el("p", {}, i.reason));
   if (i.detail) parts.push(el("h3", {}, "Likely cause"), el("p", {}, i.detail));
+  if (i.runbook) parts.push(el("h3", {}, "First steps"), el("p", {}, i.runbook));
   if (i.boards?.length) parts.push(el("h3", {}, "Touches"), boards(i));
   parts.push(el("h3", {}, "What was sent"), pages(i));
   box.replaceChildren(...parts);
@@ -71,6 +73,7 @@ function boards(i) {
   return el("p", { class: "chips" }, ...i.boards.slice(0, shownBoards).map((b) => el("a", { href: "/board/" + b }, b)), more > 0 ? el("span", { class: "dim" }, `${more} more`) : "");
 }
 function pages(i) {
+  if (i.pagesNobody) return el("p", { class: "dim" }, "Nobody is paged: this is a customer's board, alone, and the customer may have done it.");
   if (!i.pages?.length) return el("p", { class: "dim" }, "No page has left yet.");
   const mark = (p) => (p.result === "delivered" ? glyph("acknowledged", "is-done") : p.error ? glyph("warning", "is-warning") : glyph("bell"));
   const text = (p) => [`${p.channel}${p.to ? " to " + p.to : ""}: ${p.result}`, p.latencyMs ? `${(p.latencyMs / 1000).toFixed(1)} s after the reading` : "", p.attempt > 1 ? `try ${p.attempt}` : "", p.error || ""].filter(Boolean).join(", ");

@@ -105,7 +105,10 @@ export function whoHas(i, now) {
 
 export const lasted = (i, now) => duration((i.resolvedAt || now) - i.since);
 export const sinceText = (i, now) => dayClock(i.since, now);
-export const alertsText = (list) => `${count(list.reduce((n, i) => n + (i.alerts || 0), 0))} alerts`;
+export const alertsText = (list) => {
+  const n = list.reduce((n, i) => n + (i.alerts || 0), 0);
+  return `${count(n)} ${n === 1 ? "alert" : "alerts"}`;
+};
 export const severityGlyph = (i) => glyph(i.severity === "critical" ? "critical" : "warning", i.severity === "critical" ? "is-critical" : "is-warning");
 
 // shortId names an incident as people do.

@@ -1,0 +1,358 @@
+package alerting
+
+import (
+	"maps"
+	"slices"
+	"strings"
+	"time"
+)
+
+const (
+	// settleFor is how long a board's alert waits for those of its peers before it pages. With a reading a second near
+	// a line it leaves a crossing within two seconds of its page.
+	settleFor = 500 * time.Millisecond
+	// burstGap ends a burst: alerts that begin later than this after the one before are another failure.
+	burstGap = 5 * time.Minute
+	// lingerFor is how long a domain's alert stays when nearly all of its boards are back and the rest does not move.
+	lingerFor = 2 * time.Minute
+	// updateEvery is how often the boards of a domain's alert are brought up to date.
+	updateEvery = 5 * time.Second
+	// commitWithin is how long a domain's alert may wait for the journal before it pages without.
+	commitWithin = 5 * time.Second
+)
+
+// domainState decides which alerts of boards are one failure of what they share. It is pure: transitions and times come
+// in, effects come out.
+type domainState struct {
+	alerts map[string]map[string]*boardAlert // by rule and key
+	open   map[string]map[string]*openDomain // by rule and domain
+	past   map[string]int64                  // FiredAt of the last alert of a rule and domain
+	taken  uint64
+}
+
+// boardAlert is an alert of a board that fires, or whose transitions wait for a decision.
+type boardAlert struct {
+	last    Transition
+	pending []Transition // not handed on yet
+	seq     uint64
+	until   time.Time
+	passed  bool   // whatever comes of it is handed on at once
+	by      string // the domain that explains it, "" for none
+}
+
+func (a *boardAlert) board() string { return a.last.Labels[boardLabel] }
+
+// openDomain is a domain whose alert fires.
+type openDomain struct {
+	domain    Domain
+	last      Transition
+	committed bool // it is on disk and handed on
+	closing   bool
+	asked     time.Time // when its last transition went to be committed
+	boards    map[string]bool
+	firing    int
+	changed   time.Time // when firing last changed
+}
+
+// domainEffects are what follows from an event.
+type domainEffects struct {
+	commit []Transition // of domains: to be journalled, and taken when they are
+	pass   []Transition // to be handed on, in order
+}
+
+func newDomainState() *domainState {
+	return &domainState{alerts: map[string]map[string]*boardAlert{}, open: map[string]map[string]*openDomain{}, past: map[string]int64{}}
+}
+
+// take takes a journalled transition in. f may be nil while the fleet is not known yet.
+func (s *domainState) take(fx *domainEffects, t Transition, now time.Time, f *fleetIndex) {
+	switch {
+	case isDomainRule(t.Rule):
+		s.takeDomain(fx, t, now)
+	case !isBoardAlert(&t) || t.State == Pending || t.From == Pending && t.State == Inactive:
+		fx.pass = append(fx.pass, t)
+	case t.State.Active():
+		s.takeFiring(fx, t, now, f)
+	default:
+		s.takeEnded(fx, t)
+	}
+}
+
+func (s *domainState) takeDomain(fx *domainEffects, t Transition, now time.Time) {
+	rule := baseRule(t.Rule)
+	fx.pass = append(fx.pass, t)
+	d, ok := domainOf(&t)
+	if !ok {
+		return
+	}
+	s.past[rule+d.id] = max(s.past[rule+d.id], t.FiredAt)
+	if !t.State.Active() {
+		delete(s.open[rule], d.id)
+		for _, a := range s.alerts[rule] {
+			if a.by == d.id {
+				a.by = ""
+			}
+		}
+		return
+	}
+	o := s.open[rule][d.id]
+	if o == nil {
+		o = &openDomain{domain: d, boards: map[string]bool{}, changed: now}
+		s.add(rule, o)
+	}
+	if t.At >= o.last.At {
+		o.last = t
+	}
+	o.committed = true
+	for _, b := range t.Boards {
+		o.boards[b] = true
+	}
+	for _, key := range slices.Sorted(maps.Keys(s.alerts[rule])) {
+		if a := s.alerts[rule][key]; d.holds(a.last.Labels) {
+			a.by = cmpLarger(s.open[rule], a.by, d)
+			s.handOn(fx, a)
+		}
+	}
+}
+
+// cmpLarger returns the larger of the domain that explains an alert so far and d.
+func cmpLarger(open map[string]*openDomain, by string, d Domain) string {
+	if o := open[by]; o != nil && o.domain.kind > d.kind {
+		return by
+	}
+	return d.id
+}
+
+func (s *domainState) add(rule string, o *openDomain) {
+	if s.open[rule] == nil {
+		s.open[rule] = map[string]*openDomain{}
+	}
+	s.open[rule][o.domain.id] = o
+}
+
+func (s *domainState) takeFiring(fx *domainEffects, t Transition, now time.Time, f *fleetIndex) {
+	a := s.alerts[t.Rule][t.Key()]
+	if a != nil {
+		if t.At > a.last.At || a.passed {
+			a.last, a.pending = t, append(a.pending, t)
+		}
+		if a.passed {
+			s.handOn(fx, a)
+		}
+		return
+	}
+	s.taken++
+	a = &boardAlert{last: t, pending: []Transition{t}, seq: s.taken, until: now.Add(settleFor)}
+	if s.alerts[t.Rule] == nil {
+		s.alerts[t.Rule] = map[string]*boardAlert{}
+	}
+	s.alerts[t.Rule][t.Key()] = a
+	if s.join(fx, a) {
+		return
+	}
+	if f != nil && !f.hasPeers(a.board()) && !pagesDomainsOnly(&t) {
+		s.handOn(fx, a) // nobody to wait for
+	}
+}
+
+// join gives an alert to the largest open domain that holds it, if there is one.
+func (s *domainState) join(fx *domainEffects, a *boardAlert) bool {
+	var by *openDomain
+	for _, o := range s.open[a.last.Rule] {
+		if o.domain.holds(a.last.Labels) && !o.closing && (by == nil || o.domain.kind > by.domain.kind) {
+			by = o
+		}
+	}
+	if by == nil {
+		return false
+	}
+	a.by = by.domain.id
+	if by.committed {
+		s.handOn(fx, a)
+	}
+	return true
+}
+
+// handOn passes what waits of an alert.
+func (s *domainState) handOn(fx *domainEffects, a *boardAlert) {
+	fx.pass = append(fx.pass, a.pending...)
+	a.pending, a.passed = nil, true
+	if !a.last.State.Active() {
+		delete(s.alerts[a.last.Rule], a.last.Key())
+	}
+}
+
+func (s *domainState) takeEnded(fx *domainEffects, t Transition) {
+	a := s.alerts[t.Rule][t.Key()]
+	if a == nil {
+		fx.pass = append(fx.pass, t)
+		return
+	}
+	a.last, a.pending = t, append(a.pending, t)
+	if a.passed {
+		s.handOn(fx, a)
+	}
+}
+
+// decide finds the domains that explain what waits, and those that are over.
+func (s *domainState) decide(fx *domainEffects, now time.Time, f *fleetIndex) {
+	for _, rule := range slices.Sorted(maps.Keys(s.alerts)) {
+		if s.due(rule, now) {
+			s.explain(fx, rule, now, f)
+		}
+	}
+	for _, rule := range slices.Sorted(maps.Keys(s.open)) {
+		for _, id := range slices.Sorted(maps.Keys(s.open[rule])) {
+			s.follow(fx, rule, s.open[rule][id], now, f)
+		}
+	}
+}
+
+// due reports whether an alert of the rule has waited long enough.
+func (s *domainState) due(rule string, now time.Time) bool {
+	for _, a := range s.alerts[rule] {
+		if a.undecided() && !now.Before(a.until) {
+			return true
+		}
+	}
+	return false
+}
+
+func (a *boardAlert) undecided() bool { return !a.passed && a.by == "" }
+
+func (s *domainState) explain(fx *domainEffects, rule string, now time.Time, f *fleetIndex) {
+	for _, chain := range s.bursts(rule) {
+		if !slices.ContainsFunc(chain, (*boardAlert).undecided) {
+			continue
+		}
+		b := burst{fired: map[string]bool{}, other: map[string]bool{}, majority: pagesDomainsOnly(&chain[0].last)}
+		for _, a := range chain {
+			b.fired[a.board()] = true
+		}
+		for _, a := range s.alerts[rule] {
+			if !b.fired[a.board()] {
+				b.other[a.board()] = true
+			}
+		}
+		for _, x := range f.explain(b) {
+			s.openFound(fx, rule, chain, b, x, now, f)
+		}
+		for _, a := range chain {
+			if a.undecided() && !s.join(fx, a) && !now.Before(a.until) {
+				s.handOn(fx, a)
+			}
+		}
+	}
+}
+
+// bursts returns the rule's alerts in the order of their beginning, cut where nothing began for a while.
+func (s *domainState) bursts(rule string) (out [][]*boardAlert) {
+	all := slices.SortedFunc(maps.Values(s.alerts[rule]), func(a, b *boardAlert) int {
+		return compareFired(&a.last, &b.last)
+	})
+	from := 0
+	for i := range all {
+		if i > 0 && all[i].last.FiredAt-all[i-1].last.FiredAt > burstGap.Milliseconds() {
+			out = append(out, all[from:i])
+			from = i
+		}
+	}
+	return append(out, all[from:])
+}
+
+func compareFired(a, b *Transition) int {
+	if a.FiredAt != b.FiredAt {
+		return int(a.FiredAt - b.FiredAt)
+	}
+	return strings.Compare(a.Series, b.Series)
+}
+
+// openFound opens the domain that was found, unless it or a larger one is open.
+func (s *domainState) openFound(fx *domainEffects, rule string, chain []*boardAlert, b burst, x found, now time.Time, f *fleetIndex) {
+	d := f.domains[x.domain].Domain
+	for _, o := range s.open[rule] {
+		i, known := f.byID[o.domain.id]
+		if o.domain.id == d.id || known && o.domain.kind > d.kind && f.within(x.domain, i) {
+			return
+		}
+	}
+	o := &openDomain{domain: d, asked: now, changed: now, boards: map[string]bool{}}
+	var members []*boardAlert
+	for _, a := range chain {
+		if f.in(a.board(), x.domain) {
+			members = append(members, a)
+			o.boards[a.board()] = true
+		}
+	}
+	o.firing = len(o.boards)
+	o.last = f.alertOf(rule, d, members, b, x, now)
+	if past := s.past[rule+d.id]; o.last.FiredAt <= past {
+		o.last.FiredAt = past + 1
+	}
+	s.add(rule, o)
+	fx.commit = append(fx.commit, o.last)
+}
+
+// follow closes a domain that is over and brings the boards of one that grows up to date.
+func (s *domainState) follow(fx *domainEffects, rule string, o *openDomain, now time.Time, f *fleetIndex) {
+	if !o.committed || o.closing {
+		if now.Sub(o.asked) > commitWithin && !o.asked.IsZero() { // the journal does not take it: page all the same
+			o.asked = time.Time{}
+			s.takeDomain(fx, o.last, now)
+		}
+		return
+	}
+	firing, grown := map[string]bool{}, false
+	for _, a := range s.alerts[rule] {
+		if o.domain.holds(a.last.Labels) && a.last.State.Active() {
+			firing[a.board()] = true
+			grown = grown || !o.boards[a.board()]
+		}
+	}
+	if len(firing) != o.firing {
+		o.firing, o.changed = len(firing), now
+	}
+	switch {
+	case len(firing) == 0, 10*len(firing) <= len(o.boards) && now.Sub(o.changed) >= lingerFor:
+		o.closing, o.asked, o.last = true, now, o.closed(firing, now)
+	case grown && now.Sub(o.asked) >= updateEvery:
+		maps.Copy(o.boards, firing)
+		o.asked, o.last = now, s.updated(rule, o, now, f)
+	default:
+		return
+	}
+	fx.commit = append(fx.commit, o.last)
+}
+
+// next returns when decide is to be called again; false where nothing waits.
+func (s *domainState) next(now time.Time) (time.Time, bool) {
+	var at time.Time
+	for _, alerts := range s.alerts {
+		for _, a := range alerts {
+			if a.undecided() && (at.IsZero() || a.until.Before(at)) {
+				at = a.until
+			}
+		}
+	}
+	if at.IsZero() && len(s.open) == 0 {
+		return at, false
+	}
+	for _, open := range s.open {
+		if second := now.Add(time.Second); len(open) > 0 && (at.IsZero() || second.Before(at)) {
+			at = second
+		}
+	}
+	return at, !at.IsZero()
+}
+
+// waits reports whether an alert that was taken by then is not handed on yet.
+func (s *domainState) waits(taken uint64) bool {
+	for _, alerts := range s.alerts {
+		for _, a := range alerts {
+			if !a.passed && a.seq <= taken {
+				return true
+			}
+		}
+	}
+	return false
+}

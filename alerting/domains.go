@@ -1,0 +1,188 @@
+package alerting
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+)
+
+// fleetAge is how old the list of boards may be when domains are decided.
+const fleetAge = time.Second
+
+// settleWithin bounds how long Settle waits.
+const settleWithin = 10 * time.Second
+
+// DomainsOptions configure a Domains. All but Log are needed.
+type DomainsOptions struct {
+	// Engine keeps the alerts of domains with its own, so that its checkpoint and Firing have them.
+	Engine *Engine
+	// Fleet returns where every board of the registry stands. It is first called by Run.
+	Fleet func() map[string]Place
+	// Commit journals transitions and then calls Deliver with them.
+	Commit func([]Transition) error
+	Pager  *Pager
+	Log    *slog.Logger
+}
+
+// Domains stands between the journal and the pager and makes one failure one page: where a switch, a rack, an NFS
+// server or a site explains the alerts of boards, its own alert pages and theirs are inhibited. An alert of a board
+// that shares something with others waits up to half a second for that. All methods are safe for concurrent use.
+type Domains struct {
+	DomainsOptions
+	wake chan struct{}
+
+	mu      sync.Mutex // held while transitions go to the pager, which keeps their order and never blocks
+	state   *domainState
+	fleet   *fleetIndex // nil until Run runs
+	indexed time.Time
+	moved   chan struct{} // closed when something was handed on
+}
+
+// NewDomains returns one that knows of nothing.
+func NewDomains(o DomainsOptions) *Domains {
+	if o.Log == nil {
+		o.Log = slog.Default()
+	}
+	return &Domains{DomainsOptions: o, wake: make(chan struct{}, 1), state: newDomainState(), moved: make(chan struct{})}
+}
+
+// Deliver takes transitions that are journalled, those of a replay included. It never blocks for long.
+func (d *Domains) Deliver(ts []Transition) {
+	if len(ts) == 0 {
+		return
+	}
+	d.mu.Lock()
+	pass := d.take(ts)
+	d.Pager.Deliver(pass)
+	d.mu.Unlock()
+	d.ring()
+}
+
+// Resume tells what fires, once after a start: Engine.Firing. Call it after Deliver was given what the journal holds,
+// and before Run.
+func (d *Domains) Resume(firing []Transition) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	pass := d.take(firing)
+	var held []Transition
+	for _, t := range firing {
+		if a := d.state.alerts[t.Rule][t.Key()]; a != nil && !a.passed {
+			held = append(held, t)
+		}
+	}
+	d.Pager.Resume(pass, held)
+}
+
+// take feeds transitions to the state: a domain's begin first and its end last, so that no board stands alone for a
+// moment in between. The caller holds mu.
+func (d *Domains) take(ts []Transition) []Transition {
+	var fx domainEffects
+	now := time.Now()
+	d.index(now)
+	ordered := slices.Clone(ts)
+	slices.SortStableFunc(ordered, func(a, b Transition) int { return cmp.Compare(domainOrder(a), domainOrder(b)) })
+	for _, t := range ordered {
+		d.state.take(&fx, t, now, d.fleet)
+	}
+	d.hasMoved(fx)
+	return fx.pass
+}
+
+// domainOrder is where a transition belongs among those that come at one time.
+func domainOrder(t Transition) int {
+	switch {
+	case !isDomainRule(t.Rule):
+		return 1
+	case t.State.Active():
+		return 0
+	}
+	return 2
+}
+
+func (d *Domains) hasMoved(fx domainEffects) {
+	if len(fx.pass) > 0 {
+		close(d.moved)
+		d.moved = make(chan struct{})
+	}
+}
+
+// index brings the list of boards up to date, once Run runs.
+func (d *Domains) index(now time.Time) {
+	if d.fleet != nil && now.Sub(d.indexed) > fleetAge {
+		d.fleet, d.indexed = indexFleet(d.Fleet()), now
+	}
+}
+
+func (d *Domains) ring() {
+	select {
+	case d.wake <- struct{}{}:
+	default:
+	}
+}
+
+// Run decides until ctx ends.
+func (d *Domains) Run(ctx context.Context) error {
+	d.mu.Lock()
+	d.fleet, d.indexed = indexFleet(d.Fleet()), time.Now()
+	d.mu.Unlock()
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-d.wake:
+		case <-timer.C:
+		}
+		if at, ok := d.decide(time.Now()); ok {
+			timer.Reset(max(time.Until(at), time.Millisecond))
+		}
+	}
+}
+
+// decide decides what is due and returns when the next decision is.
+func (d *Domains) decide(now time.Time) (time.Time, bool) {
+	d.mu.Lock()
+	var fx domainEffects
+	d.index(now)
+	d.state.decide(&fx, now, d.fleet)
+	d.Pager.Deliver(fx.pass)
+	d.hasMoved(fx)
+	at, ok := d.state.next(now)
+	d.mu.Unlock()
+	for _, t := range fx.commit {
+		d.Engine.Apply(t)
+		d.Log.Info("domain", "state", t.State, "was", t.From, "domain", t.Series, "alert", t.Labels[alertLabel], "boards", len(t.Boards))
+	}
+	if len(fx.commit) > 0 {
+		if err := d.Commit(fx.commit); err != nil {
+			d.Log.Error("journal the alert of a domain; it pages without", "err", err)
+		}
+	}
+	return at, ok
+}
+
+// Settle returns when all that was delivered before is safe in the pager's database. The caller calls it before it
+// truncates its journal.
+func (d *Domains) Settle() error {
+	deadline := time.NewTimer(settleWithin)
+	defer deadline.Stop()
+	d.mu.Lock()
+	taken := d.state.taken
+	for d.state.waits(taken) {
+		moved := d.moved
+		d.mu.Unlock()
+		select {
+		case <-moved:
+		case <-deadline.C:
+			return errors.New("settle alerts: some still wait for a decision")
+		}
+		d.mu.Lock()
+	}
+	d.mu.Unlock()
+	return d.Pager.Barrier()
+}

@@ -1,0 +1,292 @@
+package alerting
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// stage is a Domains before a running pager. Its journal is a list, on disk at once.
+type stage struct {
+	*Domains
+	pager   *testPager
+	engine  *Engine
+	mu      sync.Mutex
+	journal []Transition
+	stop    func()
+}
+
+// startStage opens one on a database, restores a checkpoint, replays the journal behind it and runs it.
+func startStage(t testing.TB, db *sql.DB, config []byte, places map[string]Place, checkpoint []Transition, journal ...Transition) *stage {
+	t.Helper()
+	s := &stage{engine: NewEngine(DefaultRules()), journal: slices.Clone(journal)}
+	s.pager = startPager(t, db, config, func(p *Pager) {
+		s.Domains = NewDomains(DomainsOptions{Engine: s.engine, Pager: p, Fleet: func() map[string]Place { return places }, Commit: s.commit})
+		for _, tr := range append(slices.Clone(checkpoint), journal...) {
+			s.engine.Apply(tr)
+		}
+		s.Domains.Deliver(journal)
+		s.Domains.Resume(s.engine.Firing())
+	})
+	ctx, cancel := context.WithCancel(context.Background())
+	var running sync.WaitGroup
+	running.Go(func() {
+		if err := s.Run(ctx); err != nil {
+			t.Error(err)
+		}
+	})
+	s.stop = sync.OnceFunc(func() { cancel(); running.Wait(); s.pager.stop() })
+	t.Cleanup(s.stop)
+	return s
+}
+
+// commit journals, as the collector's ingest does, and delivers.
+func (s *stage) commit(ts []Transition) error {
+	s.mu.Lock()
+	s.journal = append(s.journal, ts...)
+	s.mu.Unlock()
+	for _, t := range ts {
+		s.engine.Apply(t)
+	}
+	s.Deliver(ts)
+	return nil
+}
+
+func (s *stage) written() []Transition {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.journal)
+}
+
+// theirs is somebody's own alertmanager.yml, which knows nothing of domains: every board is a group.
+func theirs(url string) []byte {
+	return []byte(fmt.Sprintf(`
+route: {receiver: oncall, group_by: [alertname, board], group_wait: 0s, group_interval: 1s, repeat_interval: 4h}
+inhibit_rules:
+- source_matchers: [alertname = SocHot]
+  target_matchers: [alertname = Throttled]
+  equal: [board]
+receivers:
+- name: oncall
+  webhook_configs: [{url: %q}]
+`, url))
+}
+
+// said lists "status alertname board-or-domain" of a page's alerts.
+func (h hook) said() string {
+	var out []string
+	for _, a := range h.Alerts {
+		who := a.Labels["board"]
+		if d := a.Labels["domain"]; d != "" {
+			who = d + " " + a.Labels[d]
+		}
+		out = append(out, a.Status+" "+a.Labels["alertname"]+" "+strings.TrimSpace(who))
+	}
+	slices.Sort(out)
+	return strings.Join(out, ", ")
+}
+
+// silentBoard is the alert of a board of places that fell silent at a time.
+func silentBoard(places map[string]Place, board string, at time.Time) Transition {
+	h := &theatre{now: at, f: &fleetIndex{places: places}}
+	return h.silent(board)
+}
+
+// TestOneFailureOnePage: 500 boards vanish behind one switch, under a configuration that would page each of them.
+func TestOneFailureOnePage(t *testing.T) {
+	s := newSink(t, nil)
+	places := fleetOf(2, 2, 500, nil)
+	d := startStage(t, openDB(t, t.TempDir()), theirs(s.URL), places, nil)
+	began := time.Now()
+	var gone []Transition
+	for _, b := range boardsIn(places, "r1-a") {
+		gone = append(gone, silentBoard(places, b, began))
+	}
+	if err := d.commit(gone); err != nil {
+		t.Fatal(err)
+	}
+	h := s.next(t)
+	if took := h.at.Sub(began); took > 5*time.Second {
+		t.Errorf("the page left after %v", took)
+	}
+	if h.said() != "firing BoardSilent switch r1-a" {
+		t.Errorf("page: %s", h.said())
+	}
+	in := d.pager.until(t, "delivered", pageState("delivered"))
+	if !strings.HasPrefix(in.Title, "Switch r1-a (rack r1): 500 of 500 boards silent since") || len(in.Alerts) != 1 || len(in.Alerts[0].Boards) != 500 {
+		t.Errorf("incident %q with %d alerts", in.Title, len(in.Alerts))
+	}
+	// Boards join late, others come back one by one, and all the while nobody is paged: a fence tells when it is through.
+	fence := silentBoard(places, "r2-b-001", time.Now())
+	delete(fence.Labels, "customer")
+	if err := d.commit([]Transition{fence}); err != nil {
+		t.Fatal(err)
+	}
+	if h := s.next(t); h.said() != "firing BoardSilent r2-b-001" {
+		t.Errorf("page: %s", h.said())
+	}
+	if shown := d.suppressed(t); shown != 500 {
+		t.Errorf("%d alerts are shown as inhibited, want 500", shown)
+	}
+	for _, g := range gone {
+		if err := d.commit([]Transition{resolve(g, time.Now())}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if h := s.next(t); h.said() != "resolved BoardSilent switch r1-a" {
+		t.Errorf("page: %s", h.said())
+	}
+	if err := d.commit([]Transition{resolve(fence, time.Now())}); err != nil {
+		t.Fatal(err)
+	}
+	if h := s.next(t); h.said() != "resolved BoardSilent r2-b-001" {
+		t.Errorf("page: %s", h.said())
+	}
+	s.none(t, "after all is over")
+}
+
+// suppressed counts the alerts that the API shows as inhibited, by an alert that it shows as well.
+func (s *stage) suppressed(t *testing.T) (n int) {
+	t.Helper()
+	rec := get(t, s.pager.Handler(), "/api/v2/alerts")
+	var alerts []struct {
+		Fingerprint string
+		Status      struct{ InhibitedBy []string }
+	}
+	if err := json.Unmarshal(rec, &alerts); err != nil {
+		t.Fatal(err)
+	}
+	for _, a := range alerts {
+		if by := a.Status.InhibitedBy; len(by) == 1 {
+			if !slices.ContainsFunc(alerts, func(o struct {
+				Fingerprint string
+				Status      struct{ InhibitedBy []string }
+			}) bool {
+				return o.Fingerprint == by[0]
+			}) {
+				t.Errorf("inhibited by %s, which is not there", by[0])
+			}
+			n++
+		}
+	}
+	return n
+}
+
+// TestRackThatHeatsUp: the air conditioning fails, and 48 boards throttle within a second.
+func TestRackThatHeatsUp(t *testing.T) {
+	s := newSink(t, nil)
+	places := fleetOf(2, 1, 48, nil)
+	d := startStage(t, openDB(t, t.TempDir()), theirs(s.URL), places, nil)
+	h := &theatre{f: &fleetIndex{places: places}}
+	for _, b := range boardsIn(places, "r1") {
+		h.now = time.Now()
+		if err := d.commit([]Transition{h.hot(b)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if p := s.next(t); p.said() != "firing SocHot switch r1-a" {
+		t.Errorf("page: %s", p.said())
+	}
+	fence := fire("elsewhere", time.Now())
+	if err := d.commit([]Transition{fence}); err != nil {
+		t.Fatal(err)
+	}
+	if p := s.next(t); p.said() != "firing SocHot elsewhere" {
+		t.Errorf("page: %s", p.said())
+	}
+	s.none(t, "one failure is one page")
+}
+
+// TestCustomersOwnDoing: a lone board of a customer is an incident and no page; the operator's own board pages.
+func TestCustomersOwnDoing(t *testing.T) {
+	s := newSink(t, nil)
+	places := fleetOf(2, 2, 4, nil)
+	delete(places["r2-a-01"].Labels, "customer")
+	d := startStage(t, openDB(t, t.TempDir()), theirs(s.URL), places, nil)
+	lone := silentBoard(places, "r1-a-01", time.Now())
+	if err := d.commit([]Transition{lone}); err != nil {
+		t.Fatal(err)
+	}
+	in := d.pager.until(t, "recorded", func(in Incident) bool { return in.Receiver == Nobody })
+	if len(in.Pages) != 0 || !strings.HasPrefix(in.Title, "r1-a-01: no reports since") {
+		t.Errorf("incident %+v", in)
+	}
+	if err := d.commit([]Transition{silentBoard(places, "r2-a-01", time.Now())}); err != nil {
+		t.Fatal(err)
+	}
+	if h := s.next(t); h.said() != "firing BoardSilent r2-a-01" {
+		t.Errorf("page: %s", h.said())
+	}
+	if err := d.commit([]Transition{resolve(lone, time.Now())}); err != nil {
+		t.Fatal(err)
+	}
+	d.pager.until(t, "resolved", func(in Incident) bool { return in.Receiver == Nobody && in.ResolvedAt != 0 })
+	s.none(t, "the customer's board")
+}
+
+// TestDomainSurvivesRestarts replays the journal of a switch's failure from each of its places, in a pager that has seen
+// all of it or nothing: the switch is one page and no board is.
+func TestDomainSurvivesRestarts(t *testing.T) {
+	places := fleetOf(2, 1, 4, nil)
+	f := func(name string, settle bool, cut func(journal []Transition) []Transition) {
+		t.Run(name, func(t *testing.T) {
+			s := newSink(t, nil)
+			db := openDB(t, t.TempDir())
+			d := startStage(t, db, theirs(s.URL), places, nil)
+			var gone []Transition
+			for _, b := range boardsIn(places, "r1") {
+				gone = append(gone, silentBoard(places, b, time.Now()))
+			}
+			if err := d.commit(gone); err != nil {
+				t.Fatal(err)
+			}
+			first := s.next(t)
+			if settle {
+				if err := d.Settle(); err != nil {
+					t.Fatal(err)
+				}
+			}
+			d.stop()
+			journal := cut(d.written())
+			firing := d.engine.Firing()
+			d = startStage(t, db, theirs(s.URL), places, firing, journal...)
+			fence := fire("fence", time.Now())
+			if err := d.commit([]Transition{fence}); err != nil {
+				t.Fatal(err)
+			}
+			for {
+				h := s.next(t)
+				if h.said() == "firing SocHot fence" {
+					break
+				}
+				if h.said() == "firing BoardSilent switch r1-a" && h.id == first.id {
+					continue // the same page again, which its receiver tells by its key
+				}
+				t.Errorf("page: %s %s", h.said(), h.id)
+			}
+		})
+	}
+	all := func(j []Transition) []Transition { return j }
+	f("whole journal", false, all)
+	f("boards alone in the journal", false, func(j []Transition) []Transition { return j[:4] })
+	f("settled, whole journal", true, all)
+	f("settled, journal truncated", true, func([]Transition) []Transition { return nil })
+}
+
+func get(t *testing.T, h http.Handler, path string) []byte {
+	t.Helper()
+	rec := httptest.NewRecorder()
+	h.ServeHTTP(rec, httptest.NewRequest(http.MethodGet, path, nil))
+	if rec.Code != http.StatusOK {
+		t.Fatalf("%s: %d %s", path, rec.Code, rec.Body)
+	}
+	return rec.Body.Bytes()
+}

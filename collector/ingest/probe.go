@@ -1,0 +1,97 @@
+package ingest
+
+import (
+	"context"
+	"net/netip"
+	"sync"
+
+	"bramble/collector/presence"
+	"bramble/collector/probe"
+)
+
+// maxProbes bounds the probes that are under way: each takes two sockets for at
+// most probe.Timeout.
+const maxProbes = 256
+
+// answer is what a probe has found.
+type answer struct {
+	board  string
+	answer presence.Answer
+}
+
+// locate takes over the address of a board's last connection.
+func (in *Ingest) locate(b *board) {
+	if a := in.Address(b.name); a.IsValid() {
+		b.address = a
+	}
+}
+
+// probe asks the addresses of boards whether anything lives there. An address
+// that several boards share says nothing of one of them.
+func (in *Ingest) probe(boards []string) {
+	if len(boards) == 0 {
+		return
+	}
+	shared := map[netip.Addr]int{}
+	for _, b := range in.boards {
+		in.locate(b)
+		shared[b.address]++
+	}
+	var asked []*board
+	for _, name := range boards {
+		b := in.boards[name]
+		switch {
+		case !b.address.IsValid():
+			in.fleet.Probed(name, presence.Unknown)
+		case shared[b.address] > 1:
+			in.fleet.Probed(name, presence.Shared)
+		default:
+			asked = append(asked, b)
+		}
+	}
+	in.ask(asked)
+}
+
+// ask probes boards, so many at a time.
+func (in *Ingest) ask(boards []*board) {
+	type target struct {
+		board   string
+		address netip.Addr
+	}
+	targets := make(chan target, len(boards))
+	for _, b := range boards {
+		targets <- target{b.name, b.address}
+	}
+	close(targets)
+	in.probes.Go(func() {
+		ctx, cancel := context.WithCancel(context.Background())
+		in.probes.Go(func() {
+			select {
+			case <-in.stopping:
+				cancel()
+			case <-ctx.Done():
+			}
+		})
+		var work sync.WaitGroup
+		for range min(len(boards), maxProbes) {
+			work.Go(func() {
+				for t := range targets {
+					in.answer(t.board, probe.Alive(ctx, t.address))
+				}
+			})
+		}
+		work.Wait()
+		cancel()
+	})
+}
+
+func (in *Ingest) answer(board string, lives bool) {
+	a := answer{board, presence.NoAnswer}
+	if lives {
+		a.answer = presence.Answers
+	}
+	select {
+	case in.answers <- a:
+	case <-in.stopping:
+	}
+}

@@ -1,0 +1,54 @@
+package ingest
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"bramble/alerting"
+	"bramble/collector/presence"
+)
+
+// reasons are the annotations of a silent board's alerts: why the collector
+// believes what it says.
+func (in *Ingest) reasons(b *board, v presence.Verdict, now time.Time) map[string]string {
+	notes := map[string]string{}
+	var text []string
+	if !v.Last.IsZero() {
+		notes[alerting.LastReportNote] = v.Last.UTC().Format(alerting.NoteTime)
+		text = append(text, fmt.Sprintf("Its last report came at %s, %s ago; the next was due within %s.",
+			v.Last.UTC().Format("15:04:05 UTC"), seconds(now.Sub(v.Last)), seconds(v.Due)))
+	}
+	if said := b.address.String(); v.Answer == presence.Answers || v.Answer == presence.NoAnswer {
+		notes[alerting.ProbeNote] = string(v.Answer)
+		if v.Answer == presence.Answers {
+			text = append(text, said+" answers: the sensor stopped, or cannot reach the collector; the board lives.")
+		} else {
+			text = append(text, said+" does not answer either.")
+		}
+	}
+	if name := in.domains[v.Domain]; name != "" {
+		text = append(text, peers(v, name))
+	}
+	if e := b.expected; e != nil && now.Before(e.Until) {
+		notes[alerting.ExpectedNote] = e.What
+		text = append(text, e.String())
+	}
+	notes[alerting.ReasonNote] = strings.Join(text, " ")
+	return notes
+}
+
+func peers(v presence.Verdict, domain string) string {
+	switch {
+	case v.Peers == 1 && v.Reports == 1:
+		return fmt.Sprintf("The other board of %s reports.", domain)
+	case v.Reports == v.Peers:
+		return fmt.Sprintf("The %d other boards of %s report.", v.Peers, domain)
+	case v.Reports == 0:
+		return fmt.Sprintf("No other board of %s reports.", domain)
+	}
+	return fmt.Sprintf("%d of the %d other boards of %s report.", v.Reports, v.Peers, domain)
+}
+
+// seconds is a duration as people read it: whole seconds.
+func seconds(d time.Duration) string { return d.Round(time.Second).String() }
