@@ -5,6 +5,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"strings"
 	"sync"
 	"testing"
 )
@@ -16,7 +17,7 @@ type sink struct {
 	url string
 
 	mu     sync.Mutex
-	pages  map[string]map[string]int // board → idempotency key → requests
+	pages  map[string]map[string]int // board, or domain such as "rack r1" → idempotency key → requests
 	onPage func(board string)        // called before the answer; nil = nothing
 }
 
@@ -50,7 +51,11 @@ func (k *sink) take(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	for _, a := range page.Alerts {
-		k.note(a.Labels["board"], r.Header.Get("Idempotency-Key"))
+		who := a.Labels["board"]
+		if d := a.Labels["domain"]; d != "" {
+			who = strings.TrimSpace(d + " " + a.Labels[d])
+		}
+		k.note(who, r.Header.Get("Idempotency-Key"))
 	}
 }
 
@@ -82,4 +87,15 @@ func (k *sink) keys(board string) map[string]int {
 		found[key] = n
 	}
 	return found
+}
+
+// told returns how many pages there were about whom.
+func (k *sink) told() map[string]int {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	n := map[string]int{}
+	for who, keys := range k.pages {
+		n[who] = len(keys)
+	}
+	return n
 }

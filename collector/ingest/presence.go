@@ -232,8 +232,11 @@ func (in *Ingest) decidePresence(b *board, now time.Time) error {
 	if !in.speaksOf(b) || now.Sub(b.decided) < decideEvery {
 		return nil
 	}
-	b.decided = now
 	row := in.upRow(b, now.UnixMilli())
+	if b.decided.IsZero() { // after a start the pages know nothing yet
+		in.Live(b.name, row.At, []dashboards.Value{{Series: upSeries, Value: row.Value}})
+	}
+	b.decided = now
 	return in.Commit(in.Engine.Observe(upOrigin(b.name), row.At, []alerting.Reading{{Series: b.upOutput.rule, Value: row.Value}}))
 }
 
