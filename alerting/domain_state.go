@@ -194,11 +194,12 @@ func (s *domainState) takeEnded(fx *domainEffects, t Transition) {
 	}
 }
 
-// decide finds the domains that explain what waits, and those that are over.
-func (s *domainState) decide(fx *domainEffects, now time.Time, f *fleetIndex) {
+// decide finds the domains that explain what waits, and those that are over. Of an alert that is silenced nothing is
+// concluded: somebody works there.
+func (s *domainState) decide(fx *domainEffects, now time.Time, f *fleetIndex, silenced func(*Transition) bool) {
 	for _, rule := range slices.Sorted(maps.Keys(s.alerts)) {
 		if s.due(rule, now) {
-			s.explain(fx, rule, now, f)
+			s.explain(fx, rule, now, f, silenced)
 		}
 	}
 	for _, rule := range slices.Sorted(maps.Keys(s.open)) {
@@ -220,14 +221,16 @@ func (s *domainState) due(rule string, now time.Time) bool {
 
 func (a *boardAlert) undecided() bool { return !a.passed && a.by == "" }
 
-func (s *domainState) explain(fx *domainEffects, rule string, now time.Time, f *fleetIndex) {
+func (s *domainState) explain(fx *domainEffects, rule string, now time.Time, f *fleetIndex, silenced func(*Transition) bool) {
 	for _, chain := range s.bursts(rule) {
 		if !slices.ContainsFunc(chain, (*boardAlert).undecided) {
 			continue
 		}
 		b := burst{fired: map[string]bool{}, other: map[string]bool{}, majority: pagesDomainsOnly(&chain[0].last)}
 		for _, a := range chain {
-			b.fired[a.board()] = true
+			if !silenced(&a.last) {
+				b.fired[a.board()] = true
+			}
 		}
 		for _, a := range s.alerts[rule] {
 			if !b.fired[a.board()] {
@@ -279,7 +282,7 @@ func (s *domainState) openFound(fx *domainEffects, rule string, chain []*boardAl
 	o := &openDomain{domain: d, asked: now, changed: now, boards: map[string]bool{}}
 	var members []*boardAlert
 	for _, a := range chain {
-		if f.in(a.board(), x.domain) {
+		if b.fired[a.board()] && f.in(a.board(), x.domain) {
 			members = append(members, a)
 			o.boards[a.board()] = true
 		}

@@ -119,7 +119,8 @@ type theatre struct {
 	now    time.Time
 	log    []string
 	passed []Transition
-	open   bool // the journal takes nothing
+	open   bool            // the journal takes nothing
+	hush   map[string]bool // boards whose alerts are silenced
 }
 
 func newTheatre(t *testing.T, places map[string]Place) *theatre {
@@ -157,7 +158,7 @@ func (h *theatre) take(ts ...Transition) {
 func (h *theatre) until(d time.Duration) {
 	for end := h.now.Add(d); ; {
 		var fx domainEffects
-		h.s.decide(&fx, h.now, h.f)
+		h.s.decide(&fx, h.now, h.f, func(t *Transition) bool { return h.hush[t.Labels[boardLabel]] })
 		h.note(fx)
 		at, ok := h.s.next(h.now)
 		if !ok || at.After(end) {
@@ -336,6 +337,23 @@ func TestFewStayBehind(t *testing.T) {
 	}
 	h.take(h.over(gone[0]))
 	h.want("r1-a-01 inactive")
+}
+
+// TestSilencedBoardsAreNoDomain: whoever has silenced the boards of a switch by their names is not paged for the switch.
+func TestSilencedBoardsAreNoDomain(t *testing.T) {
+	places := fleetOf(3, 1, 4, nil)
+	h := newTheatre(t, places)
+	h.hush = map[string]bool{}
+	for _, b := range boardsIn(places, "r1") {
+		h.hush[b] = true
+	}
+	h.take(h.each(boardsIn(places, "r1"), func(b string) Transition { return quiet(b, h) })...)
+	h.until(10 * time.Second)
+	h.want("r1-a-01 firing", "r1-a-02 firing", "r1-a-03 firing", "r1-a-04 firing")
+	delete(h.hush, "r1-a-01")
+	h.take(h.each(boardsIn(places, "r2"), func(b string) Transition { return quiet(b, h) })...)
+	h.until(10 * time.Second)
+	h.want("switch r2-a firing", "r2-a-01 firing", "r2-a-02 firing", "r2-a-03 firing", "r2-a-04 firing")
 }
 
 // TestJournalThatTakesNothing: the domain pages all the same, and before its boards.

@@ -149,7 +149,7 @@ func (d *Domains) decide(now time.Time) (time.Time, bool) {
 	d.mu.Lock()
 	var fx domainEffects
 	d.index(now)
-	d.state.decide(&fx, now, d.fleet)
+	d.state.decide(&fx, now, d.fleet, d.Pager.silenced)
 	d.Pager.Deliver(fx.pass)
 	d.hasMoved(fx)
 	at, ok := d.state.next(now)

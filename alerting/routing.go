@@ -182,6 +182,11 @@ func (p *Pager) groups(ctx context.Context, routes func(*dispatch.Route) bool, a
 	return d.dispatcher.Groups(ctx, routes, alerts)
 }
 
+// silenced reports whether a silence of Alertmanager's holds an alert.
+func (p *Pager) silenced(t *Transition) bool {
+	return p.silencer.Mutes(context.Background(), labelSet(t.Labels))
+}
+
 // muted reports whether a silence or an inhibition keeps an alert from paging.
 func (p *Pager) muted(labels model.LabelSet) bool {
 	if p.silencer.Mutes(context.Background(), labels) {

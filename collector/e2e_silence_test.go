@@ -259,3 +259,32 @@ func TestSensorThatStopped(t *testing.T) {
 		t.Errorf("incident %+v", in)
 	}
 }
+
+// BenchmarkVanish measures what 500 boards cost that vanish behind one switch,
+// under routes that would page each of them: the time from the collector's
+// decision to the page's departure, and the pages of the first minute.
+func BenchmarkVanish(b *testing.B) {
+	const boards = 500
+	for b.Loop() {
+		k := newSink(b)
+		s := onDefaults(b, k)
+		s.herd("r2", 4)
+		gone := s.herd("r1", boards)
+		eventually(b, 5*patience, s.are(boards+4, 0))
+		gone.kill()
+		killed := time.Now()
+		eventually(b, 5*patience, s.are(4, boards))
+		eventually(b, patience, k.has(map[string]int{"rack r1": 1}))
+		b.ReportMetric(time.Since(killed).Seconds(), "s-to-page")
+		after(b, time.Minute)
+		told := k.told()
+		if len(told) != 1 || told["rack r1"] != 1 {
+			b.Errorf("pages %v, want one", told)
+		}
+		in := s.firing(b)
+		b.ReportMetric(float64(in.Pages[0].LatencyMs), "decision-to-page-ms")
+		b.ReportMetric(float64(len(told)), "pages")
+		b.Log(in.Title, in.Reason)
+		gone.kill()
+	}
+}

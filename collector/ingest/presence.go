@@ -72,7 +72,7 @@ func (in *Ingest) refresh(b *board, known *registry.Board) {
 	}
 	b.refresh(known)
 	var ids []string
-	for _, d := range alerting.DomainsOf(registry.Map(version(known, time.Now().UnixMilli()).Labels)) {
+	for _, d := range alerting.DomainsOf(registry.Map(known.Versions[len(known.Versions)-1].Labels)) {
 		ids = append(ids, d.ID())
 		in.domains[d.ID()] = d.String()
 	}

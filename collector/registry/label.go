@@ -28,7 +28,7 @@ type Label struct{ Name, Value string }
 // A board's model may be stated by both.
 var reserved = map[string]bool{
 	"board": true, "source": true, "reason": true, "device": true, "op": true,
-	"alertname": true, "alertstate": true, "severity": true, "le": true, "quantile": true, "instance": true, "job": true,
+	"alertname": true, "alertstate": true, "severity": true, "domain": true, "pages": true, "le": true, "quantile": true, "instance": true, "job": true,
 	"revision": true, "kernel": true, "firmware": true, "os": true, "sensor": true, "boot_id": true, "serial": true,
 }
 
