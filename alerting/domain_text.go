@@ -48,9 +48,11 @@ func (f *fleetIndex) describe(t *Transition, d Domain, members []*boardAlert, b 
 		}
 	}
 	t.Annotations[ReasonNote] = strings.Join(reason, " ")
-	if own := t.Annotations["runbook_domain"]; own != "" {
-		t.Annotations["runbook"] = own
-		delete(t.Annotations, "runbook_domain")
+	for name, text := range t.Annotations {
+		if of, ok := strings.CutSuffix(name, domainSuffix); ok {
+			t.Annotations[of] = text
+			delete(t.Annotations, name)
+		}
 	}
 }
 

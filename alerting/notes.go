@@ -20,6 +20,9 @@ const (
 	ProbeSilence = "silence"
 )
 
+// domainSuffix ends the name of an annotation that stands in for the one without it on a domain's page.
+const domainSuffix = "_domain"
+
 const (
 	// pagesLabel is the label of a rule that says whom its alerts page; pagesDomains is its value for what a board's
 	// customer may well have done himself: it pages for domains, and for boards without a customer.

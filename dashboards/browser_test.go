@@ -282,6 +282,38 @@ func TestBrowserDemoInbox(t *testing.T) {
 	b.clean()
 }
 
+// TestBrowserPagesNobody: what pages nobody is shown, apart from what somebody has to look at.
+func TestBrowserPagesNobody(t *testing.T) {
+	now := time.Now().UnixMilli()
+	list := []Incident{
+		{
+			ID: "8", Number: 8, Title: "r1-01: no reports", Severity: "critical", State: "firing", Since: now, Alerts: 1, PagesNobody: true, Boards: []string{"r1-01"},
+			Reason: "The other board of rack r1 reports.",
+		},
+		{
+			ID: "7", Number: 7, Title: "Rack r2: 4 of 4 boards silent", Severity: "critical", State: "firing", Since: now, Alerts: 4,
+			Reason: "Rack r1 reports.", Runbook: "Look at what they share.",
+		},
+	}
+	o := Options{Open: true, Series: noHistory, Incidents: func(context.Context) ([]Incident, error) { return list, nil }}
+	_, web := start(t, o)
+	b := openTab(t, web.URL)
+	b.open("/")
+	b.text(".incident-row", "Rack r2: 4 of 4 boards silent")
+	b.until(`!document.body.textContent.includes("r1-01: no reports")`, "document.body.textContent")
+	b.text("#incident-count", "1")
+	b.open("/incidents")
+	b.text("#incident-list", "1 incident from 4 alerts")
+	b.text("#incident-list", "customers' boards, each alone: pages nobody")
+	b.text("#incident-detail", "Rack r1 reports.")
+	b.text("#incident-detail", "Look at what they share.")
+	b.do(chromedp.Click(chromedp.CSS(`.inc[data-incident="8"]`)))
+	b.text("#incident-detail", "The other board of rack r1 reports.")
+	b.text("#incident-detail", "Nobody is paged")
+	b.until(`!document.querySelector("#incident-detail button")`, "document.body.textContent")
+	b.clean()
+}
+
 func TestBrowserLogin(t *testing.T) {
 	_, web := start(t, Options{Auth: newTokens(), Series: noHistory})
 	b := openTab(t, web.URL)

@@ -19,7 +19,7 @@ export class BoardHead {
     const bits = reasonOrder.filter((r) => value(`pi_throttled{reason="${r}"}`));
     const [t, q, m] = [value("pi_soc_temperature_celsius"), value('pi_cpu_clock_hertz{source="requested"}'), value('pi_cpu_clock_hertz{source="measured"}')];
     const last = Math.max(info.lastReport || 0, ...[...latest].filter(([s]) => s !== "pi_board_up").map(([, v]) => v.at));
-    const incident = this.incidents.open().find((i) => (i.boards || []).includes(this.board) || i.labels?.board === this.board);
+    const incident = [...this.incidents.open(), ...this.incidents.quiet()].find((i) => (i.boards || []).includes(this.board) || i.labels?.board === this.board);
     const silentFor = up === 0 && last ? duration(now - last) : "";
     const key = JSON.stringify([up, bits, t, q, m, incident?.id, incident?.state, silentFor]);
     if (key === this.#key) return;

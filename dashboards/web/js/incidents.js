@@ -18,15 +18,17 @@ function choose(id) {
   build();
 }
 const current = () => incidents.list.find((i) => i.id === chosen) || incidents.open()[0] || incidents.list[0];
+const inOrder = () => [...incidents.open(), ...incidents.quiet(), ...incidents.list.filter((i) => i.state === "resolved")];
 
 function build() {
   ages = [];
   const open = incidents.open();
+  const quiet = incidents.quiet();
   const over = incidents.list.filter((i) => i.state === "resolved");
   const head = (last) => el("div", { class: "inc-head" }, el("span", {}), el("span", {}, "No."), el("span", {}, "What, and why we think so"), el("span", {}, "Since"), el("span", { class: "r" }, "Lasted"), el("span", {}, last));
   const part = (title, note, list, last, nothing) => [el("h2", {}, title, el("small", {}, note)), ...(list.length ? [head(last), ...list.map(row)] : [el("p", { class: "quiet" }, nothing)])];
   const firing = `${open.length} ${open.length === 1 ? "incident" : "incidents"} from ${alertsText(open)}`;
-  $("incident-list").replaceChildren(...part("Firing", open.length ? firing : "", open, "Who has it", incidents.loaded ? "Nothing is firing." : ""), ...part("Resolved", "", over, "Acknowledged by", incidents.loaded ? "Nothing has been resolved yet." : ""));
+  $("incident-list").replaceChildren(...part("Firing", open.length ? firing : "", open, "Who has it", incidents.loaded ? "Nothing is firing." : ""), ...(quiet.length ? part("Recorded", "customers' boards, each alone: pages nobody", quiet, "", "") : []), ...part("Resolved", "", over, "Acknowledged by", incidents.loaded ? "Nothing has been resolved yet." : ""));
   detail();
 }
 
@@ -46,7 +48,7 @@ function detail() {
     box.replaceChildren();
     return;
   }
-  const state = el("p", {}, severityGlyph(i), " ", el("b", { class: i.severity === "critical" ? "is-critical" : "is-warning" }, i.severity === "critical" ? "Critical" : "Warning"), ` ${shortId(i)}, ${i.state} · since ${sinceText(i, live.now())} · `, agesNode(i));
+  const state = el("p", {}, severityGlyph(i), " ", rank(i), ` ${shortId(i)}, ${i.state} · since ${sinceText(i, live.now())} · `, agesNode(i));
   const parts = [state, el("h2", {}, i.title), ackBox(i)];
   if (i.reason) parts.push(el("h3", {}, "Why we think so"), el("p", {}, i.reason));
   if (i.detail) parts.push(el("h3", {}, "Likely cause"), el("p", {}, i.detail));
@@ -61,8 +63,13 @@ function agesNode(i) {
   return age;
 }
 
+function rank(i) {
+  if (i.pagesNobody) return el("b", {}, "Recorded");
+  return i.severity === "critical" ? el("b", { class: "is-critical" }, "Critical") : el("b", { class: "is-warning" }, "Warning");
+}
+
 function ackBox(i) {
-  if (i.state === "firing" && mayAcknowledge()) {
+  if (!i.pagesNobody && i.state === "firing" && mayAcknowledge()) {
     const note = el("input", { type: "text", placeholder: "With a note (optional)", "aria-label": "Note", maxlength: "300", value: comment, oninput: () => (comment = note.value) });
     return el("div", { class: "ack-box firing" }, note, ackButton(incidents, i, () => note.value));
   }
@@ -76,7 +83,7 @@ function pages(i) {
   if (i.pagesNobody) return el("p", { class: "dim" }, "Nobody is paged: this is a customer's board, alone, and the customer may have done it.");
   if (!i.pages?.length) return el("p", { class: "dim" }, "No page has left yet.");
   const mark = (p) => (p.result === "delivered" ? glyph("acknowledged", "is-done") : p.error ? glyph("warning", "is-warning") : glyph("bell"));
-  const text = (p) => [`${p.channel}${p.to ? " to " + p.to : ""}: ${p.result}`, p.latencyMs ? `${(p.latencyMs / 1000).toFixed(1)} s after the reading` : "", p.attempt > 1 ? `try ${p.attempt}` : "", p.error || ""].filter(Boolean).join(", ");
+  const text = (p) => [`${p.channel}${p.to ? " to " + p.to : ""}: ${p.result}`, p.latencyMs ? `${(p.latencyMs / 1000).toFixed(1)} s after it fired` : "", p.attempt > 1 ? `try ${p.attempt}` : "", p.error || ""].filter(Boolean).join(", ");
   return el("ul", { class: "sent" }, ...i.pages.map((p) => el("li", {}, el("time", { class: "num" }, clock(p.at)), mark(p), el("span", {}, text(p)))));
 }
 
@@ -86,7 +93,7 @@ live.addEventListener("tick", () => {
 });
 document.addEventListener("keydown", (e) => {
   if (/^(INPUT|SELECT|TEXTAREA)$/.test(e.target.tagName) || e.ctrlKey || e.metaKey || e.altKey) return;
-  const list = [...incidents.open(), ...incidents.list.filter((i) => i.state === "resolved")];
+  const list = inOrder();
   const at = list.indexOf(current());
   if (e.key === "j" && list[at + 1]) choose(list[at + 1].id);
   else if (e.key === "k" && list[at - 1]) choose(list[at - 1].id);

@@ -23,8 +23,12 @@ export class Incidents extends EventTarget {
     setInterval(() => this.#retry(), retryEvery);
   }
 
+  // open is what somebody is or may be paged for; quiet is recorded only.
   open() {
-    return this.list.filter((i) => i.state !== "resolved");
+    return this.list.filter((i) => i.state !== "resolved" && !i.pagesNobody);
+  }
+  quiet() {
+    return this.list.filter((i) => i.state !== "resolved" && i.pagesNobody);
   }
   pending(id) {
     return this.#pending.get(id);
@@ -43,7 +47,7 @@ export class Incidents extends EventTarget {
 
   #take(list) {
     const known = new Set(this.list.map((i) => i.id));
-    const fresh = list.filter((i) => this.loaded && !known.has(i.id) && i.state === "firing" && i.severity === "critical");
+    const fresh = list.filter((i) => this.loaded && !known.has(i.id) && i.state === "firing" && i.severity === "critical" && !i.pagesNobody);
     if (fresh.length) document.getElementById("announce").textContent = fresh.map((i) => i.title).join(". ");
     this.list = list;
     this.loaded = true;
@@ -100,7 +104,7 @@ export function whoHas(i, now) {
   if (i.state === "firing" && i.escalatesAt) {
     return el("span", { class: "who-has" }, `Escalates${i.escalatesTo ? " to " + i.escalatesTo : ""} in `, el("b", {}, duration(i.escalatesAt - now)));
   }
-  return el("span", { class: "who-has dim" }, i.state === "firing" ? "Nobody has it yet" : "");
+  return el("span", { class: "who-has dim" }, i.pagesNobody ? "Pages nobody" : i.state === "firing" ? "Nobody has it yet" : "");
 }
 
 export const lasted = (i, now) => duration((i.resolvedAt || now) - i.since);
@@ -109,7 +113,7 @@ export const alertsText = (list) => {
   const n = list.reduce((n, i) => n + (i.alerts || 0), 0);
   return `${count(n)} ${n === 1 ? "alert" : "alerts"}`;
 };
-export const severityGlyph = (i) => glyph(i.severity === "critical" ? "critical" : "warning", i.severity === "critical" ? "is-critical" : "is-warning");
+export const severityGlyph = (i) => i.pagesNobody ? glyph("silent") : glyph(i.severity === "critical" ? "critical" : "warning", i.severity === "critical" ? "is-critical" : "is-warning");
 
 // shortId names an incident as people do.
 export const shortId = (i) => "#" + (i.number || i.id);
