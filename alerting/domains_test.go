@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -289,4 +290,68 @@ func get(t *testing.T, h http.Handler, path string) []byte {
 		t.Fatalf("%s: %d %s", path, rec.Code, rec.Body)
 	}
 	return rec.Body.Bytes()
+}
+
+// TestDomainTimes runs the stage on fake time: it decides half a second after the first alert, journals before it hands
+// on, and lets go of what stays behind after two minutes.
+func TestDomainTimes(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		db := openDB(t, dir)
+		p, err := OpenPager(PagerOptions{DB: db})
+		if err != nil {
+			t.Fatal(err)
+		}
+		places := fleetOf(2, 1, 20, nil)
+		e := NewEngine(DefaultRules())
+		var committed []string
+		var d *Domains
+		d = NewDomains(DomainsOptions{
+			Engine: e, Pager: p, Fleet: func() map[string]Place { return places },
+			Commit: func(ts []Transition) error {
+				for _, c := range ts {
+					committed = append(committed, c.Labels["switch"]+" "+c.State.String())
+				}
+				d.Deliver(ts)
+				return nil
+			},
+		})
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan error)
+		go func() { ended <- d.Run(ctx) }()
+		want := func(after time.Duration, want ...string) {
+			t.Helper()
+			time.Sleep(after)
+			synctest.Wait()
+			if !slices.Equal(committed, want) {
+				t.Errorf("committed %q, want %q", committed, want)
+			}
+			committed = nil
+		}
+		began := time.Now()
+		var gone []Transition
+		for _, b := range boardsIn(places, "r1") {
+			gone = append(gone, silentBoard(places, b, began))
+		}
+		d.Deliver(gone)
+		want(settleFor - time.Millisecond)
+		want(2*time.Millisecond, "r1-a firing")
+		if firing := e.Firing(); len(firing) != 1 || firing[0].Series != `domain="switch",rack="r1",switch="r1-a"` {
+			t.Errorf("the engine's checkpoint lacks the domain: %v", firing)
+		}
+		want(time.Hour)
+		for _, g := range gone[:18] {
+			d.Deliver([]Transition{resolve(g, time.Now())})
+		}
+		want(lingerFor - time.Second)
+		want(3*time.Second, "r1-a inactive")
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+		if err := p.Close(); err != nil {
+			t.Error(err)
+		}
+		db.Close()
+	})
 }

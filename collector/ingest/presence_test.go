@@ -1,0 +1,121 @@
+package ingest
+
+import (
+	"encoding/json"
+	"strings"
+	"testing"
+	"time"
+
+	"bramble/alerting"
+	"bramble/pisensor/report"
+)
+
+// TestSilenceSurvivesARestart: who is silent stays so, with the last report and what was announced; the alert carries
+// the reasons.
+func TestSilenceSurvivesARestart(t *testing.T) {
+	dir, s := t.TempDir(), startNATS(t)
+	c := start(t, dir, s)
+	for _, name := range []string{"pi-1", "pi-2", "pi-3"} {
+		c.addBoard(name, map[string]string{"rack": "r1", "switch": "r1-a"})
+	}
+	now := time.Now()
+	c.look(now)
+	for _, name := range []string{"pi-1", "pi-2", "pi-3"} {
+		r := hot(1, now, 50)
+		r.Due = 10_000
+		c.publish(name, r)
+		c.ack()
+	}
+	if err := c.Expect(t.Context(), Expectation{Board: "pi-1", What: "reinstall", By: "panel", At: now, Until: now.Add(time.Hour)}); err != nil {
+		t.Fatal(err)
+	}
+	for d := time.Second; d < 30*time.Second; d += 4 * time.Second {
+		c.look(now.Add(d))
+	}
+	c.back("pi-3", now.Add(29*time.Second))
+	c.look(now.Add(33 * time.Second))
+	c.look(now.Add(37 * time.Second))
+	c.committed()
+	var fired []alerting.Transition
+	c.mu.Lock()
+	for _, tr := range c.delivered {
+		if tr.Labels["alertname"] == "Silent" {
+			fired = append(fired, tr)
+		}
+	}
+	c.mu.Unlock()
+	if len(fired) != 2 {
+		t.Fatalf("%d boards fell silent: %v", len(fired), fired)
+	}
+	for _, wanted := range []string{"Its last report came at ", "the next was due within 10s", "1 of the 2 other boards of switch r1-a report.", "A reinstall was announced by panel"} {
+		if reason := fired[0].Annotations[alerting.ReasonNote]; !strings.Contains(reason, wanted) {
+			t.Errorf("reason %q does not say %q", reason, wanted)
+		}
+	}
+	if at, err := time.Parse(alerting.NoteTime, fired[0].Annotations[alerting.LastReportNote]); err != nil || at.Sub(now).Abs() > 10*time.Second {
+		t.Errorf("last report %v, %v", at, err)
+	}
+	heard := c.Status()["pi-1"].LastReport
+	for _, checkpoint := range []bool{false, true} {
+		if checkpoint {
+			var err error
+			if doErr := c.Do(t.Context(), func() { err = c.checkpoint() }); doErr != nil || err != nil {
+				t.Fatal(doErr, err)
+			}
+		}
+		c.stop()
+		c = start(t, dir, s)
+		for name, want := range map[string]string{"pi-1": "silent", "pi-2": "silent", "pi-3": "up"} {
+			if got := c.Status()[name].State; got != want {
+				t.Errorf("checkpoint %v: %s is %q after a restart, want %q", checkpoint, name, got, want)
+			}
+		}
+		if got := c.Status()["pi-1"].LastReport; got.UnixMilli() != heard.UnixMilli() {
+			t.Errorf("checkpoint %v: last report %v became %v", checkpoint, heard, got)
+		}
+		if e := c.Ingest.boards["pi-1"].expected; e == nil || e.What != "reinstall" || e.By != "panel" {
+			t.Errorf("checkpoint %v: announced %+v", checkpoint, e)
+		}
+	}
+	c.look(time.Now())
+	c.back("pi-1", time.Now())
+	if got := c.Status()["pi-1"].State; got != "up" {
+		t.Errorf("pi-1 is %q", got)
+	}
+}
+
+// TestOlderJournal: a record of pi_board_up as earlier collectors wrote it.
+func TestOlderJournal(t *testing.T) {
+	c := start(t, t.TempDir(), startNATS(t))
+	c.addBoard("pi-1", nil)
+	b, err := json.Marshal(map[string]any{"board": "pi-1", "at": time.Now().UnixMilli(), "up": true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if doErr := c.Do(t.Context(), func() { _, err = c.replayOwn(b) }); doErr != nil || err != nil {
+		t.Fatal(doErr, err)
+	}
+	if doErr := c.Do(t.Context(), func() { err = c.heard(c.Ingest.board("pi-1"), &report.Report{}, time.Now()) }); doErr != nil || err != nil {
+		t.Fatal(doErr, err)
+	}
+	if got := c.Status()["pi-1"].State; got != "up" {
+		t.Errorf("pi-1 is %q", got)
+	}
+}
+
+func TestExpectationIsChecked(t *testing.T) {
+	c := start(t, t.TempDir(), startNATS(t))
+	c.addBoard("pi-1", nil)
+	now := time.Now()
+	f := func(board, what string, within time.Duration, wanted string) {
+		t.Helper()
+		err := c.Expect(t.Context(), Expectation{Board: board, What: what, By: "panel", At: now, Until: now.Add(within)})
+		if err == nil || !strings.Contains(err.Error(), wanted) {
+			t.Errorf("%s %s %v: %v, want %q", board, what, within, err, wanted)
+		}
+	}
+	f("pi-1", "party", time.Hour, "want one of reboot, reinstall, shutdown")
+	f("pi-1", "reboot", 0, "more than 0")
+	f("pi-1", "reboot", 25*time.Hour, "at most 24h")
+	f("nobody", "reboot", time.Hour, "not found")
+}
