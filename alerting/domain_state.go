@@ -1,6 +1,7 @@
 package alerting
 
 import (
+	"cmp"
 	"maps"
 	"slices"
 	"strings"
@@ -39,6 +40,9 @@ type boardAlert struct {
 	passed  bool   // whatever comes of it is handed on at once
 	by      string // the domain that explains it, "" for none
 }
+
+// began is when it began for the board, not for the rule: a rule that is new finds boards that are silent for long.
+func (a *boardAlert) began() int64 { return began(a.last.Annotations, a.last.FiredAt) }
 
 func (a *boardAlert) board() string { return a.last.Labels[boardLabel] }
 
@@ -251,23 +255,16 @@ func (s *domainState) explain(fx *domainEffects, rule string, now time.Time, f *
 // bursts returns the rule's alerts in the order of their beginning, cut where nothing began for a while.
 func (s *domainState) bursts(rule string) (out [][]*boardAlert) {
 	all := slices.SortedFunc(maps.Values(s.alerts[rule]), func(a, b *boardAlert) int {
-		return compareFired(&a.last, &b.last)
+		return cmp.Or(cmp.Compare(a.began(), b.began()), strings.Compare(a.last.Series, b.last.Series))
 	})
 	from := 0
 	for i := range all {
-		if i > 0 && all[i].last.FiredAt-all[i-1].last.FiredAt > burstGap.Milliseconds() {
+		if i > 0 && all[i].began()-all[i-1].began() > burstGap.Milliseconds() {
 			out = append(out, all[from:i])
 			from = i
 		}
 	}
 	return append(out, all[from:])
-}
-
-func compareFired(a, b *Transition) int {
-	if a.FiredAt != b.FiredAt {
-		return int(a.FiredAt - b.FiredAt)
-	}
-	return strings.Compare(a.Series, b.Series)
 }
 
 // openFound opens the domain that was found, unless it or a larger one is open.

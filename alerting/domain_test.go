@@ -356,6 +356,20 @@ func TestSilencedBoardsAreNoDomain(t *testing.T) {
 	h.want("switch r2-a firing", "r2-a-01 firing", "r2-a-02 firing", "r2-a-03 firing", "r2-a-04 firing")
 }
 
+// TestNewRuleFindsOldSilence: a rule that is new fires for all boards that are silent, whenever that began: they are no
+// failure of what they share.
+func TestNewRuleFindsOldSilence(t *testing.T) {
+	places := fleetOf(3, 1, 4, nil)
+	h := newTheatre(t, places)
+	var all []Transition
+	for i, b := range boardsIn(places, "r1") {
+		all = append(all, h.silent(b, LastReportNote, h.now.Add(time.Duration(-i-1)*time.Hour).Format(NoteTime)))
+	}
+	h.take(all...)
+	h.until(time.Second)
+	h.want("r1-a-04 firing", "r1-a-03 firing", "r1-a-02 firing", "r1-a-01 firing")
+}
+
 // TestJournalThatTakesNothing: the domain pages all the same, and before its boards.
 func TestJournalThatTakesNothing(t *testing.T) {
 	places := fleetOf(2, 1, 4, nil)

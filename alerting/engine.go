@@ -206,7 +206,9 @@ func (e *Engine) apply(t Transition) {
 		return
 	}
 	a.last = t
-	e.resolveAgain()
+	if !isDomainRule(t.Rule) { // no reading decides those
+		e.resolveAgain()
+	}
 }
 
 // alertOf returns the state of a rule for a series, made where there is none.

@@ -138,11 +138,14 @@ func (in *Incident) describe() {
 }
 
 // began is when what the alert is about began.
-func (a *IncidentAlert) began() int64 {
-	if at, err := time.Parse(NoteTime, a.Annotations[LastReportNote]); err == nil {
+func (a *IncidentAlert) began() int64 { return began(a.Annotations, a.StartsAt) }
+
+// began is the time of a silent board's last report, where an alert has it, else when it fired.
+func began(annotations map[string]string, firedAt int64) int64 {
+	if at, err := time.Parse(NoteTime, annotations[LastReportNote]); err == nil {
 		return at.UnixMilli()
 	}
-	return a.StartsAt
+	return firedAt
 }
 
 // domain returns the alert of the largest failure among those of the incident, nil where each board stands alone.

@@ -157,7 +157,11 @@ func openApp(ctx context.Context, c Config, v variant, log *slog.Logger) (_ *app
 		return nil, err
 	}
 	a.openBackups()
+	ended := a.engine.SetRules(rules) // alerts of rules that are gone since the collector stopped
 	a.domains.Resume(a.engine.Firing())
+	if err := a.ingest.Commit(ended); err != nil {
+		return nil, err
+	}
 	return a, nil
 }
 

@@ -233,7 +233,8 @@ func (in *Ingest) decidePresence(b *board, now time.Time) error {
 		return nil
 	}
 	row := in.upRow(b, now.UnixMilli())
-	if b.decided.IsZero() { // after a start the pages know nothing yet
+	if b.decided.IsZero() { // after a start neither the pages nor the rules know what was said before
+		in.Engine.Annotate(b.upOutput.rule, in.remembered(b, now))
 		in.Live(b.name, row.At, []dashboards.Value{{Series: upSeries, Value: row.Value}})
 	}
 	b.decided = now

@@ -16,8 +16,11 @@ func (in *Ingest) reasons(b *board, v presence.Verdict, now time.Time) map[strin
 	var text []string
 	if !v.Last.IsZero() {
 		notes[alerting.LastReportNote] = v.Last.UTC().Format(alerting.NoteTime)
-		text = append(text, fmt.Sprintf("Its last report came at %s, %s ago; the next was due within %s.",
-			v.Last.UTC().Format("15:04:05 UTC"), seconds(now.Sub(v.Last)), seconds(v.Due)))
+		came := fmt.Sprintf("Its last report came at %s, %s ago", v.Last.UTC().Format("15:04:05 UTC"), seconds(now.Sub(v.Last)))
+		if v.Due > 0 {
+			came += "; the next was due within " + seconds(v.Due)
+		}
+		text = append(text, came+".")
 	}
 	if said := b.address.String(); v.Answer == presence.Answers || v.Answer == presence.NoAnswer {
 		notes[alerting.ProbeNote] = string(v.Answer)
@@ -36,6 +39,15 @@ func (in *Ingest) reasons(b *board, v presence.Verdict, now time.Time) map[strin
 	}
 	notes[alerting.ReasonNote] = strings.Join(text, " ")
 	return notes
+}
+
+// remembered are the reasons that are left of a board's silence after a restart.
+func (in *Ingest) remembered(b *board, now time.Time) map[string]string {
+	state, last := in.fleet.State(b.name)
+	if state != presence.Silent || last.IsZero() {
+		return nil
+	}
+	return in.reasons(b, presence.Verdict{Board: b.name, Last: last}, now)
 }
 
 func peers(v presence.Verdict, domain string) string {
