@@ -1,6 +1,8 @@
 package alerting
 
 import (
+	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -20,8 +22,8 @@ func TestDefaultRules(t *testing.T) {
 	n := 0
 	for r := range DefaultRules().All() {
 		n++
-		if !r.OnArrival() && r.group.Name == "board" {
-			t.Errorf("%s is not decided on arrival", r.Name)
+		if slow := []string{"BoardRebooted", "BootLoop", "NetworkErrors", "SensorOverBudget", "BackupStale", "BackupNeverVerified"}; r.OnArrival() == slices.Contains(slow, r.Name) {
+			t.Errorf("%s is decided on arrival: %v", r.Name, r.OnArrival())
 		}
 		for _, want := range []string{"summary", "description", "runbook"} {
 			if r.Annotations[want] == "" {
@@ -32,9 +34,38 @@ func TestDefaultRules(t *testing.T) {
 			t.Errorf("%s lacks severity or hysteresis", r.Name)
 		}
 	}
-	if n != 11 {
-		t.Errorf("%d default rules, want 11", n)
+	if n != 18 {
+		t.Errorf("%d default rules, want 18", n)
 	}
+}
+
+// TestDefaultRulesOnArrival feeds a minute's readings: half an hour of bad ones, and good ones again.
+func TestDefaultRulesOnArrival(t *testing.T) {
+	f := func(rule, metric string, bad, good float64, want string) {
+		t.Helper()
+		e := NewEngine(DefaultRules())
+		s := e.Series(labels(metric, "b1"), nil)
+		var got []string
+		for i := range int64(60) {
+			v := good
+			if i >= 5 && i < 35 {
+				v = bad
+			}
+			for _, tr := range e.Observe("b1", (i+1)*minute, []Reading{{s, v}}) {
+				if tr.Labels["alertname"] == rule {
+					got = append(got, fmt.Sprintf("%d:%s", i, tr.State))
+				}
+			}
+		}
+		if text := strings.Join(got, " "); text != want {
+			t.Errorf("%s: %s, want %s", rule, text, want)
+		}
+	}
+	f("NfsStalled", "pi_nfs_rtt_seconds", 1.5, 0.002, "5:pending 6:firing 35:cooling 37:inactive")
+	f("ClockOff", "pi_clock_offset_seconds", -3, 0.2, "5:pending 10:firing 35:cooling 40:inactive")
+	f("ClockOff", "pi_clock_offset_seconds", 3, -0.2, "5:pending 10:firing 35:cooling 40:inactive")
+	f("MemoryLow", "pi_memory_available_bytes", 30e6, 300e6, "5:pending 10:firing 35:cooling 45:inactive")
+	f("BoardSilent", "pi_board_up", 0, 1, "5:firing 35:cooling 36:inactive")
 }
 
 func TestLoadRulesErrors(t *testing.T) {
