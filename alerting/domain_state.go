@@ -28,14 +28,12 @@ type domainState struct {
 	alerts map[string]map[string]*boardAlert // by rule and key
 	open   map[string]map[string]*openDomain // by rule and domain
 	past   map[string]int64                  // FiredAt of the last alert of a rule and domain
-	taken  uint64
 }
 
 // boardAlert is an alert of a board that fires, or whose transitions wait for a decision.
 type boardAlert struct {
 	last    Transition
 	pending []Transition // not handed on yet
-	seq     uint64
 	until   time.Time
 	passed  bool   // whatever comes of it is handed on at once
 	by      string // the domain that explains it, "" for none
@@ -145,8 +143,7 @@ func (s *domainState) takeFiring(fx *domainEffects, t Transition, now time.Time,
 		}
 		return
 	}
-	s.taken++
-	a = &boardAlert{last: t, pending: []Transition{t}, seq: s.taken, until: now.Add(settleFor)}
+	a = &boardAlert{last: t, pending: []Transition{t}, until: now.Add(settleFor)}
 	if s.alerts[t.Rule] == nil {
 		s.alerts[t.Rule] = map[string]*boardAlert{}
 	}
@@ -191,6 +188,9 @@ func (s *domainState) takeEnded(fx *domainEffects, t Transition) {
 	if a == nil {
 		fx.pass = append(fx.pass, t)
 		return
+	}
+	if t.At <= a.last.At && !a.passed {
+		return // replayed
 	}
 	a.last, a.pending = t, append(a.pending, t)
 	if a.passed {
@@ -345,14 +345,12 @@ func (s *domainState) next(now time.Time) (time.Time, bool) {
 	return at, !at.IsZero()
 }
 
-// waits reports whether an alert that was taken by then is not handed on yet.
-func (s *domainState) waits(taken uint64) bool {
-	for _, alerts := range s.alerts {
-		for _, a := range alerts {
-			if !a.passed && a.seq <= taken {
-				return true
-			}
+// held returns the transitions that are not handed on yet, in the order of their alerts.
+func (s *domainState) held() (out []Transition) {
+	for _, rule := range slices.Sorted(maps.Keys(s.alerts)) {
+		for _, key := range slices.Sorted(maps.Keys(s.alerts[rule])) {
+			out = append(out, s.alerts[rule][key].pending...)
 		}
 	}
-	return false
+	return out
 }

@@ -3,7 +3,6 @@ package alerting
 import (
 	"cmp"
 	"context"
-	"errors"
 	"log/slog"
 	"slices"
 	"sync"
@@ -12,9 +11,6 @@ import (
 
 // fleetAge is how old the list of boards may be when domains are decided.
 const fleetAge = time.Second
-
-// settleWithin bounds how long Settle waits.
-const settleWithin = 10 * time.Second
 
 // DomainsOptions configure a Domains. All but Log are needed.
 type DomainsOptions struct {
@@ -39,15 +35,16 @@ type Domains struct {
 	state   *domainState
 	fleet   *fleetIndex // nil until Run runs
 	indexed time.Time
-	moved   chan struct{} // closed when something was handed on
 }
 
-// NewDomains returns one that knows of nothing.
+// NewDomains returns one that knows of nothing but what an earlier one held back.
 func NewDomains(o DomainsOptions) *Domains {
 	if o.Log == nil {
 		o.Log = slog.Default()
 	}
-	return &Domains{DomainsOptions: o, wake: make(chan struct{}, 1), state: newDomainState(), moved: make(chan struct{})}
+	d := &Domains{DomainsOptions: o, wake: make(chan struct{}, 1), state: newDomainState()}
+	d.Deliver(o.Pager.Held())
+	return d
 }
 
 // Deliver takes transitions that are journalled, those of a replay included. It never blocks for long.
@@ -88,7 +85,6 @@ func (d *Domains) take(ts []Transition) []Transition {
 	for _, t := range ordered {
 		d.state.take(&fx, t, now, d.fleet)
 	}
-	d.hasMoved(fx)
 	return fx.pass
 }
 
@@ -101,13 +97,6 @@ func domainOrder(t Transition) int {
 		return 0
 	}
 	return 2
-}
-
-func (d *Domains) hasMoved(fx domainEffects) {
-	if len(fx.pass) > 0 {
-		close(d.moved)
-		d.moved = make(chan struct{})
-	}
 }
 
 // index brings the list of boards up to date, once Run runs.
@@ -151,7 +140,6 @@ func (d *Domains) decide(now time.Time) (time.Time, bool) {
 	d.index(now)
 	d.state.decide(&fx, now, d.fleet, d.Pager.silenced)
 	d.Pager.Deliver(fx.pass)
-	d.hasMoved(fx)
 	at, ok := d.state.next(now)
 	d.mu.Unlock()
 	for _, t := range fx.commit {
@@ -166,23 +154,11 @@ func (d *Domains) decide(now time.Time) (time.Time, bool) {
 	return at, ok
 }
 
-// Settle returns when all that was delivered before is safe in the pager's database. The caller calls it before it
-// truncates its journal.
+// Settle returns when all that was delivered before is safe in the pager's database, what waits for a decision included.
+// The caller calls it before it truncates its journal.
 func (d *Domains) Settle() error {
-	deadline := time.NewTimer(settleWithin)
-	defer deadline.Stop()
 	d.mu.Lock()
-	taken := d.state.taken
-	for d.state.waits(taken) {
-		moved := d.moved
-		d.mu.Unlock()
-		select {
-		case <-moved:
-		case <-deadline.C:
-			return errors.New("settle alerts: some still wait for a decision")
-		}
-		d.mu.Lock()
-	}
+	held := d.state.held()
 	d.mu.Unlock()
-	return d.Pager.Barrier()
+	return d.Pager.Barrier(held...)
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"database/sql"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -13,23 +14,35 @@ import (
 )
 
 // Barrier returns when every transition delivered before is safe in the pager's own database: what still waits for
-// its first page, or for its resolve, is written down. The caller calls it before it truncates its journal.
-func (p *Pager) Barrier() error {
+// its first page, or for its resolve, is written down, and with it what the caller itself holds back; Held returns that
+// after a restart. The caller calls it before it truncates its journal.
+func (p *Pager) Barrier(held ...Transition) error {
 	p.takeIn()
 	p.inbox.take.Lock()
 	defer p.inbox.take.Unlock()
 	waiting, was := p.inbox.waiting()
-	if len(waiting) == 0 && was == 0 {
+	if len(waiting) == 0 && len(held) == 0 && was == 0 {
 		return nil
 	}
-	err := p.commits.do(func(c *sql.Conn) error { return writeWaiting(context.Background(), c, waiting) })
+	err := p.commits.do(func(c *sql.Conn) error {
+		return errors.Join(writeTransitions(context.Background(), c, "alert_waiting", waiting), writeTransitions(context.Background(), c, "alert_held", held))
+	})
 	if err != nil {
 		return fmt.Errorf("write waiting alerts: %w", err)
 	}
 	p.inbox.mu.Lock()
-	p.inbox.wrote = len(waiting)
+	p.inbox.wrote = len(waiting) + len(held)
 	p.inbox.mu.Unlock()
 	return nil
+}
+
+// Held returns, once, what the last Barrier of an earlier pager was given.
+func (p *Pager) Held() []Transition {
+	p.inbox.mu.Lock()
+	defer p.inbox.mu.Unlock()
+	held := p.inbox.earlier
+	p.inbox.earlier = nil
+	return held
 }
 
 // waiting returns the transitions that no page stands for yet, and how many rows hold earlier ones.
@@ -52,16 +65,17 @@ func (b *inbox) waiting() (out []Transition, wrote int) {
 	return out, b.wrote
 }
 
-func writeWaiting(ctx context.Context, c *sql.Conn, waiting []Transition) error {
-	if _, err := c.ExecContext(ctx, `DELETE FROM alert_waiting`); err != nil {
+// writeTransitions replaces the rows of a table.
+func writeTransitions(ctx context.Context, c *sql.Conn, table string, ts []Transition) error {
+	if _, err := c.ExecContext(ctx, `DELETE FROM `+table); err != nil {
 		return err
 	}
-	for i, t := range waiting {
+	for i, t := range ts {
 		text, err := json.Marshal(t)
 		if err != nil {
 			return err
 		}
-		if _, err := c.ExecContext(ctx, `INSERT INTO alert_waiting (seq, transition) VALUES (?,?)`, i, string(text)); err != nil {
+		if _, err := c.ExecContext(ctx, `INSERT INTO `+table+` (seq, transition) VALUES (?,?)`, i, string(text)); err != nil {
 			return err
 		}
 	}
@@ -82,11 +96,14 @@ func (p *Pager) loadInbox(ctx context.Context) error {
 	if err := p.loadHandled(ctx); err != nil {
 		return err
 	}
-	waiting, err := p.loadWaiting(ctx)
+	waiting, err := p.loadTransitions(ctx, "alert_waiting")
 	if err != nil {
 		return err
 	}
-	p.inbox.wrote = len(waiting)
+	if p.inbox.earlier, err = p.loadTransitions(ctx, "alert_held"); err != nil {
+		return err
+	}
+	p.inbox.wrote = len(waiting) + len(p.inbox.earlier)
 	p.Deliver(waiting)
 	return nil
 }
@@ -129,8 +146,8 @@ func (p *Pager) loadHandled(ctx context.Context) error {
 	return rows.Err()
 }
 
-func (p *Pager) loadWaiting(ctx context.Context) (out []Transition, err error) {
-	rows, err := p.db.QueryContext(ctx, `SELECT transition FROM alert_waiting ORDER BY seq`)
+func (p *Pager) loadTransitions(ctx context.Context, table string) (out []Transition, err error) {
+	rows, err := p.db.QueryContext(ctx, `SELECT transition FROM `+table+` ORDER BY seq`)
 	if err != nil {
 		return nil, fmt.Errorf("read waiting alerts: %w", err)
 	}

@@ -26,7 +26,9 @@ type inbox struct {
 	// handled is the FiredAt of the last episode of an alert whose resolve is handed over.
 	handled map[string]int64
 	held    int
-	wrote   int // rows in alert_waiting
+	wrote   int // rows in alert_waiting and alert_held
+	// earlier is what an earlier pager was given to keep; see Held.
+	earlier []Transition
 	// domains are the alerts of domains that fire, by the rule that led to them.
 	domains map[string][]Transition
 

@@ -371,6 +371,37 @@ func TestKillBarrier(t *testing.T) {
 	}
 }
 
+// TestKillBarrierWhileHeld: a barrier also keeps what still waits for its peers: killed then, with nothing in the journal,
+// a crossing of one board that is over already is one page and one resolve.
+func TestKillBarrierWhileHeld(t *testing.T) {
+	s := newSink(t, nil)
+	dir, _ := setUp(t, s.URL)
+	v := startVictim(t, dir)
+	f := fire("r1-a-01", time.Now())
+	f.Labels["rack"], f.Labels["switch"] = "r1", "r1-a"
+	for _, tr := range []Transition{f, resolve(f, time.Now().Add(time.Millisecond))} {
+		b, _ := json.Marshal(tr)
+		v.say(string(b)) // in no journal
+	}
+	v.say("barrier")
+	v.kill()
+	s.none(t, "before its peers had their time")
+	v = startVictim(t, dir)
+	for _, want := range []string{"firing r1-a-01", "resolved r1-a-01"} {
+		if h := s.next(t); h.boards() != want {
+			t.Errorf("got %s, want %s", h.boards(), want)
+		}
+	}
+	v.say("barrier")
+	v.kill()
+	v = startVictim(t, dir)
+	text, _ := json.Marshal(fire("fence", time.Now()))
+	v.say(string(text))
+	if h := s.next(t); h.boards() != "firing fence" {
+		t.Errorf("a second time: %s", h.boards())
+	}
+}
+
 // TestKillSilence: a silence that the API confirmed survives.
 func TestKillSilence(t *testing.T) {
 	s := newSink(t, nil)
