@@ -22,13 +22,13 @@ func (in *Ingest) reasons(b *board, v presence.Verdict, now time.Time) map[strin
 		}
 		text = append(text, came+".")
 	}
-	if said := b.address.String(); v.Answer == presence.Answers || v.Answer == presence.NoAnswer {
-		notes[alerting.ProbeNote] = string(v.Answer)
-		if v.Answer == presence.Answers {
-			text = append(text, said+" answers: the sensor stopped, or cannot reach the collector; the board lives.")
-		} else {
-			text = append(text, said+" does not answer either.")
-		}
+	switch v.Answer {
+	case presence.Answers:
+		notes[alerting.ProbeNote] = alerting.ProbeAnswers
+		text = append(text, b.address.String()+" answers: the sensor stopped, or cannot reach the collector; the board lives.")
+	case presence.NoAnswer:
+		notes[alerting.ProbeNote] = alerting.ProbeSilence
+		text = append(text, b.address.String()+" does not answer either.")
 	}
 	if name := in.domains[v.Domain]; name != "" {
 		text = append(text, peers(v, name))
