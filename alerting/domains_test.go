@@ -304,13 +304,13 @@ func TestDomainTimes(t *testing.T) {
 		}
 		places := fleetOf(2, 1, 20, nil)
 		e := NewEngine(DefaultRules())
-		var committed []string
+		commits := make(chan string, 100)
 		var d *Domains
 		d = NewDomains(DomainsOptions{
 			Engine: e, Pager: p, Fleet: func() map[string]Place { return places },
 			Commit: func(ts []Transition) error {
 				for _, c := range ts {
-					committed = append(committed, c.Labels["switch"]+" "+c.State.String())
+					commits <- c.Labels["switch"] + " " + c.State.String()
 				}
 				d.Deliver(ts)
 				return nil
@@ -323,10 +323,13 @@ func TestDomainTimes(t *testing.T) {
 			t.Helper()
 			time.Sleep(after)
 			synctest.Wait()
+			var committed []string
+			for len(commits) > 0 {
+				committed = append(committed, <-commits)
+			}
 			if !slices.Equal(committed, want) {
 				t.Errorf("committed %q, want %q", committed, want)
 			}
-			committed = nil
 		}
 		began := time.Now()
 		var gone []Transition
