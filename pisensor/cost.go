@@ -3,7 +3,6 @@ package main
 import (
 	"bytes"
 	"os"
-	"runtime/debug"
 	"strconv"
 	"time"
 
@@ -17,19 +16,11 @@ import (
 // measuring it costs too.
 const costGap = time.Minute
 
-// freeGap is how often, and freeAbove from how many resident bytes on, memory
-// that the garbage collector holds back is returned: what a backlog has needed
-// need not stay.
-const (
-	freeGap   = time.Hour
-	freeAbove = 8 << 20
-)
-
 // cost is what this process uses: CPU time, wake-ups and resident memory.
 type cost struct {
 	statm *os.File // nil where the system has none
 	last  time.Duration
-	freed time.Duration
+	shed  time.Duration // when memory was last given back
 	buf   [128]byte
 }
 
@@ -46,7 +37,8 @@ func openCost() *cost {
 // Read adds the process's cost, once in costGap.
 func (c *cost) Read(t *report.Tick) {
 	now := sensor.Uptime()
-	if c.last != 0 && now-c.last < costGap {
+	first := c.last == 0
+	if !first && now-c.last < costGap {
 		return
 	}
 	c.last = now
@@ -56,12 +48,11 @@ func (c *cost) Read(t *report.Tick) {
 		t.Add(report.SensorWakeups, int64(u.Nvcsw))
 	}
 	if pages, ok := c.resident(); ok {
-		bytes := pages * int64(os.Getpagesize())
-		t.Add(report.SensorMemory, bytes/1024)
-		if bytes > freeAbove && now-c.freed >= freeGap {
-			c.freed = now
-			debug.FreeOSMemory()
-		}
+		t.Add(report.SensorMemory, pages*int64(os.Getpagesize())/1024)
+	}
+	if !first && (c.shed == 0 || now-c.shed >= shedGap) {
+		c.shed = now
+		shed()
 	}
 }
 

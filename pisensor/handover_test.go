@@ -32,7 +32,7 @@ type manager struct {
 func newManager(t testing.TB) *manager {
 	t.Helper()
 	binary := filepath.Join(t.TempDir(), "pisensor")
-	if out, err := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w", "-o", binary, ".").CombinedOutput(); err != nil {
+	if out, err := exec.Command("go", "build", "-trimpath", "-gcflags=all=-l", "-ldflags", "-s -w", "-o", binary, ".").CombinedOutput(); err != nil {
 		t.Fatalf("build: %v\n%s", err, out)
 	}
 	name := "@bramble-pisensor-test-" + strconv.Itoa(os.Getpid())

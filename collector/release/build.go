@@ -112,8 +112,9 @@ func (b *built) environment() []string {
 }
 
 func (b *built) compile(ctx context.Context) error {
-	_, err := b.run(ctx, "build", "-trimpath", "-buildvcs=false", "-ldflags", "-s -w -X main.release="+b.version.String(),
-		"-o", b.binary(), "./"+b.product.command)
+	args := slices.Concat([]string{"build", "-trimpath", "-buildvcs=false", "-ldflags", "-s -w -X main.release=" + b.version.String()},
+		b.product.flags, []string{"-o", b.binary(), "./" + b.product.command})
+	_, err := b.run(ctx, args...)
 	return err
 }
 

@@ -19,6 +19,7 @@ type product struct {
 	command     string // the program, and its folder in the source
 	name        string // of the Debian package and the archives
 	archs       []string
+	flags       []string // of `go build`, beside those that all have
 	section     string
 	depends     []string
 	recommends  []string
@@ -37,6 +38,9 @@ type file struct {
 var products = []product{
 	{
 		command: "pisensor", name: "pisensor", archs: []string{"amd64", "arm64", "armhf"},
+		// Inlining makes the program a tenth larger and no cheaper: it wakes up for
+		// half a millisecond, and what it costs is the cache that it finds cold.
+		flags:   []string{"-gcflags=all=-l"},
 		section: "net", depends: []string{"adduser"},
 		description: `temperature and true clock of a Raspberry Pi, for Bramble
 A light daemon that reads the SoC's temperature, the requested and the

@@ -98,7 +98,7 @@ func TestALeaseForEverKeepsTheBudget(t *testing.T) {
 			defer close(done)
 			for ctx.Err() == nil {
 				b.send(report.ControlSubject("b1"), (&report.Control{Lease: 60_000, Watchers: 1}).Append(nil))
-				time.Sleep(20 * time.Second)
+				<-time.After(20 * time.Second)
 			}
 		}()
 		pass(4 * time.Hour)
