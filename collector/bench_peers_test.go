@@ -53,6 +53,7 @@ var boardFiles = map[string]string{
 	"class/thermal/thermal_zone0/type":                    "cpu-thermal\n",
 	"class/thermal/thermal_zone0/temp":                    "46698\n",
 	"devices/system/cpu/cpufreq/policy0/scaling_cur_freq": "1000000\n",
+	"devices/system/cpu/cpufreq/policy0/scaling_max_freq": "1000000\n",
 	"devices/platform/soc/soc:firmware/get_throttled":     "0\n",
 }
 
@@ -61,10 +62,11 @@ var boardFiles = map[string]string{
 var likeBoardFiles = map[string]string{
 	"class/thermal/thermal_zone0/temp":                    "/proc/sys/fs/inotify/max_queued_events", // 16384
 	"devices/system/cpu/cpufreq/policy0/scaling_cur_freq": "/proc/sys/fs/pipe-max-size",             // 1048576
-	"devices/platform/soc/soc:firmware/get_throttled":     "/proc/sys/vm/laptop_mode",               // 0
+	"devices/system/cpu/cpufreq/policy0/scaling_max_freq": "/proc/sys/fs/pipe-max-size",
+	"devices/platform/soc/soc:firmware/get_throttled":     "/proc/sys/vm/laptop_mode", // 0
 }
 
-// boardTree makes a board's /sys of them.
+// boardTree makes a board's /sys of them, with this machine's network devices.
 func boardTree(b *testing.B) string {
 	b.Helper()
 	root := b.TempDir()
@@ -78,6 +80,9 @@ func boardTree(b *testing.B) string {
 			b.Fatal(err)
 		}
 	}
+	if err := os.Symlink("/sys/class/net", filepath.Join(root, "class/net")); err != nil {
+		b.Fatal(err)
+	}
 	return root
 }
 
@@ -90,7 +95,7 @@ func (s *server) sensor(b *testing.B, name string, interval time.Duration) *agen
 	path, sysfs := target{runtime.GOARCH, ""}.build(b), boardTree(b)
 	a := &agent{
 		name:  fmt.Sprintf("pisensor, %v", interval),
-		reads: "temperature, requested clock and throttle bits from kernel files with numbers of that size, all else from this machine's /proc; TLS",
+		reads: "temperature, requested and maximum clock and throttle bits from kernel files with numbers of that size, all else from this machine's /proc; TLS",
 		start: func(t testing.TB, a *agent) {
 			m.bytes.Store(0) // enrolment is once in a board's life
 			a.process = spawn(t, path, "run", "--state-dir", enrolled.state, "--interval", interval.String(), "--sysfs-root", sysfs)
