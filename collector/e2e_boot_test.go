@@ -241,6 +241,15 @@ func (s *server) lives(t testing.TB, m *machine, g target, kernel string) {
 		t.Errorf("%v: %v °C after %v °C and a larger offset", g, hot, first)
 	}
 	s.shows("pi-1", map[string]float64{"pi_soc_temperature_celsius": hot})
+	for _, series := range []string{"pi_memory_available_bytes", "pi_cpu_busy_seconds_total", `pi_network_receive_bytes_total{device="usb0"}`} {
+		eventually(t, patience, func() error {
+			got, err := s.query(ofBoard(series, "pi-1"))
+			if err == nil && (len(got) != 1 || got[0].value <= 0) {
+				err = fmt.Errorf("%v: %s is %v", g, series, got)
+			}
+			return err
+		})
+	}
 	before, err := s.ticks("pi-1")
 	if err != nil {
 		t.Fatal(err)

@@ -1,12 +1,13 @@
 package main
 
 import (
+	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"periph.io/x/conn/v3/physic"
@@ -26,20 +27,24 @@ func once(_ context.Context, args []string, stdout, stderr io.Writer) error {
 	board := openBoard(c.roots, slog.New(slog.NewTextHandler(stderr, nil)))
 	var tick report.Tick
 	board.Read(&tick)
-	w := tabwriter.NewWriter(stdout, 0, 0, 2, ' ', 0)
-	describe(w, board.Attributes())
+	var w bytes.Buffer
+	describe(&w, board.Attributes())
 	for _, l := range lines {
-		fmt.Fprintf(w, "%s\t%s\n", l.title, l.text(&tick))
+		row(&w, l.title, l.text(&tick))
 	}
-	network(w, &tick)
+	network(&w, &tick)
 	if failed := instances(&tick, report.SensorReadErrors); len(failed) > 0 {
-		fmt.Fprintf(w, "could not read\t%s\n", strings.Join(failed, ", "))
+		row(&w, "could not read", strings.Join(failed, ", "))
 	}
-	if err := w.Flush(); err != nil {
-		return fmt.Errorf("print: %w", err)
+	if _, err := w.WriteTo(stdout); err != nil {
+		return errors.Join(fmt.Errorf("print: %w", err), board.Close())
 	}
 	return board.Close()
 }
+
+// row writes what something is called and what it is. The longest name has 16
+// letters.
+func row(w io.Writer, name, text string) { fmt.Fprintf(w, "%-18s%s\n", name, text) }
 
 // described are the facts of a board's description, in the order in which a
 // person looks for them.
@@ -56,7 +61,7 @@ func describe(w io.Writer, about []report.Attribute) {
 				text = a.Value
 			}
 		}
-		fmt.Fprintf(w, "%s\t%s\n", strings.ReplaceAll(k.String(), "_", " "), text)
+		row(w, strings.ReplaceAll(k.String(), "_", " "), text)
 	}
 }
 
@@ -108,7 +113,7 @@ func (l *line) text(t *report.Tick) string {
 func network(w io.Writer, t *report.Tick) {
 	devices := instances(t, report.NetworkReceive)
 	if len(devices) == 0 {
-		fmt.Fprintf(w, "network\t%s\n", absent)
+		row(w, "network", absent)
 	}
 	for _, d := range devices {
 		count := func(m report.Metric) int64 {
@@ -120,7 +125,7 @@ func network(w io.Writer, t *report.Tick) {
 		if v, ok := value(t, report.Series{Metric: report.NetworkCarrier, Instance: d}); ok {
 			text += fmt.Sprintf(", %d carrier changes", v)
 		}
-		fmt.Fprintf(w, "%s\t%s\n", d, text)
+		row(w, d, text)
 	}
 }
 
