@@ -138,8 +138,8 @@ func TestSilence(t *testing.T) {
 	second.start(t)
 	eventually(t, patience, s.are(8, 0))
 	eventually(t, patience+time.Minute, func() error {
-		if n := len(s.open(t)); n != 0 {
-			return fmt.Errorf("%d incidents are open", n)
+		if still := s.open(t); len(still) != 0 {
+			return fmt.Errorf("still open: %+v", still)
 		}
 		return nil
 	})

@@ -68,7 +68,7 @@ func (f *swarmFlags) enrol(ctx context.Context, placements []rack.Placement) ([]
 		dir := filepath.Join(f.StateDir, p.Board)
 		e, key, err := identity.Load(dir)
 		if errors.Is(err, identity.ErrNotEnrolled) {
-			if err = f.enrolOne(ctx, dir, p.Board); err == nil {
+			if err = f.enrolOne(ctx, dir); err == nil {
 				e, key, err = identity.Load(dir)
 			}
 		}
@@ -81,7 +81,9 @@ func (f *swarmFlags) enrol(ctx context.Context, placements []rack.Placement) ([]
 	return placements, identities, nil
 }
 
-func (f *swarmFlags) enrolOne(ctx context.Context, dir, name string) error {
+// enrolOne wishes for no name: the collector numbers the boards of the token's
+// rack, so that several swarms go together.
+func (f *swarmFlags) enrolOne(ctx context.Context, dir string) error {
 	text, err := f.token()
 	if err != nil {
 		return err
@@ -90,7 +92,7 @@ func (f *swarmFlags) enrolOne(ctx context.Context, dir, name string) error {
 	if err != nil {
 		return err
 	}
-	_, err = identity.Enrol(ctx, dir, f.NATS, token, name)
+	_, err = identity.Enrol(ctx, dir, f.NATS, token, "")
 	return err
 }
 

@@ -19,21 +19,42 @@ const shedGap = time.Hour
 // again comes back from the page cache, some 30 pages in five minutes.
 func shed() {
 	debug.FreeOSMemory()
-	maps, err := os.ReadFile("/proc/self/maps")
+	maps, err := os.ReadFile("/proc/self/smaps")
 	if err != nil {
 		return // then they stay
 	}
-	for line := range bytes.Lines(maps) {
-		if from, size, ok := programPart(line); ok {
-			// Advice that the kernel does not take leaves all as it was.
-			_, _, _ = unix.Syscall(unix.SYS_MADVISE, from, size, unix.MADV_DONTNEED)
-		}
+	for _, p := range untouched(maps) {
+		// Advice that the kernel does not take leaves all as it was.
+		_, _, _ = unix.Syscall(unix.SYS_MADVISE, p.from, p.size, unix.MADV_DONTNEED)
 	}
 }
 
-// programPart takes a line of /proc/self/maps (proc_pid_maps(5)) apart and
-// reports whether it is a part of a file that is mapped and never written to:
-// dropping any other would lose what is in it.
+// part is a piece of the process's memory, in bytes.
+type part struct{ from, size uintptr }
+
+// untouched finds in /proc/self/smaps (proc_pid_smaps(5)) the parts of files that
+// cannot be written to and never were, by a dynamic linker for instance:
+// dropping others would lose what is in them.
+func untouched(smaps []byte) (found []part) {
+	var p part
+	candidate := false
+	for line := range bytes.Lines(smaps) {
+		if from, size, ok := programPart(line); ok {
+			p, candidate = part{from, size}, true
+			continue
+		}
+		if rest, ok := bytes.CutPrefix(line, []byte("Anonymous:")); ok {
+			if candidate && string(bytes.TrimSpace(rest)) == "0 kB" {
+				found = append(found, p)
+			}
+			candidate = false
+		}
+	}
+	return found
+}
+
+// programPart takes the first line of a mapping apart and reports whether it is
+// a part of a file that is mapped for reading alone.
 func programPart(line []byte) (from, size uintptr, ok bool) {
 	fields := bytes.Fields(line)
 	if len(fields) < 6 || len(fields[1]) != 4 || fields[1][1] != '-' || fields[1][3] != 'p' || string(fields[4]) == "0" {

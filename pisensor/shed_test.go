@@ -1,6 +1,7 @@
 package main
 
 import (
+	"slices"
 	"testing"
 )
 
@@ -21,6 +22,27 @@ func TestOnlyPartsOfTheProgramAreDropped(t *testing.T) {
 	f("nonsense", 0, 0, false)
 	f("2000-1000 r-xp 00000000 b3:02 1234 /usr/bin/pisensor", 0, 0, false)
 	f("zz-1000 r-xp 00000000 b3:02 1234 /usr/bin/pisensor", 0, 0, false)
+}
+
+func TestWhatALinkerHasWrittenIsKept(t *testing.T) {
+	const smaps = `00400000-0070e000 r-xp 00000000 fe:00 10022034                           /usr/bin/pisensor
+Size:               3128 kB
+Private_Dirty:         0 kB
+Anonymous:             0 kB
+0070e000-00a44000 r--p 0030e000 fe:00 10022034                           /usr/bin/pisensor
+Anonymous:            16 kB
+00a44000-00a50000 rw-p 00644000 fe:00 10022034                           /usr/bin/pisensor
+Anonymous:             0 kB
+7f000000-7f001000 r--p 00000000 fe:00 77                                 /usr/lib/libc.so.6
+Anonymous:             0 kB
+`
+	want := []part{{0x400000, 0x30e000}, {0x7f000000, 0x1000}}
+	if got := untouched([]byte(smaps)); !slices.Equal(got, want) {
+		t.Errorf("%x, want %x", got, want)
+	}
+	if got := untouched([]byte("Anonymous: 0 kB\nnonsense")); got != nil {
+		t.Errorf("%x of nonsense", got)
+	}
 }
 
 // TestProcessGoesOnAfterItHasShedMemory runs what was dropped again.

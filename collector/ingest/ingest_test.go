@@ -264,7 +264,7 @@ func TestHoldWaitsForTheStoreAndKeepsTheJournal(t *testing.T) {
 	}
 	first := filepath.Join(c.dir, "journal", "0000000000000001.journal")
 	c.publish("pi-1", hot(4, time.Now().Add(-5*time.Second), 50)) // taken all the while
-	c.expectAck(4, 1)
+	c.expectAck(1, 4)
 	if err := cut(); err != nil {
 		t.Fatal(err)
 	}
