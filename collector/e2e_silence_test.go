@@ -168,7 +168,6 @@ type told struct {
 	Title, Reason, State string
 	Boards               []string
 	PagesNobody          bool
-	Labels               map[string]string
 	Pages                []struct{ LatencyMs int64 }
 }
 
@@ -180,7 +179,7 @@ func (s *server) open(t testing.TB) (open []told) {
 		t.Fatal(err)
 	}
 	return slices.DeleteFunc(list.Incidents, func(in told) bool {
-		return in.State == "resolved" || in.Labels["alertname"] != "BoardSilent"
+		return in.State == "resolved" || !strings.Contains(in.Title, "silent") && !strings.Contains(in.Title, "no reports")
 	})
 }
 
