@@ -175,19 +175,23 @@ func (r *Report) times(d *reader) {
 
 func (r *Report) columns(d *reader) {
 	n := int(d.limited("column count", MaxColumns))
+	device := ""
 	for range n {
-		r.column(d)
+		device = r.column(d, device)
 		if d.err != nil {
 			return
 		}
 	}
 }
 
-func (r *Report) column(d *reader) {
+// column reads a column. It takes the instance of the last column that has one,
+// and returns what it then is.
+func (r *Report) column(d *reader, device string) string {
 	key := d.limited("metric", 1<<(16+columnShift)-1)
 	s := Series{Metric: Metric(key >> columnShift)}
 	if key&columnInstance != 0 {
-		s.Instance = r.instance(d)
+		device = r.instance(d, device)
+		s.Instance = device
 	}
 	var present []byte
 	if key&columnSparse != 0 {
@@ -195,10 +199,10 @@ func (r *Report) column(d *reader) {
 	}
 	values := r.values(len(r.Elapsed))
 	r.fill(d, values, present, key&columnConstant != 0)
-	if d.err != nil {
-		return
+	if d.err == nil {
+		r.accept(d, s, values)
 	}
-	r.accept(d, s, values)
+	return device
 }
 
 // fill reads a column's values. It runs once a reading: the loop that matters.
@@ -255,10 +259,14 @@ func count(values []int64) (n int) {
 	return n
 }
 
-// instance reads an instance name. A report's few names recur for ever, so
-// strings are kept; the map is bounded against a board that invents names.
-func (r *Report) instance(d *reader) string {
+// instance reads an instance name, which may be the one before. A report's few
+// names recur for ever, so strings are kept; the map is bounded against a board
+// that invents names.
+func (r *Report) instance(d *reader, before string) string {
 	b := d.take(int(d.limited("instance length", MaxInstance)))
+	if len(b) == 0 && before != "" {
+		return before
+	}
 	if s, ok := r.instances[string(b)]; ok {
 		return s
 	}

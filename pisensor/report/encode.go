@@ -1,6 +1,7 @@
 package report
 
 import (
+	"cmp"
 	"encoding/binary"
 	"slices"
 )
@@ -44,6 +45,7 @@ const (
 //	columns, each: metric·flags [length instance] [bitmap] value₀ Δvalue₁ …
 //	[attributes, each: key length text]
 //
+// A length of 0 stands for the instance of the column before that has one.
 // Unsigned numbers are uvarints, signed ones zigzag varints (encoding/binary).
 func (r *Report) Append(dst []byte) []byte {
 	dst = append(dst, lead(kindReport), r.flags())
@@ -54,8 +56,10 @@ func (r *Report) Append(dst []byte) []byte {
 	dst = binary.AppendUvarint(dst, uint64(len(r.Elapsed)))
 	dst = appendTimes(dst, r.Elapsed)
 	dst = binary.AppendUvarint(dst, uint64(len(r.Columns)))
+	device := ""
 	for i := range r.Columns {
-		dst = r.Columns[i].append(dst)
+		dst = r.Columns[i].append(dst, device)
+		device = cmp.Or(r.Columns[i].Series.Instance, device)
 	}
 	if len(r.Info) > 0 {
 		dst = binary.AppendUvarint(dst, uint64(len(r.Info)))
@@ -100,7 +104,8 @@ func appendTimes(dst []byte, times []int64) []byte {
 	return dst
 }
 
-func (c *Column) append(dst []byte) []byte {
+// append writes a column. before is the instance of the last column that has one.
+func (c *Column) append(dst []byte, before string) []byte {
 	key := uint64(c.Series.Metric) << columnShift
 	if c.Series.Instance != "" {
 		key |= columnInstance
@@ -114,7 +119,11 @@ func (c *Column) append(dst []byte) []byte {
 		key |= columnConstant
 	}
 	dst = binary.AppendUvarint(dst, key)
-	if c.Series.Instance != "" {
+	switch c.Series.Instance {
+	case "":
+	case before:
+		dst = append(dst, 0)
+	default:
 		dst = appendString(dst, c.Series.Instance)
 	}
 	if sparse {

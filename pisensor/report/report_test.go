@@ -1,6 +1,7 @@
 package report
 
 import (
+	"bytes"
 	"encoding/hex"
 	"errors"
 	"math/rand/v2"
@@ -30,7 +31,7 @@ func randomReport(rng *rand.Rand) *Report {
 		}
 		s := Series{Metric: Metric(m)}
 		if def.InstanceLabel != "" {
-			s.Instance = "eth0"
+			s.Instance = []string{"eth0", "wlan0"}[rng.IntN(2)]
 		}
 		values, constant := r.Column(s), rng.IntN(3) == 0
 		v := def.Min + rng.Int64N(def.Max-def.Min+1)
@@ -48,6 +49,27 @@ func randomReport(rng *rand.Rand) *Report {
 		r.Info = []Attribute{{AttributeModel, "Raspberry Pi 3 Model B Rev 1.2"}, {AttributeKernel, "6.12.25-v8+"}}
 	}
 	return r
+}
+
+// TestADevicesNameTravelsOnce also holds the first column to a name of its own.
+func TestADevicesNameTravelsOnce(t *testing.T) {
+	r := &Report{Elapsed: []int64{1}}
+	for _, m := range []Metric{NetworkReceive, NetworkTransmit, NetworkErrors} {
+		r.Column(Series{m, "enx0123456789ab"})[0] = 7
+	}
+	b := r.Append(nil)
+	name := []byte("enx0123456789ab")
+	if n := bytes.Count(b, name); n != 1 {
+		t.Errorf("the name stands %d times in %q", n, b)
+	}
+	var got Report
+	if err := got.Decode(b); err != nil || got.Columns[2].Series != (Series{NetworkErrors, "enx0123456789ab"}) {
+		t.Errorf("%v, %+v", err, got.Columns)
+	}
+	nameless := bytes.Replace(b, append([]byte{byte(len(name))}, name...), []byte{0}, 1)
+	if err := got.Decode(nameless); !errors.Is(err, ErrMalformed) {
+		t.Errorf("no name at all: %v", err)
+	}
 }
 
 func TestDecodeReturnsWhatWasEncoded(t *testing.T) {
