@@ -34,7 +34,7 @@ const (
 	// long, no acknowledgement is asked for. Each one costs a wake-up and some 60
 	// bytes; what is not acknowledged stays in the spool, and loses nothing.
 	askReports = 5
-	askTime    = 30 * time.Second
+	askTime    = 45 * time.Second
 	// backlogTicks bounds a backlog report, and with it the memory that it
 	// takes: at 29 readings in a tick it is full before.
 	backlogTicks = 256
