@@ -27,7 +27,7 @@ type nfs struct {
 }
 
 func newNFS(r source.Roots) *nfs {
-	return &nfs{File: source.NewFile(source.At(filepath.Join(r.Procfs, "self/mountstats")))}
+	return &nfs{File: source.NewSlowFile(source.At(filepath.Join(r.Procfs, "self/mountstats")))}
 }
 
 // Read adds the mean round trip of each operation since the last read, and the

@@ -27,7 +27,7 @@ func Dialing(within time.Duration) []nats.Option {
 		if err != nil {
 			return nil, err
 		}
-		return patientConn{c}, c.SetDeadline(time.Now().Add(within)) // the library lifts it when it is connected
+		return patientConn{prompt(c)}, c.SetDeadline(time.Now().Add(within)) // the library lifts it when it is connected
 	}
 	return []nats.Option{nats.SkipHostLookup(), nats.SetCustomDialer(dialer(dial)), nats.Timeout(within)}
 }

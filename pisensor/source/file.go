@@ -41,13 +41,20 @@ type File struct {
 	fd    int
 	open  bool
 	plain bool // it was found in a plain directory
+	waits bool // the kernel may have to wait for others to read it
 	retry Retry
+
+	prompt prompt
 }
 
 // NewFile returns a file that is the first of the paths that can be opened.
 // paths is asked again whenever the file has to be found; it may look around.
 // Nothing is opened before the first read.
 func NewFile(paths func() []string) *File { return &File{paths: paths} }
+
+// NewSlowFile returns a file for which the kernel may wait for somebody without
+// a limit of its own.
+func NewSlowFile(paths func() []string) *File { return &File{paths: paths, waits: true} }
 
 // At returns fixed paths for NewFile.
 func At(paths ...string) func() []string { return func() []string { return paths } }
@@ -75,7 +82,7 @@ func (f *File) read(scratch []byte, all bool) ([]byte, error) {
 			return nil, err
 		}
 	}
-	n, err := pread(f.fd, scratch, all)
+	n, err := f.pread(scratch, all)
 	if err != nil {
 		err = &fs.PathError{Op: "read", Path: f.path, Err: err}
 	}
@@ -85,12 +92,23 @@ func (f *File) read(scratch []byte, all bool) ([]byte, error) {
 	return scratch[:n], err
 }
 
-// pread reads from the file's beginning: the kernel hands out long files in
+// pread reads from the open file's beginning, promptly where it may.
+func (f *File) pread(scratch []byte, all bool) (int, error) {
+	if f.plain || f.waits {
+		return pread(f.fd, scratch, 0, all)
+	}
+	n, err := retryInterrupted(func() (int, error) { return f.prompt.pread(f.fd, scratch) })
+	if err != nil || !all || n == 0 {
+		return n, err
+	}
+	return pread(f.fd, scratch, n, all)
+}
+
+// pread reads on after n bytes of the file: the kernel hands out long files in
 // pieces.
-func pread(fd int, scratch []byte, all bool) (n int, err error) {
+func pread(fd int, scratch []byte, n int, all bool) (int, error) {
 	for {
-		var more int
-		more, err = retryInterrupted(func() (int, error) { return unix.Pread(fd, scratch[n:], int64(n)) })
+		more, err := retryInterrupted(func() (int, error) { return unix.Pread(fd, scratch[n:], int64(n)) })
 		if err != nil {
 			return n, err
 		}
@@ -186,7 +204,7 @@ func ReadOnce(path string, scratch []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	n, err := pread(fd, scratch, true)
+	n, err := pread(fd, scratch, 0, true)
 	if err = errors.Join(err, unix.Close(fd)); err != nil {
 		return nil, &fs.PathError{Op: "read", Path: path, Err: err}
 	}
