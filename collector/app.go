@@ -44,6 +44,7 @@ type app struct {
 	log      *slog.Logger
 	metrics  *prometheus.Registry
 	db       *sql.DB
+	reserve  *registry.Reserve
 	registry *registry.Registry
 	store    *storage.Store
 	engine   *alerting.Engine
@@ -102,6 +103,8 @@ func openApp(ctx context.Context, c Config, v variant, log *slog.Logger) (_ *app
 	if a.db, err = registry.OpenDB(filepath.Join(c.DataDir, "state.db")); err != nil {
 		return nil, err
 	}
+	a.reserve = registry.NewReserve(filepath.Join(c.DataDir, "state.db"))
+	a.defers("reserve", a.reserve.Close)
 	a.defers("state", a.db.Close)
 	if a.registry, err = registry.Open(ctx, a.db); err != nil {
 		return nil, err
@@ -196,6 +199,8 @@ func (a *app) run(ctx context.Context, stdout io.Writer) error {
 	g.Go(func() error { return a.evaluate(ctx) })
 	g.Go(func() error { return a.backups.Run(ctx) })
 	g.Go(func() error { return a.storeOwn(ctx) })
+	g.Go(func() error { return a.store.Guard(ctx) })
+	g.Go(func() error { return a.keepReserve(pagerCtx) })
 	g.Go(func() error { return a.reloadOnHangup(ctx) })
 	g.Go(func() error { return admin.Serve(ctx, filepath.Join(a.config.DataDir, "control.sock"), a.adminState()) })
 	g.Go(func() error { return a.serveHTTP(server) })

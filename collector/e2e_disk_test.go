@@ -6,7 +6,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
-	"strings"
+	"syscall"
 	"testing"
 )
 
@@ -28,22 +28,6 @@ func TestFullDisk(t *testing.T) {
 
 	ballast := filepath.Join(disk, "ballast")
 	fill(t, ballast)
-	alert := func(name string) error {
-		var a struct {
-			Incidents []struct {
-				Title, State string
-			}
-		}
-		if err := s.json("api/incidents", &a); err != nil {
-			return err
-		}
-		for _, in := range a.Incidents {
-			if strings.Contains(in.Title, "disk is full") && in.State == "firing" {
-				return nil
-			}
-		}
-		return fmt.Errorf("no incident says %s: %+v", name, a)
-	}
 	during := invent(t, "during", 2000, every(1_000))
 	p := b.replay(t, during, "--speed", "100") // 20 s
 	if code, _, err := s.request(http.MethodGet, "/", nil); err != nil || code != http.StatusOK {
@@ -58,7 +42,7 @@ func TestFullDisk(t *testing.T) {
 	if err := os.Truncate(ballast, 160<<20); err != nil { // a little room: below the store's limit
 		t.Fatal(err)
 	}
-	eventually(t, patience, func() error { return alert("that the disk is full") })
+	eventually(t, patience, func() error { return fullIncident(s) })
 	if err := os.Remove(ballast); err != nil {
 		t.Fatal(err)
 	}
@@ -78,5 +62,21 @@ func TestFullDisk(t *testing.T) {
 	})
 	if code := s.stop(t, patience); code != 0 {
 		t.Errorf("stop: exit %d: %s", code, s.errs)
+	}
+}
+
+// fillUpTo writes a file that leaves so many bytes of a file system free.
+func fillUpTo(t testing.TB, path, disk string, left uint64) {
+	t.Helper()
+	var st syscall.Statfs_t
+	if err := syscall.Statfs(disk, &st); err != nil {
+		t.Fatal(err)
+	}
+	free := st.Bavail * uint64(st.Bsize)
+	if free < left {
+		t.Fatalf("%d bytes are free, %d are to be left", free, left)
+	}
+	if err := os.WriteFile(path, make([]byte, free-left), 0o600); err != nil {
+		t.Fatal(err)
 	}
 }

@@ -17,17 +17,26 @@ const (
 
 // Barrier returns after all rows of every [Store.Add] that returned before are on disk, files and directory
 // entries synced: they survive kill -9. It returns at once when there are none. Adds wait while it runs:
-// about 0.1 s on average at 20,000 rows/s, 0.3 s at most. An error means that nothing is promised.
-func (s *Store) Barrier() (err error) {
+// about 0.1 s on average at 20,000 rows/s, 0.3 s at most. An error means that nothing is promised; it is
+// [ErrReadOnly] where the disk has no room for what is in memory.
+func (s *Store) Barrier() error {
 	if !s.gate.enter() {
 		return ErrClosed
 	}
 	defer s.gate.leave()
 	s.writers.Lock()
 	defer s.writers.Unlock()
-	added := s.fresh.added.Load()
-	if added == s.durable {
+	if s.fresh.added.Load() == s.durable {
 		return nil
+	}
+	return s.makeDurable()
+}
+
+// makeDurable brings all that is in memory to the disk. The caller holds writers.
+func (s *Store) makeDurable() (err error) {
+	added := s.fresh.added.Load()
+	if s.crammed() {
+		return ErrReadOnly
 	}
 	defer func() {
 		if p := recover(); p != nil {

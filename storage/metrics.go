@@ -4,7 +4,7 @@ import (
 	"fmt"
 	"sync/atomic"
 
-	"github.com/VictoriaMetrics/VictoriaMetrics/lib/fs"
+	"github.com/VictoriaMetrics/VictoriaMetrics/lib/memory"
 	vm "github.com/VictoriaMetrics/VictoriaMetrics/lib/storage"
 	"github.com/prometheus/client_golang/prometheus"
 )
@@ -22,6 +22,8 @@ var (
 	freeBytes     = desc("disk_free_bytes", "Free space where the store is.")
 	freeLimit     = desc("disk_free_limit_bytes", "Free space below which the store refuses rows.")
 	readOnly      = desc("read_only", "1 while the store refuses rows for want of disk space.")
+	reserveHeld   = desc("disk_reserve_bytes", "Disk space that is kept for the rows in memory when the disk is full; 0 while it is given up.")
+	memoryBytes   = desc("memory_limit_bytes", "Limit of the store's caches.")
 	volatileRows  = desc("rows_in_memory", "Rows that a crash would lose from the store; the journal still has them.")
 )
 
@@ -64,7 +66,7 @@ func (m *metrics) unregister() {
 // Describe implements prometheus.Collector.
 func (m *metrics) Describe(to chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
-		rowsAdded, rowsDropped, rowsHeld, seriesCreated, sizeBytes, freeBytes, freeLimit, readOnly, volatileRows,
+		rowsAdded, rowsDropped, rowsHeld, seriesCreated, sizeBytes, freeBytes, freeLimit, readOnly, reserveHeld, memoryBytes, volatileRows,
 	} {
 		to <- d
 	}
@@ -89,7 +91,15 @@ func (m *metrics) Collect(to chan<- prometheus.Metric) {
 	gauge(volatileRows, t.PendingRows+t.InmemoryRowsCount)
 	data, index := sizes(&e)
 	gauge(sizeBytes, data+index)
-	gauge(freeBytes, fs.MustGetFreeSpace(s.dir))
+	if free, err := s.freeSpace(); err == nil {
+		gauge(freeBytes, free)
+	}
+	gauge(memoryBytes, uint64(memory.Allowed()))
+	held := uint64(0)
+	if s.reserved.Load() {
+		held = reserveBytes
+	}
+	gauge(reserveHeld, held)
 	gauge(freeLimit, uint64(s.options.MinFreeBytes))
 	full := uint64(0)
 	if s.full() {

@@ -25,6 +25,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	vm "github.com/VictoriaMetrics/VictoriaMetrics/lib/storage"
@@ -108,7 +109,8 @@ type Store struct {
 	durable uint64
 
 	readOnly transition
-	closeErr error // set before the gate has closed
+	reserved atomic.Bool // the reserve is there
+	closeErr error       // set before the gate has closed
 }
 
 // Open opens the store in dir and creates it when there is none. It fails, naming dir, when dir is open
@@ -137,6 +139,9 @@ func (s *Store) open() error {
 		return err
 	}
 	if err := checkFiles(s.dir); err != nil {
+		return err
+	}
+	if err := s.yieldReserve(); err != nil {
 		return err
 	}
 	if err := engine.acquire(s.dir, s.options); err != nil {
@@ -189,6 +194,9 @@ func (s *Store) release() {
 	}()
 	s.metrics.unregister()
 	stores.remove(s)
+	if err := s.yieldReserve(); err != nil {
+		s.log.Warn("give up the store's reserve of disk space", "dir", s.dir, "err", err)
+	}
 	s.db.MustClose()
 }
 

@@ -121,7 +121,8 @@ func ownLabels(d *report.Definition, instance string) []storage.Label {
 	return nil
 }
 
-// newOutput names a series for the store, the rules and the live pages.
+// newOutput names a series for the store, the live pages and, where there is an
+// engine, the rules.
 func newOutput(e *alerting.Engine, board, name string, own []storage.Label, v *registry.Version, bit int) output {
 	live := name
 	if len(own) == 1 {
@@ -129,11 +130,11 @@ func newOutput(e *alerting.Engine, board, name string, own []storage.Label, v *r
 	}
 	own = append([]storage.Label{{Name: "__name__", Value: name}, {Name: "board", Value: board}}, own...)
 	placed := registryLabels(v)
-	return output{
-		row:  storage.SeriesOf(append(own[:len(own):len(own)], placed...)),
-		rule: e.Series(own, placed),
-		live: live, bit: bit,
+	o := output{row: storage.SeriesOf(append(own[:len(own):len(own)], placed...)), live: live, bit: bit}
+	if e != nil {
+		o.rule = e.Series(own, placed)
 	}
+	return o
 }
 
 func registryLabels(v *registry.Version) []storage.Label {

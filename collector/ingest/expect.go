@@ -63,7 +63,7 @@ func (in *Ingest) Expect(ctx context.Context, e Expectation) error {
 	if doErr := in.Do(ctx, func() {
 		in.board(e.Board).expected = &e
 		in.sinceCut++
-		err = in.journal.Append(record, func() { close(onDisk) })
+		err = in.commit(record, nil, nil, func() { close(onDisk) })
 	}); doErr != nil {
 		return doErr
 	}

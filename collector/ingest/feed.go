@@ -2,95 +2,300 @@ package ingest
 
 import (
 	"errors"
+	"slices"
+	"sync"
 	"time"
 
+	"bramble/collector/journal"
 	"bramble/storage"
 )
 
 const (
 	// maxBatch rows go into the store at once.
 	maxBatch = 10_000
-	// storeRetry is how long a full store is left alone.
+	// maxWaiting rows wait in memory for the store. What comes beyond is read
+	// from the journal again, when the store takes rows.
+	maxWaiting = 200_000
+	// storeRetry is how long a store that takes nothing is left alone.
 	storeRetry = time.Second
 )
 
-// fed is what travels to the store: rows, or a mark behind all rows before it.
+// feeder brings what is journalled into the store. It alone waits for the
+// store: the journal is its queue, and the rows that it has in memory are a
+// part of it that need not be read again.
+type feeder struct {
+	store   *storage.Store
+	read    func(from journal.Position, f func(record []byte, end journal.Position) error) (journal.Position, error)
+	rowsOf  func(dst []storage.Row, record []byte) ([]storage.Row, error)
+	changed func(waiting error) // the store takes rows again, or why not
+
+	wake     chan struct{}
+	stopping <-chan struct{} // closed: what the store does not take at once stays in the journal
+
+	mu      sync.Mutex
+	waiting []fed
+	rows    int
+	offered journal.Position // behind the last record that was offered
+	from    journal.Position // records behind it are offered, or read while behind
+	behind  bool             // what lies behind from is in the journal alone
+	stored  journal.Position // all before it is in the store
+	then    []target
+	ended   bool
+}
+
+// fed is what one record of the journal brings to the store.
 type fed struct {
-	rows    *[]storage.Row
-	cut     uint64        // these rows belong to segments of the journal older than this one
-	settled chan struct{} // closed when they have been fed
+	rows *[]storage.Row   // nil = none
+	end  journal.Position // behind the record; zero where the journal has none
 }
 
-func (f fed) mark() bool { return f.cut > 0 || f.settled != nil }
+// target is called once all before a position is in the store.
+type target struct {
+	at   journal.Position
+	call func()
+}
 
-// feedStore feeds the store until the channel is closed. It alone waits for
-// the store's locks; while it waits, the journal holds the rows.
-func (in *Ingest) feedStore() {
+// offer hands over the rows of the record that ends at a position, in the order
+// of the journal. It never waits.
+func (f *feeder) offer(rows *[]storage.Row, end journal.Position) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	n := 0
+	if rows != nil {
+		n = len(*rows)
+	}
+	before := f.offered
+	f.offered = end
+	switch {
+	case f.behind || !f.from.Before(end): // the journal is read, or was
+		f.recycle(rows)
+		return
+	case f.rows+n > maxWaiting:
+		f.behind, f.from = true, before
+		f.recycle(rows)
+	default:
+		f.waiting = append(f.waiting, fed{rows, end})
+		f.rows += n
+	}
+	f.ring()
+}
+
+// offerUnjournalled hands over rows that are not in the journal, where there is
+// room for them.
+func (f *feeder) offerUnjournalled(rows []storage.Row) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.behind || f.rows+len(rows) > maxWaiting {
+		return
+	}
+	f.waiting = append(f.waiting, fed{rows: &rows})
+	f.rows += len(rows)
+	f.ring()
+}
+
+// when has call called, from the goroutine of run, once all before a position
+// is in the store.
+func (f *feeder) when(at journal.Position, call func()) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.then = append(f.then, target{at, call})
+	f.ring()
+}
+
+// rewind has everything that the journal holds behind a position read again.
+func (f *feeder) rewind(from journal.Position) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.behind, f.from = true, from
+	f.ring()
+}
+
+// end lets run return once the rows in memory are stored, or are refused.
+func (f *feeder) end() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.ended = true
+	f.ring()
+}
+
+func (f *feeder) ring() {
+	select {
+	case f.wake <- struct{}{}:
+	default:
+	}
+}
+
+func (f *feeder) recycle(rows *[]storage.Row) {
+	if rows != nil {
+		rowPool.Put(rows)
+	}
+}
+
+// lag returns how many rows wait in memory, and whether more are in the
+// journal alone.
+func (f *feeder) lag() (rows int, behind bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.rows, f.behind
+}
+
+var errStopping = errors.New("the collector stops")
+
+// run feeds the store until end is called.
+func (f *feeder) run() {
 	var batch []storage.Row
-	whole := true // everything so far is in the store
-	for f := range in.feed {
-		batch = f.appendTo(batch[:0])
-		for len(batch) < maxBatch && !f.mark() && len(in.feed) > 0 {
-			f = <-in.feed
-			batch = f.appendTo(batch)
+	for {
+		f.reach()
+		var end, from journal.Position
+		var err error
+		batch, end, from = f.next(batch[:0])
+		switch {
+		case len(batch) > 0 || end != (journal.Position{}):
+			err = f.add(batch)
+		case from != nowhere:
+			end, err = f.catchUp(from, batch)
+		default:
+			if f.isEnded() {
+				return
+			}
+			<-f.wake
+			continue
 		}
-		whole = whole && in.store(batch)
-		if f.cut > 0 && whole {
-			in.truncate(f.cut)
-		}
-		if f.settled != nil {
-			close(f.settled)
+		switch {
+		case errors.Is(err, errStopping):
+			return
+		case err != nil: // the journal cannot be read
+			f.changed(err)
+			f.pause()
+		default:
+			f.advance(end)
 		}
 	}
 }
 
-func (f fed) appendTo(batch []storage.Row) []storage.Row {
-	if f.rows == nil {
-		return batch
-	}
-	batch = append(batch, *f.rows...)
-	rowPool.Put(f.rows)
-	return batch
-}
-
-// store adds rows, however long a full disk makes it wait. It gives up when the
-// collector stops meanwhile, and reports false: the journal still has them.
-func (in *Ingest) store(rows []storage.Row) bool {
-	if len(rows) == 0 {
+// pause waits before the next try and reports whether there is to be one.
+func (f *feeder) pause() bool {
+	select {
+	case <-f.stopping:
+		return false
+	case <-time.After(storeRetry):
 		return true
 	}
-	for waited := false; ; waited = true {
-		err := in.Store.Add(rows)
-		switch {
-		case err == nil && waited:
-			in.Log.Info("store takes readings again")
-			return true
-		case err == nil:
-			return true
-		case !errors.Is(err, storage.ErrReadOnly):
-			in.Log.Error("readings not stored; the journal keeps them until the next start", "rows", len(rows), "err", err)
-			in.metrics.notStored.Add(float64(len(rows)))
-			return false
-		case !waited:
-			in.Log.Error("store takes no readings at present; the journal keeps them", "err", err)
+}
+
+// nowhere is no position to read from.
+var nowhere = journal.Position{Offset: -1}
+
+// next takes a batch out of memory, with the position behind it. Where nothing
+// is there and the journal is to be read, it says from where.
+func (f *feeder) next(batch []storage.Row) (_ []storage.Row, end, from journal.Position) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	n := 0
+	for n < len(f.waiting) && len(batch) < maxBatch {
+		w := f.waiting[n]
+		if w.rows != nil {
+			batch = append(batch, *w.rows...)
+			f.rows -= len(*w.rows)
+			f.recycle(w.rows)
 		}
+		if w.end != (journal.Position{}) {
+			end = w.end
+		}
+		n++
+	}
+	f.waiting = slices.Delete(f.waiting, 0, n)
+	if n == 0 && f.behind {
+		return batch, end, f.from
+	}
+	return batch, end, nowhere
+}
+
+// catchUp reads the journal from a position to its present end into the store.
+func (f *feeder) catchUp(from journal.Position, batch []storage.Row) (journal.Position, error) {
+	end, err := f.read(from, func(record []byte, end journal.Position) (err error) {
 		select {
-		case <-in.stopping:
-			return false
-		case <-time.After(storeRetry):
+		case <-f.stopping:
+			return errStopping
+		default:
 		}
+		if batch, err = f.rowsOf(batch, record); err != nil || len(batch) < maxBatch {
+			return err
+		}
+		if err = f.add(batch); err == nil {
+			batch = batch[:0]
+			f.caughtUp(end)
+		}
+		return err
+	})
+	if err == nil {
+		err = f.add(batch)
+	}
+	if err == nil {
+		f.caughtUp(end)
+	}
+	return end, err
+}
+
+// caughtUp notes that the journal was read up to a position.
+func (f *feeder) caughtUp(end journal.Position) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.from, f.stored = end, end
+	f.behind = end.Before(f.offered)
+}
+
+// advance notes that all before a position is in the store.
+func (f *feeder) advance(end journal.Position) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.stored.Before(end) {
+		f.stored = end
 	}
 }
 
-// truncate frees the journal before a segment, once the store has its readings
-// and the pager its transitions on disk.
-func (in *Ingest) truncate(before uint64) {
-	err := errors.Join(in.Store.Barrier(), in.Settle())
-	if err == nil {
-		err = in.journal.Remove(before)
+// reach calls the targets that are reached.
+func (f *feeder) reach() {
+	f.mu.Lock()
+	var reached []target
+	f.then = slices.DeleteFunc(f.then, func(t target) bool {
+		if f.stored.Before(t.at) {
+			return false
+		}
+		reached = append(reached, t)
+		return true
+	})
+	f.mu.Unlock()
+	for _, t := range reached {
+		t.call()
 	}
-	if err != nil {
-		in.Log.Error("journal: not truncated", "err", err)
+}
+
+func (f *feeder) isEnded() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.ended && len(f.waiting) == 0
+}
+
+// add adds rows, however often the store refuses them. It returns errStopping
+// when it still does while the collector stops: the journal has them.
+func (f *feeder) add(rows []storage.Row) error {
+	if len(rows) == 0 {
+		return nil
 	}
-	in.cut <- struct{}{}
+	for waited := false; ; waited = true {
+		err := f.store.Add(rows)
+		if err == nil {
+			if waited {
+				f.changed(nil)
+			}
+			return nil
+		}
+		if !waited {
+			f.changed(err)
+		}
+		if !f.pause() {
+			return errStopping
+		}
+	}
 }

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"bramble/collector/journal"
 )
 
 // holdRetry is the pause between two looks at a truncation of the journal that is on its way; it takes 0.3 s at most.
@@ -47,7 +49,9 @@ func (in *Ingest) pin(ctx context.Context) error {
 // settle returns when all that is committed by now has been fed to the store.
 func (in *Ingest) settle(ctx context.Context) error {
 	settled := make(chan struct{})
-	if err := in.journal.After(func() { in.feed <- fed{settled: settled} }); err != nil {
+	if err := in.journal.After(func(end journal.Position) {
+		in.feeder.when(end, func() { close(settled) })
+	}); err != nil {
 		return err
 	}
 	select {

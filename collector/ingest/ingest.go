@@ -69,9 +69,11 @@ type Options struct {
 // for concurrent use.
 type Ingest struct {
 	Options
-	journal *journal.Journal
-	metrics *metrics
-	feed    chan fed
+	journal  *journal.Journal
+	metrics  *metrics
+	feeder   *feeder
+	handover *handover
+	drops    drops
 
 	messages chan *nats.Msg
 	calls    chan func()
@@ -86,6 +88,7 @@ type Ingest struct {
 	sinceCut int               // records since the last checkpoint
 	cutting  bool              // a checkpoint is on its way
 	cut      chan struct{}
+	late     error // why the store did not take what was replayed
 
 	seenMessages uint64
 	probes       sync.WaitGroup
@@ -123,7 +126,7 @@ func New(o Options) (*Ingest, error) {
 	}
 	in := &Ingest{
 		Options: o, stopping: make(chan struct{}),
-		feed: make(chan fed, 1024), messages: make(chan *nats.Msg, backlog),
+		messages: make(chan *nats.Msg, backlog), handover: &handover{deliver: o.Deliver},
 		calls: make(chan func()), cut: make(chan struct{}, 1),
 		boards: map[string]*board{}, fleet: presence.New(), domains: map[string]string{}, status: map[string]Status{},
 		answers: make(chan answer),
@@ -134,7 +137,33 @@ func New(o Options) (*Ingest, error) {
 		return nil, err
 	}
 	in.journal = replayed
+	in.feeder = in.newFeeder()
+	in.watch(o.Registerer)
 	return in, nil
+}
+
+// newFeeder returns the way from the journal to the store, with what the store
+// did not take of the replay before it.
+func (in *Ingest) newFeeder() *feeder {
+	end := in.journal.End()
+	f := &feeder{
+		store: in.Store, read: in.journal.Read, rowsOf: newPlacer(in.Registry).rows, changed: in.storeChanged,
+		wake: make(chan struct{}, 1), stopping: in.stopping, offered: end, from: end, stored: end,
+	}
+	if in.late != nil {
+		in.Log.Error("store does not take what the journal holds; it is tried again", "err", in.late)
+		f.stored = journal.Position{}
+		f.rewind(journal.Position{})
+	}
+	return f
+}
+
+func (in *Ingest) storeChanged(waits error) {
+	if waits != nil {
+		in.Log.Error("store takes no readings at present; the journal keeps them", "err", waits)
+		return
+	}
+	in.Log.Info("store takes readings again")
 }
 
 // Run takes reports until ctx ends, then commits and stores what it has taken.
@@ -150,7 +179,7 @@ func (in *Ingest) Run(ctx context.Context) error {
 	var journalErr error
 	committed := make(chan struct{})
 	go func() { defer close(committed); journalErr = in.journal.Run(journalCtx) }()
-	parts.Go(in.feedStore)
+	parts.Go(in.feeder.run)
 
 	err = in.loop(ctx, subscription)
 
@@ -158,7 +187,7 @@ func (in *Ingest) Run(ctx context.Context) error {
 	in.probes.Wait()
 	stopJournal()
 	<-committed
-	close(in.feed)
+	in.feeder.end()
 	parts.Wait()
 	return errors.Join(err, journalErr)
 }
@@ -195,6 +224,7 @@ func (in *Ingest) loop(ctx context.Context, s *nats.Subscription) error {
 			in.fleet.Probed(a.board, a.answer)
 		case <-looks.C:
 			in.metrics.setDropped(s)
+			in.checkJournal(time.Now())
 			err = in.checkPresence(time.Now()) // the tick's own time is from before a pause of the process
 		case <-cuts.C:
 			err = in.checkpoint()
@@ -233,19 +263,6 @@ func (in *Ingest) Relabel(ctx context.Context, name string, labels map[string]st
 		return doErr
 	}
 	return err
-}
-
-// Commit journals transitions that no reading of a board has caused and then
-// delivers them. It returns before they are on disk.
-func (in *Ingest) Commit(ts []alerting.Transition) error {
-	if len(ts) == 0 {
-		return nil
-	}
-	record, err := appendOwnRecord(nil, ownRecord{Transitions: ts})
-	if err != nil {
-		return err
-	}
-	return in.journal.Append(record, func() { in.Deliver(ts) })
 }
 
 // Err returns why nothing can be acknowledged at present, or nil.

@@ -14,6 +14,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"bramble/alerting"
+	"bramble/collector/journal"
 	"bramble/collector/registry"
 	"bramble/dashboards"
 	"bramble/pisensor/report"
@@ -435,7 +436,7 @@ func (c *collector) look(at time.Time) {
 func (c *collector) committed() {
 	c.t.Helper()
 	done := make(chan struct{})
-	if err := c.journal.After(func() { close(done) }); err != nil {
+	if err := c.journal.After(func(journal.Position) { close(done) }); err != nil {
 		c.t.Fatal(err)
 	}
 	<-done
@@ -560,14 +561,21 @@ func TestSessionsMergeRanges(t *testing.T) {
 }
 
 func FuzzRecord(f *testing.F) {
-	r := reportRecord{board: "pi-1", received: 1, report: []byte("x"), transitions: []alerting.Transition{{Rule: "r", At: 1}}}
-	b, err := r.append(nil)
-	if err != nil {
-		f.Fatal(err)
+	for _, r := range []reportRecord{
+		{board: "pi-1", received: 1, report: []byte("x"), transitions: []alerting.Transition{{Rule: "r", At: 1}}},
+		{board: "pi-1", received: 1, report: []byte("x"), refused: []int{0, 7, 63}},
+	} {
+		b, err := r.append(nil)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(b)
 	}
-	f.Add(b[1:])
 	f.Fuzz(func(t *testing.T, b []byte) {
-		r, err := decodeReportRecord(b)
+		if len(b) == 0 {
+			return
+		}
+		r, err := decodeReportRecord(b[1:], b[0] == recordLimited)
 		if err != nil {
 			return
 		}
@@ -575,7 +583,8 @@ func FuzzRecord(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got, err := decodeReportRecord(again[1:]); err != nil || got.board != r.board || got.received != r.received {
+		got, err := decodeReportRecord(again[1:], again[0] == recordLimited)
+		if err != nil || got.board != r.board || got.received != r.received || !slices.Equal(got.refused, r.refused) {
 			t.Fatalf("%+v became %+v, %v", r, got, err)
 		}
 	})

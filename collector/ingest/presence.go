@@ -150,6 +150,7 @@ func (in *Ingest) silence(verdicts []presence.Verdict, now time.Time) error {
 // forget ends what is known and firing of a board that is no longer watched.
 func (in *Ingest) forget(b *board) error {
 	delete(in.boards, b.name)
+	in.drops.forget(b.name)
 	in.fleet.Forget(b.name)
 	in.statusMu.Lock()
 	delete(in.status, b.name)
@@ -164,10 +165,11 @@ func (in *Ingest) forget(b *board) error {
 func (in *Ingest) changed(now time.Time, notes []map[string]string, boards ...*board) error {
 	at := now.UnixMilli()
 	own := ownRecord{At: at}
-	var rows []storage.Row
+	rows := rowPool.Get().(*[]storage.Row)
+	*rows = (*rows)[:0]
 	for i, b := range boards {
 		in.setStatus(b, func(*Status) {})
-		rows = append(rows, in.presenceRows(b, at)...)
+		*rows = append(*rows, in.presenceRows(b, at)...)
 		up := in.upRow(b, at)
 		in.Engine.Annotate(b.upOutput.rule, noteOf(notes, i))
 		own.Transitions = append(own.Transitions, in.Engine.Observe(upOrigin(b.name), at, []alerting.Reading{{Series: b.upOutput.rule, Value: up.Value}})...)
@@ -180,12 +182,7 @@ func (in *Ingest) changed(now time.Time, notes []map[string]string, boards ...*b
 		return err
 	}
 	in.sinceCut++
-	return in.journal.Append(record, func() {
-		if len(own.Transitions) > 0 {
-			in.Deliver(own.Transitions)
-		}
-		in.feed <- fed{rows: &rows}
-	})
+	return in.commit(record, own.Transitions, rows, nil)
 }
 
 func noteOf(notes []map[string]string, i int) map[string]string {
@@ -249,11 +246,7 @@ func (in *Ingest) storePresence(b *board, now time.Time) {
 	}
 	b.stored = now
 	at := now.Truncate(time.Second).UnixMilli()
-	rows := in.presenceRows(b, at)
-	select {
-	case in.feed <- fed{rows: &rows}:
-	default: // the store is behind: the next minute will do
-	}
+	in.feeder.offerUnjournalled(in.presenceRows(b, at))
 }
 
 // presenceRows returns pi_board_up as it stands and, of a board that reports,

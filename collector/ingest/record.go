@@ -7,6 +7,7 @@ import (
 	"fmt"
 
 	"bramble/alerting"
+	"bramble/pisensor/report"
 )
 
 // A journal record begins with what it is.
@@ -14,15 +15,19 @@ const (
 	recordReport     = 1 // a report as the board sent it, and what it caused
 	recordOwn        = 2 // readings and transitions of the collector's own
 	recordCheckpoint = 3 // the state that all records before it have led to
+	recordLimited    = 4 // a report of which some series were refused
 )
 
 // A report record is: kind, length and name of the board, time of arrival in
 // Unix ms, length and JSON of the transitions that it caused, and the report's
-// bytes. Placed times, labels and rows follow from these, the same each time.
+// bytes. Before these, a record with refused series has their columns, a length
+// and a varint each. Placed times, labels and rows follow from it all, the same
+// each time.
 type reportRecord struct {
 	board       string
 	received    int64
 	transitions []alerting.Transition
+	refused     []int // columns, ascending
 	report      []byte
 }
 
@@ -34,10 +39,21 @@ func (r *reportRecord) append(dst []byte) ([]byte, error) {
 			return nil, fmt.Errorf("encode transitions of board %s: %w", r.board, err)
 		}
 	}
-	dst = append(dst, recordReport)
+	kind := byte(recordReport)
+	if len(r.refused) > 0 {
+		kind = recordLimited
+	}
+	dst = append(dst, kind)
 	dst = appendBytes(dst, []byte(r.board))
 	dst = binary.AppendUvarint(dst, uint64(r.received))
 	dst = appendBytes(dst, transitions)
+	if kind == recordLimited {
+		var columns []byte
+		for _, k := range r.refused {
+			columns = binary.AppendUvarint(columns, uint64(k))
+		}
+		dst = appendBytes(dst, columns)
+	}
 	return append(dst, r.report...), nil
 }
 
@@ -49,7 +65,7 @@ var errRecord = errors.New("a record is not one of this version")
 
 // decodeReportRecord takes a record apart, kind byte already removed. The
 // report refers to b.
-func decodeReportRecord(b []byte) (r reportRecord, err error) {
+func decodeReportRecord(b []byte, limited bool) (r reportRecord, err error) {
 	board, b, err := cutBytes(b)
 	if err != nil {
 		return r, err
@@ -62,7 +78,21 @@ func decodeReportRecord(b []byte) (r reportRecord, err error) {
 	if err != nil {
 		return r, err
 	}
-	r = reportRecord{board: string(board), received: int64(received), report: b}
+	r = reportRecord{board: string(board), received: int64(received)}
+	if limited {
+		var columns []byte
+		if columns, b, err = cutBytes(b); err != nil {
+			return r, err
+		}
+		for len(columns) > 0 {
+			k, n := binary.Uvarint(columns)
+			if n <= 0 || k >= report.MaxColumns {
+				return r, errRecord
+			}
+			r.refused, columns = append(r.refused, int(k)), columns[n:]
+		}
+	}
+	r.report = b
 	if len(transitions) > 0 {
 		err = json.Unmarshal(transitions, &r.transitions)
 	}
@@ -92,6 +122,14 @@ type ownRecord struct {
 type ownBoard struct {
 	Name string `json:"name"`
 	Up   bool   `json:"up,omitempty"`
+}
+
+// all returns every board whose pi_board_up changed.
+func (r *ownRecord) all() []ownBoard {
+	if r.Board != "" {
+		return append(r.Boards[:len(r.Boards):len(r.Boards)], ownBoard{r.Board, r.Up})
+	}
+	return r.Boards
 }
 
 func appendOwnRecord(dst []byte, r ownRecord) ([]byte, error) {

@@ -2,8 +2,10 @@ package ingest
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"time"
 
 	"bramble/alerting"
@@ -33,7 +35,7 @@ type boardState struct {
 // checkpoint begins a new segment of the journal and has the older ones
 // removed once the store has their readings on disk.
 func (in *Ingest) checkpoint() error {
-	if in.cutting || in.holds.Load() > 0 || in.sinceCut == 0 {
+	if in.cutting || in.holds.Load() > 0 || in.sinceCut == 0 || in.journal.Ready() != nil {
 		return nil
 	}
 	record, err := in.appendCheckpoint([]byte{recordCheckpoint})
@@ -41,7 +43,23 @@ func (in *Ingest) checkpoint() error {
 		return err
 	}
 	in.cutting, in.sinceCut = true, 0
-	return in.journal.Rotate(record, func(segment uint64) { in.feed <- fed{cut: segment} })
+	return in.journal.Rotate(record, func(end journal.Position) {
+		in.feeder.offer(nil, end)
+		in.feeder.when(journal.Position{Segment: end.Segment}, func() { in.truncate(end.Segment) })
+	})
+}
+
+// truncate frees the journal before a segment, once the store has its readings
+// and the pager its transitions on disk.
+func (in *Ingest) truncate(before uint64) {
+	err := errors.Join(in.Store.Barrier(), in.Settle())
+	if err == nil {
+		err = in.journal.Remove(before)
+	}
+	if err != nil {
+		in.Log.Error("journal: not truncated", "err", err)
+	}
+	in.cut <- struct{}{}
 }
 
 func (in *Ingest) appendCheckpoint(dst []byte) ([]byte, error) {
@@ -98,8 +116,8 @@ func (in *Ingest) replayRecord(record []byte) ([]alerting.Transition, error) {
 		return nil, errRecord
 	}
 	switch body := record[1:]; record[0] {
-	case recordReport:
-		return in.replayReport(body)
+	case recordReport, recordLimited:
+		return in.replayReport(body, record[0] == recordLimited)
 	case recordOwn:
 		return in.replayOwn(body)
 	case recordCheckpoint:
@@ -109,8 +127,8 @@ func (in *Ingest) replayRecord(record []byte) ([]alerting.Transition, error) {
 	}
 }
 
-func (in *Ingest) replayReport(body []byte) ([]alerting.Transition, error) {
-	record, err := decodeReportRecord(body)
+func (in *Ingest) replayReport(body []byte, limited bool) ([]alerting.Transition, error) {
+	record, err := decodeReportRecord(body, limited)
 	if err != nil {
 		return nil, err
 	}
@@ -133,9 +151,15 @@ func (in *Ingest) replayReport(body []byte) ([]alerting.Transition, error) {
 	old, end := window(r, record.received)
 	rows := rowPool.Get().(*[]storage.Row)
 	*rows = (*rows)[:0]
+	in.tick.refused = append(in.tick.refused[:0], record.refused...)
+	for k := range r.Columns {
+		if !slices.Contains(record.refused, k) {
+			b.admit(r.Columns[k].Series, record.received)
+		}
+	}
 	for i := old; i < end; i++ {
 		at := r.At(i)
-		in.resolve(b, r, at, record.received, i == old)
+		in.resolve(b, r, at, i == old)
 		*rows = in.place(r, i, at, *rows, at > b.seen)
 		if at > b.seen {
 			b.seen = at
@@ -144,7 +168,7 @@ func (in *Ingest) replayReport(body []byte) ([]alerting.Transition, error) {
 	}
 	b.sessions.take(r.Session, r.First, uint64(end))
 	b.learn(r.Info)
-	in.store(*rows)
+	in.replayRows(*rows)
 	rowPool.Put(rows)
 	return record.transitions, nil
 }
@@ -157,10 +181,7 @@ func (in *Ingest) replayOwn(body []byte) ([]alerting.Transition, error) {
 	for _, t := range own.Transitions {
 		in.Engine.Apply(t)
 	}
-	if own.Board != "" {
-		own.Boards = append(own.Boards, ownBoard{own.Board, own.Up})
-	}
-	for _, o := range own.Boards {
+	for _, o := range own.all() {
 		in.replayUp(o, own.At)
 	}
 	if e := own.Expected; e != nil {
@@ -185,7 +206,16 @@ func (in *Ingest) replayUp(o ownBoard, at int64) {
 		last = known
 	}
 	in.fleet.Restore(b.name, state, last)
-	in.store([]storage.Row{in.upRow(b, at)})
+	in.replayRows([]storage.Row{in.upRow(b, at)})
+}
+
+// replayRows stores replayed rows. From the first that a full store refuses the
+// start does not wait for it: the journal is read again when it takes rows.
+func (in *Ingest) replayRows(rows []storage.Row) {
+	if in.late != nil || len(rows) == 0 {
+		return
+	}
+	in.late = in.Store.Add(rows)
 }
 
 func (in *Ingest) restore(body []byte) error {

@@ -8,6 +8,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"bramble/alerting"
+	"bramble/collector/journal"
 	"bramble/dashboards"
 	"bramble/pisensor/report"
 	"bramble/storage"
@@ -28,6 +29,7 @@ const (
 type decision struct {
 	report   report.Report
 	columns  []*column // of the report's columns, nil where refused
+	refused  []int     // the columns that are
 	from     int64     // the labels' version that columns were resolved for
 	readings []alerting.Reading
 	values   []dashboards.Value
@@ -41,26 +43,26 @@ var rowPool = sync.Pool{New: func() any { return new([]storage.Row) }}
 func (in *Ingest) message(m *nats.Msg) error {
 	name, ok := report.BoardOf(m.Subject)
 	if !ok {
-		in.metrics.reject(foreign)
+		in.drops.report("", foreign)
 		return nil
 	}
 	known, ok := in.Registry.Board(name)
 	if !ok || known.Retired {
-		in.metrics.reject(foreign)
+		in.drops.report("", foreign)
 		return nil
 	}
 	b := in.board(name)
 	in.refresh(b, known)
 	switch {
 	case len(m.Data) > report.MaxSize:
-		in.metrics.reject(oversized)
+		in.drops.report(name, oversized)
 		return nil
 	case !report.IsReport(m.Data):
 		return in.hello(b, m.Data)
 	}
 	r := &in.tick.report
 	if err := r.Decode(m.Data); err != nil {
-		in.metrics.reject(undecodable)
+		in.drops.report(name, undecodable)
 		in.Log.Debug("report rejected", "board", name, "err", err)
 		return nil
 	}
@@ -81,7 +83,7 @@ func (in *Ingest) board(name string) *board {
 func (in *Ingest) hello(b *board, data []byte) error {
 	h, err := report.DecodeHello(data)
 	if err != nil {
-		in.metrics.reject(undecodable)
+		in.drops.report(b.name, undecodable)
 		return nil
 	}
 	in.publish(report.AckSubject(b.name), (&report.Ack{
@@ -96,26 +98,28 @@ func (in *Ingest) hello(b *board, data []byte) error {
 func (in *Ingest) take(b *board, r *report.Report, raw []byte, now time.Time) error {
 	received := now.UnixMilli()
 	in.metrics.reports.Inc()
-	in.metrics.unknown.Add(float64(r.Unknown))
-	in.metrics.implausible.Add(float64(r.Implausible))
 	if err := in.heard(b, r, now); err != nil {
 		return err
 	}
 	old, end := window(r, received)
-	in.metrics.tooOld.Add(float64(old))
-	in.metrics.tooNew.Add(float64(r.Ticks() - end))
+	if in.journal.Ready() != nil {
+		return in.postpone(b, r, old, end, received)
+	}
+	in.countDropped(b.name, r, old, end)
 	ack := acknowledgement{board: b.name, session: r.Session, ticks: report.Range{First: r.First, Count: uint64(end)}}
 	switch {
 	case r.Ticks() == 0:
 		return nil
 	case old == end: // what is too old will not get younger: acknowledged, that it may rest
-		in.metrics.reject(outsideWindow)
-		return in.journal.After(func() { in.acknowledge(ack) })
+		in.drops.report(b.name, outsideWindow)
+		return in.journal.After(func(journal.Position) { in.acknowledge(ack) })
 	case b.sessions.has(r.Session, r.First, uint64(end)):
-		in.metrics.reject(replayed)
-		return in.journal.After(func() { in.acknowledge(ack) })
+		in.drops.report(b.name, replayed)
+		return in.journal.After(func(journal.Position) { in.acknowledge(ack) })
 	}
 	rows, transitions := in.decide(b, r, old, end, received)
+	in.metrics.readings.Add(float64(len(*rows)))
+	in.countRefused(b.name, r, old, end)
 	b.sessions.take(r.Session, r.First, uint64(end))
 	// What was taken before is in the journal before this report: one ack covers both.
 	ack.ticks = b.sessions.around(r.Session, r.First)
@@ -123,6 +127,17 @@ func (in *Ingest) take(b *board, r *report.Report, raw []byte, now time.Time) er
 		ack.ticks = report.Range{}
 	}
 	return in.write(b, raw, received, rows, transitions, ack)
+}
+
+// postpone decides a report that the journal has no room for: what it causes is
+// journalled, which the reserve is for, and pages. The report itself is neither
+// acknowledged nor stored. When the sensor sends it again its readings are not
+// later than what the rules have seen, so that they page nobody twice.
+func (in *Ingest) postpone(b *board, r *report.Report, old, end int, received int64) error {
+	in.metrics.postponed.Inc()
+	rows, transitions := in.decide(b, r, old, end, received)
+	rowPool.Put(rows)
+	return in.Commit(transitions)
 }
 
 // window returns the range of ticks whose times the collector accepts. Times
@@ -145,9 +160,10 @@ func (in *Ingest) decide(b *board, r *report.Report, from, to int, received int6
 	rows := rowPool.Get().(*[]storage.Row)
 	*rows = (*rows)[:0]
 	var transitions []alerting.Transition
+	in.admit(b, r, received)
 	for i := from; i < to; i++ {
 		at := r.At(i)
-		in.resolve(b, r, at, received, i == from)
+		in.resolve(b, r, at, i == from)
 		fresh := at > b.seen
 		*rows = in.place(r, i, at, *rows, fresh)
 		if fresh {
@@ -156,13 +172,23 @@ func (in *Ingest) decide(b *board, r *report.Report, from, to int, received int6
 			in.Live(b.name, at, in.tick.values)
 		}
 	}
-	in.metrics.readings.Add(float64(len(*rows)))
 	return rows, transitions
 }
 
+// admit finds the columns that are over the board's limit of series.
+func (in *Ingest) admit(b *board, r *report.Report, received int64) {
+	t := &in.tick
+	t.refused = t.refused[:0]
+	for k := range r.Columns {
+		if !b.admit(r.Columns[k].Series, received) {
+			t.refused = append(t.refused, k)
+		}
+	}
+}
+
 // resolve finds the outputs of the report's columns under the labels that are
-// in force at a time.
-func (in *Ingest) resolve(b *board, r *report.Report, at, received int64, first bool) {
+// in force at a time. Refused ones have none.
+func (in *Ingest) resolve(b *board, r *report.Report, at int64, first bool) {
 	v := version(b.registry, at)
 	t := &in.tick
 	if !first && t.from == v.From {
@@ -171,12 +197,10 @@ func (in *Ingest) resolve(b *board, r *report.Report, at, received int64, first 
 	t.from = v.From
 	t.columns = slices.Grow(t.columns[:0], len(r.Columns))[:len(r.Columns)]
 	for i := range r.Columns {
-		if !b.admit(r.Columns[i].Series, received) {
-			t.columns[i] = nil
-			in.metrics.seriesLimit.Inc()
-			continue
+		t.columns[i] = nil
+		if !slices.Contains(t.refused, i) {
+			t.columns[i] = b.column(in.Engine, r.Columns[i].Series, v)
 		}
-		t.columns[i] = b.column(in.Engine, r.Columns[i].Series, v)
 	}
 }
 
@@ -206,19 +230,13 @@ func (in *Ingest) place(r *report.Report, i int, at int64, rows []storage.Row, f
 
 // write journals a decided report.
 func (in *Ingest) write(b *board, raw []byte, received int64, rows *[]storage.Row, ts []alerting.Transition, ack acknowledgement) error {
-	record := reportRecord{board: b.name, received: received, transitions: ts, report: raw}
+	record := reportRecord{board: b.name, received: received, transitions: ts, refused: in.tick.refused, report: raw}
 	var err error
 	if in.tick.record, err = record.append(in.tick.record[:0]); err != nil {
 		return err
 	}
 	in.sinceCut++
-	return in.journal.Append(in.tick.record, func() {
-		in.acknowledge(ack)
-		if len(ts) > 0 {
-			in.Deliver(ts)
-		}
-		in.feed <- fed{rows: rows}
-	})
+	return in.commit(in.tick.record, ts, rows, func() { in.acknowledge(ack) })
 }
 
 // acknowledgement is an ack that waits for the journal.

@@ -22,7 +22,7 @@ const (
 	// interval is the shortest time between two fsyncs. A first record is
 	// committed at once; under load the commits of 10 ms share one fsync.
 	interval = 10 * time.Millisecond
-	// maxPending bounds the bytes that wait for a commit. Append blocks beyond.
+	// maxPending bounds the bytes that wait for a commit before Ready says no.
 	maxPending = 16 << 20
 	// retry is how long a failed commit waits before the next try: a full disk
 	// is not emptied faster by asking.
@@ -42,21 +42,22 @@ type Journal struct {
 	metrics metrics
 	segment *segment // owned by Run after Open
 
-	wake  chan struct{} // something is pending
-	space *sync.Cond    // pending has shrunk, on mu
+	wake chan struct{} // something is pending
 
 	mu      sync.Mutex
 	pending []entry
 	bytes   int
 	closed  bool
-	err     error // why commits fail at present
+	end     Position // behind the last committed record
+	err     error    // why commits fail at present
+	low     error    // why only the reserve is left at present
 }
 
 // entry is a record that waits for its commit.
 type entry struct {
 	record []byte
 	rotate bool // begins a new segment, of which the record is the first
-	done   func()
+	done   func(end Position)
 }
 
 // Open opens the journal in dir, creating it if need be, and calls replay for
@@ -74,37 +75,39 @@ func Open(dir string, o Options, replay func(record []byte) error) (*Journal, er
 	if err != nil {
 		return nil, err
 	}
-	j := &Journal{dir: dir, log: o.Log, metrics: newMetrics(o.Registerer), segment: last, wake: make(chan struct{}, 1)}
-	j.space = sync.NewCond(&j.mu)
+	j := &Journal{
+		dir: dir, log: o.Log, metrics: newMetrics(o.Registerer), segment: last, wake: make(chan struct{}, 1),
+		end: Position{last.number, last.size},
+	}
+	j.secure()
 	return j, nil
 }
 
-// Append queues a record. It copies the bytes. done is called once the record
-// is on disk, from the goroutine of Run, in the order of the records, and must
-// not call Append. Append blocks while too much waits for the disk, and returns
-// an error only when Run has ended.
-func (j *Journal) Append(record []byte, done func()) error {
+// Append queues a record. It copies the bytes and never waits. done is called
+// once the record is on disk, with the position behind it, from the goroutine of
+// Run, in the order of the records, and must not block. Append returns an error
+// only when Run has ended.
+func (j *Journal) Append(record []byte, done func(end Position)) error {
 	return j.queue(entry{record: frame(record), done: done})
 }
 
 // Rotate begins a new segment whose first record is the checkpoint: the state
-// that all records before it have led to. done receives the number of the new
-// segment; when whatever the older ones hold is safe elsewhere, Remove frees
-// them. At the next Open, replay meets the checkpoint as a record.
-func (j *Journal) Rotate(checkpoint []byte, done func(segment uint64)) error {
-	return j.queue(entry{record: frame(checkpoint), rotate: true, done: func() { done(j.segment.number) }})
+// that all records before it have led to. done receives the position behind the
+// checkpoint; when whatever the older segments hold is safe elsewhere, Remove
+// frees them. At the next Open, replay meets the checkpoint as a record. Where
+// no new segment can be begun, as on a full disk, the checkpoint stays a record
+// of the old one.
+func (j *Journal) Rotate(checkpoint []byte, done func(end Position)) error {
+	return j.queue(entry{record: frame(checkpoint), rotate: true, done: done})
 }
 
 // After queues a done function without a record: it is called once every
 // record before it is on disk.
-func (j *Journal) After(done func()) error { return j.queue(entry{done: done}) }
+func (j *Journal) After(done func(end Position)) error { return j.queue(entry{done: done}) }
 
 func (j *Journal) queue(e entry) error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	for j.bytes > maxPending && !j.closed {
-		j.space.Wait()
-	}
 	if j.closed {
 		return errors.New("append to journal: it is closed")
 	}
@@ -117,12 +120,37 @@ func (j *Journal) queue(e entry) error {
 	return nil
 }
 
-// Err returns why records cannot be committed at present, or nil.
+// Err returns why records cannot be committed at present, or only from the
+// reserve, or nil.
 func (j *Journal) Err() error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return errors.Join(j.err, j.low)
+}
+
+// Failing returns why records cannot even be committed from the reserve, or nil.
+func (j *Journal) Failing() error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	return j.err
 }
+
+// Ready returns nil while there is room for records that can come later as
+// well, else why they should: commits fail, the disk is slow, or what is left
+// is the reserve for those that cannot.
+func (j *Journal) Ready() error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.bytes > maxPending {
+		return errBusy
+	}
+	if j.err != nil {
+		return j.err
+	}
+	return j.low
+}
+
+var errBusy = errors.New("the disk is slower than what is to be written to it")
 
 // Run commits what is appended until ctx ends, and then once more. A failing
 // disk is reported by Err and retried for ever: nothing is dropped.
@@ -131,9 +159,11 @@ func (j *Journal) Run(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 		case <-j.wake:
+		case <-j.lookAgain():
 		}
 		started := time.Now()
 		j.commitAll(ctx)
+		j.secure()
 		if wait(ctx, interval-time.Since(started)) != nil {
 			break
 		}
@@ -145,10 +175,9 @@ func (j *Journal) Run(ctx context.Context) error {
 func (j *Journal) shut() error {
 	j.mu.Lock()
 	j.closed = true
-	j.space.Broadcast()
 	j.mu.Unlock()
 	_, err := j.commit(j.take())
-	return errors.Join(err, j.segment.Close())
+	return errors.Join(err, j.segment.finish())
 }
 
 // commitAll commits what is pending, however long that takes.
@@ -169,8 +198,7 @@ func (j *Journal) take() []entry {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	batch := j.pending
-	j.pending, j.bytes = nil, 0
-	j.space.Broadcast()
+	j.pending = nil
 	return batch
 }
 
@@ -201,34 +229,51 @@ func (j *Journal) commit(batch []entry) (rest []entry, err error) {
 // as they were.
 func (j *Journal) write(group []entry) error {
 	started := time.Now()
-	if group[0].rotate {
-		if err := j.rotate(group); err != nil {
+	rotated := group[0].rotate && j.rotate(group)
+	if !rotated {
+		if err := j.segment.append(group); err != nil {
 			return err
 		}
-	} else if err := j.segment.append(group); err != nil {
-		return err
 	}
 	j.metrics.observe(group, time.Since(started))
+	at := j.committed(group)
 	for _, e := range group {
-		e.done()
+		at.Offset += int64(len(e.record))
+		e.done(at)
 	}
 	return nil
 }
 
-// rotate commits a group to a new segment.
-func (j *Journal) rotate(group []entry) error {
-	next, err := createSegment(j.dir, j.segment.number+1)
-	if err != nil {
-		return err
+// committed notes that a group is on disk, and returns where it begins.
+func (j *Journal) committed(group []entry) Position {
+	n := 0
+	for _, e := range group {
+		n += len(e.record)
 	}
-	if err := next.append(group); err != nil {
-		return errors.Join(err, next.discard())
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.bytes -= n
+	j.end = Position{j.segment.number, j.segment.size}
+	return Position{j.end.Segment, j.end.Offset - int64(n)}
+}
+
+// rotate commits a group to a new segment, and reports whether there is one.
+func (j *Journal) rotate(group []entry) bool {
+	next, err := createSegment(j.dir, j.segment.number+1)
+	if err == nil {
+		if err = next.append(group); err != nil {
+			err = errors.Join(err, next.discard())
+		}
+	}
+	if err != nil {
+		j.log.Warn("journal: no new segment is begun, the old one goes on", "err", err)
+		return false
 	}
 	if err := j.segment.finish(); err != nil {
 		j.log.Warn("journal: close the old segment", "err", err)
 	}
 	j.segment = next
-	return nil
+	return true
 }
 
 // report logs when commits begin to fail and when they work again.

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -12,7 +13,9 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
+	"time"
 
 	"go.uber.org/goleak"
 )
@@ -49,7 +52,7 @@ func appendAll(t *testing.T, j *Journal, records ...string) {
 	var wg sync.WaitGroup
 	for _, r := range records {
 		wg.Add(1)
-		if err := j.Append([]byte(r), wg.Done); err != nil {
+		if err := j.Append([]byte(r), func(Position) { wg.Done() }); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -59,7 +62,7 @@ func appendAll(t *testing.T, j *Journal, records ...string) {
 func rotate(t *testing.T, j *Journal, checkpoint string) uint64 {
 	t.Helper()
 	done := make(chan uint64, 1)
-	if err := j.Rotate([]byte(checkpoint), func(n uint64) { done <- n }); err != nil {
+	if err := j.Rotate([]byte(checkpoint), func(end Position) { done <- end.Segment }); err != nil {
 		t.Fatal(err)
 	}
 	return <-done
@@ -112,9 +115,9 @@ func TestRotationKeepsTheOrder(t *testing.T) {
 		name := strconv.Itoa(i)
 		var err error
 		if i%7 == 0 {
-			err = j.Rotate([]byte(name), func(uint64) { order = append(order, name) })
+			err = j.Rotate([]byte(name), func(Position) { order = append(order, name) })
 		} else {
-			err = j.Append([]byte(name), func() { order = append(order, name) })
+			err = j.Append([]byte(name), func(Position) { order = append(order, name) })
 		}
 		if err != nil {
 			t.Fatal(err)
@@ -128,10 +131,119 @@ func TestRotationKeepsTheOrder(t *testing.T) {
 	}
 }
 
+// TestReadGoesOnFromAnyPosition reads from the end of each record, across
+// segments, while more is committed.
+func TestReadGoesOnFromAnyPosition(t *testing.T) {
+	j, _, _ := open(t, t.TempDir())
+	var ends []Position
+	ask := func(record string, f func([]byte, func(Position)) error) {
+		done := make(chan Position)
+		if err := f([]byte(record), func(end Position) { done <- end }); err != nil {
+			t.Fatal(err)
+		}
+		ends = append(ends, <-done)
+	}
+	all := []string{"a", "", "ccc", "checkpoint", "e", "f"}
+	for i, r := range all {
+		if i == 3 {
+			ask(r, j.Rotate)
+		} else {
+			ask(r, j.Append)
+		}
+	}
+	if got := j.End(); got != ends[5] || ends[2].Segment == ends[3].Segment {
+		t.Errorf("ends at %v, the records at %v", got, ends)
+	}
+	for i, from := range append([]Position{{}}, ends...) {
+		var got []string
+		end, err := j.Read(from, func(r []byte, end Position) error {
+			if want := ends[i+len(got)]; end != want {
+				t.Errorf("record %d ends at %v, want %v", i+len(got), end, want)
+			}
+			got = append(got, string(r))
+			return nil
+		})
+		if err != nil || end != j.End() {
+			t.Errorf("from %v: up to %v, %v", from, end, err)
+		}
+		expect(t, got, all[i:]...)
+	}
+	stop := errors.New("enough")
+	end, err := j.Read(ends[0], func(r []byte, _ Position) error {
+		if string(r) == "checkpoint" {
+			return stop
+		}
+		return nil
+	})
+	if !errors.Is(err, stop) || end != (Position{ends[3].Segment, int64(len(magic))}) && end != ends[2] {
+		t.Errorf("stopped at %v with %v", end, err)
+	}
+}
+
+// TestReserveHoldsOnAFullDisk appends where no byte is free: what cannot come
+// again is committed from the reserve, and Ready says that nothing else should be.
+func TestReserveHoldsOnAFullDisk(t *testing.T) {
+	disk := filepath.Join(t.TempDir(), "disk")
+	if err := os.Mkdir(disk, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Mount("tmpfs", disk, "tmpfs", 0, "size=100m"); err != nil {
+		t.Skipf("a small file system cannot be mounted here: %v", err)
+	}
+	t.Cleanup(func() { syscall.Unmount(disk, syscall.MNT_DETACH) })
+	dir := filepath.Join(disk, "journal")
+	j, _, stop := open(t, dir)
+	appendAll(t, j, "before")
+	if err := j.Ready(); err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.Create(filepath.Join(disk, "filler"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for err = nil; err == nil; {
+		_, err = f.Write(make([]byte, 4096))
+	}
+	if !errors.Is(err, syscall.ENOSPC) {
+		t.Fatal(err)
+	}
+	appendAll(t, j, "during") // and looks at the disk
+	wait := func(wanted bool) {
+		t.Helper()
+		deadline := time.After(10 * time.Second)
+		tick := time.NewTicker(10 * time.Millisecond)
+		defer tick.Stop()
+		for (j.Ready() == nil) != wanted {
+			select {
+			case <-tick.C:
+			case <-deadline:
+				t.Fatalf("ready: %v", j.Ready())
+			}
+		}
+	}
+	wait(false)
+	if err := j.Failing(); err != nil {
+		t.Errorf("the reserve cannot be written: %v", err)
+	}
+	large := strings.Repeat("x", 1<<20)
+	for range 10 {
+		appendAll(t, j, large)
+	}
+	if err := errors.Join(f.Close(), os.Remove(f.Name())); err != nil {
+		t.Fatal(err)
+	}
+	wait(true)
+	stop()
+	_, got, _ := open(t, dir)
+	if len(got) != 12 || got[0] != "before" || got[1] != "during" || got[11] != large {
+		t.Errorf("%d records are there", len(got))
+	}
+}
+
 func TestAppendAfterTheEnd(t *testing.T) {
 	j, _, stop := open(t, t.TempDir())
 	stop()
-	if err := j.Append([]byte("late"), func() { t.Error("done was called") }); err == nil {
+	if err := j.Append([]byte("late"), func(Position) { t.Error("done was called") }); err == nil {
 		t.Error("no error")
 	}
 }
@@ -223,9 +335,9 @@ func writeForEver(dir string) {
 	for n := uint64(0); ; n++ {
 		record := binary.BigEndian.AppendUint64(nil, n)
 		record = append(record, bytes.Repeat([]byte{'x'}, int(n%500))...)
-		done := func() { fmt.Fprintln(out, n); out.Flush() }
+		done := func(Position) { fmt.Fprintln(out, n); out.Flush() }
 		if n%1000 == 999 {
-			err = j.Rotate(record, func(uint64) { done() })
+			err = j.Rotate(record, done)
 		} else {
 			err = j.Append(record, done)
 		}
@@ -278,7 +390,7 @@ func FuzzParse(f *testing.F) {
 	f.Add([]byte(magic))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		var records []byte
-		size, err := parse(b, func(r []byte) error { records = append(records, frame(r)...); return nil })
+		size, err := parse(bytes.NewReader(b), 0, int64(len(b)), func(r []byte, _ int64) error { records = append(records, frame(r)...); return nil })
 		if size > int64(len(b)) || size < 0 {
 			t.Fatalf("ends at %d of %d bytes", size, len(b))
 		}
@@ -300,7 +412,7 @@ func BenchmarkCommit(b *testing.B) {
 	var wg sync.WaitGroup
 	for b.Loop() {
 		wg.Add(1)
-		if err := j.Append(record, wg.Done); err != nil {
+		if err := j.Append(record, func(Position) { wg.Done() }); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -1,6 +1,7 @@
 package journal
 
 import (
+	"bufio"
 	"bytes"
 	"encoding/binary"
 	"errors"
@@ -37,6 +38,9 @@ type segment struct {
 	*os.File
 	number uint64
 	size   int64 // bytes that are committed
+	// reserved is where the space ends that is the file's already: what is
+	// written up to there needs no free space.
+	reserved int64
 }
 
 func segmentPath(dir string, number uint64) string {
@@ -71,6 +75,9 @@ func createSegment(dir string, number uint64) (*segment, error) {
 		return nil, errors.Join(fmt.Errorf("write journal segment: %w", err), s.discard())
 	}
 	s.size = int64(len(magic))
+	if err := s.reserve(); err != nil {
+		return nil, errors.Join(err, s.discard())
+	}
 	if err := errors.Join(f.Sync(), syncDir(dir)); err != nil {
 		return nil, errors.Join(fmt.Errorf("sync journal segment: %w", err), s.discard())
 	}
@@ -87,8 +94,9 @@ func (s *segment) discard() error {
 	return errors.Join(s.Close(), os.Remove(s.Name()))
 }
 
-// append writes and fsyncs the batch as one. On an error the file ends where it
-// ended before, or the next try overwrites what is behind that point.
+// append writes and fsyncs the batch as one. After an error the next try
+// overwrites what is behind the committed end. That end is not cut there: the
+// cut would give the reserve away.
 func (s *segment) append(batch []entry) error {
 	var buf bytes.Buffer
 	for _, e := range batch {
@@ -98,10 +106,10 @@ func (s *segment) append(batch []entry) error {
 		return nil
 	}
 	if _, err := s.WriteAt(buf.Bytes(), s.size); err != nil {
-		return errors.Join(fmt.Errorf("write journal: %w", err), s.Truncate(s.size))
+		return fmt.Errorf("write journal: %w", err)
 	}
 	if err := s.Sync(); err != nil {
-		return errors.Join(fmt.Errorf("sync journal: %w", err), s.Truncate(s.size))
+		return fmt.Errorf("sync journal: %w", err)
 	}
 	s.size += int64(buf.Len())
 	return nil
@@ -130,11 +138,7 @@ func replayAll(dir string, replay func([]byte) error) (*segment, error) {
 // replaySegment replays one file. The last one stays open, its torn end cut off.
 func replaySegment(dir string, number uint64, isLast bool, replay func([]byte) error) (*segment, error) {
 	path := segmentPath(dir, number)
-	data, err := os.ReadFile(path)
-	if err != nil {
-		return nil, fmt.Errorf("read journal: %w", err)
-	}
-	size, err := parse(data, replay)
+	size, err := parseFile(path, replay)
 	if errors.Is(err, errTorn) && isLast {
 		return reopen(dir, number, size)
 	}
@@ -149,41 +153,85 @@ func replaySegment(dir string, number uint64, isLast bool, replay func([]byte) e
 
 var errTorn = errors.New("a record is cut off or damaged")
 
-// parse calls replay for each whole record and returns where they end.
-func parse(data []byte, replay func([]byte) error) (int64, error) {
-	if !bytes.HasPrefix(data, []byte(magic)) {
-		if len(data) <= len(magic) && strings.HasPrefix(magic, string(data)) {
-			return 0, errTorn // a crash right after the file was made
-		}
-		return 0, errors.New("not a journal segment")
+func parseFile(path string, replay func([]byte) error) (int64, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return 0, err
 	}
-	at := len(magic)
-	for at < len(data) {
-		record, err := next(data[at:])
-		if err != nil {
-			return int64(at), err
-		}
-		if err := replay(record); err != nil {
-			return int64(at), fmt.Errorf("replay: %w", err)
-		}
-		at += header + len(record)
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return 0, err
 	}
-	return int64(at), nil
+	return parse(f, 0, info.Size(), func(record []byte, _ int64) error { return replay(record) })
 }
 
-func next(b []byte) ([]byte, error) {
-	if len(b) < header {
+// parse calls f for each whole record of a segment between the offsets from,
+// which is 0 or the end of a record, and size, with the record's end. It
+// returns where the whole records end. It holds one record at a time: a segment
+// grows for as long as the store takes nothing.
+func parse(segment io.ReaderAt, from, size int64, f func(record []byte, end int64) error) (int64, error) {
+	r := bufio.NewReaderSize(io.NewSectionReader(segment, from, size-from), 1<<20)
+	at := from
+	if from == 0 {
+		if err := parseMagic(r); err != nil {
+			return 0, err
+		}
+		at = int64(len(magic))
+	}
+	var record []byte
+	for at < size {
+		var err error
+		if record, err = next(r, record, size-at); err != nil {
+			return at, err
+		}
+		end := at + header + int64(len(record))
+		if err := f(record, end); err != nil {
+			return at, fmt.Errorf("replay: %w", err)
+		}
+		at = end
+	}
+	return at, nil
+}
+
+func parseMagic(r io.Reader) error {
+	b := make([]byte, len(magic))
+	n, err := io.ReadFull(r, b)
+	switch {
+	case err == nil && string(b) == magic:
+		return nil
+	case err != nil && strings.HasPrefix(magic, string(b[:n])):
+		return errTorn // a crash right after the file was made
+	}
+	return errors.New("not a journal segment")
+}
+
+// next reads a record, of which at most so many bytes are left, into buf.
+func next(r io.Reader, buf []byte, left int64) ([]byte, error) {
+	var head [header]byte
+	if _, err := io.ReadFull(r, head[:]); err != nil {
+		return nil, torn(err)
+	}
+	n := int64(binary.LittleEndian.Uint32(head[:]))
+	if n > maxRecord || n > left-header {
 		return nil, errTorn
 	}
-	n := binary.LittleEndian.Uint32(b)
-	if n > maxRecord || int64(n) > int64(len(b)-header) {
-		return nil, errTorn
+	record := slices.Grow(buf[:0], int(n))[:n]
+	if _, err := io.ReadFull(r, record); err != nil {
+		return nil, torn(err)
 	}
-	record := b[header : header+int(n)]
-	if crc32.Checksum(record, castagnoli) != binary.LittleEndian.Uint32(b[4:]) {
+	if crc32.Checksum(record, castagnoli) != binary.LittleEndian.Uint32(head[4:]) {
 		return nil, errTorn
 	}
 	return record, nil
+}
+
+// torn tells a file that ends from a disk that cannot be read.
+func torn(err error) error {
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		return errTorn
+	}
+	return err
 }
 
 // reopen opens a segment for appending behind size.

@@ -1,0 +1,190 @@
+package ingest
+
+import (
+	"maps"
+	"sync"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"bramble/pisensor/report"
+)
+
+// Reasons why a whole report is dropped.
+const (
+	undecodable   = "undecodable"
+	oversized     = "oversized"
+	replayed      = "replayed"       // taken before: acknowledged once more, not stored again
+	foreign       = "foreign"        // of a board that is not registered
+	outsideWindow = "outside_window" // no tick has a time that is accepted
+)
+
+// Reasons why readings are dropped within a report that was decoded.
+const (
+	unknownMetric = "unknown_metric" // of a sensor that is newer than the collector
+	implausible   = "implausible"    // outside the range of its metric
+	tooOld        = "too_old"
+	tooFarAhead   = "too_far_ahead" // not acknowledged: the sensor sends it again when its time has come
+	overLimit     = "series_limit"
+)
+
+var (
+	reportReasons  = []string{undecodable, oversized, replayed, foreign, outsideWindow}
+	readingReasons = []string{unknownMetric, implausible, tooOld, tooFarAhead, overLimit}
+
+	rejectedReports  = prometheus.NewDesc("bramble_reports_rejected_total", "Reports dropped, by reason.", []string{"reason"}, nil)
+	rejectedReadings = prometheus.NewDesc("bramble_readings_rejected_total", "Readings dropped within accepted reports, by reason.", []string{"reason"}, nil)
+	boardReports     = prometheus.NewDesc("bramble_board_reports_rejected_total", "Reports of a board that were dropped, by reason.", []string{"board", "reason"}, nil)
+	boardReadings    = prometheus.NewDesc("bramble_board_readings_rejected_total", "Readings of a board that were dropped, by reason.", []string{"board", "reason"}, nil)
+)
+
+// drops counts what was not taken since the start. A board is listed once
+// something of it was dropped, until it leaves the registry. It is safe for
+// concurrent use.
+type drops struct {
+	mu     sync.Mutex
+	total  tally
+	boards map[string]*tally
+}
+
+// tally counts by reason. Taken twice is no loss and counts in the total alone.
+type tally struct{ reports, readings map[string]uint64 }
+
+func (t *tally) add(reports bool, reason string, n uint64) {
+	of := &t.readings
+	if reports {
+		of = &t.reports
+	}
+	if *of == nil {
+		*of = map[string]uint64{}
+	}
+	(*of)[reason] += n
+}
+
+// report counts a whole report; board is "" where no registered one sent it.
+func (d *drops) report(board, reason string) { d.count(board, true, reason, 1) }
+
+// readings counts readings of a board.
+func (d *drops) readings(board, reason string, n int) {
+	if n > 0 {
+		d.count(board, false, reason, uint64(n))
+	}
+}
+
+func (d *drops) count(board string, reports bool, reason string, n uint64) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.total.add(reports, reason, n)
+	if board == "" || reason == replayed {
+		return
+	}
+	if d.boards == nil {
+		d.boards = map[string]*tally{}
+	}
+	if d.boards[board] == nil {
+		d.boards[board] = &tally{}
+	}
+	d.boards[board].add(reports, reason, n)
+}
+
+func (d *drops) forget(board string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	delete(d.boards, board)
+}
+
+// of returns what of a board was dropped, by reason; nil where nothing was. No
+// reason is one of both reports and readings.
+func (d *drops) of(board string) map[string]uint64 {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	t := d.boards[board]
+	if t == nil {
+		return nil
+	}
+	all := map[string]uint64{}
+	maps.Copy(all, t.reports)
+	maps.Copy(all, t.readings)
+	return all
+}
+
+// Describe implements prometheus.Collector.
+func (d *drops) Describe(to chan<- *prometheus.Desc) {
+	for _, x := range []*prometheus.Desc{rejectedReports, rejectedReadings, boardReports, boardReadings} {
+		to <- x
+	}
+}
+
+// Collect implements prometheus.Collector.
+func (d *drops) Collect(to chan<- prometheus.Metric) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	put := func(desc *prometheus.Desc, n uint64, labels ...string) {
+		to <- prometheus.MustNewConstMetric(desc, prometheus.CounterValue, float64(n), labels...)
+	}
+	for _, reason := range reportReasons {
+		put(rejectedReports, d.total.reports[reason], reason)
+	}
+	for _, reason := range readingReasons {
+		put(rejectedReadings, d.total.readings[reason], reason)
+	}
+	for board, t := range d.boards {
+		for reason, n := range t.reports {
+			put(boardReports, n, board, reason)
+		}
+		for reason, n := range t.readings {
+			put(boardReadings, n, board, reason)
+		}
+	}
+}
+
+// Rejected returns how many reports were dropped since the start, by reason.
+func (in *Ingest) Rejected() map[string]uint64 {
+	in.drops.mu.Lock()
+	defer in.drops.mu.Unlock()
+	counts := map[string]uint64{}
+	for _, reason := range reportReasons {
+		counts[reason] = in.drops.total.reports[reason]
+	}
+	return counts
+}
+
+// Dropped returns how much of a board was dropped since the start, by reason:
+// reports that could not be decoded, were too large or outside the window of
+// times, and readings of the others. nil means nothing.
+func (in *Ingest) Dropped(board string) map[string]uint64 { return in.drops.of(board) }
+
+// countDropped counts what of a decoded report is not taken: ticks before old
+// and from end on lie outside the window.
+func (in *Ingest) countDropped(board string, r *report.Report, old, end int) {
+	d := &in.drops
+	d.readings(board, unknownMetric, r.Unknown)
+	d.readings(board, implausible, r.Implausible)
+	if old > 0 || end < r.Ticks() {
+		before, behind := 0, 0
+		for k := range r.Columns {
+			before += present(r.Columns[k].Values[:old])
+			behind += present(r.Columns[k].Values[end:])
+		}
+		d.readings(board, tooOld, before)
+		d.readings(board, tooFarAhead, behind)
+	}
+}
+
+// countRefused counts the readings of the series that are over the board's limit.
+func (in *Ingest) countRefused(board string, r *report.Report, old, end int) {
+	n := 0
+	for _, k := range in.tick.refused {
+		n += present(r.Columns[k].Values[old:end])
+	}
+	in.drops.readings(board, overLimit, n)
+}
+
+// present counts the readings among a column's values.
+func present(values []int64) (n int) {
+	for _, v := range values {
+		if v != report.Missing {
+			n++
+		}
+	}
+	return n
+}

@@ -1,0 +1,81 @@
+package journal
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"path/filepath"
+	"syscall"
+	"time"
+)
+
+const (
+	// reserve is the space behind a segment's end that is the file's already. It
+	// is kept for what cannot come again: transitions of alerts, some 2 KiB each.
+	reserve = 16 << 20
+	// reserveStep is by how much it grows at a time.
+	reserveStep = 4 << 20
+	// minFree is the free space below which readings are left to their sensors:
+	// what is left then is for the state database and for the store's last flush.
+	minFree = 48 << 20
+)
+
+// secure keeps the reserve, and notes whether more than that is left.
+func (j *Journal) secure() {
+	err := enough(j.dir)
+	if err == nil {
+		err = j.segment.reserve()
+	}
+	j.mu.Lock()
+	was := j.low
+	j.low = err
+	j.mu.Unlock()
+	switch {
+	case err != nil && was == nil:
+		j.log.Error("journal: readings are not taken, sensors keep them; alerts and pages go on", "err", err)
+	case err == nil && was != nil:
+		j.log.Info("journal: readings are taken again")
+	}
+}
+
+// lookAgain ticks when the disk was full and is to be looked at again.
+func (j *Journal) lookAgain() <-chan time.Time {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.low == nil {
+		return nil
+	}
+	return time.After(retry)
+}
+
+// enough returns an error where the disk is nearly full.
+func enough(dir string) error {
+	var s syscall.Statfs_t
+	if err := syscall.Statfs(dir, &s); err != nil {
+		return nil // unknown: writing tells
+	}
+	if free := s.Bavail * uint64(s.Bsize); free < minFree {
+		return fmt.Errorf("disk of %s: %d MiB are free, %d MiB are needed", filepath.Clean(dir), free>>20, minFree>>20)
+	}
+	return nil
+}
+
+// reserve makes sure that the reserve lies behind the segment's end. Where the
+// file system knows no such thing there is none, and writing tells that a disk
+// is full.
+func (s *segment) reserve() error {
+	if s.reserved-s.size >= reserve {
+		return nil
+	}
+	want := s.size + reserve + reserveStep
+	err := allocate(s.File, s.size, want-s.size)
+	switch {
+	case err == nil:
+		s.reserved = want
+	case errors.Is(err, errors.ErrUnsupported) || errors.Is(err, syscall.EOPNOTSUPP):
+		s.reserved = math.MaxInt64
+	default:
+		return fmt.Errorf("reserve space for the journal: %w", err)
+	}
+	return nil
+}

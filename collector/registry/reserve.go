@@ -1,0 +1,116 @@
+package registry
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"sync"
+	"syscall"
+)
+
+const (
+	// reserveBytes of disk lie behind the end of the database and of its log, and
+	// are theirs already: a page can be recorded, and therefore leave, where no
+	// byte is free. SQLite writes its log from the start again after each 4 MB.
+	reserveBytes = 8 << 20
+	// reserveAgain is how little may be left before more is taken.
+	reserveAgain = 4 << 20
+)
+
+// Reserve keeps disk space for the state database that nobody else can take. It
+// is safe for concurrent use.
+type Reserve struct {
+	path string
+
+	mu    sync.Mutex
+	files [2]*holding // the database and its log; nil = not open
+}
+
+type holding struct {
+	*os.File
+	upTo int64 // where the space ends that is the file's
+}
+
+// NewReserve returns a reserve for the database at path. The caller closes it
+// after the database: to close a file of it before would take SQLite's locks away.
+func NewReserve(path string) *Reserve { return &Reserve{path: path} }
+
+// Keep takes what is missing of the reserve. Call it after the database was
+// opened, and now and then. It fails on a disk that is full already; file
+// systems without reservations have none.
+func (r *Reserve) Keep() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var errs []error
+	for i, path := range []string{r.path, r.path + "-wal"} {
+		if err := r.keep(&r.files[i], path, i == 0); err != nil {
+			errs = append(errs, fmt.Errorf("reserve disk space for %s: %w", path, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (r *Reserve) keep(f **holding, path string, forEver bool) error {
+	if err := reopen(f, path, forEver); err != nil || *f == nil {
+		return err
+	}
+	info, err := (*f).Stat()
+	if err != nil {
+		return err
+	}
+	size := info.Size()
+	if (*f).upTo-size >= reserveAgain {
+		return nil
+	}
+	err = allocate((*f).File, size, reserveBytes)
+	if errors.Is(err, errors.ErrUnsupported) || errors.Is(err, syscall.EOPNOTSUPP) {
+		return nil
+	}
+	if err == nil {
+		(*f).upTo = size + reserveBytes
+	}
+	return err
+}
+
+// reopen opens the file, again where SQLite has made it anew. nil means that
+// there is none.
+func reopen(f **holding, path string, forEver bool) error {
+	info, err := os.Stat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if *f != nil {
+		if forEver {
+			return nil
+		}
+		if old, err := (*f).Stat(); err == nil && os.SameFile(old, info) {
+			return nil
+		}
+		_ = (*f).Close() // nothing was written
+		*f = nil
+	}
+	opened, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	*f = &holding{File: opened}
+	return nil
+}
+
+// Close gives nothing back: what is not written stays the files'.
+func (r *Reserve) Close() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var errs []error
+	for i, f := range r.files {
+		if f != nil {
+			errs = append(errs, f.Close())
+			r.files[i] = nil
+		}
+	}
+	return errors.Join(errs...)
+}
