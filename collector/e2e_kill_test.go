@@ -2,18 +2,40 @@ package main
 
 import (
 	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strconv"
+	"sync"
 	"testing"
 	"time"
 )
 
-// kills is how often a collector is killed in the middle of its work.
-const kills = 10
+// killPlan is how often a collector is killed in the middle of its work, and the seed of the moments. BRAMBLE_KILLS and
+// BRAMBLE_SEED set others.
+func killPlan(t testing.TB) (kills int, seed uint64) {
+	t.Helper()
+	kills, err := strconv.Atoi(os.Getenv("BRAMBLE_KILLS"))
+	if err != nil {
+		kills = 10
+	}
+	if seed, err = strconv.ParseUint(os.Getenv("BRAMBLE_SEED"), 10, 64); err != nil {
+		seed = rand.Uint64()
+	}
+	t.Logf("%d kills, BRAMBLE_SEED=%d", kills, seed)
+	return kills, seed
+}
 
-// TestKilledAgainAndAgain kills the collector at random moments while boards
-// replay: the replays ride it out, and every reading is there exactly once.
+// TestKilledAgainAndAgain kills the collector at random moments while boards report and replay: they ride it out, and
+// every reading is there exactly once.
 func TestKilledAgainAndAgain(t *testing.T) {
 	t.Parallel()
-	s := newServer(t, "127.0.0.1")
+	kills, seed := killPlan(t)
+	random := rand.New(rand.NewPCG(seed, 0))
+	s := &server{t: t, dir: filepath.Join(t.TempDir(), "data"), http: freeAddress(t, "127.0.0.1"), nats: freeAddress(t, "127.0.0.1")}
+	s.bearer = s.do("", "token", "create", "--role", "admin")
+	f, keys := newFleet(t, s, 50)
+	s.start()
+	f.connect(keys, nil)
 	boards := []board{s.enrol("pi-1", s.nats, "rack=r1"), s.enrol("pi-2", s.nats, "rack=r1"), s.enrol("pi-3", s.nats)}
 	sent := []*recorded{
 		invent(t, "live", 400, every(1_000)),    // 20 s at speed 20
@@ -24,12 +46,15 @@ func TestKilledAgainAndAgain(t *testing.T) {
 	replays := []*process{
 		boards[0].replay(t, sent[0], "--speed", "20"), boards[1].replay(t, sent[1], "--speed", "50"), boards[2].replay(t, sent[2]),
 	}
+	stop := f.keepReporting(50 * time.Millisecond)
 	for i := range kills {
 		longest := []int{300, 1500, 3000}[i%3] // ms
-		after(t, time.Duration(rand.IntN(longest))*time.Millisecond)
+		after(t, time.Duration(random.IntN(longest))*time.Millisecond)
 		s.kill()
 		s.start()
 	}
+	stop()
+	f.settled(2 * patience)
 	for i, p := range replays {
 		if code := p.exit(t, 2*patience); code != 0 {
 			t.Errorf("replay %d: exit %d: %s", i, code, p.errs)
@@ -40,7 +65,8 @@ func TestKilledAgainAndAgain(t *testing.T) {
 		for i, b := range boards {
 			s.returned(b, sent[i], speeds[i])
 		}
-		t.Logf("%s: %d readings are there once", when, sent[0].readings()+sent[1].readings()+sent[2].readings())
+		f.complete(patience)
+		t.Logf("%s: %d readings of replays are there once, too", when, sent[0].readings()+sent[1].readings()+sent[2].readings())
 	}
 	check("after the replays")
 	s.kill() // what was acknowledged last must be there too
@@ -51,4 +77,33 @@ func TestKilledAgainAndAgain(t *testing.T) {
 	}
 	s.start()
 	check("after a clean stop")
+}
+
+// keepReporting has every board report at an interval, and send again now and then what is not acknowledged, until
+// stop is called.
+func (f *fleet) keepReporting(every time.Duration) (stop func()) {
+	quit := make(chan struct{})
+	var running sync.WaitGroup
+	running.Go(func() {
+		tick := time.NewTicker(every)
+		defer tick.Stop()
+		at := time.Now().Add(-24 * time.Hour)
+		for n := 0; ; n++ {
+			select {
+			case <-quit:
+				return
+			case <-f.t.Context().Done():
+				return
+			case <-tick.C:
+			}
+			at = at.Add(time.Second)
+			for i, b := range f.boards {
+				b.report(at, 40+float64((n+i)%20))
+			}
+			if n%20 == 19 {
+				f.again()
+			}
+		}
+	})
+	return sync.OnceFunc(func() { close(quit); running.Wait() })
 }
