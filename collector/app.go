@@ -116,6 +116,7 @@ func openApp(ctx context.Context, c Config, v variant, log *slog.Logger) (_ *app
 		return nil, backupHint(c, err)
 	}
 	a.defers("store", a.store.Close)
+	limitMemory(log)
 
 	rules, err := loadRules(c.Rules)
 	if err != nil {

@@ -18,7 +18,7 @@ const (
 // memoryFlag returns the engine's flag for the wanted size of its caches; 0 wants the default. The engine
 // ends the process when it is told more than the machine has.
 func memoryFlag(want int64) (name, value string) {
-	total := memoryLimit()
+	total := min(MachineMemory(), debug.SetMemoryLimit(-1))
 	switch {
 	case total == math.MaxInt64 && want == 0:
 		return "memory.allowedPercent", fmt.Sprint(defaultShare)
@@ -30,12 +30,12 @@ func memoryFlag(want int64) (name, value string) {
 	return "memory.allowedBytes", fmt.Sprint(min(want, total/100*maxShare))
 }
 
-// memoryLimit returns the least of the machine's memory, the container's limit and GOMEMLIMIT, and
-// math.MaxInt64 when none is known.
-func memoryLimit() int64 {
-	total := machineMemory()
+// MachineMemory returns how much memory this process may have, in bytes: the lesser of the machine's and the
+// control group's limit, math.MaxInt64 when neither is known.
+func MachineMemory() int64 {
+	total := min(machineMemory(), groupMemory())
 	if limit := cgroup.GetMemoryLimit(); limit > 0 {
 		total = min(total, limit)
 	}
-	return min(total, debug.SetMemoryLimit(-1))
+	return total
 }
