@@ -19,12 +19,24 @@ const (
 	ownOrigin = "collector/own"
 )
 
-// isOwn picks the gauges of /metrics that rules and queries see.
+// isOwn picks the gauges and counters of /metrics that rules and queries see.
 func isOwn(name string) bool {
-	return strings.HasPrefix(name, "bramble_backup") || name == "bramble_storage_read_only" || name == "bramble_storage_disk_free_bytes"
+	switch name {
+	case "bramble_storage_read_only", "bramble_storage_disk_free_bytes", "bramble_ingest_paused",
+		"bramble_readings_rejected_total", "bramble_reports_rejected_total":
+		return true
+	}
+	return strings.HasPrefix(name, "bramble_backup")
 }
 
-// storeOwn puts the gauges of the collector's own that rules ask for before the
+func valueOf(m *dto.Metric) float64 {
+	if m.Counter != nil {
+		return m.Counter.GetValue()
+	}
+	return m.GetGauge().GetValue()
+}
+
+// storeOwn puts the metrics of the collector's own that rules ask for before the
 // rules and into the store, until ctx ends. They are not journalled: the next
 // ones say the same.
 func (a *app) storeOwn(ctx context.Context) error {
@@ -57,8 +69,8 @@ func (a *app) putOwn(now time.Time) error {
 		}
 		for _, m := range f.GetMetric() {
 			labels := ownLabels(f.GetName(), m)
-			rows = append(rows, storage.Row{Series: storage.SeriesOf(labels), At: at, Value: m.GetGauge().GetValue()})
-			readings = append(readings, alerting.Reading{Series: a.engine.Series(labels, nil), Value: m.GetGauge().GetValue()})
+			rows = append(rows, storage.Row{Series: storage.SeriesOf(labels), At: at, Value: valueOf(m)})
+			readings = append(readings, alerting.Reading{Series: a.engine.Series(labels, nil), Value: valueOf(m)})
 		}
 	}
 	// Rules come first: they hear of a failed backup also where the disk is full.

@@ -48,7 +48,7 @@ func (a *app) boards() []dashboards.Board {
 		if labels["model"] == "" && s.Info["model"] != "" {
 			labels["model"] = s.Info["model"]
 		}
-		board := dashboards.Board{Name: b.Name, Labels: labels, Enrolled: b.Key != "", LastReport: s.LastReport}
+		board := dashboards.Board{Name: b.Name, Labels: labels, Enrolled: b.Key != "", LastReport: s.LastReport, Rejected: a.ingest.Dropped(b.Name)}
 		if !b.KeyChanged.IsZero() {
 			board.KeyChanged = b.KeyChanged.UnixMilli()
 		}

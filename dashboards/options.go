@@ -57,6 +57,9 @@ type Board struct {
 	Enrolled   bool              `json:"enrolled"`
 	KeyChanged int64             `json:"keyChanged,omitempty"` // Unix ms at which its key was last accepted or forgotten, 0 before
 	LastReport time.Time         `json:"-"`
+	// Rejected counts by reason what of the board was not taken since the collector started: readings, or whole reports
+	// where they could not be decoded, were too large or had no time that is accepted. nil = nothing.
+	Rejected map[string]uint64 `json:"rejected,omitempty"`
 }
 
 // Incident is one failure as a person sees it. Times are Unix milliseconds, 0 for "not yet".

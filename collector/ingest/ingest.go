@@ -46,6 +46,10 @@ type Options struct {
 	Registry *registry.Registry
 	Store    *storage.Store
 	Engine   *alerting.Engine
+	// Retention is how long the store keeps rows, where that may be shorter than
+	// readings can be late; 0 = longer. What the store would drop in silence is
+	// rejected and counted.
+	Retention time.Duration
 	// Live gets each board's new readings in the order of their times, at once.
 	// It must not block and must not keep values.
 	Live func(board string, at int64, values []dashboards.Value)
@@ -74,6 +78,7 @@ type Ingest struct {
 	feeder   *feeder
 	handover *handover
 	drops    drops
+	behind   time.Duration // how late a reading may be
 
 	messages chan *nats.Msg
 	calls    chan func()
@@ -130,6 +135,10 @@ func New(o Options) (*Ingest, error) {
 		calls: make(chan func()), cut: make(chan struct{}, 1),
 		boards: map[string]*board{}, fleet: presence.New(), domains: map[string]string{}, status: map[string]Status{},
 		answers: make(chan answer),
+	}
+	in.behind = maxBehind
+	if o.Retention > 0 {
+		in.behind = min(in.behind, o.Retention)
 	}
 	in.metrics = newMetrics(o.Registerer)
 	replayed, err := in.replay()

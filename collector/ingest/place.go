@@ -70,7 +70,7 @@ func (p *placer) reportRows(dst []storage.Row, record *reportRecord) ([]storage.
 	if err := r.Decode(record.report); err != nil {
 		return dst, err
 	}
-	old, end := window(r, record.received)
+	old, end := window(r, record.received, maxBehind)
 	for i := old; i < end; i++ {
 		at := r.At(i)
 		v := version(b.registry, at)

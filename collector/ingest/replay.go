@@ -148,7 +148,7 @@ func (in *Ingest) replayReport(body []byte, limited bool) ([]alerting.Transition
 	if _, last := in.fleet.State(b.name); record.received > last.UnixMilli() {
 		in.fleet.Heard(b.name, time.UnixMilli(record.received), time.Duration(r.Due)*time.Millisecond, r.Goodbye)
 	}
-	old, end := window(r, record.received)
+	old, end := window(r, record.received, maxBehind)
 	rows := rowPool.Get().(*[]storage.Row)
 	*rows = (*rows)[:0]
 	in.tick.refused = append(in.tick.refused[:0], record.refused...)

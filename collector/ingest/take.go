@@ -101,7 +101,7 @@ func (in *Ingest) take(b *board, r *report.Report, raw []byte, now time.Time) er
 	if err := in.heard(b, r, now); err != nil {
 		return err
 	}
-	old, end := window(r, received)
+	old, end := window(r, received, in.behind)
 	if in.journal.Ready() != nil {
 		return in.postpone(b, r, old, end, received)
 	}
@@ -140,11 +140,12 @@ func (in *Ingest) postpone(b *board, r *report.Report, old, end int, received in
 	return in.Commit(transitions)
 }
 
-// window returns the range of ticks whose times the collector accepts. Times
-// ascend, so what is too old comes first and what is too far ahead last.
-func window(r *report.Report, received int64) (old, end int) {
+// window returns the range of ticks whose times the collector accepts, as much
+// as behind before the report was received. Times ascend, so what is too old
+// comes first and what is too far ahead last.
+func window(r *report.Report, received int64, behind time.Duration) (old, end int) {
 	n := r.Ticks()
-	for old < n && r.At(old) < received-maxBehind.Milliseconds() {
+	for old < n && r.At(old) < received-behind.Milliseconds() {
 		old++
 	}
 	end = n

@@ -53,6 +53,8 @@ export async function facts(box, info, live) {
   const rows = [["Model", info.labels?.model], ["Place", [info.labels?.rack && "rack " + info.labels.rack, info.labels?.switch && shortSwitch(info.labels.switch), info.labels?.port && "port " + info.labels.port].filter(Boolean).join(", ")], ["Customer", info.labels?.customer]];
   const shown = new Set(["model", "rack", "switch", "port", "customer"]);
   for (const [k, v] of Object.entries(info.labels || {})) if (!shown.has(k)) rows.push([k, v]);
+  const rejected = Object.entries(info.rejected || {}).sort((a, b) => b[1] - a[1]);
+  if (rejected.length) rows.push(["Not taken", rejected.map(([why, n]) => n.toLocaleString("en") + " " + why.replaceAll("_", " ")).join(", ")]);
   let list = [];
   try {
     list = await query(`last_over_time(pi_info{board="${info.name}"}[1d])`);
