@@ -181,7 +181,7 @@ func (o offlineBackups) open(ctx context.Context, args []string) (admin.State, f
 	// The longest retention, so that opening the store drops nothing.
 	store, err := storage.Open(filepath.Join(o.config.DataDir, "series"), storage.Options{Retention: longestRetention, Log: o.log})
 	if err != nil {
-		return admin.State{}, nil, errors.Join(backupHint(o.config, err), db.Close())
+		return admin.State{}, nil, errors.Join(explainDamage(o.config, err), db.Close())
 	}
 	k := o.keeper(backup.Source{
 		DataDir: o.config.DataDir, DB: db, Store: store, Settings: o.config.settings, Rules: o.config.ruleFiles, Pin: pin, Version: version(),
@@ -227,24 +227,6 @@ func (o offlineBackups) restore(ctx context.Context, q admin.RestoreRequest) (ba
 		err = backup.KeepKey(r.Key, o.config.DataDir)
 	}
 	return res, err
-}
-
-// backupHint names the command that brings a damaged store back, where there
-// is a backup to bring back.
-func backupHint(c Config, err error) error {
-	if !errors.Is(err, storage.ErrDamaged) {
-		return err
-	}
-	target := c.Backups.Target
-	if target == "" {
-		target = filepath.Join(c.DataDir, "backups")
-	}
-	entry, none := backup.Find(target, "", time.Time{})
-	if none != nil {
-		return fmt.Errorf("%w; %w", err, none)
-	}
-	return fmt.Errorf("%w; the newest good backup is %s, and this brings its series back: collector backup restore %s --series-only --aside --data-dir %s",
-		err, entry.Name, entry.Dir, c.DataDir)
 }
 
 // backupStatus is what the pages show.

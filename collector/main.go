@@ -28,6 +28,9 @@ func main() {
 	stop()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "collector:", oneLine(err))
+		if errors.Is(err, errDamaged) {
+			os.Exit(exitDamaged)
+		}
 		os.Exit(1)
 	}
 }

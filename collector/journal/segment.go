@@ -143,13 +143,16 @@ func replaySegment(dir string, number uint64, isLast bool, replay func([]byte) e
 		return reopen(dir, number, size)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("journal %s, offset %d: %w; restore a backup, or move this file away to go on without its readings", path, size, err)
+		return nil, fmt.Errorf("%w: file %s, offset %d: %w; move this file away to go on without its readings", ErrDamaged, path, size, err)
 	}
 	if !isLast {
 		return nil, nil
 	}
 	return reopen(dir, number, size)
 }
+
+// ErrDamaged is wrapped by Open where a segment is damaged.
+var ErrDamaged = errors.New("damaged journal")
 
 var errTorn = errors.New("a record is cut off or damaged")
 

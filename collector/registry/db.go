@@ -3,11 +3,13 @@ package registry
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 	"net/url"
 	"os"
 
-	_ "modernc.org/sqlite" // the database driver
+	"modernc.org/sqlite" // the database driver, too
+	sqlite3 "modernc.org/sqlite/lib"
 )
 
 // OpenDB opens, or creates, the state database with the settings that the
@@ -37,6 +39,13 @@ func OpenDB(path string) (*sql.DB, error) {
 		return nil, fmt.Errorf("open database %s: %w", path, err)
 	}
 	return db, nil
+}
+
+// IsDamaged reports whether an error of a database says that its file is damaged
+// or is no database (SQLITE_CORRUPT, SQLITE_NOTADB).
+func IsDamaged(err error) bool {
+	var e *sqlite.Error
+	return errors.As(err, &e) && (e.Code()&0xff == sqlite3.SQLITE_CORRUPT || e.Code()&0xff == sqlite3.SQLITE_NOTADB)
 }
 
 // migrations[i] lifts the schema from version i to i+1. A released one never

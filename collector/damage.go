@@ -1,0 +1,46 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"path/filepath"
+	"time"
+
+	"bramble/collector/backup"
+	"bramble/collector/journal"
+	"bramble/collector/registry"
+	"bramble/storage"
+)
+
+// exitDamaged is the exit status where files of the data directory are damaged:
+// EX_DATAERR of sysexits.h. To start again does not help, and the service file
+// tells systemd so.
+const exitDamaged = 65
+
+// errDamaged stands for damaged files: a person has to decide.
+var errDamaged = errors.New("nothing was changed")
+
+// explainDamage adds to an error that comes from damaged files which file it is
+// and the command that brings the newest good backup back, where there is one.
+func explainDamage(c Config, err error) error {
+	options := "--aside"
+	switch {
+	case errors.Is(err, storage.ErrDamaged):
+		options = "--series-only --aside"
+	case registry.IsDamaged(err):
+		err = fmt.Errorf("damaged database %s: %w", filepath.Join(c.DataDir, "state.db"), err)
+	case errors.Is(err, journal.ErrDamaged):
+	default:
+		return err
+	}
+	target := c.Backups.Target
+	if target == "" {
+		target = filepath.Join(c.DataDir, "backups")
+	}
+	entry, none := backup.Find(target, "", time.Time{})
+	if none != nil {
+		return fmt.Errorf("%w; %w; %w", err, none, errDamaged)
+	}
+	return fmt.Errorf("%w; %w; the newest good backup is %s, and this brings it back: collector backup restore %s %s --data-dir %s",
+		err, errDamaged, entry.Name, entry.Dir, options, c.DataDir)
+}
