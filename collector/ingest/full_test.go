@@ -1,0 +1,141 @@
+package ingest
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"bramble/alerting"
+	"bramble/storage"
+)
+
+// waitFor polls until ok.
+func waitFor(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	deadline := time.After(20 * time.Second)
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for !ok() {
+		select {
+		case <-tick.C:
+		case <-deadline:
+			t.Fatalf("after 20 s: %s", what)
+		}
+	}
+}
+
+// TestPagesWhenTheJournalCannotBeWritten puts the journal on a disk of its own, takes the last byte of it and then its
+// reserve. A crossing pages all the same, within two seconds and once: it does not page again when the journal has room,
+// when the sensor sends the report again, or after a restart.
+func TestPagesWhenTheJournalCannotBeWritten(t *testing.T) {
+	dir := t.TempDir()
+	disk := filepath.Join(dir, "journal")
+	if err := os.Mkdir(disk, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Mount("tmpfs", disk, "tmpfs", 0, "size=120m"); err != nil {
+		t.Skipf("a small file system cannot be mounted here: %v", err)
+	}
+	t.Cleanup(func() { syscall.Unmount(disk, syscall.MNT_DETACH) })
+	s := startNATS(t)
+	c := start(t, dir, s)
+	c.addBoard("pi-1", nil)
+	from := time.Now().Add(-time.Minute)
+	c.publish("pi-1", hot(1, from, 50))
+	c.expectAck(1, 1)
+
+	f, err := os.Create(filepath.Join(disk, "filler"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for err = nil; err == nil; {
+		_, err = f.Write(make([]byte, 4096))
+	}
+	if !errors.Is(err, syscall.ENOSPC) {
+		t.Fatal(err)
+	}
+	large := alerting.Transition{Rule: "x", Series: "y", Labels: map[string]string{"alertname": "Large"}, State: alerting.Firing,
+		Annotations: map[string]string{"text": strings.Repeat("x", 1<<20)}}
+	waitFor(t, "the journal can still be written", func() bool {
+		large.At++
+		if err := c.Commit([]alerting.Transition{large}); err != nil {
+			t.Fatal(err)
+		}
+		return c.journal.Failing() != nil
+	})
+
+	crossing := hot(2, from.Add(10*time.Second), 85)
+	c.publish("pi-1", crossing)
+	began := time.Now()
+	waitFor(t, "no page", func() bool { return len(c.transitions("Hot")) > 0 })
+	if took := time.Since(began); took > 2*time.Second+500*time.Millisecond {
+		t.Errorf("delivered after %v", took)
+	}
+	if err := errors.Join(f.Close(), os.Remove(f.Name())); err != nil {
+		t.Fatal(err)
+	}
+	waitFor(t, "the journal is not ready again", func() bool { return c.journal.Ready() == nil })
+	c.publish("pi-1", crossing)
+	c.expectAck(1, 2)
+	c.expect(`count_over_time(pi_soc_temperature_celsius{board="pi-1"}[1h])`, 2)
+	c.committed()
+	if got := c.transitions("Hot"); !slices.Equal(got, []string{"firing"}) {
+		t.Errorf("delivered %v", got)
+	}
+	c.stop()
+	c = start(t, dir, s)
+	c.publish("pi-1", crossing)
+	c.expectAck(2, 1)
+	// A replay delivers what the journal holds; the pager knows what left. It is one transition still.
+	at := map[int64]bool{}
+	c.mu.Lock()
+	for _, tr := range c.delivered {
+		if tr.Labels["alertname"] == "Hot" {
+			at[tr.At] = true
+		}
+	}
+	c.mu.Unlock()
+	if len(at) != 1 {
+		t.Errorf("transitions at %v", at)
+	}
+}
+
+// TestStartDoesNotWaitForAFullStore starts over a journal whose readings a full store does not take. It is ready at
+// once, takes and acknowledges readings, and stores all when there is room.
+func TestStartDoesNotWaitForAFullStore(t *testing.T) {
+	dir := t.TempDir()
+	disk := filepath.Join(dir, "series")
+	if err := os.Mkdir(disk, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Mount("tmpfs", disk, "tmpfs", 0, "size=150m"); err != nil {
+		t.Skipf("a small file system cannot be mounted here: %v", err)
+	}
+	t.Cleanup(func() { syscall.Unmount(disk, syscall.MNT_DETACH) })
+	s := startNATS(t)
+	c := start(t, dir, s)
+	c.addBoard("pi-1", nil)
+	from := time.Now().Add(-time.Minute)
+	c.publish("pi-1", hot(1, from, 50, 51))
+	c.expectAck(1, 2)
+	c.stop()
+	filler := filepath.Join(disk, "filler")
+	if err := os.WriteFile(filler, make([]byte, 100<<20), 0o600); err != nil { // less than storage.DefaultMinFreeBytes is left
+		t.Fatal(err)
+	}
+	c = start(t, dir, s)
+	if err := c.Store.Add([]storage.Row{{Series: tapeSeries, At: from.UnixMilli(), Value: 1}}); !errors.Is(err, storage.ErrReadOnly) {
+		t.Fatalf("the store is not full: %v", err)
+	}
+	c.publish("pi-1", hot(3, from.Add(10*time.Second), 52))
+	c.expectAck(1, 3)
+	if err := os.Remove(filler); err != nil {
+		t.Fatal(err)
+	}
+	c.expect(`count_over_time(pi_soc_temperature_celsius{board="pi-1"}[1h])`, 3)
+}
