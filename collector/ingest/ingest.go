@@ -93,7 +93,8 @@ type Ingest struct {
 	sinceCut int               // records since the last checkpoint
 	cutting  bool              // a checkpoint is on its way
 	cut      chan struct{}
-	late     error // why the store did not take what was replayed
+	late     error // why the store has not all that was replayed
+	replayed int   // rows
 
 	seenMessages uint64
 	probes       sync.WaitGroup
@@ -160,7 +161,7 @@ func (in *Ingest) newFeeder() *feeder {
 		wake: make(chan struct{}, 1), stopping: in.stopping, offered: end, from: end, stored: end,
 	}
 	if in.late != nil {
-		in.Log.Error("store does not take what the journal holds; it is tried again", "err", in.late)
+		in.Log.Warn("the store does not have all that the journal holds yet; it follows", "err", in.late)
 		f.stored = journal.Position{}
 		f.rewind(journal.Position{})
 	}

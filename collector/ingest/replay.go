@@ -209,10 +209,20 @@ func (in *Ingest) replayUp(o ownBoard, at int64) {
 	in.replayRows([]storage.Row{in.upRow(b, at)})
 }
 
-// replayRows stores replayed rows. From the first that a full store refuses the
-// start does not wait for it: the journal is read again when it takes rows.
+// maxReplayed rows are stored before the start goes on, about a second's work.
+const maxReplayed = 2_000_000
+
+var errMany = errors.New("the journal holds too much for the start to wait for")
+
+// replayRows stores replayed rows. From the first that a full store refuses, and
+// where a store was full for long, the start does not wait for it: the journal
+// is read again while the collector runs.
 func (in *Ingest) replayRows(rows []storage.Row) {
 	if in.late != nil || len(rows) == 0 {
+		return
+	}
+	if in.replayed += len(rows); in.replayed > maxReplayed {
+		in.late = errMany
 		return
 	}
 	in.late = in.Store.Add(rows)

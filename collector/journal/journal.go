@@ -46,7 +46,7 @@ type Journal struct {
 
 	mu      sync.Mutex
 	pending []entry
-	bytes   int
+	bytes   int // of the records that are not committed, checkpoints apart
 	closed  bool
 	end     Position // behind the last committed record
 	err     error    // why commits fail at present
@@ -58,6 +58,15 @@ type entry struct {
 	record []byte
 	rotate bool // begins a new segment, of which the record is the first
 	done   func(end Position)
+}
+
+// weight is what the entry counts of maxPending. A checkpoint of 100,000 boards
+// alone would reach it.
+func (e *entry) weight() int {
+	if e.rotate {
+		return 0
+	}
+	return len(e.record)
 }
 
 // Open opens the journal in dir, creating it if need be, and calls replay for
@@ -112,7 +121,7 @@ func (j *Journal) queue(e entry) error {
 		return errors.New("append to journal: it is closed")
 	}
 	j.pending = append(j.pending, e)
-	j.bytes += len(e.record)
+	j.bytes += e.weight()
 	select {
 	case j.wake <- struct{}{}:
 	default:
@@ -246,13 +255,13 @@ func (j *Journal) write(group []entry) error {
 
 // committed notes that a group is on disk, and returns where it begins.
 func (j *Journal) committed(group []entry) Position {
-	n := 0
-	for _, e := range group {
-		n += len(e.record)
-	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	j.bytes -= n
+	n := 0
+	for i := range group {
+		n += len(group[i].record)
+		j.bytes -= group[i].weight()
+	}
 	j.end = Position{j.segment.number, j.segment.size}
 	return Position{j.end.Segment, j.end.Offset - int64(n)}
 }
