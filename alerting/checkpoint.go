@@ -7,8 +7,8 @@ import (
 	"bramble/storage"
 )
 
-// checkpointVersion changes when an older collector could not read the checkpoint.
-const checkpointVersion = 1
+// CheckpointVersion rises when an older collector could not read the checkpoint.
+const CheckpointVersion = 1
 
 // lastValue is the last value of a series that rules over several series look at.
 type lastValue struct {
@@ -34,7 +34,7 @@ func (e *Engine) Checkpoint() ([]byte, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	c := checkpoint{
-		Version: checkpointVersion, Marks: make(map[string]int64, len(e.marks)),
+		Version: CheckpointVersion, Marks: make(map[string]int64, len(e.marks)),
 		Alerts: e.statesLocked(func(s State) bool { return true }), Evaluated: map[string]int64{},
 	}
 	for origin, mark := range e.marks {
@@ -74,8 +74,8 @@ func (e *Engine) Restore(b []byte) error {
 	if err := json.Unmarshal(b, &c); err != nil {
 		return fmt.Errorf("decode alert checkpoint: %w", err)
 	}
-	if c.Version != checkpointVersion {
-		return fmt.Errorf("decode alert checkpoint: version %d, this program knows %d; run the newer program", c.Version, checkpointVersion)
+	if c.Version != CheckpointVersion {
+		return fmt.Errorf("decode alert checkpoint: version %d, this program knows %d; run the newer program", c.Version, CheckpointVersion)
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()

@@ -7,8 +7,10 @@ import (
 	"time"
 )
 
-// schema is idempotent. Times are Unix milliseconds, 0 where they have not come.
-const schema = `
+// Migrations lift the tables of alerting in state.db: Migrations[i] from version i to i+1. A released one never changes;
+// a new table or column is one more entry. Whoever opens the database applies them, after a backup. The first also
+// meets the tables of collectors from before there were versions. Times are Unix milliseconds, 0 where they have not come.
+var Migrations = []string{`
 CREATE TABLE IF NOT EXISTS incident (
 	number INTEGER PRIMARY KEY AUTOINCREMENT,
 	id TEXT NOT NULL UNIQUE,
@@ -83,7 +85,7 @@ CREATE TABLE IF NOT EXISTS alert_handled (
 	at INTEGER NOT NULL,
 	PRIMARY KEY (rule, series)
 ) STRICT, WITHOUT ROWID;
-`
+`}
 
 const (
 	// keepIncidents is how long resolved incidents and their pages stay: 13 months, as series do by default.
@@ -92,9 +94,9 @@ const (
 	keepHandled = 30 * 24 * time.Hour
 )
 
-// prepare makes the tables and drops what is too old to matter.
+// prepare makes the tables where there are none and drops what is too old to matter.
 func prepare(ctx context.Context, db *sql.DB) error {
-	if _, err := db.ExecContext(ctx, schema); err != nil {
+	if err := create(ctx, db); err != nil {
 		return fmt.Errorf("create alert tables: %w", err)
 	}
 	now := time.Now()
@@ -111,6 +113,21 @@ func prepare(ctx context.Context, db *sql.DB) error {
 	} {
 		if _, err := db.ExecContext(ctx, q.text, q.at.UnixMilli()); err != nil {
 			return fmt.Errorf("clean alert tables: %w", err)
+		}
+	}
+	return nil
+}
+
+// create makes the tables in a database that has none of them.
+func create(ctx context.Context, db *sql.DB) error {
+	var there bool
+	err := db.QueryRowContext(ctx, `SELECT count(*) > 0 FROM sqlite_schema WHERE type = 'table' AND name = 'incident'`).Scan(&there)
+	if err != nil || there {
+		return err
+	}
+	for _, step := range Migrations {
+		if _, err := db.ExecContext(ctx, step); err != nil {
+			return err
 		}
 	}
 	return nil

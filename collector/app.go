@@ -100,7 +100,7 @@ func openApp(ctx context.Context, c Config, v variant, log *slog.Logger) (_ *app
 		return nil, err
 	}
 
-	if a.db, err = registry.OpenDB(filepath.Join(c.DataDir, "state.db")); err != nil {
+	if a.db, err = openState(ctx, c, log); err != nil {
 		return nil, err
 	}
 	a.reserve = registry.NewReserve(filepath.Join(c.DataDir, "state.db"))
@@ -160,7 +160,9 @@ func openApp(ctx context.Context, c Config, v variant, log *slog.Logger) (_ *app
 	if err != nil {
 		return nil, err
 	}
-	a.openBackups()
+	if err := a.openBackups(ctx); err != nil {
+		return nil, err
+	}
 	ended := a.engine.SetRules(rules) // alerts of rules that are gone since the collector stopped
 	a.domains.Resume(a.engine.Firing())
 	if err := a.ingest.Commit(ended); err != nil {

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
+	"path"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -78,13 +79,23 @@ func checkBackups(b backup.Config) error {
 
 // openBackups makes the keeper of the collector's backups, which does nothing
 // before run.
-func (a *app) openBackups() {
+func (a *app) openBackups(ctx context.Context) error {
+	last, err := registry.LastUpgrade(ctx, a.db)
+	if err != nil {
+		return fmt.Errorf("read the last upgrade: %w", err)
+	}
+	spare := ""
+	if last.Backup != "" {
+		spare = path.Base(last.Backup)
+	}
 	a.backups = backup.New(a.config.Backups, backup.Source{
 		DataDir: a.config.DataDir, DB: a.db, Store: a.store, Hold: a.ingest.Hold,
 		Settings: a.config.settings, Rules: a.config.ruleFiles, Pin: a.broker.Pin(), Version: version(),
+		Spare: spare,
 	}, child(), a.log)
 	a.metrics.MustRegister(a.backups)
 	a.defers("backups", func() error { a.backups.Close(); return nil })
+	return nil
 }
 
 // settings are the files that the configuration is made of, but for the rules.
@@ -171,12 +182,14 @@ func (o offlineBackups) open(ctx context.Context, args []string) (admin.State, f
 	if err != nil {
 		return admin.State{}, nil, err
 	}
-	db, err := registry.OpenDB(filepath.Join(o.config.DataDir, "state.db"))
+	db, plan, err := lookAtState(ctx, o.config) // an older collector's is backed up as it is
 	if err != nil {
 		return admin.State{}, nil, err
 	}
-	if _, err := registry.Open(ctx, db); err != nil { // brings the tables up to date
-		return admin.State{}, nil, errors.Join(err, db.Close())
+	if plan.Empty {
+		if err := registry.Migrate(ctx, db, schemas(), registry.Upgrade{}); err != nil {
+			return admin.State{}, nil, errors.Join(err, db.Close())
+		}
 	}
 	// The longest retention, so that opening the store drops nothing.
 	store, err := storage.Open(filepath.Join(o.config.DataDir, "series"), storage.Options{Retention: longestRetention, Log: o.log})

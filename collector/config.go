@@ -40,6 +40,9 @@ type Config struct {
 	Alertmanager  string        // alertmanager.yml; none = incidents are recorded and nobody is told
 	Backups       backup.Config // on a schedule where the file has the block
 
+	// UpgradeWithoutBackup lets a start upgrade an older collector's data without a way back. A flag, never in the file.
+	UpgradeWithoutBackup bool
+
 	file string // what was read, if any
 }
 

@@ -37,6 +37,8 @@ type demoFlags struct {
 	DataDir string `help:"Keep everything here; without it nothing is left behind." placeholder:"DIR"`
 	HTTP    string `name:"http" help:"Address of the pages, on loopback." default:"127.0.0.1:8314" placeholder:"ADDR"`
 	NATS    string `name:"nats" help:"Address that boards connect to." default:"127.0.0.1:0" placeholder:"ADDR"`
+
+	UpgradeWithoutBackup bool `help:"Upgrade an older demo's data although no backup of it could be made."`
 }
 
 func (f *demoFlags) check() error {
@@ -84,7 +86,7 @@ func runDemo(ctx context.Context, args []string, stdout, stderr io.Writer) (err 
 	}
 	log := slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
 	c := DefaultConfig
-	c.DataDir, c.HTTP, c.NATS = f.DataDir, f.HTTP, f.NATS
+	c.DataDir, c.HTTP, c.NATS, c.UpgradeWithoutBackup = f.DataDir, f.HTTP, f.NATS, f.UpgradeWithoutBackup
 	if c.DataDir == "" {
 		if c.DataDir, err = os.MkdirTemp("", "bramble-demo-"); err != nil {
 			return fmt.Errorf("make a temporary data directory: %w", err)

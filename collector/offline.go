@@ -7,7 +7,6 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"slices"
 
 	"bramble/collector/admin"
@@ -40,7 +39,7 @@ func openOffline(ctx context.Context, dir string) (admin.State, func(), error) {
 	if err != nil {
 		return admin.State{}, nil, err
 	}
-	db, err := registry.OpenDB(filepath.Join(dir, "state.db"))
+	db, err := openStateOffline(ctx, dir)
 	if err != nil {
 		return admin.State{}, nil, err
 	}

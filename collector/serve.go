@@ -21,6 +21,8 @@ type serveFlags struct {
 	DataDir string `help:"Where everything is kept." placeholder:"DIR"`
 	HTTP    string `name:"http" help:"Address of the pages and the API." placeholder:"ADDR"`
 	NATS    string `name:"nats" help:"Address that boards connect to." placeholder:"ADDR"`
+
+	UpgradeWithoutBackup bool `help:"Upgrade an older collector's data although no backup of it could be made."`
 }
 
 // config joins defaults, file and flags, in this order.
@@ -36,6 +38,7 @@ func (f *serveFlags) config() (Config, error) {
 			*to = flag
 		}
 	}
+	c.UpgradeWithoutBackup = f.UpgradeWithoutBackup
 	return c, c.Validate()
 }
 

@@ -40,6 +40,8 @@ type Source struct {
 	Settings, Rules func() []string
 	Pin             string // of the collector's CA
 	Version         string
+	// Spare is the name of a backup that pruning never removes: the way back from the last upgrade. "" = none.
+	Spare string
 }
 
 // Keeper makes, tests, lists and prunes the backups of one collector. It is safe for concurrent use; one backup or
@@ -90,6 +92,9 @@ func (k *Keeper) Close() { k.stop() }
 
 // Key is the file that opens the secrets of the backups.
 func (k *Keeper) Key() string { return k.config.Key }
+
+// PathOf is where a backup of a name lies, as [Find] takes it.
+func (k *Keeper) PathOf(name string) string { return filepath.Join(k.config.Target, name) }
 
 // Changed receives after the status has changed.
 func (k *Keeper) Changed() <-chan struct{} { return k.hear }

@@ -28,10 +28,10 @@ func week(t time.Time) string {
 }
 
 // expired returns those of the entries, the newest first, that need not be kept. The newest good one always is, and
-// so are all good ones of the last 24 hours, the newest of those that are not good, for a look at it, and what is
-// not known to be a backup of this collector.
-func expired(entries []Entry, k Keep, pin string, now time.Time) []Entry {
-	keep := map[string]bool{}
+// so are all good ones of the last 24 hours, the newest of those that are not good, for a look at it, the spared one,
+// and what is not known to be a backup of this collector.
+func expired(entries []Entry, k Keep, pin, spare string, now time.Time) []Entry {
+	keep := map[string]bool{spare: true}
 	mark := func(n int, of bucket) {
 		seen := map[string]bool{}
 		for _, e := range entries {
@@ -73,7 +73,7 @@ func (k *Keeper) prune(now time.Time) error {
 		return err
 	}
 	var errs []error
-	for _, e := range expired(entries, k.config.Keep, k.source.Pin, now) {
+	for _, e := range expired(entries, k.config.Keep, k.source.Pin, k.source.Spare, now) {
 		if err := remove(e.Dir); err != nil {
 			errs = append(errs, fmt.Errorf("remove backup %s: %w", e.Name, err))
 			continue

@@ -30,7 +30,7 @@ func TestExpired(t *testing.T) {
 		all = append(all, entry(now.Add(-time.Duration(h)*time.Hour), "good"))
 	}
 	kept := func(entries []Entry) (left []Entry) {
-		gone := expired(entries, DefaultKeep, "ours", now)
+		gone := expired(entries, DefaultKeep, "ours", "", now)
 		for _, e := range entries {
 			if !slices.ContainsFunc(gone, func(g Entry) bool { return g.Name == e.Name }) {
 				left = append(left, e)
@@ -64,7 +64,11 @@ func TestExpired(t *testing.T) {
 	foreign.Manifest.Pin = "theirs"
 	f(2, entry(now, "good"), foreign)
 	f(2, entry(now, "good"), Entry{Name: "unreadable", Err: fmt.Errorf("no")})
-	if gone := expired(nil, Keep{}, "ours", now); len(gone) != 0 {
+	way := entry(old.Add(-time.Hour), "good")
+	if gone := expired([]Entry{entry(now, "good"), entry(old, "good"), way, entry(old.Add(-2*time.Hour), "good")}, Keep{}, "ours", way.Name, now); len(gone) != 2 || gone[0].Name == way.Name || gone[1].Name == way.Name {
+		t.Errorf("beside the way back of an upgrade %v go", gone)
+	}
+	if gone := expired(nil, Keep{}, "ours", "", now); len(gone) != 0 {
 		t.Errorf("nothing has %v to remove", gone)
 	}
 }

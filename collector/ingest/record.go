@@ -10,6 +10,10 @@ import (
 	"bramble/pisensor/report"
 )
 
+// JournalVersion rises when an older collector could not read what this one writes into the journal: a record of a
+// new kind, a field without which a record means something else. Records of all older versions are read for ever.
+const JournalVersion = 1
+
 // A journal record begins with what it is.
 const (
 	recordReport     = 1 // a report as the board sent it, and what it caused

@@ -1,7 +1,6 @@
 package registry
 
 import (
-	"context"
 	"database/sql"
 	"errors"
 	"fmt"
@@ -107,33 +106,15 @@ CREATE TABLE audit (
 	object TEXT NOT NULL,
 	detail TEXT NOT NULL
 ) STRICT;
+`, `
+CREATE TABLE schema_version (
+	room    TEXT PRIMARY KEY,             -- all but the registry, whose own is in registry_schema
+	version INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE TABLE upgrade (
+	id        INTEGER PRIMARY KEY,
+	at        INTEGER NOT NULL,
+	collector TEXT NOT NULL,              -- the version that upgraded
+	backup    TEXT NOT NULL               -- of the state before, as backup restore takes it; '' = none
+) STRICT;
 `}
-
-// migrate brings the registry's tables to this build's schema. Other rooms keep
-// tables of their own in the same database.
-func migrate(ctx context.Context, db *sql.DB) error {
-	tx, err := db.BeginTx(ctx, nil)
-	if err != nil {
-		return fmt.Errorf("open registry: %w", err)
-	}
-	defer tx.Rollback()
-	if _, err := tx.ExecContext(ctx, `CREATE TABLE IF NOT EXISTS registry_schema (version INTEGER NOT NULL) STRICT`); err != nil {
-		return fmt.Errorf("open registry: %w", err)
-	}
-	var version int
-	if err := tx.QueryRowContext(ctx, `SELECT coalesce(max(version), 0) FROM registry_schema`).Scan(&version); err != nil {
-		return fmt.Errorf("read registry schema: %w", err)
-	}
-	if version > len(migrations) {
-		return fmt.Errorf("open registry: its schema is version %d, this build knows %d: start the newer collector that wrote it, or restore a backup", version, len(migrations))
-	}
-	for ; version < len(migrations); version++ {
-		if _, err := tx.ExecContext(ctx, migrations[version]); err != nil {
-			return fmt.Errorf("migrate registry to schema %d: %w", version+1, err)
-		}
-		if _, err := tx.ExecContext(ctx, `INSERT INTO registry_schema VALUES (?)`, version+1); err != nil {
-			return fmt.Errorf("migrate registry to schema %d: %w", version+1, err)
-		}
-	}
-	return tx.Commit()
-}

@@ -37,10 +37,10 @@ type Registry struct {
 	hashing sync.Mutex // one password hash at a time: each takes 19 MiB
 }
 
-// Open brings the schema up to date and loads everything into memory: about
-// 1 kB a board.
+// Open loads everything into memory: about 1 kB a board. It makes its tables in
+// an empty database; those of an older build it leaves to [Migrate].
 func Open(ctx context.Context, db *sql.DB) (*Registry, error) {
-	if err := migrate(ctx, db); err != nil {
+	if err := ready(ctx, db); err != nil {
 		return nil, err
 	}
 	r := &Registry{

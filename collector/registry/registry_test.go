@@ -106,7 +106,7 @@ func TestNewerSchemaIsRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, err := Open(t.Context(), db)
-	wants(t, err, "version 99", "newer collector")
+	wants(t, err, "version 99", "knows 2")
 }
 
 func TestLabelsAreInForceFromTheirInstantOn(t *testing.T) {

@@ -1,0 +1,212 @@
+package registry
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+)
+
+// Schema is what one room keeps in the data directory, as this build writes it. A build reads every older version
+// and no newer one.
+type Schema struct {
+	Room string
+	// Version counts from 1; 0 stands for a room that has kept nothing yet.
+	Version int
+	// Steps lift the room's tables in state.db: Steps[i] from version i to i+1. A released one never changes: a new
+	// table or column is one more entry. A room that keeps files alone has none, and reads old files as they are.
+	Steps []string
+}
+
+// Tables is the schema of a room that keeps tables in state.db.
+func Tables(room string, steps []string) Schema { return Schema{room, len(steps), steps} }
+
+// Files is the schema of a room that keeps files beside state.db.
+func Files(room string, version int) Schema { return Schema{Room: room, Version: version} }
+
+// Own is the registry's schema. Its tables record the versions of all rooms.
+func Own() Schema { return Tables("registry", migrations) }
+
+// Change is a room whose version differs from this build's.
+type Change struct {
+	Room     string
+	From, To int
+}
+
+func (c Change) String() string { return fmt.Sprintf("%s %d to %d", c.Room, c.From, c.To) }
+
+// Plan says what an upgrade of a database would do.
+type Plan struct {
+	Empty   bool // there is nothing yet
+	Changes []Change
+}
+
+func (p Plan) String() string {
+	var all []string
+	for _, c := range p.Changes {
+		all = append(all, c.String())
+	}
+	return strings.Join(all, ", ")
+}
+
+// Upgrade is one change of a database to newer schemas.
+type Upgrade struct {
+	At        time.Time
+	Collector string // the version that did it
+	Backup    string // of the state before it, as `collector backup restore` takes it; "" = none
+}
+
+// NewerError says that a newer build has written the database.
+type NewerError struct {
+	Room       string
+	Has, Knows int
+	Last       Upgrade // that made it so, as far as it is on record
+}
+
+func (e *NewerError) Error() string {
+	return fmt.Sprintf("the state's %s is of version %d, this build knows %d", e.Room, e.Has, e.Knows)
+}
+
+// PlanUpgrade compares a database with all schemas of this build and changes nothing. It returns a *NewerError where a
+// newer build has written it.
+func PlanUpgrade(ctx context.Context, db *sql.DB, schemas []Schema) (p Plan, err error) {
+	has, err := versions(ctx, db)
+	if err != nil {
+		return p, fmt.Errorf("read the state's schema: %w", err)
+	}
+	p.Empty = has[Own().Room] == 0
+	for _, s := range schemas {
+		switch have := has[s.Room]; {
+		case have > s.Version:
+			return p, newer(ctx, db, s.Room, have, s.Version)
+		case have < s.Version:
+			p.Changes = append(p.Changes, Change{s.Room, have, s.Version})
+		}
+		delete(has, s.Room)
+	}
+	for room, have := range has {
+		return p, newer(ctx, db, room, have, 0)
+	}
+	return p, nil
+}
+
+func newer(ctx context.Context, db *sql.DB, room string, has, knows int) error {
+	last, err := LastUpgrade(ctx, db)
+	return errors.Join(&NewerError{room, has, knows, last}, err)
+}
+
+// versions reads the version of each room. A database without tables has none.
+func versions(ctx context.Context, db *sql.DB) (map[string]int, error) {
+	has := map[string]int{}
+	if there, err := hasTable(ctx, db, "registry_schema"); err != nil || !there {
+		return has, err
+	}
+	var own int
+	if err := db.QueryRowContext(ctx, `SELECT coalesce(max(version), 0) FROM registry_schema`).Scan(&own); err != nil {
+		return nil, err
+	}
+	has[Own().Room] = own
+	if there, err := hasTable(ctx, db, "schema_version"); err != nil || !there {
+		return has, err
+	}
+	rows, err := db.QueryContext(ctx, `SELECT room, version FROM schema_version`)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var room string
+		var version int
+		if err := rows.Scan(&room, &version); err != nil {
+			return nil, err
+		}
+		has[room] = version
+	}
+	return has, rows.Err()
+}
+
+func hasTable(ctx context.Context, db *sql.DB, name string) (there bool, err error) {
+	err = db.QueryRowContext(ctx, `SELECT count(*) > 0 FROM sqlite_schema WHERE type = 'table' AND name = ?`, name).Scan(&there)
+	return there, err
+}
+
+// LastUpgrade returns the last upgrade of a database; the zero value where none is on record.
+func LastUpgrade(ctx context.Context, db *sql.DB) (u Upgrade, err error) {
+	if there, err := hasTable(ctx, db, "upgrade"); err != nil || !there {
+		return u, err
+	}
+	var at int64
+	err = db.QueryRowContext(ctx, `SELECT at, collector, backup FROM upgrade ORDER BY id DESC LIMIT 1`).Scan(&at, &u.Collector, &u.Backup)
+	if errors.Is(err, sql.ErrNoRows) {
+		return u, nil
+	}
+	u.At = moment(at)
+	return u, err
+}
+
+// Migrate brings a database to this build's schemas, all of it or nothing, and records the upgrade. The caller has
+// made a backup. An empty database gets its tables without a record.
+func Migrate(ctx context.Context, db *sql.DB, schemas []Schema, u Upgrade) error {
+	plan, err := PlanUpgrade(ctx, db, schemas)
+	if err != nil || len(plan.Changes) == 0 {
+		return err
+	}
+	steps := map[string][]string{}
+	for _, s := range schemas {
+		steps[s.Room] = s.Steps
+	}
+	tx, err := db.BeginTx(ctx, nil)
+	if err != nil {
+		return fmt.Errorf("upgrade the state: %w", err)
+	}
+	defer tx.Rollback()
+	for _, c := range plan.Changes {
+		if err := lift(ctx, tx, c, steps[c.Room]); err != nil {
+			return fmt.Errorf("upgrade the state's %s: %w", c, err)
+		}
+	}
+	if !plan.Empty {
+		if _, err := tx.ExecContext(ctx, `INSERT INTO upgrade (at, collector, backup) VALUES (?, ?, ?)`, u.At.UnixMilli(), u.Collector, u.Backup); err != nil {
+			return fmt.Errorf("record the upgrade: %w", err)
+		}
+	}
+	return tx.Commit()
+}
+
+// lift changes one room's tables and records its version. The registry's own stands where builds from before the
+// other rooms had one look for it.
+func lift(ctx context.Context, tx *sql.Tx, c Change, steps []string) error {
+	for version := c.From; version < min(c.To, len(steps)); version++ {
+		if _, err := tx.ExecContext(ctx, steps[version]); err != nil {
+			return err
+		}
+	}
+	if c.Room == Own().Room {
+		_, err := tx.ExecContext(ctx, `CREATE TABLE IF NOT EXISTS registry_schema (version INTEGER NOT NULL) STRICT;
+			INSERT INTO registry_schema VALUES (?)`, c.To)
+		return err
+	}
+	_, err := tx.ExecContext(ctx, `INSERT INTO schema_version (room, version) VALUES (?, ?) ON CONFLICT (room) DO UPDATE SET version = excluded.version`, c.Room, c.To)
+	return err
+}
+
+// ready makes the registry's tables where there are none, and refuses those of another version: only a start of the
+// collector upgrades, for it makes a backup first.
+func ready(ctx context.Context, db *sql.DB) error {
+	has, err := versions(ctx, db)
+	if err != nil {
+		return fmt.Errorf("read the state's schema: %w", err)
+	}
+	own := Own()
+	switch have := has[own.Room]; {
+	case have == 0:
+		return Migrate(ctx, db, []Schema{own}, Upgrade{})
+	case have > own.Version:
+		return newer(ctx, db, own.Room, have, own.Version)
+	case have < own.Version:
+		return fmt.Errorf("open registry: its tables are of version %d, this build's are %d: start the collector, which makes a backup and upgrades them", have, own.Version)
+	}
+	return nil
+}

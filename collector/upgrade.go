@@ -1,0 +1,190 @@
+package main
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"time"
+
+	"bramble/alerting"
+	"bramble/collector/backup"
+	"bramble/collector/broker"
+	"bramble/collector/ingest"
+	"bramble/collector/registry"
+	"bramble/storage"
+)
+
+// schemas are all that a data directory holds, by version. A room with tables of
+// its own in state.db is one more line.
+func schemas() []registry.Schema {
+	return []registry.Schema{
+		registry.Own(),
+		registry.Tables("alerting", alerting.Migrations),
+		registry.Files("journal", ingest.JournalVersion),
+		registry.Files("checkpoint", alerting.CheckpointVersion),
+		registry.Files("series", storage.SeriesVersion),
+	}
+}
+
+// openState opens the state at this build's schema. What an older build has left
+// is backed up first, and only a backup that was restored in a test lets the
+// upgrade begin. The caller holds the directory's lock.
+func openState(ctx context.Context, c Config, log *slog.Logger) (_ *sql.DB, err error) {
+	db, plan, err := lookAtState(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, db.Close())
+		}
+	}()
+	u := registry.Upgrade{At: time.Now(), Collector: version()}
+	if old := !plan.Empty && len(plan.Changes) > 0; old && c.UpgradeWithoutBackup {
+		log.Warn("an older collector's data is upgraded without a backup, as --upgrade-without-backup says: there is no way back", "changes", plan)
+	} else if old {
+		log.Info("an older collector's data is upgraded; first a backup of it", "changes", plan)
+		if u.Backup, err = backUpOld(ctx, c, db, log); err != nil {
+			return nil, fmt.Errorf("upgrade %s: %w: nothing was changed, and the older collector still starts; to go on without a way back, add --upgrade-without-backup", c.DataDir, err)
+		}
+	}
+	if err := registry.Migrate(ctx, db, schemas(), u); err != nil {
+		return nil, err
+	}
+	if u.Backup != "" {
+		log.Info("upgraded", "way_back", "stop this collector, install the older one, and let it run: "+restoreCommand(c, u.Backup))
+	}
+	return db, nil
+}
+
+// openStateOffline opens the state for a command, which never upgrades it.
+func openStateOffline(ctx context.Context, dir string) (*sql.DB, error) {
+	c := Config{DataDir: dir}
+	db, plan, err := lookAtState(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	if !plan.Empty && len(plan.Changes) > 0 {
+		err = fmt.Errorf("%s is an older collector's (%s): start this one once, which makes a backup of it and upgrades it", dir, plan)
+	} else {
+		err = registry.Migrate(ctx, db, schemas(), registry.Upgrade{})
+	}
+	if err != nil {
+		return nil, errors.Join(err, db.Close())
+	}
+	return db, nil
+}
+
+// lookAtState opens the state as it is. Where a newer collector has written it,
+// the error names the way back.
+func lookAtState(ctx context.Context, c Config) (*sql.DB, registry.Plan, error) {
+	db, err := registry.OpenDB(filepath.Join(c.DataDir, "state.db"))
+	if err != nil {
+		return nil, registry.Plan{}, err
+	}
+	plan, err := registry.PlanUpgrade(ctx, db, schemas())
+	if err != nil {
+		return nil, plan, errors.Join(wayBack(c, err), db.Close())
+	}
+	return db, plan, nil
+}
+
+// wayBack says how an older collector gets its data back.
+func wayBack(c Config, err error) error {
+	var newer *registry.NewerError
+	if !errors.As(err, &newer) {
+		return err
+	}
+	by := "a newer collector"
+	if newer.Last.Collector != "" {
+		by = fmt.Sprintf("collector %s upgraded it at %s", newer.Last.Collector, newer.Last.At.UTC().Format(time.RFC3339))
+	}
+	if newer.Last.Backup == "" {
+		return fmt.Errorf("open %s: %w (%s, without a backup): start that collector, or restore a backup from before: `collector backup list`", c.DataDir, err, by)
+	}
+	return fmt.Errorf("open %s: %w (%s): start that collector; or go back to the state before, which is in backup %s: %s",
+		c.DataDir, err, by, filepath.Base(newer.Last.Backup), restoreCommand(c, newer.Last.Backup))
+}
+
+// restoreCommand brings a whole backup back and keeps what is there aside.
+func restoreCommand(c Config, from string) string {
+	command := "collector backup restore " + from + " --aside --data-dir " + c.DataDir
+	if c.file != "" {
+		command += " --config " + c.file
+	}
+	return command
+}
+
+// backUpOld makes a backup of the data as it is and restores it in a test, or
+// finds one that was made since the data last changed: a start that fails after
+// its backup is tried again, and must not fill the target. It returns what
+// `collector backup restore` takes.
+func backUpOld(ctx context.Context, c Config, db *sql.DB, log *slog.Logger) (string, error) {
+	pin, err := broker.PinOf(c.DataDir)
+	if err != nil {
+		return "", err
+	}
+	changed, err := lastChange(c.DataDir)
+	if err != nil {
+		return "", err
+	}
+	if e, ok := goodSince(c, pin, changed); ok {
+		log.Info("a backup of just this state is there", "backup", e.Name)
+		return e.Dir, nil
+	}
+	// The longest retention, so that opening the store drops nothing.
+	store, err := storage.Open(filepath.Join(c.DataDir, "series"), storage.Options{Retention: longestRetention, MemoryBytes: c.Memory, Log: log})
+	if err != nil {
+		return "", err
+	}
+	k := backup.New(c.Backups, backup.Source{
+		DataDir: c.DataDir, DB: db, Store: store, Settings: c.settings, Rules: c.ruleFiles, Pin: pin, Version: version(),
+	}, child(), log)
+	defer k.Close()
+	m, err := k.Create(ctx)
+	if err := errors.Join(err, store.Close()); err != nil {
+		return "", err
+	}
+	log.Info("backup taken and restored in a test", "backup", m.Name, "bytes", m.Bytes, "rows", m.Rows, "series", m.Series)
+	return k.PathOf(m.Name), nil
+}
+
+// goodSince returns the newest good backup of this collector, where it was taken
+// after an instant.
+func goodSince(c Config, pin string, since time.Time) (backup.Entry, bool) {
+	k := backup.New(c.Backups, backup.Source{DataDir: c.DataDir}, nil, nil)
+	defer k.Close()
+	all, err := k.List()
+	if err != nil {
+		return backup.Entry{}, false // making one will say what is wrong
+	}
+	for _, e := range all {
+		if e.Good() && e.Manifest.Pin == pin {
+			return e, e.Manifest.Taken.After(since)
+		}
+	}
+	return backup.Entry{}, false
+}
+
+// lastChange is when a collector or a command last wrote into the data
+// directory: each reading goes through the journal, all else through state.db.
+func lastChange(dir string) (last time.Time, err error) {
+	for _, pattern := range []string{"state.db", "state.db-wal", "journal", "journal/*"} {
+		found, _ := filepath.Glob(filepath.Join(dir, pattern)) // the patterns are right
+		for _, name := range found {
+			info, err := os.Stat(name)
+			if err != nil && !errors.Is(err, fs.ErrNotExist) {
+				return last, err
+			}
+			if err == nil && info.ModTime().After(last) && info.Size() > 0 {
+				last = info.ModTime()
+			}
+		}
+	}
+	return last, nil
+}
