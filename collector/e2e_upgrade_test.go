@@ -163,7 +163,7 @@ func TestRollbackToTheRelease(t *testing.T) {
 }
 
 // programOf builds the collector of a commit, where the history has it.
-func programOf(t *testing.T, commit string) string {
+func programOf(t testing.TB, commit string) string {
 	t.Helper()
 	source := t.TempDir()
 	archive := exec.CommandContext(t.Context(), "sh", "-c", `git -C "$(git rev-parse --show-toplevel)" archive "$0" | tar x -C "$1"`, commit, source)
