@@ -77,7 +77,7 @@ func openApp(ctx context.Context, c Config, v variant, log *slog.Logger) (_ *app
 	a := &app{config: c, log: log, metrics: prometheus.NewRegistry()}
 	defer func() {
 		if err != nil {
-			err = errors.Join(explainDamage(c, err), a.close())
+			err = errors.Join(explainDamage(ctx, c, err), a.close())
 		}
 	}()
 	a.metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))

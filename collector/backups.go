@@ -47,6 +47,12 @@ func (c *Config) readBackups(n *yaml.Node) error {
 	return eachKey(n, map[string]func(*yaml.Node) error{
 		"target": func(n *yaml.Node) error { return n.Decode(&b.Target) },
 		"key":    func(n *yaml.Node) error { return n.Decode(&b.Key) },
+		"s3": func(n *yaml.Node) error {
+			text := func(to *string) func(*yaml.Node) error { return func(n *yaml.Node) error { return n.Decode(to) } }
+			return eachKey(n, map[string]func(*yaml.Node) error{
+				"endpoint": text(&b.S3.Endpoint), "region": text(&b.S3.Region), "credentials": text(&b.S3.Credentials), "ca": text(&b.S3.CA),
+			})
+		},
 		"every": func(n *yaml.Node) error {
 			d, err := model.ParseDuration(n.Value)
 			b.Every = time.Duration(d)
@@ -73,6 +79,10 @@ func checkBackups(b backup.Config) error {
 		return errors.New("keep: a number is negative")
 	case b.Rate < 0 || b.Rate > 0 && b.Rate < 1<<20:
 		return fmt.Errorf("rate: %d bytes a second are less than 1MiB", b.Rate)
+	case backup.InBucket(b.Target):
+		return b.S3.Check(b.Target)
+	case b.S3 != (backup.S3{}) && b.Target != "":
+		return fmt.Errorf("s3: the target %s is a directory: write target: s3://BUCKET/PREFIX", b.Target)
 	}
 	return nil
 }
@@ -157,7 +167,7 @@ func (o offlineBackups) needsNoData(args []string) error {
 		return nil // the grammar answers
 	}
 	elsewhere := o.config.Backups.Target != "" || slices.ContainsFunc(args, func(a string) bool {
-		return strings.HasPrefix(a, "--target") || filepath.IsAbs(a)
+		return strings.HasPrefix(a, "--target") || filepath.IsAbs(a) || backup.InBucket(a)
 	})
 	if slices.Contains(args, "create") || !elsewhere {
 		return fmt.Errorf("there is no collector's data in %s: name its directory with --data-dir DIR, or where the backups are with --target DIR", o.config.DataDir)
@@ -194,7 +204,7 @@ func (o offlineBackups) open(ctx context.Context, args []string) (admin.State, f
 	// The longest retention, so that opening the store drops nothing.
 	store, err := storage.Open(filepath.Join(o.config.DataDir, "series"), storage.Options{Retention: longestRetention, Log: o.log})
 	if err != nil {
-		return admin.State{}, nil, errors.Join(explainDamage(o.config, err), db.Close())
+		return admin.State{}, nil, errors.Join(explainDamage(ctx, o.config, err), db.Close())
 	}
 	k := o.keeper(backup.Source{
 		DataDir: o.config.DataDir, DB: db, Store: store, Settings: o.config.settings, Rules: o.config.ruleFiles, Pin: pin, Version: version(),
@@ -209,14 +219,7 @@ func (o offlineBackups) open(ctx context.Context, args []string) (admin.State, f
 
 // restore brings a backup back into the data directory.
 func (o offlineBackups) restore(ctx context.Context, q admin.RestoreRequest) (backup.Result, error) {
-	target := q.Target
-	if target == "" {
-		target = o.config.Backups.Target
-	}
-	if target == "" {
-		target = filepath.Join(o.config.DataDir, "backups")
-	}
-	entry, err := backup.Find(target, q.Name, q.At)
+	entry, err := backup.Find(ctx, o.config.backupsAt(q.Target), q.Name, q.At)
 	if err == nil {
 		err = entry.Err
 	}
@@ -224,14 +227,14 @@ func (o offlineBackups) restore(ctx context.Context, q admin.RestoreRequest) (ba
 		return backup.Result{}, fmt.Errorf("restore: %w", err)
 	}
 	r := backup.Restore{
-		Backup: entry.Dir, DataDir: o.config.DataDir, Aside: q.Aside, SeriesOnly: q.SeriesOnly, Rate: o.config.Backups.Rate, Child: child(),
+		Backup: entry.Location, S3: o.config.Backups.S3, DataDir: o.config.DataDir, Aside: q.Aside, SeriesOnly: q.SeriesOnly, Rate: o.config.Backups.Rate, Child: child(),
 	}
 	if !q.WithoutKeys && !q.SeriesOnly {
 		named := q.Key
 		if named == "" {
 			named = o.config.Backups.Key
 		}
-		if r.Key, err = backup.FindKey(named, o.config.DataDir, entry.Dir, entry.Manifest); err != nil {
+		if r.Key, err = backup.FindKey(named, o.config.DataDir, entry.Location, entry.Manifest); err != nil {
 			return backup.Result{}, fmt.Errorf("restore: %w", err)
 		}
 	}
@@ -240,6 +243,27 @@ func (o offlineBackups) restore(ctx context.Context, q admin.RestoreRequest) (ba
 		err = backup.KeepKey(r.Key, o.config.DataDir)
 	}
 	return res, err
+}
+
+// backupsAt is the configuration of the backups with another target; "" is the
+// configured one.
+func (c *Config) backupsAt(target string) backup.Config {
+	b := c.Backups
+	if target != "" {
+		b.Target = target
+	}
+	if b.Target == "" {
+		b.Target = filepath.Join(c.DataDir, "backups")
+	}
+	return b
+}
+
+// configFlag is what a command needs to find the backups in a bucket.
+func (c *Config) configFlag() string {
+	if c.file == "" || !backup.InBucket(c.Backups.Target) {
+		return ""
+	}
+	return " --config " + c.file
 }
 
 // backupStatus is what the pages show.

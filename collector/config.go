@@ -184,8 +184,12 @@ func (c *Config) resolve(key, dir string) {
 		}
 	}
 	if key == "backups" {
-		abs(&c.Backups.Target)
+		if !backup.InBucket(c.Backups.Target) {
+			abs(&c.Backups.Target)
+		}
 		abs(&c.Backups.Key)
+		abs(&c.Backups.S3.Credentials)
+		abs(&c.Backups.S3.CA)
 	}
 	paths := map[string]*string{"data_dir": &c.DataDir, "tls_cert": &c.TLSCert, "tls_key": &c.TLSKey, "alertmanager": &c.Alertmanager}
 	if p := paths[key]; p != nil {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"path/filepath"
@@ -22,7 +23,7 @@ var errDamaged = errors.New("nothing was changed")
 
 // explainDamage adds to an error that comes from damaged files which file it is
 // and the command that brings the newest good backup back, where there is one.
-func explainDamage(c Config, err error) error {
+func explainDamage(ctx context.Context, c Config, err error) error {
 	options := "--aside"
 	switch {
 	case errors.Is(err, storage.ErrDamaged):
@@ -33,14 +34,10 @@ func explainDamage(c Config, err error) error {
 	default:
 		return err
 	}
-	target := c.Backups.Target
-	if target == "" {
-		target = filepath.Join(c.DataDir, "backups")
-	}
-	entry, none := backup.Find(target, "", time.Time{})
+	entry, none := backup.Find(ctx, c.backupsAt(""), "", time.Time{})
 	if none != nil {
 		return fmt.Errorf("%w; %w; %w", err, none, errDamaged)
 	}
-	return fmt.Errorf("%w; %w; the newest good backup is %s, and this brings it back: collector backup restore %s %s --data-dir %s",
-		err, errDamaged, entry.Name, entry.Dir, options, c.DataDir)
+	return fmt.Errorf("%w; %w; the newest good backup is %s, and this brings it back: collector backup restore %s %s --data-dir %s%s",
+		err, errDamaged, entry.Name, entry.Location, options, c.DataDir, c.configFlag())
 }

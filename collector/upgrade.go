@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
+	"path"
 	"path/filepath"
 	"time"
 
@@ -108,16 +109,12 @@ func wayBack(c Config, err error) error {
 		return fmt.Errorf("open %s: %w (%s, without a backup): start that collector, or restore a backup from before: `collector backup list`", c.DataDir, err, by)
 	}
 	return fmt.Errorf("open %s: %w (%s): start that collector; or go back to the state before, which is in backup %s: %s",
-		c.DataDir, err, by, filepath.Base(newer.Last.Backup), restoreCommand(c, newer.Last.Backup))
+		c.DataDir, err, by, path.Base(newer.Last.Backup), restoreCommand(c, newer.Last.Backup))
 }
 
 // restoreCommand brings a whole backup back and keeps what is there aside.
 func restoreCommand(c Config, from string) string {
-	command := "collector backup restore " + from + " --aside --data-dir " + c.DataDir
-	if c.file != "" {
-		command += " --config " + c.file
-	}
-	return command
+	return "collector backup restore " + from + " --aside --data-dir " + c.DataDir + c.configFlag()
 }
 
 // backUpOld makes a backup of the data as it is and restores it in a test, or
@@ -133,9 +130,9 @@ func backUpOld(ctx context.Context, c Config, db *sql.DB, log *slog.Logger) (str
 	if err != nil {
 		return "", err
 	}
-	if e, ok := goodSince(c, pin, changed); ok {
+	if e, ok := goodSince(ctx, c, pin, changed); ok {
 		log.Info("a backup of just this state is there", "backup", e.Name)
-		return e.Dir, nil
+		return e.Location, nil
 	}
 	// The longest retention, so that opening the store drops nothing.
 	store, err := storage.Open(filepath.Join(c.DataDir, "series"), storage.Options{Retention: longestRetention, MemoryBytes: c.Memory, Log: log})
@@ -151,15 +148,15 @@ func backUpOld(ctx context.Context, c Config, db *sql.DB, log *slog.Logger) (str
 		return "", err
 	}
 	log.Info("backup taken and restored in a test", "backup", m.Name, "bytes", m.Bytes, "rows", m.Rows, "series", m.Series)
-	return k.PathOf(m.Name), nil
+	return k.LocationOf(m.Name), nil
 }
 
 // goodSince returns the newest good backup of this collector, where it was taken
 // after an instant.
-func goodSince(c Config, pin string, since time.Time) (backup.Entry, bool) {
+func goodSince(ctx context.Context, c Config, pin string, since time.Time) (backup.Entry, bool) {
 	k := backup.New(c.Backups, backup.Source{DataDir: c.DataDir}, nil, nil)
 	defer k.Close()
-	all, err := k.List()
+	all, err := k.List(ctx)
 	if err != nil {
 		return backup.Entry{}, false // making one will say what is wrong
 	}

@@ -23,7 +23,7 @@ type RestoreRequest struct {
 }
 
 type backupCreate struct {
-	Target string `placeholder:"DIR" help:"Directory of the backups, instead of the configured one."`
+	Target string `placeholder:"DIR" help:"Directory or s3://BUCKET/PREFIX of the backups, instead of the configured one."`
 }
 
 func (a *backupCreate) run(c *call) error {
@@ -39,11 +39,11 @@ func (a *backupCreate) run(c *call) error {
 }
 
 type backupList struct {
-	Target string `placeholder:"DIR" help:"Directory of the backups, instead of the configured one."`
+	Target string `placeholder:"DIR" help:"Directory or s3://BUCKET/PREFIX of the backups, instead of the configured one."`
 }
 
 func (a *backupList) run(c *call) error {
-	entries, err := c.Backups.Into(a.Target).List()
+	entries, err := c.Backups.Into(a.Target).List(c.ctx)
 	if err != nil {
 		return err
 	}
@@ -60,13 +60,13 @@ func (a *backupList) run(c *call) error {
 
 type backupVerify struct {
 	Name   string `arg:"" optional:"" help:"The backup; the newest good one if not given."`
-	Target string `placeholder:"DIR" help:"Directory of the backups, instead of the configured one."`
+	Target string `placeholder:"DIR" help:"Directory or s3://BUCKET/PREFIX of the backups, instead of the configured one."`
 }
 
 func (a *backupVerify) run(c *call) error {
 	keeper, name := c.Backups.Into(a.Target), a.Name
-	if strings.ContainsRune(name, filepath.Separator) {
-		keeper, name = c.Backups.Into(filepath.Dir(filepath.Clean(name))), filepath.Base(name)
+	if target, base, located := backup.SplitLocation(name); located {
+		keeper, name = c.Backups.Into(target), base
 	}
 	m, err := keeper.Verify(c.ctx, name)
 	if err != nil {
@@ -146,8 +146,12 @@ func Absolute(args []string) ([]string, error) {
 		case joined && isPathFlag(flag):
 			prefix, a = flag+"=", value
 		case i > 0 && isPathFlag(args[i-1]):
-		case strings.HasPrefix(a, "-") || !strings.ContainsRune(a, filepath.Separator):
+		case backup.InBucket(a) || strings.HasPrefix(a, "-") || !strings.ContainsRune(a, filepath.Separator):
 			out[i] = a
+			continue
+		}
+		if backup.InBucket(a) {
+			out[i] = prefix + a
 			continue
 		}
 		abs, err := filepath.Abs(a)

@@ -23,6 +23,9 @@ import (
 const checkEnv = "BRAMBLE_BACKUP_CHECK"
 
 func TestMain(m *testing.M) {
+	if os.Getenv(bucketEnv) != "" {
+		serveBucket()
+	}
 	if os.Getenv(checkEnv) != "" {
 		peak := watchPeak()
 		if err := Check(context.Background(), os.Args[len(os.Args)-1], os.Stdin, os.Stderr, broker.PinOf); err != nil {
@@ -242,9 +245,9 @@ func TestEveryDamageIsCaught(t *testing.T) {
 	backup, restored := k.dirOf(m), filepath.Join(dir, "restored")
 	// What the checking process does before it opens anything.
 	read := func() error {
-		m, err := readManifest(backup)
+		m, err := readManifest(t.Context(), folderShelf(backup))
 		if err == nil {
-			err = Job{Backup: backup, Scratch: restored}.stage(t.Context(), m)
+			err = Job{Backup: backup, Scratch: restored}.stage(t.Context(), folderShelf(backup), m)
 		}
 		return errors.Join(err, os.RemoveAll(restored))
 	}
@@ -261,7 +264,7 @@ func TestEveryDamageIsCaught(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, at := range positions(len(whole)) {
+		for _, at := range positions(len(whole), 300) {
 			for what, damage := range damages {
 				cases++
 				if err := os.WriteFile(path, damage(bytes.Clone(whole), at), 0o600); err != nil {
@@ -294,8 +297,8 @@ func TestEveryDamageIsCaught(t *testing.T) {
 	t.Logf("%d cases in %d files", cases, len(files))
 }
 
-func positions(n int) (all []int) {
-	const each = 300
+// positions are the first and last each, and as many between them.
+func positions(n, each int) (all []int) {
 	step := max(1, (n-2*each)/each)
 	for i := 0; i < n; i++ {
 		if i < each || i >= n-each || i%step == 0 {
@@ -327,7 +330,7 @@ func TestVerifyCatchesDamageAndRemembersIt(t *testing.T) {
 		if s := k.Status(); s.Newest() != nil {
 			t.Errorf("%s: the damaged backup counts as good", file)
 		}
-		if _, err := Find(k.config.Target, "", time.Time{}); !errors.Is(err, ErrNone) {
+		if _, err := Find(t.Context(), k.config, "", time.Time{}); !errors.Is(err, ErrNone) {
 			t.Errorf("%s: restore would choose it: %v", file, err)
 		}
 		if err := os.WriteFile(path, whole, 0o600); err != nil {
@@ -355,7 +358,7 @@ func TestVerifyCatchesDamageAndRemembersIt(t *testing.T) {
 // had been written wrongly.
 func forge(t *testing.T, dir string, change func(*Manifest)) {
 	t.Helper()
-	m, err := readManifest(dir)
+	m, err := readManifest(t.Context(), folderShelf(dir))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -368,7 +371,7 @@ func forge(t *testing.T, dir string, change func(*Manifest)) {
 		sum.Path = f.Path
 		m.Files[i] = sum
 	}
-	if err := m.write(dir); err != nil {
+	if err := m.write(t.Context(), folderShelf(dir)); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -25,6 +25,8 @@ const (
 	childMemory = 32 << 20
 	// childNice keeps it behind the collector.
 	childNice = 10
+	// fetchTries is how often one file is read from a place that answers only in part.
+	fetchTries = 3
 )
 
 // ErrNotTested is wrapped where a test restore could not be carried out, which says nothing about the backup: no room
@@ -33,7 +35,7 @@ var ErrNotTested = errors.New("the backup could not be tested")
 
 // verdict tells what is wrong with a backup from what is wrong around it.
 func verdict(err error) error {
-	for _, around := range []error{syscall.ENOSPC, syscall.EDQUOT, syscall.EROFS, syscall.EMFILE, syscall.ENFILE, syscall.ENOMEM, fs.ErrPermission} {
+	for _, around := range []error{errUnreachable, syscall.ENOSPC, syscall.EDQUOT, syscall.EROFS, syscall.EMFILE, syscall.ENFILE, syscall.ENOMEM, fs.ErrPermission} {
 		if errors.Is(err, around) {
 			return fmt.Errorf("%w: %w", ErrNotTested, err)
 		}
@@ -41,10 +43,11 @@ func verdict(err error) error {
 	return err
 }
 
-// Job is what a checking process is asked to do: restore the backup in Backup into Scratch, which does not exist
-// yet, and look whether everything is there.
+// Job is what a checking process is asked to do: restore the backup at the location Backup into Scratch, which does not
+// exist yet, and look whether everything is there. It is a command line's argument, so it holds no secret.
 type Job struct {
 	Backup  string `json:"backup"`
+	S3      S3     `json:"s3"`
 	Scratch string `json:"scratch"`
 	Key     string `json:"key"` // age identity file; "" leaves secrets.age closed
 	Rate    int64  `json:"rate"`
@@ -72,11 +75,15 @@ func Check(ctx context.Context, argument string, stdin io.Reader, stderr io.Writ
 }
 
 func (j Job) run(ctx context.Context, log *slog.Logger, pinOf func(string) (string, error)) error {
-	m, err := readManifest(j.Backup)
+	from, err := j.shelf()
 	if err != nil {
 		return err
 	}
-	if err := j.stage(ctx, m); err != nil {
+	m, err := readManifest(ctx, from)
+	if err != nil {
+		return err
+	}
+	if err := j.stage(ctx, from, m); err != nil {
 		return err
 	}
 	if !j.SeriesOnly {
@@ -88,7 +95,7 @@ func (j Job) run(ctx context.Context, log *slog.Logger, pinOf func(string) (stri
 }
 
 // stage restores the backup into the scratch folder. Every byte is compared with the manifest on the way.
-func (j Job) stage(ctx context.Context, m *Manifest) error {
+func (j Job) stage(ctx context.Context, from shelf, m *Manifest) error {
 	if err := os.Mkdir(j.Scratch, 0o700); err != nil {
 		return explain(fmt.Errorf("make the scratch folder: %w", err))
 	}
@@ -97,8 +104,7 @@ func (j Job) stage(ctx context.Context, m *Manifest) error {
 		if j.SeriesOnly && !inSeries(f.Path) {
 			continue
 		}
-		local := filepath.FromSlash(f.Path)
-		sum, err := c.copyFile(ctx, filepath.Join(j.Backup, local), filepath.Join(j.Scratch, local))
+		sum, err := j.fetch(ctx, c, from, f.Path)
 		if err != nil {
 			return fmt.Errorf("restore %s: %w", f.Path, err)
 		}
@@ -110,6 +116,39 @@ func (j Job) stage(ctx context.Context, m *Manifest) error {
 		}
 	}
 	return syncTree(j.Scratch)
+}
+
+// shelf is where the backup lies.
+func (j Job) shelf() (shelf, error) {
+	target, name, _ := SplitLocation(j.Backup)
+	p, err := Config{Target: target, S3: j.S3}.open("", false)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrNotTested, err)
+	}
+	return p.at(name), nil
+}
+
+// fetch restores one file. A connection that breaks in the middle of it is tried again from the beginning.
+func (j Job) fetch(ctx context.Context, c *copier, from shelf, name string) (sum FileSum, err error) {
+	to := filepath.Join(j.Scratch, filepath.FromSlash(name))
+	for range fetchTries {
+		if sum, err = j.fetchOnce(ctx, c, from, name, to); !errors.Is(err, errUnreachable) {
+			return sum, err
+		}
+		if removed := os.Remove(to); removed != nil && !errors.Is(removed, fs.ErrNotExist) {
+			return sum, errors.Join(err, removed)
+		}
+	}
+	return sum, err
+}
+
+func (j Job) fetchOnce(ctx context.Context, c *copier, from shelf, name, to string) (FileSum, error) {
+	in, err := from.open(ctx, name)
+	if err != nil {
+		return FileSum{}, err
+	}
+	sum, err := c.writeTo(ctx, in, to)
+	return sum, errors.Join(err, in.Close())
 }
 
 func inSeries(path string) bool {

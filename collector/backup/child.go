@@ -18,14 +18,14 @@ import (
 // goroutine.
 const maxWords = 64 << 10
 
-// test restores a backup into a scratch folder beside it, in a child process, and notes the result in its manifest.
-func (k *Keeper) test(ctx context.Context, m *Manifest) error {
+// test restores a backup into a scratch folder, in a child process, and notes the result in its manifest.
+func (k *Keeper) test(ctx context.Context, p place, m *Manifest) error {
 	started := time.Now()
-	dir := filepath.Join(k.config.Target, m.Name)
+	shelf := p.at(m.Name)
 	job := Job{
-		Backup: dir, Scratch: filepath.Join(k.config.Target, "."+m.Name+scratch), Key: k.config.Key, Rate: k.config.Rate,
+		Backup: shelf.String(), S3: k.config.S3, Scratch: filepath.Join(p.scratch(), "."+m.Name+scratch), Key: k.config.Key, Rate: k.config.Rate,
 	}
-	if err := checkSpace("a test restore", k.config.Target, k.source.DataDir, m.Bytes); err != nil {
+	if err := checkSpace("a test restore", p.scratch(), k.source.DataDir, m.Bytes); err != nil {
 		return fmt.Errorf("%w: %w", ErrNotTested, err)
 	}
 	err := errors.Join(job.runChild(ctx, k.child), os.RemoveAll(job.Scratch))
@@ -40,7 +40,7 @@ func (k *Keeper) test(ctx context.Context, m *Manifest) error {
 		m.Test.Error = err.Error()
 		err = fmt.Errorf("backup %s does not restore: %w", m.Name, err)
 	}
-	if noted := m.write(dir); noted != nil {
+	if noted := m.write(ctx, shelf); noted != nil {
 		return errors.Join(err, fmt.Errorf("note the test of backup %s: %w", m.Name, explain(noted)))
 	}
 	return err

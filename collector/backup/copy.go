@@ -42,6 +42,11 @@ func (c *copier) copyFile(ctx context.Context, from, to string) (FileSum, error)
 		return FileSum{}, err
 	}
 	defer in.Close()
+	return c.writeTo(ctx, in, to)
+}
+
+// writeTo is copyFile from a reader.
+func (c *copier) writeTo(ctx context.Context, in io.Reader, to string) (FileSum, error) {
 	if err := os.MkdirAll(filepath.Dir(to), 0o700); err != nil {
 		return FileSum{}, err
 	}
@@ -54,6 +59,26 @@ func (c *copier) copyFile(ctx context.Context, from, to string) (FileSum, error)
 		err = settleFile(out)
 	}
 	return sum, explain(errors.Join(err, out.Close()))
+}
+
+// measured is a reader that goes no faster than a copier's rate, and knows what went through.
+type measured struct {
+	ctx    context.Context
+	copier *copier
+	from   io.Reader
+	hash   hash.Hash
+	size   int64
+}
+
+func (m *measured) Read(p []byte) (int, error) {
+	n, err := m.from.Read(p[:min(len(p), chunk)])
+	if n > 0 {
+		if err := m.copier.put(m.ctx, p[:n], m.hash, nil); err != nil {
+			return 0, err
+		}
+		m.size += int64(n)
+	}
+	return n, err
 }
 
 // settleFile brings a written file to disk and takes it out of the page cache, where the store's files belong.

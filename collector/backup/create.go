@@ -44,7 +44,7 @@ var excluded = []string{
 }
 
 // build writes a whole backup, which nothing has tested yet.
-func (k *Keeper) build(ctx context.Context, now time.Time) (m *Manifest, err error) {
+func (k *Keeper) build(ctx context.Context, p place, now time.Time) (m *Manifest, err error) {
 	id, made, err := openKey(k.config.Key)
 	if err != nil {
 		return nil, err
@@ -56,38 +56,22 @@ func (k *Keeper) build(ctx context.Context, now time.Time) (m *Manifest, err err
 		Format: format, Name: now.UTC().Format(nameLayout), Collector: k.source.Version,
 		Taken: now.UTC().Truncate(time.Millisecond), Pin: k.source.Pin, Recipient: id.Recipient().String(), Excluded: excluded,
 	}
-	w := &writer{
-		manifest: m, source: k.source, copy: newCopier(k.config.Rate),
-		dir: filepath.Join(k.config.Target, "."+m.Name+partial),
+	d, err := p.begin(ctx, m.Name)
+	if err != nil {
+		return nil, err
 	}
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, os.RemoveAll(w.dir))
+			err = errors.Join(err, d.discard())
 		}
 	}()
-	if err := os.Mkdir(w.dir, 0o700); err != nil {
-		return nil, explain(err)
-	}
+	_, remote := p.(*bucket)
+	w := &writer{manifest: m, source: k.source, copy: newCopier(k.config.Rate), draft: d, dir: d.dir(), remote: remote}
 	if err := w.writeAll(ctx, id); err != nil {
 		return nil, explain(err)
 	}
 	m.Seconds = time.Since(now).Seconds()
-	return m, publish(w.dir, filepath.Join(k.config.Target, m.Name), m)
-}
-
-// publish makes a written folder a backup: everything is on disk before the manifest is, and the manifest before the
-// folder has its name.
-func publish(dir, to string, m *Manifest) error {
-	if err := syncTree(dir); err != nil {
-		return err
-	}
-	if err := m.write(dir); err != nil {
-		return explain(err)
-	}
-	if err := os.Rename(dir, to); err != nil {
-		return err
-	}
-	return syncDir(filepath.Dir(to))
+	return m, d.publish(ctx, m)
 }
 
 // writer writes one backup.
@@ -95,7 +79,9 @@ type writer struct {
 	manifest *Manifest
 	source   Source
 	copy     *copier
-	dir      string
+	draft    draft
+	dir      string // the draft's
+	remote   bool   // the series are not kept on a local disk
 }
 
 func (w *writer) writeAll(ctx context.Context, id *age.X25519Identity) error {
@@ -105,9 +91,12 @@ func (w *writer) writeAll(ctx context.Context, id *age.X25519Identity) error {
 	}
 	defer snapshot.Release()
 	for _, f := range snapshot.Files {
-		if err := w.add(ctx, f.Source, path.Join(seriesDir, f.Name)); err != nil {
+		name := path.Join(seriesDir, f.Name)
+		sum, err := w.draft.series(ctx, w.copy, f.Source, name)
+		if err != nil {
 			return fmt.Errorf("copy the series: %w", err)
 		}
+		w.list(sum, name)
 	}
 	w.manifest.Rows, w.manifest.Series = snapshot.Rows, snapshot.Series
 	return w.addFiles(ctx, id)
@@ -143,7 +132,7 @@ func (w *writer) freeze(ctx context.Context) (_ *storage.Snapshot, err error) {
 	return snapshot, w.addTree(ctx, filepath.Join(w.source.DataDir, journalDir), journalDir)
 }
 
-// checkSpace asks for room for the backup and, beside it, the restored copy of its test.
+// checkSpace asks for room for the backup, where it is kept on a disk, and the restored copy of its test.
 func (w *writer) checkSpace(snapshot *storage.Snapshot) error {
 	var bytes int64
 	for _, f := range snapshot.Files {
@@ -155,6 +144,9 @@ func (w *writer) checkSpace(snapshot *storage.Snapshot) error {
 			return err
 		}
 		bytes += more
+	}
+	if w.remote {
+		return checkSpace("the test restore of a backup", w.dir, w.source.DataDir, bytes)
 	}
 	return checkSpace("a backup and its test restore", w.dir, w.source.DataDir, 2*bytes)
 }

@@ -6,8 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 
@@ -17,8 +17,9 @@ import (
 // Config is what an operator can set. The zero value takes backups on command only, into DATA/backups.
 type Config struct {
 	// Target is the directory of the backups; "" = backups in the data directory. One that is named must be there:
-	// an absent disk is not to be mistaken for an empty one.
+	// an absent disk is not to be mistaken for an empty one. s3://BUCKET/PREFIX is a bucket, reached as S3 says.
 	Target string
+	S3     S3
 	Every  time.Duration // how often one is taken; 0 = on command only
 	Keep   Keep          // how many are kept; used only with Every
 	Key    string        // age identity file; "" = backup.key in the data directory
@@ -93,8 +94,16 @@ func (k *Keeper) Close() { k.stop() }
 // Key is the file that opens the secrets of the backups.
 func (k *Keeper) Key() string { return k.config.Key }
 
-// PathOf is where a backup of a name lies, as [Find] takes it.
-func (k *Keeper) PathOf(name string) string { return filepath.Join(k.config.Target, name) }
+// place opens the target.
+func (k *Keeper) place() (place, error) { return k.config.open(k.source.DataDir, k.mayMake) }
+
+// LocationOf is where a backup of a name lies, as [Find] takes it.
+func (k *Keeper) LocationOf(name string) string {
+	if InBucket(k.config.Target) {
+		return strings.TrimSuffix(k.config.Target, "/") + "/" + name
+	}
+	return filepath.Join(k.config.Target, name)
+}
 
 // Changed receives after the status has changed.
 func (k *Keeper) Changed() <-chan struct{} { return k.hear }
@@ -143,16 +152,16 @@ func causeOf(ctx context.Context, err error) error {
 }
 
 func (k *Keeper) create(ctx context.Context, now time.Time) (*Manifest, error) {
-	release, err := k.takeTarget()
+	p, release, err := k.takeTarget(ctx)
 	if err != nil {
 		return nil, err
 	}
 	defer release()
-	m, err := k.build(ctx, now)
+	m, err := k.build(ctx, p, now)
 	if err != nil {
 		return nil, err
 	}
-	return m, k.test(ctx, m)
+	return m, k.test(ctx, p, m)
 }
 
 // Verify tests a backup once more and notes the result in its manifest. name is one of the target's, "" the newest.
@@ -161,37 +170,32 @@ func (k *Keeper) Verify(ctx context.Context, name string) (*Manifest, error) {
 	defer k.busy.Unlock()
 	ctx, cancel := k.within(ctx)
 	defer cancel()
-	release, err := k.takeTarget()
+	p, release, err := k.takeTarget(ctx)
 	if err != nil {
 		return nil, err
 	}
 	defer release()
 	defer k.refresh()
-	entry, err := Find(k.config.Target, name, time.Time{})
+	entry, err := Find(ctx, k.config, name, time.Time{})
 	if err != nil {
 		return nil, err
 	}
 	if entry.Err != nil {
 		return nil, fmt.Errorf("verify backup %s: %w", entry.Name, entry.Err)
 	}
-	return entry.Manifest, causeOf(ctx, k.test(ctx, entry.Manifest))
+	return entry.Manifest, causeOf(ctx, k.test(ctx, p, entry.Manifest))
 }
 
-// takeTarget locks the target and removes what a killed process has left there.
-func (k *Keeper) takeTarget() (release func(), err error) {
-	if k.mayMake {
-		if err := os.MkdirAll(k.config.Target, 0o700); err != nil {
-			return nil, explain(fmt.Errorf("open the backups' target: %w", err))
-		}
-	} else if _, err := os.Stat(k.config.Target); err != nil {
-		return nil, fmt.Errorf("open the backups' target: %w: is its disk mounted? A new one is made once, with mkdir", err)
+// takeTarget opens the target for a change and removes what killed processes have left there.
+func (k *Keeper) takeTarget(ctx context.Context) (p place, release func(), err error) {
+	if p, err = k.place(); err != nil {
+		return nil, nil, err
 	}
-	unlock, err := lock(k.config.Target)
-	if err != nil {
-		return nil, err
+	if release, err = p.take(ctx); err != nil {
+		return nil, nil, err
 	}
-	if err := sweep(k.config.Target); err != nil {
+	if err := p.sweep(ctx); err != nil && ctx.Err() == nil {
 		k.log.Warn("remains of an unfinished backup are not removed", "target", k.config.Target, "err", err)
 	}
-	return unlock, nil
+	return p, release, nil
 }

@@ -2,6 +2,7 @@ package backup
 
 import (
 	"bytes"
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -119,9 +120,9 @@ func (m *Manifest) check() error {
 	return nil
 }
 
-// readManifest reads the manifest of the backup in dir.
-func readManifest(dir string) (*Manifest, error) {
-	f, err := os.Open(filepath.Join(dir, manifestName))
+// readManifest reads the manifest of the backup on a shelf.
+func readManifest(ctx context.Context, s shelf) (*Manifest, error) {
+	f, err := s.open(ctx, manifestName)
 	if err != nil {
 		return nil, fmt.Errorf("read manifest: %w", err)
 	}
@@ -131,22 +132,22 @@ func readManifest(dir string) (*Manifest, error) {
 		return nil, fmt.Errorf("read manifest: %w", err)
 	}
 	if len(data) > maxManifest {
-		return nil, fmt.Errorf("read manifest: %s is larger than %d bytes", f.Name(), maxManifest)
+		return nil, fmt.Errorf("read manifest: %s is larger than %d bytes", s, maxManifest)
 	}
 	m, err := decode(data)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", f.Name(), err)
+		return nil, fmt.Errorf("%s/%s: %w", s, manifestName, err)
 	}
 	return m, nil
 }
 
-// write puts the manifest in place, on disk when it returns, or leaves what was there.
-func (m *Manifest) write(dir string) error {
+// write puts the manifest in place, safe when it returns, or leaves what was there.
+func (m *Manifest) write(ctx context.Context, s shelf) error {
 	data, err := m.encode()
 	if err != nil {
 		return err
 	}
-	return writeFile(filepath.Join(dir, manifestName), data)
+	return s.write(ctx, manifestName, data)
 }
 
 // writeFile replaces a file as a whole.

@@ -1,6 +1,7 @@
 package backup
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"time"
@@ -17,8 +18,8 @@ var DefaultKeep = Keep{Daily: 7, Weekly: 4, Monthly: 12}
 // graceful is the age up to which no good backup is removed.
 const graceful = 24 * time.Hour
 
-// bucket names the period that a time falls in, UTC.
-type bucket func(time.Time) string
+// period names the time that a backup stands for, UTC.
+type period func(time.Time) string
 
 func day(t time.Time) string   { return t.UTC().Format("2006-01-02") }
 func month(t time.Time) string { return t.UTC().Format("2006-01") }
@@ -32,7 +33,7 @@ func week(t time.Time) string {
 // and what is not known to be a backup of this collector.
 func expired(entries []Entry, k Keep, pin, spare string, now time.Time) []Entry {
 	keep := map[string]bool{spare: true}
-	mark := func(n int, of bucket) {
+	mark := func(n int, of period) {
 		seen := map[string]bool{}
 		for _, e := range entries {
 			if !e.Good() || e.Manifest.Pin != pin {
@@ -62,19 +63,21 @@ func expired(entries []Entry, k Keep, pin, spare string, now time.Time) []Entry 
 }
 
 // prune removes what need not be kept.
-func (k *Keeper) prune(now time.Time) error {
-	release, err := k.takeTarget()
+func (k *Keeper) prune(ctx context.Context, now time.Time) error {
+	k.busy.Lock() // a backup that somebody asks for waits, rather than finds the target taken
+	defer k.busy.Unlock()
+	p, release, err := k.takeTarget(ctx)
 	if err != nil {
 		return err
 	}
 	defer release()
-	entries, err := List(k.config.Target)
+	entries, err := listOf(ctx, p)
 	if err != nil {
 		return err
 	}
 	var errs []error
 	for _, e := range expired(entries, k.config.Keep, k.source.Pin, k.source.Spare, now) {
-		if err := remove(e.Dir); err != nil {
+		if err := p.remove(ctx, e.Name); err != nil {
 			errs = append(errs, fmt.Errorf("remove backup %s: %w", e.Name, err))
 			continue
 		}

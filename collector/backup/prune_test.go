@@ -79,13 +79,13 @@ func TestPruneRemovesFromTheTarget(t *testing.T) {
 	k := c.keeper(t, Config{Keep: Keep{Daily: 1}})
 	first := create(t, k)
 	second := create(t, k)
-	if err := k.prune(second.Taken.Add(23 * time.Hour)); err != nil {
+	if err := k.prune(t.Context(), second.Taken.Add(23*time.Hour)); err != nil {
 		t.Fatal(err)
 	}
 	if got := len(names(t, k.config.Target)); got != 3 {
 		t.Errorf("%d entries in the target after a prune within a day, want both backups and the lock", got)
 	}
-	if err := k.prune(second.Taken.Add(25 * time.Hour)); err != nil {
+	if err := k.prune(t.Context(), second.Taken.Add(25*time.Hour)); err != nil {
 		t.Fatal(err)
 	}
 	if got := names(t, k.config.Target); !slices.Equal(got, []string{".lock", second.Name}) {

@@ -23,7 +23,8 @@ var live = []string{seriesDir, stateFile, stateFile + "-wal", stateFile + "-shm"
 
 // Restore brings a backup back. The caller holds the data directory's lock.
 type Restore struct {
-	Backup  string // the backup's folder
+	Backup  string // the backup's location, as Find takes it
+	S3      S3     // how its bucket is reached, if it is in one
 	DataDir string
 	// Key opens secrets.age; "" restores without the CA and the configuration.
 	Key string
@@ -58,7 +59,11 @@ func Unfinished(dir string) error {
 // until then. Killed at any moment, it leaves the directory as it was, or marked as unfinished so that no collector
 // starts there.
 func (r Restore) Run(ctx context.Context) (res Result, err error) {
-	if res.Manifest, err = readManifest(r.Backup); err != nil {
+	from, err := Job{Backup: r.Backup, S3: r.S3}.shelf()
+	if err != nil {
+		return res, err
+	}
+	if res.Manifest, err = readManifest(ctx, from); err != nil {
 		return res, err
 	}
 	if err := r.refuse(); err != nil {
@@ -72,7 +77,7 @@ func (r Restore) Run(ctx context.Context) (res Result, err error) {
 	if err := checkSpace("what is restored", r.DataDir, r.DataDir, res.Bytes); err != nil {
 		return res, err
 	}
-	job := Job{Backup: r.Backup, Scratch: stage, Key: r.Key, Rate: r.Rate, SeriesOnly: r.SeriesOnly}
+	job := Job{Backup: r.Backup, S3: r.S3, Scratch: stage, Key: r.Key, Rate: r.Rate, SeriesOnly: r.SeriesOnly}
 	if err := job.runChild(ctx, r.Child); err != nil {
 		return res, fmt.Errorf("restore backup %s: %w", res.Name, err)
 	}
@@ -180,11 +185,13 @@ func (r Restore) moveSettings(stage string, res *Result) error {
 
 // FindKey returns the age identity for a backup: the file that is named, or one that opens it where a collector
 // keeps it: in the data directory, or beside the backups. It wraps ErrNoKey where there is none.
-func FindKey(named, dataDir, backupDir string, m *Manifest) (string, error) {
+func FindKey(named, dataDir, location string, m *Manifest) (string, error) {
 	candidates := []string{named}
 	if named == "" {
-		target := filepath.Dir(filepath.Clean(backupDir))
-		candidates = []string{filepath.Join(dataDir, KeyName), filepath.Join(filepath.Dir(target), KeyName), filepath.Join(target, KeyName)}
+		candidates = []string{filepath.Join(dataDir, KeyName)}
+		if target, _, _ := SplitLocation(location); !InBucket(location) {
+			candidates = append(candidates, filepath.Join(filepath.Dir(target), KeyName), filepath.Join(target, KeyName))
+		}
 	}
 	var errs []error
 	for _, path := range candidates {

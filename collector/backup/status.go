@@ -82,7 +82,7 @@ func (k *Keeper) end(started time.Time, err error) {
 
 // refresh reads the target.
 func (k *Keeper) refresh() {
-	entries, err := List(k.config.Target)
+	entries, err := k.List(k.base)
 	k.change(func(s *Status) { s.Entries, s.ListErr = entries, err })
 }
 
@@ -121,7 +121,7 @@ func (k *Keeper) scheduled(ctx context.Context) {
 	if err == nil {
 		k.log.Info("backup taken and restored in a test", "backup", m.Name, "bytes", m.Bytes, "rows", m.Rows, "series", m.Series)
 	} // else end has told it
-	if err := k.prune(time.Now()); err != nil {
+	if err := k.prune(ctx, time.Now()); err != nil {
 		k.log.Error("old backups not removed", "err", err)
 	}
 	k.refresh()
