@@ -32,6 +32,13 @@ func TestMain(m *testing.M) {
 	if dir := os.Getenv(inspectEnv); dir != "" {
 		os.Exit(inspectMain(dir))
 	}
+	if dir := os.Getenv(rollupDirEnv); dir != "" {
+		if err := rollUpAll(dir); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
 	os.Exit(m.Run())
 }
 
