@@ -47,6 +47,8 @@ type app struct {
 	reserve  *registry.Reserve
 	registry *registry.Registry
 	store    *storage.Store
+	rolled   *storage.Store
+	rollups  *storage.Rollups
 	engine   *alerting.Engine
 	broker   *broker.Broker
 	backups  *backup.Keeper
@@ -109,13 +111,9 @@ func openApp(ctx context.Context, c Config, v variant, log *slog.Logger) (_ *app
 	if a.registry, err = registry.Open(ctx, a.db); err != nil {
 		return nil, err
 	}
-	a.store, err = storage.Open(filepath.Join(c.DataDir, "series"), storage.Options{
-		Retention: c.Retention, MemoryBytes: c.Memory, Log: log, Registerer: a.metrics,
-	})
-	if err != nil {
+	if err := a.openStores(ctx); err != nil {
 		return nil, err
 	}
-	a.defers("store", a.store.Close)
 	limitMemory(log)
 
 	rules, err := loadRules(c.Rules)
@@ -204,6 +202,7 @@ func (a *app) run(ctx context.Context, stdout io.Writer) error {
 	g.Go(func() error { return a.storeOwn(ctx) })
 	g.Go(func() error { return a.store.Guard(ctx) })
 	g.Go(func() error { return a.keepReserve(pagerCtx) })
+	g.Go(func() error { return a.rollups.Run(ctx) })
 	g.Go(func() error { return a.reloadOnHangup(ctx) })
 	g.Go(func() error { return admin.Serve(ctx, filepath.Join(a.config.DataDir, "control.sock"), a.adminState()) })
 	g.Go(func() error { return a.serveHTTP(server) })

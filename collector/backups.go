@@ -23,7 +23,6 @@ import (
 	"bramble/collector/broker"
 	"bramble/collector/registry"
 	"bramble/dashboards"
-	"bramble/storage"
 )
 
 // checkBackup is the command, for no person's use, under which this program
@@ -99,7 +98,7 @@ func (a *app) openBackups(ctx context.Context) error {
 		spare = path.Base(last.Backup)
 	}
 	a.backups = backup.New(a.config.Backups, backup.Source{
-		DataDir: a.config.DataDir, DB: a.db, Store: a.store, Hold: a.ingest.Hold,
+		DataDir: a.config.DataDir, DB: a.db, Store: a.store, Rollups: a.rolled, Hold: a.ingest.Hold,
 		Settings: a.config.settings, Rules: a.config.ruleFiles, Pin: a.broker.Pin(), Version: version(),
 		Spare: spare,
 	}, child(), a.log)
@@ -201,17 +200,16 @@ func (o offlineBackups) open(ctx context.Context, args []string) (admin.State, f
 			return admin.State{}, nil, errors.Join(err, db.Close())
 		}
 	}
-	// The longest retention, so that opening the store drops nothing.
-	store, err := storage.Open(filepath.Join(o.config.DataDir, "series"), storage.Options{Retention: longestRetention, Log: o.log})
+	store, rolled, err := openToCopy(o.config, o.log)
 	if err != nil {
 		return admin.State{}, nil, errors.Join(explainDamage(ctx, o.config, err), db.Close())
 	}
 	k := o.keeper(backup.Source{
-		DataDir: o.config.DataDir, DB: db, Store: store, Settings: o.config.settings, Rules: o.config.ruleFiles, Pin: pin, Version: version(),
+		DataDir: o.config.DataDir, DB: db, Store: store, Rollups: rolled, Settings: o.config.settings, Rules: o.config.ruleFiles, Pin: pin, Version: version(),
 	})
 	return admin.State{Backups: k}, func() {
 		k.Close()
-		if err := errors.Join(store.Close(), db.Close()); err != nil {
+		if err := errors.Join(closeCopied(store, rolled), db.Close()); err != nil {
 			o.log.Warn("close what was backed up", "err", err)
 		}
 	}, nil

@@ -26,19 +26,20 @@ import (
 
 // Config is all that an operator can set. A flag wins over the file.
 type Config struct {
-	DataDir       string        // everything that the collector keeps
-	HTTP          string        // address of the pages and the API
-	NATS          string        // address that the boards connect to
-	NATSWebSocket string        // address for boards that reach port 443 only, as wss://; empty = none
-	NATSNames     []string      // further names of this host, for the boards' certificate
-	ExternalURL   string        // what links in pages begin with
-	TLSCert       string        // certificate file of the pages, PEM
-	TLSKey        string        // its key
-	Retention     time.Duration // how long readings are kept
-	Memory        int64         // bytes for the store's caches; 0 = a share of the machine's
-	Rules         []string      // rule files; none = the default rules
-	Alertmanager  string        // alertmanager.yml; none = incidents are recorded and nobody is told
-	Backups       backup.Config // on a schedule where the file has the block
+	DataDir         string        // everything that the collector keeps
+	HTTP            string        // address of the pages and the API
+	NATS            string        // address that the boards connect to
+	NATSWebSocket   string        // address for boards that reach port 443 only, as wss://; empty = none
+	NATSNames       []string      // further names of this host, for the boards' certificate
+	ExternalURL     string        // what links in pages begin with
+	TLSCert         string        // certificate file of the pages, PEM
+	TLSKey          string        // its key
+	Retention       time.Duration // how long readings are kept
+	RollupRetention time.Duration // how long their rollups are
+	Memory          int64         // bytes for the store's caches; 0 = a share of the machine's
+	Rules           []string      // rule files; none = the default rules
+	Alertmanager    string        // alertmanager.yml; none = incidents are recorded and nobody is told
+	Backups         backup.Config // on a schedule where the file has the block
 
 	// UpgradeWithoutBackup lets a start upgrade an older collector's data without a way back. A flag, never in the file.
 	UpgradeWithoutBackup bool
@@ -49,27 +50,30 @@ type Config struct {
 // longestRetention is the store's own limit.
 const longestRetention = 100 * 365 * 24 * time.Hour
 
-// DefaultConfig speaks on loopback and keeps readings for 13 months, so that a
-// month can be compared with the same one a year before.
+// DefaultConfig speaks on loopback and keeps readings for 90 days, and their
+// rollups for as long as the store can.
 var DefaultConfig = Config{
 	DataDir: "/var/lib/bramble", HTTP: "127.0.0.1:8314", NATS: "127.0.0.1:4222",
-	Retention: 396 * 24 * time.Hour,
+	Retention: 90 * 24 * time.Hour, RollupRetention: longestRetention,
 }
 
 // keys maps each key of the file to what reads it.
 func (c *Config) keys() map[string]func(*yaml.Node) error {
 	text := func(to *string) func(*yaml.Node) error { return func(n *yaml.Node) error { return n.Decode(to) } }
+	duration := func(to *time.Duration) func(*yaml.Node) error {
+		return func(n *yaml.Node) error {
+			d, err := model.ParseDuration(n.Value)
+			*to = time.Duration(d)
+			return err
+		}
+	}
 	list := func(to *[]string) func(*yaml.Node) error { return func(n *yaml.Node) error { return n.Decode(to) } }
 	return map[string]func(*yaml.Node) error{
 		"data_dir": text(&c.DataDir), "http": text(&c.HTTP), "nats": text(&c.NATS),
 		"nats_websocket": text(&c.NATSWebSocket), "nats_names": list(&c.NATSNames),
 		"external_url": text(&c.ExternalURL), "tls_cert": text(&c.TLSCert), "tls_key": text(&c.TLSKey),
 		"rules": list(&c.Rules), "alertmanager": text(&c.Alertmanager), "backups": c.readBackups,
-		"retention": func(n *yaml.Node) error {
-			d, err := model.ParseDuration(n.Value)
-			c.Retention = time.Duration(d)
-			return err
-		},
+		"retention": duration(&c.Retention), "rollup_retention": duration(&c.RollupRetention),
 		"memory": func(n *yaml.Node) error {
 			b, err := units.ParseStrictBytes(n.Value)
 			c.Memory = b
@@ -218,9 +222,9 @@ func (c *Config) check(key string) error {
 			return fmt.Errorf("%q is not a URL such as https://bramble.example.org", c.ExternalURL)
 		}
 	case "retention":
-		if c.Retention < 24*time.Hour || c.Retention > longestRetention {
-			return fmt.Errorf("%s is not between 1d and 100y", c.Retention)
-		}
+		return checkRetention(c.Retention)
+	case "rollup_retention":
+		return checkRetention(c.RollupRetention)
 	case "memory":
 		if c.Memory < 0 {
 			return errors.New("is negative")
@@ -271,6 +275,9 @@ func (c *Config) Validate() error {
 		if err := c.check(key); err != nil {
 			errs = append(errs, fmt.Errorf("%s: %w", key, err))
 		}
+	}
+	if err := c.rollupsOutlive(); err != nil {
+		errs = append(errs, err)
 	}
 	if (c.TLSCert == "") != (c.TLSKey == "") {
 		errs = append(errs, errors.New("tls_cert and tls_key: set both or neither"))

@@ -134,17 +134,16 @@ func backUpOld(ctx context.Context, c Config, db *sql.DB, log *slog.Logger) (str
 		log.Info("a backup of just this state is there", "backup", e.Name)
 		return e.Location, nil
 	}
-	// The longest retention, so that opening the store drops nothing.
-	store, err := storage.Open(filepath.Join(c.DataDir, "series"), storage.Options{Retention: longestRetention, MemoryBytes: c.Memory, Log: log})
+	store, rolled, err := openToCopy(c, log)
 	if err != nil {
 		return "", err
 	}
 	k := backup.New(c.Backups, backup.Source{
-		DataDir: c.DataDir, DB: db, Store: store, Settings: c.settings, Rules: c.ruleFiles, Pin: pin, Version: version(),
+		DataDir: c.DataDir, DB: db, Store: store, Rollups: rolled, Settings: c.settings, Rules: c.ruleFiles, Pin: pin, Version: version(),
 	}, child(), log)
 	defer k.Close()
 	m, err := k.Create(ctx)
-	if err := errors.Join(err, store.Close()); err != nil {
+	if err := errors.Join(err, closeCopied(store, rolled)); err != nil {
 		return "", err
 	}
 	log.Info("backup taken and restored in a test", "backup", m.Name, "bytes", m.Bytes, "rows", m.Rows, "series", m.Series)

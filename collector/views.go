@@ -24,6 +24,7 @@ func (a *app) pageOptions(v variant) dashboards.Options {
 		Series: a.store.Handler(), Rules: alerting.RulesHandler(a.engine), Metrics: a.metricsHandler(),
 		Alerts:    http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { a.pager.Handler().ServeHTTP(w, r) }),
 		Incidents: a.incidents, Acknowledge: a.acknowledge, Expect: a.expect, Announcements: ingest.Announcements, Ready: a.ready,
+		Rollups: a.rolled.Handler(), History: a.history, RollupStatus: a.rollupStatus,
 		Watch:    func(board, viewer string, d time.Duration) error { return a.ingest.Watch(board, viewer, d) },
 		Backups:  a.backupStatus,
 		Rejected: func() map[string]uint64 { return a.ingest.Rejected() },

@@ -161,6 +161,7 @@ type Options struct {
 	SecureCookie bool
 
 	Series  http.Handler // the store's /api/v1/… and /vmui/
+	Rollups http.Handler // /rollups/api/v1/…, the store of the rollups
 	Rules   http.Handler // /api/v1/rules and /api/v1/alerts
 	Alerts  http.Handler // /api/v2/…
 	Metrics http.Handler // /metrics
@@ -181,6 +182,9 @@ type Options struct {
 	Rejected func() map[string]uint64
 	// Backups says how the collector's backups stand; nil where it has none.
 	Backups func() Backups
+	// History tells how a board did over a long time; it may wrap ErrBadHistory. RollupStatus says what it is made of.
+	History      func(ctx context.Context, q HistoryQuery) ([]Span, error)
+	RollupStatus func() Rollups
 	// Counts are further totals shown by /api/status, such as readings or reports.
 	Counts func() map[string]uint64
 

@@ -70,6 +70,8 @@ func (s *Server) routes() http.Handler {
 	// Our own JSON, described by openapi.json.
 	mux.Handle("GET /api/boards", s.api(Viewer, s.listBoards))
 	mux.Handle("GET /api/boards/{name}", s.api(Viewer, s.oneBoard))
+	mux.Handle("GET /api/boards/{name}/history", s.api(Viewer, s.boardHistory))
+	mux.Handle("GET /api/rollups", s.api(Viewer, s.rollups))
 	mux.Handle("POST /api/boards/{name}/expect", s.api(Operator, s.expect))
 	mux.Handle("GET /api/incidents", s.api(Viewer, s.listIncidents))
 	mux.Handle("POST /api/incidents/{id}/ack", s.api(Operator, s.acknowledge))
@@ -83,6 +85,7 @@ func (s *Server) routes() http.Handler {
 	mux.Handle("/api/v1/rules", s.api(Viewer, orNotFound(s.opts.Rules)))
 	mux.Handle("/api/v1/alerts", s.api(Viewer, orNotFound(s.opts.Rules)))
 	mux.Handle("/api/v1/", s.api(Viewer, orNotFound(s.opts.Series)))
+	mux.Handle("/rollups/api/v1/", http.StripPrefix("/rollups", s.api(Viewer, orNotFound(s.opts.Rollups))))
 	mux.Handle("/prometheus/", s.api(Viewer, orNotFound(s.opts.Series))) // vmui asks here
 	mux.Handle("/api/v2/", s.api(Operator, orNotFound(s.opts.Alerts)))
 	mux.Handle("GET /api/v2/", s.api(Viewer, orNotFound(s.opts.Alerts)))

@@ -39,10 +39,11 @@ const (
 var engine process
 
 type process struct {
-	mu        sync.Mutex
-	started   bool
-	stores    int
-	maxSeries int // how many series one query may match
+	mu         sync.Mutex
+	started    bool
+	inspecting bool // it counts rather than serves
+	stores     int
+	maxSeries  int // how many series one query may match
 }
 
 // acquire sets the engine up for the process's first store, and gives queries a directory for temporary

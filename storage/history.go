@@ -12,6 +12,9 @@ import (
 	"time"
 )
 
+// ErrHistoryQuery is wrapped by [Rollups.History] where the question has no answer.
+var ErrHistoryQuery = errors.New("ask for a history")
+
 // maxSteps is how many steps a history has at most: more than any screen has pixels.
 const maxSteps = 10_000
 
@@ -38,13 +41,13 @@ type Span struct {
 func (q *HistoryQuery) check() error {
 	switch {
 	case q.Metric == "":
-		return errors.New("history: no metric is named")
+		return fmt.Errorf("%w: no metric is named", ErrHistoryQuery)
 	case q.Step < Bucket || q.Step%Bucket != 0:
-		return fmt.Errorf("history of %s: a step of %s is no multiple of %s", q.Metric, q.Step, Bucket)
+		return fmt.Errorf("%w of %s: a step of %s is no multiple of %s", ErrHistoryQuery, q.Metric, q.Step, Bucket)
 	case q.End.Before(q.Start):
-		return fmt.Errorf("history of %s: its end %s is before its start %s", q.Metric, q.End.UTC(), q.Start.UTC())
+		return fmt.Errorf("%w of %s: its end %s is before its start %s", ErrHistoryQuery, q.Metric, q.End.UTC(), q.Start.UTC())
 	case q.End.Sub(q.Start)/q.Step > maxSteps:
-		return fmt.Errorf("history of %s: %s in steps of %s are more than %d of them: use longer steps", q.Metric, q.End.Sub(q.Start), q.Step, maxSteps)
+		return fmt.Errorf("%w of %s: %s in steps of %s are more than %d of them: use longer steps", ErrHistoryQuery, q.Metric, q.End.Sub(q.Start), q.Step, maxSteps)
 	}
 	return nil
 }

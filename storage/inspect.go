@@ -25,7 +25,7 @@ var ErrInProcess = errors.New("inspect in a process of its own: deduplication is
 // the snapshot must agree with, and the index's series. Deduplication is off and the retention at its maximum, so
 // that opening changes no count. It does change files: inspect a copy.
 //
-// Call it in a process of its own. The engine panics on some kinds of damage, also in goroutines where no caller can
+// Call it in a process of its own, for one store or several, one after the other. The engine panics on some kinds of damage, also in goroutines where no caller can
 // catch it: the process then ends, and that is the answer. log receives the engine's warnings.
 func Inspect(ctx context.Context, dir string, log *slog.Logger) (c Counts, err error) {
 	if err := checkFiles(dir); err != nil {
@@ -51,6 +51,9 @@ func Inspect(ctx context.Context, dir string, log *slog.Logger) (c Counts, err e
 func (p *process) startInspection(dir string, log *slog.Logger) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if p.inspecting {
+		return nil
+	}
 	if p.started {
 		return ErrInProcess
 	}
@@ -62,7 +65,7 @@ func (p *process) startInspection(dir string, log *slog.Logger) error {
 	vm.SetMetricNameCacheSize(inspectNames)
 	mergeset.SetDataBlocksCacheSize(inspectIndexBlocks)
 	vm.SetDedupInterval(0)
-	p.started = true
+	p.started, p.inspecting = true, true
 	return nil
 }
 

@@ -333,23 +333,16 @@ func TestNothingExpiresBeforeItIsRolledUp(t *testing.T) {
 
 // Readings that did expire are told and counted, and what is left is rolled up.
 func TestExpiredReadingsAreCounted(t *testing.T) {
+	// A mark that is 100 days old, and a retention that has not waited for it.
 	dir := t.TempDir()
 	r := roll(t, dir, aYear, storage.RollupOptions{})
 	rows := walk(temperature("b1"), day(40), day(30), 1)
-	add(t, r.raw, rows)
-	r.catchUp(t)
-	// A mark that is 100 days old, and a retention that has not waited for it.
-	if err := errors.Join(r.raw.Close(), r.rolled.Close()); err != nil {
-		t.Fatal(err)
-	}
-	other := t.TempDir()
-	r = roll(t, other, aYear, storage.RollupOptions{})
 	add(t, r.rolled, []storage.Row{{Series: series("bramble_rollup_computed_timestamp_seconds"), At: day(100).UnixMilli(), Value: float64(time.Now().Unix())}})
 	add(t, r.raw, rows)
 	if err := errors.Join(r.raw.Close(), r.rolled.Close()); err != nil {
 		t.Fatal(err)
 	}
-	r = roll(t, other, 35*24*time.Hour, storage.RollupOptions{})
+	r = roll(t, dir, 35*24*time.Hour, storage.RollupOptions{})
 	r.catchUp(t)
 	got := gather(t, r.registry)["bramble_rollup_expired_seconds_total"]
 	if want := (65 * 24 * time.Hour).Seconds(); math.Abs(got-want) > 2*86400 {

@@ -89,8 +89,13 @@ func newCollector(t testing.TB, dir string) *collector {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { store.Close() })
+	rolled, err := storage.Open(filepath.Join(dir, rollupsDir), storage.Options{MinFreeBytes: 1, Retention: 10 * 365 * 24 * time.Hour})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { rolled.Close() })
 	none := func() []string { return nil }
-	return &collector{Source{DataDir: dir, DB: db, Store: store, Settings: none, Rules: none, Pin: pin, Version: "test"}, boards}
+	return &collector{Source{DataDir: dir, DB: db, Store: store, Rollups: rolled, Settings: none, Rules: none, Pin: pin, Version: "test"}, boards}
 }
 
 // fill adds boards with n rows each, an hour old and older.
@@ -442,7 +447,7 @@ func TestRestoreRefusesToOverwriteAndMovesAsideWhenTold(t *testing.T) {
 	k := c.keeper(t, Config{})
 	m := create(t, k)
 	c.fill(t, 5, 100) // later than the backup
-	if err := errors.Join(c.Store.Close(), c.DB.Close()); err != nil {
+	if err := errors.Join(c.Store.Close(), c.Rollups.Close(), c.DB.Close()); err != nil {
 		t.Fatal(err)
 	}
 	r := Restore{Backup: k.dirOf(m), DataDir: dir, Key: k.Key(), Child: checker(t)}

@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime/debug"
+	"strings"
 	"syscall"
 
 	"filippo.io/age"
@@ -152,7 +153,7 @@ func (j Job) fetchOnce(ctx context.Context, c *copier, from shelf, name, to stri
 }
 
 func inSeries(path string) bool {
-	return len(path) > len(seriesDir) && path[:len(seriesDir)+1] == seriesDir+"/"
+	return strings.HasPrefix(path, seriesDir+"/") || strings.HasPrefix(path, rollupsDir+"/")
 }
 
 // checkState opens the secrets and the database.
@@ -191,9 +192,19 @@ func (j Job) checkSecrets(m *Manifest, id *age.X25519Identity, pinOf func(string
 	return nil
 }
 
-// checkSeries opens the restored store and counts.
+// checkSeries opens the restored stores and counts.
 func (j Job) checkSeries(ctx context.Context, m *Manifest, log *slog.Logger) error {
-	dir := filepath.Join(j.Scratch, seriesDir)
+	if err := j.checkStore(ctx, seriesDir, storage.Counts{Rows: m.Rows, Series: m.Series}, log); err != nil {
+		return err
+	}
+	if !m.holds(rollupsDir) && m.RollupRows == 0 && m.RollupSeries == 0 {
+		return nil // of a collector without rollups
+	}
+	return j.checkStore(ctx, rollupsDir, storage.Counts{Rows: m.RollupRows, Series: m.RollupSeries}, log)
+}
+
+func (j Job) checkStore(ctx context.Context, name string, want storage.Counts, log *slog.Logger) error {
+	dir := filepath.Join(j.Scratch, name)
 	if err := os.MkdirAll(dir, 0o700); err != nil { // a store without rows has files all the same
 		return explain(err)
 	}
@@ -201,11 +212,11 @@ func (j Job) checkSeries(ctx context.Context, m *Manifest, log *slog.Logger) err
 	if err != nil {
 		return err
 	}
-	if got.Rows != m.Rows {
-		return fmt.Errorf("the restored store has %d rows, the snapshot had %d", got.Rows, m.Rows)
+	if got.Rows != want.Rows {
+		return fmt.Errorf("%s: the restored store has %d rows, the snapshot had %d", name, got.Rows, want.Rows)
 	}
-	if got.Series != m.Series {
-		return fmt.Errorf("the restored store has %d series, the snapshot had %d", got.Series, m.Series)
+	if got.Series != want.Series {
+		return fmt.Errorf("%s: the restored store has %d series, the snapshot had %d", name, got.Series, want.Series)
 	}
 	return nil
 }

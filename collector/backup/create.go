@@ -21,6 +21,7 @@ import (
 // Names inside a backup.
 const (
 	seriesDir   = "series"
+	rollupsDir  = "rollups"
 	stateFile   = "state.db"
 	journalDir  = "journal"
 	rulesDir    = "rules"
@@ -38,7 +39,7 @@ const holdTime = time.Minute
 // excluded is what a backup leaves out, and why.
 var excluded = []string{
 	registry.Ephemeral,
-	"series/cache, series/tmp: the store makes them again",
+	"series/cache, series/tmp, rollups/cache, rollups/tmp: the stores make them again",
 	"lock, control.sock: they belong to the running process",
 	"backups, backup.key: a backup does not hold the others, nor the key that opens it",
 }
@@ -99,6 +100,9 @@ func (w *writer) writeAll(ctx context.Context, id *age.X25519Identity) error {
 		w.list(sum, name)
 	}
 	w.manifest.Rows, w.manifest.Series = snapshot.Rows, snapshot.Series
+	if err := w.addRollups(ctx); err != nil {
+		return err
+	}
 	return w.addFiles(ctx, id)
 }
 

@@ -4,6 +4,7 @@
 //
 //	NAME/manifest.json   every other file with size and SHA-256; written last, by an atomic rename
 //	NAME/series/         a snapshot of the store
+//	NAME/rollups/        one of the rollups' store
 //	NAME/state.db        a consistent copy of the state database, without open logins
 //	NAME/journal/        what belongs to the same instant and is not yet in the series: alert states, taken ticks
 //	NAME/rules/          rule files

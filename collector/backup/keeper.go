@@ -34,6 +34,7 @@ type Source struct {
 	DataDir string
 	DB      *sql.DB // DATA/state.db
 	Store   *storage.Store
+	Rollups *storage.Store // nil: there are none
 	// Hold waits until the store has what was acknowledged and keeps the journal as it is until release; nil where no
 	// collector runs.
 	Hold func(ctx context.Context) (release func(), err error)

@@ -11,6 +11,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -34,12 +35,15 @@ type Manifest struct {
 	Name      string `json:"name"`
 	Collector string `json:"collector"` // the version that wrote it
 	// Taken is the instant that a restore returns to, UTC in whole milliseconds.
-	Taken   time.Time         `json:"taken"`
-	Seconds float64           `json:"seconds"` // how long writing took
-	Bytes   int64             `json:"bytes"`   // of all files together
-	Rows    uint64            `json:"rows"`    // that the parts' metadata of the snapshot state
-	Series  uint64            `json:"series"`
-	State   registry.Contents `json:"state"`
+	Taken   time.Time `json:"taken"`
+	Seconds float64   `json:"seconds"` // how long writing took
+	Bytes   int64     `json:"bytes"`   // of all files together
+	Rows    uint64    `json:"rows"`    // that the parts' metadata of the snapshot state
+	Series  uint64    `json:"series"`
+	// RollupRows and RollupSeries are those of the rollups.
+	RollupRows   uint64            `json:"rollup_rows,omitempty"`
+	RollupSeries uint64            `json:"rollup_series,omitempty"`
+	State        registry.Contents `json:"state"`
 	// Pin names the CA; Recipient is the age key that secrets.age is encrypted for.
 	Pin       string    `json:"pin"`
 	Recipient string    `json:"recipient"`
@@ -101,6 +105,11 @@ func decode(data []byte) (*Manifest, error) {
 		return nil, errors.New("decode manifest: its checksum does not match: the file was changed or damaged")
 	}
 	return m, m.check()
+}
+
+// holds reports whether a folder of the backup has any file.
+func (m *Manifest) holds(folder string) bool {
+	return slices.ContainsFunc(m.Files, func(f FileSum) bool { return strings.HasPrefix(f.Path, folder+"/") })
 }
 
 // check refuses paths that lead out of the folder, or meet.

@@ -19,7 +19,7 @@ const (
 )
 
 // live are the entries of a data directory that a backup brings back. SQLite's files belong to the database.
-var live = []string{seriesDir, stateFile, stateFile + "-wal", stateFile + "-shm", journalDir, authorityFiles[0], authorityFiles[1]}
+var live = []string{seriesDir, rollupsDir, stateFile, stateFile + "-wal", stateFile + "-shm", journalDir, authorityFiles[0], authorityFiles[1]}
 
 // Restore brings a backup back. The caller holds the data directory's lock.
 type Restore struct {
@@ -66,7 +66,7 @@ func (r Restore) Run(ctx context.Context) (res Result, err error) {
 	if res.Manifest, err = readManifest(ctx, from); err != nil {
 		return res, err
 	}
-	if err := r.refuse(); err != nil {
+	if err := r.refuse(res.Manifest); err != nil {
 		return res, err
 	}
 	stage := filepath.Join(r.DataDir, stageName)
@@ -91,19 +91,22 @@ func (r Restore) Run(ctx context.Context) (res Result, err error) {
 }
 
 // names are the entries that this restore brings back.
-func (r Restore) names() []string {
-	if r.SeriesOnly {
-		return live[:1]
+func (r Restore) names(m *Manifest) []string {
+	switch {
+	case !r.SeriesOnly:
+		return live
+	case m.holds(rollupsDir):
+		return live[:2]
 	}
-	return live
+	return live[:1] // rollups that the backup does not have stay: they are right by themselves
 }
 
 // refuse stops where something is in the way that nobody has allowed to be moved.
-func (r Restore) refuse() error {
+func (r Restore) refuse(m *Manifest) error {
 	if r.Aside {
 		return nil
 	}
-	for _, name := range r.names() {
+	for _, name := range r.names(m) {
 		if _, err := os.Lstat(filepath.Join(r.DataDir, name)); !errors.Is(err, fs.ErrNotExist) {
 			return fmt.Errorf("restore: %s holds data (%s): name an empty --data-dir, or let it be moved out of the way with --aside; nothing is overwritten",
 				r.DataDir, name)
@@ -135,7 +138,7 @@ func (r Restore) commit(stage string, res *Result) error {
 
 func (r Restore) moveAside(res *Result) error {
 	aside := filepath.Join(r.DataDir, "before-restore-"+time.Now().UTC().Format(nameLayout))
-	for _, name := range r.names() {
+	for _, name := range r.names(res.Manifest) {
 		from := filepath.Join(r.DataDir, name)
 		if _, err := os.Lstat(from); errors.Is(err, fs.ErrNotExist) {
 			continue
@@ -152,7 +155,7 @@ func (r Restore) moveAside(res *Result) error {
 }
 
 func (r Restore) moveIn(stage string, res *Result) error {
-	for _, name := range r.names() {
+	for _, name := range r.names(res.Manifest) {
 		err := os.Rename(filepath.Join(stage, name), filepath.Join(r.DataDir, name))
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err

@@ -1,0 +1,4 @@
+package ingest
+
+// Late is how far behind its arrival a reading may be; what is older is refused and counted.
+const Late = maxBehind

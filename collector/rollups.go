@@ -1,0 +1,134 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/prometheus/common/model"
+
+	"bramble/collector/ingest"
+	"bramble/dashboards"
+	"bramble/storage"
+)
+
+// Names of the stores in the data directory.
+const (
+	seriesDir  = "series"
+	rollupsDir = "rollups"
+)
+
+// shortestRetention leaves time to roll readings up before they expire.
+var shortestRetention = storage.MinRollupRetention(ingest.Late)
+
+// openStores opens the rollups, then the raw readings: for as long as something
+// in them is not rolled up, those are kept beyond their retention.
+func (a *app) openStores(ctx context.Context) (err error) {
+	c := a.config
+	if a.rolled, err = storage.Open(filepath.Join(c.DataDir, rollupsDir), storage.Options{
+		Retention: c.RollupRetention, MemoryBytes: c.Memory, Log: a.log,
+	}); err != nil {
+		return err
+	}
+	a.defers("rollups", a.rolled.Close)
+	raw := filepath.Join(c.DataDir, seriesDir)
+	retention, err := storage.RetentionFor(ctx, raw, a.rolled, c.Retention)
+	if err != nil {
+		return err
+	}
+	if retention != c.Retention {
+		a.log.Info("readings that are not rolled up yet are kept for longer than configured, until the next start after that", "configured", c.Retention, "kept", retention)
+	}
+	if a.store, err = storage.Open(raw, storage.Options{Retention: retention, MemoryBytes: c.Memory, Log: a.log, Registerer: a.metrics}); err != nil {
+		return err
+	}
+	a.defers("store", a.store.Close)
+	a.rollups, err = storage.NewRollups(ctx, storage.RollupOptions{
+		Raw: a.store, Rolled: a.rolled, Late: ingest.Late, Settle: a.settle, Log: a.log, Registerer: a.metrics,
+	})
+	return err
+}
+
+// openToCopy opens both stores for a backup while no collector runs. The rollups
+// are nil where an older collector has made none.
+func openToCopy(c Config, log *slog.Logger) (raw, rolled *storage.Store, err error) {
+	// The longest retention, so that opening drops nothing.
+	o := storage.Options{Retention: longestRetention, MemoryBytes: c.Memory, Log: log}
+	if raw, err = storage.Open(filepath.Join(c.DataDir, seriesDir), o); err != nil {
+		return nil, nil, err
+	}
+	dir := filepath.Join(c.DataDir, rollupsDir)
+	if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
+		return raw, nil, nil
+	}
+	if rolled, err = storage.Open(dir, o); err != nil {
+		return nil, nil, errors.Join(err, raw.Close())
+	}
+	return raw, rolled, nil
+}
+
+// closeCopied closes what openToCopy has opened.
+func closeCopied(raw, rolled *storage.Store) error {
+	if rolled == nil {
+		return raw.Close()
+	}
+	return errors.Join(rolled.Close(), raw.Close())
+}
+
+// settle returns when the store has every reading that was accepted before.
+func (a *app) settle(ctx context.Context) error {
+	release, err := a.ingest.Hold(ctx)
+	if err != nil {
+		return err
+	}
+	release()
+	return nil
+}
+
+// checkRetention refuses what would lose readings before they are rolled up.
+func checkRetention(d time.Duration) error {
+	if d < shortestRetention || d > longestRetention {
+		return fmt.Errorf("%s is not between %dd and 100y: a reading may arrive 8 days late and is rolled up within two days after that", model.Duration(d), int(shortestRetention.Hours()/24))
+	}
+	return nil
+}
+
+// rollupsOutlive refuses rollups that go before their readings do.
+func (c *Config) rollupsOutlive() error {
+	if c.RollupRetention < c.Retention {
+		return fmt.Errorf("rollup_retention: %s is less than the %s of retention", model.Duration(c.RollupRetention), model.Duration(c.Retention))
+	}
+	return nil
+}
+
+// history answers the boards' pages.
+func (a *app) history(ctx context.Context, q dashboards.HistoryQuery) ([]dashboards.Span, error) {
+	spans, err := a.rollups.History(ctx, storage.HistoryQuery{
+		Metric: q.Metric, Match: []storage.Label{{Name: "board", Value: q.Board}}, By: q.By, Start: q.Start, End: q.End, Step: q.Step,
+	})
+	if errors.Is(err, storage.ErrHistoryQuery) {
+		return nil, fmt.Errorf("%w: %w", dashboards.ErrBadHistory, err)
+	}
+	all := make([]dashboards.Span, len(spans))
+	for i, s := range spans {
+		all[i] = dashboards.Span{Labels: map[string]string{}, At: s.At, Min: s.Min, Max: s.Max, Mean: s.Mean, Count: s.Count}
+		for _, l := range s.Labels {
+			all[i].Labels[l.Name] = l.Value
+		}
+	}
+	return all, err
+}
+
+// rollupStatus says what histories are made of.
+func (a *app) rollupStatus() dashboards.Rollups {
+	r := dashboards.Rollups{BucketSeconds: int64(storage.Bucket.Seconds()), RawSeconds: int64(a.config.Retention.Seconds()), KeptSeconds: int64(a.config.RollupRetention.Seconds())}
+	if until := a.rollups.Until(); !until.IsZero() {
+		r.Until = until.UnixMilli()
+	}
+	return r
+}
