@@ -26,6 +26,12 @@ const (
 // shortestRetention leaves time to roll readings up before they expire.
 var shortestRetention = storage.MinRollupRetention(ingest.Late)
 
+// differences are rolled up beside the readings: what a board has lost of its
+// clock at an instant.
+var differences = []storage.Difference{
+	{Metric: "pi_cpu_clock_hertz", Label: "source", Of: "requested", Less: "measured", As: "pi_cpu_clock_lost_hertz"},
+}
+
 // openStores opens the rollups, then the raw readings: for as long as something
 // in them is not rolled up, those are kept beyond their retention.
 func (a *app) openStores(ctx context.Context) (err error) {
@@ -49,7 +55,7 @@ func (a *app) openStores(ctx context.Context) (err error) {
 	}
 	a.defers("store", a.store.Close)
 	a.rollups, err = storage.NewRollups(ctx, storage.RollupOptions{
-		Raw: a.store, Rolled: a.rolled, Late: ingest.Late, Settle: a.settle, Log: a.log, Registerer: a.metrics,
+		Raw: a.store, Rolled: a.rolled, Late: ingest.Late, Differences: differences, Settle: a.settle, Log: a.log, Registerer: a.metrics,
 	})
 	return err
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/url"
 	"regexp"
 	"strconv"
 	"time"
@@ -54,7 +55,7 @@ func (s *Server) rollups(w http.ResponseWriter, _ *http.Request) {
 }
 
 func (s *Server) boardHistory(w http.ResponseWriter, r *http.Request) {
-	q, err := parseHistory(r)
+	q, err := parseHistory(r.PathValue("name"), r.URL.Query())
 	switch {
 	case err != nil:
 		fail(w, http.StatusBadRequest, err.Error())
@@ -78,9 +79,8 @@ func (s *Server) boardHistory(w http.ResponseWriter, r *http.Request) {
 }
 
 // parseHistory reads metric, by (any number of times), start and end in Unix milliseconds, and step in seconds.
-func parseHistory(r *http.Request) (HistoryQuery, error) {
-	form := r.URL.Query()
-	q := HistoryQuery{Board: r.PathValue("name"), Metric: form.Get("metric"), By: form["by"]}
+func parseHistory(board string, form url.Values) (HistoryQuery, error) {
+	q := HistoryQuery{Board: board, Metric: form.Get("metric"), By: form["by"]}
 	if !metricName.MatchString(q.Metric) {
 		return q, fmt.Errorf("metric %q is not the name of one", q.Metric)
 	}

@@ -10,6 +10,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	vm "github.com/VictoriaMetrics/VictoriaMetrics/lib/storage"
 )
 
 // ErrHistoryQuery is wrapped by [Rollups.History] where the question has no answer.
@@ -60,36 +62,36 @@ func (r *Rollups) History(ctx context.Context, q HistoryQuery) ([]Span, error) {
 	}
 	h := history{query: &q, spans: map[string]*spanSteps{}}
 	for _, p := range q.parts(r.Until()) {
-		p.store = r.Raw
+		var err error
 		if p.rolled {
-			p.store = r.Rolled
+			err = h.askRollups(ctx, r.Rolled, p)
+		} else {
+			err = h.askRaw(ctx, r.Raw, r.Differences, p)
 		}
-		if err := h.ask(ctx, p); err != nil {
+		if err != nil {
 			return nil, err
 		}
 	}
 	return h.result(), nil
 }
 
-// part is a piece of the range that one store answers: steps that end after from, up to to.
+// part is a piece of the range that one store answers: what is after from, up to to.
 type part struct {
-	store    *Store
 	rolled   bool
 	from, to time.Time
-	step     time.Duration
+	step     time.Duration // of rollups: how they are asked for
 }
 
-// parts divides the range at the time until which readings are rolled up. The step that it falls into, if any, is put
-// together from buckets of both stores.
+// parts divides the range at the time until which readings are rolled up. Of the step that it falls into, the buckets
+// that are rolled up are asked for one by one.
 func (q *HistoryQuery) parts(until time.Time) []part {
 	first, last := floor(q.Start, q.Step), ceil(q.End, q.Step)
-	seam, after := floor(until, q.Step), ceil(until, q.Step)
+	until = earlier(later(until, first), last)
+	seam := floor(until, q.Step)
 	all := []part{
-		{rolled: true, from: first, to: earlier(seam, last), step: q.Step},
-		{from: later(after, first), to: last, step: q.Step},
-	}
-	if seam.Before(last) && after.After(first) {
-		all = append(all, part{rolled: true, from: seam, to: until, step: Bucket}, part{from: until, to: after, step: Bucket})
+		{rolled: true, from: first, to: seam, step: q.Step},
+		{rolled: true, from: seam, to: until, step: Bucket},
+		{from: until, to: last},
 	}
 	return slices.DeleteFunc(all, func(p part) bool { return !p.from.Before(p.to) })
 }
@@ -128,36 +130,61 @@ type spanSteps struct {
 	steps  map[int64]*bucket
 }
 
-// aggregates are what is asked of each part: how series are put together, how values are in time, raw and rolled up.
+// aggregates are what the rollups are asked for: how series are put together, and how values are in time.
 var aggregates = []struct {
-	group, raw, rolled, suffix string
-	take                       func(b *bucket, v float64)
+	function, suffix string
+	take             func(b *bucket, v float64)
 }{
-	{"min", "min", "min", minSuffix, func(b *bucket, v float64) { b.min = min(b.min, v) }},
-	{"max", "max", "max", maxSuffix, func(b *bucket, v float64) { b.max = max(b.max, v) }},
-	{"sum", "sum", "sum", sumSuffix, func(b *bucket, v float64) { b.sum += v }},
-	{"sum", "count", "sum", countSuffix, func(b *bucket, v float64) { b.count += v }},
+	{"min", minSuffix, func(b *bucket, v float64) { b.min = min(b.min, v) }},
+	{"max", maxSuffix, func(b *bucket, v float64) { b.max = max(b.max, v) }},
+	{"sum", sumSuffix, func(b *bucket, v float64) { b.sum += v }},
+	{"sum", countSuffix, func(b *bucket, v float64) { b.count += v }},
 }
 
-func (h *history) ask(ctx context.Context, p part) error {
+func (h *history) askRollups(ctx context.Context, s *Store, p part) error {
 	for _, a := range aggregates {
-		over, metric := a.raw, h.query.Metric
-		if p.rolled {
-			over, metric = a.rolled, metric+a.suffix
-		}
-		expr := fmt.Sprintf("%s(%s_over_time(%s[%ds])) by (%s)", a.group, over, h.query.selector(metric), int64(p.step.Seconds()), strings.Join(h.query.By, ","))
-		found, err := p.store.QueryRange(ctx, expr, p.from.Add(p.step), p.to, p.step)
+		expr := fmt.Sprintf("%s(%s_over_time(%s[%ds])) by (%s)",
+			a.function, a.function, h.query.selector(h.query.Metric+a.suffix), int64(p.step.Seconds()), strings.Join(h.query.By, ","))
+		found, err := s.QueryRange(ctx, expr, p.from.Add(p.step), p.to, p.step)
 		if err != nil {
 			return fmt.Errorf("history of %s: %w", h.query.Metric, err)
 		}
 		for _, f := range found {
 			steps := h.stepsOf(f.Labels)
 			for i, at := range f.At {
-				a.take(steps.at(ceil(time.UnixMilli(at), h.query.Step).UnixMilli()), f.Values[i])
+				a.take(steps.at(at, h.query.Step), f.Values[i])
 			}
 		}
 	}
 	return nil
+}
+
+// askRaw reads the readings themselves.
+func (h *history) askRaw(ctx context.Context, s *Store, differences []Difference, p part) error {
+	take := func(name *vm.MetricName, at []int64, values []float64) error {
+		steps := h.stepsOf(h.query.by(name))
+		for i, t := range at {
+			steps.at(t, h.query.Step).take(values[i])
+		}
+		return nil
+	}
+	times := between(p.from, p.to)
+	for _, d := range differences {
+		if d.As == h.query.Metric {
+			return s.scanDifference(ctx, d, h.query.Match, times, take)
+		}
+	}
+	return s.scan(ctx, h.query.Metric, h.query.Match, times, take)
+}
+
+// by returns those labels of a series that are told apart.
+func (q *HistoryQuery) by(name *vm.MetricName) (labels []Label) {
+	for _, l := range labelsOf(name) {
+		if slices.Contains(q.By, l.Name) {
+			labels = append(labels, l)
+		}
+	}
+	return labels
 }
 
 // selector names the series of a metric that the query is about.
@@ -179,7 +206,9 @@ func (h *history) stepsOf(labels []Label) *spanSteps {
 	return h.spans[key]
 }
 
-func (s *spanSteps) at(end int64) *bucket {
+// at returns the step that a time lies in.
+func (s *spanSteps) at(t int64, step time.Duration) *bucket {
+	end := ceil(time.UnixMilli(t), step).UnixMilli()
 	if s.steps[end] == nil {
 		s.steps[end] = &bucket{end: end, min: math.Inf(1), max: math.Inf(-1)}
 	}

@@ -47,6 +47,9 @@ type RollupOptions struct {
 	Rolled *Store // where the rollups go; it belongs to them alone
 	// Late is how far behind its time a row may still be added to Raw.
 	Late time.Duration
+	// Differences are rolled up beside the series: what two of them had between them at one instant cannot be told from
+	// what each of them did in a quarter of an hour.
+	Differences []Difference
 	// Settle returns when Raw has every row that was accepted before the call; nil where rows go straight into it.
 	Settle     func(ctx context.Context) error
 	Log        *slog.Logger          // nil discards
@@ -213,7 +216,12 @@ func (r *Rollups) chunk(ctx context.Context, from, to time.Time) error {
 		if isCounter(metric) {
 			times.MinTimestamp -= counterReach.Milliseconds()
 		}
-		if err := r.Raw.scan(ctx, metric, times, w.series); err != nil {
+		if err := r.Raw.scan(ctx, metric, nil, times, w.series); err != nil {
+			return err
+		}
+	}
+	for _, d := range r.Differences {
+		if err := r.Raw.scanDifference(ctx, d, nil, between(from, to), w.series); err != nil {
 			return err
 		}
 	}

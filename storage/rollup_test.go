@@ -431,3 +431,52 @@ func TestStoppingEndsARun(t *testing.T) {
 		t.Error(diff)
 	}
 }
+
+// What two series have between them is told from readings of the same instant, rolled up or not.
+func TestADifferenceIsThatOfOneInstant(t *testing.T) {
+	r := roll(t, t.TempDir(), aYear, storage.RollupOptions{Differences: []storage.Difference{
+		{Metric: "pi_cpu_clock_hertz", Label: "source", Of: "requested", Less: "measured", As: "pi_cpu_clock_lost_hertz"},
+	}})
+	clock := func(board, source string) storage.Series {
+		return series("pi_cpu_clock_hertz", "board", board, "source", source)
+	}
+	// b1 changes its clock all day and loses 700 MHz for one reading, 20 days ago and again today; its maximum is never
+	// part of it. b2 has no measured clock.
+	then, today := day(20).Add(6*time.Hour), time.Now().Add(-time.Hour).Truncate(5*time.Minute)
+	var rows []storage.Row
+	for at := day(25); at.Before(time.Now()); at = at.Add(5 * time.Minute) {
+		hertz := []float64{600e6, 1000e6, 1500e6}[at.Unix()/300%3]
+		lost := 0.0
+		if at.Equal(then) || at.Equal(today) {
+			hertz, lost = 1500e6, 700e6
+		}
+		ms := at.UnixMilli()
+		rows = append(rows, storage.Row{Series: clock("b1", "requested"), At: ms, Value: hertz}, storage.Row{Series: clock("b1", "measured"), At: ms, Value: hertz - lost},
+			storage.Row{Series: clock("b1", "maximum"), At: ms, Value: 1800e6}, storage.Row{Series: clock("b1", "measured"), At: ms + 1000, Value: 1},
+			storage.Row{Series: clock("b2", "requested"), At: ms, Value: hertz})
+	}
+	add(t, r.raw, rows)
+	r.catchUp(t)
+	ask := func(start, end time.Time) (most float64, count float64) {
+		t.Helper()
+		spans, err := r.History(t.Context(), storage.HistoryQuery{Metric: "pi_cpu_clock_lost_hertz", By: []string{"board", "source"}, Start: start, End: end, Step: 4 * bucket})
+		if err != nil || len(spans) != 1 || len(spans[0].Labels) != 1 {
+			t.Fatalf("%v %v", spans, err)
+		}
+		for _, c := range spans[0].Count {
+			count += c
+		}
+		return slices.Max(spans[0].Max), count
+	}
+	if most, _ := ask(day(19), day(2)); most != 0 {
+		t.Errorf("%v lost while nothing was", most)
+	}
+	for _, at := range []time.Time{then, today} {
+		if most, count := ask(at.Add(-3*time.Hour).Truncate(time.Hour), at.Add(time.Minute).Truncate(time.Hour).Add(time.Hour-time.Second)); most != 700e6 || count < 36 || count > 48 {
+			t.Errorf("%v lost at %s in %v readings, want 700e6", most, at, count)
+		}
+	}
+	if got := number(t, r.rolled, `count(last_over_time(pi_cpu_clock_lost_hertz:15m_max{board="b1",source=""}[30d]))`, time.Now()); got != 1 {
+		t.Errorf("%v series", got)
+	}
+}

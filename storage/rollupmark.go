@@ -33,7 +33,7 @@ func markRolled(s *Store, until, now time.Time) error {
 func rolledUntil(ctx context.Context, s *Store, limit time.Time) (until time.Time, err error) {
 	now := float64(time.Now().Unix())
 	times := vm.TimeRange{MinTimestamp: 0, MaxTimestamp: limit.UnixMilli()}
-	err = s.scan(ctx, markMetric, times, func(_ *vm.MetricName, at []int64, values []float64) error {
+	err = s.scan(ctx, markMetric, nil, times, func(_ *vm.MetricName, at []int64, values []float64) error {
 		for i := range at {
 			if values[i] <= now {
 				until = time.UnixMilli(at[i])

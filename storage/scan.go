@@ -24,33 +24,48 @@ func (s *Store) metricNames(times vm.TimeRange) ([]string, error) {
 	return s.db.SearchLabelValues(nil, "__name__", nil, times, noLimit, noLimit, math.MaxUint64)
 }
 
-// scan reads all rows of a metric within times, one series after the other, in the caller's goroutine. Memory holds a
-// few references to blocks a series of the metric, and the rows of one series. A series has all its rows in one call
-// of f, also where the engine keeps it under several numbers, as it may do in different months.
-func (s *Store) scan(ctx context.Context, metric string, times vm.TimeRange, f scanned) error {
+// scan reads all rows of a metric within times, of those series that have the labels of match, one series after the
+// other, in the caller's goroutine. Memory holds a few references to blocks a series of the metric, and the rows of one
+// series. A series has all its rows in one call of f, also where the engine keeps it under several numbers, as it may
+// do in different months.
+func (s *Store) scan(ctx context.Context, metric string, match []Label, times vm.TimeRange, f scanned) error {
+	return s.blocks(ctx, metric, match, times, func(blocks []seriesBlocks) error {
+		for i := range blocks {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			if err := blocks[i].read(times, f); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// blocks hands out where the rows of a metric are; f must not keep that.
+func (s *Store) blocks(ctx context.Context, metric string, match []Label, times vm.TimeRange, f func([]seriesBlocks) error) error {
 	if !s.gate.enter() {
 		return ErrClosed
 	}
 	defer s.gate.leave()
 	s.makeVisible()
-	filters, err := compile([]vm.TagFilter{{Value: []byte(metric)}}) // an empty key is the name
+	wanted := []vm.TagFilter{{Value: []byte(metric)}} // an empty key is the name
+	for _, l := range match {
+		wanted = append(wanted, vm.TagFilter{Key: []byte(l.Name), Value: []byte(l.Value)})
+	}
+	filters, err := compile(wanted)
 	if err != nil {
 		return err
 	}
 	search := new(vm.Search)
 	defer search.MustClose()
 	search.Init(nil, s.db, []*vm.TagFilters{filters}, times, noLimit, math.MaxUint64)
-	blocks, err := blocksOf(ctx, search)
+	found, err := blocksOf(ctx, search)
+	if err == nil {
+		err = f(found)
+	}
 	if err != nil {
 		return fmt.Errorf("scan %s: %w", metric, err)
-	}
-	for i := range blocks {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		if err := blocks[i].read(times, f); err != nil {
-			return fmt.Errorf("scan %s: %w", metric, err)
-		}
 	}
 	return nil
 }

@@ -74,6 +74,7 @@ async function load() {
       loading = null;
       note.hidden = true;
       loadedAt = Date.now();
+      graphs.view = [0, 0]; // also a view that stands still is drawn again
       dirty = true;
     }
   }

@@ -2,9 +2,10 @@
 // All times are seconds, as the store and the graphs use them.
 
 import { queryRange } from "./api.js";
+import { historyStep, loadHistory } from "./boardhistory.js";
 
-export const ranges = { "15m": 900, "1h": 3600, "6h": 21600, "24h": 86400, "7d": 604800 };
-export const rangeWords = { "15m": "15 m", "1h": "1 h", "6h": "6 h", "24h": "24 h", "7d": "7 d" };
+export const ranges = { "15m": 900, "1h": 3600, "6h": 21600, "24h": 86400, "7d": 604800, "30d": 2592000, "90d": 7776000, "1y": 31536000, "2y": 63072000 };
+export const rangeWords = { "15m": "15 m", "1h": "1 h", "6h": "6 h", "24h": "24 h", "7d": "7 d", "30d": "30 d", "90d": "90 d", "1y": "1 y", "2y": "2 y" };
 const lossPoints = 50000; // instants that one query may compare
 const points = 900; // about one a pixel
 const steps = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600];
@@ -12,7 +13,7 @@ const silentAfter = 30; // s without a reading that are no gap yet: three report
 
 export const stepFor = (seconds) => steps.find((s) => seconds / s <= points) || Math.ceil(seconds / points);
 
-// Track is one line: times with the lowest and the highest reading of each step.
+// Track is one line: times with the lowest and the highest reading of each step, and with their mean in a history.
 export class Track {
   constructor() {
     this.at = [];
@@ -25,6 +26,7 @@ export class Track {
     this.at.push(at);
     this.min.push(value);
     this.max.push(value);
+    this.mean?.push(value);
     this.latest = value;
   }
   // trim drops what has left the view, but for a margin.
@@ -32,7 +34,7 @@ export class Track {
     let n = 0;
     while (n < this.at.length && this.at[n] < from) n++;
     if (n < 200) return;
-    for (const list of [this.at, this.min, this.max]) list.splice(0, n);
+    for (const list of [this.at, this.min, this.max, this.mean]) list?.splice(0, n);
   }
   get last() {
     return this.at.length ? { at: this.at[this.at.length - 1], value: this.max[this.max.length - 1], min: this.min[this.min.length - 1], latest: this.latest ?? this.max[this.max.length - 1] } : null;
@@ -64,10 +66,13 @@ export class BoardData {
     this.kept = new Track(); // of the highest clock requested in a step, what was left at the worst moment
     this.throttled = Object.fromEntries(lanes.map((l) => [l, new Track()]));
     this.step = 1;
+    this.history = 0; // its step, where the tracks are of a history
   }
 
   async load(start, end) {
     const step = stepFor(end - start);
+    const coarse = await historyStep(start, end, step, points);
+    if (coarse) return loadHistory(this, start, end, coarse);
     const from = Math.floor(start / step) * step;
     const to = Math.ceil(end / step) * step;
     const match = `{board="${this.board}"}[${step}s]`;
@@ -112,7 +117,9 @@ export class BoardData {
   }
 
   // gapLength is three times the usual spacing, and never less than the time after which a board is silent.
+  // In a history it is a step without readings.
   get gapLength() {
+    if (this.history) return 1.5 * this.history;
     const at = this.temperature.at.length ? this.temperature.at : this.measured.at.length ? this.measured.at : this.requested.at;
     const spacing = at.slice(1).map((t, i) => t - at[i]).sort((a, b) => a - b);
     return 3 * Math.max(silentAfter / 3, this.step, spacing[spacing.length >> 1] || 0);
@@ -124,10 +131,10 @@ export class BoardData {
     for (const t of track.at) {
       if (t < start) continue;
       if (t > end) break;
-      if (t - last > limit) out.push([last, t]);
+      if (t - last > limit) out.push([last > start ? last + this.history : last, t]);
       last = t;
     }
-    if (end - last > limit) out.push([last, end]);
+    if (end - last > limit) out.push([last > start ? last + this.history : last, end]);
     return out;
   }
 }
@@ -166,14 +173,14 @@ function present(track, now) {
 }
 
 // plotColumns joins tracks on one time axis and breaks lines at gaps with a null.
-export function plotColumns(tracks, gapLength) {
+export function plotColumns(tracks, gapLength, keys = ["max", "min"]) {
   const times = new Set();
   for (const t of tracks) for (const at of t.at) times.add(at);
   for (const t of tracks) for (let i = 1; i < t.at.length; i++) if (t.at[i] - t.at[i - 1] > gapLength) times.add((t.at[i] + t.at[i - 1]) / 2);
   const x = [...times].sort((a, b) => a - b);
   const columns = [x];
   for (const t of tracks) {
-    for (const key of ["max", "min"]) columns.push(column(t, key, x, gapLength));
+    for (const key of keys) columns.push(column(t, key, x, gapLength));
   }
   return columns;
 }
@@ -184,7 +191,7 @@ function column(track, key, x, gapLength) {
     while (i < track.at.length && track.at[i] < x[k]) i++;
     const here = track.at[i] === x[k];
     const inGap = i === 0 || i >= track.at.length || track.at[i] - track.at[i - 1] > gapLength;
-    out[k] = here ? track[key][i] : inGap ? null : undefined;
+    out[k] = !track[key] ? null : here ? track[key][i] : inGap ? null : undefined;
   }
   return out;
 }

@@ -3,7 +3,7 @@
 import { el } from "./dom.js";
 import { clock, dayClock, duration, none, reasonWords } from "./format.js";
 import { lanes } from "./boarddata.js";
-import { laneSpans } from "./graphs.js";
+import { laneSeconds } from "./graphs.js";
 
 const tableRows = 60;
 
@@ -28,7 +28,7 @@ export class BoardText {
     if (lost.length) words.push(most(lost) > 1e6 ? `up to ${Math.round(most(lost) / 1e6)} MHz lost;` : "no clock lost;");
     words.push(m[0].length ? `measured clock ${Math.round(least(m[0]) / 1e6)} to ${Math.round(most(m[1]) / 1e6)} MHz;` : "clock not measured on this board;");
     for (const lane of lanes) {
-      const sum = laneSpans(d.throttled[lane], view, d.gapLength).reduce((s, [a, b]) => s + b - a, 0);
+      const sum = laneSeconds(d.throttled[lane], view, d.gapLength);
       if (sum) words.push(`${reasonWords[lane]} for ${duration(sum * 1000)};`);
     }
     const gaps = d.gaps(d.temperature, ...view);
@@ -43,18 +43,18 @@ export class BoardText {
     const [from, to] = this.view;
     const step = (to - from) / tableRows;
     const rows = [];
-    for (let at = from + step; at <= to; at += step) rows.push(this.#row(at));
+    for (let at = from + step; at <= to; at += step) rows.push(this.#row(at, step));
     const heads = ["Time", "°C", "requested MHz", "measured MHz", "throttle state"].map((h) => el("th", { scope: "col" }, h));
     this.body.replaceChildren(el("table", {}, el("thead", {}, el("tr", {}, ...heads)), el("tbody", {}, ...rows)));
   }
-  #row(at) {
+  #row(at, step) {
     const gap = this.data.gapLength;
     const read = (t, f) => {
       const r = t.before(at, gap);
       return r ? f(r) : none;
     };
     const bits = lanes.filter((l) => this.data.throttled[l].before(at, gap)?.value).map((l) => reasonWords[l]);
-    const cells = [clock(at * 1000), read(this.data.temperature, (r) => r.value.toFixed(1)), read(this.data.requested, (r) => Math.round(r.value / 1e6)), read(this.data.measured, (r) => Math.round(r.min / 1e6)), bits.join(", ") || none];
+    const cells = [step >= 3600 ? dayClock(at * 1000, Date.now()) : clock(at * 1000), read(this.data.temperature, (r) => r.value.toFixed(1)), read(this.data.requested, (r) => Math.round(r.value / 1e6)), read(this.data.measured, (r) => Math.round(r.min / 1e6)), bits.join(", ") || none];
     return el("tr", {}, ...cells.map((c) => el("td", { class: "num" }, String(c))));
   }
 }

@@ -17,7 +17,8 @@ export function clock(ms) {
 export function dayClock(ms, now) {
   const d = new Date(ms);
   if (d.toDateString() === new Date(now).toDateString()) return clock(ms);
-  return d.toLocaleDateString("en-GB", { weekday: "short", day: "numeric", month: "short" }) + " " + clock(ms).slice(0, 5);
+  const year = d.getFullYear() === new Date(now).getFullYear() ? {} : { year: "numeric" };
+  return d.toLocaleDateString("en-GB", { weekday: "short", day: "numeric", month: "short", ...year }) + " " + clock(ms).slice(0, 5);
 }
 export function zone(ms) {
   const part = new Intl.DateTimeFormat("en-GB", { timeZoneName: "short" }).formatToParts(new Date(ms));

@@ -16,6 +16,7 @@ const bold = "600 12px Inter, system-ui, sans-serif";
 const timeFormat = (u, splits, axis, space, incr) =>
   splits.map((t) => {
     const d = new Date(t * 1000);
+    if (incr >= 28 * 86400) return d.toLocaleDateString("en-GB", { month: "short", year: "numeric" });
     if (incr >= 86400 || (d.getHours() === 0 && d.getMinutes() === 0 && incr >= 3600)) return d.toLocaleDateString("en-GB", { day: "numeric", month: "short" });
     return clock(t * 1000).slice(0, incr < 60 ? 8 : 5);
   });
@@ -68,10 +69,10 @@ export class Graphs {
     this.tPlot = new uPlot({
       ...common, ...this.#size(250), scales: scales(() => this.#temperatureRange()),
       axes: [x, { ...y, splits: (u) => every(u.scales.y.min, u.scales.y.max, 10) }],
-      series: [{}, line(token("text"), 1.4), line(token("text"), 1)],
+      series: [{}, line(token("text"), 1.4), line(token("text"), 1), line(token("accent"), 1.4)],
       bands: [{ series: [1, 2], fill: token("text-3") + "55" }],
       hooks: { drawClear: [(u) => this.#hatchGaps(u, this.data.temperature)], draw: [(u) => this.#temperatureMarks(u)] },
-    }, [[], [], []], this.temperature.body);
+    }, [[], [], [], []], this.temperature.body);
 
     const hidden = { show: true, stroke: "transparent", points: { show: false } };
     this.cPlot = new uPlot({
@@ -134,7 +135,9 @@ export class Graphs {
   draw(view) {
     if (view) this.view = view;
     const gap = this.data.gapLength;
-    this.tPlot.setData(plotColumns([this.data.temperature], gap));
+    this.tPlot.setData(plotColumns([this.data.temperature], gap, ["max", "min", "mean"]));
+    const step = this.data.history && stepWords(this.data.history);
+    setText(this.temperature.note, step ? `°C · highest, mean and lowest reading of each ${step}` : "°C");
     this.cPlot.setData(plotColumns([this.data.requested, this.data.kept], gap));
     this.lPlot.setData([[this.view[0], this.view[1]], [null, null]]);
     this.box.dataset.points = String(this.data.temperature.at.length);
@@ -259,12 +262,11 @@ export class Graphs {
     } else drawGlyph(g, lane, u.bbox.left - 20 * r, y - 5 * r, r * 0.85, token(laneTokens[lane]));
     const spans = laneSpans(track, this.view, this.data.gapLength);
     g.fillStyle = token(laneTokens[lane]);
-    let sum = 0;
     for (const [a, b] of spans) {
       const [x0, x1] = [u.valToPos(a, "x", true), u.valToPos(b, "x", true)];
       g.fillRect(x0, y - 5 * r, Math.max(2 * r, x1 - x0), 10 * r);
-      sum += b - a;
     }
+    const sum = laneSeconds(track, this.view, this.data.gapLength);
     for (const [a, b] of this.data.gaps(track, ...this.view)) if (track.at.length) hatch(u, a, b, token("line-strong"), y - 7 * r, 14 * r);
     const text = !track.at.length ? name + ": no data" : sum ? `${name} ${duration(sum * 1000)}` : `${name}: none`;
     if (!this.#narrow) label(u, text, y, token(sum ? "text" : "text-2"), sum ? bold.replace("12", "11") : font);
@@ -282,6 +284,8 @@ export class Graphs {
     show(this.clock.at, when, words ? words + " MHz" : null);
   }
 }
+
+const stepWords = (s) => (s % 86400 === 0 ? (s === 86400 ? "day" : s / 86400 + " days") : s % 3600 === 0 ? (s === 3600 ? "hour" : s / 3600 + " hours") : s / 60 + " minutes");
 
 function show(node, when, text) {
   if (when === null) node.replaceChildren();
@@ -301,19 +305,27 @@ function clockSplits(max) {
 // laneSpans are the times in which a bit was set: each reading holds until the next, and never over a gap.
 function laneSpans(track, [from, to], gap) {
   const out = [];
+  const [last, alone] = track.mean ? [gap / 1.5, gap / 1.5] : [gap / 3, 1]; // a step of a history is known to its end
   for (let i = 0; i < track.at.length; i++) {
     if (!track.max[i]) continue;
-    const next = i + 1 < track.at.length ? track.at[i + 1] : Math.min(to, track.at[i] + gap / 3);
-    const end = next - track.at[i] > gap ? track.at[i] + 1 : next;
+    const next = i + 1 < track.at.length ? track.at[i + 1] : Math.min(to, track.at[i] + last);
+    const end = next - track.at[i] > gap ? track.at[i] + alone : next;
     const [a, b] = [Math.max(from, track.at[i]), Math.min(to, end)];
     if (b <= a) continue;
-    const last = out[out.length - 1];
-    if (last && a - last[1] < 0.001) last[1] = b;
+    const before = out[out.length - 1];
+    if (before && a - before[1] < 0.001) before[1] = b;
     else out.push([a, b]);
   }
   return out;
 }
-export { laneSpans };
+
+// laneSeconds is how long a bit was set. In a history the mean of a step says which share of its readings had it.
+function laneSeconds(track, [from, to], gap) {
+  if (!track.mean) return laneSpans(track, [from, to], gap).reduce((s, [a, b]) => s + b - a, 0);
+  const step = gap / 1.5;
+  return track.at.reduce((s, t, i) => s + Math.max(0, Math.min(to, t + step, track.at[i + 1] ?? Infinity) - Math.max(from, t)) * track.mean[i], 0);
+}
+export { laneSeconds };
 
 // Canvas drawing is in device pixels; uPlot leaves no transform on its context.
 const scaled = (f) => f.replace(/(\d+)px/, (_, n) => n * devicePixelRatio + "px");
