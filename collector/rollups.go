@@ -37,7 +37,7 @@ var differences = []storage.Difference{
 func (a *app) openStores(ctx context.Context) (err error) {
 	c := a.config
 	if a.rolled, err = storage.Open(filepath.Join(c.DataDir, rollupsDir), storage.Options{
-		Retention: c.RollupRetention, MemoryBytes: c.Memory, Log: a.log,
+		Retention: c.RollupRetention, SeldomWritten: true, MemoryBytes: c.Memory, Log: a.log,
 	}); err != nil {
 		return err
 	}

@@ -1,10 +1,13 @@
 package dashboards
 
 import (
+	"context"
 	"encoding/json"
 	"net/http"
+	"net/url"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 )
@@ -63,12 +66,38 @@ func TestEveryFileOfAPageIsServed(t *testing.T) {
 	}
 }
 
+// operation is what the description says of a route.
+type operation struct {
+	Parameters []struct {
+		Name, In string
+		Required bool
+		Example  any
+	}
+}
+
+// query has the examples of the parameters that a request needs.
+func (o operation) query() string {
+	q := url.Values{}
+	for _, p := range o.Parameters {
+		switch v := p.Example.(type) {
+		case float64:
+			q.Set(p.Name, strconv.FormatFloat(v, 'f', 0, 64))
+		case string:
+			q.Set(p.Name, v)
+		}
+	}
+	if len(q) == 0 {
+		return ""
+	}
+	return "?" + q.Encode()
+}
+
 // The description names exactly the JSON routes that answer.
 func TestOpenAPIIsTrue(t *testing.T) {
-	o := Options{Open: true, Demo: &Demo{}}
+	o := Options{Open: true, Demo: &Demo{}, History: func(context.Context, HistoryQuery) ([]Span, error) { return []Span{}, nil }}
 	_, web := start(t, o)
 	var doc struct {
-		Paths map[string]map[string]any `json:"paths"`
+		Paths map[string]map[string]operation `json:"paths"`
 	}
 	_, body := call{path: "/api/openapi.json"}.do(t, web.URL)
 	if err := json.Unmarshal([]byte(body), &doc); err != nil {
@@ -80,9 +109,11 @@ func TestOpenAPIIsTrue(t *testing.T) {
 			got = append(got, strings.ToUpper(m)+" "+path)
 		}
 		real := strings.NewReplacer("{name}", "r1-01", "{id}", "1").Replace(path)
-		if _, isGet := methods["get"]; !isGet {
+		get, isGet := methods["get"]
+		if !isGet {
 			continue
 		}
+		real += get.query()
 		if resp, b := (call{path: real}).do(t, web.URL); resp.StatusCode != 200 || !json.Valid([]byte(b)) {
 			t.Errorf("%s: %d %s", real, resp.StatusCode, b)
 		}

@@ -31,6 +31,10 @@ const (
 	// merges stop before the disk is full.
 	engineMinFree = 10 << 20
 
+	// seldomTSIDs and seldomNames bound the caches of a store that is seldom written, in bytes.
+	seldomTSIDs = 32 << 20
+	seldomNames = 8 << 20
+
 	// bytesPerSeries is what one matched series costs a query, by VictoriaMetrics' own estimate.
 	bytesPerSeries = 200
 )
@@ -62,6 +66,25 @@ func (p *process) acquire(dir string, o Options) error {
 	}
 	p.stores++
 	return nil
+}
+
+// open turns the engine's panic into an error. A panic in one of its goroutines cannot be caught; checkFiles has ruled
+// out the known causes before.
+func (p *process) open(dir string, o Options) (db *vm.Storage, err error) {
+	p.mu.Lock() // the sizes of caches are the process's, and in force at the time of opening
+	defer p.mu.Unlock()
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("%w: %v; restore it from a backup", ErrDamaged, p)
+		}
+	}()
+	tsids, names := 0, 0 // shares of the memory limit
+	if o.SeldomWritten {
+		tsids, names = seldomTSIDs, seldomNames
+	}
+	vm.SetTSIDCacheSize(tsids)
+	vm.SetMetricNameCacheSize(names)
+	return vm.MustOpenStorage(dir, vm.OpenOptions{Retention: o.Retention}), nil
 }
 
 func (p *process) release() {

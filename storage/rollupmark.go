@@ -19,13 +19,15 @@ const markMetric = "bramble_rollup_computed_timestamp_seconds"
 
 var markSeries = SeriesOf([]Label{{"__name__", markMetric}})
 
-// markRolled writes the mark once all before it is on disk. The mark itself gets there by itself: without it the same is
-// computed again.
+// markRolled writes the mark once all before it is on disk, and returns when the mark is, too.
 func markRolled(s *Store, until, now time.Time) error {
 	if err := s.Barrier(); err != nil {
 		return err
 	}
-	return s.Add([]Row{{Series: markSeries, At: until.UnixMilli(), Value: float64(now.Unix())}})
+	if err := s.Add([]Row{{Series: markSeries, At: until.UnixMilli(), Value: float64(now.Unix())}}); err != nil {
+		return err
+	}
+	return s.Barrier()
 }
 
 // rolledUntil finds the newest mark that is not after limit; zero where there is none. A mark that was made in the

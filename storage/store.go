@@ -63,6 +63,9 @@ type Options struct {
 	// MemoryBytes limits the engine's caches. They are shared by the process: the first Open decides.
 	// 0 means a quarter of the machine's or the container's memory; more than 60 % of it is cut to that.
 	MemoryBytes int64
+	// SeldomWritten keeps the store's own caches of series small: for one that is written a few times a day. Each store
+	// of the process has its own, beside those that all share.
+	SeldomWritten bool
 	// MinFreeBytes is the free disk space below which Add refuses rows. 0 means DefaultMinFreeBytes.
 	MinFreeBytes int64
 	// Log receives the store's transitions and the engine's warnings. nil discards them.
@@ -147,7 +150,7 @@ func (s *Store) open() error {
 	if err := engine.acquire(s.dir, s.options); err != nil {
 		return err
 	}
-	db, err := openEngine(s.dir, s.options.Retention)
+	db, err := engine.open(s.dir, s.options)
 	if err != nil {
 		engine.release()
 		return err
@@ -163,17 +166,6 @@ func (s *Store) open() error {
 		return errors.Join(err, s.Close())
 	}
 	return nil
-}
-
-// openEngine turns the engine's panic into an error. A panic in one of its goroutines cannot be caught;
-// checkFiles has ruled out the known causes before.
-func openEngine(dir string, retention time.Duration) (db *vm.Storage, err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			err = fmt.Errorf("%w: %v; restore it from a backup", ErrDamaged, p)
-		}
-	}()
-	return vm.MustOpenStorage(dir, vm.OpenOptions{Retention: retention}), nil
 }
 
 // Close makes all rows durable and releases the directory. Running queries finish or, after five seconds,
