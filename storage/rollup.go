@@ -134,7 +134,7 @@ func (r *Rollups) Run(ctx context.Context) error {
 // CatchUp rolls up every day that is complete. It returns at once when there is none. What it has done when it fails or
 // ctx ends is marked once a minute; the rest is done again.
 func (r *Rollups) CatchUp(ctx context.Context) error {
-	marked := time.Now()
+	marked, behind := time.Now(), 0
 	for done := r.Until(); ; {
 		// Read before Settle: what is accepted from here on belongs to later buckets.
 		limit := time.Now().Add(-r.Late - rollupMargin)
@@ -152,7 +152,13 @@ func (r *Rollups) CatchUp(ctx context.Context) error {
 			marked = time.Now()
 		}
 		if !due {
+			if behind > 1 {
+				r.Log.Info("readings are rolled up", "days", behind, "until", done.UTC())
+			}
 			return nil
+		}
+		if behind++; behind == 2 {
+			r.Log.Info("more than one day of readings is to be rolled up", "from", from.UTC(), "to", limit.UTC())
 		}
 		if err := r.settle(ctx); err != nil {
 			return err

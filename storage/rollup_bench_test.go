@@ -59,3 +59,45 @@ func BenchmarkRollUp(b *testing.B) {
 		b.StartTimer()
 	}
 }
+
+// BenchmarkHistoryOfAYear asks for a year of one of 20 boards in days: buckets of the rollups, and the last ten days of
+// readings at 10 s.
+func BenchmarkHistoryOfAYear(b *testing.B) {
+	raw, rolled := openBench(b), openBench(b)
+	end := time.Now().Truncate(rollupChunk)
+	until := end.AddDate(0, 0, -9)
+	var ro roller
+	for i, d := range boards(20) {
+		var name vm.MetricName
+		if err := name.UnmarshalRaw(d.temperature); err != nil {
+			b.Fatal(err)
+		}
+		var at []int64
+		var values []float64
+		for t := until.AddDate(-1, 0, 0); t.Before(until); t = t.Add(Bucket) {
+			at, values = append(at, t.UnixMilli()), append(values, float64(40+t.Unix()/900%50))
+		}
+		ro.rows = ro.rows[:0]
+		ro.roll(&name, at, values)
+		flushBatch(b, rolled, ro.rows)
+		var batch []Row
+		for t := until; i == 0 && t.Before(end); t = t.Add(10 * time.Second) {
+			batch = d.tick(batch, t.UnixMilli())
+		}
+		flushBatch(b, raw, batch)
+	}
+	for _, s := range []*Store{raw, rolled} {
+		if err := s.Barrier(); err != nil {
+			b.Fatal(err)
+		}
+	}
+	r := &Rollups{RollupOptions: RollupOptions{Raw: raw, Rolled: rolled}, until: until}
+	measure(b, func() {
+		spans, err := r.History(b.Context(), HistoryQuery{
+			Metric: "pi_soc_temperature_celsius", Match: []Label{{"board", "b00000"}}, Start: end.AddDate(-1, 0, 0), End: end, Step: rollupChunk,
+		})
+		if err != nil || len(spans) != 1 || len(spans[0].At) < 360 {
+			b.Fatal(len(spans), err)
+		}
+	})
+}
