@@ -106,7 +106,7 @@ func inkAt(share, low, high float64) string {
 		const want = getComputedStyle(document.documentElement).getPropertyValue("--text").trim().match(/\w\w/g).map((h) => parseInt(h, 16));
 		const d = c.getContext("2d").getImageData(x - 14 * r, y(%v), 28 * r, y(%v) - y(%v)).data;
 		let n = 0;
-		for (let i = 0; i < d.length; i += 4) if (d[i+3] > 100 && want.every((w, k) => Math.abs(w - d[i+k]) < 60)) n++;
+		for (let i = 0; i < d.length; i += 4) if (d[i+3] > 40 && want.every((w, k) => Math.abs(w - d[i+k]) < 90)) n++;
 		return n;
 	})()`, share, high, low, high)
 }
