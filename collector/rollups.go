@@ -10,8 +10,6 @@ import (
 	"path/filepath"
 	"time"
 
-	"github.com/prometheus/common/model"
-
 	"bramble/collector/ingest"
 	"bramble/dashboards"
 	"bramble/storage"
@@ -99,15 +97,23 @@ func (a *app) settle(ctx context.Context) error {
 // checkRetention refuses what would lose readings before they are rolled up.
 func checkRetention(d time.Duration) error {
 	if d < shortestRetention || d > longestRetention {
-		return fmt.Errorf("%s is not between %dd and 100y: a reading may arrive 8 days late and is rolled up within two days after that", model.Duration(d), int(shortestRetention.Hours()/24))
+		return fmt.Errorf("%s is not between %s and 100y: a reading may arrive 8 days late and is rolled up within two days after that", days(d), days(shortestRetention))
 	}
 	return nil
+}
+
+// days shows a duration as it stands in a config file.
+func days(d time.Duration) string {
+	if d%(24*time.Hour) != 0 {
+		return d.String()
+	}
+	return fmt.Sprintf("%dd", d/(24*time.Hour))
 }
 
 // rollupsOutlive refuses rollups that go before their readings do.
 func (c *Config) rollupsOutlive() error {
 	if c.RollupRetention < c.Retention {
-		return fmt.Errorf("rollup_retention: %s is less than the %s of retention", model.Duration(c.RollupRetention), model.Duration(c.Retention))
+		return fmt.Errorf("rollup_retention: %s is less than the %s of retention", days(c.RollupRetention), days(c.Retention))
 	}
 	return nil
 }

@@ -1,8 +1,9 @@
 package storage_test
 
 import (
+	"bufio"
 	"context"
-	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"testing"
@@ -14,6 +15,7 @@ import (
 // rollupDirEnv makes the test binary a process that rolls up what is in a directory.
 const rollupDirEnv = "BRAMBLE_ROLLUP_DIR"
 
+// rollUpAll says when it begins and when all is rolled up, and waits to be killed.
 func rollUpAll(dir string) error {
 	rolled, err := storage.Open(dir+"/rollups", storage.Options{Retention: forever})
 	if err != nil {
@@ -27,14 +29,43 @@ func rollUpAll(dir string) error {
 	if err != nil {
 		return err
 	}
-	os.Stdout.WriteString("rolling\n")
+	fmt.Println("rolling")
 	if err := r.CatchUp(context.Background()); err != nil {
 		return err
 	}
-	return errors.Join(raw.Close(), rolled.Close())
+	fmt.Println("done")
+	select {} // without closing anything
 }
 
-// Killed at any moment, and begun again, rollups are the same as without.
+// rollUpAndKill kills a process that rolls up what is in dir, some time after it has begun, or at once when it has done.
+// It reports whether it had.
+func rollUpAndKill(t *testing.T, dir string, after time.Duration) (done bool) {
+	t.Helper()
+	c := exec.Command(os.Args[0])
+	c.Env = append(os.Environ(), rollupDirEnv+"="+dir)
+	c.Stderr = t.Output()
+	out, err := c.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	lines := bufio.NewScanner(out)
+	if !lines.Scan() {
+		t.Fatal("it does not begin")
+	}
+	timer := time.AfterFunc(after, func() { c.Process.Kill() })
+	defer timer.Stop()
+	done = lines.Scan()
+	c.Process.Kill()
+	if err := c.Wait(); err == nil {
+		t.Error("it was not killed")
+	}
+	return done
+}
+
+// Killed at any moment, and begun again, rollups are the same as without; once they are done they are on disk.
 func TestAKilledCollectorRollsUpTheSame(t *testing.T) {
 	dir := t.TempDir()
 	raw := open(t, dir+"/series", storage.Options{Retention: aYear})
@@ -47,31 +78,21 @@ func TestAKilledCollectorRollsUpTheSame(t *testing.T) {
 		t.Fatal(err)
 	}
 	killed := 0
-	for i := range 12 {
-		c := exec.Command(os.Args[0])
-		c.Env = append(os.Environ(), rollupDirEnv+"="+dir)
-		c.Stderr = t.Output()
-		out, err := c.StdoutPipe()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := c.Start(); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := out.Read(make([]byte, 1)); err != nil { // it rolls
-			t.Fatal(err)
-		}
-		timer := time.AfterFunc(time.Duration(1+i*i)*4*time.Millisecond, func() { c.Process.Kill() })
-		if err := c.Wait(); err != nil {
+	for i := range 8 {
+		if !rollUpAndKill(t, dir, time.Duration(1+i*i)*4*time.Millisecond) {
 			killed++
 		}
-		timer.Stop()
 	}
 	if killed < 3 {
-		t.Errorf("only %d of 12 were killed while they rolled up", killed)
+		t.Errorf("only %d of 8 were killed while they rolled up", killed)
+	}
+	if !rollUpAndKill(t, dir, time.Minute) {
+		t.Fatal("it does not come to an end")
 	}
 	r := roll(t, dir, aYear, storage.RollupOptions{})
-	r.catchUp(t)
+	if time.Since(r.Until()) > late+26*time.Hour {
+		t.Errorf("rolled up until %s", r.Until())
+	}
 	for i, board := range []string{"b1", "b2", "b3"} {
 		compare(t, r.rolled, `pi_soc_temperature_celsius{board="`+board+`"}`, all[i], r.Until())
 	}
