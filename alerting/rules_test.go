@@ -65,6 +65,7 @@ func TestDefaultRulesOnArrival(t *testing.T) {
 	f("ClockOff", "pi_clock_offset_seconds", -3, 0.2, "5:pending 10:firing 35:cooling 40:inactive")
 	f("ClockOff", "pi_clock_offset_seconds", 3, -0.2, "5:pending 10:firing 35:cooling 40:inactive")
 	f("MemoryLow", "pi_memory_available_bytes", 30e6, 300e6, "5:pending 10:firing 35:cooling 45:inactive")
+	f("RemoteStoreDown", "bramble_remote_up", 0, 1, "5:pending 7:firing 35:cooling 36:inactive")
 	f("BoardSilent", "pi_board_up", 0, 1, "5:firing 35:cooling 36:inactive")
 }
 

@@ -46,8 +46,9 @@ type app struct {
 	db       *sql.DB
 	reserve  *registry.Reserve
 	registry *registry.Registry
-	store    *storage.Store
-	rolled   *storage.Store
+	store    seriesStore
+	embedded *storage.Store // the same, nil where it is a remote one
+	rolled   *storage.Store // nil with a remote one, as rollups
 	rollups  *storage.Rollups
 	engine   *alerting.Engine
 	broker   *broker.Broker
@@ -200,9 +201,8 @@ func (a *app) run(ctx context.Context, stdout io.Writer) error {
 	g.Go(func() error { return a.evaluate(ctx) })
 	g.Go(func() error { return a.backups.Run(ctx) })
 	g.Go(func() error { return a.storeOwn(ctx) })
-	g.Go(func() error { return a.store.Guard(ctx) })
+	g.Go(func() error { return a.keepStores(ctx) })
 	g.Go(func() error { return a.keepReserve(pagerCtx) })
-	g.Go(func() error { return a.rollups.Run(ctx) })
 	g.Go(func() error { return a.reloadOnHangup(ctx) })
 	g.Go(func() error { return admin.Serve(ctx, filepath.Join(a.config.DataDir, "control.sock"), a.adminState()) })
 	g.Go(func() error { return a.serveHTTP(server) })

@@ -98,7 +98,7 @@ func (a *app) openBackups(ctx context.Context) error {
 		spare = path.Base(last.Backup)
 	}
 	a.backups = backup.New(a.config.Backups, backup.Source{
-		DataDir: a.config.DataDir, DB: a.db, Store: a.store, Rollups: a.rolled, Hold: a.ingest.Hold,
+		DataDir: a.config.DataDir, DB: a.db, Store: a.embedded, Rollups: a.rolled, Remote: a.config.Store.Write, Hold: a.ingest.Hold,
 		Settings: a.config.settings, Rules: a.config.ruleFiles, Pin: a.broker.Pin(), Version: version(),
 		Spare: spare,
 	}, child(), a.log)
@@ -200,6 +200,12 @@ func (o offlineBackups) open(ctx context.Context, args []string) (admin.State, f
 			return admin.State{}, nil, errors.Join(err, db.Close())
 		}
 	}
+	if o.config.Store.Write != "" {
+		k := o.keeper(backup.Source{
+			DataDir: o.config.DataDir, DB: db, Remote: o.config.Store.Write, Settings: o.config.settings, Rules: o.config.ruleFiles, Pin: pin, Version: version(),
+		})
+		return admin.State{Backups: k}, func() { k.Close(); o.closed(db.Close()) }, nil
+	}
 	store, rolled, err := openToCopy(o.config, o.log)
 	if err != nil {
 		return admin.State{}, nil, errors.Join(explainDamage(ctx, o.config, err), db.Close())
@@ -209,10 +215,14 @@ func (o offlineBackups) open(ctx context.Context, args []string) (admin.State, f
 	})
 	return admin.State{Backups: k}, func() {
 		k.Close()
-		if err := errors.Join(closeCopied(store, rolled), db.Close()); err != nil {
-			o.log.Warn("close what was backed up", "err", err)
-		}
+		o.closed(errors.Join(closeCopied(store, rolled), db.Close()))
 	}, nil
+}
+
+func (o offlineBackups) closed(err error) {
+	if err != nil {
+		o.log.Warn("close what was backed up", "err", err)
+	}
 }
 
 // restore brings a backup back into the data directory.

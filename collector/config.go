@@ -39,6 +39,7 @@ type Config struct {
 	Memory          int64         // bytes for the store's caches; 0 = a share of the machine's
 	Rules           []string      // rule files; none = the default rules
 	Alertmanager    string        // alertmanager.yml; none = incidents are recorded and nobody is told
+	Store           remoteConfig  // a store elsewhere, by URL
 	Backups         backup.Config // on a schedule where the file has the block
 
 	// UpgradeWithoutBackup lets a start upgrade an older collector's data without a way back. A flag, never in the file.
@@ -72,7 +73,7 @@ func (c *Config) keys() map[string]func(*yaml.Node) error {
 		"data_dir": text(&c.DataDir), "http": text(&c.HTTP), "nats": text(&c.NATS),
 		"nats_websocket": text(&c.NATSWebSocket), "nats_names": list(&c.NATSNames),
 		"external_url": text(&c.ExternalURL), "tls_cert": text(&c.TLSCert), "tls_key": text(&c.TLSKey),
-		"rules": list(&c.Rules), "alertmanager": text(&c.Alertmanager), "backups": c.readBackups,
+		"rules": list(&c.Rules), "alertmanager": text(&c.Alertmanager), "backups": c.readBackups, "store": c.readStore,
 		"retention": duration(&c.Retention), "rollup_retention": duration(&c.RollupRetention),
 		"memory": func(n *yaml.Node) error {
 			b, err := units.ParseStrictBytes(n.Value)
@@ -195,6 +196,11 @@ func (c *Config) resolve(key, dir string) {
 		abs(&c.Backups.S3.Credentials)
 		abs(&c.Backups.S3.CA)
 	}
+	if key == "store" {
+		for _, f := range c.Store.files() {
+			abs(f)
+		}
+	}
 	paths := map[string]*string{"data_dir": &c.DataDir, "tls_cert": &c.TLSCert, "tls_key": &c.TLSKey, "alertmanager": &c.Alertmanager}
 	if p := paths[key]; p != nil {
 		abs(p)
@@ -241,6 +247,8 @@ func (c *Config) check(key string) error {
 		}
 	case "backups":
 		return checkBackups(c.Backups)
+	case "store":
+		return checkStore(c.Store)
 	case "alertmanager":
 		return checkFile(c.Alertmanager)
 	case "tls_cert":

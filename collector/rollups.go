@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"net/http"
 	"os"
 	"path/filepath"
 	"time"
@@ -30,9 +31,9 @@ var differences = []storage.Difference{
 	{Metric: "pi_cpu_clock_hertz", Label: "source", Of: "requested", Less: "measured", As: "pi_cpu_clock_lost_hertz"},
 }
 
-// openStores opens the rollups, then the raw readings: for as long as something
+// openEmbedded opens the rollups, then the raw readings: for as long as something
 // in them is not rolled up, those are kept beyond their retention.
-func (a *app) openStores(ctx context.Context) (err error) {
+func (a *app) openEmbedded(ctx context.Context) (err error) {
 	c := a.config
 	if a.rolled, err = storage.Open(filepath.Join(c.DataDir, rollupsDir), storage.Options{
 		Retention: c.RollupRetention, SeldomWritten: true, MemoryBytes: c.Memory, Log: a.log,
@@ -48,12 +49,13 @@ func (a *app) openStores(ctx context.Context) (err error) {
 	if retention != c.Retention {
 		a.log.Info("readings that are not rolled up yet are kept for longer than configured, until the next start after that", "configured", c.Retention, "kept", retention)
 	}
-	if a.store, err = storage.Open(raw, storage.Options{Retention: retention, MemoryBytes: c.Memory, Log: a.log, Registerer: a.metrics}); err != nil {
+	if a.embedded, err = storage.Open(raw, storage.Options{Retention: retention, MemoryBytes: c.Memory, Log: a.log, Registerer: a.metrics}); err != nil {
 		return err
 	}
+	a.store = a.embedded
 	a.defers("store", a.store.Close)
 	a.rollups, err = storage.NewRollups(ctx, storage.RollupOptions{
-		Raw: a.store, Rolled: a.rolled, Late: ingest.Late, Differences: differences, Settle: a.settle, Log: a.log, Registerer: a.metrics,
+		Raw: a.embedded, Rolled: a.rolled, Late: ingest.Late, Differences: differences, Settle: a.settle, Log: a.log, Registerer: a.metrics,
 	})
 	return err
 }
@@ -118,9 +120,17 @@ func (c *Config) rollupsOutlive() error {
 	return nil
 }
 
+// rollupsHandler answers queries of the rollups; nil where there are none.
+func (a *app) rollupsHandler() http.Handler {
+	if a.rolled == nil {
+		return nil
+	}
+	return a.rolled.Handler()
+}
+
 // history answers the boards' pages.
 func (a *app) history(ctx context.Context, q dashboards.HistoryQuery) ([]dashboards.Span, error) {
-	spans, err := a.rollups.History(ctx, storage.HistoryQuery{
+	spans, err := a.spans(ctx, storage.HistoryQuery{
 		Metric: q.Metric, Match: []storage.Label{{Name: "board", Value: q.Board}}, By: q.By, Start: q.Start, End: q.End, Step: q.Step,
 	})
 	if errors.Is(err, storage.ErrHistoryQuery) {
@@ -136,8 +146,18 @@ func (a *app) history(ctx context.Context, q dashboards.HistoryQuery) ([]dashboa
 	return all, err
 }
 
+func (a *app) spans(ctx context.Context, q storage.HistoryQuery) ([]storage.Span, error) {
+	if a.rollups == nil {
+		return storage.QueryHistory(ctx, a.store, differences, q)
+	}
+	return a.rollups.History(ctx, q)
+}
+
 // rollupStatus says what histories are made of.
 func (a *app) rollupStatus() dashboards.Rollups {
+	if a.rollups == nil { // how long a remote store keeps readings is not known here
+		return dashboards.Rollups{BucketSeconds: int64(storage.Bucket.Seconds()), RawSeconds: int64(longestRetention.Seconds())}
+	}
 	r := dashboards.Rollups{BucketSeconds: int64(storage.Bucket.Seconds()), RawSeconds: int64(a.config.Retention.Seconds()), KeptSeconds: int64(a.config.RollupRetention.Seconds())}
 	if until := a.rollups.Until(); !until.IsZero() {
 		r.Until = until.UnixMilli()

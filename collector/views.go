@@ -24,7 +24,7 @@ func (a *app) pageOptions(v variant) dashboards.Options {
 		Series: a.store.Handler(), Rules: alerting.RulesHandler(a.engine), Metrics: a.metricsHandler(),
 		Alerts:    http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { a.pager.Handler().ServeHTTP(w, r) }),
 		Incidents: a.incidents, Acknowledge: a.acknowledge, Expect: a.expect, Announcements: ingest.Announcements, Ready: a.ready,
-		Rollups: a.rolled.Handler(), History: a.history, RollupStatus: a.rollupStatus,
+		Rollups: a.rollupsHandler(), History: a.history, RollupStatus: a.rollupStatus,
 		Watch:    func(board, viewer string, d time.Duration) error { return a.ingest.Watch(board, viewer, d) },
 		Backups:  a.backupStatus,
 		Rejected: func() map[string]uint64 { return a.ingest.Rejected() },
@@ -73,7 +73,7 @@ func (a *app) places() map[string]alerting.Place {
 	return all
 }
 
-func (a *app) ready() error { return a.ingest.Err() }
+func (a *app) ready() error { return errors.Join(a.ingest.Err(), a.storeErr()) }
 
 func (a *app) incidents(ctx context.Context) ([]dashboards.Incident, error) {
 	found, err := a.pager.Incidents(ctx, alerting.Query{})

@@ -2,6 +2,7 @@ package storage
 
 import (
 	"context"
+	"fmt"
 	"slices"
 
 	vm "github.com/VictoriaMetrics/VictoriaMetrics/lib/storage"
@@ -13,6 +14,19 @@ type Difference struct {
 	Metric, Label string
 	Of, Less      string // values of the label: Of − Less
 	As            string // the metric of the difference
+}
+
+// differenceStep is how often a difference is evaluated where it is queried: as often as boards report by default.
+const differenceStep = ":10s"
+
+// expr is the difference as an expression, of the series that a history is about.
+func (d *Difference) expr(q *HistoryQuery) string {
+	of := func(value string) string {
+		one := *q
+		one.Match = append(slices.Clone(q.Match), Label{Name: d.Label, Value: value})
+		return one.selector(d.Metric)
+	}
+	return fmt.Sprintf("(clamp_min(%s - ignoring(%s) %s, 0))", of(d.Of), d.Label, of(d.Less))
 }
 
 // pair is where the rows of two series are that differ in the label alone.

@@ -4,7 +4,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 	"time"
@@ -28,14 +30,17 @@ const prefix = "/prometheus"
 // active_queries and top_queries show the queries of all stores of the process and of all users.
 func (s *Store) Handler() http.Handler { return s.handler }
 
+// queryPaths are what is handed to the engine, or to a remote.
+var queryPaths = []string{
+	"/api/v1/query", "/api/v1/query_range", "/api/v1/series", "/api/v1/labels", "/api/v1/label/{name}/values",
+	"/api/v1/metadata", "/api/v1/export", "/api/v1/export/csv", "/api/v1/status/tsdb",
+	"/api/v1/status/buildinfo", "/api/v1/status/active_queries", "/api/v1/status/top_queries",
+	"/prettify-query", "/expand-with-exprs",
+}
+
 func (s *Store) routes() http.Handler {
 	mux := http.NewServeMux()
-	for _, path := range []string{
-		"/api/v1/query", "/api/v1/query_range", "/api/v1/series", "/api/v1/labels", "/api/v1/label/{name}/values",
-		"/api/v1/metadata", "/api/v1/export", "/api/v1/export/csv", "/api/v1/status/tsdb",
-		"/api/v1/status/buildinfo", "/api/v1/status/active_queries", "/api/v1/status/top_queries",
-		"/prettify-query", "/expand-with-exprs",
-	} {
+	for _, path := range queryPaths {
 		mux.HandleFunc(path, s.serveQuery)
 	}
 	mux.HandleFunc("/api/v1/series/count", s.serveSeriesCount)
@@ -81,8 +86,30 @@ func (s *Store) serveQuery(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// scope returns r with the filter that picks this store. The engine takes filters from the URL before those
-// of the body, so the ones of the body are carried over only when the URL has none.
+// filterGroups are the parameters that restrict what a query sees. Those of a group are alternatives to each other,
+// and each group restricts further.
+var filterGroups = [][]string{{"extra_label"}, {"extra_filters", "extra_filters[]"}}
+
+// filtersOf returns the filters in force, of a request whose form has been parsed: those of a group in the body count
+// only where the URL has none of the group. So whoever stands in front and restricts by the URL is not widened.
+func filtersOf(r *http.Request) url.Values {
+	inURL, filters := r.URL.Query(), url.Values{}
+	for _, group := range filterGroups {
+		from := r.PostForm
+		if slices.ContainsFunc(group, inURL.Has) {
+			from = inURL
+		}
+		for _, name := range group {
+			if values, ok := from[name]; ok {
+				filters[name] = values
+			}
+		}
+	}
+	return filters
+}
+
+// scope returns r with the filter that picks this store. All filters are in the URL, which the engine prefers, and
+// nowhere else.
 func (s *Store) scope(w http.ResponseWriter, r *http.Request) (*http.Request, error) {
 	if strings.HasPrefix(r.Header.Get("Content-Type"), "multipart/") {
 		return nil, errors.New("multipart bodies are not supported: send a URL-encoded form")
@@ -91,13 +118,15 @@ func (s *Store) scope(w http.ResponseWriter, r *http.Request) (*http.Request, er
 	if err := r.ParseForm(); err != nil {
 		return nil, fmt.Errorf("parse form: %w", err)
 	}
+	filters := filtersOf(r)
+	filters["extra_label"] = append(slices.Clone(filters["extra_label"]), pickLabel+"="+s.id)
 	r = r.Clone(r.Context())
 	query := r.URL.Query()
-	labels, ok := query["extra_label"]
-	if !ok {
-		labels = r.PostForm["extra_label"]
+	for _, name := range slices.Concat(filterGroups...) {
+		query.Del(name)
+		r.Form.Del(name)
 	}
-	query["extra_label"] = append(slices.Clone(labels), pickLabel+"="+s.id)
+	maps.Copy(query, filters)
 	r.URL.RawQuery = query.Encode()
 	r.Form.Del("reduce_mem_usage") // it would export without deduplication
 	return r, nil

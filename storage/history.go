@@ -75,11 +75,36 @@ func (r *Rollups) History(ctx context.Context, q HistoryQuery) ([]Span, error) {
 	return h.result(), nil
 }
 
+// RangeQuerier evaluates an expression over a range, as [Store] and [Remote] do.
+type RangeQuerier interface {
+	QueryRange(ctx context.Context, expr string, start, end time.Time, step time.Duration) ([]Result, error)
+}
+
+// QueryHistory answers from a store that has readings alone, by queries.
+func QueryHistory(ctx context.Context, s RangeQuerier, differences []Difference, q HistoryQuery) ([]Span, error) {
+	if err := q.check(); err != nil {
+		return nil, err
+	}
+	over := q.selector(q.Metric)
+	h := history{query: &q, spans: map[string]*spanSteps{}}
+	p := part{from: floor(q.Start, q.Step), to: ceil(q.End, q.Step), step: q.Step}
+	for _, d := range differences {
+		if d.As == q.Metric {
+			over, p.every = d.expr(&q), differenceStep
+		}
+	}
+	if err := h.ask(ctx, s, p, func(a aggregate) (string, string) { return a.reading, over }); err != nil {
+		return nil, err
+	}
+	return h.result(), nil
+}
+
 // part is a piece of the range that one store answers: what is after from, up to to.
 type part struct {
 	rolled   bool
 	from, to time.Time
-	step     time.Duration // of rollups: how they are asked for
+	step     time.Duration // of what is queried: how it is asked for
+	every    string        // how often an expression is evaluated within a step; empty for series
 }
 
 // parts divides the range at the time until which readings are rolled up. Of the step that it falls into, the buckets
@@ -130,21 +155,31 @@ type spanSteps struct {
 	steps  map[int64]*bucket
 }
 
-// aggregates are what the rollups are asked for: how series are put together, and how values are in time.
-var aggregates = []struct {
+// aggregate is what is asked for: how series are put together, and how values are in time.
+type aggregate struct {
 	function, suffix string
+	reading          string // the function in time of readings; that of rollups is function's
 	take             func(b *bucket, v float64)
-}{
-	{"min", minSuffix, func(b *bucket, v float64) { b.min = min(b.min, v) }},
-	{"max", maxSuffix, func(b *bucket, v float64) { b.max = max(b.max, v) }},
-	{"sum", sumSuffix, func(b *bucket, v float64) { b.sum += v }},
-	{"sum", countSuffix, func(b *bucket, v float64) { b.count += v }},
+}
+
+var aggregates = []aggregate{
+	{"min", minSuffix, "min_over_time", func(b *bucket, v float64) { b.min = min(b.min, v) }},
+	{"max", maxSuffix, "max_over_time", func(b *bucket, v float64) { b.max = max(b.max, v) }},
+	{"sum", sumSuffix, "sum_over_time", func(b *bucket, v float64) { b.sum += v }},
+	{"sum", countSuffix, "count_over_time", func(b *bucket, v float64) { b.count += v }},
 }
 
 func (h *history) askRollups(ctx context.Context, s *Store, p part) error {
+	return h.ask(ctx, s, p, func(a aggregate) (function, over string) {
+		return a.function + "_over_time", h.query.selector(h.query.Metric + a.suffix)
+	})
+}
+
+// ask asks for each aggregate of what of returns for it.
+func (h *history) ask(ctx context.Context, s RangeQuerier, p part, of func(aggregate) (function, over string)) error {
 	for _, a := range aggregates {
-		expr := fmt.Sprintf("%s(%s_over_time(%s[%ds])) by (%s)",
-			a.function, a.function, h.query.selector(h.query.Metric+a.suffix), int64(p.step.Seconds()), strings.Join(h.query.By, ","))
+		function, over := of(a)
+		expr := fmt.Sprintf("%s(%s(%s[%ds%s])) by (%s)", a.function, function, over, int64(p.step.Seconds()), p.every, strings.Join(h.query.By, ","))
 		found, err := s.QueryRange(ctx, expr, p.from.Add(p.step), p.to, p.step)
 		if err != nil {
 			return fmt.Errorf("history of %s: %w", h.query.Metric, err)

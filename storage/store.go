@@ -12,6 +12,8 @@
 //   - A query sees the rows of every Add that returned before it.
 //   - Several stores live in one process without seeing each other.
 //
+// [Remote] promises the same of a server elsewhere, by way of a queue on this disk.
+//
 // What it refuses: deleting, importing or writing over HTTP, rewriting queries, deciding on alerts, and
 // knowing what a board is. It stores no row while the disk is nearly full and drops none in silence: rows that
 // the engine will not take are counted by reason.

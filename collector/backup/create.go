@@ -55,7 +55,7 @@ func (k *Keeper) build(ctx context.Context, p place, now time.Time) (m *Manifest
 	}
 	m = &Manifest{
 		Format: format, Name: now.UTC().Format(nameLayout), Collector: k.source.Version,
-		Taken: now.UTC().Truncate(time.Millisecond), Pin: k.source.Pin, Recipient: id.Recipient().String(), Excluded: excluded,
+		Taken: now.UTC().Truncate(time.Millisecond), Pin: k.source.Pin, Recipient: id.Recipient().String(), Excluded: slices.Clone(excluded),
 	}
 	d, err := p.begin(ctx, m.Name)
 	if err != nil {
@@ -91,6 +91,10 @@ func (w *writer) writeAll(ctx context.Context, id *age.X25519Identity) error {
 		return err
 	}
 	defer snapshot.Release()
+	if w.source.Store == nil {
+		w.manifest.Excluded = append(w.manifest.Excluded, "series: they are in the remote store "+w.source.Remote+", which has backups of its own",
+			"queue: what was on its way to the remote store")
+	}
 	for _, f := range snapshot.Files {
 		name := path.Join(seriesDir, f.Name)
 		sum, err := w.draft.series(ctx, w.copy, f.Source, name)
@@ -118,7 +122,7 @@ func (w *writer) freeze(ctx context.Context) (_ *storage.Snapshot, err error) {
 		}
 		defer release()
 	}
-	snapshot, err := w.source.Store.Snapshot()
+	snapshot, err := w.snapshot()
 	if err != nil {
 		return nil, err
 	}
@@ -134,6 +138,14 @@ func (w *writer) freeze(ctx context.Context) (_ *storage.Snapshot, err error) {
 		return nil, err
 	}
 	return snapshot, w.addTree(ctx, filepath.Join(w.source.DataDir, journalDir), journalDir)
+}
+
+// snapshot is an empty one where the series are elsewhere.
+func (w *writer) snapshot() (*storage.Snapshot, error) {
+	if w.source.Store == nil {
+		return &storage.Snapshot{}, nil
+	}
+	return w.source.Store.Snapshot()
 }
 
 // checkSpace asks for room for the backup, where it is kept on a disk, and the restored copy of its test.

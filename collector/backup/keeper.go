@@ -32,9 +32,10 @@ const DefaultRate = 100 << 20
 // Source is the collector that is backed up.
 type Source struct {
 	DataDir string
-	DB      *sql.DB // DATA/state.db
-	Store   *storage.Store
+	DB      *sql.DB        // DATA/state.db
+	Store   *storage.Store // nil where the series are in a remote store
 	Rollups *storage.Store // nil: there are none
+	Remote  string         // its URL
 	// Hold waits until the store has what was acknowledged and keeps the journal as it is until release; nil where no
 	// collector runs.
 	Hold func(ctx context.Context) (release func(), err error)

@@ -24,7 +24,7 @@ const (
 // store: the journal is its queue, and the rows that it has in memory are a
 // part of it that need not be read again.
 type feeder struct {
-	store   *storage.Store
+	store   Store
 	read    func(from journal.Position, f func(record []byte, end journal.Position) error) (journal.Position, error)
 	rowsOf  func(dst []storage.Row, record []byte) ([]storage.Row, error)
 	changed func(waiting error) // the store takes rows again, or why not

@@ -38,13 +38,20 @@ const (
 	checkpointEvery = 30 * time.Second
 )
 
+// Store keeps rows. What was added before a Barrier began survives a crash once that has returned. *storage.Store and
+// *storage.Remote are such stores.
+type Store interface {
+	Add(rows []storage.Row) error
+	Barrier() error
+}
+
 // Options of an Ingest. Log and Registerer may be nil, and so may Live and
 // Deliver in a test; the rest is needed.
 type Options struct {
 	Dir      string // of the journal
 	Conn     *nats.Conn
 	Registry *registry.Registry
-	Store    *storage.Store
+	Store    Store
 	Engine   *alerting.Engine
 	// Retention is how long the store keeps rows, where that may be shorter than
 	// readings can be late; 0 = longer. What the store would drop in silence is

@@ -208,7 +208,7 @@ func (c *collector) expect(expr string, want float64) {
 	deadline := time.Now().Add(10 * time.Second)
 	var got any = "nothing"
 	for time.Now().Before(deadline) {
-		found, err := c.Store.Query(c.t.Context(), expr, time.Now().Add(11*time.Second))
+		found, err := c.Store.(*storage.Store).Query(c.t.Context(), expr, time.Now().Add(11*time.Second))
 		if err != nil {
 			c.t.Fatal(err)
 		}
@@ -249,7 +249,7 @@ func TestHoldWaitsForTheStoreAndKeepsTheJournal(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	snapshot, err := c.Store.Snapshot()
+	snapshot, err := c.Store.(*storage.Store).Snapshot()
 	if err != nil {
 		t.Fatal(err)
 	}

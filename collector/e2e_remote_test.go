@@ -1,0 +1,122 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// vanilla is a VictoriaMetrics server of its own, built from the module that
+// the collector embeds.
+type vanilla struct {
+	*process
+	argv []string
+	url  string
+}
+
+func newVanilla(t testing.TB) *vanilla {
+	t.Helper()
+	program := filepath.Join(t.TempDir(), "victoria-metrics")
+	out, err := exec.Command("go", "build", "-o", program, "github.com/VictoriaMetrics/VictoriaMetrics/app/victoria-metrics").CombinedOutput()
+	if err != nil {
+		t.Fatalf("build the vanilla server: %v\n%s", err, out)
+	}
+	address := freeAddress(t, "127.0.0.1")
+	return &vanilla{url: "http://" + address, argv: []string{
+		program, "-storageDataPath=" + filepath.Join(t.TempDir(), "data"), "-httpListenAddr=" + address,
+		"-retentionPeriod=2y", "-dedup.minScrapeInterval=1ms",
+	}}
+}
+
+func (v *vanilla) start(t testing.TB) {
+	t.Helper()
+	v.process = spawn(t, v.argv...)
+	eventually(t, patience, func() error {
+		if !strings.Contains(v.errs.String(), "started VictoriaMetrics in") {
+			return errors.New("the vanilla server has not started")
+		}
+		return nil
+	})
+}
+
+// TestRemoteStore keeps the series in a server elsewhere. It and the collector
+// are killed, together and one after the other: reports are acknowledged and
+// decided all the while, and every reading is there exactly once in the end.
+func TestRemoteStore(t *testing.T) {
+	t.Parallel()
+	v := newVanilla(t)
+	dir := t.TempDir()
+	config := filepath.Join(dir, "collector.yml")
+	for name, content := range map[string]string{
+		config:                           "rules: [warm.rules]\nstore:\n  write: " + v.url + "\n  keep: 24s\n",
+		filepath.Join(dir, "warm.rules"): "groups:\n  - name: warm\n    rules:\n      - alert: Warm\n        expr: pi_soc_temperature_celsius > 1\n",
+	} {
+		if err := os.WriteFile(name, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s := newServer(t, "127.0.0.1", "--config", config) // the remote is not there yet
+	boards := []board{s.enrol("pi-1", s.nats), s.enrol("pi-2", s.nats)}
+	sent := []*recorded{invent(t, "first", 500, every(1_000)), invent(t, "second", 3000, every(5_000))}
+	ready := func(want int) {
+		t.Helper()
+		eventually(t, patience, func() error {
+			code, _, err := s.request(http.MethodGet, "-/ready", nil)
+			if err == nil && code != want {
+				err = fmt.Errorf("ready: %d, want %d", code, want)
+			}
+			return err
+		})
+	}
+	replay := func(i int) {
+		t.Helper()
+		if p := boards[i].replay(t, sent[i]); p.exit(t, patience) != 0 { // it ends when all is acknowledged
+			t.Fatalf("replay: %s", p.errs)
+		}
+	}
+
+	replay(0)
+	eventually(t, patience, func() error {
+		b, err := s.get("api/incidents")
+		if err == nil && !strings.Contains(string(b), "Warm") {
+			err = fmt.Errorf("no incident: %s", b)
+		}
+		return err
+	})
+	ready(http.StatusServiceUnavailable)
+	if code, _, err := s.request(http.MethodGet, "/", nil); err != nil || code != http.StatusOK {
+		t.Errorf("the page: %d, %v", code, err)
+	}
+	s.kill()
+	s.start() // what waits for the remote waits on disk
+
+	v.start(t)
+	ready(http.StatusOK)
+	s.returned(boards[0], sent[0], 1)
+
+	replay(1)
+	v.kill() // the last readings are in its memory alone
+	v.start(t)
+	s.returned(boards[1], sent[1], 1)
+	v.kill()
+	s.kill()
+	v.start(t)
+	s.start()
+	for i := range boards {
+		s.returned(boards[i], sent[i], 1)
+	}
+
+	name := s.do("", "backup", "create")
+	manifest, err := os.ReadFile(filepath.Join(s.dir, "backups", name, "manifest.json"))
+	if err != nil || !strings.Contains(string(manifest), "they are in the remote store "+v.url) {
+		t.Errorf("manifest: %v: %s", err, manifest)
+	}
+	if code := s.stop(t, patience); code != 0 {
+		t.Errorf("stop: exit %d: %s", code, s.errs)
+	}
+}

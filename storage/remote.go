@@ -1,0 +1,277 @@
+package storage
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/VictoriaMetrics/VictoriaMetrics/lib/fs"
+	"github.com/prometheus/client_golang/prometheus"
+	promconfig "github.com/prometheus/common/config"
+)
+
+const (
+	// DefaultKeep is how long a remote must have run on, after it took rows, before they are forgotten here.
+	// VictoriaMetrics writes what it took to disk after 5 s (-inmemoryDataFlushInterval); 12 s were the most seen.
+	DefaultKeep = time.Minute
+	// MinKeep is twice the most that was seen.
+	MinKeep = 24 * time.Second
+
+	// requestBytes is the size, before compression, at which a request is closed. A remote takes 32 MiB.
+	requestBytes = 1 << 20
+	// gatherTime is how long rows wait for others that share their request.
+	gatherTime = 100 * time.Millisecond
+)
+
+// RemoteOptions configures [OpenRemote].
+type RemoteOptions struct {
+	// Dir holds what the remote has not yet safely got. It is created where it is missing.
+	Dir string
+	// Write is the base URL below which /api/v1/write lies: http://vm:8428, or of a cluster
+	// http://vminsert:8480/insert/0/prometheus.
+	Write string
+	// Read is the base URL below which /api/v1/query lies; "" means Write. Of a cluster it is
+	// http://vmselect:8481/select/0/prometheus.
+	Read string
+	// Nodes are the base URLs, with /metrics below them, of the processes that hold the rows in memory: those of a
+	// cluster's vmstorage. None means Write.
+	Nodes []string
+	// Client holds credentials and TLS settings for all of these URLs.
+	Client promconfig.HTTPClientConfig
+	// Keep is how long rows are kept here after the remote took them, at least MinKeep. 0 means DefaultKeep.
+	Keep time.Duration
+	// MinFreeBytes is the free disk space below which Add refuses rows. 0 means DefaultMinFreeBytes.
+	MinFreeBytes int64
+	// Log receives transitions; nil discards them. Registerer receives the metrics until Close; nil registers none.
+	Log        *slog.Logger
+	Registerer prometheus.Registerer
+}
+
+// Check returns the options with their defaults, or what is wrong with them.
+func (o RemoteOptions) Check() (RemoteOptions, error) {
+	if o.Read == "" {
+		o.Read = o.Write
+	}
+	if len(o.Nodes) == 0 {
+		o.Nodes = []string{o.Write}
+	}
+	for _, to := range []*string{&o.Write, &o.Read} {
+		if err := checkBase(to); err != nil {
+			return o, err
+		}
+	}
+	for i := range o.Nodes {
+		if err := checkBase(&o.Nodes[i]); err != nil {
+			return o, err
+		}
+	}
+	if o.Keep == 0 {
+		o.Keep = DefaultKeep
+	}
+	if o.Keep < MinKeep {
+		return o, fmt.Errorf("keep %s is too short: a remote holds rows in memory for up to 12s, at least %s is needed", o.Keep, MinKeep)
+	}
+	if o.MinFreeBytes == 0 {
+		o.MinFreeBytes = DefaultMinFreeBytes
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	return o, nil
+}
+
+// checkBase refuses what is no base URL, and takes the slash at its end off.
+func checkBase(to *string) error {
+	u, err := url.Parse(*to)
+	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" || u.RawQuery != "" || u.Fragment != "" {
+		return fmt.Errorf("%q is not a base URL such as http://victoria-metrics:8428", *to)
+	}
+	if u.User != nil {
+		return fmt.Errorf("the URL of %s holds credentials: put them into a file", u.Host)
+	}
+	*to = strings.TrimSuffix(*to, "/")
+	return nil
+}
+
+// Remote is a VictoriaMetrics server, or a cluster of them, by URL. It promises what [Store] does, with three
+// differences, since the remote is a process of its own:
+//
+//   - Rows go to a queue on this disk first, and from there to the remote. Barrier makes the queue durable. A row
+//     leaves the queue only when a remote that took it has run on for RemoteOptions.Keep; when it was restarted
+//     sooner, the row is sent again. So neither a remote that is down nor one that is killed loses a row.
+//   - A query asks the remote and sees a row some seconds after it was taken there.
+//   - Sending again doubles rows in a remote that does not deduplicate: it needs -dedup.minScrapeInterval=1ms.
+//
+// All methods may be called from any goroutine.
+type Remote struct {
+	options RemoteOptions
+	log     *slog.Logger
+	client  *http.Client
+	handler http.Handler
+	metrics *remoteMetrics
+	queue   *queue
+	gate    gate
+
+	stop     context.CancelFunc
+	stopped  sync.WaitGroup
+	state    remoteState
+	readOnly transition
+
+	mu    sync.Mutex // guards what follows
+	body  []byte     // the request that gathers rows, not yet compressed
+	rows  int        // in body
+	names nameReader
+}
+
+// OpenRemote opens the queue in o.Dir, the remote's own process need not answer, and starts sending what is there. The
+// caller closes it.
+func OpenRemote(o RemoteOptions) (*Remote, error) {
+	o, err := o.Check()
+	if err != nil {
+		return nil, fmt.Errorf("open remote store: %w", err)
+	}
+	client, err := promconfig.NewClientFromConfig(o.Client, "remote-store")
+	if err != nil {
+		return nil, fmt.Errorf("open remote store %s: %w", o.Write, err)
+	}
+	q, err := openQueue(o.Dir)
+	if err != nil {
+		return nil, fmt.Errorf("open remote store %s: %w", o.Write, err)
+	}
+	r := &Remote{options: o, log: o.Log, client: client, queue: q}
+	r.metrics = newRemoteMetrics(r)
+	if r.handler, err = r.routes(); err == nil {
+		err = r.metrics.register(o.Registerer)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("open remote store %s: %w", o.Write, errors.Join(err, q.close()))
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	r.stop = cancel
+	r.stopped.Go(func() { r.gather(ctx) })
+	r.stopped.Go(func() { r.send(ctx) })
+	return r, nil
+}
+
+// Add queues rows, all of them or none; the next [Remote.Barrier] makes them durable. NaNs are left out and counted.
+// Add returns [ErrReadOnly] while the disk is nearly full, or [ErrClosed]; it never waits for the remote. It keeps no
+// reference to rows.
+func (r *Remote) Add(rows []Row) error {
+	if !r.gate.enter() {
+		return ErrClosed
+	}
+	defer r.gate.leave()
+	if r.full() {
+		return ErrReadOnly
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	before, had := len(r.body), r.rows
+	for len(rows) > 0 {
+		var n, nans int
+		var err error
+		if r.body, n, nans, err = r.names.encode(r.body, rows); err == nil {
+			r.rows += n - nans
+			r.metrics.nans.Add(uint64(nans))
+			rows = rows[n:]
+			if len(r.body) < requestBytes {
+				continue
+			}
+			err = r.closeRequest()
+			before, had = 0, 0
+		}
+		if err != nil {
+			r.body, r.rows = r.body[:before], had
+			return fmt.Errorf("queue rows for %s: %w", r.options.Write, asReadOnly(err))
+		}
+	}
+	return nil
+}
+
+// closeRequest puts what was gathered into the queue. The caller holds mu.
+func (r *Remote) closeRequest() error {
+	if r.rows == 0 {
+		r.body = r.body[:0]
+		return nil
+	}
+	if err := r.queue.append(r.body, r.rows); err != nil {
+		return err
+	}
+	r.body, r.rows = r.body[:0], 0
+	return nil
+}
+
+// gather closes requests that nobody else fills.
+func (r *Remote) gather(ctx context.Context) {
+	tick := time.NewTicker(gatherTime)
+	defer tick.Stop()
+	failing := false
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		r.mu.Lock()
+		err := r.closeRequest()
+		r.mu.Unlock()
+		if (err != nil) != failing {
+			failing = err != nil
+			r.log.Warn("rows queued for the remote store", "failing", failing, "err", err)
+		}
+	}
+}
+
+// Barrier returns after all rows of every Add that returned before are on this disk, synced. It says nothing about
+// the remote.
+func (r *Remote) Barrier() error {
+	if !r.gate.enter() {
+		return ErrClosed
+	}
+	defer r.gate.leave()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if err := errors.Join(r.closeRequest(), r.queue.sync()); err != nil {
+		return fmt.Errorf("flush the queue for %s: %w", r.options.Write, err)
+	}
+	return nil
+}
+
+// Close makes what was added durable in the queue and stops sending. Running queries finish or, after five seconds,
+// lose their connection. Closing twice is harmless.
+func (r *Remote) Close() error {
+	var err error
+	r.gate.close(closeGrace, func() {
+		r.stop()
+		r.stopped.Wait()
+		r.metrics.unregister()
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		err = errors.Join(r.closeRequest(), r.queue.sync(), r.queue.close())
+		r.client.CloseIdleConnections()
+	})
+	return err
+}
+
+// Err returns why rows do not reach the remote at present, or nil.
+func (r *Remote) Err() error { return r.state.failure() }
+
+// full reports whether the queue must not grow, and logs when that changes.
+func (r *Remote) full() bool {
+	free := fs.MustGetFreeSpace(r.options.Dir)
+	full := free < uint64(r.options.MinFreeBytes)
+	if r.readOnly.changed(full) {
+		if full {
+			r.log.Warn("the queue for the remote store is full, free disk space is below the limit", "dir", r.options.Dir, "free_bytes", free, "limit_bytes", r.options.MinFreeBytes)
+		} else {
+			r.log.Info("the queue for the remote store takes rows again", "dir", r.options.Dir, "free_bytes", free)
+		}
+	}
+	return full
+}

@@ -1,0 +1,135 @@
+package storage
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httputil"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Handler serves the same routes as [Store.Handler]. Queries are asked of the remote with its credentials; a caller's
+// own, and his cookies, stay here. Filters that a caller in front adds to the URL as extra_label or extra_filters[]
+// hold, whatever the body says. vmui is the collector's own.
+func (r *Remote) Handler() http.Handler { return r.handler }
+
+func (r *Remote) routes() (http.Handler, error) {
+	to, err := url.Parse(r.options.Read)
+	if err != nil {
+		return nil, err
+	}
+	if err := engine.serveExplorer(r.options.Dir); err != nil { // for vmui's files
+		return nil, err
+	}
+	proxy := &httputil.ReverseProxy{
+		Transport: r.client.Transport, FlushInterval: time.Second,
+		Rewrite: func(p *httputil.ProxyRequest) { rewrite(p, to) },
+		ModifyResponse: func(resp *http.Response) error {
+			onlyContent(resp.Header)
+			return nil
+		},
+		ErrorHandler: func(w http.ResponseWriter, req *http.Request, err error) {
+			if req.Context().Err() == nil {
+				r.log.Debug("remote query", "path", req.URL.Path, "err", err)
+			}
+			fail(w, http.StatusBadGateway, errors.New("the remote store does not answer"))
+		},
+	}
+	mux := http.NewServeMux()
+	for _, path := range append(slices.Clone(queryPaths), "/api/v1/series/count") {
+		mux.Handle(path, proxy)
+	}
+	mux.HandleFunc("/vmui", serveExplorer)
+	mux.HandleFunc("/vmui/", serveExplorer)
+	mux.HandleFunc("/", notFound)
+	outer := http.NewServeMux()
+	outer.Handle("/", r.guard(mux))
+	outer.Handle(prefix+"/", http.StripPrefix(prefix, r.guard(mux)))
+	return outer, nil
+}
+
+// guard lets reading requests in while the store is open, with all their parameters in the form of a body but for the
+// filters, which are in the URL: there the remote prefers them.
+func (r *Remote) guard(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		if req.Method != http.MethodGet && req.Method != http.MethodHead && req.Method != http.MethodPost {
+			w.Header().Set("Allow", "GET, HEAD, POST")
+			fail(w, http.StatusMethodNotAllowed, errors.New("method is not allowed"))
+			return
+		}
+		if !r.gate.enter() {
+			fail(w, http.StatusServiceUnavailable, ErrClosed)
+			return
+		}
+		defer r.gate.leave()
+		defer r.gate.whenCut(func() {
+			_ = http.NewResponseController(w).SetWriteDeadline(time.Now()) // as in Store.guard
+		})()
+		scoped, err := restate(w, req)
+		if err != nil {
+			fail(w, http.StatusBadRequest, err)
+			return
+		}
+		next.ServeHTTP(w, scoped)
+	})
+}
+
+// restate returns the request with its parameters where guard says.
+func restate(w http.ResponseWriter, req *http.Request) (*http.Request, error) {
+	if strings.HasPrefix(req.Header.Get("Content-Type"), "multipart/") {
+		return nil, errors.New("multipart bodies are not supported: send a URL-encoded form")
+	}
+	req.Body = http.MaxBytesReader(w, req.Body, maxForm)
+	if err := req.ParseForm(); err != nil {
+		return nil, fmt.Errorf("parse form: %w", err)
+	}
+	filters, body := filtersOf(req), req.Form
+	for _, name := range slices.Concat(filterGroups...) {
+		body.Del(name)
+	}
+	body.Del("reduce_mem_usage") // it would export without deduplication
+	fresh(body)
+	out := req.Clone(req.Context())
+	encoded := body.Encode()
+	out.Method, out.URL.RawQuery = http.MethodPost, filters.Encode()
+	out.Body, out.ContentLength = io.NopCloser(strings.NewReader(encoded)), int64(len(encoded))
+	out.Header = http.Header{
+		"Content-Type": {"application/x-www-form-urlencoded"}, "Content-Length": {strconv.Itoa(len(encoded))},
+	}
+	if v := req.Header.Get("Accept-Encoding"); v != "" {
+		out.Header.Set("Accept-Encoding", v)
+	}
+	out.Form, out.PostForm = nil, nil
+	return out, nil
+}
+
+// rewrite points a request at the remote.
+func rewrite(p *httputil.ProxyRequest, to *url.URL) {
+	p.Out.URL.Scheme, p.Out.URL.Host = to.Scheme, to.Host
+	p.Out.URL.Path, p.Out.URL.RawPath = to.Path+p.In.URL.Path, ""
+	p.Out.Host = ""
+}
+
+// onlyContent drops what a remote says about itself and to browsers.
+func onlyContent(h http.Header) {
+	for name := range h {
+		if !slices.Contains([]string{"Content-Type", "Content-Length", "Content-Encoding", "Content-Disposition", "Vary"}, name) {
+			h.Del(name)
+		}
+	}
+}
+
+// serveExplorer prepares the process for vmui's files, which need the engine's flags and nothing else.
+func (p *process) serveExplorer(dir string) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.started {
+		return nil
+	}
+	return setFlags(dir, 0)
+}

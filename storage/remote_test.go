@@ -1,0 +1,403 @@
+package storage_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	promconfig "github.com/prometheus/common/config"
+
+	"bramble/storage"
+)
+
+// remote is an open remote store with its metrics and its log.
+type remote struct {
+	*storage.Remote
+	registry *prometheus.Registry
+	log      *lines
+}
+
+// lines is a log that a test reads.
+type lines struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *lines) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *lines) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
+func openRemote(t testing.TB, o storage.RemoteOptions) remote {
+	t.Helper()
+	r := remote{registry: prometheus.NewRegistry(), log: &lines{}}
+	if o.Dir == "" {
+		o.Dir = t.TempDir()
+	}
+	o.Registerer, o.Log = r.registry, slog.New(slog.NewTextHandler(r.log, nil))
+	var err error
+	if r.Remote, err = storage.OpenRemote(o); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := r.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return r
+}
+
+// eventually waits until something has come true.
+func eventually(t testing.TB, within time.Duration, what string, true func() bool) {
+	t.Helper()
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for deadline := time.After(within); !true(); {
+		select {
+		case <-tick.C:
+		case <-deadline:
+			t.Fatalf("not within %s: %s", within, what)
+		}
+	}
+}
+
+// metric returns a gauge or counter of the store, and whether there is one.
+func (r remote) metric(t testing.TB, name string) (float64, bool) {
+	t.Helper()
+	families, err := r.registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range families {
+		if f.GetName() == name {
+			return f.GetMetric()[0].GetGauge().GetValue() + f.GetMetric()[0].GetCounter().GetValue(), true
+		}
+	}
+	return 0, false
+}
+
+// drained returns when the server has taken all that was added.
+func (r remote) drained(t testing.TB) {
+	t.Helper()
+	if err := r.Barrier(); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, 90*time.Second, "the server takes all that is queued", func() bool {
+		waiting, ok := r.metric(t, "bramble_remote_queue_rows_waiting")
+		return ok && waiting == 0
+	})
+}
+
+func (r remote) count(t testing.TB, board string, at time.Time) int {
+	t.Helper()
+	found, err := r.Query(context.Background(), `count_over_time(pi_soc_temperature_celsius{board="`+board+`"}[3d])`, at)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(found) == 0 {
+		return 0
+	}
+	return int(found[0].Values[0])
+}
+
+func TestRemoteThatIsAwayLosesNothing(t *testing.T) {
+	t.Parallel()
+	v := storage.NewVanilla(t, "-dedup.minScrapeInterval=1ms")
+	dir, start := t.TempDir(), anHourAgo().Add(-time.Hour)
+	r := openRemote(t, storage.RemoteOptions{Dir: dir, Write: v.URL})
+	for i := range 10 {
+		if err := r.Add(rows(temperature("b1"), start.Add(time.Duration(i)*100*time.Second), 100)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := r.Barrier(); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, 30*time.Second, "the store says that the server is away", func() bool { return r.Err() != nil })
+	if up, _ := r.metric(t, "bramble_remote_up"); up != 0 {
+		t.Errorf("bramble_remote_up is %v", up)
+	}
+	if _, err := r.Query(context.Background(), "1", time.Now()); err == nil {
+		t.Error("a query was answered")
+	}
+	if status, _, body := get(t, serveStore(t, r)+"/api/v1/query?query=1"); status != http.StatusBadGateway || !strings.Contains(body, "does not answer") {
+		t.Errorf("over HTTP: %d %s", status, body)
+	}
+	if err := r.Close(); err != nil {
+		t.Fatal(err)
+	}
+	r = openRemote(t, storage.RemoteOptions{Dir: dir, Write: v.URL}) // the collector restarts meanwhile
+	v.Start(t)
+	r.drained(t)
+	v.Show(t)
+	if got := r.count(t, "b1", start.Add(time.Hour)); got != 1000 {
+		t.Errorf("%d rows, want 1000", got)
+	}
+	eventually(t, 30*time.Second, "the store says that all is well", func() bool { return r.Err() == nil })
+}
+
+// TestRemoteThatIsKilledLosesNothing kills the server at random moments under load, and once more after the queue has
+// forgotten rows.
+func TestRemoteThatIsKilledLosesNothing(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes a minute")
+	}
+	t.Parallel()
+	v := storage.StartVanilla(t)
+	r := openRemote(t, storage.RemoteOptions{Write: v.URL, Keep: storage.MinKeep})
+	start := time.Now().Add(-48 * time.Hour).Truncate(time.Second)
+	stop, written := make(chan struct{}), make(chan int)
+	go func() {
+		n := 0
+		defer func() { written <- n }()
+		for tick := time.NewTicker(10 * time.Millisecond); ; {
+			select {
+			case <-stop:
+				return
+			case <-tick.C:
+			}
+			if err := r.Add(rows(temperature("b1"), start.Add(time.Duration(n)*time.Second), 20)); err != nil {
+				t.Error(err)
+				return
+			}
+			n += 20
+		}
+	}()
+	sent := func() float64 { n, _ := r.metric(t, "bramble_remote_rows_sent_total"); return n }
+	for range 5 {
+		had := sent()
+		eventually(t, time.Minute, "the server takes rows", func() bool { return sent() > had })
+		<-time.After(rand.N(4 * time.Second))
+		v.Kill()
+		<-time.After(rand.N(time.Second))
+		v.Start(t)
+	}
+	r.drained(t) // and more since
+	size, _ := r.metric(t, "bramble_remote_queue_bytes")
+	eventually(t, 2*time.Minute, "the queue forgets what the server has on disk", func() bool {
+		now, _ := r.metric(t, "bramble_remote_queue_bytes")
+		done := now < size
+		size = max(size, now)
+		return done
+	})
+	v.Kill()
+	close(stop)
+	n := <-written
+	v.Start(t)
+	eventually(t, 30*time.Second, "the restart is noticed", func() bool { return strings.Count(r.log.String(), "was restarted") > 0 && r.Err() == nil })
+	r.drained(t)
+	eventually(t, 30*time.Second, "all rows are there", func() bool { v.Show(t); return r.count(t, "b1", start.Add(60*time.Hour)) >= n })
+	if got := r.count(t, "b1", start.Add(60*time.Hour)); got != n {
+		t.Errorf("%d rows, want %d", got, n)
+	}
+	if resends, _ := r.metric(t, "bramble_remote_resends_total"); resends < 6 {
+		t.Errorf("the queue was sent again %v times: the kills missed", resends)
+	}
+}
+
+func TestRemoteSaysWhatItCannotPromise(t *testing.T) {
+	t.Parallel()
+	plain := storage.NewVanilla(t)
+	plain.Start(t)
+	coarse := storage.NewVanilla(t, "-dedup.minScrapeInterval=30s")
+	coarse.Start(t)
+	good := storage.StartVanilla(t)
+	to, err := url.Parse(good.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	forward := httputil.NewSingleHostReverseProxy(to)
+	hidden := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/metrics" {
+			http.NotFound(w, r)
+			return
+		}
+		forward.ServeHTTP(w, r)
+	}))
+	defer hidden.Close()
+	for name, c := range map[string]struct {
+		url, says      string
+		visible, dedup float64
+	}{
+		"no deduplication":     {plain.URL, "does not deduplicate", 1, 0},
+		"coarse deduplication": {coarse.URL, "more than a millisecond", 1, 0},
+		"hidden":               {hidden.URL, "restart of the remote store cannot be seen", 0, -1},
+		"good":                 {good.URL, "", 1, 1},
+	} {
+		r := openRemote(t, storage.RemoteOptions{Write: c.url})
+		if err := r.Add(rows(temperature(name), anHourAgo(), 10)); err != nil {
+			t.Fatal(err)
+		}
+		r.drained(t)
+		visible, _ := r.metric(t, "bramble_remote_restarts_visible")
+		dedup, known := r.metric(t, "bramble_remote_deduplicates")
+		if !known {
+			dedup = -1
+		}
+		if visible != c.visible || dedup != c.dedup {
+			t.Errorf("%s: restarts visible %v, deduplicates %v", name, visible, dedup)
+		}
+		if warned := strings.Contains(r.log.String(), "level=WARN"); warned != (c.says != "") || !strings.Contains(r.log.String(), c.says) {
+			t.Errorf("%s: %s", name, r.log)
+		}
+	}
+}
+
+func TestRemoteIsAskedWithItsOwnCredentials(t *testing.T) {
+	t.Parallel()
+	v := storage.StartVanilla(t)
+	to, err := url.Parse(v.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	forward := httputil.NewSingleHostReverseProxy(to)
+	front := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Authorization") != "Bearer s3cret" || r.Header.Get("Cookie") != "" {
+			t.Errorf("%s with %q and cookie %q", r.URL.Path, r.Header.Get("Authorization"), r.Header.Get("Cookie"))
+			w.WriteHeader(http.StatusUnauthorized)
+			return
+		}
+		forward.ServeHTTP(w, r)
+		w.Header().Set("Set-Cookie", "a=b")
+	}))
+	defer front.Close()
+	file := filepath.Join(t.TempDir(), "token")
+	if err := os.WriteFile(file, []byte("s3cret\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r := openRemote(t, storage.RemoteOptions{Write: front.URL, Client: promconfig.HTTPClientConfig{
+		Authorization: &promconfig.Authorization{Type: "Bearer", CredentialsFile: file},
+	}})
+	now := anHourAgo()
+	if err := r.Add(rows(temperature("b1"), now, 1)); err != nil {
+		t.Fatal(err)
+	}
+	r.drained(t)
+	v.Show(t)
+	if got := r.count(t, "b1", now); got != 1 {
+		t.Errorf("%d rows", got)
+	}
+	request, err := http.NewRequest(http.MethodGet, serveStore(t, r)+"/api/v1/query?query=vector(1)", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	request.Header.Set("Authorization", "Bearer bra1.a-person's.own")
+	request.Header.Set("Cookie", "bramble=session")
+	resp, err := http.DefaultClient.Do(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK || resp.Header.Get("Set-Cookie") != "" {
+		t.Errorf("%s, cookie %q", resp.Status, resp.Header.Get("Set-Cookie"))
+	}
+}
+
+func TestRemoteWithAFullDiskRefusesRows(t *testing.T) {
+	r := openRemote(t, storage.RemoteOptions{Write: "http://127.0.0.1:1", MinFreeBytes: 1 << 60})
+	if err := r.Add(rows(temperature("b1"), anHourAgo(), 1)); !errors.Is(err, storage.ErrReadOnly) {
+		t.Errorf("error %v", err)
+	}
+	if full, _ := r.metric(t, "bramble_storage_read_only"); full != 1 {
+		t.Errorf("bramble_storage_read_only is %v", full)
+	}
+}
+
+func TestRemoteOptionsThatAreRefused(t *testing.T) {
+	for want, o := range map[string]storage.RemoteOptions{
+		`"" is not a base URL`:               {},
+		`"victoria:8428" is not a base URL`:  {Write: "victoria:8428"},
+		`"ftp://victoria" is not a base URL`: {Write: "ftp://victoria"},
+		`"http://v?a=b" is not a base URL`:   {Write: "http://victoria", Read: "http://v?a=b"},
+		`holds credentials`:                  {Write: "http://me:secret@victoria"},
+		`keep 5s is too short`:               {Write: "http://victoria", Keep: 5 * time.Second},
+		`"x" is not a base URL`:              {Write: "http://victoria", Nodes: []string{"x"}},
+	} {
+		o.Dir = t.TempDir()
+		_, err := storage.OpenRemote(o)
+		if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "secret") {
+			t.Errorf("%+v: error %v, want %s", o, err, want)
+		}
+	}
+}
+
+func TestRemoteQueueAfterACrash(t *testing.T) {
+	dir, start := t.TempDir(), anHourAgo()
+	o := storage.RemoteOptions{Dir: dir, Write: "http://127.0.0.1:1"}
+	fill := func(board string) (file string, whole []byte) {
+		t.Helper()
+		r := openRemote(t, o)
+		for i := range 3 { // a request each
+			if err := errors.Join(r.Add(rows(temperature(fmt.Sprint(board, i)), start, 100)), r.Barrier()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := r.Close(); err != nil {
+			t.Fatal(err)
+		}
+		files, err := filepath.Glob(filepath.Join(dir, "*.queue"))
+		if err != nil || len(files) == 0 {
+			t.Fatal(files, err)
+		}
+		file = files[len(files)-1]
+		if whole, err = os.ReadFile(file); err != nil {
+			t.Fatal(err)
+		}
+		return file, whole
+	}
+	first, whole := fill("a")
+	for cut := range whole {
+		others, err := filepath.Glob(filepath.Join(dir, "*.queue"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, f := range others {
+			if err := os.Remove(f); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := os.WriteFile(first, whole[:cut], 0o600); err != nil {
+			t.Fatal(err)
+		}
+		r, err := storage.OpenRemote(o)
+		if err != nil {
+			t.Fatalf("cut at %d: %v", cut, err)
+		}
+		if err := r.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.WriteFile(first, whole, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	fill("b") // first is not the last file any more
+	broken := bytes.Clone(whole)
+	broken[len(broken)/2] ^= 1
+	if err := os.WriteFile(first, broken, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := storage.OpenRemote(o); err == nil || !strings.Contains(err.Error(), first) || !strings.Contains(err.Error(), "offset") {
+		t.Errorf("error %v, want one that names %s and an offset", err, first)
+	}
+}

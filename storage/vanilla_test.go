@@ -1,0 +1,130 @@
+package storage
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// Vanilla is a VictoriaMetrics single node as its makers build it, in a process of its own.
+type Vanilla struct {
+	URL  string
+	Dir  string
+	addr string
+	args []string
+	cmd  *exec.Cmd
+	done chan struct{} // closed once what it writes has ended
+}
+
+// vanillaProgram builds the server from the module in go.mod, beside the other programs that tests use.
+var vanillaProgram = sync.OnceValues(func() (string, error) {
+	cache, err := os.UserCacheDir()
+	if err != nil {
+		return "", err
+	}
+	path := filepath.Join(cache, "bramble-ci", "victoria-metrics")
+	out, err := exec.Command("go", "build", "-o", path, "github.com/VictoriaMetrics/VictoriaMetrics/app/victoria-metrics").CombinedOutput()
+	if err != nil {
+		return "", fmt.Errorf("build the vanilla server: %w\n%s", err, out)
+	}
+	return path, nil
+})
+
+// NewVanilla chooses an address and a directory and starts nothing.
+func NewVanilla(t testing.TB, args ...string) *Vanilla {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr := l.Addr().String()
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return &Vanilla{URL: "http://" + addr, Dir: t.TempDir(), addr: addr, args: args}
+}
+
+// StartVanilla starts a server that deduplicates.
+func StartVanilla(t testing.TB, args ...string) *Vanilla {
+	t.Helper()
+	v := NewVanilla(t, append([]string{"-dedup.minScrapeInterval=1ms"}, args...)...)
+	v.Start(t)
+	return v
+}
+
+// Start returns when the server answers. The test's end kills it.
+func (v *Vanilla) Start(t testing.TB) {
+	t.Helper()
+	program, err := vanillaProgram()
+	if err != nil {
+		t.Fatal(err)
+	}
+	v.cmd = exec.Command(program, append([]string{
+		"-storageDataPath=" + v.Dir, "-httpListenAddr=" + v.addr, "-retentionPeriod=2y",
+	}, v.args...)...)
+	stderr, err := v.cmd.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := v.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(v.Kill)
+	started := make(chan struct{})
+	done := make(chan struct{})
+	v.done = done
+	go func() {
+		defer close(done)
+		ready := sync.OnceFunc(func() { close(started) })
+		for lines := bufio.NewScanner(stderr); lines.Scan(); {
+			if strings.Contains(lines.Text(), "started VictoriaMetrics in") {
+				ready()
+			}
+		}
+	}()
+	select {
+	case <-started:
+	case <-done:
+		t.Fatal("the vanilla server has ended")
+	case <-time.After(time.Minute):
+		t.Fatal("the vanilla server does not start")
+	}
+}
+
+// Kill ends the server with SIGKILL and waits for its end. Killing twice is harmless.
+func (v *Vanilla) Kill() {
+	if v.cmd == nil {
+		return
+	}
+	_ = v.cmd.Process.Kill() // it may have ended
+	<-v.done
+	_ = v.cmd.Wait()
+	v.cmd = nil
+}
+
+// Show makes what the server took visible to queries.
+func (v *Vanilla) Show(t testing.TB) { v.Get(t, "/internal/force_flush") }
+
+// Get returns the body of an answer.
+func (v *Vanilla) Get(t testing.TB, path string) string {
+	t.Helper()
+	resp, err := http.Get(v.URL + path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil || resp.StatusCode/100 != 2 {
+		t.Fatalf("%s: %s %v: %s", path, resp.Status, err, body)
+	}
+	return string(body)
+}
