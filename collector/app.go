@@ -50,6 +50,7 @@ type app struct {
 	embedded *storage.Store // the same, nil where it is a remote one
 	rolled   *storage.Store // nil with a remote one, as rollups
 	rollups  *storage.Rollups
+	importer *storage.Importer
 	engine   *alerting.Engine
 	broker   *broker.Broker
 	backups  *backup.Keeper
@@ -116,6 +117,9 @@ func openApp(ctx context.Context, c Config, v variant, log *slog.Logger) (_ *app
 		return nil, err
 	}
 	limitMemory(log)
+	if a.importer, err = openImporter(c, a.store, log, a.metrics); err != nil {
+		return nil, err
+	}
 
 	rules, err := loadRules(c.Rules)
 	if err != nil {

@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"path/filepath"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	promconfig "github.com/prometheus/common/config"
 	"github.com/prometheus/common/model"
 	"go.yaml.in/yaml/v3"
@@ -128,6 +130,16 @@ func (a *app) keepStores(ctx context.Context) error {
 	g.Go(func() error { return a.embedded.Guard(ctx) })
 	g.Go(func() error { return a.rollups.Run(ctx) })
 	return g.Wait()
+}
+
+// openImporter makes what takes other exporters' rows. What a remote store
+// keeps is its own affair.
+func openImporter(c Config, store seriesStore, log *slog.Logger, r prometheus.Registerer) (*storage.Importer, error) {
+	o := storage.ImportOptions{Store: store, Retention: c.Retention, Log: log, Registerer: r}
+	if c.Store.Write != "" {
+		o.Retention = 0
+	}
+	return storage.NewImporter(o)
 }
 
 // storeErr returns why readings do not reach the store at present, or nil.

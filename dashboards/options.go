@@ -22,14 +22,19 @@ var ErrUnknownBoard = errors.New("no such board")
 // Role says what a user may do. Each role includes those before it.
 type Role string
 
-// The roles, weakest first. A viewer changes nothing; an operator acknowledges and silences.
+// The roles, weakest first. A viewer changes nothing; an operator acknowledges and silences. An importer stands beside
+// them: it writes foreign series and may do nothing else. An admin may do that too.
 const (
 	Viewer   Role = "viewer"
 	Operator Role = "operator"
 	Admin    Role = "admin"
+	Importer Role = "importer"
 )
 
 func (r Role) allows(need Role) bool {
+	if need == Importer {
+		return r == Importer || r == Admin
+	}
 	rank := map[Role]int{Viewer: 1, Operator: 2, Admin: 3}
 	return rank[r] > 0 && rank[r] >= rank[need]
 }
@@ -162,6 +167,7 @@ type Options struct {
 
 	Series  http.Handler // the store's /api/v1/… and /vmui/
 	Rollups http.Handler // /rollups/api/v1/…, the store of the rollups
+	Import  http.Handler // /api/v1/write and /api/v1/import…
 	Rules   http.Handler // /api/v1/rules and /api/v1/alerts
 	Alerts  http.Handler // /api/v2/…
 	Metrics http.Handler // /metrics

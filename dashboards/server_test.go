@@ -120,6 +120,35 @@ func (c call) do(t testing.TB, base string) (*http.Response, string) {
 	return resp, string(b)
 }
 
+// TestImportersWriteAndReadNothing also holds that nobody else but an admin imports.
+func TestImportersWriteAndReadNothing(t *testing.T) {
+	auth := newTokens()
+	auth.users["importer-token"] = User{"token snmp", Importer}
+	took := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) })
+	_, web := start(t, Options{Auth: auth, Import: took, Series: took, Rules: took, Alerts: took, Metrics: took})
+	f := func(token, method, path string, want int) {
+		t.Helper()
+		if resp, body := (call{method: method, path: path, token: token}).do(t, web.URL); resp.StatusCode != want {
+			t.Errorf("%s %s as %s: %d %s, want %d", method, path, token, resp.StatusCode, body, want)
+		}
+	}
+	for _, path := range []string{"/api/v1/write", "/api/v1/import", "/api/v1/import/prometheus"} {
+		f("importer-token", "POST", path, http.StatusNoContent)
+		f("admin-token", "POST", path, http.StatusNoContent)
+		f("viewer-token", "POST", path, http.StatusForbidden)
+		f("operator-token", "POST", path, http.StatusForbidden)
+		f("", "POST", path, http.StatusUnauthorized)
+	}
+	for _, path := range []string{
+		"/", "/board/r1-01", "/incidents", "/vmui/", "/nowhere", "/api/boards", "/api/incidents", "/api/status", "/api/backups", "/api/openapi.json",
+		"/api/v1/query", "/api/v1/export", "/prometheus/api/v1/query", "/api/v1/rules", "/api/v1/alerts", "/api/v2/alerts", "/metrics", "/live",
+	} {
+		f("importer-token", "GET", path, http.StatusForbidden)
+	}
+	f("importer-token", "POST", "/api/incidents/1/ack", http.StatusForbidden)
+	f("importer-token", "POST", "/api/v2/silences", http.StatusForbidden)
+}
+
 func TestStrangersSeeOnlyProbesAndLogin(t *testing.T) {
 	_, web := start(t, Options{Auth: newTokens(), Metrics: http.NotFoundHandler()})
 	f := func(path string, want int) {

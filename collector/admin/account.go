@@ -66,7 +66,7 @@ func (a *userRemove) run(c *call) error {
 }
 
 type tokenCreate struct {
-	Role string `required:"" placeholder:"ROLE" help:"viewer, operator or admin."`
+	Role string `required:"" placeholder:"ROLE" help:"viewer, operator, admin or importer."`
 	Name string `placeholder:"NAME" help:"What the token is for."`
 }
 

@@ -13,20 +13,22 @@ import (
 type Role string
 
 // The roles, weakest first. A viewer changes nothing; an operator acknowledges
-// and silences; an admin also changes boards, users and tokens.
+// and silences; an admin also changes boards, users and tokens. An importer
+// stands beside them, is a program, and may write foreign series and nothing else.
 const (
 	Viewer   Role = "viewer"
 	Operator Role = "operator"
 	Admin    Role = "admin"
+	Importer Role = "importer"
 )
 
 // ParseRole reads a role's name.
 func ParseRole(s string) (Role, error) {
 	switch r := Role(s); r {
-	case Viewer, Operator, Admin:
+	case Viewer, Operator, Admin, Importer:
 		return r, nil
 	}
-	return "", fmt.Errorf("role %q: use viewer, operator or admin", s)
+	return "", fmt.Errorf("role %q: use viewer, operator or admin, or importer for a token", s)
 }
 
 // apiTokenPrefix starts every API token.
