@@ -119,4 +119,15 @@ func TestRemoteStore(t *testing.T) {
 	if code := s.stop(t, patience); code != 0 {
 		t.Errorf("stop: exit %d: %s", code, s.errs)
 	}
+
+	// Elsewhere, with the same configuration: the boards come from the backup, their series are where they were.
+	r := &server{t: t, dir: filepath.Join(t.TempDir(), "new"), http: freeAddress(t, "127.0.0.1"), nats: freeAddress(t, "127.0.0.1"), args: s.args, bearer: s.bearer}
+	r.do("", "backup", "restore", "--target", filepath.Join(s.dir, "backups"))
+	r.start()
+	for i := range boards {
+		r.returned(boards[i], sent[i], 1)
+	}
+	if list := r.do("", "board", "list"); !strings.Contains(list, "pi-1") || !strings.Contains(list, "pi-2") {
+		t.Errorf("boards: %s", list)
+	}
 }

@@ -183,8 +183,9 @@ func (r *Remote) Add(rows []Row) error {
 			if len(r.body) < requestBytes {
 				continue
 			}
-			err = r.closeRequest()
-			before, had = 0, 0
+			if err = r.closeRequest(); err == nil {
+				before, had = 0, 0 // what the call has added so far is queued: adding it again is harmless
+			}
 		}
 		if err != nil {
 			r.body, r.rows = r.body[:before], had

@@ -218,15 +218,15 @@ func (q *queue) append(body []byte, rows int) error {
 	binary.LittleEndian.PutUint32(q.buffer, uint32(len(compressed)))
 	binary.LittleEndian.PutUint32(q.buffer[4:], sumRequest(compressed, uint32(rows)))
 	binary.LittleEndian.PutUint32(q.buffer[8:], uint32(rows))
+	q.dirty = true
 	if _, err := q.file.WriteAt(q.buffer, s.size); err != nil {
-		return fmt.Errorf("write the queue: %w", err) // what was written lies behind size: it is written over, or torn
+		return fmt.Errorf("write the queue: %w", err) // what was written lies behind size: it is written over, or cut off
 	}
 	if s.rows == 0 {
 		s.born = time.Now()
 	}
 	s.size += int64(len(q.buffer))
 	s.rows += uint64(rows)
-	q.dirty = true
 	select {
 	case q.wake <- struct{}{}:
 	default:
