@@ -37,7 +37,7 @@ func (v *vanilla) start(t testing.TB) {
 	t.Helper()
 	v.process = spawn(t, v.argv...)
 	eventually(t, patience, func() error {
-		if !strings.Contains(v.errs.String(), "started VictoriaMetrics in") {
+		if !strings.Contains(v.errs.String(), "started server at") {
 			return errors.New("the vanilla server has not started")
 		}
 		return nil

@@ -1,7 +1,6 @@
 package storage_test
 
 import (
-	"encoding/json"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -112,55 +111,13 @@ func TestHTTPRefusesWhatChangesOrIsUnknown(t *testing.T) {
 	}
 }
 
-func TestHTTPFiltersInTheURLHold(t *testing.T) {
-	now := anHourAgo()
-	s := open(t, t.TempDir(), storage.Options{})
-	for i, board := range []string{"a", "b"} {
-		add(t, s, []storage.Row{{Series: temperature(board), At: now.UnixMilli(), Value: float64(i)}})
-	}
-	base := serve(t, s) + "/api/v1/query"
-	form := url.Values{"query": {"count(pi_soc_temperature_celsius)"}, "time": {strconv.FormatInt(now.Unix(), 10)}}
-	post := func(query string, extra ...string) string {
-		body := url.Values{"extra_label": extra}
-		for k, v := range form {
-			body[k] = v
-		}
-		_, _, answer := read(t)(http.PostForm(base+query, body))
-		return answer
-	}
-	if got := post(""); !strings.Contains(got, `"2"`) {
-		t.Errorf("without a filter: %s", got)
-	}
-	if got := post("", "board=a"); !strings.Contains(got, `"1"`) {
-		t.Errorf("filter in the body: %s", got)
-	}
-	if got := post("?extra_label=board%3Dnone", "board=a"); !strings.Contains(got, `"result":[]`) {
-		t.Errorf("the body has overruled the URL: %s", got)
-	}
+func TestHTTPPicksNoOtherStore(t *testing.T) {
+	mine, _, now := twoStores(t)
 	for _, other := range []string{"__bramble_store__=1", "__bramble_store__=9999"} {
-		if got := post("?extra_label=" + url.QueryEscape(other)); !strings.Contains(got, `"error"`) {
-			t.Errorf("%s: %s", other, got)
+		_, _, body := get(t, mine+"/api/v1/query?query=pi_soc_temperature_celsius&time="+strconv.FormatInt(now.Unix(), 10)+"&extra_label="+other)
+		if !strings.Contains(body, `"error"`) {
+			t.Errorf("%s: %s", other, body)
 		}
-	}
-	status, _, _ := read(t)(http.Post(base, "multipart/form-data; boundary=x", strings.NewReader("--x--")))
-	if status != http.StatusBadRequest {
-		t.Errorf("multipart: %d", status)
-	}
-}
-
-func TestHTTPExportHasNoDuplicates(t *testing.T) {
-	now := anHourAgo()
-	s := open(t, t.TempDir(), storage.Options{})
-	for range 3 {
-		add(t, s, rows(temperature("b1"), now, 3))
-		if err := s.Barrier(); err != nil { // a part each: they are not merged when they are read
-			t.Fatal(err)
-		}
-	}
-	_, _, body := get(t, serve(t, s)+"/api/v1/export?reduce_mem_usage=1&match[]=pi_soc_temperature_celsius&start="+strconv.FormatInt(now.Unix(), 10))
-	var line struct{ Values []float64 }
-	if err := json.Unmarshal([]byte(body), &line); err != nil || len(line.Values) != 3 {
-		t.Fatalf("%v: %s", err, body)
 	}
 }
 

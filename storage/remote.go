@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/url"
 	"strings"
@@ -27,6 +28,8 @@ const (
 	requestBytes = 1 << 20
 	// gatherTime is how long rows wait for others that share their request.
 	gatherTime = 100 * time.Millisecond
+	// dialTime ends an attempt to connect to a host that is away.
+	dialTime = 10 * time.Second
 )
 
 // RemoteOptions configures [OpenRemote].
@@ -136,7 +139,8 @@ func OpenRemote(o RemoteOptions) (*Remote, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open remote store: %w", err)
 	}
-	client, err := promconfig.NewClientFromConfig(o.Client, "remote-store")
+	dialer := &net.Dialer{Timeout: dialTime}
+	client, err := promconfig.NewClientFromConfig(o.Client, "remote-store", promconfig.WithDialContextFunc(dialer.DialContext))
 	if err != nil {
 		return nil, fmt.Errorf("open remote store %s: %w", o.Write, err)
 	}

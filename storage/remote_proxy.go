@@ -1,6 +1,7 @@
 package storage
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -12,6 +13,9 @@ import (
 	"strings"
 	"time"
 )
+
+// answerTime is what a remote gets to answer a query in: what it allows itself, and a little for the way.
+const answerTime = maxQueryTime + 5*time.Second
 
 // Handler serves the same routes as [Store.Handler]. Queries are asked of the remote with its credentials; a caller's
 // own, and his cookies, stay here. Filters that a caller in front adds to the URL as extra_label or extra_filters[]
@@ -70,6 +74,11 @@ func (r *Remote) guard(next http.Handler) http.Handler {
 		defer r.gate.whenCut(func() {
 			_ = http.NewResponseController(w).SetWriteDeadline(time.Now()) // as in Store.guard
 		})()
+		if !strings.HasPrefix(req.URL.Path, "/api/v1/export") { // these may take long
+			ctx, cancel := context.WithTimeout(req.Context(), answerTime)
+			defer cancel()
+			req = req.WithContext(ctx)
+		}
 		scoped, err := restate(w, req)
 		if err != nil {
 			fail(w, http.StatusBadRequest, err)

@@ -3,6 +3,7 @@ package storage_test
 import (
 	"bytes"
 	"context"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -272,7 +273,7 @@ func TestRemoteIsAskedWithItsOwnCredentials(t *testing.T) {
 		t.Fatal(err)
 	}
 	forward := httputil.NewSingleHostReverseProxy(to)
-	front := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	front := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Header.Get("Authorization") != "Bearer s3cret" || r.Header.Get("Cookie") != "" {
 			t.Errorf("%s with %q and cookie %q", r.URL.Path, r.Header.Get("Authorization"), r.Header.Get("Cookie"))
 			w.WriteHeader(http.StatusUnauthorized)
@@ -282,13 +283,19 @@ func TestRemoteIsAskedWithItsOwnCredentials(t *testing.T) {
 		w.Header().Set("Set-Cookie", "a=b")
 	}))
 	defer front.Close()
-	file := filepath.Join(t.TempDir(), "token")
-	if err := os.WriteFile(file, []byte("s3cret\n"), 0o600); err != nil {
+	dir := t.TempDir()
+	file, ca := filepath.Join(dir, "token"), filepath.Join(dir, "ca.crt")
+	authority := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: front.Certificate().Raw})
+	if err := errors.Join(os.WriteFile(file, []byte("s3cret\n"), 0o600), os.WriteFile(ca, authority, 0o600)); err != nil {
 		t.Fatal(err)
 	}
-	r := openRemote(t, storage.RemoteOptions{Write: front.URL, Client: promconfig.HTTPClientConfig{
-		Authorization: &promconfig.Authorization{Type: "Bearer", CredentialsFile: file},
-	}})
+	client := promconfig.HTTPClientConfig{Authorization: &promconfig.Authorization{Type: "Bearer", CredentialsFile: file}}
+	distrusts := openRemote(t, storage.RemoteOptions{Write: front.URL, Client: client})
+	eventually(t, 30*time.Second, "an unknown CA is refused", func() bool {
+		return distrusts.Err() != nil && strings.Contains(distrusts.Err().Error(), "certificate")
+	})
+	client.TLSConfig.CAFile = ca
+	r := openRemote(t, storage.RemoteOptions{Write: front.URL, Client: client})
 	now := anHourAgo()
 	if err := r.Add(rows(temperature("b1"), now, 1)); err != nil {
 		t.Fatal(err)

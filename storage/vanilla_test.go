@@ -86,7 +86,7 @@ func (v *Vanilla) Start(t testing.TB) {
 		defer close(done)
 		ready := sync.OnceFunc(func() { close(started) })
 		for lines := bufio.NewScanner(stderr); lines.Scan(); {
-			if strings.Contains(lines.Text(), "started VictoriaMetrics in") {
+			if strings.Contains(lines.Text(), "started server at") {
 				ready()
 			}
 		}
