@@ -3,12 +3,15 @@ package main
 import (
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 )
 
 // vanilla is a VictoriaMetrics server of its own, built from the module that
@@ -19,12 +22,21 @@ type vanilla struct {
 	url  string
 }
 
-func newVanilla(t testing.TB) *vanilla {
-	t.Helper()
-	program := filepath.Join(t.TempDir(), "victoria-metrics")
+// vanillaProgram builds the server once for all tests.
+var vanillaProgram = sync.OnceValues(func() (string, error) {
+	program := filepath.Join(programs, "victoria-metrics")
 	out, err := exec.Command("go", "build", "-o", program, "github.com/VictoriaMetrics/VictoriaMetrics/app/victoria-metrics").CombinedOutput()
 	if err != nil {
-		t.Fatalf("build the vanilla server: %v\n%s", err, out)
+		return "", fmt.Errorf("build the vanilla server: %w\n%s", err, out)
+	}
+	return program, nil
+})
+
+func newVanilla(t testing.TB) *vanilla {
+	t.Helper()
+	program, err := vanillaProgram()
+	if err != nil {
+		t.Fatal(err)
 	}
 	address := freeAddress(t, "127.0.0.1")
 	return &vanilla{url: "http://" + address, argv: []string{
@@ -130,4 +142,45 @@ func TestRemoteStore(t *testing.T) {
 	if list := r.do("", "board", "list"); !strings.Contains(list, "pi-1") || !strings.Contains(list, "pi-2") {
 		t.Errorf("boards: %s", list)
 	}
+}
+
+// TestRemoteStoreKilledAgainAndAgain kills the collector and the remote store at
+// random moments while boards replay: every reading is there exactly once.
+func TestRemoteStoreKilledAgainAndAgain(t *testing.T) {
+	t.Parallel()
+	v := newVanilla(t)
+	v.start(t)
+	config := filepath.Join(t.TempDir(), "collector.yml")
+	if err := os.WriteFile(config, []byte("store: {write: \""+v.url+"\", keep: 24s}\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s := newServer(t, "127.0.0.1", "--config", config)
+	boards := []board{s.enrol("pi-1", s.nats), s.enrol("pi-2", s.nats)}
+	sent := []*recorded{invent(t, "live", 800, every(1_000)), invent(t, "past", 30_000, every(5_000))}
+	speeds := []float64{20, 1} // 40 s, and as fast as it goes
+	replays := []*process{boards[0].replay(t, sent[0], "--speed", "20"), boards[1].replay(t, sent[1])}
+	for i := range kills {
+		after(t, time.Duration(rand.IntN(4000))*time.Millisecond)
+		if i%3 != 1 {
+			v.kill()
+		}
+		if i%3 != 0 {
+			s.kill()
+			s.start()
+		}
+		if i%3 != 1 {
+			v.start(t)
+		}
+	}
+	for i, p := range replays {
+		if code := p.exit(t, 2*patience); code != 0 {
+			t.Errorf("replay %d: exit %d: %s", i, code, p.errs)
+		}
+	}
+	v.kill()
+	v.start(t)
+	for i, b := range boards {
+		s.returned(b, sent[i], speeds[i])
+	}
+	t.Logf("%d readings are there once", sent[0].readings()+sent[1].readings())
 }
