@@ -148,6 +148,8 @@ func TestRemoteStore(t *testing.T) {
 // random moments while boards replay: every reading is there exactly once.
 func TestRemoteStoreKilledAgainAndAgain(t *testing.T) {
 	t.Parallel()
+	kills, seed := killPlan(t)
+	random := rand.New(rand.NewPCG(seed, 0))
 	v := newVanilla(t)
 	v.start(t)
 	config := filepath.Join(t.TempDir(), "collector.yml")
@@ -160,7 +162,7 @@ func TestRemoteStoreKilledAgainAndAgain(t *testing.T) {
 	speeds := []float64{20, 1} // 40 s, and as fast as it goes
 	replays := []*process{boards[0].replay(t, sent[0], "--speed", "20"), boards[1].replay(t, sent[1])}
 	for i := range kills {
-		after(t, time.Duration(rand.IntN(4000))*time.Millisecond)
+		after(t, time.Duration(random.IntN(4000))*time.Millisecond)
 		if i%3 != 1 {
 			v.kill()
 		}
