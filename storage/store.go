@@ -11,6 +11,7 @@
 //     one millisecond: the larger one stays.
 //   - A query sees the rows of every Add that returned before it.
 //   - Several stores live in one process without seeing each other.
+//   - [Rollups] of one store in another are of every series, the same however often they are computed.
 //
 // [Remote] promises the same of a server elsewhere, by way of a queue on this disk.
 //
