@@ -3,7 +3,6 @@ package alerting
 import (
 	"regexp"
 	"slices"
-	"strings"
 
 	"github.com/VictoriaMetrics/metricsql"
 
@@ -185,54 +184,4 @@ func (l *leaf) matches(labels []storage.Label) bool {
 		}
 	}
 	return true
-}
-
-// presence returns the expression whose result holds every series that could be in e's: what is left of e without its
-// filters. A series in neither has vanished; one that is only here has recovered. It is "" where e filters nothing, so
-// that absence from its result is all there is to know.
-func presence(e metricsql.Expr) string {
-	if usesAbsent(e) {
-		return ""
-	}
-	return unfiltered(e)
-}
-
-// usesAbsent reports whether e has series because others are missing: their end is a recovery.
-func usesAbsent(e metricsql.Expr) (found bool) {
-	metricsql.VisitAll(e, func(e metricsql.Expr) {
-		if f, ok := e.(*metricsql.FuncExpr); ok && strings.HasPrefix(strings.ToLower(f.Name), "absent") {
-			found = true
-		}
-	})
-	return found
-}
-
-func unfiltered(e metricsql.Expr) string {
-	b, ok := e.(*metricsql.BinaryOpExpr)
-	if !ok {
-		return ""
-	}
-	switch b.Op {
-	case "and", "unless", "if", "ifnot":
-		if p := unfiltered(b.Left); p != "" {
-			return p
-		}
-		return string(b.Left.AppendString(nil))
-	case "or":
-		return either(unfiltered(b.Left), unfiltered(b.Right))
-	}
-	if operators[b.Op] == 0 || b.Bool {
-		return ""
-	}
-	if _, ok := b.Left.(*metricsql.NumberExpr); ok {
-		return string(b.Right.AppendString(nil))
-	}
-	return string(b.Left.AppendString(nil))
-}
-
-func either(a, b string) string {
-	if a == "" || b == "" {
-		return ""
-	}
-	return "(" + a + ") or (" + b + ")"
 }

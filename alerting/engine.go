@@ -31,6 +31,7 @@ type Engine struct {
 	registryNames map[string]bool
 	evaluated     map[string]*evaluation // by group file and name
 	health        map[string]ruleHealth  // by rule ID
+	external      external
 }
 
 // leafOf is one place where a metric decides.
@@ -53,6 +54,13 @@ func NewEngine(rules *Rules) *Engine {
 	}
 	e.use(rules)
 	return e
+}
+
+// SetExternal sets what templates get as $externalLabels and $externalURL, for alerts that begin later.
+func (e *Engine) SetExternal(labels map[string]string, url string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.external = external{labels, url}
 }
 
 // use puts rules in force.
@@ -131,6 +139,9 @@ func (e *Engine) Observe(origin string, at int64, rs []Reading) []Transition {
 		for j := range s.tests {
 			t := &s.tests[j]
 			hit := t.op.holds(rs[i].Value, t.limit)
+			if hit && t.alert != nil {
+				t.alert.holds(rs[i].Value, s.labels)
+			}
 			if t.quiet(hit) {
 				continue
 			}
@@ -232,6 +243,26 @@ func (e *Engine) states(wanted func(State) bool) []Transition {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return e.statesLocked(wanted)
+}
+
+// now returns alerts with the value for which their condition held last, and with annotations that say so.
+func (e *Engine) now(ts []Transition) []Transition {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.nowLocked(ts)
+}
+
+func (e *Engine) nowLocked(ts []Transition) []Transition {
+	for i := range ts {
+		a, r := e.alerts[alertKey{ts[i].Rule, ts[i].Series}], e.byID[ts[i].Rule]
+		if a == nil || r == nil || a.labels == nil {
+			continue
+		}
+		ts[i].Value = Value(a.value)
+		_, annotations := r.render(a.labels, a.value, e.external)
+		ts[i].Annotations = withNotes(annotations, ts[i].Annotations)
+	}
+	return ts
 }
 
 func (e *Engine) statesLocked(wanted func(State) bool) []Transition {

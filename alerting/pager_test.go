@@ -22,7 +22,7 @@ import (
 
 func TestMain(m *testing.M) {
 	runChild()
-	goleak.VerifyTestMain(m, goleak.IgnoreCurrent()) // imported packages start some in their init
+	goleak.VerifyTestMain(m, append(storeGoroutines(), goleak.IgnoreCurrent())...) // imported packages start some in their init
 }
 
 func openDB(t testing.TB, dir string) *sql.DB {

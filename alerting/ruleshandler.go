@@ -55,7 +55,7 @@ func RulesHandler(e *Engine) http.Handler {
 		writeData(w, map[string]any{"groups": e.groupsJSON()})
 	})
 	mux.HandleFunc("GET /api/v1/alerts", func(w http.ResponseWriter, _ *http.Request) {
-		writeData(w, map[string]any{"alerts": alertsJSON(e.states(isActive))})
+		writeData(w, map[string]any{"alerts": alertsJSON(e.now(e.states(isActive)))})
 	})
 	return mux
 }
@@ -71,7 +71,7 @@ func (e *Engine) groupsJSON() []ruleGroupJSON {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	byRule := map[string][]Transition{}
-	for _, t := range e.statesLocked(isActive) {
+	for _, t := range e.nowLocked(e.statesLocked(isActive)) {
 		byRule[baseRule(t.Rule)] = append(byRule[baseRule(t.Rule)], t)
 	}
 	out := []ruleGroupJSON{}

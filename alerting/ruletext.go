@@ -37,6 +37,12 @@ type templateData struct {
 	ExternalURL    string
 }
 
+// external is what templates know of the collector itself.
+type external struct {
+	labels map[string]string
+	url    string
+}
+
 // parseRuleText compiles text where it holds a template action.
 func parseRuleText(name, text string) (ruleText, error) {
 	t := ruleText{name: name, literal: text}

@@ -49,7 +49,14 @@ type test struct {
 // alert is the state of one rule for one series: its last transition. The zero value is inactive.
 type alert struct {
 	last Transition
+	// value and labels are those of the last reading for which the condition held, labels nil since a restart. They
+	// are shown, and decide nothing: nobody journals them.
+	value  float64
+	labels []storage.Label
 }
+
+// holds notes that the condition holds.
+func (a *alert) holds(value float64, labels []storage.Label) { a.value, a.labels = value, labels }
 
 type alertKey struct{ rule, series string }
 

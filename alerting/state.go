@@ -41,6 +41,9 @@ func next(r *Rule, last *Transition, hit bool, at int64) State {
 
 // step feeds one verdict to one alert and appends the transition that follows, if any.
 func (e *Engine) step(out []Transition, r *Rule, a *alert, s subject, hit bool, at int64, value float64) []Transition {
+	if hit {
+		a.holds(value, s.labels)
+	}
 	last := &a.last
 	if last.At >= at {
 		return out
@@ -60,7 +63,7 @@ func (e *Engine) step(out []Transition, r *Rule, a *alert, s subject, hit bool, 
 		t.FiredAt = at
 	}
 	if !last.State.Active() {
-		t.Labels, t.Annotations = r.render(s.labels, value)
+		t.Labels, t.Annotations = r.render(s.labels, value, e.external)
 		t.Annotations = withNotes(t.Annotations, s.notes)
 	}
 	a.last = t
@@ -81,7 +84,7 @@ func withNotes(annotations, notes map[string]string) map[string]string {
 }
 
 // render makes an alert's labels and annotations.
-func (r *Rule) render(series []storage.Label, value float64) (labels, annotations map[string]string) {
+func (r *Rule) render(series []storage.Label, value float64, ext external) (labels, annotations map[string]string) {
 	seen := make(map[string]string, len(series))
 	labels = make(map[string]string, len(series)+len(r.labelTexts)+1)
 	for _, l := range series {
@@ -90,7 +93,7 @@ func (r *Rule) render(series []storage.Label, value float64) (labels, annotation
 			labels[l.Name] = l.Value
 		}
 	}
-	data := templateData{Labels: seen, Value: value, Expr: r.Expr}
+	data := templateData{Labels: seen, Value: value, Expr: r.Expr, ExternalLabels: ext.labels, ExternalURL: ext.url}
 	renderTexts(labels, r.labelTexts, data)
 	labels[alertLabel] = r.Name
 	if len(r.text) > 0 {

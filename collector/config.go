@@ -300,13 +300,25 @@ func (c *Config) Validate() error {
 // parse reads flags into grammar. help is true when the person asked for help
 // and got it.
 func parse(name, description string, grammar any, args []string, stdout, stderr io.Writer) (help bool, err error) {
+	k, err := parseCommand(name, description, grammar, args, stdout, stderr)
+	return k == nil && err == nil, err
+}
+
+// parseCommand is parse for a grammar with commands: it returns which was
+// typed, nil when the person asked for help and got it.
+func parseCommand(name, description string, grammar any, args []string, stdout, stderr io.Writer) (*kong.Context, error) {
+	help := false
 	p, err := kong.New(grammar, kong.Name("collector "+name), kong.Description(description),
 		kong.Writers(stdout, stderr), kong.Exit(func(int) { help = true }))
 	if err != nil {
-		return false, err
+		return nil, err
 	}
-	if _, err := p.Parse(args); err != nil && !help {
-		return false, fmt.Errorf("%w; see `collector %s --help`", err, name)
+	k, err := p.Parse(args)
+	if help {
+		return nil, nil
 	}
-	return help, nil
+	if err != nil {
+		return nil, fmt.Errorf("%w; see `collector %s --help`", err, name)
+	}
+	return k, nil
 }

@@ -45,7 +45,7 @@ const usage = `Bramble watches racks of Raspberry Pi boards.
   collector user      add | list | passwd | remove
   collector token     create | list | revoke     API tokens
   collector backup    create | list | verify | restore
-  collector rules     check FILE...
+  collector rules     check | test FILE...
   collector version
 
 Each of them explains itself with --help.
@@ -74,7 +74,7 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	case checkBackup:
 		return runCheckBackup(ctx, args[1:], stdin, stderr)
 	case "rules":
-		return runRules(args[1:], stdout)
+		return runRules(ctx, args[1:], stdout, stderr)
 	case "version", "--version":
 		fmt.Fprintln(stdout, "collector", version())
 		return nil

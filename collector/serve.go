@@ -147,22 +147,3 @@ func (a *app) reload() error {
 	}
 	return a.ingest.Commit(a.engine.SetRules(rules))
 }
-
-func runRules(args []string, stdout io.Writer) error {
-	if len(args) < 2 || args[0] != "check" {
-		return errors.New("want: collector rules check FILE")
-	}
-	rules, err := loadRules(args[1:])
-	if err != nil {
-		return err
-	}
-	onArrival, all := 0, 0
-	for r := range rules.All() {
-		all++
-		if r.OnArrival() {
-			onArrival++
-		}
-	}
-	_, err = fmt.Fprintf(stdout, "%d rules, %d of them decided on arrival of a reading\n", all, onArrival)
-	return err
-}

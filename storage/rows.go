@@ -4,6 +4,7 @@ import (
 	"math"
 	"sync"
 
+	"github.com/VictoriaMetrics/VictoriaMetrics/lib/decimal"
 	"github.com/VictoriaMetrics/VictoriaMetrics/lib/prompb"
 	vm "github.com/VictoriaMetrics/VictoriaMetrics/lib/storage"
 )
@@ -34,8 +35,12 @@ func SeriesOf(labels []Label) Series {
 
 func cut(s string) string { return s[:min(len(s), maxLabelBytes)] }
 
+// Stale is Prometheus' marker: a value that says that its series has ended. Among NaNs it alone is stored, and an
+// instant query behind it finds nothing.
+var Stale = decimal.StaleNaN
+
 // Row is one value of one series at one time, in Unix milliseconds. The engine keeps whole numbers up to
-// 15 digits as they are and 12 significant digits of all others. A NaN is not stored but counted.
+// 15 digits as they are and 12 significant digits of all others. A NaN other than Stale is not stored but counted.
 type Row struct {
 	Series Series
 	At     int64
@@ -73,7 +78,7 @@ var batches = sync.Pool{New: func() any { return new([]vm.MetricRow) }}
 func convert(into []vm.MetricRow, rows []Row) (_ []vm.MetricRow, nans int) {
 	for i := range rows {
 		r := &rows[i]
-		if math.IsNaN(r.Value) {
+		if math.IsNaN(r.Value) && !decimal.IsStaleNaN(r.Value) {
 			nans++
 			continue
 		}

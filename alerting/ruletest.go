@@ -1,0 +1,264 @@
+package alerting
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"math"
+	"slices"
+	"strings"
+	"time"
+
+	"bramble/storage"
+)
+
+// testTolerance is how far a value may be from the expected one: the store keeps 12 significant digits of fractions.
+const testTolerance = 1e-11
+
+// TestStore is where a rules test puts its series. *storage.Store is one.
+type TestStore interface {
+	Querier
+	Add(rows []storage.Row) error
+}
+
+// RuleTests runs files of rules tests in promtool's format, with the engine and the state machine that decide real
+// readings. Each test has an empty store from open, and time that passes from one evaluation to the next. Rules that one
+// reading decides are given each series' newest value at each evaluation. What fails is written to w, with file, line,
+// expected and got. The error says that a file could not be read or run, or how many checks failed.
+func RuleTests(ctx context.Context, files []string, w io.Writer, open func() (TestStore, func() error, error)) error {
+	var errs []error
+	checks, failed := 0, 0
+	for _, name := range files {
+		f, err := readRuleTestFile(name)
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		problems, err := f.run(ctx, open)
+		errs = append(errs, err)
+		checks += f.checks()
+		failed += len(problems)
+		for _, p := range problems {
+			fmt.Fprintln(w, p)
+		}
+		if err == nil && len(problems) == 0 {
+			fmt.Fprintf(w, "%s: ok, %d tests, %d checks\n", name, len(f.tests), f.checks())
+		}
+	}
+	if failed > 0 {
+		errs = append(errs, fmt.Errorf("%d of %d checks failed", failed, checks))
+	}
+	return errors.Join(errs...)
+}
+
+func (f *ruleTestFile) checks() (n int) {
+	for _, t := range f.tests {
+		n += len(t.alerts) + len(t.exprs)
+	}
+	return n
+}
+
+// run runs the tests of a file and returns what is not as it should be.
+func (f *ruleTestFile) run(ctx context.Context, open func() (TestStore, func() error, error)) (problems []string, err error) {
+	for i := range f.tests {
+		store, done, err := open()
+		if err != nil {
+			return problems, fmt.Errorf("%s: %w", f.tests[i].name, err)
+		}
+		more, err := f.runOne(ctx, &f.tests[i], store)
+		if err = errors.Join(err, done()); err != nil {
+			return problems, fmt.Errorf("%s: %w", f.tests[i].name, err)
+		}
+		problems = append(problems, more...)
+	}
+	return problems, nil
+}
+
+func (f *ruleTestFile) runOne(ctx context.Context, t *ruleTest, store TestStore) ([]string, error) {
+	p, err := f.player(t, store)
+	if err != nil {
+		return nil, err
+	}
+	var problems []string
+	slices.SortStableFunc(t.alerts, func(a, b alertTest) int { return cmp.Compare(a.at, b.at) })
+	left := t.alerts
+	for at := time.Duration(0); len(left) > 0; at += f.every {
+		if err := p.evaluate(ctx, t.start.Add(at)); err != nil {
+			return nil, err
+		}
+		for ; len(left) > 0 && left[0].at < at+f.every; left = left[1:] {
+			if d := p.check(left[0]); d != "" {
+				problems = append(problems, fmt.Sprintf("%s:%d: %s", f.name, left[0].line, d))
+			}
+		}
+	}
+	for _, e := range t.exprs {
+		d, err := e.check(ctx, t.querier(store), t.start.Add(e.at))
+		if err != nil {
+			d = err.Error()
+		}
+		if d != "" {
+			problems = append(problems, fmt.Sprintf("%s:%d: %s", f.name, e.line, d))
+		}
+	}
+	return problems, nil
+}
+
+// querier is the test's store at the test's times.
+func (t *ruleTest) querier(store TestStore) Querier {
+	if t.shifted {
+		return shiftedQuerier{store}
+	}
+	return store
+}
+
+// rulePlayer plays one test's series to an engine.
+type rulePlayer struct {
+	engine *Engine
+	store  Querier
+	series []playedSeries
+}
+
+type playedSeries struct {
+	testSeries
+	handle *Series
+	next   int // of its samples, the first that has not come
+}
+
+func (f *ruleTestFile) player(t *ruleTest, store TestStore) (*rulePlayer, error) {
+	rules, err := LoadRules(f.rules)
+	if err != nil {
+		return nil, err
+	}
+	for _, g := range rules.Groups {
+		g.Interval = 0 // every group is evaluated every time
+	}
+	place := func(g *Group) int { return slices.Index(f.order, g.Name) }
+	slices.SortStableFunc(rules.Groups, func(a, b *Group) int { return cmp.Compare(place(a), place(b)) })
+	p := &rulePlayer{engine: NewEngine(rules), store: t.querier(store)}
+	p.engine.SetExternal(t.external.labels, t.external.url)
+	var rows []storage.Row
+	for _, s := range t.series {
+		p.series = append(p.series, playedSeries{testSeries: s, handle: p.engine.Series(s.labels, nil)})
+		name := storage.SeriesOf(s.labels)
+		for i, at := range s.at {
+			rows = append(rows, storage.Row{Series: name, At: at, Value: s.values[i]})
+		}
+	}
+	return p, store.Add(rows)
+}
+
+// evaluate lets the engine decide at one time of the test.
+func (p *rulePlayer) evaluate(ctx context.Context, at time.Time) error {
+	var readings []Reading
+	for i := range p.series {
+		s := &p.series[i]
+		for s.next < len(s.at) && s.at[s.next] <= at.UnixMilli() {
+			s.next++
+		}
+		if last := s.next - 1; last >= 0 && at.UnixMilli()-s.at[last] < staleAfter && !math.IsNaN(s.values[last]) {
+			readings = append(readings, Reading{s.handle, s.values[last]})
+			continue
+		}
+		p.engine.lose(s.handle)
+	}
+	p.engine.Observe("test", at.UnixMilli(), readings)
+	_, err := p.engine.Evaluate(ctx, p.store, at)
+	return err
+}
+
+// lose forgets the last value of a series that is not there any more.
+func (e *Engine) lose(s *Series) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	s.at = 0
+}
+
+// check compares the alerts that fire with the expected ones and describes the difference, "" for none.
+func (p *rulePlayer) check(c alertTest) string {
+	var got, want []string
+	for _, t := range p.engine.now(p.engine.Firing()) {
+		r := p.engine.byID[t.Rule]
+		if r.Name == c.name && (c.group == "" || r.group.Name == c.group) {
+			got = append(got, toldAlert{t.Labels, t.Annotations}.String())
+		}
+	}
+	for _, a := range c.want {
+		labels := maps.Clone(a.Labels)
+		if labels == nil {
+			labels = map[string]string{}
+		}
+		labels[alertLabel] = c.name
+		want = append(want, toldAlert{labels, a.Annotations}.String())
+	}
+	return difference(fmt.Sprintf("alert %s at %s", c.name, c.at), want, got)
+}
+
+// String writes labels and annotations, without empty ones: to a receiver they are absent.
+func (a toldAlert) String() string {
+	text := labelText(withoutEmpty(a.Labels))
+	if annotations := withoutEmpty(a.Annotations); len(annotations) > 0 {
+		text += " annotations " + labelText(annotations)
+	}
+	return text
+}
+
+func withoutEmpty(m map[string]string) map[string]string {
+	out := maps.Clone(m)
+	maps.DeleteFunc(out, func(_, v string) bool { return v == "" })
+	return out
+}
+
+// check queries the expression and describes the difference from the expected samples, "" for none.
+func (c exprTest) check(ctx context.Context, q Querier, at time.Time) (string, error) {
+	found, err := q.Query(ctx, c.expr, at)
+	if err != nil {
+		return "", err
+	}
+	var got []sample
+	for _, r := range found {
+		if n := len(r.Values); n > 0 {
+			got = append(got, sample{seriesText(r.Labels), r.Values[n-1]})
+		}
+	}
+	bySeries := func(a, b sample) int {
+		return cmp.Or(strings.Compare(a.series, b.series), cmp.Compare(a.value, b.value))
+	}
+	want := slices.SortedFunc(slices.Values(c.want), bySeries)
+	slices.SortFunc(got, bySeries)
+	if slices.EqualFunc(want, got, sample.equal) {
+		return "", nil
+	}
+	return difference(fmt.Sprintf("expression %s at %s", c.expr, c.at), sampleTexts(want), sampleTexts(got)), nil
+}
+
+func (s sample) equal(o sample) bool {
+	same := s.value == o.value || math.IsNaN(s.value) && math.IsNaN(o.value)
+	return s.series == o.series && (same || math.Abs(s.value-o.value) <= testTolerance*math.Abs(s.value))
+}
+
+func sampleTexts(ss []sample) (out []string) {
+	for _, s := range ss {
+		out = append(out, fmt.Sprintf("%s %v", s.series, s.value))
+	}
+	return out
+}
+
+// difference writes what is expected and what came, "" where they are the same.
+func difference(what string, want, got []string) string {
+	slices.Sort(want)
+	slices.Sort(got)
+	if slices.Equal(want, got) {
+		return ""
+	}
+	list := func(texts []string) string {
+		if len(texts) == 0 {
+			return "nothing"
+		}
+		return strings.Join(texts, "\n            ")
+	}
+	return fmt.Sprintf("%s\n  expected: %s\n  got:      %s", what, list(want), list(got))
+}

@@ -1,0 +1,204 @@
+package alerting
+
+import (
+	"bytes"
+	"errors"
+	"math"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"bramble/storage"
+)
+
+// storeGoroutines are those that the store's engine starts once a process and never ends.
+func storeGoroutines() []goleak.Option {
+	const engine = "github.com/VictoriaMetrics/VictoriaMetrics/lib/"
+	return []goleak.Option{
+		goleak.IgnoreAnyFunction(engine + "logger.logLimiterCleaner"),
+		goleak.IgnoreAnyFunction(engine + "workingsetcache.(*Cache).expirationWatcher"),
+		goleak.IgnoreAnyFunction(engine + "workingsetcache.(*Cache).prevCacheWatcher"),
+		goleak.IgnoreAnyFunction(engine + "workingsetcache.(*Cache).cacheSizeWatcher"),
+	}
+}
+
+// openTestStore is a store for one rules test.
+func openTestStore(t testing.TB) func() (TestStore, func() error, error) {
+	return func() (TestStore, func() error, error) {
+		s, err := storage.Open(t.TempDir(), storage.Options{MemoryBytes: 64 << 20, Retention: 99 * 365 * 24 * time.Hour})
+		if err != nil {
+			return nil, nil, err
+		}
+		return s, s.Close, nil
+	}
+}
+
+// TestRuleTests runs the corpus: every check passes, but for those of wrong.test.yml, each of which fails.
+func TestRuleTests(t *testing.T) {
+	for _, file := range corpus(t) {
+		var out bytes.Buffer
+		err := RuleTests(t.Context(), []string{file}, &out, openTestStore(t))
+		if strings.HasSuffix(file, "wrong.test.yml") {
+			if err == nil || err.Error() != "11 of 11 checks failed" {
+				t.Errorf("%s: %v\n%s", file, err, &out)
+			}
+			continue
+		}
+		if err != nil || !strings.HasPrefix(out.String(), file+": ok, ") {
+			t.Errorf("%s: %v\n%s", file, err, &out)
+		}
+	}
+}
+
+func corpus(t testing.TB) []string {
+	files, err := filepath.Glob("testdata/rules/*.test.yml")
+	if err != nil || len(files) == 0 {
+		t.Fatal("no corpus", err)
+	}
+	return files
+}
+
+// TestRuleTestDifference looks at what a person reads.
+func TestRuleTestDifference(t *testing.T) {
+	dir := t.TempDir()
+	writeFile(t, filepath.Join(dir, "r.yml"), "groups:\n- name: g\n  rules:\n  - {alert: A, expr: a > 5, labels: {s: x}}\n")
+	file := filepath.Join(dir, "t.yml")
+	writeFile(t, file, `rule_files: [r.yml]
+tests:
+  - input_series: [{series: 'a{b="c"}', values: 6x5}]
+    alert_rule_test:
+      - eval_time: 2m
+        alertname: A
+        exp_alerts: [{exp_labels: {b: d, s: x}}]
+    promql_expr_test:
+      - expr: a
+        eval_time: 1m
+`)
+	var out bytes.Buffer
+	err := RuleTests(t.Context(), []string{file}, &out, openTestStore(t))
+	want := file + `:6: alert A at 2m0s
+  expected: {alertname="A",b="d",s="x"}
+  got:      {alertname="A",b="c",s="x"}
+` + file + `:9: expression a at 1m0s
+  expected: nothing
+  got:      a{b="c"} 6
+`
+	if out.String() != want || err == nil || err.Error() != "2 of 2 checks failed" {
+		t.Errorf("%v\n%s", err, &out)
+	}
+}
+
+func TestRuleTestErrors(t *testing.T) {
+	f := func(yaml string, want ...string) {
+		t.Helper()
+		file := filepath.Join(t.TempDir(), "t.yml")
+		writeFile(t, file, yaml)
+		err := RuleTests(t.Context(), []string{file}, &bytes.Buffer{}, func() (TestStore, func() error, error) {
+			return nil, nil, errors.New("no store is needed")
+		})
+		if err == nil {
+			t.Fatalf("no error for %q", yaml)
+		}
+		for _, w := range want {
+			if !strings.Contains(err.Error(), w) {
+				t.Errorf("error %q lacks %q", err, w)
+			}
+		}
+	}
+	const series = "tests:\n- input_series:\n  - {series: a, values: '"
+	f("rule_file: [x]\n", "t.yml: line 1", `key "rule_file" is unknown`)
+	f("rule_files: [none.yml]\ntests: [{}]\n", "no file matches")
+	f("tests: []\n", "no tests")
+	f("evaluation_interval: soon\ntests: [{}]\n", "evaluation_interval", "soon")
+	f("evaluation_interval: 0s\ntests: [{interval: 0s}]\n", "must be positive", "interval")
+	f("group_eval_order: [a, a]\ntests: [{}]\n", `group "a" is named twice`)
+	f(series+"1+2'}\n", "t.yml:3", `value "1+2"`)
+	f(series+"1x9999999999999999999'}\n", "at most")
+	f(series+"1x5999999 1x9'}\n", "more than")
+	f(series+"'}\n", "no values")
+	f(series+"{{schema:1}}'}\n", "native histograms")
+	f("tests:\n- input_series:\n  - {series: 'a{b=~\"c\"}', values: 1}\n", "t.yml:3", "not matchers")
+	f("tests:\n- input_series:\n  - {series: 'a +', values: 1}\n", "t.yml:3")
+	f("tests:\n- input_series:\n  - {series: '{b=\"c\"}', values: 1}\n", "has no name")
+	f("tests:\n- alert_rule_test:\n  - {eval_time: 1m}\n", "add `alertname")
+	f("tests:\n- promql_expr_test:\n  - {eval_time: 1m}\n", "add `expr")
+	f("tests:\n- promql_expr_test:\n  - {expr: a, eval_time: x}\n", "t.yml:3", "eval_time")
+	f("tests:\n- promql_expr_test:\n  - {expr: a, exp_samples: [{labels: a, value: much}]}\n", "t.yml:3", `value "much"`)
+	f("tests:\n- start_timestamp: yesterday\n", `"yesterday"`)
+}
+
+// TestRuleTestOfBadRules names the rule file, not the test.
+func TestRuleTestOfBadRules(t *testing.T) {
+	dir := t.TempDir()
+	writeFile(t, filepath.Join(dir, "r.yml"), "groups:\n- name: g\n  rules:\n  - {record: a:b, expr: a}\n")
+	writeFile(t, filepath.Join(dir, "t.yml"), "rule_files: [r.yml]\ntests: [{}]\n")
+	err := RuleTests(t.Context(), []string{filepath.Join(dir, "t.yml")}, &bytes.Buffer{}, openTestStore(t))
+	if err == nil || !strings.Contains(err.Error(), `r.yml:4: recording rule "a:b"`) {
+		t.Error(err)
+	}
+}
+
+func writeFile(t testing.TB, file, text string) {
+	t.Helper()
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestPresence(t *testing.T) {
+	f := func(expr, want string) {
+		t.Helper()
+		r := mustRules(t, "  - alert: A\n    expr: '"+expr+"'\n")
+		if got := r.Groups[0].Rules[0].presence; got != want {
+			t.Errorf("%s: %q, want %q", expr, got, want)
+		}
+	}
+	f(`a > 5`, `a`)
+	f(`5 < a`, `a`)
+	f(`a > bool 5`, ``)
+	f(`a`, ``)
+	f(`absent(a) or b > 5`, ``)
+	f(`a > 5 or b > 5`, `a or b`)
+	f(`(a > 5 and b) unless c`, `a`)
+	f(`count by(rack) (a > 75) / count by(rack) (a) >= 0.5`, `count(a) by(rack) / count(a) by(rack)`)
+	f(`topk(3, a) > 80`, `a`)
+	f(`max_over_time((a > 75)[10m:1m]) - 5 > 0`, `max_over_time(a[10m:1m]) - 5`)
+	f(`avg_over_time(a[5m]) > 5`, `avg_over_time(a[5m])`)
+}
+
+func FuzzRuleTestFile(f *testing.F) {
+	for _, file := range corpus(f) {
+		data, err := os.ReadFile(file)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(data)
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		got, _, err := parseRuleTestFile("t.yml", data)
+		if err == nil && (len(got.tests) == 0 || got.every <= 0) {
+			t.Errorf("%+v without an error", got)
+		}
+	})
+}
+
+func FuzzRuleTestValues(f *testing.F) {
+	for _, text := range []string{"1 2 _ stale", "1+2x3 -1-.5x2 _x4", "Inf NaN -inf 1e3x2", "x", "1x", "_+1x2", "{{schema:0}}"} {
+		f.Add(text)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		values, err := parseTestValues(text)
+		if (err == nil) != (len(values) > 0) || len(values) > maxTestValues {
+			t.Errorf("%q: %d values, %v", text, len(values), err)
+		}
+		for _, v := range values {
+			if math.IsNaN(v.value) && !v.gone {
+				t.Errorf("%q: a NaN that is there", text)
+			}
+		}
+	})
+}
