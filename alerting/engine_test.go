@@ -307,6 +307,8 @@ func TestEvaluate(t *testing.T) {
 	if ts, err := e.Evaluate(t.Context(), fixedStore{}, now.Add(time.Second)); ts != nil || err != nil {
 		t.Errorf("evaluated before its interval: %v %v", ts, err)
 	}
+	now = now.Add(-5 * time.Minute)
+	step(fixedStore{expr: {result(6, labels("", "b2"))}}, "pending@b2") // the clock was set back
 }
 
 func TestRulesHandler(t *testing.T) {

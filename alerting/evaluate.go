@@ -67,7 +67,8 @@ func (e *Engine) due(now time.Time) ([]*Group, *Rules) {
 			continue
 		}
 		step := max(g.Interval.Milliseconds(), 1)
-		if ev := e.evaluated[g.key()]; ev == nil || now.UnixMilli()/step > ev.at/step {
+		// Another step, not a later one: a clock that was set back must not end the evaluation.
+		if ev := e.evaluated[g.key()]; ev == nil || now.UnixMilli()/step != ev.at/step {
 			out = append(out, g)
 		}
 	}

@@ -209,7 +209,7 @@ func (t *ruleTestYML) build(where, file string, every time.Duration, errs *[]err
 		c := alertTest{line: a.Alertname.Line, name: a.Alertname.Value, group: a.Groupname}
 		c.at = parseDuration(at+": eval_time", a.EvalTime, 0, errs)
 		for _, e := range a.ExpAlerts {
-			c.want = append(c.want, toldAlert{e.Labels, e.Annotations})
+			c.want = append(c.want, toldAlert(e))
 		}
 		out.alerts = append(out.alerts, c)
 	}

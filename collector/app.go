@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"sync"
 	"syscall"
 	"time"
 
@@ -60,6 +61,8 @@ type app struct {
 	pages    *dashboards.Server
 	listener net.Listener
 	teardown []step
+
+	reloading sync.Mutex // serialises reloads
 }
 
 // step is one thing to release, by name.
@@ -126,6 +129,7 @@ func openApp(ctx context.Context, c Config, v variant, log *slog.Logger) (_ *app
 		return nil, err
 	}
 	a.engine = alerting.NewEngine(rules)
+	a.engine.SetExternal(nil, a.url())
 	a.broker, err = broker.New(broker.Options{
 		Addr: c.NATS, WebSocket: c.NATSWebSocket, Dir: c.DataDir, Names: c.NATSNames, Registry: a.registry, Log: log, Registerer: a.metrics,
 	})

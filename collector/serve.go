@@ -131,7 +131,10 @@ func (a *app) reloadOnHangup(ctx context.Context) error {
 	}
 }
 
+// reload puts rule files and routes in force as they are now; nothing of them where one is broken.
 func (a *app) reload() error {
+	a.reloading.Lock()
+	defer a.reloading.Unlock()
 	rules, err := loadRules(a.config.Rules)
 	if err != nil {
 		return err

@@ -26,7 +26,7 @@ func (a *app) pageOptions(v variant) dashboards.Options {
 		Incidents: a.incidents, Acknowledge: a.acknowledge, Expect: a.expect, Announcements: ingest.Announcements, Ready: a.ready,
 		Rollups: a.rollupsHandler(), History: a.history, RollupStatus: a.rollupStatus,
 		Watch:    func(board, viewer string, d time.Duration) error { return a.ingest.Watch(board, viewer, d) },
-		Backups:  a.backupStatus,
+		Backups:  a.backupStatus, Reload: a.reload,
 		Rejected: func() map[string]uint64 { return a.ingest.Rejected() },
 		Log:      a.log, Registerer: a.metrics,
 	}

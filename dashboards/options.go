@@ -180,6 +180,8 @@ type Options struct {
 	// ErrUnknownBoard for a wrong board.
 	Expect        func(ctx context.Context, board, who, what string, within time.Duration) error
 	Announcements []string
+	// Reload takes over changed rule files and routes; its error names file, line and reason, and nothing is changed.
+	Reload func() error
 	// Ready is nil while everything answers; its error goes to the probe's log line, not to strangers.
 	Ready func() error
 	// Watch asks for a live lease of a board on behalf of a viewer.

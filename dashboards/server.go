@@ -94,6 +94,7 @@ func (s *Server) routes() http.Handler {
 	mux.Handle("GET /api/v2/", s.api(Viewer, orNotFound(s.opts.Alerts)))
 	mux.Handle("GET /metrics", s.api(Viewer, orNotFound(s.opts.Metrics)))
 	mux.Handle("GET /live", s.api(Viewer, s.live))
+	mux.Handle("POST /-/reload", s.api(Operator, s.reload))
 
 	return s.guard(mux)
 }

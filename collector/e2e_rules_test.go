@@ -1,0 +1,182 @@
+package main
+
+import (
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// bothKinds holds each rule twice: decided on arrival, and from the store.
+const bothKinds = `groups:
+  - name: arrival
+    rules:
+      - {alert: ArrivalFor, expr: pi_soc_temperature_celsius >= 80, for: 4s}
+      - {alert: ArrivalKeep, expr: pi_soc_temperature_celsius >= 80, keep_firing_for: 5m}
+  - name: store
+    interval: 1s
+    rules:
+      - {alert: StoreFor, expr: 'max_over_time(pi_soc_temperature_celsius[3s]) >= 80', for: 4s}
+      - {alert: StoreKeep, expr: 'max_over_time(pi_soc_temperature_celsius[3s]) >= 80', keep_firing_for: 5m}
+`
+
+// shown is an alert of /api/v1/alerts.
+type shown struct {
+	Labels          map[string]string
+	Annotations     map[string]string
+	State           string
+	ActiveAt        time.Time
+	KeepFiringSince *time.Time
+}
+
+// alerts returns what is active, by alert's name.
+func (s *server) alerts() (map[string]shown, error) {
+	var a struct{ Data struct{ Alerts []shown } }
+	if err := s.json("api/v1/alerts", &a); err != nil {
+		return nil, err
+	}
+	all := map[string]shown{}
+	for _, x := range a.Data.Alerts {
+		all[x.Labels["alertname"]] = x
+	}
+	return all, nil
+}
+
+// shows waits until ok holds for each of the alerts and returns them.
+func (s *server) alertsWhere(what string, ok func(shown) bool, names ...string) map[string]shown {
+	s.t.Helper()
+	var all map[string]shown
+	eventually(s.t, patience, func() (err error) {
+		if all, err = s.alerts(); err != nil {
+			return err
+		}
+		for _, n := range names {
+			if !ok(all[n]) {
+				return fmt.Errorf("%s is not %s: %+v", n, what, all)
+			}
+		}
+		return nil
+	})
+	return all
+}
+
+// ruled starts a server with a rule file, which it returns.
+func ruled(t testing.TB, rules string) (*server, string) {
+	t.Helper()
+	dir := t.TempDir()
+	file := filepath.Join(dir, "a.yml")
+	for name, text := range map[string]string{file: rules, filepath.Join(dir, "collector.yml"): "rules: [a.yml]\n"} {
+		if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return newServer(t, "127.0.0.1", "--config", filepath.Join(dir, "collector.yml")), file
+}
+
+// TestStatesSurviveKill kills the collector while alerts are pending, and while they are kept firing, in both kinds of
+// rules: they go on where they were.
+func TestStatesSurviveKill(t *testing.T) {
+	t.Parallel()
+	s, _ := ruled(t, bothKinds)
+	var csv strings.Builder
+	csv.WriteString("t_s,temp_c\n")
+	for i := range 60 {
+		temp := 85
+		if i >= 20 {
+			temp = 60
+		}
+		fmt.Fprintf(&csv, "%d,%d\n", i, temp)
+	}
+	p := s.enrol("pi-1", s.nats).replay(t, understand(t, "waves", csv.String()), "--speed", "1")
+	pending := s.alertsWhere("pending", func(a shown) bool { return a.State == "pending" }, "ArrivalFor", "StoreFor")
+	s.kill()
+	s.start()
+	fires := func(a shown) bool { return a.State == "firing" }
+	firing := s.alertsWhere("firing", fires, "ArrivalFor", "StoreFor", "ArrivalKeep", "StoreKeep")
+	for name, was := range pending {
+		if now := firing[name]; !now.ActiveAt.Equal(was.ActiveAt) {
+			t.Errorf("%s: active since %v, before the kill %v", name, now.ActiveAt, was.ActiveAt)
+		}
+	}
+	kept := s.alertsWhere("kept firing", func(a shown) bool { return a.State == "firing" && a.KeepFiringSince != nil }, "ArrivalKeep", "StoreKeep")
+	s.kill()
+	s.start()
+	after := s.alertsWhere("firing", fires, "ArrivalKeep", "StoreKeep")
+	for _, name := range []string{"ArrivalKeep", "StoreKeep"} {
+		if was, now := kept[name].KeepFiringSince, after[name].KeepFiringSince; now == nil || !now.Equal(*was) {
+			t.Errorf("%s: kept firing since %v, before the kill %v", name, now, was)
+		}
+	}
+	if _, ok := after["ArrivalFor"]; ok {
+		t.Error("ArrivalFor fires again")
+	}
+	if code := p.exit(t, 2*patience); code != 0 {
+		t.Errorf("replay: exit %d: %s", code, p.errs)
+	}
+}
+
+// TestReloadRules changes rules under an alert that fires, by HTTP and by SIGHUP. A broken file changes nothing and is
+// told with file, line and reason.
+func TestReloadRules(t *testing.T) {
+	t.Parallel()
+	const head = "groups:\n- name: g\n  rules:\n"
+	const one = "  - {alert: One, expr: pi_soc_temperature_celsius > 50, annotations: {link: '{{ $externalURL }}', value: '{{ $value }}'}}\n"
+	const two = "  - {alert: Two, expr: pi_soc_temperature_celsius > 40}\n"
+	s, file := ruled(t, head+one)
+	reload := func(text string) (int, string) {
+		t.Helper()
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		code, body, err := s.request(http.MethodPost, "-/reload", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return code, string(body)
+	}
+	b := s.enrol("pi-1", s.nats)
+	b.replay(t, understand(t, "warm", "t_s,temp_c\n0,60\n1,61\n2,62\n"))
+	fires := func(a shown) bool { return a.State == "firing" }
+	first := s.alertsWhere("firing", fires, "One")["One"]
+	if first.Annotations["link"] != s.url() {
+		t.Errorf("link %q, want %q", first.Annotations["link"], s.url())
+	}
+	s.alertsWhere("at its latest value", func(a shown) bool { return a.Annotations["value"] == "62" }, "One")
+
+	code, body := reload(head + one + "  - {alert: Two, expr: 'pi_soc_temperature_celsius >'}\n")
+	if code != http.StatusUnprocessableEntity || !strings.Contains(body, file+`:5: rule \"Two\": expr at line 5`) {
+		t.Errorf("a broken file: %d %s", code, body)
+	}
+	if now := s.alertsWhere("firing", fires, "One")["One"]; !now.ActiveAt.Equal(first.ActiveAt) {
+		t.Errorf("after a broken file: %+v, before %+v", now, first)
+	}
+	if code, body := reload(head + one + two); code != http.StatusOK {
+		t.Errorf("a good file: %d %s", code, body)
+	}
+	b.replay(t, understand(t, "warm again", "t_s,temp_c\n0,60\n1,61\n"))
+	if now := s.alertsWhere("firing", fires, "One", "Two")["One"]; !now.ActiveAt.Equal(first.ActiveAt) {
+		t.Errorf("after a reload: %+v, before %+v", now, first)
+	}
+	if err := os.WriteFile(file, []byte(head+two), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.cmd.Process.Signal(syscall.SIGHUP); err != nil {
+		t.Fatal(err)
+	}
+	all := s.alertsWhere("gone", func(a shown) bool { return a.State == "" }, "One")
+	if !fires(all["Two"]) {
+		t.Errorf("after SIGHUP: %+v", all)
+	}
+	if err := os.WriteFile(file, []byte(head+"  - {alert: Two, for: soon, expr: a > 1}\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.cmd.Process.Signal(syscall.SIGHUP); err != nil {
+		t.Fatal(err)
+	}
+	s.says(t, s.errs, "reload failed, the old rules and routes stay in force")
+	s.alertsWhere("firing", fires, "Two")
+}
