@@ -24,9 +24,10 @@ type evaluation struct {
 
 // ruleHealth is how a rule's last evaluation went.
 type ruleHealth struct {
-	err  error
-	at   time.Time
-	took time.Duration
+	err      error
+	at       time.Time
+	took     time.Duration
+	failures int // in a row
 }
 
 func (g *Group) key() string { return g.File + ";" + g.Name }
@@ -86,7 +87,11 @@ func (e *Engine) evaluateRule(ctx context.Context, q Querier, r *Rule, now time.
 	defer func() {
 		e.mu.Lock()
 		defer e.mu.Unlock()
-		e.health[r.ID] = ruleHealth{err, now, time.Since(start)}
+		h := ruleHealth{err: err, at: now, took: time.Since(start)}
+		if err != nil {
+			h.failures = e.health[r.ID].failures + 1
+		}
+		e.health[r.ID] = h
 	}()
 	at := now.Add(-r.group.Offset)
 	hits, err := q.Query(ctx, r.Expr, at)

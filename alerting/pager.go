@@ -137,7 +137,7 @@ func newPager(o PagerOptions) (*Pager, error) {
 		db: o.DB, dir: dir, externalURL: external, log: o.Log, amLog: slog.New(warnings{o.Log.Handler()}), changes: newChanges(o.Changed),
 		commits: &committer{db: o.DB}, mail: newMailroom(), inbox: newInbox(),
 	}
-	p.metrics, err = newPagerMetrics(o.Registerer, p.mail.waiting)
+	p.metrics, err = newPagerMetrics(o.Registerer, p.mail.waiting, p.integrates)
 	return p, err
 }
 

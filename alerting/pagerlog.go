@@ -25,11 +25,12 @@ func (w warnings) WithGroup(name string) slog.Handler { return warnings{w.Handle
 type pagerMetrics struct {
 	tries   *prometheus.CounterVec
 	latency prometheus.Histogram
+	health  *receiverHealth
 	reg     prometheus.Registerer
 	all     []prometheus.Collector
 }
 
-func newPagerMetrics(reg prometheus.Registerer, waiting func() int) (*pagerMetrics, error) {
+func newPagerMetrics(reg prometheus.Registerer, waiting func() int, inForce func(receiver, integration string) bool) (*pagerMetrics, error) {
 	m := &pagerMetrics{
 		tries: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "bramble_page_tries_total", Help: "Tries to deliver a page, by integration and what became of the page.",
@@ -38,9 +39,9 @@ func newPagerMetrics(reg prometheus.Registerer, waiting func() int) (*pagerMetri
 			Name: "bramble_page_latency_seconds", Help: "Time from the reading that fired to the page's acceptance by the provider.",
 			Buckets: []float64{.005, .01, .025, .05, .1, .25, .5, 1, 2, 5, 15, 60, 300, 1800},
 		}),
-		reg: reg,
+		health: newReceiverHealth(inForce), reg: reg,
 	}
-	m.all = []prometheus.Collector{m.tries, m.latency, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+	m.all = []prometheus.Collector{m.tries, m.latency, m.health, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "bramble_pages_waiting", Help: "Pages that no provider has accepted yet.",
 	}, func() float64 { return float64(waiting()) })}
 	if reg == nil {

@@ -130,6 +130,9 @@ func openApp(ctx context.Context, c Config, v variant, log *slog.Logger) (_ *app
 	}
 	a.engine = alerting.NewEngine(rules)
 	a.engine.SetExternal(nil, a.url())
+	if err := a.engine.Register(a.metrics); err != nil {
+		return nil, err
+	}
 	a.broker, err = broker.New(broker.Options{
 		Addr: c.NATS, WebSocket: c.NATSWebSocket, Dir: c.DataDir, Names: c.NATSNames, Registry: a.registry, Log: log, Registerer: a.metrics,
 	})

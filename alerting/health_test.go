@@ -1,0 +1,123 @@
+package alerting
+
+import (
+	"net/http"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+func TestFailingRules(t *testing.T) {
+	e := NewEngine(mustRules(t, "  - {alert: A, expr: 'avg_over_time(a[5m]) > 5'}\n  - {alert: B, expr: 'avg_over_time(b[5m]) > 5'}\n"))
+	reg := prometheus.NewRegistry()
+	if err := e.Register(reg); err != nil {
+		t.Fatal(err)
+	}
+	now := time.UnixMilli(1_000_000)
+	step := func(store fixedStore, want int) {
+		t.Helper()
+		now = now.Add(10 * time.Second)
+		_, _ = e.Evaluate(t.Context(), store, now) // the metric is what tells
+		if got := gathered(t, reg)["bramble_rules_failing"]; got != float64(want) {
+			t.Errorf("%v rules fail, want %d", got, want)
+		}
+	}
+	const a, b = "avg_over_time(a[5m]) > 5", "avg_over_time(b[5m]) > 5"
+	step(fixedStore{}, 0)
+	step(fixedStore{}, 0)
+	step(fixedStore{}, 2)
+	step(fixedStore{a: nil}, 1)
+	step(fixedStore{a: nil, b: nil}, 0)
+	step(fixedStore{a: nil}, 0)
+	step(fixedStore{a: nil}, 0)
+	step(fixedStore{a: nil}, 1)
+	e.SetRules(mustRules(t, "  - {alert: A, expr: 'avg_over_time(a[5m]) > 5'}\n"))
+	step(fixedStore{a: nil}, 0)
+}
+
+// gathered returns the gauges of a registry, by name and label values.
+func gathered(t *testing.T, reg *prometheus.Registry) map[string]float64 {
+	t.Helper()
+	families, err := reg.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := map[string]float64{}
+	for _, f := range families {
+		for _, m := range f.GetMetric() {
+			name := f.GetName()
+			for _, l := range []string{"receiver", "integration"} {
+				for _, pair := range m.GetLabel() {
+					if pair.GetName() == l {
+						name += " " + pair.GetValue()
+					}
+				}
+			}
+			all[name] = m.GetGauge().GetValue()
+		}
+	}
+	return all
+}
+
+// TestReceiverFails looks at the metric while a provider refuses, takes, and is taken out of the configuration.
+func TestReceiverFails(t *testing.T) {
+	sink := newSink(t, func(n int, w http.ResponseWriter, _ *http.Request) {
+		if n == 1 {
+			http.Error(w, "come back later", http.StatusServiceUnavailable)
+		}
+	})
+	reg := prometheus.NewRegistry()
+	p := startPager(t, openDB(t, t.TempDir()), oneSink(sink.URL, ""), func(p *Pager) { reg.MustRegister(p.metrics.health) })
+	check := func(when string, want float64) {
+		t.Helper()
+		if got, ok := gathered(t, reg)["bramble_receiver_failing hook webhook"]; got != want || !ok {
+			t.Errorf("%s: %v, want %v", when, got, want)
+		}
+	}
+	p.Deliver([]Transition{fire("b1", time.Now())})
+	p.until(t, "refused", func(in Incident) bool { return len(in.Pages) > 0 && in.Pages[0].Attempts == 1 })
+	check("refused", 1)
+	p.until(t, "delivered", pageState("delivered"))
+	check("delivered", 0)
+	p.metrics.health.note("hook", "webhook", true)
+	check("failed again", 1)
+	if err := p.Reload(nil); err != nil {
+		t.Fatal(err)
+	}
+	check("taken out of the configuration", 0)
+}
+
+// TestDefaultRulesTested runs the tests of the default rules, and looks that each rule is seen to fire and to end.
+func TestDefaultRulesTested(t *testing.T) {
+	const file = "testdata/default.test.yml"
+	var out strings.Builder
+	if err := RuleTests(t.Context(), []string{file}, &out, openTestStore(t)); err != nil {
+		t.Errorf("%v\n%s", err, &out)
+	}
+	data, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, _, err := parseRuleTestFile(file, data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	fires, ends := map[string]int{}, map[string]bool{}
+	for _, test := range f.tests {
+		for _, c := range test.alerts {
+			if len(c.want) > 0 {
+				fires[c.name]++
+			} else if fires[c.name] > 0 {
+				ends[c.name] = true
+			}
+		}
+	}
+	for r := range DefaultRules().All() {
+		if fires[r.Name] < 2 || !ends[r.Name] {
+			t.Errorf("%s fires in %d checks, and ends: %v", r.Name, fires[r.Name], ends[r.Name])
+		}
+	}
+}
