@@ -9,19 +9,57 @@ import (
 	"github.com/prometheus/common/model"
 )
 
-// Nobody is the receiver of alerts that are recorded and page nobody: what a customer may well have done to one board.
+// Nobody is the receiver of alerts that are recorded and page nobody: what a customer may well have done to one board,
+// and those of rules in the shadow.
 const Nobody = "(nobody)"
+
+// A rule with this label is tried out: its incidents are recorded and shown, and nobody is told.
+const (
+	shadowLabel = "shadow"
+	shadowTrue  = "true"
+)
+
+// InShadow reports whether an alert with these labels comes from a rule that is tried out.
+func InShadow(labels map[string]string) bool { return labels[shadowLabel] == shadowTrue }
+
+// pagesNobody reports whether the alert with these labels goes to Nobody, as withNobody's routes decide it.
+func pagesNobody(labels map[string]string) bool {
+	return InShadow(labels) || labels[pagesLabel] == pagesDomains && labels[customerLabel] != "" && labels[domainLabel] == ""
+}
 
 // withNobody returns a configuration that routes those alerts to Nobody before the user's own routes see them. The
 // user's file stays as it is.
 func withNobody(user *config.Config) (*config.Config, error) {
+	each := []string{alertLabel, boardLabel, domainLabel} // boards and domains: each is an incident
+	for _, k := range domainKinds {
+		each = append(each, k.name)
+	}
+	shadow, err := quietRoute(each, quietMatcher{amlabels.MatchEqual, shadowLabel, shadowTrue})
+	if err != nil {
+		return nil, err
+	}
+	customers, err := quietRoute([]string{alertLabel, boardLabel}, quietMatcher{amlabels.MatchEqual, pagesLabel, pagesDomains},
+		quietMatcher{amlabels.MatchNotEqual, customerLabel, ""}, quietMatcher{amlabels.MatchEqual, domainLabel, ""})
+	if err != nil {
+		return nil, err
+	}
+	root := *user.Route
+	root.Routes = append([]*config.Route{shadow, customers}, user.Route.Routes...)
+	c := *user
+	c.Route = &root
+	c.Receivers = append([]config.Receiver{{Name: Nobody}}, user.Receivers...)
+	return &c, nil
+}
+
+type quietMatcher struct {
+	kind        amlabels.MatchType
+	name, value string
+}
+
+// quietRoute leads to Nobody.
+func quietRoute(groupBy []string, ms ...quietMatcher) (*config.Route, error) {
 	var matchers amcommoncfg.Matchers
-	for _, m := range []struct {
-		kind        amlabels.MatchType
-		name, value string
-	}{
-		{amlabels.MatchEqual, pagesLabel, pagesDomains}, {amlabels.MatchNotEqual, customerLabel, ""}, {amlabels.MatchEqual, domainLabel, ""},
-	} {
+	for _, m := range ms {
 		matcher, err := amlabels.NewMatcher(m.kind, m.name, m.value)
 		if err != nil {
 			return nil, err
@@ -29,14 +67,11 @@ func withNobody(user *config.Config) (*config.Config, error) {
 		matchers = append(matchers, matcher)
 	}
 	wait, interval, repeat := model.Duration(0), model.Duration(10*time.Second), model.Duration(365*24*time.Hour)
-	quiet := &config.Route{
-		Receiver: Nobody, Matchers: matchers, GroupBy: []model.LabelName{alertLabel, boardLabel},
-		GroupByStr: []string{alertLabel, boardLabel}, GroupWait: &wait, GroupInterval: &interval, RepeatInterval: &repeat,
+	route := &config.Route{
+		Receiver: Nobody, Matchers: matchers, GroupByStr: groupBy, GroupWait: &wait, GroupInterval: &interval, RepeatInterval: &repeat,
 	}
-	root := *user.Route
-	root.Routes = append([]*config.Route{quiet}, user.Route.Routes...)
-	c := *user
-	c.Route = &root
-	c.Receivers = append([]config.Receiver{{Name: Nobody}}, user.Receivers...)
-	return &c, nil
+	for _, name := range groupBy {
+		route.GroupBy = append(route.GroupBy, model.LabelName(name))
+	}
+	return route, nil
 }

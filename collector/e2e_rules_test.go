@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"os"
@@ -179,4 +180,112 @@ func TestReloadRules(t *testing.T) {
 	}
 	s.says(t, s.errs, "reload failed, the old rules and routes stay in force")
 	s.alertsWhere("firing", fires, "Two")
+}
+
+// TestRehearseRules asks what rules would have done with a board's last two hours: of the collector that runs, and of
+// its data directory when it has stopped.
+func TestRehearseRules(t *testing.T) {
+	t.Parallel()
+	s, file := ruled(t, bothKinds)
+	var csv strings.Builder
+	csv.WriteString("t_s,temp_c\n")
+	for i := range 720 { // hot from 40 min to 50 min, from 60 min to 61 min, and at 70 min
+		temp := 60
+		if minute := i / 6; minute >= 40 && minute < 50 || minute == 60 || i == 420 {
+			temp = 85
+		}
+		fmt.Fprintf(&csv, "%d,%d\n", 10*i, temp)
+	}
+	if code := s.enrol("pi-1", s.nats, "rack=r1").replay(t, understand(t, "two hours", csv.String())).exit(t, patience); code != 0 {
+		t.Fatalf("replay: exit %d", code)
+	}
+	rules := filepath.Join(filepath.Dir(file), "tried.yml")
+	const text = `groups:
+- name: g
+  rules:
+  - {alert: Hot, expr: pi_soc_temperature_celsius >= 80}
+  - {alert: HotForLong, expr: pi_soc_temperature_celsius >= 80, for: 5m}
+  - {alert: Tried, expr: 'avg_over_time(pi_soc_temperature_celsius[1m]) >= 80', labels: {shadow: "true"}}
+`
+	if err := os.WriteFile(rules, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	check := func(when string) {
+		t.Helper()
+		var got struct {
+			Pages int
+			Rules []struct {
+				Name            string
+				Pages, Recorded int
+			}
+			Subjects []struct{ Subject string }
+		}
+		if err := json.Unmarshal([]byte(s.do("", "rules", "rehearse", rules, "--since", "3h", "--json")), &got); err != nil {
+			t.Fatal(err)
+		}
+		if text := fmt.Sprint(got); text != "{4 [{Hot 3 0} {HotForLong 1 0} {Tried 0 2}] [{pi-1}]}" {
+			t.Errorf("%s: %s", when, text)
+		}
+		if out := s.do("", "rules", "rehearse", "--since=3h", "--zone", "Europe/Berlin", rules); !strings.Contains(out, ": 4 pages, ") || !strings.Contains(out, "(Europe/Berlin)") ||
+			!strings.Contains(out, "Tried (shadow)") {
+			t.Errorf("%s: %s", when, out)
+		}
+	}
+	check("while it runs")
+	for _, bad := range [][]string{{"--since", "soon"}, {"--since=-1h"}, {"--zone", "Mars/Crater"}} {
+		if a := s.try("", append([]string{"rules", "rehearse", rules}, bad...)...); a.code != 1 || !strings.Contains(a.errs, bad[0][:6]) {
+			t.Errorf("%v: exit %d: %s", bad, a.code, a.errs)
+		}
+	}
+	if code := s.stop(t, patience); code != 0 {
+		t.Errorf("stop: exit %d: %s", code, s.errs)
+	}
+	check("when it has stopped")
+}
+
+// TestShadow: a rule that is tried out has incidents and sends nothing.
+func TestShadow(t *testing.T) {
+	t.Parallel()
+	k := newSink(t)
+	s := alarmed(t, k)
+	const shadow = "      - {alert: Tried, expr: pi_soc_temperature_celsius >= 70, labels: {shadow: \"true\"}}\n"
+	config := s.args[1]
+	if err := os.WriteFile(filepath.Join(filepath.Dir(config), "rules.yml"), []byte(crossingRules+shadow), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if code, body, err := s.request(http.MethodPost, "-/reload", nil); code != http.StatusOK || err != nil {
+		t.Fatalf("reload: %d %s %v", code, body, err)
+	}
+	warm, hotter := s.enrol("pi-1", s.nats), s.enrol("pi-2", s.nats)
+	warm.replay(t, understand(t, "warm", "t_s,temp_c\n0,60\n1,75\n2,75\n"))
+	hotter.replay(t, understand(t, "hot", hot))
+	eventually(t, patience, func() error {
+		var list struct {
+			Incidents []struct {
+				Title, State        string
+				Shadow, PagesNobody bool
+				Boards              []string
+				Pages               []any
+			}
+		}
+		if err := s.json("api/incidents", &list); err != nil {
+			return err
+		}
+		shadows, paged := 0, 0
+		for _, in := range list.Incidents {
+			switch {
+			case in.Shadow && in.PagesNobody && len(in.Pages) == 0 && in.State == "firing":
+				shadows++
+			case !in.Shadow && len(in.Pages) > 0:
+				paged++
+			}
+		}
+		if shadows != 2 || paged != 1 {
+			return fmt.Errorf("%d in the shadow, %d paged: %+v", shadows, paged, list)
+		}
+		return nil
+	})
+	if told := k.told(); told["pi-1"] != 0 || told["pi-2"] == 0 {
+		t.Errorf("told %v", told)
+	}
 }

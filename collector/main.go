@@ -45,7 +45,7 @@ const usage = `Bramble watches racks of Raspberry Pi boards.
   collector user      add | list | passwd | remove
   collector token     create | list | revoke     API tokens
   collector backup    create | list | verify | restore
-  collector rules     check | test FILE...
+  collector rules     check | test | rehearse FILE...
   collector version
 
 Each of them explains itself with --help.

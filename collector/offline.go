@@ -9,6 +9,7 @@ import (
 	"os"
 	"slices"
 
+	"bramble/alerting"
 	"bramble/collector/admin"
 	"bramble/collector/backup"
 	"bramble/collector/broker"
@@ -53,5 +54,8 @@ func openOffline(ctx context.Context, dir string) (admin.State, func(), error) {
 
 // adminState lets the commands into the running collector.
 func (a *app) adminState() admin.State {
-	return admin.State{Registry: a.registry, Pin: a.broker.Pin(), Disconnect: a.broker.Disconnect, Relabel: a.ingest.Relabel, Backups: a.backups}
+	return admin.State{Registry: a.registry, Pin: a.broker.Pin(), Disconnect: a.broker.Disconnect, Relabel: a.ingest.Relabel, Backups: a.backups,
+		Rehearse: func(ctx context.Context, q admin.RehearseRequest) (*alerting.Rehearsal, error) {
+			return rehearse(ctx, a.store, fleet(a.registry), q)
+		}}
 }

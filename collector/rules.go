@@ -8,6 +8,7 @@ import (
 	"os"
 
 	"bramble/alerting"
+	"bramble/collector/admin"
 	"bramble/storage"
 )
 
@@ -26,9 +27,14 @@ type rulesGrammar struct {
 	Test struct {
 		Files []string `arg:"" name:"file" help:"Tests in promtool's format."`
 	} `cmd:"" help:"Run tests of rules, in promtool's format."`
+	Rehearse rehearseGrammar `cmd:"" help:"Run rules over what is stored, and count the pages that they would have caused. Takes --data-dir DIR."`
 }
 
 func runRules(ctx context.Context, args []string, stdout, stderr io.Writer) error {
+	dir, args, err := admin.DataDir(args, DefaultConfig.DataDir)
+	if err != nil {
+		return err
+	}
 	var g rulesGrammar
 	k, err := parseCommand("rules", "Alerting rules.", &g, args, stdout, stderr)
 	if k == nil || err != nil {
@@ -37,15 +43,14 @@ func runRules(ctx context.Context, args []string, stdout, stderr io.Writer) erro
 	switch k.Command() {
 	case "check <file>":
 		return checkRules(g.Check.Files, stdout)
+	case "rehearse <file>":
+		return rehearseRules(ctx, dir, g.Rehearse, stdout, stderr)
 	default:
 		return alerting.RuleTests(ctx, g.Test.Files, stdout, openTestStore)
 	}
 }
 
 func checkRules(files []string, stdout io.Writer) error {
-	if len(files) == 0 {
-		return errors.New("name a rule file")
-	}
 	rules, err := loadRules(files)
 	if err != nil {
 		return err

@@ -69,11 +69,20 @@ func runServe(ctx context.Context, args []string, stdout, stderr io.Writer) erro
 	return errors.Join(a.run(ctx, stdout), a.close())
 }
 
-// loadRules reads rule files, by their patterns; none stands for the default rules.
+// loadRules loads rule files, by their patterns; none stands for the default rules.
 func loadRules(patterns []string) (*alerting.Rules, error) {
 	if len(patterns) == 0 {
 		return alerting.DefaultRules(), nil
 	}
+	files, err := readRules(patterns)
+	if err != nil {
+		return nil, err
+	}
+	return alerting.LoadRules(files)
+}
+
+// readRules reads rule files, by their patterns.
+func readRules(patterns []string) (map[string][]byte, error) {
 	files := map[string][]byte{}
 	for _, p := range patterns {
 		names, err := filepath.Glob(p)
@@ -88,7 +97,7 @@ func loadRules(patterns []string) (*alerting.Rules, error) {
 			files[name] = b
 		}
 	}
-	return alerting.LoadRules(files)
+	return files, nil
 }
 
 // routing returns the alertmanager.yml in force, empty for the built-in one.

@@ -110,6 +110,7 @@ func incidentView(in alerting.Incident) dashboards.Incident {
 		v.Detail = cmp.Or(alert.Annotations["description"], v.Detail)
 		v.Runbook = cmp.Or(alert.Annotations["runbook"], v.Runbook)
 		v.Labels = common(v.Labels, alert.Labels)
+		v.Shadow = v.Shadow || in.Receiver == alerting.Nobody && alerting.InShadow(alert.Labels)
 	}
 	slices.Sort(v.Boards)
 	v.Boards = slices.Compact(v.Boards)

@@ -76,6 +76,7 @@ type Incident struct {
 	Detail         string            `json:"detail,omitempty"`
 	Runbook        string            `json:"runbook,omitempty"`
 	PagesNobody    bool              `json:"pagesNobody,omitempty"` // recorded only: what a customer may have done himself
+	Shadow         bool              `json:"shadow,omitempty"`      // it pages nobody because its rule is tried out
 	Severity       string            `json:"severity"`              // critical or warning
 	State          string            `json:"state"`                 // firing, acknowledged or resolved
 	Since          int64             `json:"since"`

@@ -14,6 +14,7 @@ type grammar struct {
 	User    userGrammar   `cmd:"" help:"People who log in."`
 	Token   tokenGrammar  `cmd:"" help:"API tokens for programs."`
 	Backup  backupGrammar `cmd:"" help:"Backups that are known to restore."`
+	Rules   rulesGrammar  `cmd:"" hidden:"" help:"Rules over what is stored."`
 }
 
 type boardGrammar struct {

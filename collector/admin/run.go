@@ -10,6 +10,7 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"bramble/alerting"
 	"bramble/collector/backup"
 	"bramble/collector/registry"
 )
@@ -33,6 +34,8 @@ type State struct {
 	Backups *backup.Keeper
 	// Restore brings a backup back; nil while a collector runs.
 	Restore func(context.Context, RestoreRequest) (backup.Result, error)
+	// Rehearse runs rules over what is stored; nil where there is no store.
+	Rehearse func(context.Context, RehearseRequest) (*alerting.Rehearsal, error)
 }
 
 // call is one run of a command.

@@ -64,6 +64,7 @@ function agesNode(i) {
 }
 
 function rank(i) {
+  if (i.shadow) return el("b", {}, "Shadow");
   if (i.pagesNobody) return el("b", {}, "Recorded");
   return i.severity === "critical" ? el("b", { class: "is-critical" }, "Critical") : el("b", { class: "is-warning" }, "Warning");
 }
@@ -80,6 +81,7 @@ function boards(i) {
   return el("p", { class: "chips" }, ...i.boards.slice(0, shownBoards).map((b) => el("a", { href: "/board/" + b }, b)), more > 0 ? el("span", { class: "dim" }, `${more} more`) : "");
 }
 function pages(i) {
+  if (i.shadow) return el("p", { class: "dim" }, "Nobody is paged: the rule is being tried out (shadow).");
   if (i.pagesNobody) return el("p", { class: "dim" }, "Nobody is paged: this is a customer's board, alone, and the customer may have done it.");
   if (!i.pages?.length) return el("p", { class: "dim" }, "No page has left yet.");
   const mark = (p) => (p.result === "delivered" ? glyph("acknowledged", "is-done") : p.error ? glyph("warning", "is-warning") : glyph("bell"));

@@ -1,0 +1,173 @@
+package alerting
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"bramble/storage"
+)
+
+// past is a store with what befell two racks between 20:00 and 20:00.
+type past struct {
+	*storage.Store
+	begin time.Time
+	fleet map[string]Place
+	rows  []storage.Row
+}
+
+func newPast(t testing.TB, boards int) *past {
+	t.Helper()
+	s, err := storage.Open(t.TempDir(), storage.Options{MemoryBytes: 64 << 20})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	p := &past{Store: s, begin: time.Now().UTC().Truncate(24 * time.Hour).Add(-48*time.Hour + 20*time.Hour), fleet: map[string]Place{}}
+	for i := range boards {
+		labels := map[string]string{"rack": fmt.Sprint("r", 1+i%2)}
+		if i%4 == 3 {
+			labels["customer"] = "alder"
+		}
+		p.fleet[fmt.Sprint("b", i)] = Place{Labels: labels, Watched: true}
+	}
+	return p
+}
+
+// add stores a day of one metric of each board, a value every 30 s.
+func (p *past) add(t testing.TB, metric string, value func(board, minute int) float64) {
+	t.Helper()
+	for i := range len(p.fleet) {
+		place := p.fleet[fmt.Sprint("b", i)]
+		ls := labels(metric, fmt.Sprint("b", i), "rack", place.Labels["rack"], "customer", place.Labels["customer"])
+		name := storage.SeriesOf(sortLabels(ls))
+		for half := range 24 * 60 * 2 {
+			if v := value(i, half/2); v >= 0 {
+				p.rows = append(p.rows, storage.Row{Series: name, At: p.begin.Add(time.Duration(half) * 30 * time.Second).UnixMilli(), Value: v})
+			}
+		}
+	}
+	if err := p.Add(p.rows); err != nil {
+		t.Fatal(err)
+	}
+	p.rows = nil
+}
+
+// TestRehearse counts pages of a day in which a rack overheats at night, one board in the afternoon, a customer's board goes
+// silent, and a board vanishes while it is hot.
+func TestRehearse(t *testing.T) {
+	p := newPast(t, 12)
+	p.add(t, "temp", func(board, minute int) float64 {
+		switch {
+		case board%2 == 0 && minute >= 6*60 && minute < 7*60: // rack r1 from 02:00 to 03:00
+			return 85
+		case board == 5 && minute >= 18*60 && minute < 19*60: // 14:00
+			return 85
+		case board == 7 && minute >= 20*60: // hot, and gone a minute later
+			if minute > 20*60 {
+				return -1
+			}
+			return 90
+		}
+		return 60
+	})
+	p.add(t, "up", func(board, minute int) float64 {
+		if (board == 3 || board == 4) && minute >= 10*60 && minute < 11*60 { // 3 is a customer's, 4 is not; 06:00
+			return 0
+		}
+		return 1
+	})
+	rules := mustRules(t, `
+  - {alert: Hot, expr: temp >= 80, keep_firing_for: 2m, annotations: {what: hot, summary: '{{ $labels.board }} at {{ $value }}'}}
+  - {alert: Slow, expr: 'avg_over_time(temp[5m]) >= 80', for: 3m}
+  - {alert: Silent, expr: up == 0, labels: {pages: domains}}
+  - {alert: Tried, expr: temp >= 80, labels: {shadow: "true"}}
+`)
+	got, err := Rehearse(t.Context(), RehearseOptions{Rules: rules, Store: p, Fleet: p.fleet, From: p.begin, To: p.begin.Add(24 * time.Hour)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := &Rehearsal{
+		Pages: 6, AtNight: 3, Nights: 1, Zone: "UTC", From: p.begin, To: p.begin.Add(24 * time.Hour),
+		Rules: []RehearsedRule{
+			{Rule: "g/Hot", Name: "Hot", Pages: 3, AtNight: 1, Domains: 1, Explained: 6, Boards: 8},
+			{Rule: "g/Slow", Name: "Slow", Pages: 2, AtNight: 1, Domains: 1, Explained: 6, Boards: 7},
+			{Rule: `g/Silent{pages="domains"}`, Name: "Silent", Pages: 1, AtNight: 1, Recorded: 1, Boards: 2},
+			{Rule: `g/Tried{shadow="true"}`, Name: "Tried", Recorded: 3, Explained: 6, Shadow: true, Boards: 8},
+		},
+		Subjects: []RehearsedCount{{"Rack r1", 2}, {"b5", 2}, {"b4", 1}, {"b7", 1}},
+	}
+	if d := cmp.Diff(want, got, cmpopts.IgnoreFields(Rehearsal{}, "Told")); d != "" {
+		t.Error(d)
+	}
+	var told []string
+	for _, page := range got.Told {
+		told = append(told, fmt.Sprintf("%s %s %s %v: %s", page.At.Format("15:04"), page.Rule, page.Subject, page.Night, page.Summary))
+	}
+	wantTold := []string{
+		"02:00 Hot Rack r1 true: Rack r1: 6 of 6 boards hot", "02:06 Slow Rack r1 true: Rack r1: 6 of 6 boards Slow", "06:00 Silent b4 true: ",
+		"14:00 Hot b5 false: b5 at 85", "14:06 Slow b5 false: ", "16:00 Hot b7 false: b7 at 90",
+	}
+	if d := cmp.Diff(wantTold, told); d != "" {
+		t.Error(d)
+	}
+	zone, err := time.LoadLocation("Asia/Tokyo")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err = Rehearse(t.Context(), RehearseOptions{Rules: rules, Store: p, Fleet: p.fleet, From: p.begin, To: p.begin.Add(24 * time.Hour), Zone: zone}); err != nil {
+		t.Fatal(err)
+	}
+	if got.AtNight != 3 || got.Nights != 1 || got.Zone != "Asia/Tokyo" { // 14:00 and 16:00 UTC
+		t.Errorf("in Tokyo %d pages in %d nights", got.AtNight, got.Nights)
+	}
+}
+
+// TestRehearseInChunks sees the same in answers of any size.
+func TestRehearseInChunks(t *testing.T) {
+	p := newPast(t, 4)
+	p.add(t, "temp", func(board, minute int) float64 { return float64(60 + 30*((minute/(7+board))%2)) })
+	rules := mustRules(t, "  - {alert: Hot, expr: temp >= 80, for: 2m, keep_firing_for: 3m}\n  - {alert: Max, expr: 'max_over_time(temp[2m]) >= 80', for: 4m}\n")
+	pages := func(boards int) int {
+		fleet := map[string]Place{}
+		for i := range boards { // more boards, smaller chunks
+			fleet[fmt.Sprint("x", i)] = Place{}
+		}
+		got, err := Rehearse(t.Context(), RehearseOptions{Rules: rules, Store: p, Fleet: fleet, From: p.begin, To: p.begin.Add(6 * time.Hour)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return got.Pages
+	}
+	whole := pages(1)
+	for _, boards := range []int{rehearsePoints / 700, rehearsePoints / 37} {
+		if got := pages(boards); got != whole || whole == 0 {
+			t.Errorf("%d pages with chunks for %d boards, %d in one", got, boards, whole)
+		}
+	}
+}
+
+func TestRehearseErrors(t *testing.T) {
+	p := newPast(t, 1)
+	rules := mustRules(t, "  - {alert: A, expr: 'label_replace(temp, \"a\", \"b\", \"c\", \"(\") > 5'}\n")
+	if _, err := Rehearse(t.Context(), RehearseOptions{Rules: rules, Store: p, From: p.begin, To: p.begin.Add(time.Hour)}); err == nil || !strings.Contains(err.Error(), `t.yml:5: rehearse rule "A"`) {
+		t.Error(err)
+	}
+	if _, err := Rehearse(t.Context(), RehearseOptions{Rules: rules, Store: p, From: p.begin, To: p.begin}); err == nil {
+		t.Error("an empty time is no error")
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := Rehearse(ctx, RehearseOptions{Rules: rules, Store: p, From: p.begin, To: p.begin.Add(time.Hour)}); err == nil {
+		t.Error("a cancelled one is no error")
+	}
+}
