@@ -24,6 +24,7 @@ type Engine struct {
 	boards map[string][]*Series
 	marks  map[string]*int64
 	alerts map[alertKey]*alert
+	active map[string]map[string]*alert // those of alerts that are not inactive, by rule and series
 	groups map[watchKey]*boardRule
 	dirty  []*boardRule
 	stack  []element
@@ -49,7 +50,7 @@ type Reading struct {
 // NewEngine returns an engine for rules; nil means none.
 func NewEngine(rules *Rules) *Engine {
 	e := &Engine{
-		series: map[string]*Series{}, boards: map[string][]*Series{}, marks: map[string]*int64{}, alerts: map[alertKey]*alert{},
+		series: map[string]*Series{}, boards: map[string][]*Series{}, marks: map[string]*int64{}, alerts: map[alertKey]*alert{}, active: map[string]map[string]*alert{},
 		registryNames: map[string]bool{}, evaluated: map[string]*evaluation{}, health: map[string]ruleHealth{},
 	}
 	e.use(rules)
@@ -216,10 +217,23 @@ func (e *Engine) apply(t Transition) {
 	if t.At < a.last.At {
 		return
 	}
-	a.last = t
+	e.enter(a, t)
 	if !isDomainRule(t.Rule) { // no reading decides those
 		e.resolveAgain()
 	}
+}
+
+// enter makes t the last transition of its alert.
+func (e *Engine) enter(a *alert, t Transition) {
+	a.last = t
+	if t.State == Inactive {
+		delete(e.active[t.Rule], t.Series)
+		return
+	}
+	if e.active[t.Rule] == nil {
+		e.active[t.Rule] = map[string]*alert{}
+	}
+	e.active[t.Rule][t.Series] = a
 }
 
 // alertOf returns the state of a rule for a series, made where there is none.
@@ -313,6 +327,7 @@ func (e *Engine) end(gone func(alertKey) bool) []Transition {
 			out = append(out, t)
 		}
 		delete(e.alerts, k)
+		delete(e.active[k.rule], k.series)
 	}
 	slices.SortFunc(out, compareTransitions)
 	e.resolveAgain()

@@ -345,7 +345,7 @@ func TestRulesHandler(t *testing.T) {
 
 // BenchmarkObserve feeds reports of ten readings to 100 rules, all of one board's kind.
 func BenchmarkObserve(b *testing.B) {
-	bench := func(name, extra string) {
+	bench := func(name, extra string, value float64) {
 		b.Run(name, func(b *testing.B) {
 			var list strings.Builder
 			for i := range 100 {
@@ -354,10 +354,12 @@ func BenchmarkObserve(b *testing.B) {
 			e := NewEngine(mustRules(b, list.String()))
 			var rs []Reading
 			for i := range 10 {
-				rs = append(rs, Reading{e.Series(labels(fmt.Sprint("m", i), "b1"), nil), float64(i)})
+				rs = append(rs, Reading{e.Series(labels(fmt.Sprint("m", i), "b1"), nil), value + float64(i)})
 			}
 			at := int64(1)
 			e.Observe("b1", at, rs)
+			at += 60_000
+			e.Observe("b1", at, rs) // what is pending fires
 			b.ReportAllocs()
 			for b.Loop() {
 				at++
@@ -368,6 +370,7 @@ func BenchmarkObserve(b *testing.B) {
 			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*len(rs)), "ns/reading")
 		})
 	}
-	bench("comparison", "")
-	bench("and", " and on(board) m0 > 50")
+	bench("comparison", "", 0)
+	bench("and", " and on(board) m0 > 50", 0)
+	bench("all firing", "", 300)
 }

@@ -130,9 +130,9 @@ func (e *Engine) decideHits(r *Rule, hits []storage.Result, now time.Time, rules
 		found[s.key] = true
 		ts = e.step(ts, r, e.alertOf(r.ID, s.key), s, true, now.UnixMilli(), hit.Values[len(hit.Values)-1])
 	}
-	for k, a := range e.alerts {
-		if k.rule == r.ID && a.last.State != Inactive && !found[k.series] {
-			missing = append(missing, k)
+	for series := range e.active[r.ID] {
+		if !found[series] {
+			missing = append(missing, alertKey{r.ID, series})
 		}
 	}
 	return ts, missing

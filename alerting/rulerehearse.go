@@ -14,8 +14,8 @@ import (
 const (
 	// rehearseStep is how often a rule that readings decide is looked at: a board's interval far from every line.
 	rehearseStep = 10 * time.Second
-	// rehearsePoints bounds what one query brings, in points: 32 MB.
-	rehearsePoints = 2_000_000
+	// rehearsePoints bounds what one query brings, in points: 16 MB where each board has one series.
+	rehearsePoints = 1_000_000
 	// rehearseSteps is the most steps of one query; the store refuses 30,000.
 	rehearseSteps = 8_640
 	// rehearsePages is how many pages are kept by name; all are counted.
@@ -191,7 +191,8 @@ func newRehearsal(o RehearseOptions, r *Rule, fleet *fleetIndex) *rehearsal {
 	return h
 }
 
-// run goes through the time in chunks whose answers are bounded.
+// run goes through the time in chunks whose answers are bounded. Where the store refuses one, most likely because boards
+// have several series, it asks for less.
 func (h *rehearsal) run(ctx context.Context) error {
 	steps := min(rehearseSteps, max(1, rehearsePoints/max(1, len(h.Fleet))))
 	begin := h.From.Truncate(h.step)
@@ -204,9 +205,13 @@ func (h *rehearsal) run(ctx context.Context) error {
 			return err
 		}
 		if err := h.chunk(ctx, begin, end); err != nil {
-			return err
+			if steps == 1 {
+				return err
+			}
+			steps = max(1, steps/4)
+			continue
 		}
-		begin = end.Truncate(h.step).Add(h.step)
+		begin = begin.Add(time.Duration(steps) * h.step)
 	}
 	return nil
 }

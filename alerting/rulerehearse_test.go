@@ -171,3 +171,23 @@ func TestRehearseErrors(t *testing.T) {
 		t.Error("a cancelled one is no error")
 	}
 }
+
+// BenchmarkRehearse reports what a rule costs for a board and a day, in which it fires once.
+func BenchmarkRehearse(b *testing.B) {
+	const boards = 200
+	p := newPast(b, boards)
+	p.add(b, "temp", func(board, minute int) float64 { return float64(60 + 30*(minute/(5*board+30)%24/23)) })
+	bench := func(name, rule string) {
+		b.Run(name, func(b *testing.B) {
+			rules := mustRules(b, rule)
+			for b.Loop() {
+				if _, err := Rehearse(b.Context(), RehearseOptions{Rules: rules, Store: p, Fleet: p.fleet, From: p.begin, To: p.begin.Add(24 * time.Hour)}); err != nil {
+					b.Fatal(err)
+				}
+			}
+			b.ReportMetric(float64(b.Elapsed().Microseconds())/float64(b.N*boards), "µs/board-day")
+		})
+	}
+	bench("arrival", "  - {alert: Hot, expr: temp >= 80, keep_firing_for: 2m}\n")
+	bench("window", "  - {alert: Slow, expr: 'avg_over_time(temp[5m]) >= 80', for: 3m}\n")
+}

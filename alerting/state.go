@@ -66,7 +66,7 @@ func (e *Engine) step(out []Transition, r *Rule, a *alert, s subject, hit bool, 
 		t.Labels, t.Annotations = r.render(s.labels, value, e.external)
 		t.Annotations = withNotes(t.Annotations, s.notes)
 	}
-	a.last = t
+	e.enter(a, t)
 	return append(out, t)
 }
 

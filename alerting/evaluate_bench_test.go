@@ -1,0 +1,107 @@
+package alerting
+
+import (
+	"fmt"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"bramble/storage"
+)
+
+// slowRules are what one reading cannot decide: windows, counters, series that are compared.
+var slowRules = []string{
+	"max_over_time(m0[15m]) - min_over_time(m0[15m]) > 30",
+	"resets(m1[30m]) >= 3",
+	"increase(m1[10m]) > 1e6",
+	"rate(m1[10m]) > 1e6",
+	"avg_over_time(m0[5m]) > 90",
+	"m0 - m2 > 90",
+	"m0 > 1.5 * m2 and m2 > 80",
+	"m0 offset 5m - m0 > 90",
+	"count by (rack) (m0 > 90) / count by (rack) (m0) > 0.5",
+	"delta(m2[10m]) > 90",
+}
+
+// BenchmarkEvaluateFleet evaluates 30 rules on 10,000 boards, each group once, and reports the CPU time as a share of one core
+// at the group's interval: 15 s, the default, and 1 min, that of the default rules for windows.
+func BenchmarkEvaluateFleet(b *testing.B) {
+	const boards = 10_000
+	store, done, err := openTestStore(b)()
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer done()
+	end := time.Now().Truncate(time.Minute)
+	fillFleet(b, store, boards, end)
+	var list strings.Builder
+	for i := range 30 {
+		fmt.Fprintf(&list, "  - {alert: A%d, expr: '%s', for: 1m, keep_firing_for: 5m}\n", i, slowRules[i%len(slowRules)])
+	}
+	for _, c := range []struct {
+		name string
+		hits string // a rule more, which fires on so many boards
+	}{{"quiet", ""}, {"100 firing", "m3 > 0 and m3 offset 1m"}} {
+		b.Run(c.name, func(b *testing.B) {
+			rules := list.String()
+			if c.hits != "" {
+				rules += fmt.Sprintf("  - {alert: Hit, expr: '%s'}\n", c.hits)
+			}
+			e := NewEngine(mustRules(b, rules))
+			at := end.Add(-time.Minute)
+			if _, err := e.Evaluate(b.Context(), store, at); err != nil {
+				b.Fatal(err)
+			}
+			before := cpuTime(b)
+			for b.Loop() {
+				at = at.Add(time.Second)
+				e.evaluated = map[string]*evaluation{}
+				if _, err := e.Evaluate(b.Context(), store, at); err != nil {
+					b.Fatal(err)
+				}
+			}
+			used := (cpuTime(b) - before).Seconds() / float64(b.N)
+			b.ReportMetric(1000*used, "CPU-ms/evaluation")
+			b.ReportMetric(100*used/15, "%core/15s")
+			b.ReportMetric(100*used/60, "%core/1m")
+		})
+	}
+}
+
+func fillFleet(b *testing.B, store TestStore, boards int, end time.Time) {
+	b.Helper()
+	names := make([][4]storage.Series, boards)
+	for i := range names {
+		for m := range names[i] {
+			names[i][m] = storage.SeriesOf(labels(fmt.Sprint("m", m), fmt.Sprintf("r%d-%d", i/48, i), "rack", fmt.Sprint("r", i/48), "model", "4B"))
+		}
+	}
+	var rows []storage.Row
+	for step := 180; step >= 0; step-- {
+		at := end.Add(-time.Duration(step) * 10 * time.Second).UnixMilli()
+		rows = rows[:0]
+		for i := range names {
+			for m, v := range []float64{60 + float64((i+step)%7), float64(10_000 - step), 60 + float64((i*step)%5), float64(1 - min(1, i/100))} {
+				rows = append(rows, storage.Row{Series: names[i][m], At: at, Value: v})
+			}
+		}
+		if err := store.Add(rows); err != nil {
+			b.Fatal(err)
+		}
+	}
+	if s, ok := store.(*storage.Store); ok {
+		if err := s.Barrier(); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func cpuTime(b *testing.B) time.Duration {
+	b.Helper()
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		b.Fatal(err)
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
