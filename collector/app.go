@@ -62,7 +62,8 @@ type app struct {
 	listener net.Listener
 	teardown []step
 
-	reloading sync.Mutex // serialises reloads
+	reloading   sync.Mutex // serialises reloads
+	rulesBroken prometheus.Gauge
 }
 
 // step is one thing to release, by name.
@@ -124,7 +125,7 @@ func openApp(ctx context.Context, c Config, v variant, log *slog.Logger) (_ *app
 		return nil, err
 	}
 
-	rules, err := loadRules(c.Rules)
+	rules, err := a.startRules()
 	if err != nil {
 		return nil, err
 	}

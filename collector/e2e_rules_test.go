@@ -289,3 +289,31 @@ func TestShadow(t *testing.T) {
 		t.Errorf("told %v", told)
 	}
 }
+
+// TestStartWithBrokenRules: a collector that is started while a rule file is broken goes on with the rules it had.
+func TestStartWithBrokenRules(t *testing.T) {
+	t.Parallel()
+	s, file := ruled(t, bothKinds)
+	if err := os.WriteFile(file, []byte("groups:\n- name: g\n  rules:\n  - {alert: A, expr: 'a >'}\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s.kill()
+	s.start()
+	rules, err := s.get("api/v1/rules")
+	if err != nil || !strings.Contains(string(rules), "ArrivalKeep") || !strings.Contains(string(rules), "StoreFor") {
+		t.Errorf("rules %s, %v", rules, err)
+	}
+	s.says(t, s.errs, file+`:4: rule \"A\": expr`)
+	if broken := s.metric("bramble_rules_broken"); broken != 1 {
+		t.Errorf("bramble_rules_broken %v, want 1", broken)
+	}
+	if err := os.WriteFile(file, []byte(bothKinds), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if code, body, err := s.request(http.MethodPost, "-/reload", nil); code != http.StatusOK || err != nil {
+		t.Errorf("reload: %d %s %v", code, body, err)
+	}
+	if broken := s.metric("bramble_rules_broken"); broken != 0 {
+		t.Errorf("bramble_rules_broken %v, want 0", broken)
+	}
+}

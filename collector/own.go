@@ -24,7 +24,8 @@ func isOwn(name string) bool {
 	switch name {
 	case "bramble_storage_read_only", "bramble_storage_disk_free_bytes", "bramble_ingest_paused",
 		"bramble_readings_rejected_total", "bramble_reports_rejected_total", "bramble_rollup_behind_seconds",
-		"bramble_remote_up", "bramble_rules_failing", "bramble_receiver_failing":
+		"bramble_remote_up", "bramble_rules_failing", "bramble_rules_broken",
+		"bramble_receiver_failing":
 		return true
 	}
 	return strings.HasPrefix(name, "bramble_backup")

@@ -51,7 +51,11 @@ func runRules(ctx context.Context, args []string, stdout, stderr io.Writer) erro
 }
 
 func checkRules(files []string, stdout io.Writer) error {
-	rules, err := loadRules(files)
+	texts, err := readRules(files)
+	if err != nil {
+		return err
+	}
+	rules, err := alerting.LoadRules(texts)
 	if err != nil {
 		return err
 	}

@@ -11,8 +11,6 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
-
-	"bramble/alerting"
 )
 
 // serveFlags override the config file.
@@ -67,18 +65,6 @@ func runServe(ctx context.Context, args []string, stdout, stderr io.Writer) erro
 		log.Info("boards connect here, too", "url", url)
 	}
 	return errors.Join(a.run(ctx, stdout), a.close())
-}
-
-// loadRules loads rule files, by their patterns; none stands for the default rules.
-func loadRules(patterns []string) (*alerting.Rules, error) {
-	if len(patterns) == 0 {
-		return alerting.DefaultRules(), nil
-	}
-	files, err := readRules(patterns)
-	if err != nil {
-		return nil, err
-	}
-	return alerting.LoadRules(files)
 }
 
 // readRules reads rule files, by their patterns.
@@ -144,7 +130,7 @@ func (a *app) reloadOnHangup(ctx context.Context) error {
 func (a *app) reload() error {
 	a.reloading.Lock()
 	defer a.reloading.Unlock()
-	rules, err := loadRules(a.config.Rules)
+	rules, err := a.takeRules()
 	if err != nil {
 		return err
 	}
