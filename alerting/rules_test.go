@@ -139,6 +139,28 @@ func TestRuleIDs(t *testing.T) {
 	}
 }
 
+func TestWarnings(t *testing.T) {
+	r := mustRules(t, `
+  - {alert: A, expr: 'ALERTS{alertstate="firing"} == 1'}
+  - {alert: B, expr: a > 1, labels: {l: '{{ if true }}{{ range query "up" }}{{ end }}{{ end }}'}, annotations: {s: 'a query'}}
+  - {alert: C, expr: a > 1, annotations: {s: '{{ with $labels.x }}{{ . }}{{ else }}{{ query "up" | first | value }}{{ end }}', t: '{{ $value | humanize }}'}}
+  - {alert: D, expr: 'sum(a) > 1', annotations: {s: '{{ with $value }}{{ . }}{{ end }}'}}
+`)
+	want := []string{`t.yml:6: rule "A": nothing writes`, `t.yml:7: rule "B": l: a template cannot query`, `t.yml:8: rule "C": s: a template cannot query`}
+	got := r.Warnings()
+	if len(got) != len(want) {
+		t.Fatalf("got %q", got)
+	}
+	for i := range want {
+		if !strings.HasPrefix(got[i], want[i]) {
+			t.Errorf("got %q, want %q", got[i], want[i])
+		}
+	}
+	if w := DefaultRules().Warnings(); w != nil {
+		t.Error(w)
+	}
+}
+
 func TestTemplates(t *testing.T) {
 	f := func(text, want string) {
 		t.Helper()

@@ -59,6 +59,9 @@ func checkRules(files []string, stdout io.Writer) error {
 	if err != nil {
 		return err
 	}
+	for _, w := range rules.Warnings() {
+		fmt.Fprintln(stdout, w)
+	}
 	onArrival, all := 0, 0
 	for r := range rules.All() {
 		all++
