@@ -294,6 +294,7 @@ func TestBrowserPagesNobody(t *testing.T) {
 			ID: "7", Number: 7, Title: "Rack r2: 4 of 4 boards silent", Severity: "critical", State: "firing", Since: now, Alerts: 4,
 			Reason: "Rack r1 reports.", Runbook: "Look at what they share.",
 		},
+		{ID: "6", Number: 6, Title: "r1-02: warm", Severity: "warning", State: "firing", Since: now, Alerts: 1, PagesNobody: true, Shadow: true},
 	}
 	o := Options{Open: true, Series: noHistory, Incidents: func(context.Context) ([]Incident, error) { return list, nil }}
 	_, web := start(t, o)
@@ -304,13 +305,16 @@ func TestBrowserPagesNobody(t *testing.T) {
 	b.text("#incident-count", "1")
 	b.open("/incidents")
 	b.text("#incident-list", "1 incident from 4 alerts")
-	b.text("#incident-list", "customers' boards, each alone: pages nobody")
+	b.text("#incident-list", "customers' boards, each alone, and rules in the shadow: page nobody")
 	b.text("#incident-detail", "Rack r1 reports.")
 	b.text("#incident-detail", "Look at what they share.")
 	b.do(chromedp.Click(chromedp.CSS(`.inc[data-incident="8"]`)))
 	b.text("#incident-detail", "The other board of rack r1 reports.")
 	b.text("#incident-detail", "Nobody is paged")
 	b.until(`!document.querySelector("#incident-detail button")`, "document.body.textContent")
+	b.text(`.inc[data-incident="6"]`, "Shadow, pages nobody")
+	b.do(chromedp.Click(chromedp.CSS(`.inc[data-incident="6"]`)))
+	b.text("#incident-detail", "the rule is being tried out")
 	b.clean()
 }
 

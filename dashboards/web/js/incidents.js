@@ -28,7 +28,7 @@ function build() {
   const head = (last) => el("div", { class: "inc-head" }, el("span", {}), el("span", {}, "No."), el("span", {}, "What, and why we think so"), el("span", {}, "Since"), el("span", { class: "r" }, "Lasted"), el("span", {}, last));
   const part = (title, note, list, last, nothing) => [el("h2", {}, title, el("small", {}, note)), ...(list.length ? [head(last), ...list.map(row)] : [el("p", { class: "quiet" }, nothing)])];
   const firing = `${open.length} ${open.length === 1 ? "incident" : "incidents"} from ${alertsText(open)}`;
-  $("incident-list").replaceChildren(...part("Firing", open.length ? firing : "", open, "Who has it", incidents.loaded ? "Nothing is firing." : ""), ...(quiet.length ? part("Recorded", "customers' boards, each alone: pages nobody", quiet, "", "") : []), ...part("Resolved", "", over, "Acknowledged by", incidents.loaded ? "Nothing has been resolved yet." : ""));
+  $("incident-list").replaceChildren(...part("Firing", open.length ? firing : "", open, "Who has it", incidents.loaded ? "Nothing is firing." : ""), ...(quiet.length ? part("Recorded", "customers' boards, each alone, and rules in the shadow: page nobody", quiet, "", "") : []), ...part("Resolved", "", over, "Acknowledged by", incidents.loaded ? "Nothing has been resolved yet." : ""));
   detail();
 }
 

@@ -104,7 +104,7 @@ export function whoHas(i, now) {
   if (i.state === "firing" && i.escalatesAt) {
     return el("span", { class: "who-has" }, `Escalates${i.escalatesTo ? " to " + i.escalatesTo : ""} in `, el("b", {}, duration(i.escalatesAt - now)));
   }
-  return el("span", { class: "who-has dim" }, i.pagesNobody ? "Pages nobody" : i.state === "firing" ? "Nobody has it yet" : "");
+  return el("span", { class: "who-has dim" }, i.shadow ? "Shadow, pages nobody" : i.pagesNobody ? "Pages nobody" : i.state === "firing" ? "Nobody has it yet" : "");
 }
 
 export const lasted = (i, now) => duration((i.resolvedAt || now) - i.since);
