@@ -15,9 +15,6 @@ import (
 	"bramble/storage"
 )
 
-// testTolerance is how far a value may be from the expected one: the store keeps 12 significant digits of fractions.
-const testTolerance = 1e-11
-
 // TestStore is where a rules test puts its series. *storage.Store is one.
 type TestStore interface {
 	Querier
@@ -229,15 +226,19 @@ func (c exprTest) check(ctx context.Context, q Querier, at time.Time) (string, e
 	}
 	want := slices.SortedFunc(slices.Values(c.want), bySeries)
 	slices.SortFunc(got, bySeries)
-	if slices.EqualFunc(want, got, sample.equal) {
+	if slices.EqualFunc(want, got, c.same) {
 		return "", nil
 	}
 	return difference(fmt.Sprintf("expression %s at %s", c.expr, c.at), sampleTexts(want), sampleTexts(got)), nil
 }
 
-func (s sample) equal(o sample) bool {
-	same := s.value == o.value || math.IsNaN(s.value) && math.IsNaN(o.value)
-	return s.series == o.series && (same || math.Abs(s.value-o.value) <= testTolerance*math.Abs(s.value))
+// same compares a sample with the expected one, to the last bit or, where the test is fuzzy, but for that.
+func (c exprTest) same(want, got sample) bool {
+	same := want.value == got.value || math.IsNaN(want.value) && math.IsNaN(got.value)
+	if c.fuzzy {
+		same = same || math.Nextafter(want.value, got.value) == got.value
+	}
+	return want.series == got.series && same
 }
 
 func sampleTexts(ss []sample) (out []string) {

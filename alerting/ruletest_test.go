@@ -43,7 +43,7 @@ func TestRuleTests(t *testing.T) {
 		var out bytes.Buffer
 		err := RuleTests(t.Context(), []string{file}, &out, openTestStore(t))
 		if strings.HasSuffix(file, "wrong.test.yml") {
-			if err == nil || err.Error() != "11 of 11 checks failed" {
+			if err == nil || err.Error() != "12 of 12 checks failed" {
 				t.Errorf("%s: %v\n%s", file, err, &out)
 			}
 			continue

@@ -100,10 +100,11 @@ type alertTest struct {
 type toldAlert struct{ Labels, Annotations map[string]string }
 
 type exprTest struct {
-	line int
-	at   time.Duration
-	expr string
-	want []sample
+	line  int
+	at    time.Duration
+	expr  string
+	want  []sample
+	fuzzy bool
 }
 
 type sample struct {
@@ -173,7 +174,11 @@ func parseRuleTestFile(name string, data []byte) (f *ruleTestFile, ruleFiles []s
 		if t.Name != "" {
 			where = fmt.Sprintf("%s: test %q", name, t.Name)
 		}
-		f.tests = append(f.tests, t.build(where, name, f.every, &errs))
+		built := t.build(where, name, f.every, &errs)
+		for j := range built.exprs {
+			built.exprs[j].fuzzy = raw.FuzzyCompare
+		}
+		f.tests = append(f.tests, built)
 	}
 	return f, raw.RuleFiles, errors.Join(errs...)
 }
