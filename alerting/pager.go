@@ -68,6 +68,7 @@ type Pager struct {
 	commits     *committer
 	mail        *mailroom
 	inbox       *inbox
+	clock       *stepClock
 
 	recorder        eventrecorder.Recorder // records nothing
 	notified        *nflog.Log
@@ -135,7 +136,7 @@ func newPager(o PagerOptions) (*Pager, error) {
 	}
 	p := &Pager{
 		db: o.DB, dir: dir, externalURL: external, log: o.Log, amLog: slog.New(warnings{o.Log.Handler()}), changes: newChanges(o.Changed),
-		commits: &committer{db: o.DB}, mail: newMailroom(), inbox: newInbox(),
+		commits: &committer{db: o.DB}, mail: newMailroom(), inbox: newInbox(), clock: newStepClock(),
 	}
 	p.metrics, err = newPagerMetrics(o.Registerer, p.mail.waiting, p.integrates)
 	return p, err
