@@ -1,0 +1,8 @@
+// Package oncall knows who is on call, and whom an escalation pages when.
+//
+// It owns oncall.yml: people and their channels, rotas with their layers and hand-over times, and policies. All of it is
+// pure: a parsed file and a time give an answer. It refuses to page, to store, and to look at a clock.
+package oncall
+
+// IANA's time zones come along: a hand-over at 09:00 in Berlin must not depend on what the machine has installed.
+import _ "time/tzdata"
