@@ -69,13 +69,18 @@ func (p *Pager) try(ctx context.Context, l *letter) {
 		if !retry && l.attempts >= refusals || now.Sub(time.UnixMilli(l.createdAt)) > giveUpAfter || errors.Is(err, errReceiverGone) {
 			state = "failed"
 		}
+		if p.mail.dropped(l) {
+			state = "stopped"
+		}
 	}
 	p.metrics.tries.WithLabelValues(l.integration, state).Inc()
 	p.metrics.health.note(l.receiver, l.integration, err != nil)
 	p.recordTry(l, state, answer, now)
 	p.mail.settle(l, state != "waiting")
 	p.logTry(l, state, err, now)
-	p.changed(l.incident)
+	if l.incident != "" {
+		p.changed(l.incident)
+	}
 }
 
 // recordTry writes the outcome. A page that left must be on record, so the write is repeated until it succeeds or the
@@ -85,14 +90,19 @@ func (p *Pager) recordTry(l *letter, state, answer string, now time.Time) {
 	if state == "delivered" {
 		leftAt = now.UnixMilli()
 	}
+	var e *escalating
 	write := func(c *sql.Conn) error {
-		_, err := c.ExecContext(context.Background(), `UPDATE page SET state = ?, attempts = ?, next_at = ?, answer = ?, left_at = ? WHERE id = ?`,
-			state, l.attempts, l.nextAt, answer[:min(len(answer), maxAnswer)], leftAt, l.id)
-		return err
+		e = p.escalating(c)
+		answer := answer[:min(len(answer), maxAnswer)]
+		err := e.exec("write page", `UPDATE page SET state = ?, attempts = ?, next_at = ?, answer = ?, left_at = ?
+			WHERE id = ? AND NOT (state = 'stopped' AND ? = 'waiting')`,
+			state, l.attempts, l.nextAt, answer, leftAt, l.id, state)
+		return errors.Join(err, e.tried(l, state, answer, leftAt))
 	}
 	for range 3 {
 		err := p.commits.do(write)
 		if err == nil {
+			p.after(e)
 			return
 		}
 		p.log.Error("record a page's delivery", "page", l.id, "state", state, "err", err)

@@ -34,6 +34,7 @@ CREATE INDEX IF NOT EXISTS escalation_step_incident ON escalation_step (incident
 CREATE TABLE IF NOT EXISTS page_to (
 	page TEXT PRIMARY KEY,
 	person TEXT NOT NULL,
+	kind TEXT NOT NULL,
 	bundle TEXT NOT NULL DEFAULT '',
 	sent_at INTEGER NOT NULL DEFAULT 0
 ) STRICT, WITHOUT ROWID;
@@ -48,7 +49,7 @@ CREATE TABLE IF NOT EXISTS incident_event (
 	text TEXT NOT NULL DEFAULT ''
 ) STRICT;
 CREATE INDEX IF NOT EXISTS incident_event_incident ON incident_event (incident);
-CREATE TABLE IF NOT EXISTS incident_end (
+CREATE TABLE IF NOT EXISTS incident_more (
 	incident TEXT PRIMARY KEY,
 	snoozed_until INTEGER NOT NULL DEFAULT 0,
 	closed_by TEXT NOT NULL DEFAULT '',

@@ -40,6 +40,30 @@ type Incident struct {
 	Alerts     []IncidentAlert `json:"alerts"`
 	Ack        *Ack            `json:"ack,omitempty"`
 	Pages      []Page          `json:"pages"`
+	// Closing is what a person said at the end, nil where nobody did.
+	Closing *Closing `json:"closing,omitempty"`
+	// Escalation is nil where the receiver stands for no policy.
+	Escalation *Escalation `json:"escalation,omitempty"`
+}
+
+// Escalation is how far the paging of people has come.
+type Escalation struct {
+	// Policy is the policy's name, empty where the file does not have it any more.
+	Policy string `json:"policy"`
+	// State is running, acknowledged, snoozed, exhausted or over.
+	State string `json:"state"`
+	// NextAt and NextTo are the step that waits.
+	NextAt int64  `json:"next_at,omitempty"`
+	NextTo string `json:"next_to,omitempty"`
+}
+
+// Closing is the comment with which somebody closed an incident.
+type Closing struct {
+	By      string `json:"by"`
+	At      int64  `json:"at"`
+	Comment string `json:"comment"`
+	// ByHand says that its alerts still fired.
+	ByHand bool `json:"by_hand,omitempty"`
 }
 
 // IncidentAlert is one alert of an incident.
@@ -60,6 +84,8 @@ type Ack struct {
 	By      string `json:"by"`
 	At      int64  `json:"at"`
 	Comment string `json:"comment,omitempty"`
+	// Until is when it ends by itself, 0 for an acknowledgement that does not: a snooze.
+	Until int64 `json:"until,omitempty"`
 }
 
 // Page is one message to one receiver, as it stands in the journal.
@@ -70,7 +96,8 @@ type Page struct {
 	Integration string `json:"integration"`
 	Reason      string `json:"reason"`
 	CreatedAt   int64  `json:"created_at"`
-	// State is waiting, delivered, failed or stopped (an acknowledgement made it needless).
+	// State is waiting, bundled (it waits to leave with others), delivered, failed or stopped (an acknowledgement made it
+	// needless).
 	State    string `json:"state"`
 	Attempts int    `json:"attempts"`
 	// Answer is what the provider said last.
@@ -78,6 +105,11 @@ type Page struct {
 	LeftAt int64  `json:"left_at,omitempty"`
 	// LatencyMs is the time from the reading that fired to the page's departure, 0 where the page has no new alert.
 	LatencyMs int64 `json:"latency_ms,omitempty"`
+	// Person is whom it was for, empty for a receiver that is nobody's channel; About is page, resolve or ack. Bundle is the
+	// message with which it left together with others.
+	Person string `json:"person,omitempty"`
+	About  string `json:"about,omitempty"`
+	Bundle string `json:"bundle,omitempty"`
 }
 
 // Query selects incidents.

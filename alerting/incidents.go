@@ -2,10 +2,7 @@ package alerting
 
 import (
 	"context"
-	"database/sql"
-	"errors"
 	"fmt"
-	"time"
 
 	"github.com/prometheus/alertmanager/notify"
 )
@@ -28,7 +25,7 @@ func (p *Pager) Incidents(ctx context.Context, q Query) ([]Incident, error) {
 	}
 	out := make([]Incident, 0, len(found))
 	for _, in := range found {
-		if in.Pages, err = queryPages(ctx, p.db, in.ID); err != nil {
+		if err := p.fill(ctx, in); err != nil {
 			return nil, err
 		}
 		out = append(out, *in)
@@ -38,7 +35,22 @@ func (p *Pager) Incidents(ctx context.Context, q Query) ([]Incident, error) {
 
 // Incident returns one incident with its pages, or ErrNoIncident.
 func (p *Pager) Incident(ctx context.Context, id string) (Incident, error) {
-	return readIncident(ctx, p.db, id)
+	in, err := readIncident(ctx, p.db, id)
+	if err != nil {
+		return Incident{}, err
+	}
+	return in, p.fill(ctx, &in)
+}
+
+// fill reads what belongs to an incident beside its row.
+func (p *Pager) fill(ctx context.Context, in *Incident) (err error) {
+	if in.Pages, err = queryPages(ctx, p.db, in.ID); err != nil {
+		return err
+	}
+	if err := in.more(ctx, p.db); err != nil {
+		return err
+	}
+	return p.escalates(ctx, p.db, in)
 }
 
 func readIncident(ctx context.Context, db querier, id string) (Incident, error) {
@@ -49,14 +61,13 @@ func readIncident(ctx context.Context, db querier, id string) (Incident, error) 
 	if len(found) == 0 {
 		return Incident{}, fmt.Errorf("incident %q: %w", id, ErrNoIncident)
 	}
-	in := found[0]
-	in.Pages, err = queryPages(ctx, db, id)
-	return *in, err
+	return *found[0], nil
 }
 
 func queryPages(ctx context.Context, db querier, incident string) ([]Page, error) {
-	rows, err := db.QueryContext(ctx, `SELECT id, receiver, integration, reason, created_at, reading_at, state, attempts, answer, left_at
-		FROM page WHERE incident = ? ORDER BY seq`, incident)
+	rows, err := db.QueryContext(ctx, `SELECT p.id, p.receiver, p.integration, p.reason, p.created_at, p.reading_at, p.state, p.attempts, p.answer,
+		p.left_at, coalesce(t.person, ''), coalesce(t.kind, ''), coalesce(t.bundle, '')
+		FROM page p LEFT JOIN page_to t ON t.page = p.id WHERE p.incident = ? ORDER BY p.seq`, incident)
 	if err != nil {
 		return nil, fmt.Errorf("read pages of incident %s: %w", incident, err)
 	}
@@ -68,7 +79,9 @@ func queryPages(ctx context.Context, db querier, incident string) ([]Page, error
 			reason    int
 			readingAt int64
 		)
-		if err := rows.Scan(&pg.ID, &pg.Receiver, &pg.Integration, &reason, &pg.CreatedAt, &readingAt, &pg.State, &pg.Attempts, &pg.Answer, &pg.LeftAt); err != nil {
+		err := rows.Scan(&pg.ID, &pg.Receiver, &pg.Integration, &reason, &pg.CreatedAt, &readingAt, &pg.State, &pg.Attempts, &pg.Answer, &pg.LeftAt,
+			&pg.Person, &pg.About, &pg.Bundle)
+		if err != nil {
 			return nil, fmt.Errorf("read pages of incident %s: %w", incident, err)
 		}
 		pg.Reason = notify.NotifyReason(reason).String()
@@ -78,37 +91,4 @@ func queryPages(ctx context.Context, db querier, incident string) ([]Page, error
 		out = append(out, pg)
 	}
 	return out, rows.Err()
-}
-
-// Acknowledge records that who takes the incident on. Repeated pages stop, those that wait for delivery included; new
-// alerts and the resolve still page. Acknowledging again replaces name and comment. It survives a restart. The error is
-// ErrNoIncident where there is none; acknowledging a resolved incident is an error too.
-func (p *Pager) Acknowledge(ctx context.Context, id, who, comment string) error {
-	if who == "" {
-		return errors.New("acknowledge incident: who is missing")
-	}
-	now := time.Now().UnixMilli()
-	err := p.commits.do(func(c *sql.Conn) error {
-		in, err := readIncident(ctx, c, id)
-		if err != nil {
-			return err
-		}
-		if in.ResolvedAt != 0 {
-			return fmt.Errorf("acknowledge incident %s: it is resolved already", id)
-		}
-		in.Ack, in.ChangedAt = &Ack{By: who, At: now, Comment: comment}, now
-		if err := saveIncident(ctx, c, &in); err != nil {
-			return err
-		}
-		_, err = c.ExecContext(ctx, `UPDATE page SET state = 'stopped', answer = 'acknowledged before it was delivered'
-			WHERE incident = ? AND state = 'waiting' AND reason = ?`, id, notify.ReasonRepeatIntervalElapsed)
-		return err
-	})
-	if err != nil {
-		return err
-	}
-	p.mail.drop(func(l *letter) bool { return l.incident == id && l.reason == notify.ReasonRepeatIntervalElapsed })
-	p.log.Info("incident acknowledged", "incident", id, "by", who)
-	p.changed(id)
-	return nil
 }

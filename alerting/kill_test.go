@@ -5,7 +5,9 @@ import (
 	"context"
 	"database/sql"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
 	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
@@ -44,7 +46,11 @@ func child(dir string) error {
 	if err != nil {
 		return err
 	}
-	p, err := OpenPager(PagerOptions{DB: db, Config: config})
+	onCall, err := os.ReadFile(filepath.Join(dir, "oncall.yml"))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	p, err := OpenPager(PagerOptions{DB: db, Config: config, OnCall: onCall})
 	if err != nil {
 		return err
 	}
@@ -80,6 +86,8 @@ func child(dir string) error {
 	for in.Scan() {
 		if in.Text() == "barrier" {
 			err = d.Settle()
+		} else if verb, ok := strings.CutPrefix(in.Text(), "person "); ok {
+			err = childPerson(p, verb)
 		} else {
 			var t Transition
 			t, err = DecodeTransition(in.Bytes())
@@ -92,6 +100,24 @@ func child(dir string) error {
 		fmt.Println("ok")
 	}
 	return in.Err()
+}
+
+// childPerson does what a person does to the one open incident.
+func childPerson(p *Pager, verb string) error {
+	ctx := context.Background()
+	open, err := p.Incidents(ctx, Query{Open: true})
+	if err != nil || len(open) != 1 {
+		return fmt.Errorf("%d open incidents: %w", len(open), err)
+	}
+	switch id := open[0].ID; verb {
+	case "ack":
+		return p.Acknowledge(ctx, id, "mira", "mine")
+	case "snooze":
+		return p.Snooze(ctx, id, "mira", "", 2*time.Second)
+	case "close":
+		return p.CloseIncident(ctx, id, "mira", "done")
+	}
+	return fmt.Errorf("unknown verb %q", verb)
 }
 
 // killPlaces are the boards that the child knows: a switch for each round.

@@ -24,16 +24,19 @@ type letter struct {
 	flying  bool
 	landing bool // answered; what came of it is being recorded
 	gone    bool
+	// needless letters are on their way and are not to be tried again.
+	needless bool
 }
 
 // lane names the integration: lanes do not wait for each other.
 func (l *letter) lane() string { return fmt.Sprintf("%s/%s/%d", l.receiver, l.integration, l.idx) }
 
-func (l *letter) insert(ctx context.Context, db querier) error {
+// insert writes a letter into the journal, as "waiting" or as "bundled".
+func (l *letter) insert(ctx context.Context, db querier, state string) error {
 	_, err := db.ExecContext(ctx, `INSERT INTO page
 		(id, incident, receiver, integration, idx, group_key, reason, payload, created_at, reading_at, state, next_at)
-		VALUES (?,?,?,?,?,?,?,?,?,?,'waiting',?)`,
-		l.id, l.incident, l.receiver, l.integration, l.idx, l.groupKey, int(l.reason), string(l.payload), l.createdAt, l.readingAt, l.nextAt)
+		VALUES (?,?,?,?,?,?,?,?,?,?,?,?)`,
+		l.id, l.incident, l.receiver, l.integration, l.idx, l.groupKey, int(l.reason), string(l.payload), l.createdAt, l.readingAt, state, l.nextAt)
 	if err != nil {
 		return fmt.Errorf("write page %s: %w", l.id, err)
 	}
@@ -101,14 +104,14 @@ func (m *mailroom) ring() {
 	}
 }
 
-// drop takes out the letters that are needless now and not on their way.
+// drop takes out the letters that are needless now; those on their way are not tried again.
 func (m *mailroom) drop(needless func(*letter) bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for _, lane := range m.lanes {
 		for _, l := range lane {
-			if !l.flying && needless(l) {
-				l.gone = true
+			if needless(l) {
+				l.needless, l.gone = true, !l.flying
 			}
 		}
 	}
@@ -170,7 +173,29 @@ func (m *mailroom) land(l *letter) {
 // settle takes a letter back after a try: gone for good, or to be tried again at its nextAt.
 func (m *mailroom) settle(l *letter, gone bool) {
 	m.mu.Lock()
-	l.flying, l.landing, l.gone = false, false, gone
+	l.flying, l.landing, l.gone = false, false, gone || l.needless
+	m.mu.Unlock()
+	m.ring()
+}
+
+// dropped reports whether a letter on its way became needless.
+func (m *mailroom) dropped(l *letter) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return l.needless
+}
+
+// shift moves the times of what waits, after the wall clock was set.
+func (m *mailroom) shift(jump int64) {
+	m.mu.Lock()
+	for _, lane := range m.lanes {
+		for _, l := range lane {
+			if !l.flying {
+				l.nextAt += jump
+			}
+			l.createdAt += jump
+		}
+	}
 	m.mu.Unlock()
 	m.ring()
 }

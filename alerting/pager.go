@@ -25,6 +25,8 @@ import (
 	"github.com/prometheus/alertmanager/silence"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/common/route"
+
+	"bramble/alerting/oncall"
 )
 
 const (
@@ -47,6 +49,9 @@ type PagerOptions struct {
 	Dir string
 	// Config is an alertmanager.yml. Without one, incidents are recorded and nobody is paged.
 	Config []byte
+	// OnCall is an oncall.yml: people, rotas and policies, and which receivers of Config stand for a policy. Without one,
+	// receivers send as Alertmanager's do and nothing escalates.
+	OnCall []byte
 	// ExternalURL is what links in pages start with.
 	ExternalURL string
 	// Changed is called after an incident changed, from one goroutine while Run runs; changes that follow closely are
@@ -69,6 +74,8 @@ type Pager struct {
 	mail        *mailroom
 	inbox       *inbox
 	clock       *stepClock
+	steps       *stepper
+	rotas       atomic.Pointer[oncall.Config] // with overrides
 
 	recorder        eventrecorder.Recorder // records nothing
 	notified        *nflog.Log
@@ -113,7 +120,7 @@ func OpenPager(o PagerOptions) (*Pager, error) {
 	if err := p.load(ctx); err != nil {
 		return nil, errors.Join(err, p.Close())
 	}
-	if err := p.Reload(o.Config); err != nil {
+	if err := p.reload(o.Config, o.OnCall, true); err != nil {
 		return nil, errors.Join(err, p.Close())
 	}
 	return p, nil
@@ -136,9 +143,9 @@ func newPager(o PagerOptions) (*Pager, error) {
 	}
 	p := &Pager{
 		db: o.DB, dir: dir, externalURL: external, log: o.Log, amLog: slog.New(warnings{o.Log.Handler()}), changes: newChanges(o.Changed),
-		commits: &committer{db: o.DB}, mail: newMailroom(), inbox: newInbox(), clock: newStepClock(),
+		commits: &committer{db: o.DB}, mail: newMailroom(), inbox: newInbox(), clock: newStepClock(), steps: newStepper(),
 	}
-	p.metrics, err = newPagerMetrics(o.Registerer, p.mail.waiting, p.integrates)
+	p.metrics, err = newPagerMetrics(o.Registerer, p.mail.waiting, p.integrates, newRotaGaps(p))
 	return p, err
 }
 
@@ -187,13 +194,30 @@ func (p *Pager) load(ctx context.Context) error {
 		return err
 	}
 	p.mail.add(letters)
+	if err := p.loadSteps(ctx); err != nil {
+		return err
+	}
 	return p.loadInbox(ctx)
 }
 
 // Reload puts a new alertmanager.yml in force; empty means the built-in one. Where it returns an error, the old one
 // stays.
 func (p *Pager) Reload(config []byte) error {
+	return p.reload(config, p.routing.Load().oncallText, false)
+}
+
+// ReloadWithOnCall puts a new alertmanager.yml and a new oncall.yml in force, both or, with an error, neither.
+func (p *Pager) ReloadWithOnCall(config, onCall []byte) error { return p.reload(config, onCall, false) }
+
+func (p *Pager) reload(config, onCall []byte, starting bool) error {
 	r, err := p.buildRouting(config)
+	if err != nil {
+		return err
+	}
+	if err := p.rotasFor(context.Background(), r, onCall, starting); err != nil {
+		return err
+	}
+	rotas, err := p.readyRotas(r)
 	if err != nil {
 		return err
 	}
@@ -203,11 +227,14 @@ func (p *Pager) Reload(config []byte) error {
 		p.log.Warn("no receiver sends anything: incidents are recorded and nobody is paged; give an alertmanager.yml with a receiver")
 	}
 	p.routing.Store(r)
+	p.rotas.Store(rotas)
+	p.warnOfGaps()
 	if old := p.dispatch.Load(); old != nil {
 		old.stop()
 		p.dispatch.Store(p.start(r))
 	}
 	p.mail.ring()
+	p.steps.ring()
 	return nil
 }
 
@@ -222,6 +249,7 @@ func (p *Pager) Run(ctx context.Context) error {
 	}
 	var wg sync.WaitGroup
 	wg.Go(func() { p.deliver(ctx) })
+	wg.Go(func() { p.escalate(ctx) })
 	wg.Go(func() { p.feed(ctx) })
 	wg.Go(func() { p.tidy(ctx) })
 	wg.Go(func() { p.announce(ctx) })

@@ -39,10 +39,12 @@ func openDB(t testing.TB, dir string) *sql.DB {
 type hook struct {
 	at     time.Time
 	id     string
+	path   string
 	Status string
 	Alerts []struct {
-		Status string
-		Labels map[string]string
+		Status      string
+		Labels      map[string]string
+		Annotations map[string]string
 	}
 }
 
@@ -75,7 +77,7 @@ func newSink(t testing.TB, answer func(n int, w http.ResponseWriter, r *http.Req
 }
 
 func (s *sink) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	h := hook{at: time.Now(), id: r.Header.Get("Idempotency-Key")}
+	h := hook{at: time.Now(), id: r.Header.Get("Idempotency-Key"), path: r.URL.Path}
 	body, _ := io.ReadAll(r.Body)
 	if err := json.Unmarshal(body, &h); err != nil {
 		panic(err)

@@ -26,11 +26,15 @@ type pagerMetrics struct {
 	tries   *prometheus.CounterVec
 	latency prometheus.Histogram
 	health  *receiverHealth
-	reg     prometheus.Registerer
-	all     []prometheus.Collector
+	// exhausted counts escalations that nobody acknowledged, unmanned steps whose rota had nobody.
+	exhausted, unmanned prometheus.Counter
+	// oncallBroken is 1 while an older oncall.yml is in force than the one that was given.
+	oncallBroken prometheus.Gauge
+	reg          prometheus.Registerer
+	all          []prometheus.Collector
 }
 
-func newPagerMetrics(reg prometheus.Registerer, waiting func() int, inForce func(receiver, integration string) bool) (*pagerMetrics, error) {
+func newPagerMetrics(reg prometheus.Registerer, waiting func() int, inForce func(receiver, integration string) bool, gaps prometheus.Collector) (*pagerMetrics, error) {
 	m := &pagerMetrics{
 		tries: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "bramble_page_tries_total", Help: "Tries to deliver a page, by integration and what became of the page.",
@@ -39,9 +43,19 @@ func newPagerMetrics(reg prometheus.Registerer, waiting func() int, inForce func
 			Name: "bramble_page_latency_seconds", Help: "Time from the reading that fired to the page's acceptance by the provider.",
 			Buckets: []float64{.005, .01, .025, .05, .1, .25, .5, 1, 2, 5, 15, 60, 300, 1800},
 		}),
-		health: newReceiverHealth(inForce), reg: reg,
+		health: newReceiverHealth(inForce),
+		exhausted: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "bramble_escalations_exhausted_total", Help: "Escalations that went through all rounds and that nobody acknowledged.",
+		}),
+		unmanned: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "bramble_escalation_gaps_total", Help: "Times that an escalation asked a rota which had nobody on call.",
+		}),
+		oncallBroken: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "bramble_oncall_file_broken", Help: "1 while oncall.yml cannot be used and an older one is in force.",
+		}),
+		reg: reg,
 	}
-	m.all = []prometheus.Collector{m.tries, m.latency, m.health, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+	m.all = []prometheus.Collector{m.tries, m.latency, m.health, m.exhausted, m.unmanned, m.oncallBroken, gaps, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "bramble_pages_waiting", Help: "Pages that no provider has accepted yet.",
 	}, func() float64 { return float64(waiting()) })}
 	if reg == nil {

@@ -64,9 +64,11 @@ func (j *journaled) Notify(ctx context.Context, alerts ...*amalert.Alert) (bool,
 		id      string
 		letters []*letter
 		entry   []byte
+		e       *escalating
 	)
 	err := j.pager.commits.do(func(c *sql.Conn) (err error) {
-		id, letters, entry, err = j.record(context.WithoutCancel(ctx), c, n)
+		e = j.pager.escalating(c)
+		id, letters, entry, err = j.record(context.WithoutCancel(ctx), e, n)
 		return err
 	})
 	if err != nil {
@@ -78,6 +80,7 @@ func (j *journaled) Notify(ctx context.Context, alerts ...*amalert.Alert) (bool,
 	}
 	j.pager.handedOver(n)
 	j.pager.mail.add(letters)
+	j.pager.after(e)
 	if id != "" {
 		j.pager.changed(id)
 	}
@@ -106,8 +109,9 @@ func (p *Pager) takeApart(ctx context.Context, receiver string, alerts []*amaler
 	return n
 }
 
-// record writes incident, pages, notification log and handled alerts.
-func (j *journaled) record(ctx context.Context, c *sql.Conn, n *notification) (id string, letters []*letter, entry []byte, err error) {
+// record writes incident, pages, the escalation, notification log and handled alerts.
+func (j *journaled) record(ctx context.Context, e *escalating, n *notification) (id string, letters []*letter, entry []byte, err error) {
+	c := e.c
 	if entry, err = recordNotified(ctx, c, n); err != nil {
 		return "", nil, nil, err
 	}
@@ -115,11 +119,18 @@ func (j *journaled) record(ctx context.Context, c *sql.Conn, n *notification) (i
 	if err != nil {
 		return "", nil, nil, err
 	}
-	if len(found) == 0 && n.firingCount == 0 {
-		return "", nil, entry, nil
+	last, refired, err := lastOf(ctx, c, n, len(found) == 0)
+	if err != nil {
+		return "", nil, nil, err
+	}
+	if len(found) == 0 && (n.firingCount == 0 || last != nil && !refired) {
+		return "", nil, entry, recordHandled(ctx, c, n) // nothing to open, or closed by hand with all that fires
 	}
 	in := &Incident{GroupKey: n.groupKey, OpenedAt: n.now.UnixMilli()}
-	if len(found) > 0 {
+	if refired {
+		in = last
+		in.reopen(n.now.UnixMilli())
+	} else if len(found) > 0 {
 		in = found[0]
 	}
 	before := firingIn(in)
@@ -137,8 +148,13 @@ func (j *journaled) record(ctx context.Context, c *sql.Conn, n *notification) (i
 	if err = recordHandled(ctx, c, n); err != nil {
 		return "", nil, nil, err
 	}
-	letters, err = j.recordPages(ctx, c, n, in, before)
-	return in.ID, letters, entry, err
+	if err = recordChange(ctx, c, n, in, before, refired); err != nil {
+		return "", nil, nil, err
+	}
+	if letters, err = j.recordPages(ctx, c, n, in, before); err != nil {
+		return "", nil, nil, err
+	}
+	return in.ID, letters, entry, e.notified(n, in, before, refired)
 }
 
 // firingIn returns the alerts of an incident that fire, by labels.
@@ -172,7 +188,7 @@ func (j *journaled) recordPages(ctx context.Context, c *sql.Conn, n *notificatio
 		}
 		count++
 		l.id = in.ID + "-" + strconv.Itoa(count)
-		if err := l.insert(ctx, c); err != nil {
+		if err := l.insert(ctx, c, "waiting"); err != nil {
 			return nil, err
 		}
 		out = append(out, l)

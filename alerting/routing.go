@@ -17,6 +17,8 @@ import (
 	"github.com/prometheus/alertmanager/timeinterval"
 	commoncfg "github.com/prometheus/common/config"
 	"github.com/prometheus/common/model"
+
+	"bramble/alerting/oncall"
 )
 
 // builtinConfig is in force where there is no alertmanager.yml: incidents by rule and rack are recorded and nobody is
@@ -40,6 +42,8 @@ type routing struct {
 	integrations map[string][]notify.Integration // by receiver
 	intervals    map[string][]timeinterval.TimeInterval
 	slowest      time.Duration // the longest group_interval
+	oncall       *oncall.Config
+	oncallText   []byte
 }
 
 // buildRouting parses an alertmanager.yml. Relative paths in it start at dir.
@@ -123,7 +127,7 @@ func (r *routing) integration(receiver, name string, idx int) *notify.Integratio
 func (r *routing) silent() bool {
 	silent := true
 	r.tree.Walk(func(rt *dispatch.Route) {
-		if len(r.integrations[rt.RouteOpts.Receiver]) > 0 {
+		if to := rt.RouteOpts.Receiver; len(r.integrations[to]) > 0 || r.oncall.PolicyOf(to) != nil {
 			silent = false
 		}
 	})

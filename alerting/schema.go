@@ -104,8 +104,14 @@ func prepare(ctx context.Context, db *sql.DB) error {
 		text string
 		at   time.Time
 	}{
+		{`DELETE FROM page_to WHERE page IN (SELECT p.id FROM page p JOIN incident i ON i.id = p.incident WHERE i.resolved_at > 0 AND i.resolved_at < ?)`, now.Add(-keepIncidents)},
 		{`DELETE FROM page WHERE incident IN (SELECT id FROM incident WHERE resolved_at > 0 AND resolved_at < ?)`, now.Add(-keepIncidents)},
 		{`DELETE FROM incident WHERE resolved_at > 0 AND resolved_at < ?`, now.Add(-keepIncidents)},
+		{`DELETE FROM page WHERE incident = '' AND state <> 'waiting' AND created_at < ?`, now.Add(-keepIncidents)},
+		{`DELETE FROM escalation WHERE incident NOT IN (SELECT id FROM incident) AND ? > 0`, now},
+		{`DELETE FROM escalation_step WHERE state <> 'pending' AND due_at < ?`, now.Add(-keepHandled)},
+		{`DELETE FROM incident_event WHERE incident NOT IN (SELECT id FROM incident) AND ? > 0`, now},
+		{`DELETE FROM incident_more WHERE incident NOT IN (SELECT id FROM incident) AND ? > 0`, now},
 		{`DELETE FROM alert_handled WHERE at < ?`, now.Add(-keepHandled)},
 		{`DELETE FROM alert_thread WHERE at < ?`, now.Add(-keepHandled)},
 		{`DELETE FROM alert_notified WHERE expires_at < ?`, now},

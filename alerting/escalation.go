@@ -1,0 +1,324 @@
+package alerting
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	amalert "github.com/prometheus/alertmanager/alert"
+	"github.com/prometheus/alertmanager/notify"
+
+	"bramble/alerting/oncall"
+)
+
+// States of an escalation.
+const (
+	escalationRunning      = "running"
+	escalationAcknowledged = "acknowledged"
+	escalationSnoozed      = "snoozed"
+	escalationExhausted    = "exhausted"
+	escalationOver         = "over"
+)
+
+// Kinds of an escalation_step.
+const (
+	stepOfPolicy  = "step"
+	stepOfChannel = "channel"
+	stepOfSnooze  = "wake"
+	stepOfBundle  = "bundle"
+)
+
+// Kinds of what a person gets.
+const (
+	aboutFiring = "page"
+	aboutEnd    = "resolve"
+	aboutAck    = "ack"
+)
+
+// lateStep is how late a step may be before all that follows of its incident is moved by as much.
+const lateStep = 10 * time.Second
+
+// escalation is how far an incident's escalation has come.
+type escalation struct {
+	incident, receiver, state string
+	run                       int // how often it was started
+	paged                     int // people paged in this round
+	readingAt                 int64
+	payload                   []byte
+}
+
+// escalationStep is one thing to do at its time.
+type escalationStep struct {
+	seq              int64
+	incident, kind   string
+	run, round, step int
+	person, receiver string
+	reason           notify.NotifyReason
+	delay, due       int64
+	held             bool
+}
+
+// escalating is one transaction's work on escalations. What it collects is to be used once it is committed.
+type escalating struct {
+	ctx     context.Context
+	pager   *Pager
+	routing *routing
+	oncall  *oncall.Config
+	c       *sql.Conn
+	now     int64
+	// muted are the incidents that a silence, an inhibition or a domain's alert stands for. It is found out before the
+	// transaction: silences are written under a lock of theirs, in a transaction.
+	muted map[string]bool
+
+	letters   []*letter
+	stopped   map[string]bool // pages
+	changed   map[string]bool // incidents
+	exhausted int
+	gaps      int
+}
+
+func (p *Pager) escalating(c *sql.Conn) *escalating {
+	return &escalating{
+		ctx: context.Background(), pager: p, routing: p.routing.Load(), oncall: p.onCall(), c: c, now: p.clock.now(),
+		stopped: map[string]bool{}, changed: map[string]bool{},
+	}
+}
+
+// after puts to use what a committed transaction has collected.
+func (p *Pager) after(e *escalating) {
+	if e == nil {
+		return
+	}
+	p.mail.drop(func(l *letter) bool { return e.stopped[l.id] })
+	p.mail.add(e.letters)
+	p.metrics.exhausted.Add(float64(e.exhausted))
+	p.metrics.unmanned.Add(float64(e.gaps))
+	for id := range e.changed {
+		p.changed(id)
+	}
+	p.steps.ring()
+}
+
+// notified takes a notification in, after its incident is written. What is due at once is done in the same transaction.
+func (e *escalating) notified(n *notification, in *Incident, before map[string]bool, refired bool) error {
+	esc, err := e.load(in.ID)
+	if err != nil {
+		return err
+	}
+	if esc == nil && (e.oncall.PolicyOf(n.receiver) == nil || n.firingCount == 0) {
+		return nil
+	}
+	if esc == nil {
+		esc = &escalation{incident: in.ID, state: escalationOver}
+	}
+	esc.receiver = n.receiver
+	if esc.payload, err = json.Marshal(n.payload); err != nil {
+		return fmt.Errorf("encode alerts of incident %s: %w", in.ID, err)
+	}
+	fresh := n.newestReading(before)
+	if fresh != 0 {
+		esc.readingAt = fresh
+	}
+	if err := e.follow(esc, n, in, fresh != 0, refired); err != nil {
+		return err
+	}
+	return e.run(in.ID)
+}
+
+// follow decides what a notification means to an escalation.
+func (e *escalating) follow(esc *escalation, n *notification, in *Incident, fresh, refired bool) error {
+	switch {
+	case n.firingCount == 0:
+		return e.over(esc, n)
+	case e.oncall.PolicyOf(n.receiver) == nil:
+		return e.save(esc) // the receiver repeats by itself, or its running steps find that the policy is gone
+	case n.reason == notify.ReasonRepeatIntervalElapsed && (in.Ack != nil || esc.state != escalationExhausted):
+		return e.save(esc) // the steps are what repeats
+	case in.Ack != nil && refired:
+		esc.state = escalationAcknowledged
+		return e.news(esc, in)
+	case esc.state == escalationOver || esc.state == escalationExhausted:
+		return e.start(esc)
+	case fresh:
+		return e.news(esc, in)
+	}
+	return e.save(esc)
+}
+
+// start begins with the first step.
+func (e *escalating) start(esc *escalation) error {
+	esc.state, esc.paged = escalationRunning, 0
+	esc.run++
+	if err := e.save(esc); err != nil {
+		return err
+	}
+	return e.add(&escalationStep{incident: esc.incident, kind: stepOfPolicy, run: esc.run, due: e.now})
+}
+
+// news tells of further alerts whoever has the incident: who acknowledged it, or else who was paged, on their first
+// channels. It escalates nothing by itself.
+func (e *escalating) news(esc *escalation, in *Incident) error {
+	if err := e.save(esc); err != nil {
+		return err
+	}
+	var people []string
+	if in.Ack != nil && e.oncall.Person(in.Ack.By) != nil {
+		people = []string{in.Ack.By}
+	} else {
+		var err error
+		if people, err = e.people(in.ID); err != nil {
+			return err
+		}
+	}
+	for _, name := range people {
+		p := e.oncall.Person(name)
+		if p == nil {
+			continue
+		}
+		err := e.add(&escalationStep{
+			incident: in.ID, kind: stepOfChannel, run: esc.run, person: name, receiver: p.Channels[0].Receiver, due: e.now,
+			reason: notify.ReasonNewAlertsInGroup,
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// over ends it: nothing more is paged, and whoever was paged hears of the end.
+func (e *escalating) over(esc *escalation, n *notification) error {
+	esc.state = escalationOver
+	if err := e.save(esc); err != nil {
+		return err
+	}
+	if err := e.stopSteps(esc.incident); err != nil {
+		return err
+	}
+	return e.tellEnd(esc.incident, n.groupKey, esc.payload)
+}
+
+// tellEnd writes the resolve to each channel that got a page.
+func (e *escalating) tellEnd(incident, groupKey string, payload []byte) error {
+	channels, err := e.channels(incident)
+	if err != nil {
+		return err
+	}
+	for _, ch := range channels {
+		for i := range e.routing.integrations[ch.receiver] {
+			to := &e.routing.integrations[ch.receiver][i]
+			if !to.SendResolved() {
+				continue
+			}
+			l, err := e.letter(incident, ch.receiver, to, groupKey, notify.ReasonAllAlertsResolved, payload)
+			if err != nil {
+				return err
+			}
+			if err := e.send(l, ch.person, aboutEnd); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// channel is a receiver through which a person was paged.
+type channel struct{ person, receiver string }
+
+// channels are those that got, or will get, a page of an incident.
+func (e *escalating) channels(incident string) (out []channel, err error) {
+	rows, err := e.c.QueryContext(e.ctx, `SELECT t.person, p.receiver FROM page p JOIN page_to t ON t.page = p.id
+		WHERE p.incident = ? AND t.kind = 'page' AND p.state IN ('waiting', 'delivered', 'bundled') GROUP BY 1, 2 ORDER BY min(p.seq)`, incident)
+	if err != nil {
+		return nil, fmt.Errorf("read whom incident %s paged: %w", incident, err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var c channel
+		if err := rows.Scan(&c.person, &c.receiver); err != nil {
+			return nil, fmt.Errorf("read whom incident %s paged: %w", incident, err)
+		}
+		out = append(out, c)
+	}
+	return out, rows.Err()
+}
+
+// people are those who were paged, each once.
+func (e *escalating) people(incident string) (out []string, err error) {
+	channels, err := e.channels(incident)
+	seen := map[string]bool{"": true}
+	for _, c := range channels {
+		if !seen[c.person] {
+			seen[c.person] = true
+			out = append(out, c.person)
+		}
+	}
+	return out, err
+}
+
+func (e *escalating) load(incident string) (*escalation, error) {
+	esc := escalation{incident: incident}
+	var payload string
+	row := e.c.QueryRowContext(e.ctx, `SELECT receiver, state, run, paged, reading_at, payload FROM escalation WHERE incident = ?`, incident)
+	err := row.Scan(&esc.receiver, &esc.state, &esc.run, &esc.paged, &esc.readingAt, &payload)
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read escalation of incident %s: %w", incident, err)
+	}
+	esc.payload = []byte(payload)
+	return &esc, nil
+}
+
+func (e *escalating) save(esc *escalation) error {
+	e.changed[esc.incident] = true
+	return e.exec("write escalation of incident "+esc.incident, `INSERT OR REPLACE INTO escalation (incident, receiver, state, run, paged, reading_at, payload)
+		VALUES (?,?,?,?,?,?,?)`, esc.incident, esc.receiver, esc.state, esc.run, esc.paged, esc.readingAt, string(esc.payload))
+}
+
+// add writes a step; its delay is what is left until it is due.
+func (e *escalating) add(s *escalationStep) error {
+	return e.exec("write step of incident "+s.incident, `INSERT INTO escalation_step (incident, kind, run, round, step, person, receiver, reason, delay, due_at)
+		VALUES (?,?,?,?,?,?,?,?,?,?)`, s.incident, s.kind, s.run, s.round, s.step, s.person, s.receiver, int(s.reason), max(0, s.due-e.now), s.due)
+}
+
+// stopSteps ends all that was still to come for an incident.
+func (e *escalating) stopSteps(incident string) error {
+	return e.exec("stop steps of incident "+incident, `UPDATE escalation_step SET state = 'stopped' WHERE incident = ? AND state = 'pending'`, incident)
+}
+
+// event notes something for an incident's time line.
+func (e *escalating) event(incident, kind, who, format string, args ...any) error {
+	e.changed[incident] = true
+	return recordEvent(e.ctx, e.c, incident, e.now, kind, who, fmt.Sprintf(format, args...))
+}
+
+func (e *escalating) exec(what, query string, args ...any) error {
+	if _, err := e.c.ExecContext(e.ctx, query, args...); err != nil {
+		return fmt.Errorf("%s: %w", what, err)
+	}
+	return nil
+}
+
+// firing returns the alerts of a payload that fire.
+func (body *payload) firing() (out []*amalert.Alert) {
+	for _, a := range body.Alerts {
+		if a.EndsAt.IsZero() {
+			out = append(out, a)
+		}
+	}
+	return out
+}
+
+// andOthers joins names for a sentence.
+func andOthers(names []string) string {
+	if len(names) == 0 {
+		return "nobody"
+	}
+	return strings.Join(names, ", ")
+}
