@@ -149,12 +149,16 @@ func openApp(ctx context.Context, c Config, v variant, log *slog.Logger) (_ *app
 	if err != nil {
 		return nil, err
 	}
+	onCall, err := a.onCall()
+	if err != nil {
+		return nil, err
+	}
 	a.pager, err = alerting.OpenPager(alerting.PagerOptions{
-		DB: a.db, Dir: filepath.Join(c.DataDir, "alerting"), Config: routing, ExternalURL: a.url(),
+		DB: a.db, Dir: filepath.Join(c.DataDir, "alerting"), Config: routing, OnCall: onCall, ExternalURL: a.url(),
 		Log: log, Registerer: a.metrics, Changed: func(alerting.Incident) { a.pages.Hub().Alerts() },
 	})
 	if err != nil {
-		return nil, nameRoutes(err, c.Alertmanager)
+		return nil, nameRoutes(err, c)
 	}
 	a.defers("pager", a.pager.Close)
 	a.domains = alerting.NewDomains(alerting.DomainsOptions{

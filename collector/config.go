@@ -40,6 +40,7 @@ type Config struct {
 	Rules           []string      // rule files; none = the default rules
 	Alertmanager    string        // alertmanager.yml; none = incidents are recorded and nobody is told
 	Store           remoteConfig  // a store elsewhere, by URL
+	OnCall          string        // oncall.yml; none = receivers send by themselves and nothing escalates
 	Backups         backup.Config // on a schedule where the file has the block
 
 	// UpgradeWithoutBackup lets a start upgrade an older collector's data without a way back. A flag, never in the file.
@@ -73,7 +74,7 @@ func (c *Config) keys() map[string]func(*yaml.Node) error {
 		"data_dir": text(&c.DataDir), "http": text(&c.HTTP), "nats": text(&c.NATS),
 		"nats_websocket": text(&c.NATSWebSocket), "nats_names": list(&c.NATSNames),
 		"external_url": text(&c.ExternalURL), "tls_cert": text(&c.TLSCert), "tls_key": text(&c.TLSKey),
-		"rules": list(&c.Rules), "alertmanager": text(&c.Alertmanager), "backups": c.readBackups, "store": c.readStore,
+		"rules": list(&c.Rules), "alertmanager": text(&c.Alertmanager), "oncall": text(&c.OnCall), "backups": c.readBackups, "store": c.readStore,
 		"retention": duration(&c.Retention), "rollup_retention": duration(&c.RollupRetention),
 		"memory": func(n *yaml.Node) error {
 			b, err := units.ParseStrictBytes(n.Value)
@@ -201,7 +202,7 @@ func (c *Config) resolve(key, dir string) {
 			abs(f)
 		}
 	}
-	paths := map[string]*string{"data_dir": &c.DataDir, "tls_cert": &c.TLSCert, "tls_key": &c.TLSKey, "alertmanager": &c.Alertmanager}
+	paths := map[string]*string{"data_dir": &c.DataDir, "tls_cert": &c.TLSCert, "tls_key": &c.TLSKey, "alertmanager": &c.Alertmanager, "oncall": &c.OnCall}
 	if p := paths[key]; p != nil {
 		abs(p)
 	}
@@ -251,6 +252,8 @@ func (c *Config) check(key string) error {
 		return checkStore(c.Store)
 	case "alertmanager":
 		return checkFile(c.Alertmanager)
+	case "oncall":
+		return checkFile(c.OnCall)
 	case "tls_cert":
 		return checkFile(c.TLSCert)
 	case "tls_key":
@@ -286,6 +289,9 @@ func (c *Config) Validate() error {
 	}
 	if err := c.rollupsOutlive(); err != nil {
 		errs = append(errs, err)
+	}
+	if c.OnCall != "" && c.Alertmanager == "" {
+		errs = append(errs, errors.New("oncall: its channels are receivers of an alertmanager.yml: set alertmanager, too"))
 	}
 	if (c.TLSCert == "") != (c.TLSKey == "") {
 		errs = append(errs, errors.New("tls_cert and tls_key: set both or neither"))

@@ -178,7 +178,7 @@ func TestReloadRules(t *testing.T) {
 	if err := s.cmd.Process.Signal(syscall.SIGHUP); err != nil {
 		t.Fatal(err)
 	}
-	s.says(t, s.errs, "reload failed, the old rules and routes stay in force")
+	s.says(t, s.errs, "reload failed: of each file that is wrong, the old one stays in force")
 	s.alertsWhere("firing", fires, "Two")
 }
 

@@ -56,6 +56,6 @@ func openOffline(ctx context.Context, dir string) (admin.State, func(), error) {
 func (a *app) adminState() admin.State {
 	return admin.State{Registry: a.registry, Pin: a.broker.Pin(), Disconnect: a.broker.Disconnect, Relabel: a.ingest.Relabel, Backups: a.backups,
 		Rehearse: func(ctx context.Context, q admin.RehearseRequest) (*alerting.Rehearsal, error) {
-			return rehearse(ctx, a.store, fleet(a.registry), q)
+			return rehearse(ctx, a.store, placesOf(a.registry), q)
 		}}
 }

@@ -64,7 +64,7 @@ func openRehearsal(ctx context.Context, dir string) (admin.State, func(), error)
 		return s, nil, err
 	}
 	s.Rehearse = func(ctx context.Context, q admin.RehearseRequest) (*alerting.Rehearsal, error) {
-		return rehearse(ctx, store, fleet(s.Registry), q)
+		return rehearse(ctx, store, placesOf(s.Registry), q)
 	}
 	return s, func() { store.Close(); done() }, nil
 }
@@ -86,8 +86,8 @@ func rehearse(ctx context.Context, store alerting.RangeQuerier, places map[strin
 	return r, err
 }
 
-// fleet is where the registry's boards stand, each of them expected to report.
-func fleet(r *registry.Registry) map[string]alerting.Place {
+// placesOf is where the registry's boards stand, each of them expected to report.
+func placesOf(r *registry.Registry) map[string]alerting.Place {
 	all := map[string]alerting.Place{}
 	for _, b := range r.Boards() {
 		if !b.Retired {

@@ -98,10 +98,14 @@ func (a *app) routing(v variant) ([]byte, error) {
 	return b, nil
 }
 
-// nameRoutes says by its path which alertmanager.yml is wrong.
-func nameRoutes(err error, file string) error {
-	if text, ok := strings.CutPrefix(err.Error(), "alertmanager.yml: "); ok && file != "" {
-		return fmt.Errorf("%s: %s", file, strings.TrimPrefix(text, "yaml: "))
+// nameRoutes says by its path which alertmanager.yml or oncall.yml is wrong.
+func nameRoutes(err error, c Config) error {
+	text := err.Error()
+	if rest, ok := strings.CutPrefix(text, "alertmanager.yml: "); ok && c.Alertmanager != "" {
+		return fmt.Errorf("%s: %s", c.Alertmanager, strings.TrimPrefix(rest, "yaml: "))
+	}
+	if strings.HasPrefix(text, "oncall.yml:") && c.OnCall != "" {
+		return errors.New(oneLine(errors.New(strings.ReplaceAll(text, "oncall.yml:", c.OnCall+":"))))
 	}
 	return err
 }
@@ -118,7 +122,7 @@ func (a *app) reloadOnHangup(ctx context.Context) error {
 			return nil
 		case <-hangup:
 			if err := a.reload(); err != nil {
-				a.log.Error("reload failed, the old rules and routes stay in force", "err", err)
+				a.log.Error("reload failed: of each file that is wrong, the old one stays in force", "err", err)
 				continue
 			}
 			a.log.Info("rules and routes reloaded")
@@ -126,22 +130,14 @@ func (a *app) reloadOnHangup(ctx context.Context) error {
 	}
 }
 
-// reload puts rule files and routes in force as they are now; nothing of them where one is broken.
+// reload takes over each of the files that is sound; what is broken keeps its old one in force, and spoils no other.
 func (a *app) reload() error {
 	a.reloading.Lock()
 	defer a.reloading.Unlock()
-	rules, err := a.takeRules()
-	if err != nil {
-		return err
+	err := a.reloadRoutes()
+	rules, rulesErr := a.takeRules()
+	if rulesErr == nil {
+		rulesErr = a.ingest.Commit(a.engine.SetRules(rules))
 	}
-	if a.config.Alertmanager != "" {
-		routing, err := a.routing(variant{})
-		if err != nil {
-			return err
-		}
-		if err := a.pager.Reload(routing); err != nil {
-			return nameRoutes(err, a.config.Alertmanager)
-		}
-	}
-	return a.ingest.Commit(a.engine.SetRules(rules))
+	return errors.Join(err, rulesErr)
 }

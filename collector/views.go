@@ -22,11 +22,12 @@ func (a *app) pageOptions(v variant) dashboards.Options {
 	o := dashboards.Options{
 		Version: version(), Boards: a.boards, Open: v.open, Demo: v.demo,
 		Series: a.store.Handler(), Import: a.importer.Handler(), Rules: alerting.RulesHandler(a.engine), Metrics: a.metricsHandler(),
-		Alerts:    http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { a.pager.Handler().ServeHTTP(w, r) }),
-		Incidents: a.incidents, Acknowledge: a.acknowledge, Expect: a.expect, Announcements: ingest.Announcements, Ready: a.ready,
+		Alerts:  http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { a.pager.Handler().ServeHTTP(w, r) }),
 		Rollups: a.rollupsHandler(), History: a.history, RollupStatus: a.rollupStatus,
-		Watch:    func(board, viewer string, d time.Duration) error { return a.ingest.Watch(board, viewer, d) },
-		Backups:  a.backupStatus, Reload: a.reload,
+		Incidents: a.incidents, Acknowledge: a.acknowledge, Incident: a.incident, Snooze: a.snooze, Close: a.closeIncident,
+		OnCall: a.onCallView, Override: a.override, EndOverride: a.endOverride, Expect: a.expect, Announcements: ingest.Announcements, Ready: a.ready,
+		Watch:   func(board, viewer string, d time.Duration) error { return a.ingest.Watch(board, viewer, d) },
+		Backups: a.backupStatus, Reload: a.reload,
 		Rejected: func() map[string]uint64 { return a.ingest.Rejected() },
 		Log:      a.log, Registerer: a.metrics,
 	}
@@ -119,13 +120,29 @@ func incidentView(in alerting.Incident) dashboards.Incident {
 		v.Labels = nil // one board: its place is not the incident's
 	}
 	for _, p := range in.Pages {
-		page := dashboards.Page{At: max(p.LeftAt, p.CreatedAt), Channel: p.Integration, To: p.Receiver, Attempt: p.Attempts, Result: p.State, LatencyMs: p.LatencyMs}
-		if p.State != "delivered" {
-			page.Error = p.Answer
-		}
-		v.Pages = append(v.Pages, page)
+		v.Pages = append(v.Pages, pageView(p))
+	}
+	if in.Ack != nil {
+		v.SnoozedUntil = in.Ack.Until
+	}
+	if in.Closing != nil {
+		v.Closing, v.ClosedBy = in.Closing.Comment, in.Closing.By
+	}
+	if e := in.Escalation; e != nil && e.State == "running" {
+		v.EscalatesAt, v.EscalatesTo = e.NextAt, e.NextTo
 	}
 	return v
+}
+
+func pageView(p alerting.Page) dashboards.Page {
+	page := dashboards.Page{
+		At: max(p.LeftAt, p.CreatedAt), Channel: p.Integration, To: p.Receiver, Person: p.Person, About: p.About, Bundle: p.Bundle,
+		Attempt: p.Attempts, Result: p.State, LatencyMs: p.LatencyMs,
+	}
+	if p.State != "delivered" {
+		page.Error = p.Answer
+	}
+	return page
 }
 
 // common returns the labels that both have, with the same value; nil stands for any.
@@ -138,11 +155,7 @@ func common(a, b map[string]string) map[string]string {
 }
 
 func (a *app) acknowledge(ctx context.Context, id, who, comment string) error {
-	err := a.pager.Acknowledge(ctx, id, who, comment)
-	if errors.Is(err, alerting.ErrNoIncident) {
-		return dashboards.ErrUnknownIncident
-	}
-	return err
+	return incidentError(a.pager.Acknowledge(ctx, id, who, comment))
 }
 
 // expect notes what somebody announces for a board.

@@ -121,10 +121,8 @@ func (s *Server) acknowledge(w http.ResponseWriter, r *http.Request) {
 	id, who := r.PathValue("id"), userOf(r).Name
 	err = s.opts.Acknowledge(r.Context(), id, who, comment)
 	switch {
-	case errors.Is(err, ErrUnknownIncident):
-		fail(w, http.StatusNotFound, "no incident "+id)
 	case err != nil:
-		s.fault(w, r, err)
+		s.incidentFault(w, r, id, err)
 	default:
 		s.hub.Alerts()
 		reply(w, map[string]any{"id": id, "acknowledgedBy": who, "at": time.Now().UnixMilli()})

@@ -16,6 +16,13 @@ var ErrDenied = errors.New("access denied")
 // ErrUnknownIncident is what Options.Acknowledge returns for an id that does not exist.
 var ErrUnknownIncident = errors.New("no such incident")
 
+// ErrConflict is what an option returns for what cannot be done to a thing as it stands, ErrBadRequest for a request that
+// names what is not there; the rest of the error is for the person.
+var (
+	ErrConflict   = errors.New("cannot be done")
+	ErrBadRequest = errors.New("bad request")
+)
+
 // ErrUnknownBoard is what Options.Expect returns for a board that is not registered.
 var ErrUnknownBoard = errors.New("no such board")
 
@@ -84,6 +91,9 @@ type Incident struct {
 	AcknowledgedAt int64             `json:"acknowledgedAt,omitempty"`
 	AcknowledgedBy string            `json:"acknowledgedBy,omitempty"`
 	Comment        string            `json:"comment,omitempty"`
+	SnoozedUntil   int64             `json:"snoozedUntil,omitempty"`
+	Closing        string            `json:"closing,omitempty"` // what somebody found in the end
+	ClosedBy       string            `json:"closedBy,omitempty"`
 	EscalatesAt    int64             `json:"escalatesAt,omitempty"`
 	EscalatesTo    string            `json:"escalatesTo,omitempty"`
 	Alerts         int               `json:"alerts"`
@@ -97,6 +107,9 @@ type Page struct {
 	At      int64  `json:"at"`
 	Channel string `json:"channel"`
 	To      string `json:"to,omitempty"`
+	Person  string `json:"person,omitempty"`
+	About   string `json:"about,omitempty"`  // page, resolve or ack, of what goes to a person
+	Bundle  string `json:"bundle,omitempty"` // the message with which it left together with others
 	Attempt int    `json:"attempt,omitempty"`
 	Result  string `json:"result"`
 	Error   string `json:"error,omitempty"`
@@ -177,6 +190,17 @@ type Options struct {
 	Incidents func(ctx context.Context) ([]Incident, error)
 	// Acknowledge records who has an incident; ErrUnknownIncident for a wrong id.
 	Acknowledge func(ctx context.Context, id, who, comment string) error
+	// Incident returns one with all that happened to it; ErrUnknownIncident for a wrong id.
+	Incident func(ctx context.Context, id string) (Incident, []IncidentEvent, error)
+	// Snooze acknowledges for a time, Close ends an incident with a comment; ErrUnknownIncident for a wrong id, ErrConflict for
+	// one that is over.
+	Snooze func(ctx context.Context, id, who, comment string, d time.Duration) error
+	Close  func(ctx context.Context, id, who, comment string) error
+	// OnCall says who is on call. Override puts somebody on call for a while and returns the override's number, or
+	// ErrBadRequest; EndOverride ends one, or returns ErrUnknownOverride.
+	OnCall      func() OnCall
+	Override    func(ctx context.Context, o Override) (int64, error)
+	EndOverride func(ctx context.Context, id int64, who string) error
 	// Expect notes that something will happen to a board within a time; what is one of Announcements. It returns
 	// ErrUnknownBoard for a wrong board.
 	Expect        func(ctx context.Context, board, who, what string, within time.Duration) error

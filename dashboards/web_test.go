@@ -16,7 +16,7 @@ func TestPagesKeepThePolicy(t *testing.T) {
 	_, web := start(t, Options{Auth: newTokens(), Demo: &Demo{}})
 	inline := regexp.MustCompile(`(?i)<script(?:[^>]*)>[^<]|\son[a-z]+=|\sstyle=|<style|javascript:`)
 	foreign := regexp.MustCompile(`(?:src|href|action)="(?:https?:)?//`)
-	for _, p := range []string{"/", "/board/r1-01", "/incidents", "/login", "/board/none", "/nothing"} {
+	for _, p := range []string{"/", "/board/r1-01", "/incidents", "/oncall", "/login", "/board/none", "/nothing"} {
 		resp, body := call{path: p, token: "viewer-token"}.do(t, web.URL)
 		csp := resp.Header.Get("Content-Security-Policy")
 		if !strings.Contains(csp, "default-src 'none'") || strings.Contains(csp, "unsafe") {
@@ -50,7 +50,7 @@ func TestEveryFileOfAPageIsServed(t *testing.T) {
 			visit(s.web.prefix + "js/" + m[1])
 		}
 	}
-	for _, p := range []string{"/", "/board/r1-01", "/incidents", "/login", "/nothing"} {
+	for _, p := range []string{"/", "/board/r1-01", "/incidents", "/oncall", "/login", "/nothing"} {
 		_, body := call{path: p, token: "viewer-token"}.do(t, web.URL)
 		for _, m := range link.FindAllStringSubmatch(body, -1) {
 			visit(m[1])
@@ -94,7 +94,8 @@ func (o operation) query() string {
 
 // The description names exactly the JSON routes that answer.
 func TestOpenAPIIsTrue(t *testing.T) {
-	o := Options{Open: true, Demo: &Demo{}, History: func(context.Context, HistoryQuery) ([]Span, error) { return []Span{}, nil }}
+	one := func(context.Context) ([]Incident, error) { return []Incident{{ID: "1"}}, nil }
+	o := Options{Open: true, Demo: &Demo{}, Incidents: one, History: func(context.Context, HistoryQuery) ([]Span, error) { return []Span{}, nil }}
 	_, web := start(t, o)
 	var doc struct {
 		Paths map[string]map[string]operation `json:"paths"`

@@ -1,7 +1,8 @@
 // The incidents page: what is firing, who has it, and what was sent.
 
 import { $, el, glyph, setText } from "./dom.js";
-import { clock } from "./format.js";
+import { get, post } from "./api.js";
+import { timeline } from "./timeline.js";
 import { ackButton, alertsText, lasted, mayAcknowledge, severityGlyph, shortId, sinceText, whoHas } from "./incidentstore.js";
 import { startShell } from "./shell.js";
 
@@ -10,12 +11,39 @@ const { live, incidents } = startShell();
 let chosen = new URLSearchParams(location.search).get("id");
 let ages = [];
 let comment = "";
+let story = { id: null, events: [] };
+let wrong = "";
 
 function choose(id) {
   chosen = id;
   history.replaceState(null, "", "?id=" + encodeURIComponent(id));
   comment = "";
+  wrong = "";
   build();
+}
+// tell fetches what happened to the chosen incident; the list itself stays small.
+async function tell() {
+  const i = current();
+  if (!i) return;
+  try {
+    const { events } = await get("/api/incidents/" + encodeURIComponent(i.id));
+    story = { id: i.id, events };
+    if (current()?.id === i.id) detail();
+  } catch {
+    // Asked again with the next change; the live status says what is wrong.
+  }
+}
+async function act(path, body) {
+  wrong = "";
+  try {
+    await post(path, body);
+    comment = "";
+    document.activeElement?.blur();
+    await incidents.refresh();
+  } catch (e) {
+    wrong = e.message;
+    detail();
+  }
 }
 const current = () => incidents.list.find((i) => i.id === chosen) || incidents.open()[0] || incidents.list[0];
 const inOrder = () => [...incidents.open(), ...incidents.quiet(), ...incidents.list.filter((i) => i.state === "resolved")];
@@ -30,6 +58,7 @@ function build() {
   const firing = `${open.length} ${open.length === 1 ? "incident" : "incidents"} from ${alertsText(open)}`;
   $("incident-list").replaceChildren(...part("Firing", open.length ? firing : "", open, "Who has it", incidents.loaded ? "Nothing is firing." : ""), ...(quiet.length ? part("Recorded", "customers' boards, each alone, and rules in the shadow: page nobody", quiet, "", "") : []), ...part("Resolved", "", over, "Acknowledged by", incidents.loaded ? "Nothing has been resolved yet." : ""));
   detail();
+  tell();
 }
 
 function row(i) {
@@ -54,7 +83,8 @@ function detail() {
   if (i.detail) parts.push(el("h3", {}, "Likely cause"), el("p", {}, i.detail));
   if (i.runbook) parts.push(el("h3", {}, "First steps"), el("p", {}, i.runbook));
   if (i.boards?.length) parts.push(el("h3", {}, "Touches"), boards(i));
-  parts.push(el("h3", {}, "What was sent"), pages(i));
+  if (i.closing) parts.push(el("h3", {}, `What ${i.closedBy} found`), el("p", {}, i.closing));
+  parts.push(el("h3", {}, "What happened"), happened(i));
   box.replaceChildren(...parts);
 }
 function agesNode(i) {
@@ -72,21 +102,33 @@ function rank(i) {
 function ackBox(i) {
   if (!i.pagesNobody && i.state === "firing" && mayAcknowledge()) {
     const note = el("input", { type: "text", placeholder: "With a note (optional)", "aria-label": "Note", maxlength: "300", value: comment, oninput: () => (comment = note.value) });
-    return el("div", { class: "ack-box firing" }, note, ackButton(incidents, i, () => note.value));
+    return el("div", { class: "ack-box firing" }, note, ackButton(incidents, i, () => note.value), ...more(i, null), fault());
   }
-  return el("div", { class: "ack-box" }, whoHas(i, live.now()), i.comment ? el("span", { class: "dim" }, `“${i.comment}”`) : "");
+  return el("div", { class: "ack-box" }, whoHas(i, live.now()), i.comment ? el("span", { class: "dim" }, `“${i.comment}”`) : "", ...(mayAcknowledge() && !i.pagesNobody ? more(i, "") : []), fault());
+}
+
+const fault = () => (wrong ? el("span", { class: "is-critical", role: "alert" }, wrong) : "");
+
+// more is what else can be done: be quiet for a time, or close with a comment.
+function more(i, text) {
+  const path = "/api/incidents/" + encodeURIComponent(i.id);
+  const note = text === null ? null : el("input", { type: "text", placeholder: "What was it? (a closing comment)", "aria-label": "Comment", maxlength: "1000", value: comment, oninput: () => (comment = note.value) });
+  const close = el("button", { "data-close": i.id, onclick: () => act(path + "/resolve", { comment }) }, i.state === "resolved" ? "Keep comment" : "Resolve");
+  if (i.state === "resolved") return i.closing ? [] : [note, close];
+  const time = el("select", { "aria-label": "Snooze for" }, ...["30m", "1h", "4h", "12h"].map((d) => el("option", { value: d }, d.replace("m", " min").replace("h", " h"))));
+  const snooze = el("button", { "data-snooze": i.id, onclick: () => act(path + "/snooze", { for: time.value, comment }) }, "Snooze");
+  return [...(note ? [note] : []), el("span", { class: "snooze" }, time, snooze), close];
 }
 function boards(i) {
   const more = i.boards.length - shownBoards;
   return el("p", { class: "chips" }, ...i.boards.slice(0, shownBoards).map((b) => el("a", { href: "/board/" + b }, b)), more > 0 ? el("span", { class: "dim" }, `${more} more`) : "");
 }
-function pages(i) {
+function happened(i) {
   if (i.shadow) return el("p", { class: "dim" }, "Nobody is paged: the rule is being tried out (shadow).");
   if (i.pagesNobody) return el("p", { class: "dim" }, "Nobody is paged: this is a customer's board, alone, and the customer may have done it.");
-  if (!i.pages?.length) return el("p", { class: "dim" }, "No page has left yet.");
-  const mark = (p) => (p.result === "delivered" ? glyph("acknowledged", "is-done") : p.error ? glyph("warning", "is-warning") : glyph("bell"));
-  const text = (p) => [`${p.channel}${p.to ? " to " + p.to : ""}: ${p.result}`, p.latencyMs ? `${(p.latencyMs / 1000).toFixed(1)} s after it fired` : "", p.attempt > 1 ? `try ${p.attempt}` : "", p.error || ""].filter(Boolean).join(", ");
-  return el("ul", { class: "sent" }, ...i.pages.map((p) => el("li", {}, el("time", { class: "num" }, clock(p.at)), mark(p), el("span", {}, text(p)))));
+  const events = story.id === i.id ? story.events : [];
+  if (!events.length) return el("p", { class: "dim" }, i.pages?.length ? "…" : "No page has left yet.");
+  return timeline(events, live.now());
 }
 
 incidents.addEventListener("change", build);

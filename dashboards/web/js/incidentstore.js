@@ -99,7 +99,8 @@ export function ackButton(incidents, i, comment) {
 
 export function whoHas(i, now) {
   if (i.acknowledgedBy) {
-    return el("span", { class: "who-has" }, glyph("acknowledged", "is-done"), ` Acknowledged by ${i.acknowledgedBy} ${clock(i.acknowledgedAt).slice(0, 5)}`);
+    const until = i.snoozedUntil && i.state === "acknowledged" ? `, snoozed until ${clock(i.snoozedUntil).slice(0, 5)}` : "";
+    return el("span", { class: "who-has" }, glyph("acknowledged", "is-done"), ` Acknowledged by ${i.acknowledgedBy} ${clock(i.acknowledgedAt).slice(0, 5)}${until}`);
   }
   if (i.state === "firing" && i.escalatesAt) {
     return el("span", { class: "who-has" }, `Escalates${i.escalatesTo ? " to " + i.escalatesTo : ""} in `, el("b", {}, duration(i.escalatesAt - now)));

@@ -1,0 +1,160 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"bramble/alerting"
+	"bramble/alerting/oncall"
+	"bramble/dashboards"
+)
+
+// shownAhead is how far ahead the page of who is on call looks.
+const shownAhead = 14 * 24 * time.Hour
+
+// onCall returns the oncall.yml in force, empty for none.
+func (a *app) onCall() ([]byte, error) {
+	if a.config.OnCall == "" {
+		return nil, nil
+	}
+	b, err := os.ReadFile(a.config.OnCall)
+	if err != nil {
+		return nil, fmt.Errorf("read oncall file: %w", err)
+	}
+	return b, nil
+}
+
+// reloadRoutes takes over alertmanager.yml and oncall.yml: both, or alertmanager.yml alone where that fits the people and
+// policies that are in force.
+func (a *app) reloadRoutes() error {
+	if a.config.Alertmanager == "" {
+		return nil
+	}
+	routing, err := a.routing(variant{})
+	if err != nil {
+		return err
+	}
+	onCall, err := a.onCall()
+	if err == nil {
+		err = a.pager.ReloadWithOnCall(routing, onCall)
+	}
+	if err == nil {
+		return nil
+	}
+	err = nameRoutes(err, a.config)
+	if a.pager.Reload(routing) == nil {
+		return fmt.Errorf("oncall.yml is not in force, alertmanager.yml is: %w", err)
+	}
+	return err
+}
+
+// onCallView says who is on call.
+func (a *app) onCallView() dashboards.OnCall {
+	c, now := a.pager.OnCall(), time.Now()
+	v := dashboards.OnCall{Now: now.UnixMilli(), People: []dashboards.OnCallPerson{}, Rotas: []dashboards.Rota{}, Policies: []dashboards.Policy{}}
+	for _, p := range c.People {
+		person := dashboards.OnCallPerson{Name: p.Name}
+		for _, ch := range p.Channels {
+			person.Channels = append(person.Channels, dashboards.OnCallChannel{Receiver: ch.Receiver, AfterSeconds: int64(ch.After.Seconds())})
+		}
+		v.People = append(v.People, person)
+	}
+	gaps := a.pager.Gaps(now)
+	for _, r := range c.Rotas {
+		v.Rotas = append(v.Rotas, rotaView(r, gaps[r.Name], now))
+	}
+	for _, p := range c.Policies {
+		policy := dashboards.Policy{Name: p.Name, Receivers: p.Receivers, Repeat: p.Repeat, Fallback: p.Fallback}
+		for _, s := range p.Steps {
+			people, _ := c.Who(s, now)
+			policy.Steps = append(policy.Steps, dashboards.PolicyStep{Notify: s.Notify, Now: people, WaitSeconds: int64(s.Wait.Seconds())})
+		}
+		v.Policies = append(v.Policies, policy)
+	}
+	return v
+}
+
+func rotaView(r *oncall.Rota, gaps []oncall.Shift, now time.Time) dashboards.Rota {
+	v := dashboards.Rota{Name: r.Name, Zone: r.Zone.String(), Shifts: shiftViews(r.Shifts(now, now.Add(shownAhead))), Gaps: shiftViews(gaps)}
+	for _, o := range r.Overrides {
+		if o.To.After(now) {
+			v.Overrides = append(v.Overrides, dashboards.Override{
+				ID: o.ID, Rota: r.Name, Person: o.Person, From: o.From.UnixMilli(), To: o.To.UnixMilli(), By: o.By,
+			})
+		}
+	}
+	return v
+}
+
+func shiftViews(shifts []oncall.Shift) []dashboards.Shift {
+	out := make([]dashboards.Shift, len(shifts))
+	for i, s := range shifts {
+		out[i] = dashboards.Shift{
+			From: s.From.UnixMilli(), To: s.To.UnixMilli(), Person: s.Person, Layer: s.Layer, Override: s.Override,
+			Starts: s.From.Format("Mon 2 Jan 15:04"), Ends: s.To.Format("Mon 2 Jan 15:04"), Zone: s.From.Format("MST"),
+		}
+	}
+	return out
+}
+
+// override puts somebody on call for a while.
+func (a *app) override(ctx context.Context, o dashboards.Override) (int64, error) {
+	id, err := a.pager.Override(ctx, oncall.Override{
+		Rota: o.Rota, Person: o.Person, From: time.UnixMilli(o.From), To: time.UnixMilli(o.To), By: o.By,
+	})
+	if errors.Is(err, alerting.ErrBadOverride) {
+		return 0, fmt.Errorf("%w: %w", dashboards.ErrBadRequest, err)
+	}
+	return id, err
+}
+
+func (a *app) endOverride(ctx context.Context, id int64, who string) error {
+	err := a.pager.EndOverride(ctx, id, who)
+	if errors.Is(err, alerting.ErrNoOverride) {
+		return fmt.Errorf("%w: %w", dashboards.ErrUnknownOverride, err)
+	}
+	return err
+}
+
+// incident returns one incident with all that happened to it.
+func (a *app) incident(ctx context.Context, id string) (dashboards.Incident, []dashboards.IncidentEvent, error) {
+	in, err := a.pager.Incident(ctx, id)
+	if err != nil {
+		return dashboards.Incident{}, nil, incidentError(err)
+	}
+	events, err := a.pager.Timeline(ctx, id)
+	if err != nil {
+		return dashboards.Incident{}, nil, incidentError(err)
+	}
+	out := make([]dashboards.IncidentEvent, len(events))
+	for i, e := range events {
+		out[i] = dashboards.IncidentEvent{At: e.At, Kind: e.Kind, Who: e.Who, Text: e.Text}
+		if e.Page != nil {
+			page := pageView(*e.Page)
+			out[i].Page = &page
+		}
+	}
+	return incidentView(in), out, nil
+}
+
+func (a *app) snooze(ctx context.Context, id, who, comment string, d time.Duration) error {
+	return incidentError(a.pager.Snooze(ctx, id, who, comment, d))
+}
+
+func (a *app) closeIncident(ctx context.Context, id, who, comment string) error {
+	return incidentError(a.pager.CloseIncident(ctx, id, who, comment))
+}
+
+// incidentError maps alerting's errors to those that the pages know.
+func incidentError(err error) error {
+	switch {
+	case errors.Is(err, alerting.ErrNoIncident):
+		return dashboards.ErrUnknownIncident
+	case errors.Is(err, alerting.ErrResolved):
+		return fmt.Errorf("%w: %w", dashboards.ErrConflict, err)
+	}
+	return err
+}

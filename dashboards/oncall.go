@@ -1,0 +1,173 @@
+package dashboards
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// ErrUnknownOverride is what Options.EndOverride returns for an override that does not exist.
+var ErrUnknownOverride = errors.New("no such override")
+
+// OnCall is who is on call, and who is paged when. Times are Unix milliseconds.
+type OnCall struct {
+	Now      int64          `json:"now"`
+	People   []OnCallPerson `json:"people"`
+	Rotas    []Rota         `json:"rotas"`
+	Policies []Policy       `json:"policies"`
+}
+
+// OnCallPerson is somebody who can be paged, with the receivers in their order.
+type OnCallPerson struct {
+	Name     string          `json:"name"`
+	Channels []OnCallChannel `json:"channels"`
+}
+
+// OnCallChannel is one receiver of a person.
+type OnCallChannel struct {
+	Receiver     string `json:"receiver"`
+	AfterSeconds int64  `json:"afterSeconds"`
+}
+
+// Rota is who has which shift from now on; a shift without a person is a gap.
+type Rota struct {
+	Name      string     `json:"name"`
+	Zone      string     `json:"zone"`
+	Shifts    []Shift    `json:"shifts"` // of the next 14 days
+	Gaps      []Shift    `json:"gaps"`   // of the next 30 days
+	Overrides []Override `json:"overrides,omitempty"`
+}
+
+// Shift is a time for which one person is on call. Starts and Ends are written in the rota's zone, Zone is its name then.
+type Shift struct {
+	From     int64  `json:"from"`
+	To       int64  `json:"to"`
+	Person   string `json:"person,omitempty"`
+	Layer    string `json:"layer,omitempty"`
+	Override bool   `json:"override,omitempty"`
+	Starts   string `json:"starts"`
+	Ends     string `json:"ends"`
+	Zone     string `json:"zoneName"`
+}
+
+// Override puts a person on call for a while. ID is 0 for one of oncall.yml, which ends there.
+type Override struct {
+	ID     int64  `json:"id,omitempty"`
+	Rota   string `json:"rota"`
+	Person string `json:"person"`
+	From   int64  `json:"from"`
+	To     int64  `json:"to"`
+	By     string `json:"by,omitempty"`
+}
+
+// Policy says who is paged one after the other. Now are those whom a step would page now.
+type Policy struct {
+	Name      string       `json:"name"`
+	Receivers []string     `json:"receivers"`
+	Steps     []PolicyStep `json:"steps"`
+	Repeat    int          `json:"repeat"`
+	Fallback  string       `json:"fallback,omitempty"`
+}
+
+// PolicyStep is one step of a policy.
+type PolicyStep struct {
+	Notify      []string `json:"notify"`
+	Now         []string `json:"now"`
+	WaitSeconds int64    `json:"waitSeconds"`
+}
+
+func (s *Server) onCallPage(w http.ResponseWriter, r *http.Request) {
+	s.renderFor(w, r, http.StatusOK, "oncall.html", view{Title: "On call", Script: "oncall", Nav: "oncall"})
+}
+
+func (s *Server) onCall(w http.ResponseWriter, _ *http.Request) {
+	v := OnCall{Now: time.Now().UnixMilli(), People: []OnCallPerson{}, Rotas: []Rota{}, Policies: []Policy{}}
+	if s.opts.OnCall != nil {
+		v = s.opts.OnCall()
+	}
+	reply(w, v)
+}
+
+// overrideBody is the body of POST /api/oncall/overrides. Times are RFC 3339, with their zone.
+type overrideBody struct {
+	Rota   string `json:"rota"`
+	Person string `json:"person"`
+	From   string `json:"from"` // empty: now
+	To     string `json:"to"`
+}
+
+const overrideForm = `{"rota":"first","person":"ada","from":"2026-03-01T09:00:00+01:00","to":"2026-03-01T18:00:00+01:00"}`
+
+func decodeOverride(b []byte, now time.Time) (Override, error) {
+	var o overrideBody
+	dec := json.NewDecoder(bytes.NewReader(b))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(&o); err != nil {
+		return Override{}, fmt.Errorf("decode override: %w; write it like %s", err, overrideForm)
+	}
+	out := Override{Rota: o.Rota, Person: o.Person, From: now.UnixMilli()}
+	if o.From != "" {
+		from, err := time.Parse(time.RFC3339, o.From)
+		if err != nil {
+			return Override{}, fmt.Errorf("from: %q: want a time such as 2026-03-01T09:00:00+01:00", o.From)
+		}
+		out.From = from.UnixMilli()
+	}
+	to, err := time.Parse(time.RFC3339, o.To)
+	if err != nil {
+		return Override{}, fmt.Errorf("to: %q: want a time such as 2026-03-01T18:00:00+01:00", o.To)
+	}
+	out.To = to.UnixMilli()
+	return out, nil
+}
+
+func (s *Server) override(w http.ResponseWriter, r *http.Request) {
+	if s.opts.Override == nil {
+		fail(w, http.StatusNotFound, "this collector has no rotas")
+		return
+	}
+	b, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxForm))
+	if err != nil {
+		fail(w, http.StatusBadRequest, "read override: "+err.Error())
+		return
+	}
+	o, err := decodeOverride(b, time.Now())
+	if err != nil {
+		fail(w, http.StatusBadRequest, err.Error())
+		return
+	}
+	o.By = userOf(r).Name
+	id, err := s.opts.Override(r.Context(), o)
+	switch {
+	case errors.Is(err, ErrBadRequest):
+		fail(w, http.StatusBadRequest, strings.TrimPrefix(err.Error(), ErrBadRequest.Error()+": "))
+	case err != nil:
+		s.fault(w, r, err)
+	default:
+		o.ID = id
+		reply(w, o)
+	}
+}
+
+func (s *Server) endOverride(w http.ResponseWriter, r *http.Request) {
+	id, err := strconv.ParseInt(r.PathValue("id"), 10, 64)
+	if err == nil && s.opts.EndOverride != nil {
+		err = s.opts.EndOverride(r.Context(), id, userOf(r).Name)
+	} else {
+		err = ErrUnknownOverride
+	}
+	switch {
+	case errors.Is(err, ErrUnknownOverride):
+		fail(w, http.StatusNotFound, "no override "+r.PathValue("id")+" is in force; those of oncall.yml end there")
+	case err != nil:
+		s.fault(w, r, err)
+	default:
+		reply(w, map[string]any{"id": id, "ended": true})
+	}
+}

@@ -1,0 +1,124 @@
+// Who is on call now and next, where nobody is, and who stands in for whom.
+
+import { $, el, glyph } from "./dom.js";
+import { get, post } from "./api.js";
+import { duration, zone } from "./format.js";
+import { mayAcknowledge } from "./incidentstore.js";
+import { startShell } from "./shell.js";
+
+const stripHours = 72;
+const refreshEvery = 30000;
+const hour = 3600000;
+startShell();
+let data = null;
+let wrong = "";
+
+async function refresh() {
+  try {
+    data = await get("/api/oncall");
+    build();
+  } catch {
+    // The live status says what is wrong; asked again soon.
+  }
+}
+
+function build() {
+  const none = !data.rotas.length && !data.policies.length;
+  $("oncall-gaps").replaceChildren(...data.rotas.filter((r) => r.gaps.length).map(gapNote));
+  $("oncall-rotas").replaceChildren(...(none ? [el("p", { class: "quiet" }, "There is no oncall.yml: receivers send by themselves, and nothing escalates. docs/oncall.md says how to name people, rotas and policies.")] : data.rotas.map(rota)));
+  $("oncall-policies").replaceChildren(...(none ? [] : [el("h2", {}, "Policies", el("small", {}, "who is paged one after the other, until somebody acknowledges")), ...data.policies.map(policy)]));
+  if (!$("oncall-overrides").contains(document.activeElement) || document.activeElement.tagName === "BUTTON") {
+    $("oncall-overrides").replaceChildren(...(data.rotas.length ? overrides() : []));
+  }
+}
+
+function gapNote(r) {
+  const g = r.gaps[0];
+  const more = r.gaps.length - 1;
+  return el("p", { class: "gap-note", role: "status" }, glyph("warning", "is-warning"), el("span", {}, el("b", {}, `Nobody is on call in ${r.name} from ${g.starts} to ${g.ends} ${g.zoneName}`), more ? `, and ${more} more ${more === 1 ? "gap" : "gaps"} within 30 days` : "", ". A step that finds nobody goes on to the next at once."));
+}
+
+function rota(r) {
+  const [now, next] = r.shifts;
+  const until = now.to - data.now;
+  const facts = el("div", {},
+    el("p", { class: "dim" }, `${r.name}: on call now, until ${now.ends} ${now.zoneName}`),
+    el("p", { class: now.person ? "now" : "now nobody" }, now.person || "Nobody"),
+    el("p", { class: "dim" }, next ? `then ${next.person || "nobody"}, in ${duration(until)}` : "no hand-over within 14 days"));
+  const list = el("details", { class: "shifts" }, el("summary", {}, `The next 14 days, in ${r.zone}`), el("ul", {}, ...r.shifts.map((s) => el("li", {}, el("time", { class: "num" }, `${s.starts} – ${s.ends} ${s.zoneName}`), el("span", {}, s.person ? el("b", {}, s.person) : el("b", { class: "is-critical" }, "Nobody"), ` ${s.override ? "stands in" : s.layer || ""}`, el("span", { class: "dim" }, ` ${duration(s.to - s.from)}`))))));
+  return el("article", { class: "rota" }, facts, strip(r), list);
+}
+
+// strip draws the next days to scale. Positions are set through the style object: the page's policy allows no inline style.
+function strip(r) {
+  const span = stripHours * hour;
+  const at = (node, from, to) => {
+    node.style.left = `${((from - data.now) / span) * 100}%`;
+    if (to) node.style.width = `${((to - from) / span) * 100}%`;
+    return node;
+  };
+  const shown = r.shifts.filter((s) => s.from < data.now + span);
+  const bars = shown.map((s, i) => at(el("span", { class: [i === 0 && s.person ? "first" : "", s.person ? "" : "nobody", s.override ? "override" : ""].join(" ").trim() || null, title: `${s.person || "nobody"}, ${s.starts} – ${s.ends} ${s.zoneName}` }, s.person || "nobody"), s.from, Math.min(s.to, data.now + span)));
+  let last = -Infinity;
+  const ends = shown.filter((s) => {
+    if (s.to >= data.now + span * 0.9 || s.to - last < span * 0.16) return false;
+    last = s.to;
+    return true;
+  });
+  const days = [at(el("span", {}, "now"), data.now), ...ends.filter((s) => s.to > data.now + span * 0.06).map((s) => at(el("span", { class: "num" }, s.ends.replace(/^(\S+) \S+ \S+ /, "$1 ")), s.to))];
+  const text = shown.map((s) => `${s.person || "nobody"} until ${s.ends}`).join(", ");
+  return el("div", {}, el("div", { class: "strip", role: "img", "aria-label": `The next ${stripHours / 24} days: ${text}` }, ...bars), el("div", { class: "strip-days", "aria-hidden": "true" }, ...days));
+}
+
+function policy(p) {
+  let at = 0;
+  const channels = (name) => {
+    const who = data.people.find((x) => x.name === name);
+    return who ? who.channels.map((c) => c.receiver + (c.afterSeconds ? ` after ${duration(c.afterSeconds * 1000)}` : "")).join(", ") : "";
+  };
+  const steps = p.steps.map((s) => {
+    const now = s.now || [];
+    const row = el("li", {}, el("span", { class: "num dim" }, at ? "+" + duration(at) : "at once"), el("span", {}, el("b", {}, s.notify.join(", ")), now.length ? (now.join() === s.notify.join() ? "" : `, now ${now.join(", ")}`) : el("span", { class: "is-critical" }, ", now nobody"), ...now.map((n) => el("small", {}, `${n}: ${channels(n)}`))));
+    at += s.waitSeconds * 1000;
+    return row;
+  });
+  const end = p.fallback ? `then to ${p.fallback}` : "then nobody: there is no fallback";
+  steps.push(el("li", {}, el("span", { class: "num dim" }, "+" + duration(at)), el("span", {}, p.repeat ? `from the start, ${p.repeat} more ${p.repeat === 1 ? "time" : "times"}, ${end}` : end)));
+  return el("article", { class: "policy" }, el("p", {}, el("b", {}, p.name), el("span", { class: "dim" }, `, for ${p.receivers.join(", ")}`)), el("ol", {}, ...steps));
+}
+
+function overrides() {
+  const all = data.rotas.flatMap((r) => r.overrides || []);
+  const time = (ms) => new Date(ms).toLocaleString("en-GB", { weekday: "short", day: "numeric", month: "short", hour: "2-digit", minute: "2-digit" });
+  const row = (o) => el("li", {}, el("span", { class: "grow" }, el("b", {}, o.person), ` in ${o.rota}, `, el("span", { class: "num" }, `${time(o.from)} – ${time(o.to)}`), el("span", { class: "dim" }, o.id ? ` by ${o.by}` : " in oncall.yml")), o.id && mayAcknowledge() ? el("button", { "data-end": o.id, onclick: () => act(`/api/oncall/overrides/${o.id}/end`, {}) }, "End") : "");
+  const list = all.length ? el("ul", { class: "override-list" }, ...all.map(row)) : el("p", { class: "quiet" }, "Nobody stands in for anybody.");
+  return [el("h2", {}, "Overrides", el("small", {}, `times in ${zone(data.now)}`)), list, mayAcknowledge() ? form() : ""];
+}
+
+function form() {
+  const pick = (name, values) => el("select", { name, "aria-label": name }, ...values.map((v) => el("option", {}, v)));
+  const local = (ms) => new Date(ms - new Date(ms).getTimezoneOffset() * 60000).toISOString().slice(0, 16);
+  const who = pick("person", data.people.map((p) => p.name));
+  const where = pick("rota", data.rotas.map((r) => r.name));
+  const from = el("input", { type: "datetime-local", name: "from", value: local(data.now) });
+  const to = el("input", { type: "datetime-local", name: "to", value: local(data.now + 8 * hour) });
+  const send = (e) => {
+    e.preventDefault();
+    act("/api/oncall/overrides", { rota: where.value, person: who.value, from: new Date(from.value).toISOString(), to: new Date(to.value).toISOString() });
+  };
+  return el("form", { class: "override-form", onsubmit: send }, el("label", {}, "Who", who), el("label", {}, "stands in for", where), el("label", {}, "From", from), el("label", {}, "To", to), el("button", { class: "primary" }, "Set override"), wrong ? el("p", { class: "is-critical", role: "alert" }, wrong) : "");
+}
+
+async function act(path, body) {
+  wrong = "";
+  try {
+    await post(path, body);
+  } catch (e) {
+    wrong = e.message;
+  }
+  document.activeElement?.blur();
+  await refresh();
+}
+
+refresh();
+setInterval(refresh, refreshEvery);
