@@ -50,7 +50,7 @@ func (p *Pager) fill(ctx context.Context, in *Incident) (err error) {
 	if err := in.more(ctx, p.db); err != nil {
 		return err
 	}
-	return p.escalates(ctx, p.db, in)
+	return p.escalates(ctx, in)
 }
 
 func readIncident(ctx context.Context, db querier, id string) (Incident, error) {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"database/sql"
 	"errors"
-	"fmt"
 	"strings"
 
 	"bramble/alerting/oncall"
@@ -18,6 +17,18 @@ func (p *Pager) onCall() *oncall.Config {
 	return &oncall.Config{}
 }
 
+// errOnCall is what all faults of an oncall.yml are.
+var errOnCall = errors.New("oncall.yml")
+
+// onCallError has a line for each fault, with file and line in front.
+type onCallError string
+
+// Error implements error.
+func (e onCallError) Error() string { return string(e) }
+
+// Is makes it an errOnCall.
+func (e onCallError) Is(target error) bool { return target == errOnCall }
+
 // parseOnCall reads an oncall.yml for a routing. Errors name it with their lines; nil stands for no file.
 func (r *routing) parseOnCall(text []byte) (*oncall.Config, error) {
 	c, err := oncall.Parse(text)
@@ -28,7 +39,7 @@ func (r *routing) parseOnCall(text []byte) (*oncall.Config, error) {
 		})
 	}
 	if err != nil {
-		return nil, fmt.Errorf("oncall.yml:%s", strings.ReplaceAll(err.Error(), "\n", "\noncall.yml:"))
+		return nil, onCallError("oncall.yml:" + strings.ReplaceAll(err.Error(), "\n", "\noncall.yml:"))
 	}
 	return c, nil
 }

@@ -207,7 +207,16 @@ func (p *Pager) Reload(config []byte) error {
 }
 
 // ReloadWithOnCall puts a new alertmanager.yml and a new oncall.yml in force, both or, with an error, neither.
-func (p *Pager) ReloadWithOnCall(config, onCall []byte) error { return p.reload(config, onCall, false) }
+func (p *Pager) ReloadWithOnCall(config, onCall []byte) error {
+	err := p.reload(config, onCall, false)
+	switch {
+	case err == nil:
+		p.metrics.oncallBroken.Set(0)
+	case errors.Is(err, errOnCall):
+		p.metrics.oncallBroken.Set(1)
+	}
+	return err
+}
 
 func (p *Pager) reload(config, onCall []byte, starting bool) error {
 	r, err := p.buildRouting(config)

@@ -15,12 +15,12 @@ type stepClock struct {
 	started time.Time // with its monotonic reading
 
 	mu   sync.Mutex
-	base int64 // wall time at started, as if the clock had always stood where it stands now; Unix milliseconds
+	base int64 // wall time at started, as if the clock had always stood where it stands now; Unix nanoseconds
 }
 
 func newStepClock() *stepClock {
 	now := time.Now()
-	return &stepClock{started: now, base: now.UnixMilli()}
+	return &stepClock{started: now, base: now.UnixNano()}
 }
 
 // now is the time in Unix milliseconds.
@@ -29,7 +29,7 @@ func (c *stepClock) now() int64 { return c.at(time.Now()) }
 func (c *stepClock) at(now time.Time) int64 {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.base + now.Sub(c.started).Milliseconds()
+	return (c.base + now.Sub(c.started).Nanoseconds()) / int64(time.Millisecond)
 }
 
 // jumped is by how much the wall clock was set since, in milliseconds; 0 where it was not.
@@ -44,5 +44,5 @@ func (c *stepClock) jumped(wall int64, now time.Time) int64 {
 func (c *stepClock) follow(jump int64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.base += jump
+	c.base += jump * int64(time.Millisecond)
 }

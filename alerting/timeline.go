@@ -3,10 +3,13 @@ package alerting
 import (
 	"cmp"
 	"context"
+	"database/sql"
+	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
+
+	"bramble/alerting/oncall"
 )
 
 // Event is one thing that happened to an incident. At is in Unix milliseconds.
@@ -104,8 +107,24 @@ func (p *Pager) events(ctx context.Context, id string) ([]Event, error) {
 }
 
 // toCome are the steps that wait.
-func (p *Pager) toCome(ctx context.Context, id string) (out []Event, err error) {
-	rows, err := p.db.QueryContext(ctx, `SELECT s.due_at, s.kind, s.step, s.person, s.receiver, e.receiver FROM escalation_step s
+func (p *Pager) toCome(ctx context.Context, id string) ([]Event, error) {
+	steps, err := p.pending(ctx, id)
+	out := make([]Event, len(steps))
+	for i, s := range steps {
+		out[i] = Event{At: s.due, Kind: "next", Who: s.who, Text: s.text}
+	}
+	return out, err
+}
+
+// pendingStep is a step that waits: to whom it goes, and in words.
+type pendingStep struct {
+	due       int64
+	who, text string
+}
+
+// pending are the steps of an incident that wait, the next one first.
+func (p *Pager) pending(ctx context.Context, id string) (out []pendingStep, err error) {
+	rows, err := p.db.QueryContext(ctx, `SELECT s.due_at, s.kind, s.round, s.step, s.person, s.receiver, e.receiver FROM escalation_step s
 		JOIN escalation e ON e.incident = s.incident WHERE s.incident = ? AND s.state = 'pending' ORDER BY s.due_at, s.seq`, id)
 	if err != nil {
 		return nil, fmt.Errorf("read what is to come for incident %s: %w", id, err)
@@ -113,50 +132,39 @@ func (p *Pager) toCome(ctx context.Context, id string) (out []Event, err error) 
 	defer rows.Close()
 	for rows.Next() {
 		var (
-			ev                  = Event{Kind: "next"}
-			kind, to, escalates string
-			step                int
+			s        escalationStep
+			receiver string
 		)
-		if err := rows.Scan(&ev.At, &kind, &step, &ev.Who, &to, &escalates); err != nil {
+		if err := rows.Scan(&s.due, &s.kind, &s.round, &s.step, &s.person, &s.receiver, &receiver); err != nil {
 			return nil, fmt.Errorf("read what is to come for incident %s: %w", id, err)
 		}
-		ev.Text = p.nextText(kind, to, escalates, step, time.UnixMilli(ev.At))
-		if kind == stepOfPolicy {
-			ev.Who = strings.Join(p.stepPeople(escalates, step, time.UnixMilli(ev.At)), ", ")
-		}
-		out = append(out, ev)
+		who, text := p.onCallNext(&s, p.onCall().PolicyOf(receiver))
+		out = append(out, pendingStep{s.due, who, text})
 	}
 	return out, rows.Err()
 }
 
-func (p *Pager) nextText(kind, to, escalates string, step int, at time.Time) string {
-	switch kind {
-	case stepOfChannel:
-		return to
-	case stepOfSnooze:
-		return "the snooze ends"
+// onCallNext says to whom a step goes, as the rotas stand now, and what it is.
+func (p *Pager) onCallNext(s *escalationStep, policy *oncall.Policy) (who, text string) {
+	people := func(step int) string {
+		names, _ := p.onCall().Who(policy.Steps[step], time.UnixMilli(s.due))
+		return andOthers(names)
 	}
-	policy := p.onCall().PolicyOf(escalates)
 	switch {
+	case s.kind == stepOfChannel:
+		return s.person, s.person + " by " + s.receiver
+	case s.kind == stepOfSnooze:
+		return "", "the snooze ends"
 	case policy == nil:
-		return "the policy is gone"
-	case step < len(policy.Steps):
-		return fmt.Sprintf("step %d of %d pages %s", step+1, len(policy.Steps), andOthers(p.stepPeople(escalates, step, at)))
-	case policy.Repeat > 0:
-		return "from the start, or the fallback"
+		return "", "the policy is no longer there"
+	case s.step < len(policy.Steps):
+		return people(s.step), fmt.Sprintf("step %d of %d pages %s", s.step+1, len(policy.Steps), people(s.step))
+	case s.round < policy.Repeat:
+		return people(0), fmt.Sprintf("from the start, round %d of %d: %s", s.round+2, policy.Repeat+1, people(0))
+	case policy.Fallback != "":
+		return policy.Fallback, "the fallback, " + policy.Fallback
 	}
-	return "the fallback"
-}
-
-// stepPeople are those whom a step will page, as the rotas stand now.
-func (p *Pager) stepPeople(receiver string, step int, at time.Time) []string {
-	c := p.onCall()
-	policy := c.PolicyOf(receiver)
-	if policy == nil || step >= len(policy.Steps) {
-		return nil
-	}
-	people, _ := c.Who(policy.Steps[step], at)
-	return people
+	return "", "nobody: there is no fallback"
 }
 
 // text says what became of a page.
@@ -256,33 +264,25 @@ func (in *Incident) more(ctx context.Context, db querier) error {
 }
 
 // escalates reads how far the incident's escalation has come.
-func (p *Pager) escalates(ctx context.Context, db querier, in *Incident) error {
-	rows, err := db.QueryContext(ctx, `SELECT e.state, e.receiver, coalesce(s.due_at, 0), coalesce(s.kind, ''), coalesce(s.step, 0), coalesce(s.person, ''), coalesce(s.receiver, '')
-		FROM escalation e LEFT JOIN escalation_step s ON s.incident = e.incident AND s.state = 'pending' WHERE e.incident = ? ORDER BY s.due_at, s.seq LIMIT 1`, in.ID)
+func (p *Pager) escalates(ctx context.Context, in *Incident) error {
+	var (
+		e        Escalation
+		receiver string
+	)
+	err := p.db.QueryRowContext(ctx, `SELECT state, receiver FROM escalation WHERE incident = ?`, in.ID).Scan(&e.State, &receiver)
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil
+	}
 	if err != nil {
 		return fmt.Errorf("read escalation of incident %s: %w", in.ID, err)
 	}
-	defer rows.Close()
-	for rows.Next() {
-		var (
-			e                Escalation
-			kind, person, to string
-			step             int
-			receiver         string
-		)
-		if err := rows.Scan(&e.State, &receiver, &e.NextAt, &kind, &step, &person, &to); err != nil {
-			return fmt.Errorf("read escalation of incident %s: %w", in.ID, err)
-		}
-		if policy := p.onCall().PolicyOf(receiver); policy != nil {
-			e.Policy = policy.Name
-		}
-		switch {
-		case kind == stepOfChannel:
-			e.NextTo = person + " by " + to
-		case kind == stepOfPolicy:
-			e.NextTo = cmp.Or(strings.Join(p.stepPeople(receiver, step, time.UnixMilli(e.NextAt)), ", "), p.nextText(kind, to, receiver, step, time.UnixMilli(e.NextAt)))
-		}
-		in.Escalation = &e
+	if policy := p.onCall().PolicyOf(receiver); policy != nil {
+		e.Policy = policy.Name
 	}
-	return rows.Err()
+	next, err := p.pending(ctx, in.ID)
+	if len(next) > 0 {
+		e.NextAt, e.NextTo = next[0].due, next[0].who
+	}
+	in.Escalation = &e
+	return err
 }

@@ -143,8 +143,9 @@ func (r *Rota) At(t time.Time) On {
 	return On{}
 }
 
-// Shifts are who is on call between two times, without a hole: a gap is a shift of nobody.
+// Shifts are who is on call between two times, in the rota's zone and without a hole: a gap is a shift of nobody.
 func (r *Rota) Shifts(from, to time.Time) (out []Shift) {
+	from, to = from.In(r.Zone), to.In(r.Zone)
 	for at := from; at.Before(to); {
 		on, end := r.At(at), r.next(at)
 		if end.After(to) {
@@ -174,8 +175,8 @@ func (r *Rota) next(t time.Time) time.Time {
 		}
 	}
 	for _, o := range r.Overrides {
-		earlier(o.From)
-		earlier(o.To)
+		earlier(o.From.In(r.Zone))
+		earlier(o.To.In(r.Zone))
 	}
 	day := dayOf(t.In(r.Zone))
 	for i := range r.Layers {

@@ -22,7 +22,7 @@ function mark(e) {
 }
 
 function text(e, now) {
-  if (e.kind === "next") return [`Next${e.at > now ? ` in ${duration(e.at - now)}` : ""}: ${e.who && !e.text.includes(e.who) ? e.who + " by " : ""}${e.text}`];
+  if (e.kind === "next") return [`Next${e.at > now ? ` in ${duration(e.at - now)}` : ""}: ${e.text}`];
   if (e.kind === "page") return page(e.page);
   const who = e.who ? ` by ${e.who}` : "";
   return [el("b", {}, words[e.kind] || e.kind), e.kind === "channel" ? ` of ${e.who}` : who, e.text ? `: ${e.text}` : ""];
@@ -30,6 +30,6 @@ function text(e, now) {
 
 function page(p) {
   const what = about[p.about] ? `, ${about[p.about]}` : "";
-  const facts = [p.bundle && p.result === "delivered" ? "delivered with others in one message" : p.result, p.latencyMs ? `${(p.latencyMs / 1000).toFixed(1)} s after it fired` : "", p.attempt > 1 ? `try ${p.attempt}` : "", p.result === "bundled" ? "waits to leave with others" : p.error || ""].filter(Boolean).join(", ");
+  const facts = [p.bundle && p.result === "delivered" ? "delivered with others in one message" : p.result, p.latencyMs ? `${p.latencyMs < 1000 ? p.latencyMs + " ms" : (p.latencyMs / 1000).toFixed(1) + " s"} after it fired` : "", p.attempt > 1 ? `try ${p.attempt}` : "", p.result === "bundled" ? "waits to leave with others" : p.error || ""].filter(Boolean).join(", ");
   return [p.person ? el("b", {}, p.person) : el("b", {}, p.to || p.channel), p.person ? ` by ${p.to}` : ` by ${p.channel}`, `${what}: ${facts}`];
 }
