@@ -42,13 +42,13 @@ func (p *Pager) acknowledge(_ context.Context, id string, ack Ack) error {
 	if ack.By == "" {
 		return errors.New("acknowledge incident: who is missing")
 	}
-	for_ := ack.Until
+	length := ack.Until
 	var e *escalating
 	err := p.commits.do(func(c *sql.Conn) error {
 		e = p.escalating(c)
 		ack.At, ack.Until = e.now, 0
-		if for_ > 0 {
-			ack.Until = e.now + for_
+		if length > 0 {
+			ack.Until = e.now + length
 		}
 		return e.acknowledge(id, ack)
 	})

@@ -294,6 +294,9 @@ func (e *escalating) stopSteps(incident string) error {
 
 // event notes something for an incident's time line.
 func (e *escalating) event(incident, kind, who, format string, args ...any) error {
+	if incident == "" { // messages that were collected
+		return nil
+	}
 	e.changed[incident] = true
 	return recordEvent(e.ctx, e.c, incident, e.now, kind, who, fmt.Sprintf(format, args...))
 }

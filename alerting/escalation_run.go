@@ -108,10 +108,8 @@ func (p *Pager) mutedIncidents(ctx context.Context) (map[string]bool, error) {
 			return nil, fmt.Errorf("read due incidents: %w", err)
 		}
 		var body payload
-		if err := json.Unmarshal([]byte(text), &body); err != nil {
-			return nil, fmt.Errorf("decode alerts of incident %s: %w", id, err)
-		}
-		out[id] = p.allMuted(body.firing())
+		// What cannot be read is not muted; its step says what is wrong.
+		out[id] = json.Unmarshal([]byte(text), &body) == nil && p.allMuted(body.firing())
 	}
 	return out, rows.Err()
 }
@@ -185,11 +183,31 @@ func (e *escalating) run(incident string) error {
 		if err != nil || s == nil {
 			return err
 		}
-		if err := e.do(s); err != nil {
+		if err := e.doAlone(s); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// doAlone does one step so that one that cannot be done holds up no other: it is taken back, noted, and the next one of
+// its incident comes now.
+func (e *escalating) doAlone(s *escalationStep) error {
+	if err := e.exec("begin step", `SAVEPOINT step`); err != nil {
+		return err
+	}
+	letters := len(e.letters)
+	err := e.do(s)
+	if err == nil {
+		return e.exec("end step", `RELEASE step`)
+	}
+	e.letters = e.letters[:letters]
+	e.pager.log.Error("a step of an escalation cannot be done: the next one comes now", "incident", s.incident, "kind", s.kind, "err", err)
+	if err := e.exec("take back step", `ROLLBACK TO step`); err != nil {
+		return err
+	}
+	return errors.Join(e.exec("end step", `RELEASE step`), e.finish(s, "failed"), e.event(s.incident, "channel", s.person, "a step cannot be done: %v", err),
+		e.expedite(s.incident))
 }
 
 // due is the earliest step whose time has come, nil where there is none.
@@ -198,9 +216,12 @@ func (e *escalating) due(incident string) (*escalationStep, error) {
 		s      escalationStep
 		reason int
 	)
+	which, args := "", []any{e.now}
+	if incident != "" {
+		which, args = "AND incident = ?", append(args, incident)
+	}
 	row := e.c.QueryRowContext(e.ctx, `SELECT seq, incident, kind, run, round, step, person, receiver, reason, delay, due_at, held
-		FROM escalation_step WHERE state = 'pending' AND due_at <= ? AND (? = '' OR incident = ?)
-		ORDER BY due_at, seq LIMIT 1`, e.now, incident, incident)
+		FROM escalation_step WHERE state = 'pending' AND due_at <= ? `+which+` ORDER BY due_at, seq LIMIT 1`, args...)
 	err := row.Scan(&s.seq, &s.incident, &s.kind, &s.run, &s.round, &s.step, &s.person, &s.receiver, &reason, &s.delay, &s.due, &s.held)
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil, nil

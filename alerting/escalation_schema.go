@@ -30,6 +30,8 @@ CREATE TABLE IF NOT EXISTS escalation_step (
 	state TEXT NOT NULL DEFAULT 'pending'
 ) STRICT;
 CREATE INDEX IF NOT EXISTS escalation_step_pending ON escalation_step (due_at) WHERE state = 'pending';
+CREATE INDEX IF NOT EXISTS escalation_step_bundle ON escalation_step (person) WHERE kind = 'bundle' AND state = 'pending';
+CREATE INDEX IF NOT EXISTS incident_group ON incident (group_key, resolved_at);
 CREATE INDEX IF NOT EXISTS escalation_step_incident ON escalation_step (incident);
 CREATE TABLE IF NOT EXISTS page_to (
 	page TEXT PRIMARY KEY,

@@ -148,6 +148,9 @@ func (b *bench) written() string {
 		}
 		out = append(out, line)
 	}
+	if err := rows.Err(); err != nil {
+		b.t.Fatal(err)
+	}
 	return strings.Join(out, ", ")
 }
 
@@ -393,4 +396,48 @@ func TestAway(t *testing.T) {
 	b.want(b.until(time.Hour), "0s ada-ntfy, 1h0m0s ada-sms")
 	b.deliver()
 	b.want(b.run(time.Hour+3*time.Minute), "0s ada-ntfy, 1h0m0s ada-sms, 1h3m0s ada-phone")
+}
+
+// TestStepThatCannotBeDone: one incident that cannot be read holds up no other.
+func TestStepThatCannotBeDone(t *testing.T) {
+	b := newBench(t, twoSteps)
+	bad := b.notify(notify.ReasonFirstNotification, "b1", true)
+	b.notify(notify.ReasonFirstNotification, "b2", true)
+	b.deliver()
+	if _, err := b.db.ExecContext(t.Context(), `UPDATE escalation SET payload = '{' WHERE incident = ?`, bad); err != nil {
+		t.Fatal(err)
+	}
+	b.want(b.until(2*time.Minute), "0s ada-ntfy, 0s ada-ntfy, 2m0s ada-sms")
+	events, err := b.events(t.Context(), bad)
+	if err != nil || !strings.Contains(events[len(events)-1].Text, "a step cannot be done: decode alerts") && !strings.Contains(fmt.Sprint(events), "cannot be done") {
+		t.Errorf("events %v, %v", events, err)
+	}
+}
+
+// BenchmarkFiveHundred is the time from 500 crossings at once to the first request, for a receiver that sends by itself and
+// for one that stands for a policy.
+func BenchmarkFiveHundred(b *testing.B) {
+	for _, onCall := range []string{"", oneAda} {
+		b.Run(fmt.Sprintf("policy=%t", onCall != ""), func(b *testing.B) {
+			for b.Loop() {
+				b.StopTimer()
+				s := newSink(b, nil)
+				config := oneSink(s.URL, "")
+				if onCall != "" {
+					config = channelsTo(s.URL, "ada-ntfy")
+				}
+				p := startOnCall(b, config, onCall)
+				var ts []Transition
+				for i := range 500 {
+					ts = append(ts, fire(fmt.Sprintf("b%03d", i), time.Now()))
+				}
+				b.StartTimer()
+				p.Deliver(ts)
+				s.next(b)
+				b.StopTimer()
+				p.stop()
+				b.StartTimer()
+			}
+		})
+	}
 }

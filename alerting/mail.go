@@ -185,15 +185,21 @@ func (m *mailroom) dropped(l *letter) bool {
 	return l.needless
 }
 
-// shift moves the times of what waits, after the wall clock was set.
+// shift moves the times of what waits, after the wall clock was set. What was written since it was set has the new time
+// already, so nothing is put off by more than a wait for the next try.
 func (m *mailroom) shift(jump int64) {
+	now := time.Now().UnixMilli()
 	m.mu.Lock()
 	for _, lane := range m.lanes {
 		for _, l := range lane {
-			if !l.flying {
-				l.nextAt += jump
+			if l.flying {
+				continue
 			}
-			l.createdAt += jump
+			l.nextAt = min(l.nextAt+jump, now+maxBackoff.Milliseconds())
+			if l.attempts == 0 {
+				l.nextAt = min(l.nextAt, now)
+			}
+			l.createdAt = min(l.createdAt+jump, now)
 		}
 	}
 	m.mu.Unlock()

@@ -336,6 +336,16 @@ func TestJournalBroken(t *testing.T) {
 	if h := s.next(t); h.boards() != "firing b1" || h.id != "" {
 		t.Errorf("got %s with id %q", h.boards(), h.id)
 	}
+	o := startOnCall(t, channelsTo(s.URL, "ada-ntfy"), oneAda)
+	if _, err := o.db.Exec("DROP TABLE page"); err != nil {
+		t.Fatal(err)
+	}
+	o.Deliver([]Transition{fire("b2", time.Now())})
+	for h := s.next(t); h.path != "/ada-ntfy"; h = s.next(t) {
+		if h.boards() != "firing b1" { // the first pager tries again
+			t.Errorf("got %s at %s", h.boards(), h.path)
+		}
+	}
 }
 
 // TestGroup: alerts of one group are one incident with a title that counts.

@@ -5,6 +5,7 @@ import (
 	"context"
 	"database/sql"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strconv"
 	"time"
@@ -267,7 +268,7 @@ func recordHandled(ctx context.Context, c *sql.Conn, n *notification) error {
 	return nil
 }
 
-// sendUnrecorded sends at once what could not be written down.
+// sendUnrecorded sends at once what could not be written down, for a policy to those whom its first step pages.
 func (j *journaled) sendUnrecorded(ctx context.Context, alerts []*amalert.Alert) (bool, error) {
 	ctx, cancel := context.WithTimeout(ctx, tryTimeout)
 	defer cancel()
@@ -276,5 +277,29 @@ func (j *journaled) sendUnrecorded(ctx context.Context, alerts []*amalert.Alert)
 			return retry, err
 		}
 	}
-	return true, nil
+	return j.pager.pageUnrecorded(ctx, j.receiver, alerts)
+}
+
+// pageUnrecorded gives alerts to the people of a policy's first step, each by the first channel that takes them. An error
+// says that somebody was not reached; the notification is then tried again.
+func (p *Pager) pageUnrecorded(ctx context.Context, receiver string, alerts []*amalert.Alert) (bool, error) {
+	c := p.onCall()
+	policy := c.PolicyOf(receiver)
+	if policy == nil {
+		return true, nil
+	}
+	people, _ := c.Who(policy.Steps[0], time.Now())
+	var errs []error
+	for _, name := range people {
+		var err error
+		for _, ch := range c.Person(name).Channels {
+			if to := p.routing.Load().only(ch.Receiver); to != nil {
+				if _, err = safeNotify(ctx, to, alerts); err == nil {
+					break
+				}
+			}
+		}
+		errs = append(errs, err)
+	}
+	return true, errors.Join(errs...)
 }
