@@ -58,7 +58,7 @@ func openRehearsal(ctx context.Context, dir string) (admin.State, func(), error)
 	if err != nil {
 		return s, done, err
 	}
-	store, err := storage.Open(filepath.Join(dir, "series"), storage.Options{})
+	store, err := storage.Open(filepath.Join(dir, seriesDir), storage.Options{Retention: longestRetention}) // opening drops nothing
 	if err != nil {
 		done()
 		return s, nil, err
