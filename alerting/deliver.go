@@ -146,8 +146,8 @@ func (p *Pager) send(ctx context.Context, l *letter) (retry bool, err error) {
 	if err != nil {
 		return true, err
 	}
-	ctx = withPageID(l.context(ctx, body), l.id)
-	retry, err = safeNotify(notify.WithNflogStore(ctx, thread.store), to, body.Alerts)
+	ctx, alerts := p.enriched(withPageID(l.context(ctx, body), l.id), l, body.Alerts)
+	retry, err = safeNotify(notify.WithNflogStore(ctx, thread.store), to, alerts)
 	if err == nil {
 		thread.save(p)
 	}

@@ -54,6 +54,8 @@ type PagerOptions struct {
 	OnCall []byte
 	// ExternalURL is what links in pages start with.
 	ExternalURL string
+	// Pictures draws incidents for pages; nil draws none.
+	Pictures *Pictures
 	// Changed is called after an incident changed, from one goroutine while Run runs; changes that follow closely are
 	// one call.
 	Changed    func(Incident)
@@ -76,6 +78,8 @@ type Pager struct {
 	clock       *stepClock
 	steps       *stepper
 	rotas       atomic.Pointer[oncall.Config] // with overrides
+	pictures    *Pictures
+	linkKey     []byte
 
 	recorder        eventrecorder.Recorder // records nothing
 	notified        *nflog.Log
@@ -144,6 +148,7 @@ func newPager(o PagerOptions) (*Pager, error) {
 	p := &Pager{
 		db: o.DB, dir: dir, externalURL: external, log: o.Log, amLog: slog.New(warnings{o.Log.Handler()}), changes: newChanges(o.Changed),
 		commits: &committer{db: o.DB}, mail: newMailroom(), inbox: newInbox(), clock: newStepClock(), steps: newStepper(),
+		pictures: o.Pictures,
 	}
 	p.metrics, err = newPagerMetrics(o.Registerer, p.mail.waiting, p.integrates, newRotaGaps(p))
 	return p, err
@@ -181,7 +186,10 @@ func (p *Pager) embed() (err error) {
 }
 
 // load reads what an earlier pager left.
-func (p *Pager) load(ctx context.Context) error {
+func (p *Pager) load(ctx context.Context) (err error) {
+	if p.linkKey, err = linkKey(ctx, p.db); err != nil {
+		return err
+	}
 	if err := p.loadNotified(ctx); err != nil {
 		return err
 	}

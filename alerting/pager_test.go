@@ -22,7 +22,8 @@ import (
 
 func TestMain(m *testing.M) {
 	runChild()
-	goleak.VerifyTestMain(m, append(storeGoroutines(), goleak.IgnoreCurrent())...) // imported packages start some in their init
+	// Imported packages start some in their init, the store's engine some for the whole process when it is first used.
+	goleak.VerifyTestMain(m, append(storeGoroutines(), goleak.IgnoreCurrent())...)
 }
 
 func openDB(t testing.TB, dir string) *sql.DB {

@@ -23,9 +23,10 @@ func (w warnings) WithGroup(name string) slog.Handler { return warnings{w.Handle
 
 // pagerMetrics count what the pager does.
 type pagerMetrics struct {
-	tries   *prometheus.CounterVec
-	latency prometheus.Histogram
-	health  *receiverHealth
+	tries    *prometheus.CounterVec
+	pictures *prometheus.CounterVec
+	latency  prometheus.Histogram
+	health   *receiverHealth
 	// exhausted counts escalations that nobody acknowledged, unmanned steps whose rota had nobody.
 	exhausted, unmanned prometheus.Counter
 	// oncallBroken is 1 while an older oncall.yml is in force than the one that was given.
@@ -39,6 +40,9 @@ func newPagerMetrics(reg prometheus.Registerer, waiting func() int, inForce func
 		tries: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "bramble_page_tries_total", Help: "Tries to deliver a page, by integration and what became of the page.",
 		}, []string{"integration", "state"}),
+		pictures: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "bramble_page_pictures_total", Help: "Pictures that a mail waited for, by what became of them: drawn, late or failed.",
+		}, []string{"result"}),
 		latency: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: "bramble_page_latency_seconds", Help: "Time from the reading that fired to the page's acceptance by the provider.",
 			Buckets: []float64{.005, .01, .025, .05, .1, .25, .5, 1, 2, 5, 15, 60, 300, 1800},
@@ -55,7 +59,7 @@ func newPagerMetrics(reg prometheus.Registerer, waiting func() int, inForce func
 		}),
 		reg: reg,
 	}
-	m.all = []prometheus.Collector{m.tries, m.latency, m.health, m.exhausted, m.unmanned, m.oncallBroken, gaps, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+	m.all = []prometheus.Collector{m.tries, m.pictures, m.latency, m.health, m.exhausted, m.unmanned, m.oncallBroken, gaps, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "bramble_pages_waiting", Help: "Pages that no provider has accepted yet.",
 	}, func() float64 { return float64(waiting()) })}
 	if reg == nil {

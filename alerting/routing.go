@@ -40,6 +40,7 @@ type routing struct {
 	tree         *dispatch.Route
 	templates    *template.Template
 	integrations map[string][]notify.Integration // by receiver
+	own          map[string]*ownReceiver         // what a receiver has beyond Alertmanager's
 	intervals    map[string][]timeinterval.TimeInterval
 	slowest      time.Duration // the longest group_interval
 	oncall       *oncall.Config
@@ -60,17 +61,19 @@ func (p *Pager) buildRouting(text []byte) (*routing, error) {
 		return nil, fmt.Errorf("alertmanager.yml: %w", err)
 	}
 	r := &routing{config: conf, integrations: map[string][]notify.Integration{}, intervals: map[string][]timeinterval.TimeInterval{}}
-	if r.templates, err = template.FromGlobs(conf.Templates); err != nil {
+	if r.templates, err = pageTemplates(conf.Templates); err != nil {
 		return nil, fmt.Errorf("alertmanager.yml: templates: %w", err)
 	}
 	r.templates.ExternalURL = p.externalURL
 	r.tree = dispatch.NewRoute(conf.Route, nil)
 	r.tree.Walk(func(rt *dispatch.Route) { r.slowest = max(r.slowest, rt.RouteOpts.GroupInterval) })
 	for _, rcv := range conf.Receivers {
+		showPictures(rcv)
 		built, err := receiver.BuildReceiverIntegrations(rcv, r.templates, p.amLog)
 		if err != nil {
 			return nil, fmt.Errorf("alertmanager.yml: receiver %q: %w", rcv.Name, err)
 		}
+		p.ownMailers(rcv, r.templates, built)
 		r.integrations[rcv.Name] = built
 	}
 	for _, ti := range conf.MuteTimeIntervals {

@@ -43,16 +43,16 @@ func shiftExpr(e metricsql.Expr) metricsql.Expr {
 	case *metricsql.RollupExpr:
 		e.Expr = shiftExpr(e.Expr)
 		if e.At != nil {
-			e.At = binary(shiftExpr(e.At), "+", testShift.Seconds())
+			e.At = arithmetic(shiftExpr(e.At), "+", testShift.Seconds())
 		}
 	case *metricsql.FuncExpr:
 		shiftArgs(e.Args)
 		name := strings.ToLower(e.Name)
 		if slices.Contains(shiftedTimes, name) {
-			return binary(e, "-", testShift.Seconds())
+			return arithmetic(e, "-", testShift.Seconds())
 		}
 		if name == "year" && len(e.Args) == 0 {
-			return binary(e, "-", shiftYears)
+			return arithmetic(e, "-", shiftYears)
 		}
 	}
 	return e
@@ -64,6 +64,6 @@ func shiftArgs(args []metricsql.Expr) {
 	}
 }
 
-func binary(left metricsql.Expr, op string, right float64) metricsql.Expr {
+func arithmetic(left metricsql.Expr, op string, right float64) metricsql.Expr {
 	return &metricsql.BinaryOpExpr{Op: op, Left: left, Right: &metricsql.NumberExpr{N: right}}
 }

@@ -145,6 +145,8 @@ func openApp(ctx context.Context, c Config, v variant, log *slog.Logger) (_ *app
 		return nil, err
 	}
 	a.defers("pages", func() error { a.pages.Close(); return nil })
+	pictures := alerting.NewPictures(a.engine, a.store, log)
+	a.defers("pictures", func() error { pictures.Close(); return nil })
 	routing, err := a.routing(v)
 	if err != nil {
 		return nil, err
@@ -154,7 +156,7 @@ func openApp(ctx context.Context, c Config, v variant, log *slog.Logger) (_ *app
 		return nil, err
 	}
 	a.pager, err = alerting.OpenPager(alerting.PagerOptions{
-		DB: a.db, Dir: filepath.Join(c.DataDir, "alerting"), Config: routing, OnCall: onCall, ExternalURL: a.url(),
+		DB: a.db, Dir: filepath.Join(c.DataDir, "alerting"), Config: routing, OnCall: onCall, ExternalURL: a.url(), Pictures: pictures,
 		Log: log, Registerer: a.metrics, Changed: func(alerting.Incident) { a.pages.Hub().Alerts() },
 	})
 	if err != nil {

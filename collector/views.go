@@ -22,8 +22,8 @@ func (a *app) pageOptions(v variant) dashboards.Options {
 	o := dashboards.Options{
 		Version: version(), Boards: a.boards, Open: v.open, Demo: v.demo,
 		Series: a.store.Handler(), Import: a.importer.Handler(), Rules: alerting.RulesHandler(a.engine), Metrics: a.metricsHandler(),
-		Alerts:  http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { a.pager.Handler().ServeHTTP(w, r) }),
-		Rollups: a.rollupsHandler(), History: a.history, RollupStatus: a.rollupStatus,
+		Alerts: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { a.pager.Handler().ServeHTTP(w, r) }),
+		Links:  a.links(), Rollups: a.rollupsHandler(), History: a.history, RollupStatus: a.rollupStatus,
 		Incidents: a.incidents, Acknowledge: a.acknowledge, Incident: a.incident, Snooze: a.snooze, Close: a.closeIncident,
 		OnCall: a.onCallView, Override: a.override, EndOverride: a.endOverride, Expect: a.expect, Announcements: ingest.Announcements, Ready: a.ready,
 		Watch:   func(board, viewer string, d time.Duration) error { return a.ingest.Watch(board, viewer, d) },

@@ -14,8 +14,11 @@ const (
 	maxAddresses  = 16384
 )
 
-// limiter counts failed logins by address. It is safe for concurrent use.
+// limiter counts by address what may be done only so often, such as failed logins. It is safe for concurrent use.
 type limiter struct {
+	free   float64 // at once
+	refill time.Duration
+
 	mu     sync.Mutex
 	failed map[netip.Prefix]failures
 }
@@ -25,18 +28,20 @@ type failures struct {
 	at    time.Time
 }
 
-func newLimiter() *limiter { return &limiter{failed: map[netip.Prefix]failures{}} }
+func newLimiter(free float64, refill time.Duration) *limiter {
+	return &limiter{free: free, refill: refill, failed: map[netip.Prefix]failures{}}
+}
 
-func (f failures) now(t time.Time) float64 {
-	return max(0, f.count-float64(t.Sub(f.at))/float64(failureRefill))
+func (l *limiter) now(f failures, t time.Time) float64 {
+	return max(0, f.count-float64(t.Sub(f.at))/float64(l.refill))
 }
 
 // wait is how long an address has to wait before its next attempt.
 func (l *limiter) wait(p netip.Prefix) time.Duration {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	over := l.failed[p].now(time.Now()) - freeFailures + 1
-	return time.Duration(max(0, over) * float64(failureRefill))
+	over := l.now(l.failed[p], time.Now()) - l.free + 1
+	return time.Duration(max(0, over) * float64(l.refill))
 }
 
 // attempt counts one; succeeded takes it back, so that parallel attempts count too.
@@ -47,7 +52,7 @@ func (l *limiter) attempt(p netip.Prefix) {
 	if len(l.failed) >= maxAddresses {
 		l.prune(now)
 	}
-	l.failed[p] = failures{l.failed[p].now(now) + 1, now}
+	l.failed[p] = failures{l.now(l.failed[p], now) + 1, now}
 }
 
 func (l *limiter) succeeded(p netip.Prefix) {
@@ -58,7 +63,7 @@ func (l *limiter) succeeded(p netip.Prefix) {
 
 func (l *limiter) prune(now time.Time) {
 	for p, f := range l.failed {
-		if f.now(now) == 0 {
+		if l.now(f, now) == 0 {
 			delete(l.failed, p)
 		}
 	}

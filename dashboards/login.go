@@ -36,7 +36,7 @@ func (s *Server) loginPage(w http.ResponseWriter, r *http.Request) {
 		http.Redirect(w, r, "/", http.StatusSeeOther)
 		return
 	}
-	s.render(w, http.StatusOK, "login.html", view{Title: "Log in", Next: localPath(r.URL.Query().Get("next"))})
+	s.render(w, http.StatusOK, "login.html", &view{Title: "Log in", Next: localPath(r.URL.Query().Get("next"))})
 }
 
 func (s *Server) login(w http.ResponseWriter, r *http.Request) {
@@ -68,7 +68,7 @@ func (s *Server) login(w http.ResponseWriter, r *http.Request) {
 }
 
 func (s *Server) refuseLogin(w http.ResponseWriter, r *http.Request, code int, why string) {
-	s.render(w, code, "login.html", view{
+	s.render(w, code, "login.html", &view{
 		Title: "Log in", Next: localPath(r.PostFormValue("next")), Name: r.PostFormValue("name"), Message: why,
 	})
 }

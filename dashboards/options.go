@@ -201,6 +201,8 @@ type Options struct {
 	OnCall      func() OnCall
 	Override    func(ctx context.Context, o Override) (int64, error)
 	EndOverride func(ctx context.Context, id int64, who string) error
+	// Links serve the signed links in pages; nil where there are none.
+	Links *Links
 	// Expect notes that something will happen to a board within a time; what is one of Announcements. It returns
 	// ErrUnknownBoard for a wrong board.
 	Expect        func(ctx context.Context, board, who, what string, within time.Duration) error

@@ -15,6 +15,11 @@ type view struct {
 	Next, Name, Message        string
 }
 
+// page is what a template gets: a view, or something with one inside.
+type page interface{ common() *view }
+
+func (v *view) common() *view { return v }
+
 func (s *Server) fleetPage(w http.ResponseWriter, r *http.Request) {
 	s.renderFor(w, r, http.StatusOK, "fleet.html", view{Title: "Fleet", Script: "fleet", Nav: "fleet"})
 }
@@ -43,11 +48,11 @@ func (s *Server) notFoundPage(w http.ResponseWriter, r *http.Request) {
 
 func (s *Server) renderFor(w http.ResponseWriter, r *http.Request, code int, name string, v view) {
 	v.User, v.Open, v.Demo = userOf(r), s.opts.Open, s.opts.Demo != nil
-	s.render(w, code, name, v)
+	s.render(w, code, name, &v)
 }
 
-func (s *Server) render(w http.ResponseWriter, code int, name string, v view) {
-	v.Static, v.Version = s.web.prefix, s.opts.Version
+func (s *Server) render(w http.ResponseWriter, code int, name string, v page) {
+	v.common().Static, v.common().Version = s.web.prefix, s.opts.Version
 	var b bytes.Buffer
 	if err := s.web.templates.ExecuteTemplate(&b, name, v); err != nil {
 		s.opts.Log.Error("page not rendered", "page", name, "error", err)

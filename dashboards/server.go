@@ -14,7 +14,9 @@ type Server struct {
 	opts    Options
 	hub     *Hub
 	web     *webFiles
-	limiter *limiter
+	limiter *limiter // of failed logins
+	links   *limiter // of links that do not hold
+	acks    *limiter // of acknowledgements by link
 	metrics *hubMetrics
 	handler http.Handler
 }
@@ -33,7 +35,8 @@ func New(o Options) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("load web page: %w", err)
 	}
-	s := &Server{opts: o, web: web, metrics: m, limiter: newLimiter()}
+	s := &Server{opts: o, web: web, metrics: m, limiter: newLimiter(freeFailures, failureRefill)}
+	s.links, s.acks = newLimiter(freeFailures, failureRefill), newLimiter(freeAcks, ackRefill)
 	s.hub = newHub(m, s.incidentMessage)
 	s.handler = s.routes()
 	return s, nil
@@ -59,6 +62,11 @@ func (s *Server) routes() http.Handler {
 	mux.HandleFunc("POST /login", s.login)
 	mux.HandleFunc("POST /logout", s.logout)
 	mux.Handle("GET /static/", s.web)
+
+	// Open to whoever holds a signed link from a page.
+	mux.HandleFunc("GET /ack/{link}", s.openLink)
+	mux.HandleFunc("POST /ack/{link}", s.followLink)
+	mux.HandleFunc("GET /picture/{link}", s.linkedPicture)
 
 	// Pages.
 	mux.Handle("GET /{$}", s.page(s.fleetPage))

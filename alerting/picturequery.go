@@ -1,0 +1,327 @@
+package alerting
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"image/color"
+	"math"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/VictoriaMetrics/metricsql"
+
+	"bramble/storage"
+)
+
+const (
+	upMetric          = "pi_board_up"
+	throttledMetric   = "pi_throttled"
+	temperatureMetric = "pi_soc_temperature_celsius"
+	clockMetric       = "pi_cpu_clock_hertz"
+	// mostLines is how many boards are drawn as lines of their own; more are a band from the lowest to the highest.
+	mostLines = 48
+	// mostNamed is how many boards a query names; more are asked for by their domain's labels.
+	mostNamed = 200
+)
+
+// crossing is what a rule compares, and with what.
+type crossing struct {
+	metric string // of its first selector
+	expr   string
+	op     operator // 0 where the rule compares with no number
+	limit  float64
+}
+
+// crossing reads a rule's first comparison with a number, its selectors narrowed to some series; false where the rule
+// is not in force.
+func (e *Engine) crossing(ruleID string, narrow []metricsql.LabelFilter) (crossing, bool) {
+	e.mu.Lock()
+	rule := e.byID[baseRule(ruleID)]
+	e.mu.Unlock()
+	if rule == nil {
+		return crossing{}, false
+	}
+	expr, err := metricsql.Parse(rule.Expr)
+	if err != nil {
+		return crossing{}, false
+	}
+	x := crossing{}
+	expr, x.op, x.limit = compared(expr)
+	metricsql.VisitAll(expr, func(e metricsql.Expr) {
+		m, ok := e.(*metricsql.MetricExpr)
+		if !ok {
+			return
+		}
+		for i := range m.LabelFilterss {
+			if x.metric == "" && len(m.LabelFilterss[i]) > 0 && m.LabelFilterss[i][0].Label == nameLabel {
+				x.metric = m.LabelFilterss[i][0].Value
+			}
+			m.LabelFilterss[i] = append(m.LabelFilterss[i], narrow...)
+		}
+	})
+	x.expr = string(expr.AppendString(nil))
+	return x, true
+}
+
+// compared returns the first side of e that is compared with a number, and all of e where there is none.
+func compared(e metricsql.Expr) (metricsql.Expr, operator, float64) {
+	b, ok := e.(*metricsql.BinaryOpExpr)
+	if !ok {
+		return e, 0, 0
+	}
+	if b.Op == "and" || b.Op == "or" || b.Op == "unless" || b.Op == "if" {
+		if side, op, limit := compared(b.Left); op != 0 {
+			return side, op, limit
+		}
+		return e, 0, 0
+	}
+	if n, ok := b.Right.(*metricsql.NumberExpr); ok && operators[b.Op] != 0 {
+		return b.Left, operators[b.Op], n.N
+	}
+	if n, ok := b.Left.(*metricsql.NumberExpr); ok && mirrored[b.Op] != 0 {
+		return b.Right, mirrored[b.Op], n.N
+	}
+	return e, 0, 0
+}
+
+// touched returns the boards of an incident's alerts, in order.
+func (in *Incident) touched() []string {
+	var out []string
+	for _, a := range in.Alerts {
+		if b := a.Labels[boardLabel]; b != "" {
+			out = append(out, b)
+		}
+		out = append(out, a.Boards...)
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
+}
+
+// lead is the alert that says what the incident is about: that of the largest domain, else the first that still fires.
+func (in *Incident) lead() *IncidentAlert {
+	if d := in.domain(); d != nil {
+		return d
+	}
+	for i := range in.Alerts {
+		if in.Alerts[i].EndsAt == 0 {
+			return &in.Alerts[i]
+		}
+	}
+	if len(in.Alerts) == 0 {
+		return &IncidentAlert{}
+	}
+	return &in.Alerts[0]
+}
+
+// narrow selects the series of an incident: those of its boards, or of its domain where these are too many to name.
+func (in *Incident) narrow() []metricsql.LabelFilter {
+	boards := in.touched()
+	switch {
+	case len(boards) == 0:
+		return nil
+	case len(boards) > mostNamed:
+		var out []metricsql.LabelFilter
+		d, _ := domainOf(&Transition{Rule: in.lead().Rule, Labels: in.lead().Labels})
+		for _, l := range d.labels {
+			if l.Name != domainLabel {
+				out = append(out, metricsql.LabelFilter{Label: l.Name, Value: l.Value})
+			}
+		}
+		return out
+	}
+	quoted := make([]string, len(boards))
+	for i, b := range boards {
+		quoted[i] = regexp.QuoteMeta(b)
+	}
+	return []metricsql.LabelFilter{{Label: boardLabel, Value: strings.Join(quoted, "|"), IsRegexp: true}}
+}
+
+// selector writes a metric with filters.
+func selector(metric string, filters []metricsql.LabelFilter) string {
+	all := append([]metricsql.LabelFilter{{Label: nameLabel, Value: metric}}, filters...)
+	return string((&metricsql.MetricExpr{LabelFilterss: [][]metricsql.LabelFilter{all}}).AppendString(nil))
+}
+
+// read asks the store for what a picture of the incident shows.
+func (p *Pictures) read(ctx context.Context, in *Incident, at time.Time) (*shown, error) {
+	s := newShown(in, at)
+	lead := in.lead()
+	x, ok := p.engine.crossing(lead.Rule, in.narrow())
+	if !ok {
+		return nil, ErrNoPicture
+	}
+	var err error
+	switch x.metric {
+	case upMetric:
+		s.rows, err = p.readRows(ctx, in, s)
+	case throttledMetric:
+		s.graphs, err = p.readThrottled(ctx, in, s, x)
+	default:
+		s.graphs, err = p.readGraph(ctx, s, x)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if len(s.rows) == 0 && len(s.graphs) == 0 {
+		return nil, ErrNoPicture
+	}
+	return s, nil
+}
+
+func (p *Pictures) ask(ctx context.Context, s *shown, expr string) ([]storage.Result, error) {
+	return p.store.QueryRange(ctx, expr, s.from, s.to, pictureStep)
+}
+
+func (p *Pictures) readGraph(ctx context.Context, s *shown, x crossing) ([]*graph, error) {
+	found, err := p.ask(ctx, s, x.expr)
+	if err != nil || len(found) == 0 {
+		return nil, err
+	}
+	g := newGraph(x.metric)
+	g.addLines(found, x.op == opLess || x.op == opLessEqual)
+	if x.op != 0 {
+		g.limits = append(g.limits, limitLine{x.limit, g.number(x.limit)})
+	}
+	g.fit()
+	s.note(g)
+	return []*graph{g}, nil
+}
+
+// readThrottled shows what a bit of the firmware follows from and leads to: the temperature, and the clock that is lost.
+func (p *Pictures) readThrottled(ctx context.Context, in *Incident, s *shown, x crossing) ([]*graph, error) {
+	heat, err := p.ask(ctx, s, selector(temperatureMetric, in.narrow()))
+	if err != nil {
+		return nil, err
+	}
+	var out []*graph
+	worst := ""
+	if len(heat) > 0 {
+		g := newGraph(temperatureMetric)
+		worst = g.addLines(heat, false)
+		if strings.Contains(x.expr, `reason="throttled"`) {
+			g.limits = []limitLine{{80, "80 ARM throttled"}, {85, "85 ARM and GPU"}}
+		}
+		g.fit()
+		s.note(g)
+		out = append(out, g)
+	}
+	bits, err := p.ask(ctx, s, "sum("+x.expr+")")
+	if err != nil {
+		return nil, err
+	}
+	if len(bits) > 0 {
+		out = append(out, newLane(bits[0], in))
+	}
+	if worst == "" {
+		worst = cmp.Or(in.lead().Labels[boardLabel], append(in.touched(), "")[0])
+	}
+	clocks, err := p.ask(ctx, s, selector(clockMetric, []metricsql.LabelFilter{{Label: boardLabel, Value: worst}, {Label: "source", Value: "requested|measured", IsRegexp: true}}))
+	if err != nil || len(clocks) == 0 {
+		return out, err
+	}
+	g := newGraph(clockMetric)
+	for _, r := range clocks {
+		t := trace{at: r.At, v: r.Values, in: measured, width: 2, step: true}
+		if labelValue(r.Labels, "source") == "requested" {
+			t.in, t.width = requested, 1.5
+			g.above = append(g.above, t)
+			continue
+		}
+		g.main = append(g.main, t)
+	}
+	g.fit()
+	return append(out, g), nil
+}
+
+// row is how many boards of one place reported, over time.
+type row struct {
+	name   string
+	failed bool
+	trace  trace
+	total  float64
+}
+
+// reporting is whether boards report. They are told of once a minute, so that a query which looks at each instant by itself
+// would miss some.
+func reporting(filters []metricsql.LabelFilter) string {
+	return "last_over_time(" + selector(upMetric, filters) + "[5m])"
+}
+
+// readRows counts the boards that report: those of the domain, and beside them those of its neighbours.
+func (p *Pictures) readRows(ctx context.Context, in *Incident, s *shown) ([]row, error) {
+	lead := in.lead()
+	d, isDomain := domainOf(&Transition{Rule: lead.Rule, Labels: lead.Labels})
+	if !isDomain || d.kind >= len(domainKinds) {
+		return p.readOneRow(ctx, in, s)
+	}
+	kind := domainKinds[d.kind]
+	var scope []metricsql.LabelFilter
+	for _, w := range kind.within {
+		scope = append(scope, metricsql.LabelFilter{Label: w, Value: d.value(w)})
+	}
+	up := reporting(append(scope, metricsql.LabelFilter{Label: kind.name, IsNegative: true}))
+	found, err := p.ask(ctx, s, fmt.Sprintf("sum(%s) by (%s)", up, kind.name))
+	if err != nil {
+		return nil, err
+	}
+	totals, err := p.ask(ctx, s, fmt.Sprintf("count(%s) by (%s)", up, kind.name))
+	if err != nil {
+		return nil, err
+	}
+	var rows []row
+	for _, r := range found {
+		name := labelValue(r.Labels, kind.name)
+		one := row{name: kind.text + " " + name, failed: name == d.value(kind.name), trace: trace{at: r.At, v: r.Values, step: true}}
+		for _, t := range totals {
+			if labelValue(t.Labels, kind.name) == name {
+				one.total = slices.Max(t.Values)
+			}
+		}
+		rows = append(rows, one)
+	}
+	return around(rows), nil
+}
+
+// readOneRow is the row of boards that stand alone, or of all there are.
+func (p *Pictures) readOneRow(ctx context.Context, in *Incident, s *shown) ([]row, error) {
+	narrow, name := in.narrow(), in.lead().Labels[boardLabel]
+	if n := len(in.touched()); n != 1 {
+		name = fmt.Sprintf("%d boards", n)
+	}
+	found, err := p.ask(ctx, s, "sum("+reporting(narrow)+")")
+	if err != nil || len(found) == 0 {
+		return nil, err
+	}
+	return []row{{name: name, failed: true, trace: trace{at: found[0].At, v: found[0].Values, step: true}, total: max(1, slices.Max(found[0].Values), float64(len(in.touched())))}}, nil
+}
+
+// around keeps the failed row and its two nearest neighbours by name.
+func around(rows []row) []row {
+	slices.SortFunc(rows, func(a, b row) int { return strings.Compare(a.name, b.name) })
+	i := slices.IndexFunc(rows, func(r row) bool { return r.failed })
+	if i < 0 {
+		return nil
+	}
+	from := max(0, min(i-1, len(rows)-3))
+	return rows[from:min(len(rows), from+3)]
+}
+
+// trace is one line of a graph.
+type trace struct {
+	at    []int64
+	v     []float64
+	in    color.Color
+	width float64
+	step  bool
+	name  string
+}
+
+func (t *trace) last() float64 {
+	if len(t.v) == 0 {
+		return math.NaN()
+	}
+	return t.v[len(t.v)-1]
+}

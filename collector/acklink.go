@@ -1,0 +1,76 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+
+	"bramble/alerting"
+	"bramble/collector/registry"
+	"bramble/dashboards"
+)
+
+// links lets the pages open incidents to whoever holds a signed link of the pager's.
+func (a *app) links() *dashboards.Links {
+	return &dashboards.Links{Open: a.openLink, Acknowledge: a.followLink, Picture: a.linkedPicture}
+}
+
+func (a *app) openLink(ctx context.Context, text string) (dashboards.Linked, error) {
+	link, err := a.pager.ReadLink(alerting.AckLink, text)
+	if err != nil {
+		return dashboards.Linked{}, linkError(err)
+	}
+	in, err := a.pager.Linked(ctx, link)
+	if err != nil {
+		return dashboards.Linked{}, linkError(err)
+	}
+	shown := dashboards.Linked{Incident: incidentView(in.Incident), Receiver: link.Receiver, Before: in.Before, Expires: link.Expires()}
+	if in.Picture != "" {
+		shown.Picture = "/picture/" + in.Picture
+	}
+	return shown, nil
+}
+
+func (a *app) followLink(ctx context.Context, text, name, comment string, from netip.Addr) error {
+	link, err := a.pager.ReadLink(alerting.AckLink, text)
+	if err != nil {
+		return linkError(err)
+	}
+	in, err := a.pager.Incident(ctx, link.Incident)
+	if err != nil {
+		return linkError(err)
+	}
+	if in.ResolvedAt != 0 {
+		return dashboards.ErrResolved
+	}
+	who := link.Receiver + ", by link"
+	if name != "" {
+		who = name + ", by the link sent to " + link.Receiver
+	}
+	if err := a.pager.Acknowledge(ctx, link.Incident, who, comment); err != nil {
+		return linkError(err)
+	}
+	return a.registry.Note(registry.WithActor(ctx, who), "acknowledge incident", link.Incident, "by link, from "+from.String())
+}
+
+func (a *app) linkedPicture(ctx context.Context, text string) ([]byte, error) {
+	link, err := a.pager.ReadLink(alerting.PictureLink, text)
+	if err != nil {
+		return nil, linkError(err)
+	}
+	b, err := a.pager.Picture(ctx, link)
+	return b, linkError(err)
+}
+
+// linkError names errors of the pager's as the pages know them.
+func linkError(err error) error {
+	for of, is := range map[error]error{
+		alerting.ErrLink: dashboards.ErrLink, alerting.ErrLinkExpired: dashboards.ErrLinkExpired,
+		alerting.ErrNoIncident: dashboards.ErrUnknownIncident, alerting.ErrNoPicture: dashboards.ErrUnknownIncident,
+	} {
+		if errors.Is(err, of) {
+			return is
+		}
+	}
+	return err
+}
