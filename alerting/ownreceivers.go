@@ -1,11 +1,146 @@
 package alerting
 
-// ownReceiver is what a receiver has beyond Alertmanager's settings.
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/prometheus/alertmanager/notify"
+	"github.com/prometheus/alertmanager/template"
+	"go.yaml.in/yaml/v3"
+)
+
+// ownReceiver is what a receiver of alertmanager.yml has beyond Alertmanager's settings, which refuse unknown keys.
 type ownReceiver struct {
-	// Plain leaves pages as the rules wrote them.
-	Plain bool
-	// Links is false for receivers whose readers must not acknowledge; absent means true.
-	Links *bool
+	// Plain leaves pages as their rules wrote them, for programs that compare annotations.
+	Plain bool `yaml:"plain"`
+	// Links is false for receivers whose readers must not acknowledge, such as a public room; absent means true.
+	Links *bool            `yaml:"links"`
+	Ntfy  []*ntfyConfig    `yaml:"ntfy"`
+	HTTP  []*gatewayConfig `yaml:"http"`
 }
 
 func (o *ownReceiver) links() bool { return o.Links == nil || *o.Links }
+
+// ownReceivers is a parsed receivers.yml.
+type ownReceivers struct {
+	Receivers map[string]*ownReceiver `yaml:"receivers"`
+	doc       yaml.Node
+}
+
+var goType = regexp.MustCompile(` (in|into) type \S+|yaml: |unmarshal errors:\s*`)
+
+// parseReceivers decodes a receivers.yml strictly. Its errors begin with the line.
+func parseReceivers(text []byte) (*ownReceivers, error) {
+	o := &ownReceivers{}
+	d := yaml.NewDecoder(bytes.NewReader(text))
+	d.KnownFields(true)
+	if err := d.Decode(o); err != nil && !errors.Is(err, io.EOF) {
+		return nil, errors.New(strings.TrimSpace(goType.ReplaceAllString(err.Error(), "")))
+	}
+	if err := yaml.Unmarshal(text, &o.doc); err != nil {
+		return nil, err
+	}
+	for name, r := range o.Receivers {
+		if r == nil {
+			return nil, fmt.Errorf("line %d: receiver %q is empty", o.line("receivers", name), name)
+		}
+	}
+	return o, nil
+}
+
+// line is where the value at a path of keys and indices stands, 0 where there is none.
+func (o *ownReceivers) line(path ...any) int {
+	if len(o.doc.Content) == 0 {
+		return 0
+	}
+	n := o.doc.Content[0]
+	for _, step := range path {
+		next := (*yaml.Node)(nil)
+		switch key := step.(type) {
+		case int:
+			if key < len(n.Content) {
+				next = n.Content[key]
+			}
+		case string:
+			for i := 0; i+1 < len(n.Content); i += 2 {
+				if n.Content[i].Value == key {
+					next = n.Content[i+1]
+				}
+			}
+		}
+		if next == nil {
+			return n.Line
+		}
+		n = next
+	}
+	return n.Line
+}
+
+// add builds what a receivers.yml has and adds it to the integrations of the receivers that it names. The error holds
+// every problem.
+func (o *ownReceivers) add(p *Pager, r *routing) error {
+	var errs []error
+	for _, name := range slices.Sorted(maps.Keys(o.Receivers)) {
+		own := o.Receivers[name]
+		if _, ok := r.integrations[name]; !ok || name == Nobody {
+			known := slices.DeleteFunc(slices.Sorted(maps.Keys(r.integrations)), func(n string) bool { return n == Nobody })
+			errs = append(errs, fmt.Errorf("line %d: no receiver %q in the alertmanager.yml; it has %s", o.line("receivers", name), name, strings.Join(known, ", ")))
+			continue
+		}
+		for i, c := range own.Ntfy {
+			n, err := newNtfy(p, c, r.templates)
+			if err != nil {
+				errs = append(errs, fmt.Errorf("line %d: receiver %q: ntfy: %w", o.line("receivers", name, "ntfy", i), name, err))
+				continue
+			}
+			r.integrations[name] = append(r.integrations[name], notify.NewIntegration(n, n, ntfyName, i, name))
+		}
+		for i, c := range own.HTTP {
+			g, err := newGateway(p, c, r.templates)
+			if err != nil {
+				errs = append(errs, fmt.Errorf("line %d: receiver %q: http: %w", o.line("receivers", name, "http", i), name, err))
+				continue
+			}
+			r.integrations[name] = append(r.integrations[name], notify.NewIntegration(g, g, gatewayName, i, name))
+		}
+		r.own[name] = own
+	}
+	return errors.Join(errs...)
+}
+
+// pageData is what the templates of a receivers.yml get: all that Alertmanager's templates do, and more.
+type pageData struct {
+	*template.Data
+	// Subject and Text are the page in words; PageID is the same in every try.
+	Subject, Text, PageID string
+
+	secrets map[string]string // files, by name
+}
+
+// Secret reads a secret's file anew, so that it can be changed without a reload.
+func (d *pageData) Secret(name string) (string, error) {
+	file, ok := d.secrets[name]
+	if !ok {
+		return "", fmt.Errorf("no secret %q: name it under `secrets`", name)
+	}
+	s, err := secret("", file)
+	if err == nil && s == "" {
+		err = fmt.Errorf("secret %q: %s is empty", name, file)
+	}
+	return s, err
+}
+
+// short cuts a text to so many characters, for messages that cost by length.
+func short(most int, text string) string {
+	runes := []rune(strings.TrimSpace(text))
+	if most < 1 || len(runes) <= most {
+		return string(runes)
+	}
+	return string(runes[:most-1]) + "…"
+}

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	_ "embed"
 	"fmt"
+	htmltemplate "html/template"
+	texttemplate "text/template"
 
 	"github.com/prometheus/alertmanager/template"
 )
@@ -13,7 +15,11 @@ var pageTemplate []byte
 
 // pageTemplates are Alertmanager's, with the words of ours in the place of its own, and the user's over both.
 func pageTemplates(globs []string) (*template.Template, error) {
-	t, err := template.FromGlobs(nil)
+	t, err := template.FromGlobs(nil, func(text *texttemplate.Template, html *htmltemplate.Template) {
+		own := map[string]any{"short": short}
+		text.Funcs(own)
+		html.Funcs(own)
+	})
 	if err != nil {
 		return nil, err
 	}

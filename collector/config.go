@@ -41,6 +41,7 @@ type Config struct {
 	Alertmanager    string        // alertmanager.yml; none = incidents are recorded and nobody is told
 	Store           remoteConfig  // a store elsewhere, by URL
 	OnCall          string        // oncall.yml; none = receivers send by themselves and nothing escalates
+	Receivers       string        // receivers.yml: what receivers have beyond Alertmanager's; none = nothing
 	Backups         backup.Config // on a schedule where the file has the block
 
 	// UpgradeWithoutBackup lets a start upgrade an older collector's data without a way back. A flag, never in the file.
@@ -74,7 +75,8 @@ func (c *Config) keys() map[string]func(*yaml.Node) error {
 		"data_dir": text(&c.DataDir), "http": text(&c.HTTP), "nats": text(&c.NATS),
 		"nats_websocket": text(&c.NATSWebSocket), "nats_names": list(&c.NATSNames),
 		"external_url": text(&c.ExternalURL), "tls_cert": text(&c.TLSCert), "tls_key": text(&c.TLSKey),
-		"rules": list(&c.Rules), "alertmanager": text(&c.Alertmanager), "oncall": text(&c.OnCall), "backups": c.readBackups, "store": c.readStore,
+		"rules": list(&c.Rules), "alertmanager": text(&c.Alertmanager), "oncall": text(&c.OnCall), "receivers": text(&c.Receivers),
+		"backups": c.readBackups, "store": c.readStore,
 		"retention": duration(&c.Retention), "rollup_retention": duration(&c.RollupRetention),
 		"memory": func(n *yaml.Node) error {
 			b, err := units.ParseStrictBytes(n.Value)
@@ -202,7 +204,7 @@ func (c *Config) resolve(key, dir string) {
 			abs(f)
 		}
 	}
-	paths := map[string]*string{"data_dir": &c.DataDir, "tls_cert": &c.TLSCert, "tls_key": &c.TLSKey, "alertmanager": &c.Alertmanager, "oncall": &c.OnCall}
+	paths := map[string]*string{"data_dir": &c.DataDir, "tls_cert": &c.TLSCert, "tls_key": &c.TLSKey, "alertmanager": &c.Alertmanager, "oncall": &c.OnCall, "receivers": &c.Receivers}
 	if p := paths[key]; p != nil {
 		abs(p)
 	}
@@ -254,6 +256,8 @@ func (c *Config) check(key string) error {
 		return checkFile(c.Alertmanager)
 	case "oncall":
 		return checkFile(c.OnCall)
+	case "receivers":
+		return checkFile(c.Receivers)
 	case "tls_cert":
 		return checkFile(c.TLSCert)
 	case "tls_key":

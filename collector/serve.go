@@ -9,7 +9,6 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
-	"strings"
 	"syscall"
 )
 
@@ -96,18 +95,6 @@ func (a *app) routing(v variant) ([]byte, error) {
 		return nil, fmt.Errorf("read alertmanager file: %w", err)
 	}
 	return b, nil
-}
-
-// nameRoutes says by its path which alertmanager.yml or oncall.yml is wrong.
-func nameRoutes(err error, c Config) error {
-	text := err.Error()
-	if rest, ok := strings.CutPrefix(text, "alertmanager.yml: "); ok && c.Alertmanager != "" {
-		return fmt.Errorf("%s: %s", c.Alertmanager, strings.TrimPrefix(rest, "yaml: "))
-	}
-	if strings.HasPrefix(text, "oncall.yml:") && c.OnCall != "" {
-		return errors.New(oneLine(errors.New(strings.ReplaceAll(text, "oncall.yml:", c.OnCall+":"))))
-	}
-	return err
 }
 
 // reloadOnHangup takes over changed rules and routing on SIGHUP. What is broken

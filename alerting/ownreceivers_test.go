@@ -1,0 +1,277 @@
+package alerting
+
+import (
+	"context"
+	"encoding/json"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// request is what a gateway got.
+type request struct {
+	method, path, body string
+	header             http.Header
+}
+
+// gatewaySink is a real HTTP server; answer decides what it does with the n-th request, from 1 on.
+func gatewaySink(t testing.TB, answer func(n int, w http.ResponseWriter, r *http.Request)) (string, chan request) {
+	t.Helper()
+	got, n := make(chan request, 1000), make(chan int, 1)
+	n <- 0
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		b, _ := io.ReadAll(r.Body)
+		now := <-n + 1
+		n <- now
+		got <- request{r.Method, r.URL.RequestURI(), string(b), r.Header}
+		if answer != nil {
+			answer(now, w, r)
+		}
+	}))
+	t.Cleanup(s.Close)
+	return s.URL, got
+}
+
+func nextRequest(t testing.TB, got chan request) request {
+	t.Helper()
+	select {
+	case r := <-got:
+		return r
+	case <-time.After(20 * time.Second):
+		t.Fatal("no request within 20 s")
+		return request{}
+	}
+}
+
+// recordOnly has a receiver without an integration of Alertmanager's.
+const recordOnly = `
+route: {receiver: oncall, group_by: [alertname, board], group_wait: 0s, group_interval: 1s, repeat_interval: 4h}
+receivers: [{name: oncall}]
+`
+
+// openOwn runs a pager with a receivers.yml.
+func openOwn(t testing.TB, receivers string) *Pager {
+	t.Helper()
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "token"), []byte("s3cret\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return runPager(t, PagerOptions{
+		DB: openDB(t, t.TempDir()), Config: []byte(recordOnly), Receivers: []byte(receivers), ReceiversDir: dir, ExternalURL: "https://bramble.example.org/",
+	})
+}
+
+func TestNtfyHasAButtonThatPosts(t *testing.T) {
+	address, got := gatewaySink(t, nil)
+	p := openOwn(t, `
+receivers:
+  oncall:
+    ntfy:
+      - url: `+address+`
+        topic: oncall
+        http_config: {authorization: {credentials_file: token}}
+`)
+	t1 := fire("b1", time.Now())
+	t1.Annotations["runbook"] = "Look at the fan."
+	p.Deliver([]Transition{t1})
+	r := nextRequest(t, got)
+	var m ntfyMessageJSON
+	if err := json.Unmarshal([]byte(r.body), &m); err != nil {
+		t.Fatal(err)
+	}
+	if r.method != "POST" || r.path != "/" || r.header.Get("Authorization") != "Bearer s3cret" || r.header.Get("Idempotency-Key") == "" {
+		t.Errorf("%s %s %v", r.method, r.path, r.header)
+	}
+	if m.Topic != "oncall" || !strings.HasPrefix(m.Title, "b1: SoC at 81.0 °C (rack r1) since ") || m.Priority != 5 || !strings.Contains(m.Message, "Look at the fan.") {
+		t.Errorf("%+v", m)
+	}
+	if len(m.Actions) != 2 || m.Actions[0].Action != "http" || m.Actions[0].Method != "POST" || m.Actions[1].URL != "https://bramble.example.org/board/b1" {
+		t.Fatalf("actions %+v", m.Actions)
+	}
+	link, err := p.ReadLink(AckLink, strings.TrimPrefix(m.Actions[0].URL, "https://bramble.example.org/ack/"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if in, err := p.Incident(context.Background(), link.Incident); err != nil || in.Title == "" {
+		t.Errorf("%+v %v", in, err)
+	}
+	p.Deliver([]Transition{resolve(t1, time.Now())})
+	r = nextRequest(t, got)
+	m = ntfyMessageJSON{}
+	if err := json.Unmarshal([]byte(r.body), &m); err != nil {
+		t.Fatal(err)
+	}
+	if !strings.HasPrefix(m.Title, "Resolved: b1") || m.Priority != 2 || len(m.Actions) != 1 {
+		t.Errorf("resolved: %+v", m)
+	}
+}
+
+// An SMS gateway that refuses, hangs up and answers with an error in its 200 is asked again, each time with the same
+// page; what it got in the end is what the templates say.
+func TestAGatewayIsAskedUntilItTakesThePage(t *testing.T) {
+	address, got := gatewaySink(t, func(n int, w http.ResponseWriter, r *http.Request) {
+		switch n {
+		case 1:
+			w.WriteHeader(http.StatusServiceUnavailable)
+		case 2:
+			c, _, err := http.NewResponseController(w).Hijack()
+			if err == nil {
+				c.Close()
+			}
+		case 3:
+			io.WriteString(w, `{"status":"no credit"}`)
+		default:
+			io.WriteString(w, `{"status":"queued"}`)
+		}
+	})
+	p := openOwn(t, `
+receivers:
+  oncall:
+    http:
+      - url: `+address+`/sms?to={{ urlquery "+49 1" }}
+        headers: {Content-Type: application/json, Authorization: 'Basic {{ .Secret "key" }}'}
+        body: '{"text":{{ short 60 .Subject | toJson }},"link":{{ toJson .CommonAnnotations.page_ack_url }}}'
+        secrets: {key: token}
+        expect: {status: [200, 202], body: '"status":"queued"'}
+`)
+	p.Deliver([]Transition{fire("b1", time.Now())})
+	var last request
+	ids := map[string]bool{}
+	for range 4 {
+		last = nextRequest(t, got)
+		ids[last.header.Get("Idempotency-Key")] = true
+	}
+	if len(ids) != 1 {
+		t.Errorf("keys %v, want one", ids)
+	}
+	var body struct{ Text, Link string }
+	if err := json.Unmarshal([]byte(last.body), &body); err != nil {
+		t.Fatalf("%s: %v", last.body, err)
+	}
+	if last.path != "/sms?to=%2B49+1" || last.header.Get("Authorization") != "Basic s3cret" || len([]rune(body.Text)) > 60 || !strings.Contains(body.Link, "/ack/") {
+		t.Errorf("%+v %+v", last, body)
+	}
+	// Where the connection was cut, Go's client itself asks again, since the request has an Idempotency-Key.
+	waitFor(t, p, func(in Incident) bool {
+		return len(in.Pages) == 1 && in.Pages[0].State == "delivered" && in.Pages[0].Attempts >= 3
+	})
+}
+
+// waitFor waits until the newest incident satisfies ok.
+func waitFor(t testing.TB, p *Pager, ok func(Incident) bool) {
+	t.Helper()
+	tick, late := time.NewTicker(20*time.Millisecond), time.After(20*time.Second)
+	defer tick.Stop()
+	for {
+		in, err := p.Incidents(context.Background(), Query{Limit: 1})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(in) == 1 && ok(in[0]) {
+			return
+		}
+		select {
+		case <-tick.C:
+		case <-late:
+			t.Fatalf("got %+v", in)
+		}
+	}
+}
+
+// A gateway that hangs and one whose template fails hold nobody else up.
+func TestAGatewayThatHangsDelaysNobodyElse(t *testing.T) {
+	release := make(chan struct{})
+	hanging, asked := gatewaySink(t, func(int, http.ResponseWriter, *http.Request) { <-release })
+	well, got := gatewaySink(t, nil)
+	t.Cleanup(func() { close(release) }) // before the servers close
+	p := openOwn(t, `
+receivers:
+  oncall:
+    http:
+      - {url: `+hanging+`}
+      - {url: `+well+`/broken, body: '{{ if eq .GroupLabels.board "b1" }}{{ index .Alerts 7 }}{{ end }}'}
+      - {url: `+well+`/well}
+`)
+	start := time.Now()
+	p.Deliver([]Transition{fire("b1", time.Now())})
+	nextRequest(t, asked)
+	if r := nextRequest(t, got); r.path != "/well" {
+		t.Errorf("%+v", r)
+	}
+	if took := time.Since(start); took > tryTimeout/2 {
+		t.Errorf("the page that was well took %s", took)
+	}
+	waitFor(t, p, func(in Incident) bool {
+		for _, page := range in.Pages {
+			if strings.Contains(page.Answer, "body: template:") && page.State == "waiting" {
+				return true
+			}
+		}
+		return false
+	})
+}
+
+func TestReceiversAreRefusedAtLoad(t *testing.T) {
+	f := func(text, want string) {
+		t.Helper()
+		_, err := OpenPager(PagerOptions{DB: openDB(t, t.TempDir()), Config: []byte(recordOnly), Receivers: []byte(text)})
+		if err == nil || !strings.Contains(err.Error(), want) || !strings.HasPrefix(err.Error(), "receivers.yml: ") {
+			t.Errorf("%s\ngot %v\nwant %s", text, err, want)
+		}
+	}
+	http := func(more string) string { return "receivers:\n  oncall:\n    http:\n      - {" + more + "}\n" }
+	f("receivers:\n  nobody:\n    links: false\n", `line 3: no receiver "nobody" in the alertmanager.yml; it has oncall`)
+	f("receivers:\n  oncall:\n    sms: 1\n", "line 3: field sms not found")
+	f("receivers:\n  oncall:\n", `receiver "oncall" is empty`)
+	f("recievers: {}\n", "line 1: field recievers not found")
+	f("receivers:\n  oncall:\n    ntfy: [{url: 'ntfy.example.org', topic: a}]\n", `line 3: receiver "oncall": ntfy: url "ntfy.example.org": want the server's address`)
+	f("receivers:\n  oncall:\n    ntfy: [{url: 'https://n.example', topic: 'a b'}]\n", `topic "a b"`)
+	f("receivers:\n  oncall:\n    ntfy: [{url: 'https://n.example', topic: a, priority: high}]\n", `priority: the template makes "high"`)
+	f(http("body: x"), "line 4: receiver \"oncall\": http: url is missing")
+	f(http("url: 'https://g.example', method: PATCH"), `method "PATCH"`)
+	f(http("url: 'https://g.example', body: '{{ .Nothing.At.All }}'"), "body: template:")
+	f(http("url: 'https://g.example', body: '{{ if }}'"), "body: template:")
+	f(http("url: 'https://g.example', body: '{{ .Secret \"key\" }}'"), `no secret "key"`)
+	f(http("url: 'https://g.example', secrets: {key: /no/such/file}"), "read secret")
+	f(http("url: 'https://g.example', expect: {body: '('}"), "expect: body")
+	f(http("url: 'https://g.example', expect: {status: [2]}"), "expect: status 2")
+	f(http("url: '{{ .Receiver }}'"), "url: the template does not make an address")
+}
+
+// Where a receiver is not to act, nothing that leaves lets it; where it wants pages plain, they are.
+func TestReceiversWithoutLinks(t *testing.T) {
+	f := func(settings string, subject bool) {
+		t.Helper()
+		s := newSink(t, nil)
+		p := runPager(t, PagerOptions{
+			DB: openDB(t, t.TempDir()), Config: oneSink(s.URL, ""), Receivers: []byte("receivers: {hook: {" + settings + "}}"), ExternalURL: "https://b.example/",
+		})
+		p.Deliver([]Transition{fire("b1", time.Now())})
+		notes := s.next(t).Alerts[0].Annotations
+		if notes[PageAckURL] != "" || notes[PagePictureURL] != "" || (notes[PageSubject] != "") != subject {
+			t.Errorf("%s: %v", settings, notes)
+		}
+	}
+	f("links: false", true)
+	f("plain: true", false)
+}
+
+func FuzzParseReceivers(f *testing.F) {
+	f.Add("receivers: {oncall: {links: false, ntfy: [{url: 'https://n.example', topic: a}]}}")
+	f.Add("receivers:\n  a:\n    http:\n      - {url: 'https://g.example', expect: {status: [200]}}\n")
+	f.Add("receivers: [1]")
+	f.Fuzz(func(t *testing.T, text string) {
+		o, err := parseReceivers([]byte(text))
+		if err != nil {
+			return
+		}
+		for name, r := range o.Receivers {
+			o.line("receivers", name, "http", len(r.HTTP))
+		}
+	})
+}
