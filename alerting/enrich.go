@@ -168,10 +168,10 @@ func (f *facts) enrich(alerts []*amalert.Alert) []*amalert.Alert {
 type factsKey struct{}
 
 // enriched gives a page its facts, for templates in its alerts and for integrations of our own in the context. A page whose
-// facts cannot be read leaves as it was written.
+// facts cannot be read, or that is about no incident, leaves as it was written.
 func (p *Pager) enriched(ctx context.Context, l *letter, alerts []*amalert.Alert) (context.Context, []*amalert.Alert) {
 	own := p.routing.Load().own[l.receiver]
-	if own != nil && own.Plain {
+	if l.incident == "" || own != nil && own.Plain {
 		return ctx, alerts
 	}
 	f, err := p.factsOf(ctx, l, own == nil || own.links())

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"net/netip"
@@ -43,14 +44,11 @@ func (a *app) followLink(ctx context.Context, text, name, comment string, from n
 	if in.ResolvedAt != 0 {
 		return dashboards.ErrResolved
 	}
-	who := link.Receiver + ", by link"
-	if name != "" {
-		who = name + ", by the link sent to " + link.Receiver
-	}
+	who := cmp.Or(name, link.Receiver)
 	if err := a.pager.Acknowledge(ctx, link.Incident, who, comment); err != nil {
 		return linkError(err)
 	}
-	return a.registry.Note(registry.WithActor(ctx, who), "acknowledge incident", link.Incident, "by link, from "+from.String())
+	return a.registry.Note(registry.WithActor(ctx, who), "acknowledge incident", link.Incident, "by the link sent to "+link.Receiver+", from "+from.String())
 }
 
 func (a *app) linkedPicture(ctx context.Context, text string) ([]byte, error) {
