@@ -228,7 +228,7 @@ func TestReceiversAreRefusedAtLoad(t *testing.T) {
 	f("receivers:\n  nobody:\n    links: false\n", `line 3: no receiver "nobody" in the alertmanager.yml; it has oncall`)
 	f("receivers:\n  oncall:\n    sms: 1\n", "line 3: field sms not found")
 	f("receivers:\n  oncall:\n", `receiver "oncall" is empty`)
-	f("recievers: {}\n", "line 1: field recievers not found")
+	f("receiver: {}\n", "line 1: field receiver not found")
 	f("receivers:\n  oncall:\n    ntfy: [{url: 'ntfy.example.org', topic: a}]\n", `line 3: receiver "oncall": ntfy: url "ntfy.example.org": want the server's address`)
 	f("receivers:\n  oncall:\n    ntfy: [{url: 'https://n.example', topic: 'a b'}]\n", `topic "a b"`)
 	f("receivers:\n  oncall:\n    ntfy: [{url: 'https://n.example', topic: a, priority: high}]\n", `priority: the template makes "high"`)

@@ -39,7 +39,7 @@ type shown struct {
 func newShown(in *Incident, at time.Time) *shown {
 	began := time.UnixMilli(in.StartedAt).UTC()
 	title, _, _ := strings.Cut(in.Title, " since ")
-	s := &shown{title: title, severity: in.Severity, resolved: in.ResolvedAt != 0, to: at.UTC(), from: at.UTC().Add(-pictureSpan)}
+	s := &shown{title: title, severity: in.Severity, resolved: in.ResolvedAt != 0 && in.ResolvedAt <= at.UnixMilli(), to: at.UTC(), from: at.UTC().Add(-pictureSpan)}
 	s.subtitle = "since " + began.Format("15:04:05 UTC")
 	s.foot = fmt.Sprintf("#%d · since %s · Bramble", in.Number, began.Format("2 January 15:04:05 UTC"))
 	if s.resolved {

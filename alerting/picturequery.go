@@ -30,6 +30,7 @@ const (
 // crossing is what a rule compares, and with what.
 type crossing struct {
 	metric string // of its first selector
+	unit   string // a metric name with the unit of expr, empty where expr has another
 	expr   string
 	op     operator // 0 where the rule compares with no number
 	limit  float64
@@ -63,7 +64,26 @@ func (e *Engine) crossing(ruleID string, narrow []metricsql.LabelFilter) (crossi
 		}
 	})
 	x.expr = string(expr.AppendString(nil))
+	if keepsUnit(expr) {
+		x.unit = x.metric
+	}
 	return x, true
+}
+
+// keepsUnit reports whether an expression has the unit of its selector.
+func keepsUnit(e metricsql.Expr) bool {
+	switch e := e.(type) {
+	case *metricsql.MetricExpr:
+		return true
+	case *metricsql.RollupExpr:
+		return keepsUnit(e.Expr)
+	case *metricsql.FuncExpr:
+		return len(e.Args) == 1 && slices.Contains([]string{"avg_over_time", "min_over_time", "max_over_time", "last_over_time", "abs"}, strings.ToLower(e.Name)) &&
+			keepsUnit(e.Args[0])
+	case *metricsql.AggrFuncExpr:
+		return len(e.Args) == 1 && slices.Contains([]string{"min", "max", "avg", "sum"}, strings.ToLower(e.Name)) && keepsUnit(e.Args[0])
+	}
+	return false
 }
 
 // compared returns the first side of e that is compared with a number, and all of e where there is none.
@@ -180,7 +200,7 @@ func (p *Pictures) readGraph(ctx context.Context, s *shown, x crossing) ([]*grap
 	if err != nil || len(found) == 0 {
 		return nil, err
 	}
-	g := newGraph(x.metric)
+	g := newGraph(x.unit)
 	g.addLines(found, x.op == opLess || x.op == opLessEqual)
 	if x.op != 0 {
 		g.limits = append(g.limits, limitLine{x.limit, g.number(x.limit)})
