@@ -311,7 +311,7 @@ policies:
 	if gaps := b.Gaps(time.Now()); len(gaps["first"]) != 1 {
 		t.Errorf("gaps %v", gaps)
 	}
-	if err := b.ReloadAll(channelsTo("http://127.0.0.1:1", allChannels...), nil, []byte(`
+	if err := b.ReloadWithOnCall(channelsTo("http://127.0.0.1:1", allChannels...), []byte(`
 people: [{name: ada, channels: [{receiver: ada-ntfy}]}]
 rotas:
   - {name: first, zone: UTC, layers: [{people: [ada], start: 2999-01-01, handover: "09:00", rotate: daily}]}

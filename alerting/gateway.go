@@ -79,7 +79,7 @@ func newGateway(p *Pager, c *gatewayConfig, tmpl *template.Template) (*gateway, 
 	}
 	for name, file := range c.Secrets {
 		if !filepath.IsAbs(file) {
-			c.Secrets[name] = filepath.Join(p.ownDir, file)
+			c.Secrets[name] = filepath.Join(filepath.Dir(p.receivers), file)
 		}
 		if _, err := (&pageData{secrets: c.Secrets}).Secret(name); err != nil {
 			return nil, fmt.Errorf("secrets: %s: %w", name, err)
@@ -172,7 +172,7 @@ func (p *Pager) httpClient(c *commoncfg.HTTPClientConfig, name string) (*http.Cl
 	if c == nil {
 		c = &commoncfg.HTTPClientConfig{FollowRedirects: true, EnableHTTP2: true}
 	}
-	c.SetDirectory(p.ownDir)
+	c.SetDirectory(filepath.Dir(p.receivers))
 	client, err := commoncfg.NewClientFromConfig(*c, name)
 	if err != nil {
 		return nil, fmt.Errorf("http_config: %w", err)

@@ -54,7 +54,7 @@ func TestOnCallBroken(t *testing.T) {
 	if p.Silent() || broke(reg) != 0 {
 		t.Error("a receiver that stands for a policy counts as silent, or the file as broken")
 	}
-	err := p.ReloadAll(routes, nil, broken)
+	err := p.ReloadWithOnCall(routes, broken)
 	if err == nil || p.OnCall().PolicyOf("oncall") == nil {
 		t.Errorf("reload: %v", err)
 	}
@@ -67,7 +67,7 @@ func TestOnCallBroken(t *testing.T) {
 	if p.OnCall().PolicyOf("oncall") == nil || broke(reg) != 1 {
 		t.Error("after a start with a broken file the last good one is not in force, or nobody is told")
 	}
-	if err := p.ReloadAll(routes, nil, []byte(rotaOfTwo)); err != nil || broke(reg) != 0 {
+	if err := p.ReloadWithOnCall(routes, []byte(rotaOfTwo)); err != nil || broke(reg) != 0 {
 		t.Errorf("after the file is right again: %v", err)
 	}
 }
@@ -96,7 +96,7 @@ func TestOverride(t *testing.T) {
 	if who() != "jonas" {
 		t.Errorf("after a restart %s is on call", who())
 	}
-	if err := p.ReloadAll(routes, nil, []byte(rotaOfTwo)); err != nil || who() != "jonas" {
+	if err := p.ReloadWithOnCall(routes, []byte(rotaOfTwo)); err != nil || who() != "jonas" {
 		t.Errorf("after a reload %s is on call, %v", who(), err)
 	}
 	if err := p.EndOverride(t.Context(), id, "mira"); err != nil || who() != "ada" {
@@ -120,7 +120,7 @@ func TestSwitchEscalates(t *testing.T) {
 	s := newSink(t, nil)
 	places := fleetOf(2, 2, 500, nil)
 	d := startStage(t, openDB(t, t.TempDir()), channelsTo(s.URL, "ada-ntfy"), places, nil)
-	if err := d.pager.ReloadAll(channelsTo(s.URL, "ada-ntfy"), nil, []byte(oneAda)); err != nil {
+	if err := d.pager.ReloadWithOnCall(channelsTo(s.URL, "ada-ntfy"), []byte(oneAda)); err != nil {
 		t.Fatal(err)
 	}
 	began := time.Now()

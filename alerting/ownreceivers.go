@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"os"
 	"regexp"
 	"slices"
 	"strings"
@@ -52,6 +53,25 @@ func parseReceivers(text []byte) (*ownReceivers, error) {
 		}
 	}
 	return o, nil
+}
+
+// addReceivers reads the receivers.yml, where there is one, and adds what it has.
+func (p *Pager) addReceivers(r *routing) error {
+	if p.receivers == "" {
+		return nil
+	}
+	text, err := os.ReadFile(p.receivers)
+	if err != nil {
+		return fmt.Errorf("read receivers: %w", err)
+	}
+	own, err := parseReceivers(text)
+	if err == nil {
+		err = own.add(p, r)
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %w", p.receivers, err)
+	}
+	return nil
 }
 
 // line is where the value at a path of keys and indices stands, 0 where there is none.

@@ -54,6 +54,16 @@ route: {receiver: oncall, group_by: [alertname, board], group_wait: 0s, group_in
 receivers: [{name: oncall}]
 `
 
+// receiversFile writes a receivers.yml and returns its path.
+func receiversFile(t testing.TB, dir, text string) string {
+	t.Helper()
+	file := filepath.Join(dir, "receivers.yml")
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return file
+}
+
 // openOwn runs a pager with a receivers.yml.
 func openOwn(t testing.TB, receivers string) *Pager {
 	t.Helper()
@@ -62,7 +72,7 @@ func openOwn(t testing.TB, receivers string) *Pager {
 		t.Fatal(err)
 	}
 	return runPager(t, PagerOptions{
-		DB: openDB(t, t.TempDir()), Config: []byte(recordOnly), Receivers: []byte(receivers), ReceiversDir: dir, ExternalURL: "https://bramble.example.org/",
+		DB: openDB(t, t.TempDir()), Config: []byte(recordOnly), Receivers: receiversFile(t, dir, receivers), ExternalURL: "https://bramble.example.org/",
 	})
 }
 
@@ -219,8 +229,9 @@ receivers:
 func TestReceiversAreRefusedAtLoad(t *testing.T) {
 	f := func(text, want string) {
 		t.Helper()
-		_, err := OpenPager(PagerOptions{DB: openDB(t, t.TempDir()), Config: []byte(recordOnly), Receivers: []byte(text)})
-		if err == nil || !strings.Contains(err.Error(), want) || !strings.HasPrefix(err.Error(), "receivers.yml: ") {
+		file := receiversFile(t, t.TempDir(), text)
+		_, err := OpenPager(PagerOptions{DB: openDB(t, t.TempDir()), Config: []byte(recordOnly), Receivers: file})
+		if err == nil || !strings.Contains(err.Error(), want) || !strings.HasPrefix(err.Error(), file+": ") {
 			t.Errorf("%s\ngot %v\nwant %s", text, err, want)
 		}
 	}
@@ -249,7 +260,7 @@ func TestReceiversWithoutLinks(t *testing.T) {
 		t.Helper()
 		s := newSink(t, nil)
 		p := runPager(t, PagerOptions{
-			DB: openDB(t, t.TempDir()), Config: oneSink(s.URL, ""), Receivers: []byte("receivers: {hook: {" + settings + "}}"), ExternalURL: "https://b.example/",
+			DB: openDB(t, t.TempDir()), Config: oneSink(s.URL, ""), Receivers: receiversFile(t, t.TempDir(), "receivers: {hook: {"+settings+"}}"), ExternalURL: "https://b.example/",
 		})
 		p.Deliver([]Transition{fire("b1", time.Now())})
 		notes := s.next(t).Alerts[0].Annotations
@@ -274,4 +285,32 @@ func FuzzParseReceivers(f *testing.F) {
 			o.line("receivers", name, "http", len(r.HTTP))
 		}
 	})
+}
+
+// A receivers.yml that a reload finds broken leaves the old one in force.
+func TestABrokenReceiversFileChangesNothing(t *testing.T) {
+	address, got := gatewaySink(t, nil)
+	p := openOwn(t, "receivers: {oncall: {http: [{url: '"+address+"/old'}]}}")
+	for _, broken := range []string{"receivers: {oncall: {htp: []}}", "receivers: {other: {links: false}}"} {
+		if err := os.WriteFile(p.receivers, []byte(broken), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := p.Reload([]byte(recordOnly)); err == nil {
+			t.Errorf("%s was taken", broken)
+		}
+	}
+	p.Deliver([]Transition{fire("b1", time.Now())})
+	if r := nextRequest(t, got); r.path != "/old" {
+		t.Errorf("%+v", r)
+	}
+	if err := os.WriteFile(p.receivers, []byte("receivers: {oncall: {http: [{url: '"+address+"/new'}]}}"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.Reload([]byte(recordOnly)); err != nil {
+		t.Fatal(err)
+	}
+	p.Deliver([]Transition{fire("b2", time.Now())})
+	if r := nextRequest(t, got); r.path != "/new" {
+		t.Errorf("%+v", r)
+	}
 }

@@ -45,15 +45,16 @@ type PagerOptions struct {
 	// DB is a SQLite database with WAL, synchronous=FULL and a busy timeout, whose tables are those of Migrations; in an
 	// empty one the pager makes them. It does not close it.
 	DB *sql.DB
-	// Dir is where relative paths of Config start, ReceiversDir those of Receivers; the working directory where one is empty.
-	Dir, ReceiversDir string
+	// Dir is where relative paths of the configuration start; the working directory where it is empty.
+	Dir string
 	// Config is an alertmanager.yml. Without one, incidents are recorded and nobody is paged.
 	Config []byte
 	// OnCall is an oncall.yml: people, rotas and policies, and which receivers of Config stand for a policy. Without one,
 	// receivers send as Alertmanager's do and nothing escalates.
 	OnCall []byte
-	// Receivers is a receivers.yml: what receivers of Config have beyond Alertmanager's integrations.
-	Receivers []byte
+	// Receivers is the path of a receivers.yml: what receivers of Config have beyond Alertmanager's integrations. It is read
+	// at each Reload; empty means none.
+	Receivers string
 	// ExternalURL is what links in pages start with.
 	ExternalURL string
 	// Pictures draws incidents for pages; nil draws none.
@@ -70,7 +71,7 @@ type PagerOptions struct {
 type Pager struct {
 	db          *sql.DB
 	dir         string
-	ownDir      string // of the receivers.yml
+	receivers   string // path of the receivers.yml
 	externalURL *url.URL
 	log, amLog  *slog.Logger
 	changes     *changes
@@ -127,7 +128,7 @@ func OpenPager(o PagerOptions) (*Pager, error) {
 	if err := p.load(ctx); err != nil {
 		return nil, errors.Join(err, p.Close())
 	}
-	if err := p.reload(o.Config, o.Receivers, o.OnCall, true); err != nil {
+	if err := p.reload(o.Config, o.OnCall, true); err != nil {
 		return nil, errors.Join(err, p.Close())
 	}
 	return p, nil
@@ -144,16 +145,12 @@ func newPager(o PagerOptions) (*Pager, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open pager in %q: %w", o.Dir, err)
 	}
-	ownDir, err := filepath.Abs(o.ReceiversDir)
-	if err != nil {
-		return nil, fmt.Errorf("open pager in %q: %w", o.ReceiversDir, err)
-	}
 	external, err := url.Parse(o.ExternalURL)
 	if err != nil {
 		return nil, fmt.Errorf("open pager with external URL %q: %w", o.ExternalURL, err)
 	}
 	p := &Pager{
-		db: o.DB, dir: dir, ownDir: ownDir, externalURL: external, log: o.Log, amLog: slog.New(warnings{o.Log.Handler()}), changes: newChanges(o.Changed),
+		db: o.DB, dir: dir, receivers: o.Receivers, externalURL: external, log: o.Log, amLog: slog.New(warnings{o.Log.Handler()}), changes: newChanges(o.Changed),
 		commits: &committer{db: o.DB}, mail: newMailroom(), inbox: newInbox(), clock: newStepClock(), steps: newStepper(),
 		pictures: o.Pictures,
 	}
@@ -215,16 +212,15 @@ func (p *Pager) load(ctx context.Context) (err error) {
 	return p.loadInbox(ctx)
 }
 
-// Reload puts a new alertmanager.yml in force and keeps the other files; see ReloadAll.
+// Reload puts a new alertmanager.yml in force, empty meaning the built-in one, and the receivers.yml as it is now. Where it
+// returns an error, the old ones stay.
 func (p *Pager) Reload(config []byte) error {
-	r := p.routing.Load()
-	return p.reload(config, r.receivers, r.oncallText, false)
+	return p.reload(config, p.routing.Load().oncallText, false)
 }
 
-// ReloadAll puts a new alertmanager.yml, receivers.yml and oncall.yml in force, all or, with an error, none of them. Empty
-// means the built-in alertmanager.yml, and none of the others.
-func (p *Pager) ReloadAll(config, receivers, onCall []byte) error {
-	err := p.reload(config, receivers, onCall, false)
+// ReloadWithOnCall puts a new alertmanager.yml and a new oncall.yml in force, both or, with an error, neither.
+func (p *Pager) ReloadWithOnCall(config, onCall []byte) error {
+	err := p.reload(config, onCall, false)
 	switch {
 	case err == nil:
 		p.metrics.oncallBroken.Set(0)
@@ -234,8 +230,8 @@ func (p *Pager) ReloadAll(config, receivers, onCall []byte) error {
 	return err
 }
 
-func (p *Pager) reload(config, receivers, onCall []byte, starting bool) error {
-	r, err := p.buildRouting(config, receivers)
+func (p *Pager) reload(config, onCall []byte, starting bool) error {
+	r, err := p.buildRouting(config)
 	if err != nil {
 		return err
 	}

@@ -41,16 +41,14 @@ type routing struct {
 	templates    *template.Template
 	integrations map[string][]notify.Integration // by receiver
 	own          map[string]*ownReceiver         // what a receiver has beyond Alertmanager's
-	receivers    []byte                          // the receivers.yml
 	intervals    map[string][]timeinterval.TimeInterval
 	slowest      time.Duration // the longest group_interval
 	oncall       *oncall.Config
 	oncallText   []byte
 }
 
-// buildRouting parses an alertmanager.yml and a receivers.yml, either of which may be empty. Relative paths in them start
-// at dir.
-func (p *Pager) buildRouting(text, receivers []byte) (*routing, error) {
+// buildRouting parses an alertmanager.yml, and the receivers.yml. Relative paths in it start at dir.
+func (p *Pager) buildRouting(text []byte) (*routing, error) {
 	if len(text) == 0 {
 		text = []byte(builtinConfig)
 	}
@@ -62,7 +60,7 @@ func (p *Pager) buildRouting(text, receivers []byte) (*routing, error) {
 	if conf, err = withNobody(conf); err != nil {
 		return nil, fmt.Errorf("alertmanager.yml: %w", err)
 	}
-	r := &routing{config: conf, integrations: map[string][]notify.Integration{}, intervals: map[string][]timeinterval.TimeInterval{}, own: map[string]*ownReceiver{}, receivers: receivers}
+	r := &routing{config: conf, integrations: map[string][]notify.Integration{}, intervals: map[string][]timeinterval.TimeInterval{}, own: map[string]*ownReceiver{}}
 	if r.templates, err = pageTemplates(conf.Templates); err != nil {
 		return nil, fmt.Errorf("alertmanager.yml: templates: %w", err)
 	}
@@ -78,12 +76,8 @@ func (p *Pager) buildRouting(text, receivers []byte) (*routing, error) {
 		p.ownMailers(rcv, r.templates, built)
 		r.integrations[rcv.Name] = built
 	}
-	own, err := parseReceivers(receivers)
-	if err != nil {
-		return nil, fmt.Errorf("receivers.yml: %w", err)
-	}
-	if err := own.add(p, r); err != nil {
-		return nil, fmt.Errorf("receivers.yml: %w", err)
+	if err := p.addReceivers(r); err != nil {
+		return nil, err
 	}
 	for _, ti := range conf.MuteTimeIntervals {
 		r.intervals[ti.Name] = ti.TimeIntervals

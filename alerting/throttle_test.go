@@ -16,7 +16,7 @@ policies: [{name: default, receivers: [oncall], steps: [{notify: [ada], wait: 1h
 func startOnCall(t testing.TB, config []byte, onCall string) *testPager {
 	t.Helper()
 	return startPager(t, openDB(t, t.TempDir()), []byte("route: {receiver: none}\nreceivers: [{name: none}]\n"), func(p *Pager) {
-		if err := p.ReloadAll(config, nil, []byte(onCall)); err != nil {
+		if err := p.ReloadWithOnCall(config, []byte(onCall)); err != nil {
 			t.Fatal(err)
 		}
 	})

@@ -151,16 +151,12 @@ func openApp(ctx context.Context, c Config, v variant, log *slog.Logger) (_ *app
 	if err != nil {
 		return nil, err
 	}
-	receivers, err := a.receivers()
-	if err != nil {
-		return nil, err
-	}
 	onCall, err := a.onCall()
 	if err != nil {
 		return nil, err
 	}
 	a.pager, err = alerting.OpenPager(alerting.PagerOptions{
-		DB: a.db, Dir: a.routesDir(), Config: routing, Receivers: receivers, ReceiversDir: filepath.Dir(c.Receivers), OnCall: onCall,
+		DB: a.db, Dir: a.routesDir(), Config: routing, Receivers: c.Receivers, OnCall: onCall,
 		ExternalURL: a.url(), Pictures: pictures,
 		Log: log, Registerer: a.metrics, Changed: func(alerting.Incident) { a.pages.Hub().Alerts() },
 	})

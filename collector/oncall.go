@@ -27,8 +27,8 @@ func (a *app) onCall() ([]byte, error) {
 	return b, nil
 }
 
-// reloadRoutes takes over alertmanager.yml, receivers.yml and oncall.yml: all, or alertmanager.yml alone where that fits
-// what is in force of the others.
+// reloadRoutes takes over alertmanager.yml and oncall.yml: both, or alertmanager.yml alone where that fits the people and
+// policies that are in force.
 func (a *app) reloadRoutes() error {
 	if a.config.Alertmanager == "" {
 		return nil
@@ -37,19 +37,16 @@ func (a *app) reloadRoutes() error {
 	if err != nil {
 		return err
 	}
-	receivers, err := a.receivers()
+	onCall, err := a.onCall()
 	if err == nil {
-		var onCall []byte
-		if onCall, err = a.onCall(); err == nil {
-			err = a.pager.ReloadAll(routing, receivers, onCall)
-		}
+		err = a.pager.ReloadWithOnCall(routing, onCall)
 	}
 	if err == nil {
 		return nil
 	}
 	err = a.nameRoutes(err)
 	if a.pager.Reload(routing) == nil {
-		return fmt.Errorf("alertmanager.yml alone is in force, the old ones of receivers.yml and oncall.yml stay: %w", err)
+		return fmt.Errorf("oncall.yml is not in force, alertmanager.yml is: %w", err)
 	}
 	return err
 }
