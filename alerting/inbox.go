@@ -31,6 +31,8 @@ type inbox struct {
 	earlier []Transition
 	// domains are the alerts of domains that fire, by the rule that led to them.
 	domains map[string][]Transition
+	// left is what maintenances and silences that are over have left.
+	left leftovers
 
 	take sync.Mutex // serialises takeIn
 }
@@ -54,7 +56,7 @@ type liveAlert struct {
 func newInbox() *inbox {
 	return &inbox{
 		wake: make(chan struct{}, 1), live: map[model.Fingerprint]*liveAlert{}, told: map[model.Fingerprint]bool{}, handled: map[string]int64{},
-		domains: map[string][]Transition{},
+		domains: map[string][]Transition{}, left: newLeftovers(),
 	}
 }
 
@@ -70,6 +72,9 @@ func (p *Pager) Deliver(ts []Transition) {
 // delivered, or not, later. Call it after Deliver was given what the journal holds, and before Run. What an earlier pager
 // knew as firing and is in neither is resolved.
 func (p *Pager) Resume(firing, held []Transition) {
+	p.inbox.mu.Lock()
+	held = append(slices.Clone(held), p.inbox.left.firing()...)
+	p.inbox.mu.Unlock()
 	p.inbox.put(delivery{transitions: firing, held: held, resume: true})
 }
 
@@ -95,8 +100,10 @@ func (p *Pager) feed(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return
-		case <-tick.C:
 		case <-p.inbox.wake:
+		case now := <-tick.C:
+			p.takeIn()
+			p.followMutes(now)
 		}
 		p.takeIn()
 	}
@@ -123,8 +130,13 @@ func (p *Pager) takeIn() {
 			p.inbox.resume(append(slices.Clone(d.transitions), d.held...))
 		}
 	}
+	over := p.inbox.left.ended(time.Now())
+	for _, t := range over {
+		p.inbox.accept(t, &firing)
+	}
 	resolved := p.inbox.release(time.Now(), p.muted)
 	p.inbox.mu.Unlock()
+	p.forgetLeftovers(over)
 	p.put(firing)
 	p.put(resolved)
 	if err := p.retell(grown); err != nil {
@@ -171,6 +183,7 @@ func (b *inbox) fires(t Transition) {
 func (b *inbox) ends(t Transition) {
 	l := b.alert(t)
 	l.quiet = b.inhibiting(t) != nil
+	b.left.leave(t.Key())
 	delete(l.firing, t.Key())
 	if len(l.firing) == 0 {
 		b.hold(l, t)
@@ -222,10 +235,12 @@ func (b *inbox) release(now time.Time, muted func(model.LabelSet) bool) (out []*
 
 // resume holds a resolve for all that is live and does not fire any more.
 func (b *inbox) resume(firing []Transition) {
-	fires := map[model.Fingerprint]bool{}
+	fires, began := map[model.Fingerprint]bool{}, map[string]int64{}
 	for _, t := range firing {
 		fires[labelSet(t.Labels).Fingerprint()] = true
+		began[t.Key()] = t.FiredAt
 	}
+	b.left.keep(began)
 	for fp, l := range b.live {
 		if fires[fp] || l.resolve != nil || len(l.firing) == 0 {
 			continue

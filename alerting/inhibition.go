@@ -2,6 +2,7 @@ package alerting
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"slices"
 	"time"
@@ -25,8 +26,12 @@ func (b *inbox) noteDomain(t Transition) {
 	b.domains[rule] = list
 }
 
-// inhibiting returns the alert of a domain that stands for this one, nil where there is none.
+// inhibiting returns the alert of a domain, or of what a maintenance left, that stands for this one; nil where there is
+// none.
 func (b *inbox) inhibiting(t Transition) *Transition {
+	if l := b.left.of(&t); l != nil {
+		return &l.alert
+	}
 	list := b.domains[baseRule(t.Rule)]
 	kind := -1
 	if d, ok := domainOf(&t); ok {
@@ -76,6 +81,8 @@ func (p *Pager) markInhibited(ctx context.Context, labels model.LabelSet) {
 	fp := labels.Fingerprint()
 	if by := p.inhibitedBy(fp); by != nil {
 		m.SetInhibited(fp, []string{labelSet(by.Labels).Fingerprint().String()})
+	} else if by := p.mutes.book.holding(labels, time.Now().UnixMilli(), 0); by != nil {
+		m.SetInhibited(fp, []string{fmt.Sprintf("maintenance %d", by.Number)})
 	}
 }
 

@@ -59,6 +59,10 @@ type PagerOptions struct {
 	ExternalURL string
 	// Pictures draws incidents for pages; nil draws none.
 	Pictures *Pictures
+	// Fleet says where every board stands; nil: a silence or a maintenance of any size needs no confirmation.
+	Fleet func() map[string]Place
+	// BoardAlerts are the names of the rules about boards; nil: any rule may be.
+	BoardAlerts func() []string
 	// Changed is called after an incident changed, from one goroutine while Run runs; changes that follow closely are
 	// one call.
 	Changed    func(Incident)
@@ -84,6 +88,8 @@ type Pager struct {
 	rotas       atomic.Pointer[oncall.Config] // with overrides
 	pictures    *Pictures
 	linkKey     []byte
+	mutes       *mutes
+	boardAlerts func() []string
 
 	recorder        eventrecorder.Recorder // records nothing
 	notified        *nflog.Log
@@ -125,7 +131,7 @@ func OpenPager(o PagerOptions) (*Pager, error) {
 	if err := p.embed(); err != nil {
 		return nil, err
 	}
-	if err := p.load(ctx); err != nil {
+	if err := p.load(ctx, o.Fleet); err != nil {
 		return nil, errors.Join(err, p.Close())
 	}
 	if err := p.reload(o.Config, o.OnCall, true); err != nil {
@@ -152,7 +158,7 @@ func newPager(o PagerOptions) (*Pager, error) {
 	p := &Pager{
 		db: o.DB, dir: dir, receivers: o.Receivers, externalURL: external, log: o.Log, amLog: slog.New(warnings{o.Log.Handler()}), changes: newChanges(o.Changed),
 		commits: &committer{db: o.DB}, mail: newMailroom(), inbox: newInbox(), clock: newStepClock(), steps: newStepper(),
-		pictures: o.Pictures,
+		pictures: o.Pictures, boardAlerts: o.BoardAlerts,
 	}
 	p.metrics, err = newPagerMetrics(o.Registerer, p.mail.waiting, p.integrates, newRotaGaps(p))
 	return p, err
@@ -190,7 +196,7 @@ func (p *Pager) embed() (err error) {
 }
 
 // load reads what an earlier pager left.
-func (p *Pager) load(ctx context.Context) (err error) {
+func (p *Pager) load(ctx context.Context, fleet func() map[string]Place) (err error) {
 	if p.linkKey, err = linkKey(ctx, p.db); err != nil {
 		return err
 	}
@@ -201,6 +207,9 @@ func (p *Pager) load(ctx context.Context) (err error) {
 		return err
 	}
 	p.silences.SetBroadcast(p.recordSilence)
+	if err := p.loadMutes(ctx, fleet); err != nil {
+		return err
+	}
 	letters, err := waitingLetters(ctx, p.db)
 	if err != nil {
 		return err
@@ -323,6 +332,6 @@ func (p *Pager) Handler() http.Handler {
 			http.Error(w, "the pager is not running yet", http.StatusServiceUnavailable)
 			return
 		}
-		p.handler.ServeHTTP(w, r)
+		p.guardSilences(p.handler).ServeHTTP(w, r)
 	})
 }

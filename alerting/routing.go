@@ -162,7 +162,7 @@ func (p *Pager) start(r *routing) *dispatching {
 		p.silencer.Mutes(ctx, labels)
 		p.markInhibited(ctx, labels)
 	})
-	stage := notify.MultiStage{domainInhibition{p}, pipeline}
+	stage := notify.MultiStage{domainInhibition{p}, muteStage{p}, pipeline}
 	d.dispatcher = dispatch.NewDispatcher(p.alerts, r.tree, stage, p.groupMarker, notifyTimeout, maintenanceInterval, nil,
 		p.amLog, p.recorder, p.dispatchMetrics, r.templates)
 	inhibitorDone := make(chan struct{})
@@ -192,14 +192,18 @@ func (p *Pager) groups(ctx context.Context, routes func(*dispatch.Route) bool, a
 	return d.dispatcher.Groups(ctx, routes, alerts)
 }
 
-// silenced reports whether a silence of Alertmanager's holds an alert.
+// silenced reports whether somebody works where an alert is: a silence or a maintenance holds it, or it is what one left.
 func (p *Pager) silenced(t *Transition) bool {
-	return p.silencer.Mutes(context.Background(), labelSet(t.Labels))
+	p.inbox.mu.Lock()
+	left := p.inbox.left.of(t) != nil
+	p.inbox.mu.Unlock()
+	labels := labelSet(t.Labels)
+	return left || p.silencer.Mutes(context.Background(), labels) || p.mutes.holds(labels, time.Now())
 }
 
 // muted reports whether a silence or an inhibition keeps an alert from paging.
 func (p *Pager) muted(labels model.LabelSet) bool {
-	if p.silencer.Mutes(context.Background(), labels) {
+	if p.silencer.Mutes(context.Background(), labels) || p.mutes.holds(labels, time.Now()) {
 		return true
 	}
 	d := p.dispatch.Load()

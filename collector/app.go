@@ -169,7 +169,7 @@ func openApp(ctx context.Context, c Config, v variant, log *slog.Logger) (_ *app
 		Commit: func(ts []alerting.Transition) error { return a.ingest.Commit(ts) },
 	})
 	a.ingest, err = ingest.New(ingest.Options{
-		Dir: filepath.Join(c.DataDir, "journal"), Conn: a.broker.Conn(), Registry: a.registry, Store: a.store, Retention: c.Retention,
+		Dir: filepath.Join(c.DataDir, "journal"), Conn: a.broker.Conn(), Registry: a.registry, Store: a.store, Retention: a.storeDrops(),
 		Engine: a.engine, Live: a.pages.Hub().Publish, Deliver: a.domains.Deliver, Settle: a.domains.Settle, Forgotten: a.pages.Hub().Forget,
 		Address: a.broker.Address,
 		Lines:   func() []report.Line { return lines(a.engine) },

@@ -142,6 +142,15 @@ func openImporter(c Config, store seriesStore, log *slog.Logger, r prometheus.Re
 	return storage.NewImporter(o)
 }
 
+// storeDrops is how old a row is that the store drops in silence; 0 where that is not known here, or older than any
+// reading may be.
+func (a *app) storeDrops() time.Duration {
+	if a.embedded == nil {
+		return 0
+	}
+	return a.config.Retention
+}
+
 // storeErr returns why readings do not reach the store at present, or nil.
 func (a *app) storeErr() error {
 	r, ok := a.store.(*storage.Remote)

@@ -1,0 +1,391 @@
+package alerting
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"log/slog"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	amalert "github.com/prometheus/alertmanager/alert"
+	amlabels "github.com/prometheus/alertmanager/pkg/labels"
+	"github.com/prometheus/alertmanager/silence"
+	"github.com/prometheus/alertmanager/silence/silencepb"
+	"github.com/prometheus/common/model"
+)
+
+// mutes is what the pager knows beside Alertmanager of alerts that page nobody for a while.
+type mutes struct {
+	book *Maintenances
+
+	mu sync.Mutex
+	// silences are those that were in force when they were last looked at. One that is over holds until what it left
+	// is told.
+	silences map[string]watchedSilence
+	began    time.Time // when Run began, zero before
+}
+
+// watchedSilence is a silence with its matchers, of which one set must match.
+type watchedSilence struct {
+	*silencepb.Silence
+	sets []amlabels.Matchers
+}
+
+func (w watchedSilence) matches(labels model.LabelSet) bool {
+	return slices.ContainsFunc(w.sets, func(ms amlabels.Matchers) bool { return ms.Matches(labels) })
+}
+
+var matchTypes = map[silencepb.Matcher_Type]amlabels.MatchType{
+	silencepb.Matcher_EQUAL: amlabels.MatchEqual, silencepb.Matcher_NOT_EQUAL: amlabels.MatchNotEqual,
+	silencepb.Matcher_REGEXP: amlabels.MatchRegexp, silencepb.Matcher_NOT_REGEXP: amlabels.MatchNotRegexp,
+}
+
+func watchSilence(s *silencepb.Silence) (watchedSilence, error) {
+	w := watchedSilence{Silence: s}
+	sets := s.MatcherSets
+	if len(sets) == 0 {
+		sets = []*silencepb.MatcherSet{{Matchers: s.Matchers}}
+	}
+	for _, set := range sets {
+		var ms amlabels.Matchers
+		for _, m := range set.Matchers {
+			one, err := amlabels.NewMatcher(matchTypes[m.Type], m.Name, m.Pattern)
+			if err != nil {
+				return w, fmt.Errorf("silence %s: %w", s.Id, err)
+			}
+			ms = append(ms, one)
+		}
+		w.sets = append(w.sets, ms)
+	}
+	return w, nil
+}
+
+// holdsSilence returns the silence that is over and not told yet, and that kept an alert from paging.
+func (m *mutes) holdsSilence(labels model.LabelSet) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, w := range m.silences {
+		if w.matches(labels) {
+			return true
+		}
+	}
+	return false
+}
+
+// holds reports whether a maintenance, or a silence whose end is not told yet, keeps an alert of the engine's from
+// paging.
+func (m *mutes) holds(labels model.LabelSet, now time.Time) bool {
+	return m.book.holding(labels, now.UnixMilli(), 0) != nil || m.holdsSilence(labels)
+}
+
+// muteStage takes alerts that a maintenance holds out of a notification. Ended ones pass: what was paged before is told
+// to be over.
+type muteStage struct{ pager *Pager }
+
+// Exec implements notify.Stage.
+func (s muteStage) Exec(ctx context.Context, _ *slog.Logger, alerts ...*amalert.Alert) (context.Context, []*amalert.Alert, error) {
+	now := time.Now()
+	kept := make([]*amalert.Alert, 0, len(alerts))
+	for _, a := range alerts {
+		if a.ResolvedAt(now) || !s.pager.holds(a, now) {
+			kept = append(kept, a)
+		}
+	}
+	return ctx, kept, nil
+}
+
+// holds reports whether an alert is not to be paged now. Silences are Alertmanager's own business for alerts that came
+// by its API.
+func (p *Pager) holds(a *amalert.Alert, now time.Time) bool {
+	if p.mutes.book.holding(a.Labels, now.UnixMilli(), 0) != nil {
+		return true
+	}
+	rule, _, _ := p.originOf(a.Fingerprint())
+	return rule != "" && p.mutes.holdsSilence(a.Labels)
+}
+
+// Maintenances is the book of maintenances that this pager keeps to.
+func (p *Pager) Maintenances() *Maintenances { return p.mutes.book }
+
+// loadMutes reads what an earlier pager left. Silences are loaded before.
+func (p *Pager) loadMutes(ctx context.Context, fleet func() map[string]Place) error {
+	book, err := openMaintenances(ctx, p.commits, fleet)
+	if err != nil {
+		return err
+	}
+	p.mutes = &mutes{book: book, silences: map[string]watchedSilence{}}
+	left, err := readLeftovers(ctx, p.db)
+	if err != nil {
+		return err
+	}
+	for _, l := range left {
+		p.inbox.left.add(l)
+		p.Deliver([]Transition{l.alert})
+	}
+	return p.loadWatched(ctx)
+}
+
+// loadWatched finds the silences that were in force when the earlier pager ended.
+func (p *Pager) loadWatched(ctx context.Context) error {
+	rows, err := p.db.QueryContext(ctx, `SELECT id FROM alert_silence_watched`)
+	if err != nil {
+		return fmt.Errorf("read watched silences: %w", err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var id string
+		if err := rows.Scan(&id); err != nil {
+			return fmt.Errorf("read watched silences: %w", err)
+		}
+		s, err := p.silences.QueryOne(ctx, silence.QIDs(id))
+		if err != nil {
+			continue // forgotten since: it ended days ago
+		}
+		w, err := watchSilence(s)
+		if err != nil {
+			return err
+		}
+		p.mutes.silences[id] = w
+	}
+	return rows.Err()
+}
+
+// followMutes tells what maintenances and silences that are over have left. The feed calls it once a second, after it
+// has taken in what waited.
+func (p *Pager) followMutes(now time.Time) {
+	p.inbox.take.Lock()
+	defer p.inbox.take.Unlock()
+	p.mutes.mu.Lock()
+	if p.mutes.began.IsZero() {
+		p.mutes.began = now
+	}
+	began := p.mutes.began
+	p.mutes.mu.Unlock()
+	for _, m := range p.mutes.book.snapshot() {
+		if due := m.due(began); due <= now.UnixMilli() {
+			if err := p.closeMaintenance(m, now); err != nil {
+				p.log.Error("close a maintenance; what it holds stays held", "number", m.Number, "err", err)
+			}
+		}
+	}
+	if err := p.followSilences(now, began); err != nil {
+		p.log.Error("follow silences", "err", err)
+	}
+}
+
+// due is when a maintenance is to be closed. One whose time ended while no collector ran leaves its boards their grace
+// from the start on.
+func (m *Maintenance) due(began time.Time) int64 {
+	return max(m.EndsAt, began.UnixMilli()) + m.ReturnBy - m.EndsAt
+}
+
+// closeMaintenance ends one for good: what it left is on record in the transaction that closes it. The caller holds
+// inbox.take.
+func (p *Pager) closeMaintenance(m *Maintenance, now time.Time) error {
+	members := p.leftBehind(m.matchers.Matches, func(labels model.LabelSet) bool {
+		return p.mutes.book.holding(labels, now.UnixMilli(), m.Number) != nil || p.mutes.holdsSilence(labels)
+	})
+	closed := *m
+	closed.ClosedAt = now.UnixMilli()
+	e := ending{
+		id: fmt.Sprintf("maintenance %d", m.Number), name: leftByMaintenance, label: "maintenance", began: m.StartsAt, over: m.EndsAt,
+		summary: fmt.Sprintf("did not come back after maintenance %d", m.Number), labels: equalities(m.matchers),
+		about: fmt.Sprintf("Maintenance %d (%s%s), begun by %s, ended at %s; boards had until %s.", m.Number, strings.Join(m.Matchers, ", "),
+			quoted(m.Comment), m.By, bothZones(m.EndsAt), time.UnixMilli(now.UnixMilli()).UTC().Format("15:04:05 UTC")),
+		boards: len(cover(m.matchers, p.mutes.book.fleet(), nil).boards),
+	}
+	var l *leftover
+	if len(members) > 0 {
+		l = e.leave(members, now)
+		closed.NotBack = l.alert.Boards
+	}
+	err := p.commits.do(func(c *sql.Conn) error {
+		if l != nil {
+			if err := insertLeftover(context.Background(), c, l); err != nil {
+				return err
+			}
+		}
+		return updateMaintenance(context.Background(), c, &closed)
+	})
+	if err != nil {
+		return err
+	}
+	p.tellLeft(l)
+	p.mutes.book.replace(&closed)
+	p.log.Info("maintenance is over", "number", m.Number, "not_back", len(closed.NotBack))
+	return nil
+}
+
+// equalities are the labels that matchers ask for by name, but for those that an alert has of itself.
+func equalities(ms amlabels.Matchers) map[string]string {
+	out := map[string]string{}
+	for _, m := range ms {
+		if m.Type == amlabels.MatchEqual && m.Name != alertLabel && m.Name != boardLabel && !ruleLabels[m.Name] && m.Value != "" {
+			out[m.Name] = m.Value
+		}
+	}
+	return out
+}
+
+func quoted(comment string) string {
+	if comment == "" {
+		return ""
+	}
+	return ", “" + comment + "”"
+}
+
+// bothZones is a time in UTC and, where that is another, in the local zone.
+func bothZones(ms int64) string {
+	at := time.UnixMilli(ms)
+	text := at.UTC().Format("15:04:05 UTC")
+	if _, offset := at.Local().Zone(); offset != 0 {
+		text += " (" + at.Local().Format("15:04 MST") + ")"
+	}
+	return text
+}
+
+// leftBehind returns the alerts of boards that fire, that were never paged, and that nothing else stands for.
+func (p *Pager) leftBehind(matches, stillHeld func(model.LabelSet) bool) (out []Transition) {
+	p.inbox.mu.Lock()
+	for fp, l := range p.inbox.live {
+		if len(l.firing) == 0 || p.inbox.told[fp] || !isBoardAlert(&l.last) || p.inbox.inhibiting(l.last) != nil {
+			continue
+		}
+		if labels := labelSet(l.last.Labels); matches(labels) && !stillHeld(labels) {
+			out = append(out, l.last)
+		}
+	}
+	p.inbox.mu.Unlock()
+	out = slices.DeleteFunc(out, func(t Transition) bool { return p.silencer.Mutes(context.Background(), labelSet(t.Labels)) })
+	sortMembers(out)
+	return out
+}
+
+// tellLeft puts what was left into Alertmanager's store, before what it stands for is released.
+func (p *Pager) tellLeft(l *leftover) {
+	if l == nil {
+		return
+	}
+	var firing []*amalert.Alert
+	p.inbox.mu.Lock()
+	p.inbox.left.add(l)
+	p.inbox.accept(l.alert, &firing)
+	p.inbox.mu.Unlock()
+	p.put(firing)
+}
+
+// followSilences keeps the list of silences in force, on disk as well, and tells what those that are over have left.
+// The caller holds inbox.take.
+func (p *Pager) followSilences(now, began time.Time) error {
+	active, _, err := p.silences.Query(context.Background(), silence.QState(silence.SilenceStateActive))
+	if err != nil {
+		return err
+	}
+	p.mutes.mu.Lock()
+	known := maps.Clone(p.mutes.silences)
+	p.mutes.mu.Unlock()
+	current, fresh := map[string]bool{}, []string{}
+	for _, s := range active {
+		current[s.Id] = true
+		w, err := watchSilence(s)
+		if err != nil {
+			return err
+		}
+		if _, ok := known[s.Id]; !ok {
+			fresh = append(fresh, s.Id)
+		}
+		p.mutes.mu.Lock()
+		p.mutes.silences[s.Id] = w
+		p.mutes.mu.Unlock()
+	}
+	if len(fresh) > 0 {
+		if err := p.noteSilences(fresh); err != nil {
+			return err
+		}
+	}
+	for id, w := range known {
+		if current[id] || now.Before(silenceDue(p.endOf(w), began)) {
+			continue
+		}
+		if err := p.closeSilence(w, now); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// endOf is when a silence ended: it may have been expired before its time.
+func (p *Pager) endOf(w watchedSilence) time.Time {
+	if s, err := p.silences.QueryOne(context.Background(), silence.QIDs(w.Id)); err == nil {
+		return s.EndsAt.AsTime()
+	}
+	return w.EndsAt.AsTime()
+}
+
+// silenceDue is when the end of a silence is told: at once, but where it ended while no collector ran, the boards get
+// a minute from the start on.
+func silenceDue(end, began time.Time) time.Time {
+	if end.Before(began) {
+		return began.Add(DefaultGrace)
+	}
+	return end
+}
+
+func (p *Pager) noteSilences(ids []string) error {
+	return p.commits.do(func(c *sql.Conn) error {
+		for _, id := range ids {
+			if _, err := c.ExecContext(context.Background(), `INSERT OR IGNORE INTO alert_silence_watched (id) VALUES (?)`, id); err != nil {
+				return fmt.Errorf("note silence %s: %w", id, err)
+			}
+		}
+		return nil
+	})
+}
+
+// closeSilence tells what a silence that is over has left. A single alert pages by itself, as it would without the
+// silence.
+func (p *Pager) closeSilence(w watchedSilence, now time.Time) error {
+	members := p.leftBehind(w.matches, func(labels model.LabelSet) bool {
+		return p.mutes.book.holding(labels, now.UnixMilli(), 0) != nil
+	})
+	paging := 0
+	for i := range members {
+		if pagesSomebody(&members[i]) {
+			paging++
+		}
+	}
+	var l *leftover
+	if paging > 1 {
+		var texts []string
+		for _, ms := range w.sets {
+			texts = append(texts, ms.String())
+		}
+		over := p.endOf(w).UnixMilli()
+		l = ending{
+			id: "silence " + w.Id, name: leftBySilence, label: "silence", began: w.StartsAt.AsTime().UnixMilli(), over: over,
+			summary: "are still not well after a silence", labels: map[string]string{},
+			about: fmt.Sprintf("The silence of %s (%s%s) ended at %s.", w.CreatedBy, strings.Join(texts, " or "), quoted(w.Comment), bothZones(over)),
+		}.leave(members, now)
+	}
+	err := p.commits.do(func(c *sql.Conn) error {
+		if l != nil {
+			if err := insertLeftover(context.Background(), c, l); err != nil {
+				return err
+			}
+		}
+		_, err := c.ExecContext(context.Background(), `DELETE FROM alert_silence_watched WHERE id = ?`, w.Id)
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("tell what silence %s left: %w", w.Id, err)
+	}
+	p.tellLeft(l)
+	p.mutes.mu.Lock()
+	delete(p.mutes.silences, w.Id)
+	p.mutes.mu.Unlock()
+	return nil
+}
