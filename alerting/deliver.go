@@ -75,6 +75,7 @@ func (p *Pager) try(ctx context.Context, l *letter) {
 	}
 	p.metrics.tries.WithLabelValues(l.integration, state).Inc()
 	p.metrics.health.note(l.receiver, l.integration, err != nil)
+	p.health.note(l.lane(), state, answer, now)
 	p.recordTry(l, state, answer, now)
 	p.mail.settle(l, state != "waiting")
 	p.logTry(l, state, err, now)

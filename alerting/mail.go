@@ -29,7 +29,11 @@ type letter struct {
 }
 
 // lane names the integration: lanes do not wait for each other.
-func (l *letter) lane() string { return fmt.Sprintf("%s/%s/%d", l.receiver, l.integration, l.idx) }
+func (l *letter) lane() string { return laneName(l.receiver, l.integration, l.idx) }
+
+func laneName(receiver, integration string, idx int) string {
+	return fmt.Sprintf("%s/%s/%d", receiver, integration, idx)
+}
 
 // insert writes a letter into the journal, as "waiting" or as "bundled".
 func (l *letter) insert(ctx context.Context, db querier, state string) error {

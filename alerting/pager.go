@@ -89,6 +89,7 @@ type Pager struct {
 	pictures    *Pictures
 	linkKey     []byte
 	mutes       *mutes
+	health      *health
 	boardAlerts func() []string
 
 	recorder        eventrecorder.Recorder // records nothing
@@ -158,7 +159,7 @@ func newPager(o PagerOptions) (*Pager, error) {
 	p := &Pager{
 		db: o.DB, dir: dir, receivers: o.Receivers, externalURL: external, log: o.Log, amLog: slog.New(warnings{o.Log.Handler()}), changes: newChanges(o.Changed),
 		commits: &committer{db: o.DB}, mail: newMailroom(), inbox: newInbox(), clock: newStepClock(), steps: newStepper(),
-		pictures: o.Pictures, boardAlerts: o.BoardAlerts,
+		pictures: o.Pictures, health: newHealth(), boardAlerts: o.BoardAlerts,
 	}
 	p.metrics, err = newPagerMetrics(o.Registerer, p.mail.waiting, p.integrates, newRotaGaps(p))
 	return p, err
@@ -208,6 +209,9 @@ func (p *Pager) load(ctx context.Context, fleet func() map[string]Place) (err er
 	}
 	p.silences.SetBroadcast(p.recordSilence)
 	if err := p.loadMutes(ctx, fleet); err != nil {
+		return err
+	}
+	if err := p.health.load(ctx, p.db); err != nil {
 		return err
 	}
 	letters, err := waitingLetters(ctx, p.db)

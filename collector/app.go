@@ -158,12 +158,14 @@ func openApp(ctx context.Context, c Config, v variant, log *slog.Logger) (_ *app
 	a.pager, err = alerting.OpenPager(alerting.PagerOptions{
 		DB: a.db, Dir: a.routesDir(), Config: routing, Receivers: c.Receivers, OnCall: onCall,
 		ExternalURL: a.url(), Pictures: pictures,
+		Fleet: func() map[string]alerting.Place { return registered(a.registry) }, BoardAlerts: a.engine.BoardAlerts,
 		Log: log, Registerer: a.metrics, Changed: func(alerting.Incident) { a.pages.Hub().Alerts() },
 	})
 	if err != nil {
 		return nil, a.nameRoutes(err)
 	}
 	a.defers("pager", a.pager.Close)
+	a.metrics.MustRegister(offMetrics{a.whatIsOff})
 	a.domains = alerting.NewDomains(alerting.DomainsOptions{
 		Engine: a.engine, Pager: a.pager, Fleet: a.places, Log: log,
 		Commit: func(ts []alerting.Transition) error { return a.ingest.Commit(ts) },

@@ -46,6 +46,7 @@ const usage = `Bramble watches racks of Raspberry Pi boards.
   collector token     create | list | revoke     API tokens
   collector backup    create | list | verify | restore
   collector rules     check | test | rehearse FILE...
+  collector maintenance start | list | end
   collector version
 
 Each of them explains itself with --help.
@@ -67,7 +68,7 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 		return runServe(ctx, args[1:], stdout, stderr)
 	case "swarm":
 		return runSwarm(ctx, args[1:], stdout, stderr)
-	case "board", "user", "token":
+	case "board", "user", "token", "maintenance":
 		return runAdmin(ctx, args, stdin, stdout, stderr)
 	case "backup":
 		return runBackup(ctx, args, stdin, stdout, stderr)

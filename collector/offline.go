@@ -49,12 +49,17 @@ func openOffline(ctx context.Context, dir string) (admin.State, func(), error) {
 		db.Close()
 		return admin.State{}, nil, err
 	}
-	return admin.State{Registry: r, Pin: pin}, func() { db.Close() }, nil
+	book, err := alerting.OpenMaintenances(ctx, db, func() map[string]alerting.Place { return registered(r) })
+	if err != nil {
+		db.Close()
+		return admin.State{}, nil, err
+	}
+	return admin.State{Registry: r, Pin: pin, Maintenances: book}, func() { db.Close() }, nil
 }
 
 // adminState lets the commands into the running collector.
 func (a *app) adminState() admin.State {
-	return admin.State{Registry: a.registry, Pin: a.broker.Pin(), Disconnect: a.broker.Disconnect, Relabel: a.ingest.Relabel, Backups: a.backups,
+	return admin.State{Registry: a.registry, Pin: a.broker.Pin(), Disconnect: a.broker.Disconnect, Relabel: a.ingest.Relabel, Backups: a.backups, Maintenances: a.pager.Maintenances(),
 		Rehearse: func(ctx context.Context, q admin.RehearseRequest) (*alerting.Rehearsal, error) {
 			return rehearse(ctx, a.store, placesOf(a.registry), q)
 		}}

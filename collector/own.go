@@ -28,7 +28,7 @@ func isOwn(name string) bool {
 		"bramble_receiver_failing":
 		return true
 	}
-	return strings.HasPrefix(name, "bramble_backup")
+	return strings.HasPrefix(name, "bramble_backup") || strings.HasPrefix(name, "bramble_alerts_off")
 }
 
 func valueOf(m *dto.Metric) float64 {

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"bramble/alerting"
 )
 
 // ErrDenied is what Auth returns for a wrong password, an unknown or an expired credential.
@@ -215,6 +217,10 @@ type Options struct {
 	Watch func(board, viewer string, d time.Duration) error
 	// Rejected counts dropped reports by reason.
 	Rejected func() map[string]uint64
+	// Off says what can page nobody now; nil: nothing is known of it.
+	Off func() alerting.OffReport
+	// Maintenance starts, ends and lists maintenances; nil where nobody is paged.
+	Maintenance *Maintenance
 	// Backups says how the collector's backups stand; nil where it has none.
 	Backups func() Backups
 	// History tells how a board did over a long time; it may wrap ErrBadHistory. RollupStatus says what it is made of.

@@ -15,6 +15,8 @@ type grammar struct {
 	Token   tokenGrammar  `cmd:"" help:"API tokens for programs."`
 	Backup  backupGrammar `cmd:"" help:"Backups that are known to restore."`
 	Rules   rulesGrammar  `cmd:"" hidden:"" help:"Rules over what is stored."`
+
+	Maintenance maintenanceGrammar `cmd:"" help:"Times in which nobody is paged for some boards."`
 }
 
 type boardGrammar struct {
@@ -56,7 +58,7 @@ type command interface{ run(*call) error }
 func parse(args []string, stdout, stderr io.Writer) (command, error) {
 	helped := false
 	parser, err := kong.New(&grammar{}, kong.Name("collector"), kong.Writers(stdout, stderr),
-		kong.Description("Boards, users, API tokens and backups of a collector."),
+		kong.Description("Boards, users, API tokens, backups and maintenances of a collector."),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true}), kong.Exit(func(int) { helped = true }))
 	if err != nil {
 		return nil, fmt.Errorf("build commands: %w", err)
@@ -66,7 +68,7 @@ func parse(args []string, stdout, stderr io.Writer) (command, error) {
 		return nil, nil
 	}
 	if err != nil {
-		return nil, fmt.Errorf("%w: `collector board|user|token|backup --help` shows how to write it", err)
+		return nil, fmt.Errorf("%w: `collector board|user|token|backup|maintenance --help` shows how to write it", err)
 	}
 	c, ok := k.Selected().Target.Addr().Interface().(command)
 	if !ok {

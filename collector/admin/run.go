@@ -30,6 +30,8 @@ type State struct {
 	Disconnect func(board string)
 	// Relabel changes labels from an instant that it chooses; nil: 10 s from now.
 	Relabel func(ctx context.Context, board string, labels map[string]string) error
+	// Maintenances is what the maintenance commands work on; they alone need it.
+	Maintenances *alerting.Maintenances
 	// Backups is what the backup commands work on; they alone need it.
 	Backups *backup.Keeper
 	// Restore brings a backup back; nil while a collector runs.

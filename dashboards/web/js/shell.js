@@ -7,6 +7,7 @@ import { Live } from "./live.js";
 import { Incidents } from "./incidentstore.js";
 import { startDemo } from "./demo.js";
 import { startBackups } from "./backups.js";
+import { startOff } from "./offcount.js";
 
 export function startShell() {
   const live = new Live();
@@ -19,6 +20,7 @@ export function startShell() {
   rejected();
   setInterval(rejected, 5000);
   startBackups();
+  startOff();
   status(live);
   return { live, incidents, demo };
 }

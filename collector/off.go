@@ -1,0 +1,58 @@
+package main
+
+import (
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"bramble/alerting"
+)
+
+// offSources are all that can keep an alert from paging somebody.
+func (a *app) offSources() []alerting.OffSource {
+	return []alerting.OffSource{a.pager.SilencesOff, a.pager.MaintenancesOff, a.pager.ReceiversOff}
+}
+
+// whatIsOff says what can page nobody now.
+func (a *app) whatIsOff() alerting.OffReport {
+	return alerting.WhatIsOff(time.Now(), len(registered(a.registry)), a.offSources()...)
+}
+
+var (
+	offBoards = prometheus.NewDesc("bramble_alerts_off_boards", "Boards with alerts that can page nobody now.", nil, nil)
+	offRules  = prometheus.NewDesc("bramble_alerts_off_rules", "Rules that can page nobody now on any board.", nil, nil)
+	offAll    = prometheus.NewDesc("bramble_alerts_off_everything", "1 where no alert at all can page somebody now.", nil, nil)
+	offItems  = prometheus.NewDesc("bramble_alerts_off", "Reasons why alerts can page nobody now.", []string{"kind"}, nil)
+)
+
+// offMetrics shows what is off as metrics, and through them as series.
+type offMetrics struct{ report func() alerting.OffReport }
+
+// Describe implements prometheus.Collector.
+func (m offMetrics) Describe(ch chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{offBoards, offRules, offAll, offItems} {
+		ch <- d
+	}
+}
+
+// Collect implements prometheus.Collector.
+func (m offMetrics) Collect(ch chan<- prometheus.Metric) {
+	r := m.report()
+	gauge := func(d *prometheus.Desc, v int, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, float64(v), labels...)
+	}
+	gauge(offBoards, r.Boards)
+	gauge(offRules, r.Rules)
+	everything := 0
+	if r.Everything {
+		everything = 1
+	}
+	gauge(offAll, everything)
+	kinds := map[string]int{alerting.OffSilence: 0, alerting.OffMaintenance: 0, alerting.OffReceiver: 0}
+	for _, o := range r.Items {
+		kinds[o.Kind]++
+	}
+	for kind, n := range kinds {
+		gauge(offItems, n, kind)
+	}
+}

@@ -1,0 +1,96 @@
+// The page of what pages nobody now, and of maintenances.
+
+import { $, el, glyph, setText } from "./dom.js";
+import { count, dayClock, duration, zone } from "./format.js";
+import { get, post } from "./api.js";
+import { offText } from "./offcount.js";
+import { startShell } from "./shell.js";
+
+const { live } = startShell();
+const mayChange = document.body.dataset.role !== "viewer";
+const utc = (ms) => new Date(ms).toISOString().slice(11, 16) + " UTC";
+const when = (ms) => `${dayClock(ms, live.now())} ${zone(ms)} (${utc(ms)})`;
+
+async function load() {
+  let off, book;
+  try {
+    [off, book] = await Promise.all([get("/api/oncall/off"), get("/api/oncall/maintenance")]);
+  } catch {
+    return; // the live status says that the collector is away
+  }
+  build(off);
+  maintenances(book);
+}
+
+function build(r) {
+  setText($("off-title"), r.items.length ? offText(r) : "Every alert can page somebody");
+  $("off-list").replaceChildren(...(r.items.length ? r.items.map((o) => item(o, r.now)) : [el("p", { class: "dim" }, "No silence, no maintenance, and every receiver takes its pages.")]));
+}
+
+function item(o, now) {
+  const until = o.until ? `until ${when(o.until)}, ${duration(o.until - now)} left` : "until somebody mends it";
+  const boards = o.boards?.length ? el("details", {}, el("summary", {}, `${count(o.boards.length)} ${o.boards.length === 1 ? "board" : "boards"}`), el("p", { class: "chips" }, ...o.boards.slice(0, 200).map((b) => el("a", { href: "/board/" + b }, b)), o.boards.length > 200 ? el("span", { class: "dim" }, `${count(o.boards.length - 200)} more`) : "")) : "";
+  return el("li", { class: o.everything || o.kind === "receiver" ? "bad" : "" }, glyph(o.kind === "receiver" ? "warning" : "silent"),
+    el("div", {}, el("b", {}, o.what), el("span", {}, o.why + (o.by ? `, by ${o.by}` : "")), el("span", { class: "dim num" }, until), boards));
+}
+
+const words = { planned: "planned", running: "running", returning: "over, boards may still report", over: "over" };
+
+function maintenances(book) {
+  const list = book.maintenances;
+  $("maintenance-list").replaceChildren(...(list.length ? list.map(row) : [el("p", { class: "dim" }, "None so far.")]));
+}
+function row(m) {
+  const state = m.state === "over" && m.notBack?.length ? `over, ${m.notBack.length} did not come back` : m.state === "returning" ? `boards have until ${when(m.returnBy)}` : words[m.state];
+  const open = m.state === "running" || m.state === "planned";
+  return el("li", { "data-state": m.state, class: m.notBack?.length ? "bad" : "" }, glyph(m.state === "over" ? "acknowledged" : "next"),
+    el("div", {}, el("b", {}, `${m.number}: ${m.matchers.join(", ")}`), el("span", {}, `${state}, ${count(m.boards)} boards, by ${m.by}${m.comment ? ` “${m.comment}”` : ""}`), el("span", { class: "dim num" }, `${when(m.startsAt)} to ${when(m.endsAt)}`)),
+    open && mayChange ? el("button", { onclick: (e) => end(e.target, m.number) }, "End now") : "");
+}
+async function end(button, number) {
+  button.disabled = true;
+  try {
+    await post(`/api/oncall/maintenance/${number}/end`, {});
+  } catch (e) {
+    say(e.message, true);
+  }
+  load();
+}
+
+function say(text, bad) {
+  const box = $("maintenance-said");
+  setText(box, text);
+  box.className = bad ? "is-critical" : "is-done";
+}
+
+// start asks for a maintenance; one over 5 % of the fleet comes back with a number, which a second press confirms.
+let confirm = 0;
+async function start(e) {
+  e.preventDefault();
+  const f = e.target;
+  const matcher = `${f.label.value}=${JSON.stringify(f.value.value.trim())}`;
+  const body = { matchers: [matcher], for: f.for.value.trim(), comment: f.comment.value.trim(), confirm };
+  const r = await fetch("/api/oncall/maintenance", { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) });
+  const answer = await r.json().catch(() => ({ error: `the collector answered ${r.status}` }));
+  if (r.status === 409) {
+    confirm = answer.boards;
+    setText($("maintenance-go"), `Yes, page nobody for ${count(answer.boards)} boards`);
+    return say(`This covers ${count(answer.boards)} of ${count(answer.of)} boards.`, true);
+  }
+  unconfirmed();
+  if (!r.ok) return say(answer.error, true);
+  f.reset();
+  say(`Maintenance ${answer.number} until ${when(answer.endsAt)}.`, false);
+  load();
+}
+function unconfirmed() {
+  confirm = 0;
+  setText($("maintenance-go"), "Start maintenance");
+}
+
+const form = $("maintenance-form");
+form.hidden = !mayChange;
+form.addEventListener("submit", start);
+form.addEventListener("input", unconfirmed);
+load();
+setInterval(() => document.hidden || load(), 5000);

@@ -1,0 +1,34 @@
+// The header's word on alerts that can page nobody now: it stands there while anything is off.
+
+import { $, setText } from "./dom.js";
+import { count } from "./format.js";
+import { get } from "./api.js";
+
+export function startOff() {
+  show();
+  setInterval(show, 10000);
+}
+
+async function show() {
+  if (document.hidden) return;
+  let r;
+  try {
+    r = await get("/api/oncall/off");
+  } catch {
+    return; // the live status says that the collector is away
+  }
+  const box = $("off");
+  box.hidden = r.items.length === 0;
+  box.classList.toggle("everything", r.everything);
+  setText(box, offText(r));
+}
+
+// offText counts what is off in a few words.
+export function offText(r) {
+  if (r.everything) return "All alerts off";
+  const parts = [];
+  if (r.boards) parts.push(`${count(r.boards)} ${r.boards === 1 ? "board" : "boards"}`);
+  if (r.rules) parts.push(`${r.rules} ${r.rules === 1 ? "rule" : "rules"}`);
+  if (!parts.length) parts.push(r.items.length === 1 ? "1 receiver" : `${r.items.length} things`);
+  return parts.join(", ") + " off";
+}
