@@ -66,7 +66,7 @@ func (p *Pager) try(ctx context.Context, l *letter) {
 	if err != nil {
 		state, answer = "waiting", err.Error()
 		l.nextAt = now.Add(backoff(l.attempts)).UnixMilli()
-		if !retry && l.attempts >= refusals || now.Sub(time.UnixMilli(l.createdAt)) > giveUpAfter || errors.Is(err, errReceiverGone) {
+		if !retry && l.attempts >= refusals || now.Sub(time.UnixMilli(l.createdAt)) > giveUpAfter || errors.Is(err, errReceiverGone) || errors.Is(err, errStale) {
 			state = "failed"
 		}
 		if p.mail.dropped(l) {
@@ -79,7 +79,7 @@ func (p *Pager) try(ctx context.Context, l *letter) {
 	p.recordTry(l, state, answer, now)
 	p.mail.settle(l, state != "waiting")
 	p.logTry(l, state, err, now)
-	if l.incident != "" {
+	if l.incident != "" && l.receiver != Watchdog {
 		p.changed(l.incident)
 	}
 }
@@ -113,6 +113,7 @@ func (p *Pager) recordTry(l *letter, state, answer string, now time.Time) {
 func (p *Pager) logTry(l *letter, state string, err error, now time.Time) {
 	log := p.log.With("page", l.id, "incident", l.incident, "receiver", l.receiver, "integration", l.integration, "attempts", l.attempts)
 	switch {
+	case l.receiver == Watchdog: // it says itself when that changes
 	case state == "delivered":
 		if l.readingAt != 0 {
 			p.metrics.latency.Observe(float64(now.UnixMilli()-l.readingAt) / 1000)

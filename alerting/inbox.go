@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	amalert "github.com/prometheus/alertmanager/alert"
@@ -31,6 +32,8 @@ type inbox struct {
 	earlier []Transition
 	// domains are the alerts of domains that fire, by the rule that led to them.
 	domains map[string][]Transition
+	// fed is when the feed was last seen at work, in Unix milliseconds; 0 before Run.
+	fed atomic.Int64
 	// left is what maintenances and silences that are over have left.
 	left leftovers
 
@@ -106,6 +109,7 @@ func (p *Pager) feed(ctx context.Context) {
 			p.followMutes(now)
 		}
 		p.takeIn()
+		p.inbox.fed.Store(time.Now().UnixMilli())
 	}
 }
 

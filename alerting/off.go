@@ -211,7 +211,7 @@ func (p *Pager) ReceiversOff(now time.Time) (out []Off) {
 // receivers are those that a route leads to and that send something, in order.
 func (r *routing) receivers() (names []string) {
 	r.tree.Walk(func(rt *dispatch.Route) {
-		if name := rt.RouteOpts.Receiver; len(r.integrations[name]) > 0 && !slices.Contains(names, name) {
+		if name := rt.RouteOpts.Receiver; name != Watchdog && len(r.integrations[name]) > 0 && !slices.Contains(names, name) {
 			names = append(names, name)
 		}
 	})

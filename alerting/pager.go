@@ -63,6 +63,8 @@ type PagerOptions struct {
 	Fleet func() map[string]Place
 	// BoardAlerts are the names of the rules about boards; nil: any rule may be.
 	BoardAlerts func() []string
+	// Watchdog says where beats go; nil: nowhere.
+	Watchdog *WatchdogOptions
 	// Changed is called after an incident changed, from one goroutine while Run runs; changes that follow closely are
 	// one call.
 	Changed    func(Incident)
@@ -90,6 +92,7 @@ type Pager struct {
 	linkKey     []byte
 	mutes       *mutes
 	health      *health
+	watchdog    *watchdog // nil for none
 	boardAlerts func() []string
 
 	recorder        eventrecorder.Recorder // records nothing
@@ -161,6 +164,7 @@ func newPager(o PagerOptions) (*Pager, error) {
 		commits: &committer{db: o.DB}, mail: newMailroom(), inbox: newInbox(), clock: newStepClock(), steps: newStepper(),
 		pictures: o.Pictures, health: newHealth(), boardAlerts: o.BoardAlerts,
 	}
+	p.watchdog = newWatchdog(o.Watchdog, p)
 	p.metrics, err = newPagerMetrics(o.Registerer, p.mail.waiting, p.integrates, newRotaGaps(p))
 	return p, err
 }

@@ -80,6 +80,9 @@ func (j *journaled) Notify(ctx context.Context, alerts ...*amalert.Alert) (bool,
 		j.pager.log.Error("note a notification", "receiver", j.receiver, "err", err)
 	}
 	j.pager.handedOver(n)
+	if n.receiver == Watchdog {
+		j.pager.mail.drop(func(l *letter) bool { return l.receiver == Watchdog })
+	}
 	j.pager.mail.add(letters)
 	j.pager.after(e)
 	if id != "" {
@@ -115,6 +118,10 @@ func (j *journaled) record(ctx context.Context, e *escalating, n *notification) 
 	c := e.c
 	if entry, err = recordNotified(ctx, c, n); err != nil {
 		return "", nil, nil, err
+	}
+	if n.receiver == Watchdog {
+		letters, err = j.recordBeat(ctx, c, n)
+		return "", letters, entry, err
 	}
 	found, err := queryIncidents(ctx, c, `WHERE group_key = ? AND resolved_at = 0`, n.groupKey)
 	if err != nil {

@@ -57,8 +57,17 @@ func (p *Pager) buildRouting(text []byte) (*routing, error) {
 		return nil, fmt.Errorf("alertmanager.yml: %w", err)
 	}
 	resolvePaths(p.dir, conf)
+	user := *conf
+	if conf, err = withTests(conf, func(name string) bool { return sendsSomething(&user, name) }); err != nil {
+		return nil, fmt.Errorf("alertmanager.yml: %w", err)
+	}
 	if conf, err = withNobody(conf); err != nil {
 		return nil, fmt.Errorf("alertmanager.yml: %w", err)
+	}
+	if p.watchdog != nil {
+		if conf, err = p.watchdog.withWatchdog(conf); err != nil {
+			return nil, fmt.Errorf("alertmanager.yml: %w", err)
+		}
 	}
 	r := &routing{config: conf, integrations: map[string][]notify.Integration{}, intervals: map[string][]timeinterval.TimeInterval{}, own: map[string]*ownReceiver{}}
 	if r.templates, err = pageTemplates(conf.Templates); err != nil {
@@ -66,7 +75,9 @@ func (p *Pager) buildRouting(text []byte) (*routing, error) {
 	}
 	r.templates.ExternalURL = p.externalURL
 	r.tree = dispatch.NewRoute(conf.Route, nil)
-	r.tree.Walk(func(rt *dispatch.Route) { r.slowest = max(r.slowest, rt.RouteOpts.GroupInterval) })
+	r.tree.Walk(func(rt *dispatch.Route) {
+		r.slowest = max(r.slowest, rt.RouteOpts.GroupInterval, rt.RouteOpts.GroupWait)
+	})
 	for _, rcv := range conf.Receivers {
 		showPictures(rcv)
 		built, err := receiver.BuildReceiverIntegrations(rcv, r.templates, p.amLog)
@@ -79,6 +90,9 @@ func (p *Pager) buildRouting(text []byte) (*routing, error) {
 	if err := p.addReceivers(r); err != nil {
 		return nil, err
 	}
+	if p.watchdog != nil {
+		r.integrations[Watchdog] = p.watchdog.integrations()
+	}
 	for _, ti := range conf.MuteTimeIntervals {
 		r.intervals[ti.Name] = ti.TimeIntervals
 	}
@@ -86,6 +100,19 @@ func (p *Pager) buildRouting(text []byte) (*routing, error) {
 		r.intervals[ti.Name] = ti.TimeIntervals
 	}
 	return r, nil
+}
+
+// sendsSomething reports whether a receiver has an integration.
+func sendsSomething(c *config.Config, name string) bool {
+	for _, rcv := range c.Receivers {
+		fields := reflect.ValueOf(rcv)
+		for i := range fields.NumField() {
+			if list := fields.Field(i); rcv.Name == name && list.Kind() == reflect.Slice && list.Len() > 0 {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // resolvePaths makes relative paths start at dir, which must be absolute, as Alertmanager's LoadFile does.
@@ -133,7 +160,7 @@ func (r *routing) integration(receiver, name string, idx int) *notify.Integratio
 func (r *routing) silent() bool {
 	silent := true
 	r.tree.Walk(func(rt *dispatch.Route) {
-		if to := rt.RouteOpts.Receiver; len(r.integrations[to]) > 0 || r.oncall.PolicyOf(to) != nil {
+		if to := rt.RouteOpts.Receiver; to != Watchdog && (len(r.integrations[to]) > 0 || r.oncall.PolicyOf(to) != nil) {
 			silent = false
 		}
 	})

@@ -34,8 +34,8 @@ func TestDefaultRules(t *testing.T) {
 			t.Errorf("%s lacks severity or hysteresis", r.Name)
 		}
 	}
-	if n != 23 {
-		t.Errorf("%d default rules, want 23", n)
+	if n != 24 {
+		t.Errorf("%d default rules, want 24", n)
 	}
 }
 

@@ -24,6 +24,7 @@ import (
 	"bramble/collector/admin"
 	"bramble/collector/backup"
 	"bramble/collector/broker"
+	"bramble/collector/heartbeat"
 	"bramble/collector/ingest"
 	"bramble/collector/registry"
 	"bramble/dashboards"
@@ -56,14 +57,16 @@ type app struct {
 	broker   *broker.Broker
 	backups  *backup.Keeper
 	pager    *alerting.Pager
-	domains  *alerting.Domains
-	ingest   *ingest.Ingest
-	pages    *dashboards.Server
-	listener net.Listener
-	teardown []step
 
 	reloading   sync.Mutex // serialises reloads
 	rulesBroken prometheus.Gauge
+
+	heartbeats *heartbeat.Book
+	domains    *alerting.Domains
+	ingest     *ingest.Ingest
+	pages      *dashboards.Server
+	listener   net.Listener
+	teardown   []step
 }
 
 // step is one thing to release, by name.
@@ -129,6 +132,7 @@ func openApp(ctx context.Context, c Config, v variant, log *slog.Logger) (_ *app
 	if err != nil {
 		return nil, err
 	}
+	rules = rules.WithOwn()
 	a.engine = alerting.NewEngine(rules)
 	a.engine.SetExternal(nil, a.url())
 	if err := a.engine.Register(a.metrics); err != nil {
@@ -155,17 +159,24 @@ func openApp(ctx context.Context, c Config, v variant, log *slog.Logger) (_ *app
 	if err != nil {
 		return nil, err
 	}
+	dog, err := a.watchdogOptions()
+	if err != nil {
+		return nil, err
+	}
 	a.pager, err = alerting.OpenPager(alerting.PagerOptions{
 		DB: a.db, Dir: a.routesDir(), Config: routing, Receivers: c.Receivers, OnCall: onCall,
 		ExternalURL: a.url(), Pictures: pictures,
-		Fleet: func() map[string]alerting.Place { return registered(a.registry) }, BoardAlerts: a.engine.BoardAlerts,
+		Fleet: func() map[string]alerting.Place { return registered(a.registry) }, BoardAlerts: a.engine.BoardAlerts, Watchdog: dog,
 		Log: log, Registerer: a.metrics, Changed: func(alerting.Incident) { a.pages.Hub().Alerts() },
 	})
 	if err != nil {
 		return nil, a.nameRoutes(err)
 	}
 	a.defers("pager", a.pager.Close)
-	a.metrics.MustRegister(offMetrics{a.whatIsOff})
+	if a.heartbeats, err = heartbeat.Open(ctx, a.db, a.isBoard); err != nil {
+		return nil, err
+	}
+	a.metrics.MustRegister(offMetrics{a.whatIsOff}, testMetrics{a.pager.FailedTests}, a.heartbeats)
 	a.domains = alerting.NewDomains(alerting.DomainsOptions{
 		Engine: a.engine, Pager: a.pager, Fleet: a.places, Log: log,
 		Commit: func(ts []alerting.Transition) error { return a.ingest.Commit(ts) },
@@ -224,6 +235,9 @@ func (a *app) run(ctx context.Context, stdout io.Writer) error {
 	g.Go(func() error { return a.storeOwn(ctx) })
 	g.Go(func() error { return a.keepStores(ctx) })
 	g.Go(func() error { return a.keepReserve(pagerCtx) })
+	g.Go(func() error { return a.heartbeats.Run(ctx, a.log) })
+	g.Go(func() error { return a.beat(ctx) })
+	g.Go(func() error { return a.followTests(ctx) })
 	g.Go(func() error { return a.reloadOnHangup(ctx) })
 	g.Go(func() error { return admin.Serve(ctx, filepath.Join(a.config.DataDir, "control.sock"), a.adminState()) })
 	g.Go(func() error { return a.serveHTTP(server) })

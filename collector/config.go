@@ -43,6 +43,8 @@ type Config struct {
 	OnCall          string        // oncall.yml; none = receivers send by themselves and nothing escalates
 	Receivers       string        // receivers.yml: what receivers have beyond Alertmanager's; none = nothing
 	Backups         backup.Config // on a schedule where the file has the block
+	Watchdog        WatchdogConfig
+	TestPage        TestPageConfig
 
 	// UpgradeWithoutBackup lets a start upgrade an older collector's data without a way back. A flag, never in the file.
 	UpgradeWithoutBackup bool
@@ -76,7 +78,7 @@ func (c *Config) keys() map[string]func(*yaml.Node) error {
 		"nats_websocket": text(&c.NATSWebSocket), "nats_names": list(&c.NATSNames),
 		"external_url": text(&c.ExternalURL), "tls_cert": text(&c.TLSCert), "tls_key": text(&c.TLSKey),
 		"rules": list(&c.Rules), "alertmanager": text(&c.Alertmanager), "oncall": text(&c.OnCall), "receivers": text(&c.Receivers),
-		"backups": c.readBackups, "store": c.readStore,
+		"backups": c.readBackups, "store": c.readStore, "watchdog": c.readWatchdog, "test_page": c.readTestPage,
 		"retention": duration(&c.Retention), "rollup_retention": duration(&c.RollupRetention),
 		"memory": func(n *yaml.Node) error {
 			b, err := units.ParseStrictBytes(n.Value)
@@ -204,6 +206,9 @@ func (c *Config) resolve(key, dir string) {
 			abs(f)
 		}
 	}
+	if key == "watchdog" {
+		abs(&c.Watchdog.TokenFile)
+	}
 	paths := map[string]*string{"data_dir": &c.DataDir, "tls_cert": &c.TLSCert, "tls_key": &c.TLSKey, "alertmanager": &c.Alertmanager, "oncall": &c.OnCall, "receivers": &c.Receivers}
 	if p := paths[key]; p != nil {
 		abs(p)
@@ -252,6 +257,8 @@ func (c *Config) check(key string) error {
 		return checkBackups(c.Backups)
 	case "store":
 		return checkStore(c.Store)
+	case "watchdog":
+		return checkWatchdog(c.Watchdog)
 	case "alertmanager":
 		return checkFile(c.Alertmanager)
 	case "oncall":

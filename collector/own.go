@@ -25,10 +25,10 @@ func isOwn(name string) bool {
 	case "bramble_storage_read_only", "bramble_storage_disk_free_bytes", "bramble_ingest_paused",
 		"bramble_readings_rejected_total", "bramble_reports_rejected_total", "bramble_rollup_behind_seconds",
 		"bramble_remote_up", "bramble_rules_failing", "bramble_rules_broken",
-		"bramble_receiver_failing":
+		"bramble_receiver_failing", "bramble_test_page_failed":
 		return true
 	}
-	return strings.HasPrefix(name, "bramble_backup") || strings.HasPrefix(name, "bramble_alerts_off")
+	return strings.HasPrefix(name, "bramble_backup") || strings.HasPrefix(name, "bramble_alerts_off") || strings.HasPrefix(name, "bramble_heartbeat_")
 }
 
 func valueOf(m *dto.Metric) float64 {
@@ -72,7 +72,7 @@ func (a *app) putOwn(now time.Time) error {
 		for _, m := range f.GetMetric() {
 			labels := ownLabels(f.GetName(), m)
 			rows = append(rows, storage.Row{Series: storage.SeriesOf(labels), At: at, Value: valueOf(m)})
-			readings = append(readings, alerting.Reading{Series: a.engine.Series(labels, nil), Value: valueOf(m)})
+			readings = append(readings, alerting.Reading{Series: a.engine.Series(labels, a.boardLabels(labels, at)), Value: valueOf(m)})
 		}
 	}
 	// Rules come first: they hear of a failed backup also where the disk is full.
@@ -85,10 +85,27 @@ func (a *app) putOwn(now time.Time) error {
 	return nil
 }
 
+// boardLabels are the registry's of the board that a series of the collector's own is about, none for most.
+func (a *app) boardLabels(labels []storage.Label, at int64) (out []storage.Label) {
+	for _, l := range labels {
+		if l.Name != "board" {
+			continue
+		}
+		if b, ok := a.registry.Board(l.Value); ok {
+			for _, r := range b.At(at) {
+				out = append(out, storage.Label{Name: r.Name, Value: r.Value})
+			}
+		}
+	}
+	return out
+}
+
 func ownLabels(name string, m *dto.Metric) []storage.Label {
 	labels := []storage.Label{{Name: "__name__", Value: name}}
 	for _, l := range m.GetLabel() {
-		labels = append(labels, storage.Label{Name: l.GetName(), Value: l.GetValue()})
+		if l.GetValue() != "" { // as good as none
+			labels = append(labels, storage.Label{Name: l.GetName(), Value: l.GetValue()})
+		}
 	}
 	return labels
 }

@@ -124,7 +124,7 @@ func (a *app) reload() error {
 	err := a.reloadRoutes()
 	rules, rulesErr := a.takeRules()
 	if rulesErr == nil {
-		rulesErr = a.ingest.Commit(a.engine.SetRules(rules))
+		rulesErr = a.ingest.Commit(a.engine.SetRules(rules.WithOwn()))
 	}
 	return errors.Join(err, rulesErr)
 }

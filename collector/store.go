@@ -151,6 +151,9 @@ func (a *app) storeDrops() time.Duration {
 	return a.config.Retention
 }
 
+// readOnly reports whether the collector's own store takes nothing, for want of room on its disk.
+func (a *app) readOnly() bool { return a.embedded != nil && a.embedded.ReadOnly() }
+
 // storeErr returns why readings do not reach the store at present, or nil.
 func (a *app) storeErr() error {
 	r, ok := a.store.(*storage.Remote)

@@ -27,7 +27,7 @@ func (a *app) pageOptions(v variant) dashboards.Options {
 		Incidents: a.incidents, Acknowledge: a.acknowledge, Incident: a.incident, Snooze: a.snooze, Close: a.closeIncident,
 		OnCall: a.onCallView, Override: a.override, EndOverride: a.endOverride, Expect: a.expect, Announcements: ingest.Announcements, Ready: a.ready,
 		Watch:   func(board, viewer string, d time.Duration) error { return a.ingest.Watch(board, viewer, d) },
-		Backups: a.backupStatus, Reload: a.reload, Maintenance: a.maintenance(), Off: a.whatIsOff,
+		Backups: a.backupStatus, Reload: a.reload, Maintenance: a.maintenance(), Off: a.whatIsOff, Watcher: a.watcher(),
 		Rejected: func() map[string]uint64 { return a.ingest.Rejected() },
 		Log:      a.log, Registerer: a.metrics,
 	}

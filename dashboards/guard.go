@@ -77,8 +77,7 @@ func (s *Server) page(next http.HandlerFunc) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		u, err := s.authenticate(r)
 		if err == nil && !u.Role.allows(Viewer) {
-			http.Error(w, "role "+string(u.Role)+" sees no pages", http.StatusForbidden)
-			return
+			err = ErrDenied
 		}
 		if err == nil {
 			next(w, r.WithContext(context.WithValue(r.Context(), userKey{}, u)))

@@ -34,6 +34,7 @@ type Role string
 // The roles, weakest first. A viewer changes nothing; an operator acknowledges and silences. An importer stands beside
 // them: it writes foreign series and may do nothing else. An admin may do that too.
 const (
+	Beating  Role = "heartbeat" // of tokens alone: may send heartbeats and see nothing
 	Viewer   Role = "viewer"
 	Operator Role = "operator"
 	Admin    Role = "admin"
@@ -44,7 +45,7 @@ func (r Role) allows(need Role) bool {
 	if need == Importer {
 		return r == Importer || r == Admin
 	}
-	rank := map[Role]int{Viewer: 1, Operator: 2, Admin: 3}
+	rank := map[Role]int{Beating: 1, Viewer: 2, Operator: 3, Admin: 4}
 	return rank[r] > 0 && rank[r] >= rank[need]
 }
 
@@ -221,6 +222,8 @@ type Options struct {
 	Off func() alerting.OffReport
 	// Maintenance starts, ends and lists maintenances; nil where nobody is paged.
 	Maintenance *Maintenance
+	// Watcher is how the watcher is watched; nil where it is not.
+	Watcher *Watcher
 	// Backups says how the collector's backups stand; nil where it has none.
 	Backups func() Backups
 	// History tells how a board did over a long time; it may wrap ErrBadHistory. RollupStatus says what it is made of.

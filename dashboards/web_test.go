@@ -125,7 +125,7 @@ func TestOpenAPIIsTrue(t *testing.T) {
 	}
 }
 
-var routePattern = regexp.MustCompile(`mux\.Handle\("((?:GET|POST) /api/[^v"][^"]*)"`)
+var routePattern = regexp.MustCompile(`mux\.Handle\("((?:GET|POST|DELETE) /api/[^v"][^"]*)"`)
 
 func ownRoutes(t *testing.T) []string {
 	t.Helper()

@@ -132,6 +132,9 @@ func (s *Store) yieldReserve() error {
 	return err
 }
 
+// ReadOnly reports whether the store takes no rows, for want of room on its disk.
+func (s *Store) ReadOnly() bool { return s.full() }
+
 // transition remembers a state, so that only its changes are logged. The zero value is false.
 type transition struct{ state atomic.Bool }
 

@@ -66,12 +66,12 @@ func (a *userRemove) run(c *call) error {
 }
 
 type tokenCreate struct {
-	Role string `required:"" placeholder:"ROLE" help:"viewer, operator, admin or importer."`
+	Role string `required:"" placeholder:"ROLE" help:"heartbeat, importer, viewer, operator or admin."`
 	Name string `placeholder:"NAME" help:"What the token is for."`
 }
 
 func (a *tokenCreate) run(c *call) error {
-	role, err := registry.ParseRole(a.Role)
+	role, err := registry.ParseTokenRole(a.Role)
 	if err != nil {
 		return err
 	}

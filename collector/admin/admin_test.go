@@ -164,10 +164,10 @@ var session = []struct{ line, stdin, stdout, err string }{
 	{line: "user remove kim"},
 	{line: "user remove kim", err: "user \"kim\": not found: `collector user list` shows the names"},
 	{line: "token create --role viewer --name grafana", stdout: "bra1.…\n"},
-	{line: "token create --role king", err: `role "king": use viewer, operator or admin, or importer for a token`},
+	{line: "token create --role king", err: `role "king": use heartbeat, importer, viewer, operator or admin`},
 	{line: "token list", stdout: "ID        NAME     ROLE    CREATED\nID  grafana  viewer  TIME\n"},
 	{line: "token revoke nope", err: "api token \"nope\": not found: `collector token list` shows the ids"},
-	{line: "board fly b1", err: "unexpected argument fly: `collector board|user|token|backup --help` shows how to write it"},
+	{line: "board fly b1", err: "unexpected argument fly: `collector board|user|token|backup|maintenance --help` shows how to write it"},
 }
 
 func TestCommandsDoTheSameOnlineAndOffline(t *testing.T) {

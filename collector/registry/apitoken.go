@@ -12,23 +12,36 @@ import (
 // Role says what a user or an API token may do; each includes those before it.
 type Role string
 
-// The roles, weakest first. A viewer changes nothing; an operator acknowledges
-// and silences; an admin also changes boards, users and tokens. An importer
-// stands beside them, is a program, and may write foreign series and nothing else.
+// The roles of people and tokens, weakest first. A viewer changes nothing; an operator acknowledges
+// and silences; an admin also changes boards, users and tokens.
 const (
 	Viewer   Role = "viewer"
 	Operator Role = "operator"
 	Admin    Role = "admin"
+	// Importer is for API tokens alone: they may write foreign series and see nothing.
 	Importer Role = "importer"
+	// Beating is for API tokens alone: they may send heartbeats and see nothing.
+	Beating Role = "heartbeat"
 )
 
 // ParseRole reads a role's name.
 func ParseRole(s string) (Role, error) {
 	switch r := Role(s); r {
-	case Viewer, Operator, Admin, Importer:
+	case Viewer, Operator, Admin:
 		return r, nil
 	}
-	return "", fmt.Errorf("role %q: use viewer, operator or admin, or importer for a token", s)
+	return "", fmt.Errorf("role %q: use viewer, operator or admin", s)
+}
+
+// ParseTokenRole reads the name of a role that an API token may have.
+func ParseTokenRole(s string) (Role, error) {
+	if r := Role(s); r == Beating || r == Importer {
+		return r, nil
+	}
+	if r, err := ParseRole(s); err == nil {
+		return r, nil
+	}
+	return "", fmt.Errorf("role %q: use heartbeat, importer, viewer, operator or admin", s)
 }
 
 // apiTokenPrefix starts every API token.
@@ -48,7 +61,7 @@ type APIToken struct {
 func (r *Registry) CreateAPIToken(ctx context.Context, name string, role Role) (string, error) {
 	r.write.Lock()
 	defer r.write.Unlock()
-	if _, err := ParseRole(string(role)); err != nil {
+	if _, err := ParseTokenRole(string(role)); err != nil {
 		return "", err
 	}
 	if err := validateText("token name", name); err != nil {

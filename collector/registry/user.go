@@ -28,9 +28,6 @@ func (r *Registry) AddUser(ctx context.Context, name, password string, role Role
 	if _, err := ParseRole(string(role)); err != nil {
 		return err
 	}
-	if role == Importer {
-		return fmt.Errorf("role %q is for programs: `collector token create --role %s`", role, role)
-	}
 	u := &User{Name: name, Role: role, Created: time.Now().Truncate(time.Millisecond), password: r.hashPassword(password)}
 	r.write.Lock()
 	defer r.write.Unlock()

@@ -1,0 +1,273 @@
+package alerting
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/prometheus/alertmanager/config"
+	amcommoncfg "github.com/prometheus/alertmanager/config/common"
+	amlabels "github.com/prometheus/alertmanager/pkg/labels"
+	"github.com/prometheus/common/model"
+
+	"bramble/storage"
+)
+
+const (
+	testAlert       = "TestPage"
+	testFailedAlert = "TestPageFailed"
+	testReceiver    = "test_receiver" // the label that says whose test it is
+	testID          = "test_id"
+	testMetric      = "bramble_test_page"
+	// testWithin is how long a test page may take; a page that took longer was not delivered in time.
+	testWithin = 2 * time.Minute
+	// maxOthers is how many other receivers hear of a test page that failed.
+	maxOthers = 3
+)
+
+// ErrBadTest is wrapped where a test page cannot be sent as it was asked for.
+var ErrBadTest = errors.New("test page")
+
+// testSchema is idempotent. Times are Unix milliseconds.
+const testSchema = `
+CREATE TABLE IF NOT EXISTS test_page (
+	number INTEGER PRIMARY KEY AUTOINCREMENT,
+	receiver TEXT NOT NULL,
+	at INTEGER NOT NULL,
+	asked_by TEXT NOT NULL,
+	scheduled_for INTEGER NOT NULL,
+	after_page INTEGER NOT NULL,
+	state TEXT NOT NULL,
+	decided_at INTEGER NOT NULL DEFAULT 0,
+	latency INTEGER NOT NULL DEFAULT 0,
+	answer TEXT NOT NULL DEFAULT ''
+) STRICT;
+`
+
+// PageTest is a page that was sent to see whether it arrives. Times are Unix milliseconds.
+type PageTest struct {
+	Number       int64  `json:"number"`
+	Receiver     string `json:"receiver"`
+	At           int64  `json:"at"`
+	By           string `json:"by"`
+	ScheduledFor int64  `json:"scheduledFor,omitempty"` // 0: on demand
+	// State is waiting, delivered (the provider took it, as far as the collector can see) or failed.
+	State     string `json:"state"`
+	DecidedAt int64  `json:"decidedAt,omitempty"`
+	LatencyMs int64  `json:"latencyMs,omitempty"` // from the reading to the provider's answer
+	Answer    string `json:"answer,omitempty"`
+
+	afterPage int64
+}
+
+// withTests returns a configuration whose first routes lead a test page to the receiver that it is for, and the alert of
+// one that failed to others.
+func withTests(user *config.Config, sends func(receiver string) bool) (*config.Config, error) {
+	wait, interval, repeat := model.Duration(0), model.Duration(5*time.Second), model.Duration(365*24*time.Hour)
+	route := func(alert, of, to string) (*config.Route, error) {
+		var ms amcommoncfg.Matchers
+		for _, m := range [][2]string{{alertLabel, alert}, {testReceiver, of}} {
+			one, err := amlabels.NewMatcher(amlabels.MatchEqual, m[0], m[1])
+			if err != nil {
+				return nil, err
+			}
+			ms = append(ms, one)
+		}
+		return &config.Route{
+			Receiver: to, Matchers: ms, GroupBy: []model.LabelName{alertLabel, testReceiver, testID}, GroupByStr: []string{alertLabel, testReceiver, testID},
+			GroupWait: &wait, GroupInterval: &interval, RepeatInterval: &repeat,
+		}, nil
+	}
+	var own []*config.Route
+	for _, rcv := range user.Receivers {
+		if !sends(rcv.Name) {
+			continue
+		}
+		r, err := route(testAlert, rcv.Name, rcv.Name)
+		if err != nil {
+			return nil, err
+		}
+		own = append(own, r)
+		var others []*config.Route
+		for _, other := range user.Receivers {
+			if other.Name == rcv.Name || !sends(other.Name) || len(others) == maxOthers {
+				continue
+			}
+			if r, err = route(testFailedAlert, rcv.Name, other.Name); err != nil {
+				return nil, err
+			}
+			r.Continue = true
+			others = append(others, r)
+		}
+		if len(others) > 0 {
+			others[len(others)-1].Continue = false
+		}
+		own = append(own, others...)
+	}
+	root := *user.Route
+	root.Routes = append(own, user.Route.Routes...)
+	c := *user
+	c.Route = &root
+	return &c, nil
+}
+
+// StartTest puts a test page on record, for a receiver or for the one that the first route leads to. The caller gives the
+// engine its reading, Engine.Test, and delivers what follows. scheduled is when it was due, zero for one on demand.
+func (p *Pager) StartTest(ctx context.Context, receiver, by string, scheduled time.Time) (PageTest, error) {
+	r := p.routing.Load()
+	names := r.receivers()
+	switch {
+	case len(names) == 0:
+		return PageTest{}, fmt.Errorf("%w: no receiver sends anything: the collector needs an alertmanager.yml with one", ErrBadTest)
+	case receiver == "":
+		if receiver = r.config.Route.Receiver; len(r.integrations[receiver]) == 0 {
+			receiver = names[0]
+		}
+	case len(r.integrations[receiver]) == 0 || receiver == Watchdog:
+		return PageTest{}, fmt.Errorf("%w: no receiver %q sends anything; there are %s", ErrBadTest, receiver, enumerate(names))
+	}
+	now := time.Now()
+	t := PageTest{Receiver: receiver, At: now.UnixMilli(), By: by, ScheduledFor: millis(scheduled), State: "waiting"}
+	err := p.commits.do(func(c *sql.Conn) error {
+		if err := c.QueryRowContext(ctx, `SELECT coalesce(max(seq), 0) FROM page`).Scan(&t.afterPage); err != nil {
+			return fmt.Errorf("write test page: %w", err)
+		}
+		res, err := c.ExecContext(ctx, `INSERT INTO test_page (receiver, at, asked_by, scheduled_for, after_page, state) VALUES (?,?,?,?,?,'waiting')`,
+			t.Receiver, t.At, t.By, t.ScheduledFor, t.afterPage)
+		if err != nil {
+			return fmt.Errorf("write test page: %w", err)
+		}
+		t.Number, err = res.LastInsertId()
+		return err
+	})
+	return t, err
+}
+
+// Test gives the rule of test pages its reading: on begins the alert, off ends it.
+func (e *Engine) Test(t PageTest, on bool, now time.Time) []Transition {
+	id := strconv.FormatInt(t.Number, 10)
+	s := e.Series([]storage.Label{{Name: nameLabel, Value: testMetric}, {Name: testID, Value: id}, {Name: testReceiver, Value: t.Receiver}}, nil)
+	value := 0.0
+	if on {
+		value = 1
+	}
+	return e.Observe("collector/test "+id, now.UnixMilli(), []Reading{{Series: s, Value: value}})
+}
+
+// DecideTests looks at the test pages that wait and returns those that are decided now. Their alerts are to be ended.
+func (p *Pager) DecideTests(ctx context.Context, now time.Time) (decided []PageTest, err error) {
+	waiting, err := p.readTests(ctx, `WHERE state = 'waiting' ORDER BY number`)
+	if err != nil {
+		return nil, err
+	}
+	for _, t := range waiting {
+		if err := p.decideTest(ctx, &t, now); err != nil {
+			return decided, err
+		}
+		if t.State == "waiting" {
+			continue
+		}
+		err := p.commits.do(func(c *sql.Conn) error {
+			_, err := c.ExecContext(ctx, `UPDATE test_page SET state = ?, decided_at = ?, latency = ?, answer = ? WHERE number = ?`,
+				t.State, t.DecidedAt, t.LatencyMs, t.Answer, t.Number)
+			return err
+		})
+		if err != nil {
+			return decided, fmt.Errorf("write test page %d: %w", t.Number, err)
+		}
+		p.log.Info("test page", "number", t.Number, "receiver", t.Receiver, "state", t.State, "ms", t.LatencyMs, "answer", t.Answer)
+		decided = append(decided, t)
+	}
+	return decided, nil
+}
+
+// decideTest looks at the pages that a test made.
+func (p *Pager) decideTest(ctx context.Context, t *PageTest, now time.Time) error {
+	rows, err := p.db.QueryContext(ctx, `SELECT integration, state, answer, left_at FROM page WHERE seq > ? AND instr(group_key, ?) > 0 ORDER BY seq`,
+		t.afterPage, fmt.Sprintf("%s=%q", testID, strconv.FormatInt(t.Number, 10)))
+	if err != nil {
+		return fmt.Errorf("read pages of test %d: %w", t.Number, err)
+	}
+	defer rows.Close()
+	pages, delivered, failed := 0, 0, []string{}
+	for rows.Next() {
+		var (
+			integration, state, answer string
+			left                       int64
+		)
+		if err := rows.Scan(&integration, &state, &answer, &left); err != nil {
+			return fmt.Errorf("read pages of test %d: %w", t.Number, err)
+		}
+		pages++
+		if state == "delivered" {
+			delivered++
+			t.LatencyMs = max(t.LatencyMs, left-t.At)
+			continue
+		}
+		failed = append(failed, integration+": "+answer)
+		if state == "failed" {
+			t.State = "failed"
+		}
+	}
+	late := now.UnixMilli()-t.At > testWithin.Milliseconds()
+	switch {
+	case pages > 0 && delivered == pages:
+		t.State, t.Answer = "delivered", "accepted"
+	case pages == 0 && late:
+		t.State, t.Answer = "failed", "no page was written within "+testWithin.String()
+	case late || t.State == "failed":
+		t.State, t.Answer = "failed", strings.Join(failed, "; ")
+	}
+	if t.State != "waiting" {
+		t.DecidedAt = now.UnixMilli()
+	}
+	return rows.Err()
+}
+
+// Tests returns the last test pages, the newest first.
+func (p *Pager) Tests(ctx context.Context) ([]PageTest, error) {
+	return p.readTests(ctx, `ORDER BY number DESC LIMIT 50`)
+}
+
+// LastScheduledTest is when the last test page that was sent on a schedule was due; the zero time for never.
+func (p *Pager) LastScheduledTest(ctx context.Context) (time.Time, error) {
+	var at int64
+	if err := p.db.QueryRowContext(ctx, `SELECT coalesce(max(scheduled_for), 0) FROM test_page`).Scan(&at); err != nil || at == 0 {
+		return time.Time{}, err
+	}
+	return time.UnixMilli(at), nil
+}
+
+// FailedTests says of every receiver of the configuration that was tested whether its last test page failed.
+func (p *Pager) FailedTests(ctx context.Context) (map[string]bool, error) {
+	last, err := p.readTests(ctx, `WHERE number IN (SELECT max(number) FROM test_page WHERE state != 'waiting' GROUP BY receiver)`)
+	if err != nil {
+		return nil, err
+	}
+	out, r := map[string]bool{}, p.routing.Load()
+	for _, t := range last {
+		out[t.Receiver] = t.State == "failed" && len(r.integrations[t.Receiver]) > 0
+	}
+	return out, nil
+}
+
+func (p *Pager) readTests(ctx context.Context, where string) ([]PageTest, error) {
+	rows, err := p.db.QueryContext(ctx, `SELECT number, receiver, at, asked_by, scheduled_for, after_page, state, decided_at, latency, answer FROM test_page `+where)
+	if err != nil {
+		return nil, fmt.Errorf("read test pages: %w", err)
+	}
+	defer rows.Close()
+	out := []PageTest{}
+	for rows.Next() {
+		var t PageTest
+		if err := rows.Scan(&t.Number, &t.Receiver, &t.At, &t.By, &t.ScheduledFor, &t.afterPage, &t.State, &t.DecidedAt, &t.LatencyMs, &t.Answer); err != nil {
+			return nil, fmt.Errorf("read test pages: %w", err)
+		}
+		out = append(out, t)
+	}
+	return out, rows.Err()
+}

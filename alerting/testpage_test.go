@@ -1,0 +1,103 @@
+package alerting
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+)
+
+// TestTestPages: a test page takes the whole way to the receiver that it is for, and one that fails is told by another.
+func TestTestPages(t *testing.T) {
+	good, bad := newSink(t, nil), newSink(t, nil)
+	config := fmt.Sprintf(`
+route: {receiver: sms, routes: [{receiver: chat, matchers: [team = never]}]}
+receivers:
+- name: chat
+  webhook_configs: [{url: %q}]
+- name: sms
+  webhook_configs: [{url: %q}]
+- name: record
+`, good.URL, bad.URL)
+	db := openDB(t, t.TempDir())
+	d := startStage(t, db, []byte(config), nil, nil)
+	d.engine.SetRules(DefaultRules().WithOwn())
+	d.running(t)
+	send := func(receiver string) PageTest {
+		t.Helper()
+		one, err := d.pager.StartTest(t.Context(), receiver, "mira", time.Time{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := d.commit(d.engine.Test(one, true, time.Now())); err != nil {
+			t.Fatal(err)
+		}
+		return one
+	}
+	decided := func() (one PageTest) {
+		t.Helper()
+		d.until(t, "the test page is never decided", func() bool {
+			all, err := d.pager.DecideTests(t.Context(), time.Now())
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, one = range all {
+				if err := d.commit(d.engine.Test(one, false, time.Now())); err != nil {
+					t.Fatal(err)
+				}
+			}
+			return len(all) > 0
+		})
+		return one
+	}
+
+	first := send("")
+	if h := bad.next(t); h.said() != "firing TestPage " || h.Alerts[0].Labels["test_id"] != "1" {
+		t.Errorf("page: %s %v", h.said(), h.Alerts[0].Labels)
+	}
+	if one := decided(); one.Number != first.Number || one.State != "delivered" || one.Receiver != "sms" || one.LatencyMs < 0 || one.LatencyMs > 10_000 {
+		t.Errorf("test %+v", one)
+	}
+	if h := bad.next(t); h.said() != "resolved TestPage " {
+		t.Errorf("page: %s", h.said())
+	}
+	good.none(t, "the other receiver")
+
+	bad.answerWith(func(_ int, w http.ResponseWriter, _ *http.Request) {
+		http.Error(w, "no credit left", http.StatusPaymentRequired)
+	})
+	send("sms")
+	one := decided()
+	if one.State != "failed" || !strings.Contains(one.Answer, "402") {
+		t.Errorf("test %+v", one)
+	}
+	failed, err := d.pager.FailedTests(t.Context())
+	if err != nil || len(failed) != 1 || !failed["sms"] {
+		t.Errorf("failed: %v %v", failed, err)
+	}
+	alarm := Transition{Rule: "test pages/TestPageFailed", Series: `test_receiver="sms"`, From: Inactive, State: Firing,
+		At: time.Now().UnixMilli(), FiredAt: time.Now().UnixMilli(), Labels: map[string]string{"alertname": "TestPageFailed", "test_receiver": "sms", "severity": "critical"}}
+	if err := d.commit([]Transition{alarm}); err != nil {
+		t.Fatal(err)
+	}
+	if h := good.next(t); h.said() != "firing TestPageFailed " {
+		t.Errorf("page: %s", h.said())
+	}
+	if _, err := d.pager.StartTest(t.Context(), "record", "mira", time.Time{}); !errors.Is(err, ErrBadTest) || !strings.Contains(err.Error(), "there are chat and sms") {
+		t.Errorf("a receiver that sends nothing: %v", err)
+	}
+	due := time.Now().Truncate(time.Minute)
+	if _, err := d.pager.StartTest(t.Context(), "chat", "schedule", due); err != nil {
+		t.Fatal(err)
+	}
+	if last, err := d.pager.LastScheduledTest(t.Context()); err != nil || !last.Equal(due) {
+		t.Errorf("last scheduled %v, %v", last, err)
+	}
+	// Nothing delivers its alert: it fails in the end.
+	late, err := d.pager.DecideTests(t.Context(), time.Now().Add(testWithin+time.Second))
+	if err != nil || len(late) != 1 || late[0].State != "failed" || !strings.Contains(late[0].Answer, "no page was written within 2m0s") {
+		t.Errorf("late: %+v %v", late, err)
+	}
+}

@@ -1,0 +1,167 @@
+package heartbeat
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"maps"
+	"regexp"
+	"slices"
+	"sync"
+	"time"
+)
+
+const (
+	// MaxNames bounds how many heartbeats there are: each is two series.
+	MaxNames = 1000
+	// MaxMessage bounds what a beat says, in bytes.
+	MaxMessage = 200
+	// DefaultWithin is the deadline of a first beat that names none: a daily job, and an hour to be late.
+	DefaultWithin = 25 * time.Hour
+	// Deadlines are between these.
+	minWithin, maxWithin = 30 * time.Second, 62 * 24 * time.Hour
+	// startGrace is how long after the collector's start nothing is called overdue that was not before.
+	startGrace = time.Minute
+	// aliveEvery is how often the collector notes that it runs: the most by which a downtime is misjudged.
+	aliveEvery = 10 * time.Second
+	// keepRemoved is how long a removed heartbeat is still said to be well, so that its alert ends.
+	keepRemoved = 10 * time.Minute
+)
+
+var (
+	// ErrUnknown is wrapped for a heartbeat that does not exist.
+	ErrUnknown = errors.New("no such heartbeat")
+	// ErrBad is wrapped for a beat that is not well formed, or one too many.
+	ErrBad = errors.New("heartbeat")
+)
+
+var validName = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,62}$`)
+
+// Heartbeat is one thing that is to be heard of in time. Times are Unix milliseconds.
+type Heartbeat struct {
+	Name    string `json:"name"`
+	Board   string `json:"board,omitempty"` // that it runs on, where it is one of the registry's
+	Message string `json:"message,omitempty"`
+	By      string `json:"by"` // who sent the last beat
+	// WithinSeconds is how long it may stay away; Deadline is when it is overdue, what the collector was away added.
+	WithinSeconds int64 `json:"withinSeconds"`
+	CreatedAt     int64 `json:"createdAt"`
+	LastAt        int64 `json:"lastAt"`
+	Deadline      int64 `json:"deadline"`
+	Overdue       bool  `json:"overdue"`
+
+	within  time.Duration
+	excused int64 // milliseconds for which the collector was away since the last beat
+	removed int64 // when it was removed, 0 while it is there
+}
+
+// Beat is one sign of life.
+type Beat struct {
+	Within  time.Duration // 0 keeps what was, or DefaultWithin
+	Board   string        // "" keeps what was
+	Message string
+	By      string
+}
+
+// Book is all heartbeats. It is safe for concurrent use.
+type Book struct {
+	db *sql.DB
+	// known reports whether a board is registered.
+	known func(board string) bool
+
+	mu  sync.Mutex
+	all map[string]*Heartbeat // replaced, never changed in place
+}
+
+// Open reads the book and excuses what could not be heard while no collector ran. The caller calls Run.
+func Open(ctx context.Context, db *sql.DB, known func(board string) bool) (*Book, error) {
+	b := &Book{db: db, known: known, all: map[string]*Heartbeat{}}
+	if err := b.load(ctx); err != nil {
+		return nil, err
+	}
+	return b, b.excuse(ctx, time.Now().UnixMilli())
+}
+
+// Beat notes a sign of life; the first one makes the heartbeat. It is on disk when Beat returns.
+func (b *Book) Beat(ctx context.Context, name string, beat Beat) (Heartbeat, error) {
+	if err := b.check(name, beat); err != nil {
+		return Heartbeat{}, fmt.Errorf("%w: %w", ErrBad, err)
+	}
+	now := time.Now().UnixMilli()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	h := Heartbeat{Name: name, within: DefaultWithin, CreatedAt: now}
+	if was := b.all[name]; was != nil && was.removed == 0 {
+		h = *was
+	} else if was == nil && len(b.all) >= MaxNames {
+		return Heartbeat{}, fmt.Errorf("%w: there are %d already: remove some first", ErrBad, MaxNames)
+	}
+	h.LastAt, h.excused, h.Message, h.By = now, 0, beat.Message, beat.By
+	if beat.Within != 0 {
+		h.within = beat.Within
+	}
+	if beat.Board != "" {
+		h.Board = beat.Board
+	}
+	if err := b.save(ctx, &h); err != nil {
+		return Heartbeat{}, err
+	}
+	b.all[name] = &h
+	return h.at(now), nil
+}
+
+func (b *Book) check(name string, beat Beat) error {
+	switch {
+	case !validName.MatchString(name):
+		return fmt.Errorf("name %q: use a-z, 0-9 and -, 63 characters at most", name)
+	case beat.Within != 0 && (beat.Within < minWithin || beat.Within > maxWithin):
+		return fmt.Errorf("within: %s is not between %s and 62d", beat.Within, minWithin)
+	case len(beat.Message) > MaxMessage:
+		return fmt.Errorf("message is longer than %d bytes", MaxMessage)
+	case beat.Board != "" && !b.known(beat.Board):
+		return fmt.Errorf("board: no board %q is registered", beat.Board)
+	}
+	return nil
+}
+
+// Remove ends a heartbeat: nobody waits for it any more, and its alert ends.
+func (b *Book) Remove(ctx context.Context, name string) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	was := b.all[name]
+	if was == nil || was.removed != 0 {
+		return fmt.Errorf("heartbeat %q: %w", name, ErrUnknown)
+	}
+	h := *was
+	h.removed = time.Now().UnixMilli()
+	if err := b.save(ctx, &h); err != nil {
+		return err
+	}
+	b.all[name] = &h
+	return nil
+}
+
+// List returns all heartbeats, by name.
+func (b *Book) List() []Heartbeat { return b.list(false) }
+
+func (b *Book) list(removed bool) []Heartbeat {
+	now := time.Now().UnixMilli()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	out := []Heartbeat{}
+	for _, name := range slices.Sorted(maps.Keys(b.all)) {
+		if h := b.all[name]; removed || h.removed == 0 {
+			out = append(out, h.at(now))
+		}
+	}
+	return out
+}
+
+// at fills in what depends on the time.
+func (h Heartbeat) at(now int64) Heartbeat {
+	h.WithinSeconds = int64(h.within.Seconds())
+	h.Deadline = h.LastAt + h.within.Milliseconds() + h.excused
+	h.Overdue = h.removed == 0 && now > h.Deadline
+	return h
+}

@@ -1,0 +1,174 @@
+package heartbeat
+
+import (
+	"database/sql"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/prometheus/client_golang/prometheus"
+	_ "modernc.org/sqlite"
+)
+
+func openDB(t *testing.T, dir string) *sql.DB {
+	t.Helper()
+	db, err := sql.Open("sqlite", "file:"+filepath.Join(dir, "state.db")+"?_pragma=journal_mode(WAL)&_pragma=busy_timeout(5000)")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { db.Close() })
+	return db
+}
+
+func open(t *testing.T, db *sql.DB) *Book {
+	t.Helper()
+	b, err := Open(t.Context(), db, func(board string) bool { return board == "r1-01" })
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+func (b *Book) must(t *testing.T, name string, beat Beat) Heartbeat {
+	t.Helper()
+	h, err := b.Beat(t.Context(), name, beat)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return h
+}
+
+func overdue(b *Book) (names []string) {
+	for _, h := range b.List() {
+		if h.Overdue {
+			names = append(names, h.Name)
+		}
+	}
+	return names
+}
+
+func want(t *testing.T, b *Book, when string, names ...string) {
+	t.Helper()
+	if got := overdue(b); fmt.Sprint(got) != fmt.Sprint(names) {
+		t.Errorf("%s: overdue are %v, want %v", when, got, names)
+	}
+}
+
+// TestDeadlines runs on fake time: beats, deadlines, a collector that was away, and one that was away for longer than a
+// deadline.
+func TestDeadlines(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		db := openDB(t, t.TempDir())
+		b := open(t, db)
+		b.must(t, "peer", Beat{Within: 3 * time.Minute, By: "token peer"})
+		b.must(t, "nightly", Beat{})
+		b.must(t, "dead", Beat{Within: time.Minute, Board: "r1-01"})
+		want(t, b, "at first")
+		time.Sleep(2 * time.Minute)
+		want(t, b, "after 2 min", "dead")
+		if h := b.must(t, "peer", Beat{}); h.WithinSeconds != 180 || h.Deadline != h.LastAt+180_000 {
+			t.Errorf("a beat without a deadline keeps it: %+v", h)
+		}
+		if err := b.alive(t.Context(), time.Now().UnixMilli()); err != nil {
+			t.Fatal(err)
+		}
+
+		time.Sleep(time.Hour) // nobody is at home
+		b = open(t, db)
+		want(t, b, "after an hour away", "dead")
+		time.Sleep(179 * time.Second)
+		want(t, b, "what the peer had left, it has", "dead")
+		time.Sleep(2 * time.Second)
+		want(t, b, "then it is overdue", "dead", "peer")
+		if err := b.alive(t.Context(), time.Now().UnixMilli()); err != nil {
+			t.Fatal(err)
+		}
+
+		time.Sleep(time.Second)
+		b = open(t, db)
+		want(t, b, "what was overdue stays so", "dead", "peer")
+		b.must(t, "peer", Beat{})
+		want(t, b, "the peer is back", "dead")
+		if err := b.Remove(t.Context(), "dead"); err != nil {
+			t.Fatal(err)
+		}
+		want(t, b, "removed")
+		time.Sleep(24*time.Hour - 10*time.Minute)
+		want(t, b, "a day later", "peer")
+		time.Sleep(2 * time.Hour)
+		want(t, b, "the nightly job has not come for 25 h that the collector was there", "nightly", "peer")
+	})
+}
+
+// TestRestartsDoNotHide: a collector that restarts every few seconds excuses no more than it was away, and a minute.
+func TestRestartsDoNotHide(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		db := openDB(t, t.TempDir())
+		open(t, db).must(t, "peer", Beat{Within: time.Minute})
+		for range 10 {
+			time.Sleep(20 * time.Second)
+			if err := open(t, db).alive(t.Context(), time.Now().UnixMilli()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		b := open(t, db)
+		time.Sleep(62 * time.Second)
+		want(t, b, "in the end", "peer")
+	})
+}
+
+func TestBadBeats(t *testing.T) {
+	b := open(t, openDB(t, t.TempDir()))
+	f := func(name string, beat Beat, want string) {
+		t.Helper()
+		if _, err := b.Beat(t.Context(), name, beat); !errors.Is(err, ErrBad) || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s %+v: %v, want %q", name, beat, err, want)
+		}
+	}
+	f("Peer", Beat{}, "use a-z")
+	f(strings.Repeat("a", 64), Beat{}, "63 characters")
+	f("", Beat{}, "use a-z")
+	f("a", Beat{Within: time.Second}, "is not between 30s and 62d")
+	f("a", Beat{Within: 63 * 24 * time.Hour}, "is not between")
+	f("a", Beat{Message: strings.Repeat("x", 201)}, "longer than 200")
+	f("a", Beat{Board: "r9"}, `no board "r9"`)
+	if err := b.Remove(t.Context(), "a"); !errors.Is(err, ErrUnknown) {
+		t.Errorf("remove: %v", err)
+	}
+	for i := range MaxNames {
+		b.all[fmt.Sprint(i)] = &Heartbeat{}
+	}
+	f("one-more", Beat{}, "there are 1000 already")
+}
+
+func TestMetrics(t *testing.T) {
+	b := open(t, openDB(t, t.TempDir()))
+	b.must(t, "peer", Beat{Within: time.Hour, Board: "r1-01"})
+	b.must(t, "gone", Beat{})
+	if err := b.Remove(t.Context(), "gone"); err != nil {
+		t.Fatal(err)
+	}
+	reg := prometheus.NewPedanticRegistry()
+	reg.MustRegister(b)
+	families, err := reg.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, f := range families {
+		for _, m := range f.GetMetric() {
+			if f.GetName() != "bramble_heartbeat_age_seconds" {
+				got = append(got, fmt.Sprint(f.GetName(), m.GetLabel()[0].GetValue(), m.GetLabel()[1].GetValue(), m.GetGauge().GetValue()))
+			}
+		}
+	}
+	want := []string{"bramble_heartbeat_overduegone0", "bramble_heartbeat_overduer1-01peer0", "bramble_heartbeat_within_secondsr1-01peer3600"}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("metrics (-want +got):\n%s", diff)
+	}
+}

@@ -1,0 +1,136 @@
+package heartbeat
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+)
+
+// schema is idempotent. Times are Unix milliseconds, durations milliseconds.
+const schema = `
+CREATE TABLE IF NOT EXISTS heartbeat (
+	name TEXT PRIMARY KEY,
+	board TEXT NOT NULL,
+	message TEXT NOT NULL,
+	sent_by TEXT NOT NULL,
+	within INTEGER NOT NULL,
+	created_at INTEGER NOT NULL,
+	last_at INTEGER NOT NULL,
+	excused INTEGER NOT NULL,
+	removed_at INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS heartbeat_alive (
+	one INTEGER PRIMARY KEY CHECK (one = 1),
+	at INTEGER NOT NULL
+) STRICT;
+`
+
+func (b *Book) load(ctx context.Context) error {
+	if _, err := b.db.ExecContext(ctx, schema); err != nil {
+		return fmt.Errorf("create heartbeat tables: %w", err)
+	}
+	rows, err := b.db.QueryContext(ctx, `SELECT name, board, message, sent_by, within, created_at, last_at, excused, removed_at FROM heartbeat`)
+	if err != nil {
+		return fmt.Errorf("read heartbeats: %w", err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var (
+			h      Heartbeat
+			within int64
+		)
+		if err := rows.Scan(&h.Name, &h.Board, &h.Message, &h.By, &within, &h.CreatedAt, &h.LastAt, &h.excused, &h.removed); err != nil {
+			return fmt.Errorf("read heartbeat: %w", err)
+		}
+		h.within = time.Duration(within) * time.Millisecond
+		b.all[h.Name] = &h
+	}
+	return rows.Err()
+}
+
+func (b *Book) save(ctx context.Context, h *Heartbeat) error {
+	_, err := b.db.ExecContext(ctx, `INSERT OR REPLACE INTO heartbeat (name, board, message, sent_by, within, created_at, last_at, excused, removed_at)
+		VALUES (?,?,?,?,?,?,?,?,?)`, h.Name, h.Board, h.Message, h.By, h.within.Milliseconds(), h.CreatedAt, h.LastAt, h.excused, h.removed)
+	if err != nil {
+		return fmt.Errorf("write heartbeat %s: %w", h.Name, err)
+	}
+	return nil
+}
+
+// excuse adds the time for which no collector ran to every deadline that had not passed when it went away, and at least
+// the start's own grace: what was overdue stays so. The clock may have been set back meanwhile: then there is nothing
+// to add but that grace.
+func (b *Book) excuse(ctx context.Context, now int64) error {
+	var alive int64
+	err := b.db.QueryRowContext(ctx, `SELECT at FROM heartbeat_alive`).Scan(&alive)
+	if errors.Is(err, sql.ErrNoRows) {
+		return b.alive(ctx, now)
+	}
+	if err != nil {
+		return fmt.Errorf("read when the collector last ran: %w", err)
+	}
+	away, grace := max(now-alive, 0), now+startGrace.Milliseconds()
+	tx, err := b.db.BeginTx(ctx, nil)
+	if err != nil {
+		return fmt.Errorf("excuse heartbeats: %w", err)
+	}
+	defer tx.Rollback()
+	if _, err := tx.ExecContext(ctx, `UPDATE heartbeat SET excused = max(excused + ?, ? - last_at - within)
+		WHERE last_at + within + excused > ?`, away, grace, alive); err != nil {
+		return fmt.Errorf("excuse heartbeats: %w", err)
+	}
+	// With the excuse in one transaction: a crash right after the start excuses nothing twice.
+	if _, err := tx.ExecContext(ctx, `UPDATE heartbeat_alive SET at = ?`, now); err != nil {
+		return fmt.Errorf("note that the collector runs: %w", err)
+	}
+	if err := tx.Commit(); err != nil {
+		return fmt.Errorf("excuse heartbeats: %w", err)
+	}
+	return b.load(ctx)
+}
+
+func (b *Book) alive(ctx context.Context, now int64) error {
+	_, err := b.db.ExecContext(ctx, `INSERT OR REPLACE INTO heartbeat_alive (one, at) VALUES (1, ?)`, now)
+	if err != nil {
+		return fmt.Errorf("note that the collector runs: %w", err)
+	}
+	return nil
+}
+
+// Run notes that the collector runs, and forgets what was removed, until ctx ends.
+func (b *Book) Run(ctx context.Context, log *slog.Logger) error {
+	tick := time.NewTicker(aliveEvery)
+	defer tick.Stop()
+	for failing := false; ; {
+		err := errors.Join(b.alive(ctx, time.Now().UnixMilli()), b.forget(ctx))
+		if (err != nil) != failing && ctx.Err() == nil {
+			failing = err != nil
+			log.Warn("heartbeats", "written", err == nil, "err", err)
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+	}
+}
+
+// forget drops heartbeats that were removed a while ago.
+func (b *Book) forget(ctx context.Context) error {
+	before := time.Now().Add(-keepRemoved).UnixMilli()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for name, h := range b.all {
+		if h.removed == 0 || h.removed > before {
+			continue
+		}
+		if _, err := b.db.ExecContext(ctx, `DELETE FROM heartbeat WHERE name = ?`, name); err != nil {
+			return fmt.Errorf("forget heartbeat %s: %w", name, err)
+		}
+		delete(b.all, name)
+	}
+	return nil
+}
