@@ -58,7 +58,7 @@ type PageTest struct {
 	// State is waiting, delivered (the provider took it, as far as the collector can see) or failed.
 	State     string `json:"state"`
 	DecidedAt int64  `json:"decidedAt,omitempty"`
-	LatencyMs int64  `json:"latencyMs,omitempty"` // from the reading to the provider's answer
+	LatencyMs int64  `json:"latencyMs"` // from the reading to the provider's answer
 	Answer    string `json:"answer,omitempty"`
 
 	afterPage int64

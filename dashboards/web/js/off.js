@@ -9,7 +9,7 @@ import { startShell } from "./shell.js";
 const { live } = startShell();
 const mayChange = document.body.dataset.role !== "viewer";
 const utc = (ms) => new Date(ms).toISOString().slice(11, 16) + " UTC";
-const when = (ms) => `${dayClock(ms, live.now())} ${zone(ms)} (${utc(ms)})`;
+const when = (ms) => `${dayClock(ms, live.now())} ${zone(ms)}` + (zone(ms) === "UTC" ? "" : ` (${utc(ms)})`);
 
 async function load() {
   let off, book;

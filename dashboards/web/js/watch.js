@@ -43,7 +43,7 @@ async function remove(button, name) {
 }
 
 function test(t) {
-  const result = { waiting: "on its way", delivered: `delivered in ${((t.latencyMs || 0) / 1000).toFixed(1)} s`, failed: `failed: ${t.answer}` }[t.state];
+  const result = { waiting: "on its way", delivered: `delivered in ${t.latencyMs < 1000 ? `${t.latencyMs} ms` : `${(t.latencyMs / 1000).toFixed(1)} s`}`, failed: `failed: ${t.answer}` }[t.state];
   const mark = { waiting: "next", delivered: "acknowledged", failed: "critical" }[t.state];
   return el("li", { class: t.state === "failed" ? "bad" : "", "data-state": t.state }, glyph(mark), el("div", {}, el("b", {}, `${t.number}: ${t.receiver}`), el("span", {}, result), el("span", { class: "dim num" }, `${when(t.at)}, ${t.scheduledFor ? "on schedule" : "by " + t.by}`)));
 }
