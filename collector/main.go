@@ -47,6 +47,7 @@ const usage = `Bramble watches racks of Raspberry Pi boards.
   collector backup    create | list | verify | restore
   collector rules     check | test | rehearse FILE...
   collector maintenance start | list | end
+  collector check     mail
   collector version
 
 Each of them explains itself with --help.
@@ -76,6 +77,8 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 		return runCheckBackup(ctx, args[1:], stdin, stderr)
 	case "rules":
 		return runRules(ctx, args[1:], stdout, stderr)
+	case "check":
+		return runCheck(ctx, args[1:], stdout, stderr)
 	case "version", "--version":
 		fmt.Fprintln(stdout, "collector", version())
 		return nil
