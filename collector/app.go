@@ -238,6 +238,7 @@ func (a *app) run(ctx context.Context, stdout io.Writer) error {
 	g.Go(func() error { return a.heartbeats.Run(ctx, a.log) })
 	g.Go(func() error { return a.beat(ctx) })
 	g.Go(func() error { return a.followTests(ctx) })
+	g.Go(func() error { return a.sendDigests(ctx) })
 	g.Go(func() error { return a.reloadOnHangup(ctx) })
 	g.Go(func() error { return admin.Serve(ctx, filepath.Join(a.config.DataDir, "control.sock"), a.adminState()) })
 	g.Go(func() error { return a.serveHTTP(server) })

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"path/filepath"
 	"strings"
 
 	"bramble/alerting"
@@ -40,7 +39,7 @@ func runCheck(ctx context.Context, args []string, stdout, stderr io.Writer) erro
 	if err != nil {
 		return err
 	}
-	senders, err := alerting.MailSenders(text, filepath.Join(c.DataDir, "alerting"))
+	senders, err := alerting.MailSenders(text, a.routesDir())
 	if err != nil {
 		return a.nameRoutes(err)
 	}

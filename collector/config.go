@@ -45,6 +45,7 @@ type Config struct {
 	Backups         backup.Config // on a schedule where the file has the block
 	Watchdog        WatchdogConfig
 	TestPage        TestPageConfig
+	Digest          DigestConfig
 
 	// UpgradeWithoutBackup lets a start upgrade an older collector's data without a way back. A flag, never in the file.
 	UpgradeWithoutBackup bool
@@ -78,7 +79,7 @@ func (c *Config) keys() map[string]func(*yaml.Node) error {
 		"nats_websocket": text(&c.NATSWebSocket), "nats_names": list(&c.NATSNames),
 		"external_url": text(&c.ExternalURL), "tls_cert": text(&c.TLSCert), "tls_key": text(&c.TLSKey),
 		"rules": list(&c.Rules), "alertmanager": text(&c.Alertmanager), "oncall": text(&c.OnCall), "receivers": text(&c.Receivers),
-		"backups": c.readBackups, "store": c.readStore, "watchdog": c.readWatchdog, "test_page": c.readTestPage,
+		"backups": c.readBackups, "store": c.readStore, "watchdog": c.readWatchdog, "test_page": c.readTestPage, "digest": c.readDigest,
 		"retention": duration(&c.Retention), "rollup_retention": duration(&c.RollupRetention),
 		"memory": func(n *yaml.Node) error {
 			b, err := units.ParseStrictBytes(n.Value)
@@ -257,6 +258,8 @@ func (c *Config) check(key string) error {
 		return checkBackups(c.Backups)
 	case "store":
 		return checkStore(c.Store)
+	case "digest":
+		return checkDigest(c.Digest)
 	case "watchdog":
 		return checkWatchdog(c.Watchdog)
 	case "alertmanager":
