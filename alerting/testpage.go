@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -109,7 +110,7 @@ func withTests(user *config.Config, sends func(receiver string) bool) (*config.C
 		own = append(own, others...)
 	}
 	root := *user.Route
-	root.Routes = append(own, user.Route.Routes...)
+	root.Routes = slices.Concat(own, user.Route.Routes)
 	c := *user
 	c.Route = &root
 	return &c, nil

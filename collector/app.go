@@ -62,6 +62,7 @@ type app struct {
 	rulesBroken prometheus.Gauge
 
 	heartbeats *heartbeat.Book
+	fleet      placeCache
 	domains    *alerting.Domains
 	ingest     *ingest.Ingest
 	pages      *dashboards.Server
@@ -166,7 +167,7 @@ func openApp(ctx context.Context, c Config, v variant, log *slog.Logger) (_ *app
 	a.pager, err = alerting.OpenPager(alerting.PagerOptions{
 		DB: a.db, Dir: a.routesDir(), Config: routing, Receivers: c.Receivers, OnCall: onCall,
 		ExternalURL: a.url(), Pictures: pictures,
-		Fleet: func() map[string]alerting.Place { return registered(a.registry) }, BoardAlerts: a.engine.BoardAlerts, Watchdog: dog,
+		Fleet: func() map[string]alerting.Place { return a.fleet.of(a.registry) }, BoardAlerts: a.engine.BoardAlerts, Watchdog: dog,
 		Log: log, Registerer: a.metrics, Changed: func(alerting.Incident) { a.pages.Hub().Alerts() },
 	})
 	if err != nil {

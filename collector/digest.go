@@ -128,7 +128,7 @@ func by(who string) string {
 // ingestStates are the states of all registered boards, "" where one was never heard of.
 func (a *app) ingestStates() map[string]presence.State {
 	status, all := a.ingest.Status(), map[string]presence.State{}
-	for board := range registered(a.registry) {
+	for board := range a.fleet.of(a.registry) {
 		all[board] = presence.State(status[board].State)
 	}
 	return all

@@ -39,7 +39,7 @@ func TestTwoCollectorsWatchEachOther(t *testing.T) {
 	eventually(t, patience, func() error {
 		var answer struct{ Tests []alerting.PageTest }
 		if _, body, err := east.request("GET", "/api/oncall/test", nil); err != nil || json.Unmarshal(body, &answer) != nil || len(answer.Tests) != 1 {
-			return fmt.Errorf("%s %v", body, err)
+			return fmt.Errorf("%s %w", body, err)
 		}
 		if one := answer.Tests[0]; one.State != "delivered" || one.Receiver != "sink" || one.LatencyMs <= 0 || one.LatencyMs > 5000 {
 			return fmt.Errorf("%+v", one)

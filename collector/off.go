@@ -15,7 +15,7 @@ func (a *app) offSources() []alerting.OffSource {
 
 // whatIsOff says what can page nobody now.
 func (a *app) whatIsOff() alerting.OffReport {
-	return alerting.WhatIsOff(time.Now(), len(registered(a.registry)), a.offSources()...)
+	return alerting.WhatIsOff(time.Now(), len(a.fleet.of(a.registry)), a.offSources()...)
 }
 
 var (

@@ -69,6 +69,9 @@ type Book struct {
 	db *sql.DB
 	// known reports whether a board is registered.
 	known func(board string) bool
+	// base is when the book was opened. Time is counted from it by the monotonic clock: a clock that is set makes nothing
+	// overdue.
+	base time.Time
 
 	mu  sync.Mutex
 	all map[string]*Heartbeat // replaced, never changed in place
@@ -76,19 +79,21 @@ type Book struct {
 
 // Open reads the book and excuses what could not be heard while no collector ran. The caller calls Run.
 func Open(ctx context.Context, db *sql.DB, known func(board string) bool) (*Book, error) {
-	b := &Book{db: db, known: known, all: map[string]*Heartbeat{}}
+	b := &Book{db: db, known: known, all: map[string]*Heartbeat{}, base: time.Now()}
 	if err := b.load(ctx); err != nil {
 		return nil, err
 	}
-	return b, b.excuse(ctx, time.Now().UnixMilli())
+	return b, b.excuse(ctx, b.now())
 }
+
+func (b *Book) now() int64 { return b.base.UnixMilli() + time.Since(b.base).Milliseconds() }
 
 // Beat notes a sign of life; the first one makes the heartbeat. It is on disk when Beat returns.
 func (b *Book) Beat(ctx context.Context, name string, beat Beat) (Heartbeat, error) {
 	if err := b.check(name, beat); err != nil {
 		return Heartbeat{}, fmt.Errorf("%w: %w", ErrBad, err)
 	}
-	now := time.Now().UnixMilli()
+	now := b.now()
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	h := Heartbeat{Name: name, within: DefaultWithin, CreatedAt: now}
@@ -134,7 +139,7 @@ func (b *Book) Remove(ctx context.Context, name string) error {
 		return fmt.Errorf("heartbeat %q: %w", name, ErrUnknown)
 	}
 	h := *was
-	h.removed = time.Now().UnixMilli()
+	h.removed = b.now()
 	if err := b.save(ctx, &h); err != nil {
 		return err
 	}
@@ -146,7 +151,7 @@ func (b *Book) Remove(ctx context.Context, name string) error {
 func (b *Book) List() []Heartbeat { return b.list(false) }
 
 func (b *Book) list(removed bool) []Heartbeat {
-	now := time.Now().UnixMilli()
+	now := b.now()
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	out := []Heartbeat{}

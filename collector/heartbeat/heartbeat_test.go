@@ -105,6 +105,25 @@ func TestDeadlines(t *testing.T) {
 	})
 }
 
+// TestPausedProcess: a process that was stopped excuses what could not be heard meanwhile, and no more.
+func TestPausedProcess(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := open(t, openDB(t, t.TempDir()))
+		b.must(t, "peer", Beat{Within: 2 * time.Minute})
+		time.Sleep(50 * time.Second)
+		if err := b.alive(t.Context(), b.now()); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(10 * time.Minute) // stopped
+		if err := b.excuse(t.Context(), b.now()); err != nil {
+			t.Fatal(err)
+		}
+		want(t, b, "right after the pause")
+		time.Sleep(71 * time.Second)
+		want(t, b, "what was left has passed", "peer")
+	})
+}
+
 // TestRestartsDoNotHide: a collector that restarts every few seconds excuses no more than it was away, and a minute.
 func TestRestartsDoNotHide(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

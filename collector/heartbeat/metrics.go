@@ -1,10 +1,6 @@
 package heartbeat
 
-import (
-	"time"
-
-	"github.com/prometheus/client_golang/prometheus"
-)
+import "github.com/prometheus/client_golang/prometheus"
 
 var (
 	overdueDesc  = prometheus.NewDesc("bramble_heartbeat_overdue", "1 where a heartbeat has not come in time.", []string{"heartbeat", "board"}, nil)
@@ -22,7 +18,7 @@ func (b *Book) Describe(ch chan<- *prometheus.Desc) {
 // Collect implements prometheus.Collector. One that was removed is said to be well for a while: a series that merely
 // vanished would not end its alert.
 func (b *Book) Collect(ch chan<- prometheus.Metric) {
-	now := time.Now().UnixMilli()
+	now := b.now()
 	for _, h := range b.list(true) {
 		gauge := func(d *prometheus.Desc, v float64) {
 			ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, h.Name, h.Board)

@@ -9,6 +9,9 @@ import (
 	"time"
 )
 
+// pauseAfter is by how much the process must be late to have been stopped.
+const pauseAfter = 5 * time.Second
+
 // schema is idempotent. Times are Unix milliseconds, durations milliseconds.
 const schema = `
 CREATE TABLE IF NOT EXISTS heartbeat (
@@ -64,6 +67,8 @@ func (b *Book) save(ctx context.Context, h *Heartbeat) error {
 // the start's own grace: what was overdue stays so. The clock may have been set back meanwhile: then there is nothing
 // to add but that grace.
 func (b *Book) excuse(ctx context.Context, now int64) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
 	var alive int64
 	err := b.db.QueryRowContext(ctx, `SELECT at FROM heartbeat_alive`).Scan(&alive)
 	if errors.Is(err, sql.ErrNoRows) {
@@ -104,8 +109,15 @@ func (b *Book) alive(ctx context.Context, now int64) error {
 func (b *Book) Run(ctx context.Context, log *slog.Logger) error {
 	tick := time.NewTicker(aliveEvery)
 	defer tick.Stop()
+	last := b.now()
 	for failing := false; ; {
-		err := errors.Join(b.alive(ctx, time.Now().UnixMilli()), b.forget(ctx))
+		if away := b.now() - last - aliveEvery.Milliseconds(); away > pauseAfter.Milliseconds() { // SIGSTOP, a frozen machine
+			if err := b.excuse(ctx, b.now()); err != nil {
+				log.Warn("heartbeats after a pause of the process", "err", err)
+			}
+		}
+		last = b.now()
+		err := errors.Join(b.alive(ctx, b.now()), b.forget(ctx))
 		if (err != nil) != failing && ctx.Err() == nil {
 			failing = err != nil
 			log.Warn("heartbeats", "written", err == nil, "err", err)
@@ -120,7 +132,7 @@ func (b *Book) Run(ctx context.Context, log *slog.Logger) error {
 
 // forget drops heartbeats that were removed a while ago.
 func (b *Book) forget(ctx context.Context) error {
-	before := time.Now().Add(-keepRemoved).UnixMilli()
+	before := b.now() - keepRemoved.Milliseconds()
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for name, h := range b.all {
