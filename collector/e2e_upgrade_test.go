@@ -5,6 +5,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -162,19 +163,37 @@ func TestRollbackToTheRelease(t *testing.T) {
 	}
 }
 
+// built keeps the releases' programs that one run of the tests has built.
+var built struct {
+	sync.Mutex
+	byCommit map[string]string
+}
+
 // programOf builds the collector of a commit, where the history has it.
 func programOf(t testing.TB, commit string) string {
 	t.Helper()
+	built.Lock()
+	defer built.Unlock()
+	if to := built.byCommit[commit]; to != "" {
+		return to
+	}
+	if err := build(); err != nil { // beside today's programs
+		t.Fatal(err)
+	}
 	source := t.TempDir()
 	archive := exec.CommandContext(t.Context(), "sh", "-c", `git -C "$(git rev-parse --show-toplevel)" archive "$0" | tar x -C "$1"`, commit, source)
 	if out, err := archive.CombinedOutput(); err != nil || len(out) > 0 {
 		t.Skipf("this clone's history has no commit %s: %v %s", commit, err, out)
 	}
-	to := filepath.Join(source, "collector-of-the-release")
-	build := exec.CommandContext(t.Context(), "go", "build", "-o", to, "./collector")
-	build.Dir = source
-	if out, err := build.CombinedOutput(); err != nil {
+	to := filepath.Join(programs, "collector-"+commit)
+	compile := exec.CommandContext(t.Context(), "go", "build", "-o", to, "./collector")
+	compile.Dir = source
+	if out, err := compile.CombinedOutput(); err != nil {
 		t.Fatalf("build the collector of %s: %v\n%s", commit, err, out)
 	}
+	if built.byCommit == nil {
+		built.byCommit = map[string]string{}
+	}
+	built.byCommit[commit] = to
 	return to
 }
