@@ -1,12 +1,14 @@
 package main
 
 import (
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -122,6 +124,44 @@ func TestAnUpgradeTakesTheBackupThatIsThere(t *testing.T) {
 		}
 		if n := strings.Count(s.do("", "backup", "list"), " good"); n != 2 {
 			t.Errorf("%d backups, want 2", n)
+		}
+	}
+}
+
+// TestKilledWhileUpgrading kills the first start at random moments: the next one
+// finds the data as it was or upgraded, and the release's answers.
+func TestKilledWhileUpgrading(t *testing.T) {
+	t.Parallel()
+	for name, want := range readReleases(t) {
+		killed := 0
+		for range 6 {
+			s := oldServer(t, name, newSink(t))
+			s.bearer = want.Bearer
+			p := launch(t, "collector", append([]string{"serve", "--data-dir", s.dir, "--http", s.http, "--nats", s.nats}, s.args...)...)
+			after(t, time.Duration(rand.IntN(400))*time.Millisecond)
+			p.kill()
+			if !strings.Contains(p.out.String(), "ready") {
+				killed++
+			}
+			eventually(t, patience, func() error { // the killed one's child ends by itself
+				s.process = launch(t, "collector", append([]string{"serve", "--data-dir", s.dir, "--http", s.http, "--nats", s.nats}, s.args...)...)
+				_, err := s.heard(s.out, "ready ", patience)
+				return err
+			})
+			got := want
+			if err := s.keep(&got); err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(want, got); diff != "" {
+				t.Errorf("(-%s +after a kill):\n%s", name, diff)
+			}
+			if list := s.do("", "backup", "list"); !strings.Contains(list, " good") {
+				t.Errorf("no good backup is left: %s", list)
+			}
+			s.kill()
+		}
+		if killed == 0 {
+			t.Error("no start was killed before it was ready, so this tested nothing")
 		}
 	}
 }
