@@ -21,6 +21,7 @@ import (
 
 	"github.com/johannesboyne/gofakes3"
 	"github.com/johannesboyne/gofakes3/backend/s3mem"
+	"github.com/minio/minio-go/v7"
 
 	"bramble/collector/registry"
 )
@@ -336,13 +337,29 @@ func TestWhatAKilledUploadHasLeftIsRemoved(t *testing.T) {
 	s.put(t, "p/"+old+"/series/x", []byte("x"))
 	s.put(t, "p/"+young+"/series/x", []byte("x")) // another process may be writing it
 	s.put(t, "p/notes.txt", []byte("mine"))
+	p, err := k.place()
+	if err != nil {
+		t.Fatal(err)
+	}
+	client := p.(*bucket).client
+	for _, key := range []string{"p/" + old + "/series/large", "p/" + young + "/series/large"} {
+		if _, err := (minio.Core{Client: client}).NewMultipartUpload(t.Context(), testBucket, key, minio.PutObjectOptions{}); err != nil {
+			t.Fatal(err)
+		}
+	}
 	s.put(t, "elsewhere/"+old+"/series/x", []byte("x"))
 	m := create(t, k)
 	all, err := k.List(t.Context())
 	if err != nil || len(all) != 1 || all[0].Name != m.Name {
 		t.Errorf("list: %+v, %v", all, err)
 	}
-	var others []string
+	var uploads, others []string
+	for u := range client.ListIncompleteUploads(t.Context(), testBucket, "p/", true) {
+		uploads = append(uploads, fmt.Sprint(u.Key, u.Err))
+	}
+	if want := []string{"p/" + young + "/series/large<nil>"}; !slices.Equal(uploads, want) {
+		t.Errorf("uploads in parts: %v, want %v", uploads, want)
+	}
 	for _, key := range s.objects(t) {
 		if !strings.Contains(key, m.Name) {
 			others = append(others, key)
