@@ -33,6 +33,8 @@ type Engine struct {
 	evaluated     map[string]*evaluation // by group file and name
 	health        map[string]ruleHealth  // by rule ID
 	external      external
+	recorder      Recorder
+	recorded      map[string]recorded // by rule ID
 }
 
 // leafOf is one place where a metric decides.
@@ -51,7 +53,7 @@ type Reading struct {
 func NewEngine(rules *Rules) *Engine {
 	e := &Engine{
 		series: map[string]*Series{}, boards: map[string][]*Series{}, marks: map[string]*int64{}, alerts: map[alertKey]*alert{}, active: map[string]map[string]*alert{},
-		registryNames: map[string]bool{}, evaluated: map[string]*evaluation{}, health: map[string]ruleHealth{},
+		registryNames: map[string]bool{}, evaluated: map[string]*evaluation{}, health: map[string]ruleHealth{}, recorded: map[string]recorded{},
 	}
 	e.use(rules)
 	return e
@@ -77,6 +79,11 @@ func (e *Engine) use(rules *Rules) {
 		}
 		for _, l := range rule.condition.leaves {
 			e.index[l.name] = append(e.index[l.name], leafOf{rule, l})
+		}
+	}
+	for id := range e.recorded {
+		if e.byID[id] == nil {
+			delete(e.recorded, id)
 		}
 	}
 	e.resolveAgain()

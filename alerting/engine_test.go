@@ -374,3 +374,46 @@ func BenchmarkObserve(b *testing.B) {
 	bench("and", " and on(board) m0 > 50", 0)
 	bench("all firing", "", 300)
 }
+
+// recordedRows notes what recording rules write, as name{labels} value.
+type recordedRows []string
+
+func (r *recordedRows) Add(rows []storage.Row) error {
+	for _, row := range rows {
+		*r = append(*r, fmt.Sprintf("%d %v", row.At, row.Value))
+	}
+	return nil
+}
+
+// TestRecord: rules that record are no alerts, write their result and the end of what left it, and stay apart in the API.
+func TestRecord(t *testing.T) {
+	rules := mustRules(t, "  - {record: 'b:sum', expr: sum(a) by (board)}\n  - {alert: A, expr: 'b:sum > 5'}\n  - {alert: B, expr: a > 5}\n")
+	e := NewEngine(rules)
+	if rules.Groups[0].Rules[1].OnArrival() || !rules.Groups[0].Rules[2].OnArrival() {
+		t.Error("a rule about a recorded series is decided on arrival, or another is not")
+	}
+	var rows recordedRows
+	const sum, hit = "sum(a) by (board)", "b:sum > 5"
+	store := fixedStore{sum: {result(6, labels("", "b1")), result(7, labels("", "b2"))}, hit: nil}
+	if _, err := e.Evaluate(t.Context(), store, time.UnixMilli(10_000)); err == nil || !strings.Contains(err.Error(), "no store to record to") {
+		t.Errorf("without a recorder: %v", err)
+	}
+	e.RecordTo(&rows)
+	for i, s := range []fixedStore{store, {sum: {result(8, labels("", "b2"))}, hit: nil}} {
+		if ts, err := e.Evaluate(t.Context(), s, time.UnixMilli(int64(20_000+10_000*i))); ts != nil || err != nil {
+			t.Errorf("%v, %v", ts, err)
+		}
+	}
+	if d := cmp.Diff(recordedRows{"20000 6", "20000 7", "30000 8", "30000 NaN"}, rows); d != "" {
+		t.Error(d)
+	}
+	twice := fixedStore{sum: {result(6, labels("", "b1")), result(7, labels("", "b1"))}, hit: nil}
+	if _, err := e.Evaluate(t.Context(), twice, time.UnixMilli(40_000)); err == nil || !strings.Contains(err.Error(), "two series") {
+		t.Errorf("the same series twice: %v", err)
+	}
+	for kind, want := range map[string]int{"": 3, "alert": 2, "record": 1} {
+		if got := len(e.groupsJSON(kind)[0].Rules); got != want {
+			t.Errorf("%d rules of kind %q, want %d", got, kind, want)
+		}
+	}
+}

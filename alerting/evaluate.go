@@ -44,7 +44,7 @@ func (e *Engine) Evaluate(ctx context.Context, q Querier, now time.Time) ([]Tran
 	for _, g := range groups {
 		start := time.Now()
 		for _, r := range g.Rules {
-			if r.condition != nil {
+			if r.OnArrival() {
 				continue
 			}
 			ts, err := e.evaluateRule(ctx, q, r, now, gen)
@@ -64,7 +64,7 @@ func (e *Engine) due(now time.Time) ([]*Group, *Rules) {
 	defer e.mu.Unlock()
 	var out []*Group
 	for _, g := range e.rules.Groups {
-		if !slices.ContainsFunc(g.Rules, func(r *Rule) bool { return r.condition == nil }) {
+		if !slices.ContainsFunc(g.Rules, func(r *Rule) bool { return !r.OnArrival() }) {
 			continue
 		}
 		step := max(g.Interval.Milliseconds(), 1)
@@ -93,6 +93,9 @@ func (e *Engine) evaluateRule(ctx context.Context, q Querier, r *Rule, now time.
 		}
 		e.health[r.ID] = h
 	}()
+	if r.Record != "" {
+		return nil, e.record(ctx, q, r, now)
+	}
 	at := now.Add(-r.group.Offset)
 	hits, err := q.Query(ctx, r.Expr, at)
 	if err != nil {

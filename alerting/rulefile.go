@@ -123,16 +123,15 @@ func (g *groupYAML) build(file string) (*Group, error) {
 }
 
 func (r *ruleYAML) build(file string, group *Group, groupLabels map[string]string) (*Rule, error) {
-	if r.Record.Value != "" {
-		return nil, fmt.Errorf("%s:%d: recording rule %q: only alerting rules are evaluated here; remove it, or write its expression into the alert",
-			file, r.Record.Line, r.Record.Value)
-	}
 	rule := &Rule{
 		Name: r.Alert.Value, File: file, Line: r.Alert.Line, Expr: strings.TrimSpace(r.Expr.Value), group: group,
 		Labels: map[string]string{}, Annotations: r.Annotations,
 	}
 	maps.Copy(rule.Labels, groupLabels)
 	maps.Copy(rule.Labels, r.Labels)
+	if r.Record.Value != "" {
+		return rule, r.buildRecord(file, rule)
+	}
 	where := fmt.Sprintf("%s:%d: rule %q", file, r.Alert.Line, rule.Name)
 	var errs []error
 	if rule.Name == "" {

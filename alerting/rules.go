@@ -18,7 +18,7 @@ const defaultInterval = 15 * time.Second
 //go:embed default.rules.yml
 var defaultRules []byte
 
-// Rules is a loaded set of alerting rules. It is immutable and may be shared between goroutines. The zero value holds
+// Rules is a loaded set of rules. It is immutable and may be shared between goroutines. The zero value holds
 // no rules.
 type Rules struct {
 	Groups []*Group
@@ -34,11 +34,13 @@ type Group struct {
 	Rules  []*Rule
 }
 
-// Rule is one alerting rule.
+// Rule is one rule: an alert, or a series to record.
 type Rule struct {
 	// ID is stable across reloads: group, alert name and the rule's own labels.
 	ID   string
 	Name string
+	// Record is the name of the series that a recording rule writes, "" for an alert.
+	Record string
 	// File and Line say where it stands.
 	File string
 	Line int
@@ -74,6 +76,7 @@ func LoadRules(files map[string][]byte) (*Rules, error) {
 	if err := errors.Join(errs...); err != nil {
 		return nil, err
 	}
+	rules.leaveRecordedToTheStore()
 	rules.assignIDs()
 	return rules, nil
 }

@@ -84,7 +84,11 @@ func TestLoadRulesErrors(t *testing.T) {
 	}
 	f("groups:\n- name: g\n  rulez: []\n", "bad.yml: line 3", `key "rulez" is unknown`)
 	f("groups:\n- name: g\n  rules:\n  - alert: A\n    expr: up >\n", "bad.yml:4", `rule "A"`, "expr at line 5")
-	f("groups:\n- name: g\n  rules:\n  - record: a:b\n    expr: up\n", "bad.yml:4", `recording rule "a:b"`)
+	f("groups:\n- name: g\n  rules:\n  - record: a b\n    expr: up\n", "bad.yml:4", `recording rule "a b": not a valid name`)
+	f("groups:\n- name: g\n  rules:\n  - record: a:b\n    expr: up >\n", "bad.yml:4", "expr at line 5")
+	f("groups:\n- name: g\n  rules:\n  - {record: 'a:b', expr: up, for: 1m}\n", "bad.yml:4", "are for alerts")
+	f("groups:\n- name: g\n  rules:\n  - {record: 'a:b', alert: A, expr: up}\n", "bad.yml:4", "keep one of")
+	f("groups:\n- name: g\n  rules:\n  - {record: 'a:b', expr: up, labels: {__name__: x}}\n", "bad.yml:4", `label "__name__"`)
 	f("groups:\n- name: g\n  rules:\n  - alert: A\n    expr: up > 1\n    for: soon\n", `rule "A": for`, "soon")
 	f("groups:\n- name: g\n  rules:\n  - alert: A\n    expr: up > 1\n    annotations: {s: '{{ .Foo'}\n", "bad.yml:4", `annotation "s"`)
 	f("groups:\n- name: g\n  rules:\n  - alert: A\n    expr: up > 1\n    labels: {__x: y}\n", `label "__x"`)

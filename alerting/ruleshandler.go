@@ -19,7 +19,7 @@ type ruleGroupJSON struct {
 }
 
 type ruleJSON struct {
-	State          string            `json:"state"`
+	State          string            `json:"state,omitempty"`
 	Name           string            `json:"name"`
 	Query          string            `json:"query"`
 	Duration       float64           `json:"duration"`
@@ -48,11 +48,7 @@ type alertJSON struct {
 func RulesHandler(e *Engine) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /api/v1/rules", func(w http.ResponseWriter, r *http.Request) {
-		if kind := r.FormValue("type"); kind == "record" {
-			writeData(w, map[string]any{"groups": []ruleGroupJSON{}})
-			return
-		}
-		writeData(w, map[string]any{"groups": e.groupsJSON()})
+		writeData(w, map[string]any{"groups": e.groupsJSON(r.FormValue("type"))})
 	})
 	mux.HandleFunc("GET /api/v1/alerts", func(w http.ResponseWriter, _ *http.Request) {
 		writeData(w, map[string]any{"alerts": alertsJSON(e.now(e.states(isActive)))})
@@ -67,7 +63,8 @@ func writeData(w http.ResponseWriter, data any) {
 	_ = json.NewEncoder(w).Encode(map[string]any{"status": "success", "data": data}) // the client went away
 }
 
-func (e *Engine) groupsJSON() []ruleGroupJSON {
+// groupsJSON lists the groups with rules of a kind, "alert" or "record"; "" means both.
+func (e *Engine) groupsJSON(kind string) []ruleGroupJSON {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	byRule := map[string][]Transition{}
@@ -81,6 +78,9 @@ func (e *Engine) groupsJSON() []ruleGroupJSON {
 			group.LastEvaluation, group.EvaluationTime = time.UnixMilli(ev.at).UTC(), ev.took.Seconds()
 		}
 		for _, r := range g.Rules {
+			if kind == "alert" && r.Record != "" || kind == "record" && r.Record == "" {
+				continue
+			}
 			group.Rules = append(group.Rules, r.json(byRule[r.ID], e.health[r.ID]))
 		}
 		out = append(out, group)
@@ -93,6 +93,9 @@ func (r *Rule) json(active []Transition, h ruleHealth) ruleJSON {
 		Name: r.Name, Query: r.Expr, Duration: r.For.Seconds(), KeepFiringFor: r.KeepFiringFor.Seconds(), Labels: notNil(r.Labels),
 		Annotations: notNil(r.Annotations), Alerts: alertsJSON(active), Health: "ok", EvaluationTime: h.took.Seconds(),
 		LastEvaluation: h.at.UTC(), Type: "alerting", State: Inactive.String(),
+	}
+	if r.Record != "" {
+		out.Type, out.State = "recording", ""
 	}
 	if len(active) > 0 {
 		out.State = Pending.String()

@@ -15,6 +15,9 @@ import (
 	"bramble/storage"
 )
 
+// testAhead is how far in the future a series may end: the store drops what is more than two days ahead.
+const testAhead = 47 * time.Hour
+
 // TestStore is where a rules test puts its series. *storage.Store is one.
 type TestStore interface {
 	Querier
@@ -82,7 +85,8 @@ func (f *ruleTestFile) runOne(ctx context.Context, t *ruleTest, store TestStore)
 	var problems []string
 	slices.SortStableFunc(t.alerts, func(a, b alertTest) int { return cmp.Compare(a.at, b.at) })
 	left := t.alerts
-	for at := time.Duration(0); len(left) > 0; at += f.every {
+	last := t.last()
+	for at := time.Duration(0); at <= last; at += f.every {
 		if err := p.evaluate(ctx, t.start.Add(at)); err != nil {
 			return nil, err
 		}
@@ -112,6 +116,17 @@ func (t *ruleTest) querier(store TestStore) Querier {
 	return store
 }
 
+// last is the time of the last check: what rules record is there until then.
+func (t *ruleTest) last() (last time.Duration) {
+	for _, c := range t.alerts {
+		last = max(last, c.at)
+	}
+	for _, c := range t.exprs {
+		last = max(last, c.at)
+	}
+	return last
+}
+
 // rulePlayer plays one test's series to an engine.
 type rulePlayer struct {
 	engine *Engine
@@ -136,10 +151,15 @@ func (f *ruleTestFile) player(t *ruleTest, store TestStore) (*rulePlayer, error)
 	place := func(g *Group) int { return slices.Index(f.order, g.Name) }
 	slices.SortStableFunc(rules.Groups, func(a, b *Group) int { return cmp.Compare(place(a), place(b)) })
 	p := &rulePlayer{engine: NewEngine(rules), store: t.querier(store)}
+	p.engine.RecordTo(store)
 	p.engine.SetExternal(t.external.labels, t.external.url)
 	var rows []storage.Row
 	for _, s := range t.series {
 		p.series = append(p.series, playedSeries{testSeries: s, handle: p.engine.Series(s.labels, nil)})
+		if n := len(s.at); n > 0 && s.at[n-1] > time.Now().Add(testAhead).UnixMilli() {
+			return nil, fmt.Errorf("series %s ends in the future, at %s: the store takes nothing from there; let the test begin earlier, or shorten it",
+				seriesText(s.labels), time.UnixMilli(s.at[n-1]).UTC().Format(time.DateOnly))
+		}
 		name := storage.SeriesOf(s.labels)
 		for i, at := range s.at {
 			rows = append(rows, storage.Row{Series: name, At: at, Value: s.values[i]})

@@ -131,10 +131,25 @@ func TestRuleTestErrors(t *testing.T) {
 	f("tests:\n- start_timestamp: yesterday\n", `"yesterday"`)
 }
 
+// TestRuleTestOfTheFuture says that the store has no room there.
+func TestRuleTestOfTheFuture(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "t.yml")
+	for _, text := range []string{
+		"tests:\n- start_timestamp: \"2090-01-01T00:00:00Z\"\n  input_series: [{series: a, values: '1'}]\n",
+		"tests:\n- interval: 1000d\n  input_series: [{series: a, values: '1x100'}]\n",
+	} {
+		writeFile(t, file, text)
+		err := RuleTests(t.Context(), []string{file}, &bytes.Buffer{}, openTestStore(t))
+		if err == nil || !strings.Contains(err.Error(), "t.yml: test 1: series a ends in the future, at 20") && !strings.Contains(err.Error(), "at 22") {
+			t.Error(err)
+		}
+	}
+}
+
 // TestRuleTestOfBadRules names the rule file, not the test.
 func TestRuleTestOfBadRules(t *testing.T) {
 	dir := t.TempDir()
-	writeFile(t, filepath.Join(dir, "r.yml"), "groups:\n- name: g\n  rules:\n  - {record: a:b, expr: a}\n")
+	writeFile(t, filepath.Join(dir, "r.yml"), "groups:\n- name: g\n  rules:\n  - {record: a:b, expr: a, for: 1m}\n")
 	writeFile(t, filepath.Join(dir, "t.yml"), "rule_files: [r.yml]\ntests: [{}]\n")
 	err := RuleTests(t.Context(), []string{filepath.Join(dir, "t.yml")}, &bytes.Buffer{}, openTestStore(t))
 	if err == nil || !strings.Contains(err.Error(), `r.yml:4: recording rule "a:b"`) {

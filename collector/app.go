@@ -136,6 +136,7 @@ func openApp(ctx context.Context, c Config, v variant, log *slog.Logger) (_ *app
 	rules = rules.WithOwn()
 	a.engine = alerting.NewEngine(rules)
 	a.engine.SetExternal(nil, a.url())
+	a.engine.RecordTo(a.store)
 	if err := a.engine.Register(a.metrics); err != nil {
 		return nil, err
 	}

@@ -21,6 +21,8 @@ const bothKinds = `groups:
   - name: store
     interval: 1s
     rules:
+      - {record: 'board:temperature:max', expr: max by (board) (pi_soc_temperature_celsius)}
+      - {alert: Recorded, expr: 'board:temperature:max >= 80'}
       - {alert: StoreFor, expr: 'max_over_time(pi_soc_temperature_celsius[3s]) >= 80', for: 4s}
       - {alert: StoreKeep, expr: 'max_over_time(pi_soc_temperature_celsius[3s]) >= 80', keep_firing_for: 5m}
 `
@@ -97,7 +99,7 @@ func TestStatesSurviveKill(t *testing.T) {
 	s.kill()
 	s.start()
 	fires := func(a shown) bool { return a.State == "firing" }
-	firing := s.alertsWhere("firing", fires, "ArrivalFor", "StoreFor", "ArrivalKeep", "StoreKeep")
+	firing := s.alertsWhere("firing", fires, "ArrivalFor", "StoreFor", "ArrivalKeep", "StoreKeep", "Recorded")
 	for name, was := range pending {
 		if now := firing[name]; !now.ActiveAt.Equal(was.ActiveAt) {
 			t.Errorf("%s: active since %v, before the kill %v", name, now.ActiveAt, was.ActiveAt)

@@ -62,14 +62,21 @@ func checkRules(files []string, stdout io.Writer) error {
 	for _, w := range rules.Warnings() {
 		fmt.Fprintln(stdout, w)
 	}
-	onArrival, all := 0, 0
+	onArrival, recording, all := 0, 0, 0
 	for r := range rules.All() {
 		all++
-		if r.OnArrival() {
+		switch {
+		case r.OnArrival():
 			onArrival++
+		case r.Record != "":
+			recording++
 		}
 	}
-	_, err = fmt.Fprintf(stdout, "%d rules, %d of them decided on arrival of a reading\n", all, onArrival)
+	recorded := ""
+	if recording > 0 {
+		recorded = fmt.Sprintf(", %d recorded", recording)
+	}
+	_, err = fmt.Fprintf(stdout, "%d rules, %d of them decided on arrival of a reading%s\n", all, onArrival, recorded)
 	return err
 }
 
