@@ -59,9 +59,6 @@ func (l Link) Expires() time.Time { return l.At.Add(linkLife) }
 
 // linkKey reads the key of the links, and makes it the first time.
 func linkKey(ctx context.Context, db *sql.DB) ([]byte, error) {
-	if _, err := db.ExecContext(ctx, linkSchema); err != nil {
-		return nil, fmt.Errorf("create table of the links' key: %w", err)
-	}
 	fresh := make([]byte, sha256.Size)
 	if _, err := rand.Read(fresh); err != nil {
 		return nil, fmt.Errorf("make a key for links: %w", err)

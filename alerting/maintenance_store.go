@@ -35,9 +35,6 @@ CREATE TABLE IF NOT EXISTS alert_silence_watched (
 `
 
 func prepareMaintenances(ctx context.Context, db *sql.DB) error {
-	if _, err := db.ExecContext(ctx, maintenanceSchema+testSchema); err != nil {
-		return fmt.Errorf("create maintenance tables: %w", err)
-	}
 	_, err := db.ExecContext(ctx, `DELETE FROM maintenance WHERE closed_at > 0 AND closed_at < ?`, time.Now().Add(-keepIncidents).UnixMilli())
 	if err != nil {
 		return fmt.Errorf("clean maintenance table: %w", err)

@@ -290,7 +290,11 @@ func TestSilenceEnds(t *testing.T) {
 }
 
 func TestMaintenanceRequests(t *testing.T) {
-	book, err := OpenMaintenances(t.Context(), openDB(t, t.TempDir()), func() map[string]Place { return ownFleet(2, 2, 8) })
+	db := openDB(t, t.TempDir())
+	if err := create(t.Context(), db); err != nil {
+		t.Fatal(err)
+	}
+	book, err := OpenMaintenances(t.Context(), db, func() map[string]Place { return ownFleet(2, 2, 8) })
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -62,16 +62,12 @@ func (a *app) sendDigests(ctx context.Context) error {
 	if !d.At.Set() {
 		return nil
 	}
-	k, err := digest.Open(ctx, digest.Options{
+	return digest.New(digest.Options{
 		DB: a.db, Schedule: d.At, Report: a.report, Log: a.log,
 		Send: func(ctx context.Context, m digest.Mail) error {
 			return a.pager.SendMail(ctx, d.To, d.Receiver, alerting.Mail{Subject: m.Subject, Text: m.Text, HTML: m.HTML, ID: m.ID})
 		},
-	})
-	if err != nil {
-		return err
-	}
-	return k.Run(ctx)
+	}).Run(ctx)
 }
 
 // maxNamed is how many boards a line of the digest names.

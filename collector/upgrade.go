@@ -15,6 +15,8 @@ import (
 	"bramble/alerting"
 	"bramble/collector/backup"
 	"bramble/collector/broker"
+	"bramble/collector/digest"
+	"bramble/collector/heartbeat"
 	"bramble/collector/ingest"
 	"bramble/collector/registry"
 	"bramble/storage"
@@ -26,6 +28,8 @@ func schemas() []registry.Schema {
 	return []registry.Schema{
 		registry.Own(),
 		registry.Tables("alerting", alerting.Migrations),
+		registry.Tables("heartbeat", heartbeat.Migrations),
+		registry.Tables("digest", digest.Migrations),
 		registry.Files("journal", ingest.JournalVersion),
 		registry.Files("checkpoint", alerting.CheckpointVersion),
 		registry.Files("series", storage.SeriesVersion),

@@ -29,7 +29,7 @@ func (p *post) open(t *testing.T, db *sql.DB, at, zone string) *Keeper {
 	if err != nil {
 		t.Fatal(err)
 	}
-	k, err := Open(t.Context(), Options{DB: db, Schedule: s, Log: slog.New(slog.NewTextHandler(t.Output(), nil)),
+	k := New(Options{DB: db, Schedule: s, Log: slog.New(slog.NewTextHandler(t.Output(), nil)),
 		Report: func(_ context.Context, from, to time.Time) (Report, error) {
 			p.from = append(p.from, from, to)
 			return Report{From: from, To: to}, nil
@@ -40,9 +40,6 @@ func (p *post) open(t *testing.T, db *sql.DB, at, zone string) *Keeper {
 			}
 			return p.refuse
 		}})
-	if err != nil {
-		t.Fatal(err)
-	}
 	return k
 }
 
@@ -63,6 +60,11 @@ func openDB(t *testing.T, dir string) *sql.DB {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { db.Close() })
+	for _, step := range Migrations {
+		if _, err := db.ExecContext(t.Context(), step); err != nil {
+			t.Fatal(err)
+		}
+	}
 	return db
 }
 

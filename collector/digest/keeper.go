@@ -24,8 +24,9 @@ const (
 	keep = 60 * 24 * time.Hour
 )
 
-// schema is idempotent. Times are Unix milliseconds.
-const schema = `
+// Migrations lift the room's tables in state.db: Migrations[i] from version i to i+1. A released one never changes. Whoever opens
+// the database applies them. Times are Unix milliseconds.
+var Migrations = []string{`
 CREATE TABLE IF NOT EXISTS digest (
 	due INTEGER PRIMARY KEY,
 	id TEXT NOT NULL,
@@ -38,7 +39,7 @@ CREATE TABLE IF NOT EXISTS digest (
 	answer TEXT NOT NULL DEFAULT '',
 	sent_at INTEGER NOT NULL DEFAULT 0
 ) STRICT;
-`
+`}
 
 // Mail is a digest as it is sent.
 type Mail struct {
@@ -58,13 +59,8 @@ type Options struct {
 // Keeper writes and sends digests.
 type Keeper struct{ Options }
 
-// Open makes a keeper.
-func Open(ctx context.Context, o Options) (*Keeper, error) {
-	if _, err := o.DB.ExecContext(ctx, schema); err != nil {
-		return nil, fmt.Errorf("create digest table: %w", err)
-	}
-	return &Keeper{o}, nil
-}
+// New makes a keeper over tables as Migrations make them.
+func New(o Options) *Keeper { return &Keeper{o} }
 
 // Run writes and sends until ctx ends. What fails is logged and tried again.
 func (k *Keeper) Run(ctx context.Context) error {

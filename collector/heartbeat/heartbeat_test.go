@@ -22,6 +22,11 @@ func openDB(t *testing.T, dir string) *sql.DB {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { db.Close() })
+	for _, step := range Migrations {
+		if _, err := db.ExecContext(t.Context(), step); err != nil {
+			t.Fatal(err)
+		}
+	}
 	return db
 }
 

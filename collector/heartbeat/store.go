@@ -12,8 +12,9 @@ import (
 // pauseAfter is by how much the process must be late to have been stopped.
 const pauseAfter = 5 * time.Second
 
-// schema is idempotent. Times are Unix milliseconds, durations milliseconds.
-const schema = `
+// Migrations lift the room's tables in state.db: Migrations[i] from version i to i+1. A released one never changes. Whoever opens
+// the database applies them. Times are Unix milliseconds, durations milliseconds.
+var Migrations = []string{`
 CREATE TABLE IF NOT EXISTS heartbeat (
 	name TEXT PRIMARY KEY,
 	board TEXT NOT NULL,
@@ -29,12 +30,9 @@ CREATE TABLE IF NOT EXISTS heartbeat_alive (
 	one INTEGER PRIMARY KEY CHECK (one = 1),
 	at INTEGER NOT NULL
 ) STRICT;
-`
+`}
 
 func (b *Book) load(ctx context.Context) error {
-	if _, err := b.db.ExecContext(ctx, schema); err != nil {
-		return fmt.Errorf("create heartbeat tables: %w", err)
-	}
 	rows, err := b.db.QueryContext(ctx, `SELECT name, board, message, sent_by, within, created_at, last_at, excused, removed_at FROM heartbeat`)
 	if err != nil {
 		return fmt.Errorf("read heartbeats: %w", err)
