@@ -19,6 +19,7 @@ const (
 	OffSilence     = "silence"
 	OffMaintenance = "maintenance"
 	OffReceiver    = "receiver"
+	OffRota        = "rota"
 )
 
 // Off is one reason why alerts can page nobody now. A lone board of a customer's is none: nobody was to be paged.
@@ -208,13 +209,19 @@ func (p *Pager) ReceiversOff(now time.Time) (out []Off) {
 	return out
 }
 
-// receivers are those that a route leads to and that send something, in order.
+// receivers are those that a route leads to, or that are a person's channel, and that send something, in order.
 func (r *routing) receivers() (names []string) {
-	r.tree.Walk(func(rt *dispatch.Route) {
-		if name := rt.RouteOpts.Receiver; name != Watchdog && len(r.integrations[name]) > 0 && !slices.Contains(names, name) {
+	add := func(name string) {
+		if name != Watchdog && len(r.integrations[name]) > 0 && !slices.Contains(names, name) {
 			names = append(names, name)
 		}
-	})
+	}
+	r.tree.Walk(func(rt *dispatch.Route) { add(rt.RouteOpts.Receiver) })
+	for _, person := range r.oncall.People {
+		for _, c := range person.Channels {
+			add(c.Receiver)
+		}
+	}
 	slices.Sort(names)
 	return names
 }

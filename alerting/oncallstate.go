@@ -36,6 +36,22 @@ func (p *Pager) Gaps(now time.Time) map[string][]oncall.Shift {
 	return out
 }
 
+// RotasOff is the source for rotas that have nobody on call now.
+func (p *Pager) RotasOff(now time.Time) (out []Off) {
+	for _, r := range p.onCall().Rotas {
+		gaps := r.Gaps(now, now.Add(gapsAhead))
+		if len(gaps) == 0 || gaps[0].From.After(now) {
+			continue
+		}
+		o := Off{Kind: OffRota, What: "whatever escalates to rota " + r.Name, Why: "nobody is on call: the next step of the policy pages"}
+		if end := gaps[0].To; end.Before(now.Add(gapsAhead)) {
+			o.Until = end.UnixMilli()
+		}
+		out = append(out, o)
+	}
+	return out
+}
+
 // readyRotas returns a routing's rotas with what was overridden, and keeps their file as the last good one.
 func (p *Pager) readyRotas(r *routing) (*oncall.Config, error) {
 	overrides, err := p.overrides(context.Background())

@@ -10,7 +10,7 @@ import (
 
 // offSources are all that can keep an alert from paging somebody.
 func (a *app) offSources() []alerting.OffSource {
-	return []alerting.OffSource{a.pager.SilencesOff, a.pager.MaintenancesOff, a.pager.ReceiversOff}
+	return []alerting.OffSource{a.pager.SilencesOff, a.pager.MaintenancesOff, a.pager.ReceiversOff, a.pager.RotasOff}
 }
 
 // whatIsOff says what can page nobody now.

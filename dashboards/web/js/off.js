@@ -24,13 +24,13 @@ async function load() {
 
 function build(r) {
   setText($("off-title"), r.items.length ? offText(r) : "Every alert can page somebody");
-  $("off-list").replaceChildren(...(r.items.length ? r.items.map((o) => item(o, r.now)) : [el("p", { class: "dim" }, "No silence, no maintenance, and every receiver takes its pages.")]));
+  $("off-list").replaceChildren(...(r.items.length ? r.items.map((o) => item(o, r.now)) : [el("p", { class: "dim" }, "No silence, no maintenance, somebody on call, and every receiver takes its pages.")]));
 }
 
 function item(o, now) {
   const until = o.until ? `until ${when(o.until)}, ${duration(o.until - now)} left` : "until somebody mends it";
   const boards = o.boards?.length ? el("details", {}, el("summary", {}, `${count(o.boards.length)} ${o.boards.length === 1 ? "board" : "boards"}`), el("p", { class: "chips" }, ...o.boards.slice(0, 200).map((b) => el("a", { href: "/board/" + b }, b)), o.boards.length > 200 ? el("span", { class: "dim" }, `${count(o.boards.length - 200)} more`) : "")) : "";
-  return el("li", { class: o.everything || o.kind === "receiver" ? "bad" : "" }, glyph(o.kind === "receiver" ? "warning" : "silent"),
+  return el("li", { class: o.everything || o.kind === "receiver" || o.kind === "rota" ? "bad" : "" }, glyph(o.kind === "receiver" || o.kind === "rota" ? "warning" : "silent"),
     el("div", {}, el("b", {}, o.what), el("span", {}, o.why + (o.by ? `, by ${o.by}` : "")), el("span", { class: "dim num" }, until), boards));
 }
 

@@ -29,6 +29,10 @@ export function offText(r) {
   const parts = [];
   if (r.boards) parts.push(`${count(r.boards)} ${r.boards === 1 ? "board" : "boards"}`);
   if (r.rules) parts.push(`${r.rules} ${r.rules === 1 ? "rule" : "rules"}`);
-  if (!parts.length) parts.push(r.items.length === 1 ? "1 receiver" : `${r.items.length} things`);
+  for (const kind of ["receiver", "rota"]) {
+    const n = r.items.filter((o) => o.kind === kind).length;
+    if (n) parts.push(`${n} ${kind}${n === 1 ? "" : "s"}`);
+  }
+  if (!parts.length) parts.push(`${r.items.length} ${r.items.length === 1 ? "silence" : "things"}`);
   return parts.join(", ") + " off";
 }
