@@ -55,23 +55,26 @@ func parseReceivers(text []byte) (*ownReceivers, error) {
 	return o, nil
 }
 
-// addReceivers reads the receivers.yml, where there is one, and adds what it has.
-func (p *Pager) addReceivers(r *routing) error {
+// readReceivers reads the receivers.yml; it has nothing where there is none.
+func (p *Pager) readReceivers() (*ownReceivers, error) {
 	if p.receivers == "" {
-		return nil
+		return &ownReceivers{}, nil
 	}
 	text, err := os.ReadFile(p.receivers)
 	if err != nil {
-		return fmt.Errorf("read receivers: %w", err)
+		return nil, fmt.Errorf("read receivers: %w", err)
 	}
 	own, err := parseReceivers(text)
-	if err == nil {
-		err = own.add(p, r)
-	}
 	if err != nil {
-		return fmt.Errorf("%s: %w", p.receivers, err)
+		return nil, fmt.Errorf("%s: %w", p.receivers, err)
 	}
-	return nil
+	return own, nil
+}
+
+// send reports whether a receiver has an integration of ours.
+func (o *ownReceivers) send(name string) bool {
+	r := o.Receivers[name]
+	return r != nil && len(r.Ntfy)+len(r.HTTP) > 0
 }
 
 // line is where the value at a path of keys and indices stands, 0 where there is none.

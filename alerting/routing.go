@@ -57,8 +57,12 @@ func (p *Pager) buildRouting(text []byte) (*routing, error) {
 		return nil, fmt.Errorf("alertmanager.yml: %w", err)
 	}
 	resolvePaths(p.dir, conf)
+	own, err := p.readReceivers()
+	if err != nil {
+		return nil, err
+	}
 	user := *conf
-	if conf, err = withTests(conf, func(name string) bool { return sendsSomething(&user, name) }); err != nil {
+	if conf, err = withTests(conf, func(name string) bool { return sendsSomething(&user, name) || own.send(name) }); err != nil {
 		return nil, fmt.Errorf("alertmanager.yml: %w", err)
 	}
 	if conf, err = withNobody(conf); err != nil {
@@ -87,8 +91,8 @@ func (p *Pager) buildRouting(text []byte) (*routing, error) {
 		p.ownMailers(rcv, r.templates, built)
 		r.integrations[rcv.Name] = built
 	}
-	if err := p.addReceivers(r); err != nil {
-		return nil, err
+	if err := own.add(p, r); err != nil {
+		return nil, fmt.Errorf("%s: %w", p.receivers, err)
 	}
 	if p.watchdog != nil {
 		r.integrations[Watchdog] = p.watchdog.integrations()
