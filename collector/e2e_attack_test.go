@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -118,6 +119,16 @@ func TestABoardsOwnerAttacks(t *testing.T) {
 	a.send(t, telemetry, warmReport(5, time.Now(), 52.5))
 	s.holds("mine", 51.5, 52.5)
 	s.holds("victim")
+	var known struct {
+		Rejected map[string]uint64
+	}
+	want := map[string]uint64{"undecodable": 4, "oversized": 1, "outside_window": 3, "too_old": 2, "too_far_ahead": 1}
+	if err := s.json("api/boards/mine", &known); err != nil || !maps.Equal(known.Rejected, want) {
+		t.Errorf("api/boards/mine: rejected %v, %v; want %v", known.Rejected, err, want)
+	}
+	if n := s.metric(`bramble_board_reports_rejected_total{board="mine",reason="undecodable"}`); n != 4 {
+		t.Errorf("%v undecodable reports of the board on /metrics", n)
+	}
 
 	s.replayed(victim, understand(t, "single", "t_s,temp_c\n0,44.4\n"))
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"crypto/tls"
 	"fmt"
+	"maps"
 	"path/filepath"
 	"slices"
 	"sync"
@@ -140,17 +141,19 @@ func (b *wired) report(at time.Time, celsius float64) {
 	_ = b.conn.Publish(report.TelemetrySubject(b.name), data)
 }
 
-// again sends what is not acknowledged, and returns how many reports that are.
-func (f *fleet) again() (n int) {
+// again sends what is not acknowledged, of each board the oldest reports and no more than a sensor would at a time.
+func (f *fleet) again() {
+	const atATime = 20
 	for _, b := range f.boards {
 		b.mu.Lock()
-		for _, k := range b.unacked {
-			n++
-			_ = b.conn.Publish(report.TelemetrySubject(b.name), k.data)
+		for i, seq := range slices.Sorted(maps.Keys(b.unacked)) {
+			if i == atATime {
+				break
+			}
+			_ = b.conn.Publish(report.TelemetrySubject(b.name), b.unacked[seq].data)
 		}
 		b.mu.Unlock()
 	}
-	return n
 }
 
 // unacked returns how many reports are not acknowledged.

@@ -76,7 +76,7 @@ func TestLittleMemory(t *testing.T) {
 	f.connect(keys, nil)
 	work := func() time.Duration {
 		t.Helper()
-		stop := f.keepReporting(20 * time.Millisecond)
+		stop := f.keepReporting(100 * time.Millisecond)
 		after(t, 5*time.Second)
 		began := time.Now()
 		for range 20 {

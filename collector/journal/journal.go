@@ -88,6 +88,9 @@ func Open(dir string, o Options, replay func(record []byte) error) (*Journal, er
 		dir: dir, log: o.Log, metrics: newMetrics(o.Registerer), segment: last, wake: make(chan struct{}, 1),
 		end: Position{last.number, last.size},
 	}
+	if last.torn > 0 {
+		j.log.Warn("journal: its end was torn off or damaged, which a crash does to what was not acknowledged", "file", last.Name(), "offset", last.size, "bytes", last.torn)
+	}
 	j.secure()
 	return j, nil
 }

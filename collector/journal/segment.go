@@ -41,6 +41,7 @@ type segment struct {
 	// reserved is where the space ends that is the file's already: what is
 	// written up to there needs no free space.
 	reserved int64
+	torn     int64 // bytes behind the last whole record that were cut off at the start
 }
 
 func segmentPath(dir string, number uint64) string {
@@ -246,10 +247,14 @@ func reopen(dir string, number uint64, size int64) (*segment, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open journal: %w", err)
 	}
-	if err := errors.Join(f.Truncate(size), f.Sync()); err != nil {
+	info, err := f.Stat()
+	if err == nil {
+		err = errors.Join(f.Truncate(size), f.Sync())
+	}
+	if err != nil {
 		return nil, errors.Join(fmt.Errorf("cut the torn end of the journal: %w", err), f.Close())
 	}
-	return &segment{File: f, number: number, size: size}, nil
+	return &segment{File: f, number: number, size: size, torn: info.Size() - size}, nil
 }
 
 func syncDir(dir string) error {
