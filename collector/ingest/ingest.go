@@ -100,8 +100,9 @@ type Ingest struct {
 	sinceCut int               // records since the last checkpoint
 	cutting  bool              // a checkpoint is on its way
 	cut      chan struct{}
-	late     error // why the store has not all that was replayed
-	replayed int   // rows
+	late     error         // why the store has not all that was replayed
+	replayed []storage.Row // that are not in the store yet
+	replays  int           // rows replayed so far
 
 	seenMessages uint64
 	probes       sync.WaitGroup

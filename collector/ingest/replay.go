@@ -96,6 +96,8 @@ func (in *Ingest) replay() (*journal.Journal, error) {
 	if err != nil {
 		return nil, err
 	}
+	in.storeReplayed()
+	in.replayed = nil
 	for _, b := range in.boards {
 		in.setStatus(b, func(s *Status) {
 			_, s.LastReport = in.fleet.State(b.name)
@@ -218,14 +220,25 @@ var errMany = errors.New("the journal holds too much for the start to wait for")
 // where a store was full for long, the start does not wait for it: the journal
 // is read again while the collector runs.
 func (in *Ingest) replayRows(rows []storage.Row) {
-	if in.late != nil || len(rows) == 0 {
+	if in.late != nil {
 		return
 	}
-	if in.replayed += len(rows); in.replayed > maxReplayed {
+	in.replayed = append(in.replayed, rows...)
+	if len(in.replayed) >= maxBatch {
+		in.storeReplayed()
+	}
+}
+
+func (in *Ingest) storeReplayed() {
+	if in.late != nil || len(in.replayed) == 0 {
+		return
+	}
+	if in.replays += len(in.replayed); in.replays > maxReplayed {
 		in.late = errMany
-		return
+	} else {
+		in.late = in.Store.Add(in.replayed)
 	}
-	in.late = in.Store.Add(rows)
+	in.replayed = in.replayed[:0]
 }
 
 func (in *Ingest) restore(body []byte) error {
