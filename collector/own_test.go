@@ -77,4 +77,6 @@ func TestBackupRules(t *testing.T) {
 	f(3, with("bramble_backups/good", 0), "BackupNeverVerified")
 	f(3, map[string]float64{"bramble_backups/good": 0}) // none are scheduled
 	f(1, map[string]float64{"bramble_storage_read_only": 1}, "DiskFull")
+	f(1, map[string]float64{"bramble_storage_read_only": 0, "bramble_ingest_paused": 1}, "DiskFull") // the journal's disk
+	f(1, map[string]float64{"bramble_ingest_paused": 1}, "DiskFull")                                 // the store is elsewhere
 }

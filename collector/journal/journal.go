@@ -85,7 +85,7 @@ func Open(dir string, o Options, replay func(record []byte) error) (*Journal, er
 		return nil, err
 	}
 	j := &Journal{
-		dir: dir, log: o.Log, metrics: newMetrics(o.Registerer), segment: last, wake: make(chan struct{}, 1),
+		dir: dir, log: o.Log, metrics: newMetrics(o.Registerer, dir), segment: last, wake: make(chan struct{}, 1),
 		end: Position{last.number, last.size},
 	}
 	if last.torn > 0 {

@@ -1,6 +1,7 @@
 package journal
 
 import (
+	"os"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -11,7 +12,7 @@ type metrics struct {
 	records, bytes prometheus.Counter
 }
 
-func newMetrics(r prometheus.Registerer) metrics {
+func newMetrics(r prometheus.Registerer, dir string) metrics {
 	m := metrics{
 		commit: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: "bramble_journal_commit_seconds", Help: "Time of one group commit, fsync included.",
@@ -21,9 +22,25 @@ func newMetrics(r prometheus.Registerer) metrics {
 		bytes:   prometheus.NewCounter(prometheus.CounterOpts{Name: "bramble_journal_bytes_total", Help: "Bytes committed."}),
 	}
 	if r != nil {
-		r.MustRegister(m.commit, m.records, m.bytes)
+		r.MustRegister(m.commit, m.records, m.bytes, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "bramble_journal_size_bytes", Help: "Size of the journal's segments: what the store has not on its disk yet, and the present one.",
+		}, func() float64 { return float64(size(dir)) }))
 	}
 	return m
+}
+
+// size adds up the segments in dir. One that is removed meanwhile counts nothing.
+func size(dir string) (n int64) {
+	numbers, err := segments(dir)
+	if err != nil {
+		return 0
+	}
+	for _, number := range numbers {
+		if info, err := os.Stat(segmentPath(dir, number)); err == nil {
+			n += info.Size()
+		}
+	}
+	return n
 }
 
 func (m *metrics) observe(batch []entry, took time.Duration) {
