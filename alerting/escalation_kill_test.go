@@ -13,17 +13,20 @@ import (
 	"time"
 )
 
-const quickSteps = `
+// steps is an oncall.yml with two steps and what they wait.
+func steps(first, second string) string {
+	return fmt.Sprintf(`
 people:
   - {name: ada, channels: [{receiver: ada-ntfy}]}
   - {name: jonas, ack_notice: jonas-ntfy, channels: [{receiver: jonas-ntfy}]}
 policies:
   - name: default
     receivers: [oncall]
-    steps: [{notify: [ada], wait: 1s}, {notify: [jonas], wait: 1s}]
+    steps: [{notify: [ada], wait: %s}, {notify: [jonas], wait: %s}]
     repeat: 1
     fallback: everybody
-`
+`, first, second)
+}
 
 // life is one page's way in a process that is killed.
 type life struct {
@@ -85,13 +88,13 @@ func (l *life) restart() {
 }
 
 // settled is how long nothing may come after a life for it to be over.
-const settled = 3500 * time.Millisecond
+const settled = 2 * time.Second
 
 // live runs a life, killed before step at, or, where flight is set, while that step's request has no answer.
-func live(t *testing.T, steps []lifeStep, at int, flight bool) map[string]int {
+func live(t *testing.T, onCall string, steps []lifeStep, at int, flight bool) map[string]int {
 	s := newSink(t, nil)
 	dir, journal := setUp(t, s.URL)
-	for name, text := range map[string][]byte{"alertmanager.yml": channelsTo(s.URL, "ada-ntfy", "jonas-ntfy", "everybody"), "oncall.yml": []byte(quickSteps)} {
+	for name, text := range map[string][]byte{"alertmanager.yml": channelsTo(s.URL, "ada-ntfy", "jonas-ntfy", "everybody"), "oncall.yml": []byte(onCall)} {
 		if err := os.WriteFile(filepath.Join(dir, name), text, 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -158,18 +161,22 @@ func TestKillEscalation(t *testing.T) {
 	}}
 	const ada, jonas = "ada-ntfy firing b1", "jonas-ntfy firing b1"
 	for name, row := range map[string]struct {
-		steps []lifeStep
-		want  map[string]int
+		onCall string
+		steps  []lifeStep
+		want   map[string]int
 	}{
 		"acknowledged in the second step": {
+			steps("1s", "1h"),
 			slices.Concat(fires, []lifeStep{see(ada), see(jonas), person("ack"), see("jonas-ntfy acknowledged b1")}, ends, []lifeStep{see("ada-ntfy resolved b1")}),
 			map[string]int{ada: 1, jonas: 1, "jonas-ntfy acknowledged b1": 1, "ada-ntfy resolved b1": 1},
 		},
 		"nobody acknowledges": {
+			steps("1s", "1s"),
 			slices.Concat(fires, []lifeStep{see(ada), see(jonas), see("everybody firing b1")}),
 			map[string]int{ada: 2, jonas: 2, "everybody firing b1": 1},
 		},
 		"snoozed for two seconds": {
+			steps("1h", "1h"),
 			slices.Concat(fires, []lifeStep{see(ada), person("snooze"), {name: "a second page", waits: true, do: func(l *life) {
 				for len(l.got[ada]) < 2 {
 					l.take()
@@ -178,10 +185,12 @@ func TestKillEscalation(t *testing.T) {
 			map[string]int{ada: 2},
 		},
 		"closed by hand": {
+			steps("1h", "1h"),
 			slices.Concat(fires, []lifeStep{see(ada), person("close"), see("ada-ntfy resolved b1")}),
 			map[string]int{ada: 1, "ada-ntfy resolved b1": 1},
 		},
 		"five at once": {
+			steps("1h", "1h"),
 			[]lifeStep{many, see("ada-ntfy bundle")},
 			nil, // who is third depends on the order; counted below
 		},
@@ -197,7 +206,7 @@ func TestKillEscalation(t *testing.T) {
 				}
 				t.Run(fmt.Sprintf("%s/%s/%t", name, where, flight), func(t *testing.T) {
 					t.Parallel()
-					got := live(t, row.steps, at, flight)
+					got := live(t, row.onCall, row.steps, at, flight)
 					if row.want == nil {
 						if got["ada-ntfy bundle"] != 1 {
 							t.Errorf("got %v", got)
