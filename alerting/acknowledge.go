@@ -295,7 +295,8 @@ type toldOf struct {
 
 func (e *escalating) told(incident string) (out []toldOf, err error) {
 	rows, err := e.c.QueryContext(e.ctx, `SELECT coalesce(t.person, ''), p.receiver, p.integration, p.idx, p.payload FROM page p LEFT JOIN page_to t ON t.page = p.id
-		WHERE p.seq IN (SELECT max(seq) FROM page WHERE incident = ? AND state IN ('delivered', 'waiting') AND reason <> ? GROUP BY receiver, integration, idx) ORDER BY p.seq`,
+		WHERE p.seq IN (SELECT max(seq) FROM page WHERE incident = ? AND reason <> ?
+		AND (state IN ('delivered', 'waiting') OR state = 'stopped' AND id IN (SELECT page FROM page_to WHERE doubtful = 1)) GROUP BY receiver, integration, idx) ORDER BY p.seq`,
 		incident, int(notify.ReasonUnknown))
 	if err != nil {
 		return nil, fmt.Errorf("read whom incident %s was told: %w", incident, err)

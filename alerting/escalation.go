@@ -232,7 +232,8 @@ type channel struct{ person, receiver string }
 // channels are those that got, or will get, a page of an incident.
 func (e *escalating) channels(incident string) (out []channel, err error) {
 	rows, err := e.c.QueryContext(e.ctx, `SELECT t.person, p.receiver FROM page p JOIN page_to t ON t.page = p.id
-		WHERE p.incident = ? AND t.kind = 'page' AND p.state IN ('waiting', 'delivered', 'bundled') GROUP BY 1, 2 ORDER BY min(p.seq)`, incident)
+		WHERE p.incident = ? AND t.kind = 'page'
+		AND (p.state IN ('waiting', 'delivered', 'bundled') OR p.state = 'stopped' AND t.doubtful = 1) GROUP BY 1, 2 ORDER BY min(p.seq)`, incident)
 	if err != nil {
 		return nil, fmt.Errorf("read whom incident %s paged: %w", incident, err)
 	}

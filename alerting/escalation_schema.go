@@ -38,7 +38,8 @@ CREATE TABLE IF NOT EXISTS page_to (
 	person TEXT NOT NULL,
 	kind TEXT NOT NULL,
 	bundle TEXT NOT NULL DEFAULT '',
-	sent_at INTEGER NOT NULL DEFAULT 0
+	sent_at INTEGER NOT NULL DEFAULT 0,
+	doubtful INTEGER NOT NULL DEFAULT 0
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS page_to_sent ON page_to (person, sent_at);
 CREATE INDEX IF NOT EXISTS page_to_bundle ON page_to (bundle) WHERE bundle <> '';

@@ -441,3 +441,17 @@ func BenchmarkFiveHundred(b *testing.B) {
 		})
 	}
 }
+
+// TestDoubtful: a page that waited when the collector ended may have been received; stopped after that, its receiver hears of
+// the end.
+func TestDoubtful(t *testing.T) {
+	b := newBench(t, twoSteps)
+	id := b.notify(notify.ReasonFirstNotification, "b1", true)
+	if err := b.loadSteps(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	b.tx(func(e *escalating) error { return e.acknowledge(id, Ack{By: "jonas", At: e.now}) })
+	b.at = 2 * time.Minute
+	b.notify(notify.ReasonAllAlertsResolved, "b1", false)
+	b.want(b.written(), "0s ada-ntfy stopped, 0s ada-ntfy ack, 2m0s ada-ntfy resolve")
+}
