@@ -79,7 +79,7 @@ func (m *mailer) picture(ctx context.Context) []byte {
 	if !ok {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, pictureBudget)
+	ctx, cancel := context.WithTimeout(ctx, m.pager.pictures.budget)
 	defer cancel()
 	start := time.Now()
 	b, err := m.pager.pictures.Draw(ctx, &f.incident, now)

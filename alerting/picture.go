@@ -30,6 +30,7 @@ type Pictures struct {
 	engine *Engine
 	store  RangeQuerier
 	log    *slog.Logger
+	budget time.Duration // that a page waits
 	turn   chan struct{} // as many as are drawn at a time
 	wg     sync.WaitGroup
 
@@ -55,7 +56,7 @@ func NewPictures(engine *Engine, store RangeQuerier, log *slog.Logger) *Pictures
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	return &Pictures{engine: engine, store: store, log: log, turn: make(chan struct{}, drawnAtOnce), kept: map[pictureKey]*drawing{}}
+	return &Pictures{engine: engine, store: store, log: log, budget: pictureBudget, turn: make(chan struct{}, drawnAtOnce), kept: map[pictureKey]*drawing{}}
 }
 
 // Draw returns an incident's picture as it is at a time, a PNG of 1200 by 600 pixels. Where it takes longer than ctx
