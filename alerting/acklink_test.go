@@ -12,6 +12,9 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	amalert "github.com/prometheus/alertmanager/alert"
+	"github.com/prometheus/common/model"
 )
 
 func TestLinks(t *testing.T) {
@@ -178,5 +181,31 @@ func TestChatReceiversShowThePicture(t *testing.T) {
 	}
 	if b, err := p.Picture(context.Background(), l); err != nil || !bytes.HasPrefix(b, []byte("\x89PNG")) {
 		t.Errorf("%d bytes, %v", len(b), err)
+	}
+}
+
+// A page about no incident, as a receiver without links gets it, says what its one alert says.
+func TestAPageWithoutAnIncidentHasWords(t *testing.T) {
+	p, err := OpenPager(PagerOptions{DB: openDB(t, t.TempDir())})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	tmpl := p.routing.Load().templates
+	a := &amalert.Alert{}
+	a.Labels = model.LabelSet{"alertname": "Bundle"}
+	a.Annotations = model.LabelSet{"summary": "3 incidents", "description": "#1 <hot>\n#2 silent"}
+	a.StartsAt = time.Now()
+	ctx, alerts := p.enriched(exampleContext(), &letter{receiver: "oncall"}, []*amalert.Alert{a})
+	d, err := p.pageData(ctx, tmpl, alerts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d.Subject != "3 incidents" || !strings.Contains(d.Text, "#1 <hot>\n#2 silent") {
+		t.Errorf("subject %q, text %q", d.Subject, d.Text)
+	}
+	html, err := tmpl.ExecuteHTMLString(`{{ template "email.default.html" . }}`, d.Data)
+	if err != nil || !strings.Contains(html, "#1 &lt;hot&gt;\n#2 silent") {
+		t.Errorf("%v\n%s", err, html)
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	amalert "github.com/prometheus/alertmanager/alert"
+	"github.com/prometheus/alertmanager/notify"
 	"github.com/prometheus/common/model"
 )
 
@@ -178,6 +179,10 @@ func (p *Pager) enriched(ctx context.Context, l *letter, alerts []*amalert.Alert
 	if err != nil {
 		p.log.Error("read what a page says of its incident; it leaves without", "page", l.id, "err", err)
 		return ctx, alerts
+	}
+	if l.reason == notify.ReasonUnknown && len(alerts) > 0 {
+		// What the alerts' own life did not cause, such as word of an acknowledgement, has words of its own.
+		f.note(PageSubject, string(alerts[0].Annotations["summary"]))
 	}
 	return context.WithValue(ctx, factsKey{}, f), f.enrich(alerts)
 }
