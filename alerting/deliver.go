@@ -77,8 +77,8 @@ func (p *Pager) try(ctx context.Context, l *letter) {
 	p.metrics.health.note(l.receiver, l.integration, err != nil)
 	p.health.note(l.lane(), state, answer, now)
 	p.recordTry(l, state, answer, now)
-	p.mail.settle(l, state != "waiting")
 	p.logTry(l, state, err, now)
+	p.mail.settle(l, state != "waiting") // from here on another try may change it
 	if l.incident != "" && l.receiver != Watchdog {
 		p.changed(l.incident)
 	}
