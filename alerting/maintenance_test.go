@@ -177,6 +177,31 @@ func TestMaintenanceRestarts(t *testing.T) {
 	d.fence(t, sk, "fourth")
 }
 
+// TestMaintenanceToldAfterCrash: the collector is killed after it has recorded what a maintenance left, and before any of
+// it has left.
+func TestMaintenanceToldAfterCrash(t *testing.T) {
+	sk, places, dir := newSink(t, nil), ownFleet(2, 1, 8), t.TempDir()
+	d := startGuarded(t, dir, sk.URL, places)
+	m := d.begin(t, 8, `rack="r1"`)
+	d.silence(t, places, boardsIn(places, "r1")...)
+	d.shown(t, `"maintenance 1"`, 8)
+	d.end(t, m)
+	d.stop()
+	if err := d.pager.closeMaintenance(d.pager.mutes.book.snapshot()[0], time.Now()); err != nil {
+		t.Fatal(err)
+	}
+
+	d = startGuarded(t, dir, sk.URL, places, d.written()...)
+	if h := sk.next(t); h.said() != "firing NotBackAfterMaintenance " {
+		t.Errorf("page: %s", h.said())
+	}
+	d.pager.until(t, "left behind", func(in Incident) bool { return strings.Contains(in.Title, "8 of 8") && pageState("delivered")(in) })
+	d.fence(t, sk, "fence")
+	if list, err := d.pager.Maintenances().List(t.Context()); err != nil || list[0].State != Over || len(list[0].NotBack) != 8 {
+		t.Errorf("list %+v, %v", list, err)
+	}
+}
+
 // TestMaintenanceEndsWhileDown: what came back while no collector ran, or comes back within the grace, pages nobody.
 func TestMaintenanceEndsWhileDown(t *testing.T) {
 	sk, places, dir := newSink(t, nil), ownFleet(2, 1, 8), t.TempDir()

@@ -16,7 +16,7 @@ func TestPagesKeepThePolicy(t *testing.T) {
 	_, web := start(t, Options{Auth: newTokens(), Demo: &Demo{}})
 	inline := regexp.MustCompile(`(?i)<script(?:[^>]*)>[^<]|\son[a-z]+=|\sstyle=|<style|javascript:`)
 	foreign := regexp.MustCompile(`(?:src|href|action)="(?:https?:)?//`)
-	for _, p := range []string{"/", "/board/r1-01", "/incidents", "/oncall", "/login", "/board/none", "/nothing"} {
+	for _, p := range []string{"/", "/board/r1-01", "/incidents", "/oncall", "/off", "/watch", "/login", "/board/none", "/nothing"} {
 		resp, body := call{path: p, token: "viewer-token"}.do(t, web.URL)
 		csp := resp.Header.Get("Content-Security-Policy")
 		if !strings.Contains(csp, "default-src 'none'") || strings.Contains(csp, "unsafe") {
@@ -50,7 +50,7 @@ func TestEveryFileOfAPageIsServed(t *testing.T) {
 			visit(s.web.prefix + "js/" + m[1])
 		}
 	}
-	for _, p := range []string{"/", "/board/r1-01", "/incidents", "/oncall", "/login", "/nothing"} {
+	for _, p := range []string{"/", "/board/r1-01", "/incidents", "/oncall", "/off", "/watch", "/login", "/nothing"} {
 		_, body := call{path: p, token: "viewer-token"}.do(t, web.URL)
 		for _, m := range link.FindAllStringSubmatch(body, -1) {
 			visit(m[1])
