@@ -96,13 +96,13 @@ func (ls *leftovers) firing() (out []Transition) {
 
 // ending is a maintenance or a silence that is over.
 type ending struct {
-	id, name    string // "maintenance 4", and the alert's name
-	began, over int64
-	summary     string // completes "3 boards "
-	about       string // one sentence
-	label       string // the label that holds which one it was
-	labels      map[string]string
-	boards      int // that it covered, 0 where that is not known
+	id, name string // "maintenance 4", and the alert's name
+	over     int64
+	summary  string // completes "3 boards "
+	about    string // one sentence
+	label    string // the label that holds which one it was
+	labels   map[string]string
+	boards   int // that it covered, 0 where that is not known
 }
 
 // leave writes the alert of what an ending left. members must not be empty.

@@ -64,7 +64,7 @@ func watchSilence(s *silencepb.Silence) (watchedSilence, error) {
 	return w, nil
 }
 
-// holdsSilence returns the silence that is over and not told yet, and that kept an alert from paging.
+// holdsSilence reports whether a silence that is in force, or over and not told yet, keeps an alert from paging.
 func (m *mutes) holdsSilence(labels model.LabelSet) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -192,7 +192,7 @@ func (p *Pager) closeMaintenance(m *Maintenance, now time.Time) error {
 	closed := *m
 	closed.ClosedAt = now.UnixMilli()
 	e := ending{
-		id: fmt.Sprintf("maintenance %d", m.Number), name: leftByMaintenance, label: "maintenance", began: m.StartsAt, over: m.EndsAt,
+		id: fmt.Sprintf("maintenance %d", m.Number), name: leftByMaintenance, label: "maintenance", over: m.EndsAt,
 		summary: fmt.Sprintf("did not come back after maintenance %d", m.Number), labels: equalities(m.matchers),
 		about: fmt.Sprintf("Maintenance %d (%s%s), begun by %s, ended at %s; boards had until %s.", m.Number, strings.Join(m.Matchers, ", "),
 			quoted(m.Comment), m.By, bothZones(m.EndsAt), time.UnixMilli(now.UnixMilli()).UTC().Format("15:04:05 UTC")),
@@ -366,7 +366,7 @@ func (p *Pager) closeSilence(w watchedSilence, now time.Time) error {
 		}
 		over := p.endOf(w).UnixMilli()
 		l = ending{
-			id: "silence " + w.Id, name: leftBySilence, label: "silence", began: w.StartsAt.AsTime().UnixMilli(), over: over,
+			id: "silence " + w.Id, name: leftBySilence, label: "silence", over: over,
 			summary: "are still not well after a silence", labels: map[string]string{},
 			about: fmt.Sprintf("The silence of %s (%s%s) ended at %s.", w.CreatedBy, strings.Join(texts, " or "), quoted(w.Comment), bothZones(over)),
 		}.leave(members, now)
