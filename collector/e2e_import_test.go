@@ -62,7 +62,7 @@ func TestImportExportPage(t *testing.T) {
 		}
 		found[one.Metric["__name__"]] += len(one.Values)
 	}
-	if found["switch_watts"] != 2 || found["pi_soc_temperature_celsius"] != 100 {
+	if found["switch_watts"] != 2 || found["switch_ports"] != 1 || found["pi_soc_temperature_celsius"] != 100 {
 		t.Errorf("day.jsonl has %v", found)
 	}
 	table, err := os.ReadFile(filepath.Join(dir, "day.csv"))
@@ -93,7 +93,7 @@ func TestImportExportPage(t *testing.T) {
 		}
 	}
 	s.bearer = viewer
-	for _, path := range []string{"api/v1/write", "api/v1/import", "api/v1/import/prometheus"} {
+	for _, path := range []string{"api/v1/write", "api/v1/import", "api/v1/import/prometheus", "api/v1/import/csv"} {
 		if code, _, err := s.request(http.MethodPost, path, []byte("a 1")); err != nil || code != http.StatusForbidden {
 			t.Errorf("a viewer at %s: %d %v", path, code, err)
 		}

@@ -43,7 +43,7 @@ type ImportOptions struct {
 }
 
 // Importer takes rows of other exporters over HTTP: Prometheus remote write, VictoriaMetrics' JSON lines, Prometheus'
-// text format.
+// text format, CSV.
 //
 // It refuses, and counts by reason, what could be mistaken for the collector's own: metrics that begin with pi_,
 // pisensor_ or bramble_, and the labels board and customer; also what is malformed, too long, outside the times that
@@ -73,11 +73,13 @@ func NewImporter(o ImportOptions) (*Importer, error) {
 	return im, nil
 }
 
-// Handler serves POST /api/v1/write, /api/v1/import and /api/v1/import/prometheus. It does not authenticate.
+// Handler serves POST /api/v1/write, /api/v1/import, /api/v1/import/prometheus and /api/v1/import/csv. It does not
+// authenticate.
 func (im *Importer) Handler() http.Handler {
 	mux := http.NewServeMux()
 	for path, read := range map[string]reader{
 		"/api/v1/write": readRemoteWrite, "/api/v1/import": readJSONLines, "/api/v1/import/prometheus": readText,
+		"/api/v1/import/csv": readCSV,
 	} {
 		mux.HandleFunc(path, func(w http.ResponseWriter, r *http.Request) { im.serve(w, r, read) })
 	}

@@ -71,3 +71,8 @@ func FuzzImportJSONLines(f *testing.F) {
 	f.Add([]byte(`{"metric":{"__name__":"pi_a","__name__":"a"},"values":[1],"timestamps":[1]}`))
 	fuzzImport(f, "/api/v1/import")
 }
+
+func FuzzImportCSV(f *testing.F) {
+	f.Add([]byte("at,name,value\n1700000000000,\"a, \"\"b\"\"\",5\n,,NaN\n1,2"))
+	fuzzImport(f, "/api/v1/import/csv?format=1:time:unix_ms,2:label:name,3:metric:value")
+}

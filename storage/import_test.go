@@ -109,12 +109,14 @@ func TestImportFormats(t *testing.T) {
 		{"/api/v1/import", "", line + "\n\n"},
 		{"/api/v1/import", "", ""},
 		{"/api/v1/import/prometheus", "", "untimed 5"},
+		{"/api/v1/import/csv?format=1:time:unix_ms,2:label:name,4:metric:width,5:metric:height", "", "at,name,,width,height\n" + ms + ",\"a, b\",x,3,4\n" + ms + ",c,x,,5\r\n"},
 	} {
 		if status, answer := s.post(t, c.path, c.encoding, c.body); status != http.StatusNoContent {
 			t.Errorf("%s %s: %d %s", c.path, c.encoding, status, answer)
 		}
 	}
 	for expr, want := range map[string]float64{
+		`width{name="a, b"}`: 3, `height{name="c"}`: 5, `count(width)`: 1,
 		`up{job="node",empty=""}`: 1, `fan{host="a\"b"}`: 1200, `fan{host=""}`: 7,
 		`count_over_time(load{host="c"}[1h])`: 3, `last_over_time(load{host="c"}[1h])`: 2.5,
 	} {
@@ -169,6 +171,12 @@ func TestImportForgesNothing(t *testing.T) {
 	if got := query(t, s.store, `{__name__=~".+"}`, now); len(got) != 0 {
 		t.Errorf("something was stored: %v", got)
 	}
+	table := "/api/v1/import/csv?format=1:time:unix_ms,2:label:"
+	f("reserved_label", "exported_board", table+"board,3:metric:fine", ms+",pi-1,5")
+	f("reserved_name", "collector's own", table+"rack,3:metric:pi_load1", ms+",r1,5")
+	f("malformed", "line 2", table+"rack,3:metric:fine", "at,rack,fine\n"+ms+",r1,five")
+	f("malformed", "line 2", table+"rack,3:metric:fine", "at,rack,fine\nyesterday,r1,5")
+	f("malformed", "line 2", table+"rack,3:metric:fine", "at,rack,fine\n"+ms)
 	status, answer := s.post(t, text, "", "one 1 "+ms+"\npi_load1 1 "+ms+"\ntwo 2 "+ms)
 	if status != http.StatusBadRequest || !strings.Contains(answer, "stored 2 rows") {
 		t.Errorf("%d %s", status, answer)
@@ -193,7 +201,9 @@ func TestImportRefusesBodies(t *testing.T) {
 		{"/api/v1/write", "snappy", strings.Repeat("x", 33<<20), http.StatusRequestEntityTooLarge},
 		{"/api/v1/import", "gzip", "nonsense", http.StatusBadRequest},
 		{"/api/v1/import", "", strings.Repeat("x", 17<<20), http.StatusRequestEntityTooLarge},
-		{"/api/v1/import/csv", "", "", http.StatusNotFound},
+		{"/api/v1/import/csv", "", "1,2", http.StatusBadRequest},
+		{"/api/v1/import/csv?format=1:label:a", "", "1,2", http.StatusBadRequest},
+		{"/api/v1/import/native", "", "", http.StatusNotFound},
 	} {
 		if status, answer := s.post(t, c.path, c.encoding, c.body); status != c.status {
 			t.Errorf("%s %s, %d bytes: %d %s, want %d", c.path, c.encoding, len(c.body), status, answer, c.status)
