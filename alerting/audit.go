@@ -41,8 +41,12 @@ func (m *mailroom) overdue(now time.Time) error {
 			if now.UnixMilli()-l.createdAt > failsAfter.Milliseconds() {
 				return fmt.Errorf("%s has not taken page %s for %s", name, l.id, ago(now, l.createdAt))
 			}
-			if !first[l.groupKey] && now.UnixMilli()-l.nextAt > lateAfter.Milliseconds() {
-				return fmt.Errorf("page %s to %s is overdue by %s", l.id, name, ago(now, l.nextAt))
+			due := l.flownAt
+			if !l.flying { // else whoever tries it writes nextAt
+				due = l.nextAt
+			}
+			if !first[l.groupKey] && now.UnixMilli()-due > lateAfter.Milliseconds() {
+				return fmt.Errorf("page %s to %s is overdue by %s", l.id, name, ago(now, due))
 			}
 			first[l.groupKey] = true
 		}

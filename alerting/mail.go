@@ -22,6 +22,7 @@ type letter struct {
 	nextAt                int64 // Unix milliseconds; not to be tried before
 
 	flying  bool
+	flownAt int64 // when it began to fly last, Unix milliseconds
 	landing bool // answered; what came of it is being recorded
 	gone    bool
 	// needless letters are on their way and are not to be tried again.
@@ -144,7 +145,7 @@ func (m *mailroom) next(now time.Time) (out []*letter, again time.Duration) {
 				again = min(again, wait)
 				continue
 			}
-			l.flying = true
+			l.flying, l.flownAt = true, now.UnixMilli()
 			flying++
 			out = append(out, l)
 		}

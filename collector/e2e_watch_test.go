@@ -111,3 +111,37 @@ func TestTwoCollectorsWatchEachOther(t *testing.T) {
 		t.Errorf("%d pages for the heartbeat in the end", n)
 	}
 }
+
+// TestMaintenanceOfARunningCollector is started by the command line, survives kill -9, and is ended by it.
+func TestMaintenanceOfARunningCollector(t *testing.T) {
+	t.Parallel()
+	s := newServer(t, "127.0.0.1")
+	s.do("", "board", "add", "r1-a-01", "--label", "rack=r1")
+	s.do("", "board", "add", "r1-a-02", "--label", "rack=r1")
+	if a := s.try("", "maintenance", "start", "--rack", "r1", "--for", "2h"); a.code != 1 || !strings.Contains(a.errs, "--confirm 2") {
+		t.Errorf("exit %d: %s", a.code, a.errs)
+	}
+	if n := s.do("", "maintenance", "start", "--rack", "r1", "--for", "2h", "--confirm", "2", "--comment", "new PSU"); n != "1" {
+		t.Errorf("number %q", n)
+	}
+	s.kill()
+	s.start()
+	var off alerting.OffReport
+	if code, body, err := s.request("GET", "/api/oncall/off", nil); err != nil || code != http.StatusOK || json.Unmarshal(body, &off) != nil {
+		t.Fatalf("%d %s %v", code, body, err)
+	}
+	found := false
+	for _, o := range off.Items {
+		found = found || o.Kind == alerting.OffMaintenance && strings.Contains(o.Why, "new PSU") && len(o.Boards) == 2
+	}
+	if !found {
+		t.Errorf("after kill -9: %+v", off)
+	}
+	if list := s.do("", "maintenance", "list"); !strings.Contains(list, "running") {
+		t.Errorf("list: %s", list)
+	}
+	s.do("", "maintenance", "end", "1")
+	if list := s.do("", "maintenance", "list"); !strings.Contains(list, "returning until") {
+		t.Errorf("list: %s", list)
+	}
+}
