@@ -23,7 +23,7 @@ type letter struct {
 
 	flying  bool
 	flownAt int64 // when it began to fly last, Unix milliseconds
-	landing bool // answered; what came of it is being recorded
+	landing bool  // answered; what came of it is being recorded
 	gone    bool
 	// needless letters are on their way and are not to be tried again.
 	needless bool

@@ -77,7 +77,7 @@ func TestVersion(t *testing.T) {
 func (b built) run(ctx context.Context, args ...string) string {
 	cmd := exec.CommandContext(ctx, b.suite, args...)
 	cmd.Dir, cmd.Env = b.root, append(os.Environ(), "COLLECTOR="+b.collector, "TMPDIR="+b.root) // the suite leaves folders behind
-	out, _ := cmd.CombinedOutput() // the lines of the tests say what failed
+	out, _ := cmd.CombinedOutput()                                                              // the lines of the tests say what failed
 	return string(out)
 }
 
