@@ -111,13 +111,17 @@ func (p *Pager) before(ctx context.Context, in *Incident) (string, error) {
 		return "", nil
 	}
 	// Few incidents have a comment; the newest of them are enough.
-	ended, err := queryIncidents(ctx, p.db, `WHERE resolved_at > 0 AND id <> ? AND ack_comment <> '' ORDER BY resolved_at DESC LIMIT 200`, in.ID)
+	ended, err := queryIncidents(ctx, p.db, `WHERE resolved_at > 0 AND id <> ?
+		AND (ack_comment <> '' OR id IN (SELECT incident FROM incident_more WHERE closing <> '')) ORDER BY resolved_at DESC LIMIT 200`, in.ID)
 	if err != nil {
 		return "", err
 	}
 	for _, old := range ended {
 		if l := old.lead(); l.Rule != lead.Rule || l.Series != lead.Series {
 			continue
+		}
+		if err := old.more(ctx, p.db); err != nil {
+			return "", err
 		}
 		by, text := old.closing()
 		if text == "" {
@@ -131,6 +135,9 @@ func (p *Pager) before(ctx context.Context, in *Incident) (string, error) {
 
 // closing is the last thing that somebody wrote about the incident.
 func (in *Incident) closing() (by, text string) {
+	if in.Closing != nil && in.Closing.Comment != "" {
+		return in.Closing.By, in.Closing.Comment
+	}
 	if in.Ack == nil {
 		return "", ""
 	}

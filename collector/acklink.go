@@ -44,7 +44,7 @@ func (a *app) followLink(ctx context.Context, text, name, comment string, from n
 	if in.ResolvedAt != 0 {
 		return dashboards.ErrResolved
 	}
-	who := cmp.Or(name, link.Receiver)
+	who := cmp.Or(name, a.pager.OnCall().PersonOf(link.Receiver), link.Receiver)
 	if err := a.pager.Acknowledge(ctx, link.Incident, who, comment); err != nil {
 		return linkError(err)
 	}

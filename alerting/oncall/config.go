@@ -79,6 +79,20 @@ func (c *Config) PolicyOf(receiver string) *Policy {
 	return nil
 }
 
+// PersonOf is whose channel a receiver is; empty where it is nobody's, or more than one person's.
+func (c *Config) PersonOf(receiver string) (name string) {
+	for _, p := range c.People {
+		if !slices.ContainsFunc(p.Channels, func(ch Channel) bool { return ch.Receiver == receiver }) {
+			continue
+		}
+		if name != "" {
+			return ""
+		}
+		name = p.Name
+	}
+	return name
+}
+
 // WithOverrides returns a copy whose rotas have further overrides; those of rotas or people that are not there are left
 // out. Later overrides win over earlier ones.
 func (c *Config) WithOverrides(more []Override) *Config {

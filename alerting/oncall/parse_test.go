@@ -116,6 +116,19 @@ func TestCheck(t *testing.T) {
 	}
 }
 
+func TestPersonOf(t *testing.T) {
+	c := parse(t, whole)
+	for receiver, want := range map[string]string{"ada-sms": "ada", "jonas-ntfy": "jonas", "oncall": "", "nobody": ""} {
+		if got := c.PersonOf(receiver); got != want {
+			t.Errorf("%s is %q's, want %q", receiver, got, want)
+		}
+	}
+	c.Person("jonas").Channels[0].Receiver = "ada-sms"
+	if got := c.PersonOf("ada-sms"); got != "" {
+		t.Errorf("a receiver of two is %s's", got)
+	}
+}
+
 // FuzzParse: whatever parses has rotas that answer.
 func FuzzParse(f *testing.F) {
 	f.Add(whole)
