@@ -179,7 +179,7 @@ type factsKey struct{}
 // facts cannot be read, or that is about no incident, leaves as it was written.
 func (p *Pager) enriched(ctx context.Context, l *letter, alerts []*amalert.Alert) (context.Context, []*amalert.Alert) {
 	own := p.routing.Load().own[l.receiver]
-	if l.incident == "" || own != nil && own.Plain {
+	if l.incident == "" || l.receiver == Watchdog || own != nil && own.Plain {
 		return ctx, alerts
 	}
 	f, err := p.factsOf(ctx, l, own == nil || own.links())

@@ -73,6 +73,9 @@ func TestTwoCollectorsWatchEachOther(t *testing.T) {
 		}
 		return nil
 	})
+	if log := west.errs.String(); strings.Contains(log, "level=ERROR") {
+		t.Errorf("a collector that beats and nothing else logs errors: %s", log)
+	}
 	stranger := *east
 	stranger.bearer = token
 	if code, body, err := stranger.request("GET", "/api/heartbeats", nil); err != nil || code != http.StatusForbidden {
