@@ -91,6 +91,7 @@ type Pager struct {
 	pictures    *Pictures
 	linkKey     []byte
 	mutes       *mutes
+	running     chan struct{} // closed once Run takes alerts
 	health      *health
 	watchdog    *watchdog // nil for none
 	boardAlerts func() []string
@@ -161,7 +162,7 @@ func newPager(o PagerOptions) (*Pager, error) {
 	}
 	p := &Pager{
 		db: o.DB, dir: dir, receivers: o.Receivers, externalURL: external, log: o.Log, amLog: slog.New(warnings{o.Log.Handler()}), changes: newChanges(o.Changed),
-		commits: &committer{db: o.DB}, mail: newMailroom(), inbox: newInbox(), clock: newStepClock(), steps: newStepper(),
+		commits: &committer{db: o.DB}, mail: newMailroom(), inbox: newInbox(), clock: newStepClock(), steps: newStepper(), running: make(chan struct{}),
 		pictures: o.Pictures, health: newHealth(), boardAlerts: o.BoardAlerts,
 	}
 	p.watchdog = newWatchdog(o.Watchdog, p)
@@ -300,6 +301,9 @@ func (p *Pager) Run(ctx context.Context) error {
 	return nil
 }
 
+// Running is closed once Run takes alerts.
+func (p *Pager) Running() <-chan struct{} { return p.running }
+
 func (p *Pager) startFirst() error {
 	p.dispatchMu.Lock()
 	defer p.dispatchMu.Unlock()
@@ -308,6 +312,7 @@ func (p *Pager) startFirst() error {
 	}
 	p.takeIn()
 	p.dispatch.Store(p.start(p.routing.Load()))
+	close(p.running)
 	return nil
 }
 

@@ -251,7 +251,11 @@ func (a *app) run(ctx context.Context, stdout io.Writer) error {
 		a.pages.Close() // websockets first: a shutdown does not wait for them
 		return ignoreTimeout(server.Shutdown(stopCtx))
 	})
-	fmt.Fprintln(stdout, "ready", a.url())
+	select {
+	case <-a.pager.Running():
+		fmt.Fprintln(stdout, "ready", a.url())
+	case <-ctx.Done():
+	}
 	return g.Wait()
 }
 

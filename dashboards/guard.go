@@ -77,7 +77,8 @@ func (s *Server) page(next http.HandlerFunc) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		u, err := s.authenticate(r)
 		if err == nil && !u.Role.allows(Viewer) {
-			err = ErrDenied
+			http.Error(w, "role "+string(u.Role)+" sees no pages", http.StatusForbidden)
+			return
 		}
 		if err == nil {
 			next(w, r.WithContext(context.WithValue(r.Context(), userKey{}, u)))

@@ -96,7 +96,7 @@ func TestOffPage(t *testing.T) {
 	_, web := start(t, o)
 	b := openTab(t, web.URL)
 	b.open("/")
-	b.text("#off", "2 boards off")
+	b.text("#off", "2 boards, 1 receiver off")
 	b.open("/off")
 	b.until(`document.querySelectorAll("#off-list li").length === 2 && document.querySelectorAll("#maintenance-list li").length === 2`, `document.querySelector("main").textContent`)
 	b.script(`document.querySelector("#maintenance-form [name=value]").value = "r1"; document.querySelector("#maintenance-form [name=for]").value = "1h"; document.getElementById("maintenance-go").click()`)

@@ -95,19 +95,27 @@ func (w *writer) writeAll(ctx context.Context, id *age.X25519Identity) error {
 		w.manifest.Excluded = append(w.manifest.Excluded, "series: they are in the remote store "+w.source.Remote+", which has backups of its own",
 			"queue: what was on its way to the remote store")
 	}
-	for _, f := range snapshot.Files {
-		name := path.Join(seriesDir, f.Name)
-		sum, err := w.draft.series(ctx, w.copy, f.Source, name)
-		if err != nil {
-			return fmt.Errorf("copy the series: %w", err)
-		}
-		w.list(sum, name)
+	if err := w.addStore(ctx, snapshot, seriesDir); err != nil {
+		return err
 	}
 	w.manifest.Rows, w.manifest.Series = snapshot.Rows, snapshot.Series
 	if err := w.addRollups(ctx); err != nil {
 		return err
 	}
 	return w.addFiles(ctx, id)
+}
+
+// addStore copies a store's files to where the backup is kept.
+func (w *writer) addStore(ctx context.Context, snapshot *storage.Snapshot, dir string) error {
+	for _, f := range snapshot.Files {
+		name := path.Join(dir, f.Name)
+		sum, err := w.draft.series(ctx, w.copy, f.Source, name)
+		if err != nil {
+			return fmt.Errorf("copy the %s: %w", dir, err)
+		}
+		w.list(sum, name)
+	}
+	return nil
 }
 
 // freeze takes what must be of one instant: a snapshot of the series, then the state, then the journal. The journal

@@ -29,6 +29,8 @@ func ParseRole(s string) (Role, error) {
 	switch r := Role(s); r {
 	case Viewer, Operator, Admin:
 		return r, nil
+	case Beating, Importer:
+		return "", fmt.Errorf("role %q is for programs: `collector token create --role %s`", r, r)
 	}
 	return "", fmt.Errorf("role %q: use viewer, operator or admin", s)
 }
