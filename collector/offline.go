@@ -49,7 +49,7 @@ func openOffline(ctx context.Context, dir string) (admin.State, func(), error) {
 		db.Close()
 		return admin.State{}, nil, err
 	}
-	book, err := alerting.OpenMaintenances(ctx, db, func() map[string]alerting.Place { return registered(r) })
+	book, err := alerting.OpenMaintenances(ctx, db, func() map[string]alerting.Place { return placesOf(r) })
 	if err != nil {
 		db.Close()
 		return admin.State{}, nil, err

@@ -9,7 +9,6 @@ import (
 
 	"bramble/alerting"
 	"bramble/collector/admin"
-	"bramble/collector/registry"
 	"bramble/storage"
 )
 
@@ -84,15 +83,4 @@ func rehearse(ctx context.Context, store alerting.RangeQuerier, places map[strin
 		return nil, fmt.Errorf("%w: %w", err, cause)
 	}
 	return r, err
-}
-
-// placesOf is where the registry's boards stand, each of them expected to report.
-func placesOf(r *registry.Registry) map[string]alerting.Place {
-	all := map[string]alerting.Place{}
-	for _, b := range r.Boards() {
-		if !b.Retired {
-			all[b.Name] = alerting.Place{Labels: registry.Map(b.At(time.Now().UnixMilli())), Watched: true}
-		}
-	}
-	return all
 }
