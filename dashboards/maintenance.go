@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"strconv"
 	"time"
@@ -82,14 +81,8 @@ func (s *Server) startMaintenance(w http.ResponseWriter, r *http.Request) {
 		fail(w, http.StatusNotFound, "this collector pages nobody: there is nothing to keep still")
 		return
 	}
-	b, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxForm))
-	if err != nil {
-		fail(w, http.StatusBadRequest, "read maintenance: "+err.Error())
-		return
-	}
-	q, err := decodeMaintenance(b)
-	if err != nil {
-		fail(w, http.StatusBadRequest, err.Error())
+	q, ok := take(w, r, "maintenance", decodeMaintenance)
+	if !ok {
 		return
 	}
 	q.By = userOf(r).Name

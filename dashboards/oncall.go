@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"strconv"
 	"strings"
@@ -132,14 +131,8 @@ func (s *Server) override(w http.ResponseWriter, r *http.Request) {
 		fail(w, http.StatusNotFound, "this collector has no rotas")
 		return
 	}
-	b, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxForm))
-	if err != nil {
-		fail(w, http.StatusBadRequest, "read override: "+err.Error())
-		return
-	}
-	o, err := decodeOverride(b, time.Now())
-	if err != nil {
-		fail(w, http.StatusBadRequest, err.Error())
+	o, ok := take(w, r, "override", func(b []byte) (Override, error) { return decodeOverride(b, time.Now()) })
+	if !ok {
 		return
 	}
 	o.By = userOf(r).Name

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
 	"regexp"
 	"time"
@@ -148,6 +149,20 @@ func orNotFound(h http.Handler) http.HandlerFunc {
 
 func noSuchRoute(w http.ResponseWriter, r *http.Request) {
 	fail(w, http.StatusNotFound, "no route "+r.URL.Path+": see /api/openapi.json")
+}
+
+// take reads and decodes the body of a request; where it is not ok, the request has its answer.
+func take[T any](w http.ResponseWriter, r *http.Request, what string, decode func([]byte) (T, error)) (v T, ok bool) {
+	b, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxForm))
+	if err != nil {
+		fail(w, http.StatusBadRequest, "read "+what+": "+err.Error())
+		return v, false
+	}
+	if v, err = decode(b); err != nil {
+		fail(w, http.StatusBadRequest, err.Error())
+		return v, false
+	}
+	return v, true
 }
 
 func reply(w http.ResponseWriter, v any) {

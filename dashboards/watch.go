@@ -104,14 +104,8 @@ func (s *Server) postHeartbeat(w http.ResponseWriter, r *http.Request) {
 		fail(w, http.StatusNotFound, "this collector waits for nobody's heartbeat")
 		return
 	}
-	b, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxForm))
-	if err != nil {
-		fail(w, http.StatusBadRequest, "read heartbeat: "+err.Error())
-		return
-	}
-	beat, err := decodeBeat(b)
-	if err != nil {
-		fail(w, http.StatusBadRequest, err.Error())
+	beat, ok := take(w, r, "heartbeat", decodeBeat)
+	if !ok {
 		return
 	}
 	beat.By = userOf(r).Name
