@@ -88,7 +88,7 @@ func TestHeartbeatAPI(t *testing.T) {
 		t.Errorf("got  %s\nwant %s", all, want)
 	}
 	resp, _ := call{path: "/", token: "beating-token"}.do(t, web.URL)
-	if resp.StatusCode != 303 {
+	if resp.StatusCode != 403 {
 		t.Errorf("a page for a token that may only beat: %d", resp.StatusCode)
 	}
 }
