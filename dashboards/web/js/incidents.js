@@ -35,10 +35,12 @@ async function tell() {
 }
 async function act(path, body) {
   wrong = "";
+  const from = document.activeElement;
   try {
     await post(path, body);
-    comment = "";
-    document.activeElement?.blur();
+    // Who types on meanwhile keeps the text, and the focus: without it keys are shortcuts.
+    if (comment === body.comment) comment = "";
+    if (document.activeElement === from) from?.blur();
     await incidents.refresh();
   } catch (e) {
     wrong = e.message;
