@@ -414,7 +414,7 @@ func TestCheckpointFreesTheJournalAndKeepsTheState(t *testing.T) {
 	c = start(t, dir, s)
 	c.publish("pi-1", r)
 	c.expectAck(1, 2)
-	if c.Rejected()[replayed] != 1 {
+	if c.drops.total.reports[replayed] != 1 {
 		t.Error("the session was forgotten")
 	}
 	if got := c.transitions("Hot"); len(got) != 0 {
