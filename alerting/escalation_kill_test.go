@@ -3,7 +3,6 @@ package alerting
 import (
 	"encoding/json"
 	"fmt"
-	"io"
 	"maps"
 	"net/http"
 	"os"
@@ -31,13 +30,12 @@ policies:
 
 // life is one page's way in a process that is killed.
 type life struct {
-	t            *testing.T
-	s            *sink
-	dir          string
-	journal      func(Transition) string
-	v            *victim
-	got          map[string]map[string]bool // "receiver what", by id
-	fired, ended bool                       // what the journal holds
+	t       *testing.T
+	s       *sink
+	dir     string
+	journal func(Transition) string
+	v       *victim
+	got     map[string]map[string]bool // "receiver what", by id
 }
 
 // a step of a life; waits says that a request is waited for.
@@ -91,25 +89,7 @@ func person(verb string) lifeStep {
 
 func (l *life) restart() {
 	l.v.kill()
-	l.begin()
-}
-
-// begin starts a pager and waits until Alertmanager's dispatcher has the alert that the journal holds: an end that comes
-// within the same moment may overtake it there.
-func (l *life) begin() {
 	l.v = startVictim(l.t, l.dir)
-	for grouped := l.ended || !l.fired; !grouped; {
-		resp, err := http.Get(l.v.url + "/api/v2/alerts/groups")
-		if err != nil {
-			l.t.Fatal(err)
-		}
-		b, err := io.ReadAll(resp.Body)
-		resp.Body.Close()
-		if err != nil {
-			l.t.Fatal(err)
-		}
-		grouped = strings.Contains(string(b), `"board":"b1"`)
-	}
 }
 
 // settled is how long nothing may come after a life for it to be over.
@@ -135,7 +115,7 @@ func live(t *testing.T, onCall string, steps []lifeStep, at int, flight bool) ma
 			l.v.kill()
 			s.answerWith(nil)
 			close(held)
-			l.begin()
+			l.v = startVictim(t, dir)
 		case i == at:
 			l.restart()
 			step.do(l)
@@ -172,11 +152,11 @@ func TestKillEscalation(t *testing.T) {
 	t0 := time.Now()
 	f := fire("b1", t0)
 	fires := []lifeStep{
-		{name: "journalled", do: func(l *life) { l.journal(f); l.fired = true }},
+		{name: "journalled", do: func(l *life) { l.journal(f) }},
 		{name: "delivered to the pager", do: func(l *life) { l.v.say(jsonOf(l.t, f)) }},
 	}
 	ends := []lifeStep{
-		{name: "end journalled", do: func(l *life) { l.journal(resolve(f, t0.Add(time.Millisecond))); l.ended = true }},
+		{name: "end journalled", do: func(l *life) { l.journal(resolve(f, t0.Add(time.Millisecond))) }},
 		{name: "end delivered to the pager", do: func(l *life) { l.v.say(jsonOf(l.t, resolve(f, t0.Add(time.Millisecond)))) }},
 	}
 	many := lifeStep{name: "five boards", do: func(l *life) {

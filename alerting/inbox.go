@@ -37,7 +37,8 @@ type inbox struct {
 	// left is what maintenances and silences that are over have left.
 	left leftovers
 
-	take sync.Mutex // serialises takeIn
+	take  sync.Mutex // serialises takeIn
+	order order
 }
 
 // delivery is one call of Deliver or Resume.
@@ -59,7 +60,7 @@ type liveAlert struct {
 func newInbox() *inbox {
 	return &inbox{
 		wake: make(chan struct{}, 1), live: map[model.Fingerprint]*liveAlert{}, told: map[model.Fingerprint]bool{}, handled: map[string]int64{},
-		domains: map[string][]Transition{}, left: newLeftovers(),
+		domains: map[string][]Transition{}, left: newLeftovers(), order: order{},
 	}
 }
 
@@ -106,6 +107,9 @@ func (p *Pager) feed(ctx context.Context) {
 		case <-p.inbox.wake:
 		case now := <-tick.C:
 			p.takeIn()
+			p.inbox.take.Lock()
+			p.lookAtOrder()
+			p.inbox.take.Unlock()
 			p.followMutes(now)
 		}
 		p.takeIn()
@@ -141,7 +145,7 @@ func (p *Pager) takeIn() {
 	resolved := p.inbox.release(time.Now(), p.muted)
 	p.inbox.mu.Unlock()
 	p.forgetLeftovers(over)
-	p.put(firing)
+	p.put(latest(firing))
 	p.put(resolved)
 	if err := p.retell(grown); err != nil {
 		p.log.Error("bring incidents up to date", "err", err)
@@ -151,10 +155,17 @@ func (p *Pager) takeIn() {
 // put stores alerts. An alert that starts before the last one of its labels ended would be merged into the ended one,
 // so it is made to start there.
 func (p *Pager) put(alerts []*amalert.Alert) {
+	if len(alerts) == 0 {
+		return
+	}
+	p.inOrder(alerts)
 	for _, a := range alerts {
 		if old, err := p.alerts.Get(a.Fingerprint()); err == nil && a.EndsAt.IsZero() && !old.EndsAt.IsZero() && old.EndsAt.After(a.StartsAt) {
 			a.StartsAt = old.EndsAt
 		}
+	}
+	for _, a := range alerts {
+		p.inbox.order[a.Fingerprint()] = a
 	}
 	if err := p.alerts.Put(context.Background(), alerts...); err != nil {
 		p.log.Error("store alerts", "err", err)

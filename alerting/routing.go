@@ -175,12 +175,13 @@ func (r *routing) silent() bool {
 type dispatching struct {
 	inhibitor  *inhibit.Inhibitor
 	dispatcher *dispatch.Dispatcher
+	tree       *dispatch.Route
 	done       chan struct{}
 }
 
 // start puts a routing to work: first inhibition knows the alerts, then they are dispatched.
 func (p *Pager) start(r *routing) *dispatching {
-	d := &dispatching{inhibitor: inhibit.NewInhibitor(p.alerts, r.config.InhibitRules, p.amLog, p.recorder), done: make(chan struct{})}
+	d := &dispatching{inhibitor: inhibit.NewInhibitor(p.alerts, r.config.InhibitRules, p.amLog, p.recorder), tree: r.tree, done: make(chan struct{})}
 	stages := map[string][]notify.Integration{}
 	for name, integrations := range r.integrations {
 		j := &journaled{pager: p, receiver: name, integrations: integrations}
