@@ -237,16 +237,16 @@ func (e *escalating) close(id, who, comment string) error {
 	if err := saveIncident(e.ctx, e.c, &in); err != nil {
 		return err
 	}
-	return e.endByHand(&in)
+	return e.endTold(&in, "closed before it was delivered")
 }
 
-// endByHand tells all that were paged that it is over, as the resolve of the alerts would.
-func (e *escalating) endByHand(in *Incident) error {
+// endTold tells all that were paged that it is over, as the resolve of the alerts would. What waits is stopped.
+func (e *escalating) endTold(in *Incident, why string) error {
 	told, err := e.told(in.ID) // also what is on its way, before it is stopped
 	if err != nil {
 		return err
 	}
-	if err := e.quiet(in.ID, "closed before it was delivered"); err != nil {
+	if err := e.quiet(in.ID, why); err != nil {
 		return err
 	}
 	if esc, err := e.load(in.ID); err != nil {
@@ -288,13 +288,13 @@ func endedAlerts(firing []*amalert.Alert, now int64) []*amalert.Alert {
 
 // toldOf is an integration that got pages of an incident, and its last one.
 type toldOf struct {
-	person, receiver, integration string
-	idx                           int
-	payload                       string
+	person, about, receiver, integration string
+	idx                                  int
+	payload                              string
 }
 
 func (e *escalating) told(incident string) (out []toldOf, err error) {
-	rows, err := e.c.QueryContext(e.ctx, `SELECT coalesce(t.person, ''), p.receiver, p.integration, p.idx, p.payload FROM page p LEFT JOIN page_to t ON t.page = p.id
+	rows, err := e.c.QueryContext(e.ctx, `SELECT coalesce(t.person, ''), coalesce(t.kind, ''), p.receiver, p.integration, p.idx, p.payload FROM page p LEFT JOIN page_to t ON t.page = p.id
 		WHERE p.seq IN (SELECT max(seq) FROM page WHERE incident = ? AND reason <> ?
 		AND (state IN ('delivered', 'waiting') OR state = 'stopped' AND id IN (SELECT page FROM page_to WHERE doubtful = 1)) GROUP BY receiver, integration, idx) ORDER BY p.seq`,
 		incident, int(notify.ReasonUnknown))
@@ -304,7 +304,7 @@ func (e *escalating) told(incident string) (out []toldOf, err error) {
 	defer rows.Close()
 	for rows.Next() {
 		var t toldOf
-		if err := rows.Scan(&t.person, &t.receiver, &t.integration, &t.idx, &t.payload); err != nil {
+		if err := rows.Scan(&t.person, &t.about, &t.receiver, &t.integration, &t.idx, &t.payload); err != nil {
 			return nil, fmt.Errorf("read whom incident %s was told: %w", incident, err)
 		}
 		out = append(out, t)

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -104,7 +105,7 @@ func (p *Pager) after(e *escalating) {
 }
 
 // notified takes a notification in, after its incident is written. What is due at once is done in the same transaction.
-func (e *escalating) notified(n *notification, in *Incident, before map[string]bool, refired bool) error {
+func (e *escalating) notified(n *notification, in *Incident, ch change, elsewhere map[string]bool) error {
 	esc, err := e.load(in.ID)
 	if err != nil {
 		return err
@@ -113,34 +114,69 @@ func (e *escalating) notified(n *notification, in *Incident, before map[string]b
 		return nil
 	}
 	if esc == nil {
-		esc = &escalation{incident: in.ID, state: escalationOver}
+		esc = &escalation{incident: in.ID, state: escalationOver, payload: []byte(`{}`)}
 	}
-	esc.receiver = n.receiver
-	if esc.payload, err = json.Marshal(n.payload); err != nil {
-		return fmt.Errorf("encode alerts of incident %s: %w", in.ID, err)
+	if ch.partly {
+		n.payload.Alerts = nil // its people are still told what fires elsewhere
+	} else {
+		esc.receiver = n.receiver
 	}
-	fresh := n.newestReading(before)
+	if err := esc.take(n, elsewhere); err != nil {
+		return err
+	}
+	fresh := n.newestReading(ch.before)
 	if fresh != 0 {
 		esc.readingAt = fresh
 	}
-	if err := e.follow(esc, n, in, fresh != 0, refired); err != nil {
+	if err := e.follow(esc, n, in, fresh != 0, ch); err != nil {
 		return err
 	}
 	return e.run(in.ID)
 }
 
+// take takes the alerts of a notification in; those that fire in other groups of the incident stay.
+func (esc *escalation) take(n *notification, elsewhere map[string]bool) error {
+	body := n.payload
+	if len(elsewhere) > 0 {
+		var last payload
+		if err := json.Unmarshal(esc.payload, &last); err != nil {
+			return fmt.Errorf("decode alerts of incident %s: %w", esc.incident, err)
+		}
+		body.Alerts = slices.Clone(body.Alerts)
+		for _, a := range last.firing() {
+			if elsewhere[labelText(incidentAlert(a).Labels)] {
+				body.Alerts = append(body.Alerts, a)
+			}
+		}
+	}
+	var err error
+	if esc.payload, err = json.Marshal(body); err != nil {
+		return fmt.Errorf("encode alerts of incident %s: %w", esc.incident, err)
+	}
+	return nil
+}
+
 // follow decides what a notification means to an escalation.
-func (e *escalating) follow(esc *escalation, n *notification, in *Incident, fresh, refired bool) error {
+func (e *escalating) follow(esc *escalation, n *notification, in *Incident, fresh bool, ch change) error {
 	switch {
+	case ch.partly:
+		return e.save(esc)
 	case n.firingCount == 0:
-		return e.over(esc, n)
+		return e.over(esc, in.GroupKey)
+	case e.oncall.PolicyOf(n.receiver) == nil && ch.handed && in.Ack == nil:
+		esc.state = escalationOver // its new receiver repeats by itself
+		return errors.Join(e.stopSteps(in.ID), e.save(esc))
 	case e.oncall.PolicyOf(n.receiver) == nil:
 		return e.save(esc) // the receiver repeats by itself, or its running steps find that the policy is gone
 	case n.reason == notify.ReasonRepeatIntervalElapsed && (in.Ack != nil || esc.state != escalationExhausted):
 		return e.save(esc) // the steps are what repeats
-	case in.Ack != nil && refired:
+	case in.Ack != nil && ch.refired:
 		esc.state = escalationAcknowledged
 		return e.news(esc, in)
+	case ch.handed && in.Ack == nil && n.reason == notify.ReasonFirstNotification && esc.state != escalationOver:
+		return errors.Join(e.stopSteps(in.ID), e.start(esc)) // other people
+	case ch.moved && !fresh && esc.state != escalationOver:
+		return e.save(esc) // what was begun goes on
 	case esc.state == escalationOver || esc.state == escalationExhausted:
 		return e.start(esc)
 	case fresh:
@@ -191,7 +227,7 @@ func (e *escalating) news(esc *escalation, in *Incident) error {
 }
 
 // over ends it: nothing more is paged, and whoever was paged hears of the end.
-func (e *escalating) over(esc *escalation, n *notification) error {
+func (e *escalating) over(esc *escalation, groupKey string) error {
 	esc.state = escalationOver
 	if err := e.save(esc); err != nil {
 		return err
@@ -199,7 +235,7 @@ func (e *escalating) over(esc *escalation, n *notification) error {
 	if err := e.stopSteps(esc.incident); err != nil {
 		return err
 	}
-	return e.tellEnd(esc.incident, n.groupKey, esc.payload)
+	return e.tellEnd(esc.incident, groupKey, esc.payload)
 }
 
 // tellEnd writes the resolve to each channel that got a page.

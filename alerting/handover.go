@@ -221,17 +221,20 @@ func (p *Pager) closeOrphans(ctx context.Context, now time.Time) error {
 	if err != nil {
 		return err
 	}
+	// Groups have time to tell of it, where the routes still lead to them.
 	grace := p.routing.Load().slowest + 2*time.Minute
 	for _, in := range open {
-		if now.Sub(time.UnixMilli(in.ChangedAt)) < grace || p.anyFires(in) {
+		if p.anyFires(in) {
 			continue
 		}
-		err := p.commits.do(func(c *sql.Conn) error {
-			_, err := c.ExecContext(ctx, `UPDATE incident SET resolved_at = ?, changed_at = ? WHERE id = ? AND changed_at = ?`,
-				now.UnixMilli(), now.UnixMilli(), in.ID, in.ChangedAt)
-			return err
-		})
+		led, err := p.led(ctx, in)
 		if err != nil {
+			return err
+		}
+		if led && now.Sub(time.UnixMilli(in.ChangedAt)) < grace {
+			continue
+		}
+		if err := p.closeOrphan(in); err != nil {
 			return err
 		}
 		p.inbox.forget(in)
@@ -239,6 +242,30 @@ func (p *Pager) closeOrphans(ctx context.Context, now time.Time) error {
 		p.changed(in.ID)
 	}
 	return nil
+}
+
+// closeOrphan ends an incident, unless it changed meanwhile. Whoever was paged hears of it, but not while something holds
+// its alerts.
+func (p *Pager) closeOrphan(in *Incident) error {
+	held := !slices.ContainsFunc(in.Alerts, func(a IncidentAlert) bool { return !p.muted(labelSet(a.Labels)) })
+	var e *escalating
+	err := p.commits.do(func(c *sql.Conn) error {
+		e = p.escalating(c)
+		now, err := readIncident(e.ctx, c, in.ID)
+		if err != nil || now.ResolvedAt != 0 || now.ChangedAt != in.ChangedAt {
+			return err
+		}
+		if held {
+			return e.endQuietly(&now, "all alerts ended while they were silenced")
+		}
+		now.ResolvedAt, now.ChangedAt = e.now, e.now
+		return errors.Join(saveIncident(e.ctx, c, &now), e.event(in.ID, "resolved", "", "all alerts ended"),
+			e.endTold(&now, "over before it was delivered"))
+	})
+	if err == nil {
+		p.after(e)
+	}
+	return err
 }
 
 // forget drops what is known of a closed incident's alerts.

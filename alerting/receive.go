@@ -51,6 +51,7 @@ type notification struct {
 	payload            payload
 	alerts             []IncidentAlert
 	firingCount        int
+	paged              []bool // by alert: it stands as firing in an open incident
 }
 
 // Notify implements notify.Notifier. Where the database cannot be written the page leaves at once, unrecorded: a page
@@ -105,7 +106,7 @@ func (p *Pager) takeApart(ctx context.Context, receiver string, alerts []*amaler
 	for _, a := range alerts {
 		in := incidentAlert(a)
 		in.Rule, in.Series, in.Boards = p.originOf(a.Fingerprint())
-		n.alerts = append(n.alerts, in)
+		n.alerts, n.paged = append(n.alerts, in), append(n.paged, p.paged(a.Fingerprint()))
 		if in.EndsAt == 0 {
 			n.firingCount++
 		}
@@ -123,31 +124,40 @@ func (j *journaled) record(ctx context.Context, e *escalating, n *notification) 
 		letters, err = j.recordBeat(ctx, c, n)
 		return "", letters, entry, err
 	}
-	found, err := queryIncidents(ctx, c, `WHERE group_key = ? AND resolved_at = 0`, n.groupKey)
+	in, moved, err := e.incidentOf(n)
 	if err != nil {
 		return "", nil, nil, err
 	}
-	last, refired, err := lastOf(ctx, c, n, len(found) == 0)
+	last, refired, err := lastOf(ctx, c, n, in == nil)
 	if err != nil {
 		return "", nil, nil, err
 	}
-	if len(found) == 0 && (n.firingCount == 0 || last != nil && !refired) {
+	if in == nil && last == nil && n.firingCount > 0 && n.reason == notify.ReasonFirstNotification {
+		if closed, err := e.closedElsewhere(n); err != nil || closed {
+			return "", nil, entry, errors.Join(err, recordHandled(ctx, c, n))
+		}
+	}
+	if in == nil && (n.firingCount == 0 || last != nil && !refired) {
 		return "", nil, entry, recordHandled(ctx, c, n) // nothing to open, or closed by hand with all that fires
 	}
-	in := &Incident{GroupKey: n.groupKey, OpenedAt: n.now.UnixMilli()}
 	if refired {
 		in = last
 		in.reopen(n.now.UnixMilli())
-	} else if len(found) > 0 {
-		in = found[0]
+	} else if in == nil {
+		in = &Incident{GroupKey: n.groupKey, OpenedAt: n.now.UnixMilli(), Receiver: n.receiver}
 	}
 	before := firingIn(in)
+	elsewhere, err := e.elsewhere(in, n)
+	if err != nil {
+		return "", nil, nil, err
+	}
+	ch := change{before: before, refired: refired, moved: moved, handed: in.Receiver != n.receiver, partly: n.firingCount == 0 && len(elsewhere) > 0}
 	in.Receiver = n.receiver
 	in.take(n.alerts, n.now.UnixMilli())
 	if in.ID == "" {
 		in.ID = incidentID(in.GroupKey, in.StartedAt)
 	}
-	if n.firingCount == 0 {
+	if n.firingCount == 0 && !ch.partly {
 		in.ResolvedAt = n.now.UnixMilli()
 	}
 	if err = saveIncident(ctx, c, in); err != nil {
@@ -159,10 +169,24 @@ func (j *journaled) record(ctx context.Context, e *escalating, n *notification) 
 	if err = recordChange(ctx, c, n, in, before, refired); err != nil {
 		return "", nil, nil, err
 	}
-	if letters, err = j.recordPages(ctx, c, n, in, before); err != nil {
+	if letters, err = j.recordPages(ctx, c, n, in, ch); err != nil {
 		return "", nil, nil, err
 	}
-	return in.ID, letters, entry, e.notified(n, in, before, refired)
+	if in.ResolvedAt != 0 {
+		if err := e.tellFormer(in, n); err != nil {
+			return "", nil, nil, err
+		}
+	}
+	return in.ID, letters, entry, e.notified(n, in, ch, elsewhere)
+}
+
+// change is what a notification means to its incident.
+type change struct {
+	before  map[string]bool // the alerts that fired before it, by labels
+	refired bool
+	moved   bool // the routes lead its alerts to another group than before
+	handed  bool // it has another receiver than before
+	partly  bool // this group is over, and another of the incident is not
 }
 
 // firingIn returns the alerts of an incident that fire, by labels.
@@ -176,8 +200,8 @@ func firingIn(in *Incident) map[string]bool {
 	return out
 }
 
-func (j *journaled) recordPages(ctx context.Context, c *sql.Conn, n *notification, in *Incident, before map[string]bool) ([]*letter, error) {
-	if in.Ack != nil && n.reason == notify.ReasonRepeatIntervalElapsed {
+func (j *journaled) recordPages(ctx context.Context, c *sql.Conn, n *notification, in *Incident, ch change) ([]*letter, error) {
+	if in.Ack != nil && n.reason == notify.ReasonRepeatIntervalElapsed || ch.partly || ch.moved && !ch.handed && n.newestReading(ch.before) == 0 {
 		return nil, nil
 	}
 	var count int
@@ -187,7 +211,7 @@ func (j *journaled) recordPages(ctx context.Context, c *sql.Conn, n *notificatio
 	}
 	var out []*letter
 	for i := range j.integrations {
-		l, err := j.letter(n, in, &j.integrations[i], before)
+		l, err := j.letter(n, in, &j.integrations[i], ch.before)
 		if err != nil {
 			return nil, err
 		}
@@ -223,7 +247,7 @@ func (j *journaled) letter(n *notification, in *Incident, to *notify.Integration
 		return nil, fmt.Errorf("encode page of incident %s: %w", in.ID, err)
 	}
 	return &letter{
-		incident: in.ID, receiver: n.receiver, integration: to.Name(), idx: to.Index(), groupKey: n.groupKey, reason: n.reason,
+		incident: in.ID, receiver: n.receiver, integration: to.Name(), idx: to.Index(), groupKey: in.GroupKey, reason: n.reason,
 		payload: text, createdAt: n.now.UnixMilli(), nextAt: n.now.UnixMilli(), readingAt: n.newestReading(before),
 	}, nil
 }

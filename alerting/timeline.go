@@ -15,7 +15,7 @@ import (
 // Event is one thing that happened to an incident. At is in Unix milliseconds.
 type Event struct {
 	At int64 `json:"at"`
-	// Kind is opened, alerts, ended, refired, step, channel, gap, held, repeat, exhausted, page, acknowledged, snoozed, awake,
+	// Kind is opened, alerts, ended, refired, moved, step, channel, gap, held, repeat, exhausted, page, acknowledged, snoozed, awake,
 	// resolved or closed; next is what is still to come.
 	Kind string `json:"kind"`
 	// Who did it, or to whom it happened; empty for the collector itself.
@@ -192,7 +192,7 @@ func lastOf(ctx context.Context, db querier, n *notification, none bool) (last *
 	if !none || n.firingCount == 0 {
 		return nil, false, nil
 	}
-	found, err := queryIncidents(ctx, db, `WHERE group_key = ? ORDER BY resolved_at DESC LIMIT 1`, n.groupKey)
+	found, err := queryIncidents(ctx, db, `WHERE `+ofGroup+` ORDER BY resolved_at DESC LIMIT 1`, n.groupKey, n.groupKey)
 	if err != nil || len(found) == 0 {
 		return nil, false, err
 	}

@@ -4,7 +4,7 @@ import { el, glyph } from "./dom.js";
 import { dayClock, duration } from "./format.js";
 
 const words = {
-  opened: "Opened", alerts: "Joined", ended: "Ended", refired: "Fires again", step: "Escalation", channel: "Channel", gap: "Gap", held: "On hold",
+  opened: "Opened", alerts: "Joined", ended: "Ended", refired: "Fires again", moved: "Moved", step: "Escalation", channel: "Channel", gap: "Gap", held: "On hold",
   repeat: "Again", exhausted: "Nobody acknowledged", acknowledged: "Acknowledged", snoozed: "Snoozed", awake: "Snooze over", resolved: "Resolved", closed: "Closed",
 };
 const about = { resolve: "the end", ack: "that somebody has it" };

@@ -1,0 +1,272 @@
+package alerting
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/prometheus/alertmanager/notify"
+	"github.com/prometheus/common/model"
+)
+
+// regroupSchema holds the further groups of an incident, after routes changed. The incident keeps the key that it began
+// with: receivers know it by that.
+const regroupSchema = `
+CREATE TABLE IF NOT EXISTS incident_moved (
+	group_key TEXT PRIMARY KEY,
+	incident TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS incident_moved_incident ON incident_moved (incident);
+`
+
+// ofGroup selects incidents by a group's key, given twice.
+const ofGroup = `(group_key = ? OR id IN (SELECT incident FROM incident_moved WHERE group_key = ?))`
+
+// groupKeys are the keys of the groups that the routes lead an alert to, as the dispatcher writes them.
+func (r *routing) groupKeys(labels map[string]string) (keys []string) {
+	set := labelSet(labels)
+	for _, rt := range r.tree.Match(set) {
+		group := model.LabelSet{}
+		for n, v := range set {
+			if _, by := rt.RouteOpts.GroupBy[n]; by || rt.RouteOpts.GroupByAll {
+				group[n] = v
+			}
+		}
+		keys = append(keys, fmt.Sprintf("%s:%s", rt.Key(), group))
+	}
+	return keys
+}
+
+// leads reports whether the routes lead an alert to one of these groups.
+func (r *routing) leads(labels map[string]string, keys []string) bool {
+	return slices.ContainsFunc(r.groupKeys(labels), func(k string) bool { return slices.Contains(keys, k) })
+}
+
+// incidentOf returns the open incident that a notification is about, nil for none, and whether its group is new to it:
+// the routes have changed, and an alert that was paged already comes from another group than before. Whatever open
+// incident had such an alert goes on in this group; where there are several, they become one.
+func (e *escalating) incidentOf(n *notification) (in *Incident, moved bool, err error) {
+	found, err := queryIncidents(e.ctx, e.c, `WHERE resolved_at = 0 AND `+ofGroup, n.groupKey, n.groupKey)
+	if err != nil {
+		return nil, false, err
+	}
+	displaced, err := e.displaced(n, found)
+	if err != nil {
+		return nil, false, err
+	}
+	var all []*Incident
+	for _, other := range displaced {
+		if other.Receiver == n.receiver || n.hasAllOf(other) {
+			all = append(all, other)
+		} else if err := e.leave(other, n); err != nil {
+			return nil, false, err
+		}
+	}
+	moved, all = len(all) > 0, append(found, all...)
+	if len(all) == 0 {
+		return nil, false, nil
+	}
+	// One that nobody has taken on comes first: an acknowledgement must not spread to what its author has not seen.
+	slices.SortStableFunc(all, func(a, b *Incident) int { return cmp.Compare(ackedRank(a), ackedRank(b)) })
+	in = all[0]
+	for _, other := range all[1:] {
+		if err := e.absorb(in, other); err != nil {
+			return nil, false, err
+		}
+	}
+	if !moved {
+		return in, false, nil
+	}
+	return in, true, errors.Join(
+		e.exec("write group of incident "+in.ID, `INSERT OR REPLACE INTO incident_moved (group_key, incident) VALUES (?,?)`, n.groupKey, in.ID),
+		e.event(in.ID, "moved", "", "the routes changed: it goes on with receiver %s", n.receiver))
+}
+
+func ackedRank(in *Incident) int {
+	if in.Ack == nil {
+		return 0
+	}
+	return 1
+}
+
+// displaced are the other open incidents with a firing alert of the notification that no route leads to them any more.
+func (e *escalating) displaced(n *notification, found []*Incident) (out []*Incident, err error) {
+	here := map[string]bool{}
+	for _, in := range found {
+		for labels := range firingIn(in) {
+			here[labels] = true
+		}
+	}
+	var paged []IncidentAlert
+	for i, a := range n.alerts {
+		if i < len(n.paged) && n.paged[i] && a.EndsAt == 0 && !here[labelText(a.Labels)] {
+			paged = append(paged, a)
+		}
+	}
+	if len(paged) == 0 {
+		return nil, nil
+	}
+	open, err := queryIncidents(e.ctx, e.c, `WHERE resolved_at = 0 AND NOT `+ofGroup+` ORDER BY opened_at`, n.groupKey, n.groupKey)
+	if err != nil {
+		return nil, err
+	}
+	for _, in := range open {
+		had := firingIn(in)
+		keys, err := groupsOf(e.ctx, e.c, in)
+		if err != nil {
+			return nil, err
+		}
+		if slices.ContainsFunc(paged, func(a IncidentAlert) bool { return had[labelText(a.Labels)] && !e.routing.leads(a.Labels, keys) }) {
+			out = append(out, in)
+		}
+	}
+	return out, nil
+}
+
+// closedElsewhere reports whether somebody closed, in a group to which the routes do not lead any more, an incident with
+// all that fires here: it was dealt with, though the routes changed since.
+func (e *escalating) closedElsewhere(n *notification) (bool, error) {
+	closed, err := queryIncidents(e.ctx, e.c, `WHERE resolved_at > 0 AND id IN (SELECT incident FROM incident_more WHERE by_hand = 1 AND closed_at > ?)`,
+		e.now-keepHandled.Milliseconds())
+	if err != nil {
+		return false, err
+	}
+	for _, in := range closed {
+		keys, err := groupsOf(e.ctx, e.c, in)
+		if err != nil {
+			return false, err
+		}
+		if in.holds(n.alerts) && !slices.ContainsFunc(n.alerts, func(a IncidentAlert) bool { return e.routing.leads(a.Labels, keys) }) {
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
+// groupsOf are the keys of an incident's groups, the first one first.
+func groupsOf(ctx context.Context, db querier, in *Incident) ([]string, error) {
+	keys := []string{in.GroupKey}
+	rows, err := db.QueryContext(ctx, `SELECT group_key FROM incident_moved WHERE incident = ?`, in.ID)
+	if err != nil {
+		return nil, fmt.Errorf("read groups of incident %s: %w", in.ID, err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var k string
+		if err := rows.Scan(&k); err != nil {
+			return nil, fmt.Errorf("read groups of incident %s: %w", in.ID, err)
+		}
+		keys = append(keys, k)
+	}
+	return keys, rows.Err()
+}
+
+// hasAllOf reports whether all that fires of an incident is in the notification.
+func (n *notification) hasAllOf(in *Incident) bool {
+	fires := firingIn(in)
+	for _, a := range n.alerts {
+		delete(fires, labelText(a.Labels))
+	}
+	return len(fires) == 0
+}
+
+// absorb makes the alerts of other those of in, and ends other without a word to its receivers: nothing is over.
+func (e *escalating) absorb(in, other *Incident) error {
+	had := firingIn(in)
+	for _, a := range other.Alerts {
+		if a.EndsAt == 0 && !had[labelText(a.Labels)] {
+			in.Alerts = append(in.Alerts, a)
+		}
+	}
+	return errors.Join(
+		e.event(in.ID, "moved", "", "the routes changed: it takes over the alerts of incident #%d", other.Number),
+		e.exec("move groups of incident "+other.ID, `UPDATE incident_moved SET incident = ? WHERE incident = ?`, in.ID, other.ID),
+		e.exec("move group of incident "+other.ID, `INSERT OR REPLACE INTO incident_moved (group_key, incident) VALUES (?,?)`, other.GroupKey, in.ID),
+		e.endQuietly(other, fmt.Sprintf("the routes changed: its alerts go on in incident #%d", in.Number)))
+}
+
+// leave takes the notification's alerts out of an incident of another receiver that has more. The others go on there.
+func (e *escalating) leave(in *Incident, n *notification) error {
+	now, left := e.now, 0
+	for _, a := range n.alerts {
+		for i := range in.Alerts {
+			if b := &in.Alerts[i]; b.EndsAt == 0 && labelText(b.Labels) == labelText(a.Labels) {
+				b.EndsAt = now
+				left++
+			}
+		}
+	}
+	in.ChangedAt = now
+	return errors.Join(saveIncident(e.ctx, e.c, in),
+		e.event(in.ID, "moved", "", "the routes changed: %s of %d now with receiver %s", alertCount(left), len(in.Alerts), n.receiver))
+}
+
+// endQuietly ends an incident and its escalation; its receivers hear nothing.
+func (e *escalating) endQuietly(in *Incident, why string) error {
+	in.ResolvedAt, in.ChangedAt = e.now, e.now
+	err := errors.Join(saveIncident(e.ctx, e.c, in), e.event(in.ID, "resolved", "", "%s", why), e.stopSteps(in.ID))
+	if err != nil {
+		return err
+	}
+	esc, err := e.load(in.ID)
+	if err != nil || esc == nil {
+		return err
+	}
+	esc.state = escalationOver
+	return e.save(esc)
+}
+
+// elsewhere returns the alerts of an incident of several groups that fire and are not in the notification of one.
+func (e *escalating) elsewhere(in *Incident, n *notification) (map[string]bool, error) {
+	if in.ID == "" {
+		return nil, nil
+	}
+	keys, err := groupsOf(e.ctx, e.c, in)
+	if err != nil || len(keys) < 2 {
+		return nil, err
+	}
+	fires := firingIn(in)
+	for _, a := range n.alerts {
+		delete(fires, labelText(a.Labels))
+	}
+	return fires, nil
+}
+
+// tellFormer tells the end to receivers that paged it before the routes changed; n's own is told as ever, and people by
+// their channels.
+func (e *escalating) tellFormer(in *Incident, n *notification) error {
+	told, err := e.told(in.ID)
+	if err != nil {
+		return err
+	}
+	for _, t := range told {
+		to := e.routing.integration(t.receiver, t.integration, t.idx)
+		if t.receiver == n.receiver || t.about != "" || to == nil || !to.SendResolved() {
+			continue
+		}
+		l, err := newLetter(in.ID, t.receiver, to, in.GroupKey, notify.ReasonAllAlertsResolved, n.payload, e.now)
+		if err != nil {
+			return err
+		}
+		if err := e.send(l, "", aboutEnd); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// paged reports whether an alert stands as firing in an open incident.
+func (p *Pager) paged(fp model.Fingerprint) bool {
+	p.inbox.mu.Lock()
+	defer p.inbox.mu.Unlock()
+	return p.inbox.told[fp]
+}
+
+// led reports whether the routes lead an alert of an incident to one of its groups.
+func (p *Pager) led(ctx context.Context, in *Incident) (bool, error) {
+	r := p.routing.Load()
+	keys, err := groupsOf(ctx, p.db, in)
+	return slices.ContainsFunc(in.Alerts, func(a IncidentAlert) bool { return r.leads(a.Labels, keys) }), err
+}
