@@ -1,14 +1,18 @@
 package alerting
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	amalert "github.com/prometheus/alertmanager/alert"
 )
 
 // startGuarded is startStage with a fleet that maintenances know.
@@ -175,6 +179,43 @@ func TestMaintenanceRestarts(t *testing.T) {
 		t.Errorf("page: %s", h.said())
 	}
 	d.fence(t, sk, "fourth")
+}
+
+// TestMaintenanceHandsOver: while a maintenance ends and what it left takes its place, no alert of its boards may page.
+func TestMaintenanceHandsOver(t *testing.T) {
+	sk, places := newSink(t, nil), ownFleet(2, 1, 8)
+	d := startGuarded(t, t.TempDir(), sk.URL, places)
+	m := d.begin(t, 8, `rack="r1"`)
+	gone := d.silence(t, places, boardsIn(places, "r1")...)
+	d.shown(t, `"maintenance 1"`, 8)
+	var alerts []*amalert.Alert
+	for range 1000 {
+		for _, g := range gone {
+			alerts = append(alerts, g.alert())
+		}
+	}
+	over, done := make(chan struct{}), make(chan int)
+	go func() {
+		slipped := 0
+		for stages := d.pager.holdStages(); ; {
+			_, kept, _ := stages.Exec(context.Background(), slog.New(slog.DiscardHandler), alerts...)
+			slipped = max(slipped, len(kept))
+			select {
+			case <-over:
+				done <- slipped
+				return
+			default:
+			}
+		}
+	}()
+	d.end(t, m)
+	if h := sk.next(t); h.said() != "firing NotBackAfterMaintenance " {
+		t.Errorf("page: %s", h.said())
+	}
+	close(over)
+	if slipped := <-done; slipped > 0 {
+		t.Errorf("%d of %d were let go", slipped, len(alerts))
+	}
 }
 
 // TestMaintenanceToldAfterCrash: the collector is killed after it has recorded what a maintenance left, and before any of

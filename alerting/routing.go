@@ -194,7 +194,7 @@ func (p *Pager) start(r *routing) *dispatching {
 		p.silencer.Mutes(ctx, labels)
 		p.markInhibited(ctx, labels)
 	})
-	stage := notify.MultiStage{domainInhibition{p}, muteStage{p}, pipeline}
+	stage := append(p.holdStages(), pipeline)
 	d.dispatcher = dispatch.NewDispatcher(p.alerts, r.tree, stage, p.groupMarker, notifyTimeout, maintenanceInterval, nil,
 		p.amLog, p.recorder, p.dispatchMetrics, r.templates)
 	inhibitorDone := make(chan struct{})
@@ -203,6 +203,12 @@ func (p *Pager) start(r *routing) *dispatching {
 	go func() { defer close(d.done); d.dispatcher.Run(time.Now()); <-inhibitorDone }()
 	d.dispatcher.WaitForLoading()
 	return d
+}
+
+// holdStages keep alerts from paging that something else stands for. What a maintenance or a silence left stands for its
+// alerts before they are let go, so it is looked at after them: the other way round an alert could slip through between.
+func (p *Pager) holdStages() notify.MultiStage {
+	return notify.MultiStage{muteStage{p}, domainInhibition{p}}
 }
 
 // stop ends it and waits.
@@ -226,11 +232,12 @@ func (p *Pager) groups(ctx context.Context, routes func(*dispatch.Route) bool, a
 
 // silenced reports whether somebody works where an alert is: a silence or a maintenance holds it, or it is what one left.
 func (p *Pager) silenced(t *Transition) bool {
-	p.inbox.mu.Lock()
-	left := p.inbox.left.of(t) != nil
-	p.inbox.mu.Unlock()
-	labels := labelSet(t.Labels)
-	return left || p.silencer.Mutes(context.Background(), labels) || p.mutes.holds(labels, time.Now())
+	if labels := labelSet(t.Labels); p.silencer.Mutes(context.Background(), labels) || p.mutes.holds(labels, time.Now()) {
+		return true
+	}
+	p.inbox.mu.Lock() // after the others, as in holdStages
+	defer p.inbox.mu.Unlock()
+	return p.inbox.left.of(t) != nil
 }
 
 // muted reports whether a silence or an inhibition keeps an alert from paging.
