@@ -103,6 +103,7 @@ func silentBoard(places map[string]Place, board string, at time.Time) Transition
 
 // TestOneFailureOnePage: 500 boards vanish behind one switch, under a configuration that would page each of them.
 func TestOneFailureOnePage(t *testing.T) {
+	t.Parallel()
 	s := newSink(t, nil)
 	places := fleetOf(2, 2, 500, nil)
 	d := startStage(t, openDB(t, t.TempDir()), theirs(s.URL), places, nil)
@@ -208,6 +209,7 @@ func TestRackThatHeatsUp(t *testing.T) {
 
 // TestCustomersOwnDoing: a lone board of a customer is an incident and no page; the operator's own board pages.
 func TestCustomersOwnDoing(t *testing.T) {
+	t.Parallel()
 	s := newSink(t, nil)
 	places := fleetOf(2, 2, 4, nil)
 	delete(places["r2-a-01"].Labels, "customer")
@@ -236,6 +238,7 @@ func TestCustomersOwnDoing(t *testing.T) {
 // TestDomainSurvivesRestarts replays the journal of a switch's failure from each of its places, in a pager that has seen
 // all of it or nothing: the switch is one page and no board is.
 func TestDomainSurvivesRestarts(t *testing.T) {
+	t.Parallel()
 	places := fleetOf(2, 1, 4, nil)
 	f := func(name string, settle bool, cut func(journal []Transition) []Transition) {
 		t.Run(name, func(t *testing.T) {

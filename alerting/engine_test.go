@@ -162,6 +162,7 @@ func TestSeveralSeries(t *testing.T) {
 // TestReplay cuts a random run anywhere: a checkpoint, then what the journal would hold, must lead to the same
 // transitions as no cut.
 func TestReplay(t *testing.T) {
+	t.Parallel()
 	rules := mustRules(t, `
   - {alert: Plain, expr: a > 5}
   - {alert: For, expr: a > 5, for: 3m}

@@ -213,6 +213,7 @@ func TestEscalation(t *testing.T) {
 
 // TestAcknowledgeStops: after the ack nothing more comes, what waits is stopped, and whoever else was paged hears of it once.
 func TestAcknowledgeStops(t *testing.T) {
+	t.Parallel()
 	b := newBench(t, twoSteps)
 	id := b.notify(notify.ReasonFirstNotification, "b1", true)
 	b.deliver()
@@ -232,6 +233,7 @@ func TestAcknowledgeStops(t *testing.T) {
 
 // TestSnooze: it goes on from the first step, unless it is resolved before.
 func TestSnooze(t *testing.T) {
+	t.Parallel()
 	b := newBench(t, twoSteps)
 	id := b.notify(notify.ReasonFirstNotification, "b1", true)
 	b.deliver()

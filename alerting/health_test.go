@@ -92,6 +92,7 @@ func TestReceiverFails(t *testing.T) {
 
 // TestDefaultRulesTested runs the tests of the default rules, and looks that each rule is seen to fire and to end.
 func TestDefaultRulesTested(t *testing.T) {
+	t.Parallel()
 	const file = "testdata/default.test.yml"
 	var out strings.Builder
 	if err := RuleTests(t.Context(), []string{file}, &out, openTestStore(t)); err != nil {

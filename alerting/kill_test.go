@@ -229,6 +229,7 @@ func setUp(t *testing.T, url string) (dir string, journal func(Transition) strin
 
 // TestKill kills the pager between the steps of a page's life; each crossing is one page, counted by its id.
 func TestKill(t *testing.T) {
+	t.Parallel()
 	t0 := time.Now()
 	f := fire("b1", t0)
 	r := resolve(f, t0.Add(time.Second))
@@ -345,6 +346,7 @@ func TestKill(t *testing.T) {
 
 // TestKillAtRandom kills the pager at random moments while boards cross; afterwards every crossing has exactly one page.
 func TestKillAtRandom(t *testing.T) {
+	t.Parallel()
 	s := newSink(t, nil)
 	dir, journal := setUp(t, s.URL)
 	const boards = 60
@@ -373,6 +375,7 @@ func TestKillAtRandom(t *testing.T) {
 
 // TestKillBarrier: after a barrier the journal may be truncated, whatever still waits for its page.
 func TestKillBarrier(t *testing.T) {
+	t.Parallel()
 	s := newSink(t, nil)
 	dir, _ := setUp(t, s.URL)
 	config := strings.Replace(string(oneSink(s.URL, "")), "group_wait: 0s", "group_wait: 1h", 1)
@@ -401,6 +404,7 @@ func TestKillBarrier(t *testing.T) {
 // TestKillBarrierWhileHeld: a barrier also keeps what still waits for its peers: killed then, with nothing in the journal,
 // a crossing of one board that is over already is one page and one resolve.
 func TestKillBarrierWhileHeld(t *testing.T) {
+	t.Parallel()
 	s := newSink(t, nil)
 	dir, _ := setUp(t, s.URL)
 	v := startVictim(t, dir)
@@ -458,9 +462,21 @@ func TestKillSilence(t *testing.T) {
 // killRounds is how many switches fail in TestKillDomain.
 const killRounds = 12
 
-// TestKillDomain kills the pager at random moments while switches fail one after the other and come back: each of them is
+// TestKillDomain kills the pager, in three lives, at random moments while switches fail one after the other and come back: each of them is
 // one page and one resolve, told by their ids, and none of their boards pages, under a configuration that would page each.
 func TestKillDomain(t *testing.T) {
+	t.Parallel()
+	const lives = 3
+	for life := range lives {
+		t.Run(fmt.Sprintf("life %d", life+1), func(t *testing.T) {
+			t.Parallel()
+			killDomains(t, killRounds/lives*life, killRounds/lives*(life+1))
+		})
+	}
+}
+
+// killDomains lets the switches from and to fail and come back in one life.
+func killDomains(t *testing.T, from, to int) {
 	s := newSink(t, nil)
 	dir, journal := setUp(t, s.URL)
 	if err := os.WriteFile(filepath.Join(dir, "alertmanager.yml"), theirs(s.URL), 0o600); err != nil {
@@ -487,7 +503,7 @@ func TestKillDomain(t *testing.T) {
 			v = startVictim(t, dir)
 		}
 	}
-	for i := range killRounds {
+	for i := from; i < to; i++ {
 		rack := fmt.Sprintf("r%d-", i+1)
 		var lines []string
 		var gone []Transition
@@ -528,7 +544,7 @@ func TestKillDomain(t *testing.T) {
 			t.Errorf("a board paged: %s", said)
 		}
 	}
-	if want := 2*killRounds + 1; len(ids) != want {
+	if want := 2*(to-from) + 1; len(ids) != want {
 		t.Errorf("%d kinds of pages, want %d: %v", len(ids), want, ids)
 	}
 }

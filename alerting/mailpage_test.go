@@ -150,6 +150,7 @@ receivers:
 `
 
 func TestAMailSaysWhatWhereSinceWhenAndShowsIt(t *testing.T) {
+	t.Parallel()
 	series, box := openSeries(t), newLetterbox(t)
 	in := hotBoard(t, series)
 	engine := NewEngine(DefaultRules())

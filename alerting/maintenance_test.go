@@ -112,6 +112,7 @@ func (s *stage) shown(t *testing.T, by string, n int) {
 
 // TestMaintenance: a rack is worked on, and three boards do not come back.
 func TestMaintenance(t *testing.T) {
+	t.Parallel()
 	sk, places := newSink(t, nil), ownFleet(2, 2, 8)
 	d := startGuarded(t, t.TempDir(), sk.URL, places)
 	m := d.begin(t, 16, `rack="r1"`)
@@ -154,6 +155,7 @@ func TestMaintenance(t *testing.T) {
 
 // TestMaintenanceRestarts: the collector is killed while a maintenance runs, and again when it has told what it left.
 func TestMaintenanceRestarts(t *testing.T) {
+	t.Parallel()
 	sk, places, dir := newSink(t, nil), ownFleet(2, 1, 8), t.TempDir()
 	d := startGuarded(t, dir, sk.URL, places)
 	m := d.begin(t, 8, `rack="r1"`)
@@ -245,6 +247,7 @@ func TestMaintenanceToldAfterCrash(t *testing.T) {
 
 // TestMaintenanceEndsWhileDown: what came back while no collector ran, or comes back within the grace, pages nobody.
 func TestMaintenanceEndsWhileDown(t *testing.T) {
+	t.Parallel()
 	sk, places, dir := newSink(t, nil), ownFleet(2, 1, 8), t.TempDir()
 	d := startGuarded(t, dir, sk.URL, places)
 	m, err := d.pager.Maintenances().Start(t.Context(), MaintenanceRequest{
@@ -268,6 +271,7 @@ func TestMaintenanceEndsWhileDown(t *testing.T) {
 
 // TestMaintenanceAndMore: what is wider than the maintenance pages, and so does what lies beside it.
 func TestMaintenanceAndMore(t *testing.T) {
+	t.Parallel()
 	sk, places := newSink(t, nil), ownFleet(3, 1, 8)
 	d := startGuarded(t, t.TempDir(), sk.URL, places)
 	m := d.begin(t, 8, `rack="r1"`)
@@ -288,6 +292,7 @@ func (s *stage) waitClosed(t *testing.T) {
 
 // TestMaintenancesOverlap: the last of two tells what both have left, once.
 func TestMaintenancesOverlap(t *testing.T) {
+	t.Parallel()
 	sk, places := newSink(t, nil), ownFleet(2, 2, 8)
 	d := startGuarded(t, t.TempDir(), sk.URL, places)
 	rack, board := d.begin(t, 16, `rack="r1"`), d.begin(t, 0, `board="r1-b-02"`)
@@ -311,6 +316,7 @@ func TestMaintenancesOverlap(t *testing.T) {
 
 // TestSilenceEnds: a silence that ends while boards are down is one page, not one for each of them.
 func TestSilenceEnds(t *testing.T) {
+	t.Parallel()
 	sk, places := newSink(t, nil), ownFleet(2, 2, 8)
 	d := startGuarded(t, t.TempDir(), sk.URL, places)
 	post := func(comment string, ends time.Time, matcher string) *httptest.ResponseRecorder {

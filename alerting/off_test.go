@@ -14,6 +14,7 @@ import (
 
 // TestWhatIsOff: silences, maintenances and receivers that fail are listed, and counted without counting a board twice.
 func TestWhatIsOff(t *testing.T) {
+	t.Parallel()
 	sk := newSink(t, func(_ int, w http.ResponseWriter, _ *http.Request) {
 		http.Error(w, "no such number", http.StatusNotFound)
 	})

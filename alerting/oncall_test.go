@@ -117,6 +117,7 @@ func TestOverride(t *testing.T) {
 
 // TestSwitchEscalates: 500 boards behind one switch are one message to whoever is on call, within 5 s.
 func TestSwitchEscalates(t *testing.T) {
+	t.Parallel()
 	s := newSink(t, nil)
 	places := fleetOf(2, 2, 500, nil)
 	d := startStage(t, openDB(t, t.TempDir()), channelsTo(s.URL, "ada-ntfy"), places, nil)
@@ -149,6 +150,7 @@ func TestSwitchEscalates(t *testing.T) {
 
 // TestSilencedWhileItEscalates: a silence puts the next step off, and its end lets it go on.
 func TestSilencedWhileItEscalates(t *testing.T) {
+	t.Parallel()
 	s := newSink(t, nil)
 	p := startOnCall(t, channelsTo(s.URL, "ada-ntfy", "jonas-ntfy"), strings.Replace(rotaOfTwo, "[{notify: [first]}]", "[{notify: [first], wait: 3s}, {notify: [jonas]}]", 1))
 	p.Deliver([]Transition{fire("b1", time.Now())})

@@ -77,6 +77,7 @@ func openOwn(t testing.TB, receivers string) *Pager {
 }
 
 func TestNtfyHasAButtonThatPosts(t *testing.T) {
+	t.Parallel()
 	address, got := gatewaySink(t, nil)
 	p := openOwn(t, `
 receivers:
@@ -124,6 +125,7 @@ receivers:
 // An SMS gateway that refuses, hangs up and answers with an error in its 200 is asked again, each time with the same
 // page; what it got in the end is what the templates say.
 func TestAGatewayIsAskedUntilItTakesThePage(t *testing.T) {
+	t.Parallel()
 	address, got := gatewaySink(t, func(n int, w http.ResponseWriter, r *http.Request) {
 		switch n {
 		case 1:
@@ -227,6 +229,7 @@ receivers:
 }
 
 func TestReceiversAreRefusedAtLoad(t *testing.T) {
+	t.Parallel()
 	f := func(text, want string) {
 		t.Helper()
 		file := receiversFile(t, t.TempDir(), text)

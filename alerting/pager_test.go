@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"encoding/json"
+	"flag"
 	"fmt"
 	"io"
 	"log/slog"
@@ -22,8 +23,23 @@ import (
 
 func TestMain(m *testing.M) {
 	runChild()
+	setParallel()
 	// Imported packages start some in their init, the store's engine some for the whole process when it is first used.
 	goleak.VerifyTestMain(m, append(storeGoroutines(), goleak.IgnoreCurrent())...)
+}
+
+// setParallel lets more tests run at once than there are processors, where -parallel does not say otherwise: those that do
+// wait nearly all of their time.
+func setParallel() {
+	flag.Parse()
+	given := false
+	flag.Visit(func(f *flag.Flag) { given = given || f.Name == "test.parallel" })
+	if given {
+		return
+	}
+	if err := flag.Set("test.parallel", "10"); err != nil {
+		panic(err)
+	}
 }
 
 func openDB(t testing.TB, dir string) *sql.DB {
@@ -79,7 +95,10 @@ func newSink(t testing.TB, answer func(n int, w http.ResponseWriter, r *http.Req
 
 func (s *sink) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h := hook{at: time.Now(), id: r.Header.Get("Idempotency-Key"), path: r.URL.Path}
-	body, _ := io.ReadAll(r.Body)
+	body, err := io.ReadAll(r.Body)
+	if err != nil {
+		return // who sent it was killed
+	}
 	if err := json.Unmarshal(body, &h); err != nil {
 		panic(err)
 	}
@@ -239,6 +258,7 @@ func TestPage(t *testing.T) {
 
 // TestResolveWaits: what resolves before its page was handed over still pages, then resolves.
 func TestResolveWaits(t *testing.T) {
+	t.Parallel()
 	s := newSink(t, nil)
 	config := strings.Replace(string(oneSink(s.URL, "")), "group_wait: 0s", "group_wait: 1s", 1)
 	p := startPager(t, openDB(t, t.TempDir()), []byte(config), nil)
@@ -253,6 +273,7 @@ func TestResolveWaits(t *testing.T) {
 }
 
 func TestProviderFaults(t *testing.T) {
+	t.Parallel()
 	f := func(name string, answer func(n int, w http.ResponseWriter, r *http.Request), wantAnswer string) {
 		t.Run(name, func(t *testing.T) {
 			s := newSink(t, answer)
@@ -351,6 +372,7 @@ func TestJournalBroken(t *testing.T) {
 
 // TestGroup: alerts of one group are one incident with a title that counts.
 func TestGroup(t *testing.T) {
+	t.Parallel()
 	s := newSink(t, nil)
 	config := strings.Replace(string(oneSink(s.URL, "")), "group_by: [alertname, board]", "group_by: [alertname, rack]", 1)
 	p := startPager(t, openDB(t, t.TempDir()), []byte(config), nil)
@@ -372,6 +394,7 @@ func TestGroup(t *testing.T) {
 }
 
 func TestAcknowledge(t *testing.T) {
+	t.Parallel()
 	s, dir := newSink(t, nil), t.TempDir()
 	config := []byte(strings.Replace(string(oneSink(s.URL, "")), "repeat_interval: 4h", "repeat_interval: 1s", 1))
 	db := openDB(t, dir)

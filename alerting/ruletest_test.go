@@ -39,6 +39,7 @@ func openTestStore(t testing.TB) func() (TestStore, func() error, error) {
 
 // TestRuleTests runs the corpus: every check passes, but for those of wrong.test.yml, each of which fails.
 func TestRuleTests(t *testing.T) {
+	t.Parallel()
 	for _, file := range corpus(t) {
 		var out bytes.Buffer
 		err := RuleTests(t.Context(), []string{file}, &out, openTestStore(t))

@@ -11,6 +11,7 @@ import (
 
 // TestTestPages: a test page takes the whole way to the receiver that it is for, and one that fails is told by another.
 func TestTestPages(t *testing.T) {
+	t.Parallel()
 	good, bad := newSink(t, nil), newSink(t, nil)
 	config := fmt.Sprintf(`
 route: {receiver: sms, routes: [{receiver: chat, matchers: [team = never]}]}

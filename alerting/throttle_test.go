@@ -1,7 +1,9 @@
 package alerting
 
 import (
+	"cmp"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -33,9 +35,11 @@ func TestThrottle(t *testing.T) {
 		ts = append(ts, fire(fmt.Sprintf("b%03d", i), began))
 	}
 	p.Deliver(ts)
-	first := s.next(t)
-	s.next(t)
-	third := s.next(t)
+	got := []hook{s.next(t), s.next(t), s.next(t)}
+	slices.SortStableFunc(got, func(a, b hook) int { // on a busy machine one that left before may come after it
+		return cmp.Compare(strings.Count(a.Alerts[0].Labels["alertname"], BundleAlert), strings.Count(b.Alerts[0].Labels["alertname"], BundleAlert))
+	})
+	first, third := got[0], got[2]
 	t.Logf("first after %s, bundle after %s", first.at.Sub(began), third.at.Sub(began))
 	if len(third.Alerts) != 1 || third.Alerts[0].Annotations["summary"] != "498 messages in one: 498 firing" {
 		t.Fatalf("third message %+v", third.Alerts)
@@ -44,7 +48,11 @@ func TestThrottle(t *testing.T) {
 	if len(lines) != bundleLines+1 || !strings.HasPrefix(lines[bundleLines], "and 473 more: http://collector.example/incidents") {
 		t.Errorf("%d lines, the last %q", len(lines), lines[len(lines)-1])
 	}
-	if third.at.Sub(began) > 10*time.Second {
+	within := 10 * time.Second
+	if raceDetector { // which makes 500 incidents several times as dear
+		within *= 3
+	}
+	if third.at.Sub(began) > within {
 		t.Errorf("the bundle came after %s", third.at.Sub(began))
 	}
 	delivered := map[string]bool{}

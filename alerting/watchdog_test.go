@@ -111,6 +111,7 @@ func (d *dog) dead(t *testing.T, why string) {
 
 // TestWatchdog: beats take the whole way, and stop with whatever in it stops.
 func TestWatchdog(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	d := startDog(t, dir, "")
 	d.alive(t)
