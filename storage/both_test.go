@@ -9,6 +9,7 @@ import (
 	"math"
 	"net/http"
 	"net/http/httptest"
+	"net/http/httputil"
 	"net/url"
 	"strconv"
 	"strings"
@@ -307,7 +308,7 @@ var checks = map[string]func(t *testing.T, s subject){
 }
 
 func TestEmbeddedAndRemote(t *testing.T) {
-	for name, opened := range map[string]func(*testing.T) subject{"embedded": openEmbedded, "remote": openAtVanilla} {
+	for name, opened := range map[string]func(*testing.T) subject{"embedded": openEmbedded, "remote": openAtVanilla, "at a cluster's URLs": openAtClusterURLs} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s := opened(t)
@@ -339,7 +340,36 @@ func openEmbedded(t *testing.T) subject {
 
 func openAtVanilla(t *testing.T) subject {
 	v := storage.StartVanilla(t)
-	s := openRemote(t, storage.RemoteOptions{Write: v.URL})
+	return openRemoteSubject(t, v, storage.RemoteOptions{Write: v.URL})
+}
+
+// openAtClusterURLs reaches the server by the URLs that a cluster's vminsert, vmselect and vmstorage have, each of which
+// answers for nothing else.
+func openAtClusterURLs(t *testing.T) subject {
+	v := storage.StartVanilla(t)
+	target, err := url.Parse(v.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	part := func(prefix string) string {
+		proxy := http.StripPrefix(prefix, httputil.NewSingleHostReverseProxy(target))
+		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if strings.HasPrefix(r.URL.Path, prefix+"/") {
+				proxy.ServeHTTP(w, r)
+				return
+			}
+			http.Error(w, "unsupported path "+r.URL.Path, http.StatusBadRequest)
+		}))
+		t.Cleanup(server.Close)
+		return server.URL + prefix
+	}
+	return openRemoteSubject(t, v, storage.RemoteOptions{
+		Write: part("/insert/0/prometheus"), Read: part("/select/0/prometheus"), Nodes: []string{v.URL},
+	})
+}
+
+func openRemoteSubject(t *testing.T, v *storage.Vanilla, o storage.RemoteOptions) subject {
+	s := openRemote(t, o)
 	return subject{seriesStore: s, url: serveStore(t, s), arrived: func(t testing.TB) {
 		t.Helper()
 		s.drained(t)
