@@ -38,6 +38,9 @@ func (p *Pager) openThread(ctx context.Context, l *letter) (*thread, error) {
 
 // save keeps what the integration changed. Losing it costs an edited message, so an error is only logged.
 func (t *thread) save(p *Pager) {
+	if t.letter.groupKey == "" { // messages that were collected are of no group
+		return
+	}
 	b, err := t.encode(p.threads)
 	if err != nil {
 		p.log.Error("encode a page's thread", "page", t.letter.id, "err", err)
