@@ -418,8 +418,10 @@ func TestKillBarrierWhileHeld(t *testing.T) {
 	v.kill()
 	s.none(t, "before its peers had their time")
 	v = startVictim(t, dir)
+	got := map[string]bool{} // a page that left, and whose answer the kill cut off, leaves again under its id
 	for _, want := range []string{"firing r1-a-01", "resolved r1-a-01"} {
-		if h := s.next(t); h.boards() != want {
+		h := s.next(t)
+		if got[h.id] = true; h.boards() != want {
 			t.Errorf("got %s, want %s", h.boards(), want)
 		}
 	}
@@ -428,7 +430,11 @@ func TestKillBarrierWhileHeld(t *testing.T) {
 	v = startVictim(t, dir)
 	text, _ := json.Marshal(fire("fence", time.Now()))
 	v.say(string(text))
-	if h := s.next(t); h.boards() != "firing fence" {
+	h := s.next(t)
+	for got[h.id] {
+		h = s.next(t)
+	}
+	if h.boards() != "firing fence" {
 		t.Errorf("a second time: %s", h.boards())
 	}
 }
