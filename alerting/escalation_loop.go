@@ -1,0 +1,178 @@
+package alerting
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	amalert "github.com/prometheus/alertmanager/alert"
+)
+
+const (
+	// stepsAtOnce bounds the steps of one transaction; the rest follows in the next.
+	stepsAtOnce = 2000
+	// holdStep is when a step is looked at again whose alerts are all silenced or inhibited.
+	holdStep = 15 * time.Second
+)
+
+// stepper wakes the loop that does what is due.
+type stepper struct{ wake chan struct{} }
+
+func newStepper() *stepper { return &stepper{make(chan struct{}, 1)} }
+
+func (s *stepper) ring() {
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
+}
+
+// escalate does what is due until ctx ends, and looks once a second whether the wall clock was set.
+func (p *Pager) escalate(ctx context.Context) {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	var next int64
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-p.steps.wake:
+			next = 0
+		case <-timer.C:
+		}
+		now := time.Now()
+		if err := p.followClock(p.clock.jumped(now.UnixMilli(), now)); err != nil {
+			p.log.Error("move due steps with the clock", "err", err)
+		} else if next <= p.clock.now() {
+			next = p.runSteps(ctx)
+		}
+		timer.Reset(min(time.Second, time.Duration(max(0, next-p.clock.now()))*time.Millisecond))
+	}
+}
+
+// runSteps does what is due and returns when to look again.
+func (p *Pager) runSteps(ctx context.Context) (next int64) {
+	retry := p.clock.now() + time.Second.Milliseconds()
+	next, err := p.nextStep(ctx)
+	if err == nil && next <= p.clock.now() {
+		if err = p.doDue(ctx); err == nil {
+			next, err = p.nextStep(ctx)
+		}
+	}
+	if err != nil {
+		if ctx.Err() == nil {
+			p.log.Error("escalate: trying again", "err", err)
+		}
+		return retry
+	}
+	return next
+}
+
+// doDue does what is due, in one transaction.
+func (p *Pager) doDue(ctx context.Context) error {
+	muted, err := p.mutedIncidents(ctx)
+	if err != nil {
+		return err
+	}
+	var e *escalating
+	err = p.commits.do(func(c *sql.Conn) error {
+		e = p.escalating(c)
+		e.muted = muted
+		return errors.Join(e.catchUp(), e.run(""))
+	})
+	if err == nil {
+		p.after(e)
+	}
+	return err
+}
+
+// mutedIncidents are those with a due step for whose alerts, all of them, something else stands.
+func (p *Pager) mutedIncidents(ctx context.Context) (map[string]bool, error) {
+	rows, err := p.db.QueryContext(ctx, `SELECT e.incident, e.payload FROM escalation e WHERE e.incident IN
+		(SELECT incident FROM escalation_step WHERE state = 'pending' AND kind IN ('step', 'channel') AND due_at <= ?)`, p.clock.now())
+	if err != nil {
+		return nil, fmt.Errorf("read due incidents: %w", err)
+	}
+	defer rows.Close()
+	out := map[string]bool{}
+	for rows.Next() {
+		var id, text string
+		if err := rows.Scan(&id, &text); err != nil {
+			return nil, fmt.Errorf("read due incidents: %w", err)
+		}
+		var body payload
+		// What cannot be read is not muted; its step says what is wrong.
+		out[id] = json.Unmarshal([]byte(text), &body) == nil && p.allMuted(body.firing())
+	}
+	return out, rows.Err()
+}
+
+func (p *Pager) allMuted(firing []*amalert.Alert) bool {
+	for _, a := range firing {
+		if !p.muted(a.Labels) && p.inhibitedBy(a.Fingerprint()) == nil {
+			return false
+		}
+	}
+	return len(firing) > 0
+}
+
+// nextStep is when the next step is due; an hour from now where none is.
+func (p *Pager) nextStep(ctx context.Context) (int64, error) {
+	var at sql.NullInt64
+	err := p.db.QueryRowContext(ctx, `SELECT min(due_at) FROM escalation_step WHERE state = 'pending'`).Scan(&at)
+	if err != nil {
+		return 0, fmt.Errorf("read due steps: %w", err)
+	}
+	if !at.Valid {
+		return p.clock.now() + time.Hour.Milliseconds(), nil
+	}
+	return at.Int64, nil
+}
+
+// followClock moves all that waits by as much as the wall clock was set, in one with the clock that it is held against.
+func (p *Pager) followClock(jump int64) error {
+	if jump == 0 {
+		return nil
+	}
+	followed := false
+	err := p.commits.do(func(c *sql.Conn) error {
+		if !followed { // a batch that fails is run again
+			followed = true
+			p.clock.follow(jump)
+		}
+		ctx := context.Background()
+		if _, err := c.ExecContext(ctx, `UPDATE escalation_step SET due_at = due_at + ? WHERE state = 'pending'`, jump); err != nil {
+			return err
+		}
+		_, err := c.ExecContext(ctx, `UPDATE page_to SET sent_at = sent_at + ? WHERE sent_at > ?`, jump, p.clock.now()-jump-throttleWindow.Milliseconds())
+		return err
+	})
+	if err != nil {
+		if followed {
+			p.clock.follow(-jump)
+		}
+		return err
+	}
+	p.mail.shift(jump)
+	p.log.Warn("the wall clock was set; what is due was moved with it", "by", time.Duration(jump)*time.Millisecond)
+	p.steps.ring()
+	return nil
+}
+
+// loadSteps brings what an earlier pager left into the present: a wall clock that was set back meanwhile makes nothing
+// later than it would have been at most.
+func (p *Pager) loadSteps(ctx context.Context) error {
+	now := p.clock.now()
+	if _, err := p.db.ExecContext(ctx, `UPDATE escalation_step SET due_at = ? + delay WHERE state = 'pending' AND due_at > ? + delay`, now, now); err != nil {
+		return fmt.Errorf("read due steps: %w", err)
+	}
+	// What waits may have left and been answered just before the end: should an acknowledgement stop it now, its receiver
+	// must hear of the end all the same.
+	if _, err := p.db.ExecContext(ctx, `UPDATE page_to SET doubtful = 1 WHERE page IN (SELECT id FROM page WHERE state = 'waiting')`); err != nil {
+		return fmt.Errorf("read waiting pages: %w", err)
+	}
+	return nil
+}
