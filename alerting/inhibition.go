@@ -55,6 +55,15 @@ func (p *Pager) inhibitedBy(fp model.Fingerprint) *Transition {
 	return nil
 }
 
+// stoodFor reports whether another alert stands for this one, or did when it ended: where both end together, a group that is
+// flushed before its resolve has reached it still holds the alert as firing.
+func (p *Pager) stoodFor(fp model.Fingerprint) bool {
+	p.inbox.mu.Lock()
+	defer p.inbox.mu.Unlock()
+	l := p.inbox.live[fp]
+	return l != nil && (l.quiet || p.inbox.inhibiting(l.last) != nil)
+}
+
 // domainInhibition takes alerts that a domain's alert stands for out of a notification, as Alertmanager's own inhibition
 // does for the rules of its configuration; but it knows of a domain before any of its boards can be notified. Ended
 // alerts pass: what was paged before the domain was known is told to be over.
@@ -65,7 +74,7 @@ func (s domainInhibition) Exec(ctx context.Context, _ *slog.Logger, alerts ...*a
 	now := time.Now()
 	kept := make([]*amalert.Alert, 0, len(alerts))
 	for _, a := range alerts {
-		if a.ResolvedAt(now) || s.pager.inhibitedBy(a.Fingerprint()) == nil {
+		if a.ResolvedAt(now) || !s.pager.stoodFor(a.Fingerprint()) {
 			kept = append(kept, a)
 		}
 	}

@@ -183,7 +183,8 @@ func TestMaintenanceRestarts(t *testing.T) {
 	d.fence(t, sk, "fourth")
 }
 
-// TestMaintenanceHandsOver: while a maintenance ends and what it left takes its place, no alert of its boards may page.
+// TestMaintenanceHandsOver: while a maintenance ends and what it left takes its place, and when that ends with its boards,
+// no alert of theirs may page: a group may be flushed that has not heard of their end.
 func TestMaintenanceHandsOver(t *testing.T) {
 	sk, places := newSink(t, nil), ownFleet(2, 1, 8)
 	d := startGuarded(t, t.TempDir(), sk.URL, places)
@@ -212,6 +213,11 @@ func TestMaintenanceHandsOver(t *testing.T) {
 	}()
 	d.end(t, m)
 	if h := sk.next(t); h.said() != "firing NotBackAfterMaintenance " {
+		t.Errorf("page: %s", h.said())
+	}
+	d.pager.until(t, "left behind", func(in Incident) bool { return strings.Contains(in.Title, "8 of 8") && pageState("delivered")(in) })
+	d.back(t, gone)
+	if h := sk.next(t); h.said() != "resolved NotBackAfterMaintenance " {
 		t.Errorf("page: %s", h.said())
 	}
 	close(over)
