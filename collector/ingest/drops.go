@@ -3,6 +3,7 @@ package ingest
 import (
 	"maps"
 	"sync"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -27,6 +28,9 @@ const (
 	overLimit     = "series_limit"
 )
 
+// missingTicks stands beside the reasons where a board's are listed.
+const missingTicks = "missing_ticks"
+
 var (
 	reportReasons  = []string{undecodable, oversized, replayed, foreign, outsideWindow}
 	readingReasons = []string{unknownMetric, implausible, tooOld, tooFarAhead, overLimit}
@@ -35,6 +39,10 @@ var (
 	rejectedReadings = prometheus.NewDesc("bramble_readings_rejected_total", "Readings dropped within accepted reports, by reason.", []string{"reason"}, nil)
 	boardReports     = prometheus.NewDesc("bramble_board_reports_rejected_total", "Reports of a board that were dropped, by reason.", []string{"board", "reason"}, nil)
 	boardReadings    = prometheus.NewDesc("bramble_board_readings_rejected_total", "Readings of a board that were dropped, by reason.", []string{"board", "reason"}, nil)
+
+	missing      = prometheus.NewDesc("bramble_ticks_missing_total", "Ticks of ended sessions of sensors that never arrived: a reboot, a crash or a full spool lost them.", nil, nil)
+	boardMissing = prometheus.NewDesc("bramble_board_ticks_missing_total", "Ticks of a board's ended sessions that never arrived.", []string{"board"}, nil)
+	unaccounted  = prometheus.NewDesc("bramble_board_unaccounted_seconds_total", "Time between a board's last tick before its sensor ended without a word and its next boot or first tick after it: what was read meanwhile is lost, how much nobody can say.", []string{"board"}, nil)
 )
 
 // drops counts what was not taken since the start. A board is listed once
@@ -47,7 +55,11 @@ type drops struct {
 }
 
 // tally counts by reason. Taken twice is no loss and counts in the total alone.
-type tally struct{ reports, readings map[string]uint64 }
+type tally struct {
+	reports, readings map[string]uint64
+	ticks             uint64        // of sessions that have ended, that never arrived
+	unaccounted       time.Duration // see lost
+}
 
 func (t *tally) add(reports bool, reason string, n uint64) {
 	of := &t.readings
@@ -74,22 +86,40 @@ func (d *drops) count(board string, reports bool, reason string, n uint64) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.total.add(reports, reason, n)
-	if board == "" || reason == replayed {
-		return
+	if board != "" && reason != replayed {
+		d.board(board).add(reports, reason, n)
 	}
-	if d.boards == nil {
-		d.boards = map[string]*tally{}
-	}
-	if d.boards[board] == nil {
-		d.boards[board] = &tally{}
-	}
-	d.boards[board].add(reports, reason, n)
 }
 
 func (d *drops) forget(board string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	delete(d.boards, board)
+}
+
+// lost counts what ended with a session of a board: ticks that are known to have
+// been taken, and time in which nobody can say how many were.
+func (d *drops) lost(board string, ticks uint64, unaccounted time.Duration) {
+	if ticks == 0 && unaccounted <= 0 {
+		return
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, t := range []*tally{&d.total, d.board(board)} {
+		t.ticks += ticks
+		t.unaccounted += max(unaccounted, 0)
+	}
+}
+
+// board returns a board's tally. The caller holds mu.
+func (d *drops) board(name string) *tally {
+	if d.boards == nil {
+		d.boards = map[string]*tally{}
+	}
+	if d.boards[name] == nil {
+		d.boards[name] = &tally{}
+	}
+	return d.boards[name]
 }
 
 // of returns what of a board was dropped, by reason; nil where nothing was. No
@@ -104,12 +134,15 @@ func (d *drops) of(board string) map[string]uint64 {
 	all := map[string]uint64{}
 	maps.Copy(all, t.reports)
 	maps.Copy(all, t.readings)
+	if t.ticks > 0 {
+		all[missingTicks] = t.ticks
+	}
 	return all
 }
 
 // Describe implements prometheus.Collector.
 func (d *drops) Describe(to chan<- *prometheus.Desc) {
-	for _, x := range []*prometheus.Desc{rejectedReports, rejectedReadings, boardReports, boardReadings} {
+	for _, x := range []*prometheus.Desc{rejectedReports, rejectedReadings, boardReports, boardReadings, missing, boardMissing, unaccounted} {
 		to <- x
 	}
 }
@@ -118,21 +151,26 @@ func (d *drops) Describe(to chan<- *prometheus.Desc) {
 func (d *drops) Collect(to chan<- prometheus.Metric) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	put := func(desc *prometheus.Desc, n uint64, labels ...string) {
-		to <- prometheus.MustNewConstMetric(desc, prometheus.CounterValue, float64(n), labels...)
+	put := func(desc *prometheus.Desc, n float64, labels ...string) {
+		to <- prometheus.MustNewConstMetric(desc, prometheus.CounterValue, n, labels...)
 	}
+	put(missing, float64(d.total.ticks))
 	for _, reason := range reportReasons {
-		put(rejectedReports, d.total.reports[reason], reason)
+		put(rejectedReports, float64(d.total.reports[reason]), reason)
 	}
 	for _, reason := range readingReasons {
-		put(rejectedReadings, d.total.readings[reason], reason)
+		put(rejectedReadings, float64(d.total.readings[reason]), reason)
 	}
 	for board, t := range d.boards {
 		for reason, n := range t.reports {
-			put(boardReports, n, board, reason)
+			put(boardReports, float64(n), board, reason)
 		}
 		for reason, n := range t.readings {
-			put(boardReadings, n, board, reason)
+			put(boardReadings, float64(n), board, reason)
+		}
+		if t.ticks > 0 || t.unaccounted > 0 {
+			put(boardMissing, float64(t.ticks), board)
+			put(unaccounted, t.unaccounted.Seconds(), board)
 		}
 	}
 }
@@ -152,7 +190,8 @@ func (in *Ingest) Rejected() map[string]uint64 {
 
 // Dropped returns how much of a board was dropped since the start, by reason:
 // reports that could not be decoded, were too large or outside the window of
-// times, and readings of the others. nil means nothing.
+// times, readings of the others, and ticks of ended sessions that never arrived.
+// nil means nothing.
 func (in *Ingest) Dropped(board string) map[string]uint64 { return in.drops.of(board) }
 
 // countDropped counts what of a decoded report is not taken: ticks before old

@@ -64,3 +64,50 @@ func TestDropsAreCountedPerBoardAndReason(t *testing.T) {
 		t.Error("a board that is not registered is listed")
 	}
 }
+
+// TestNextSessionCountsWhatTheLastLost: a sensor is halted with ticks on board, its successor is cut off by a reboot, and
+// a third follows.
+func TestNextSessionCountsWhatTheLastLost(t *testing.T) {
+	c := start(t, t.TempDir(), startNATS(t))
+	c.addBoard("pi-1", nil)
+	now := time.Now().Truncate(time.Millisecond).Add(-10 * time.Minute)
+	send := func(session uint32, r *report.Report) {
+		t.Helper()
+		r.Session = session
+		c.publish("pi-1", r)
+		if r.Ticks() > 0 {
+			c.ack()
+		}
+	}
+	lost := func(want uint64, seconds float64) {
+		t.Helper()
+		if err := c.Do(t.Context(), func() {}); err != nil {
+			t.Fatal(err)
+		}
+		c.drops.mu.Lock()
+		defer c.drops.mu.Unlock()
+		if got := c.drops.board("pi-1"); got.ticks != want || got.unaccounted.Seconds() != seconds || c.drops.total.ticks != want {
+			t.Errorf("%d ticks are missing and %v is unaccounted, want %d and %v s", got.ticks, got.unaccounted, want, seconds)
+		}
+	}
+	send(1, hot(1, now, 50, 51, 52))
+	send(1, hot(6, now.Add(5*time.Second), 50, 51)) // 4 and 5 wait on the board
+	send(1, &report.Report{Goodbye: true, First: 12, Anchor: now.UnixMilli()})
+	lost(0, 0)                                    // they may still come, from a process that takes over
+	send(2, hot(1, now.Add(time.Minute), 50, 51)) // they do not: 4, 5 and 8 to 11
+	send(1, hot(4, now.Add(3*time.Second), 50))   // late, and not counted again
+	lost(6, 0)
+	if got := c.Dropped("pi-1"); got[missingTicks] != 6 {
+		t.Errorf("the board's list: %v", got)
+	}
+	// No goodbye: the board ran on for 29 s before it booted, as its successor's anchor tells.
+	boot := hot(1, now.Add(2*time.Minute), 50)
+	boot.Anchor = now.Add(90 * time.Second).UnixMilli()
+	boot.Elapsed[0] = 30_000
+	send(3, boot)
+	lost(6, 29)
+	// What a board's owner invents is bounded.
+	send(3, &report.Report{Goodbye: true, First: 1 << 61, Anchor: now.UnixMilli()})
+	send(4, hot(1, now.Add(3*time.Minute), 50))
+	lost(6+maxMissing, 29)
+}

@@ -106,6 +106,8 @@ func (in *Ingest) take(b *board, r *report.Report, raw []byte, now time.Time) er
 		return in.postpone(b, r, old, end, received)
 	}
 	in.countDropped(b.name, r, old, end)
+	ticks, unaccounted := b.sessions.follow(r, b.seen)
+	in.drops.lost(b.name, ticks, unaccounted)
 	ack := acknowledgement{board: b.name, session: r.Session, ticks: report.Range{First: r.First, Count: uint64(end)}}
 	switch {
 	case r.Ticks() == 0:
