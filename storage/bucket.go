@@ -51,7 +51,7 @@ func (r *roller) roll(name *vm.MetricName, at []int64, values []float64) {
 		}
 		b.take(values[i])
 		r.taken++
-		if i > 0 && counter && t-at[i-1] <= counterReach.Milliseconds() {
+		if i > 0 && counter && !math.IsNaN(values[i-1]) && t-at[i-1] <= counterReach.Milliseconds() {
 			b.climb(values[i-1], values[i])
 		}
 	}

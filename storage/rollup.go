@@ -132,9 +132,11 @@ func (r *Rollups) Run(ctx context.Context) error {
 }
 
 // CatchUp rolls up every day that is complete. It returns at once when there is none. What it has done when it fails or
-// ctx ends is marked once a minute; the rest is done again.
+// ctx ends is marked once a minute; the rest is done again. Days before the first rows that were ever rolled up are not
+// marked: a history that is put into a store that was empty so far would stay below the mark, and expire.
 func (r *Rollups) CatchUp(ctx context.Context) error {
 	marked, behind := time.Now(), 0
+	began := !r.Until().IsZero()
 	for done := r.Until(); ; {
 		// Read before Settle: what is accepted from here on belongs to later buckets.
 		limit := time.Now().Add(-r.Late - rollupMargin)
@@ -144,7 +146,7 @@ func (r *Rollups) CatchUp(ctx context.Context) error {
 		}
 		to := ceil(from.Add(time.Millisecond), rollupChunk) // the end of its day
 		due := !to.After(limit)
-		if !done.Equal(r.Until()) && (!due || time.Since(marked) > markEvery) {
+		if began && !done.Equal(r.Until()) && (!due || time.Since(marked) > markEvery) {
 			if err := markRolled(r.Rolled, done, time.Now()); err != nil {
 				return err
 			}
@@ -157,16 +159,19 @@ func (r *Rollups) CatchUp(ctx context.Context) error {
 			}
 			return nil
 		}
-		if behind++; behind == 2 {
-			r.Log.Info("more than one day of readings is to be rolled up", "from", from.UTC(), "to", limit.UTC())
+		if began {
+			if behind++; behind == 2 {
+				r.Log.Info("more than one day of readings is to be rolled up", "from", from.UTC(), "to", limit.UTC())
+			}
 		}
 		if err := r.settle(ctx); err != nil {
 			return err
 		}
-		if err := r.chunk(ctx, from, to); err != nil {
+		added, err := r.chunk(ctx, from, to)
+		if err != nil {
 			return fmt.Errorf("roll up %s: %w", from.UTC().Format(time.DateOnly), err)
 		}
-		done = to
+		done, began = to, began || added > 0
 	}
 }
 
@@ -207,14 +212,14 @@ func (r *Rollups) begin(ctx context.Context, done *time.Time, limit time.Time) (
 	return *done, nil
 }
 
-// chunk rolls up the readings after from and up to to.
-func (r *Rollups) chunk(ctx context.Context, from, to time.Time) error {
+// chunk rolls up the readings after from and up to to, and returns how many rows of rollups that were.
+func (r *Rollups) chunk(ctx context.Context, from, to time.Time) (added int, err error) {
 	if err := ctx.Err(); err != nil {
-		return err
+		return 0, err
 	}
 	metrics, err := r.Raw.metricNames(between(from, to))
 	if err != nil {
-		return err
+		return 0, err
 	}
 	w := &rollupWriter{to: r.Rolled, roller: roller{from: from.UnixMilli()}, pace: pace{ctx: ctx, since: time.Now()}}
 	for _, metric := range metrics {
@@ -223,19 +228,19 @@ func (r *Rollups) chunk(ctx context.Context, from, to time.Time) error {
 			times.MinTimestamp -= counterReach.Milliseconds()
 		}
 		if err := r.Raw.scan(ctx, metric, nil, times, w.series); err != nil {
-			return err
+			return 0, err
 		}
 	}
 	for _, d := range r.Differences {
 		if err := r.Raw.scanDifference(ctx, d, nil, between(from, to), w.series); err != nil {
-			return err
+			return 0, err
 		}
 	}
 	if err := w.flush(); err != nil {
-		return err
+		return 0, err
 	}
 	r.metrics.chunk(w)
-	return nil
+	return w.added, nil
 }
 
 // rollupWriter puts what a roller makes into the store, in batches, and keeps the pace.

@@ -38,7 +38,7 @@ func BenchmarkRollUp(b *testing.B) {
 		}
 		b.StartTimer()
 		cpu := cpuSeconds(b)
-		if err := r.chunk(b.Context(), end.Add(-rollupChunk), end); err != nil {
+		if _, err := r.chunk(b.Context(), end.Add(-rollupChunk), end); err != nil {
 			b.Fatal(err)
 		}
 		if err := markRolled(rolled, end, time.Now()); err != nil {

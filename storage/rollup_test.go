@@ -203,6 +203,19 @@ func TestIncreasesOfACounterAddUp(t *testing.T) {
 	compare(t, r.rolled, `pi_network_receive_bytes_total{board="b1"}`, rows, r.Until())
 }
 
+// What follows a marker of staleness has no reading before it to compare with.
+func TestACounterThatEndedBeginsAgain(t *testing.T) {
+	r := roll(t, t.TempDir(), aYear, storage.RollupOptions{})
+	s, at := series("requests_total"), day(20).Add(time.Minute)
+	for i, v := range []float64{10, 30, storage.Stale, 50, 51} {
+		add(t, r.raw, []storage.Row{{Series: s, At: at.Add(time.Duration(i) * time.Minute).UnixMilli(), Value: v}})
+	}
+	r.catchUp(t)
+	if got := number(t, r.rolled, `sum_over_time(requests_total:15m_increase[100d])`, time.Now()); got != 21 {
+		t.Errorf("increases add up to %v, want 21", got)
+	}
+}
+
 // A history is that of the readings, whatever part of it is rolled up, and shows the one reading of 90 °C a year ago.
 func TestHistoryIsThatOfTheReadings(t *testing.T) {
 	dir := t.TempDir()
@@ -329,6 +342,24 @@ func TestNothingExpiresBeforeItIsRolledUp(t *testing.T) {
 	if retention, err = storage.RetentionFor(t.Context(), dir+"/series", r.rolled, want); err != nil || retention != want {
 		t.Errorf("retention %s, %v once it is rolled up; want %s", retention, err, want)
 	}
+}
+
+// A new store has rows of this month alone, and nothing that is due. Its days before are not marked: the history that is put
+// into it next would never be rolled up, and expire.
+func TestAHistoryThatComesIntoANewStoreIsRolledUp(t *testing.T) {
+	r := roll(t, t.TempDir(), aYear, storage.RollupOptions{})
+	add(t, r.raw, []storage.Row{{Series: temperature("b2"), At: day(40).UnixMilli(), Value: storage.Stale}, {Series: temperature("b1"), At: time.Now().UnixMilli(), Value: 50}})
+	r.catchUp(t)
+	if until := r.Until(); !until.IsZero() {
+		t.Errorf("rolled up until %s although nothing was", until)
+	}
+	rows := walk(temperature("b1"), day(300), day(10), 1)
+	add(t, r.raw, rows)
+	r.catchUp(t)
+	if time.Since(r.Until()) > late+26*time.Hour {
+		t.Errorf("rolled up until %s", r.Until())
+	}
+	compare(t, r.rolled, `pi_soc_temperature_celsius{board="b1"}`, rows, r.Until())
 }
 
 // Readings that did expire are told and counted, and what is left is rolled up.
