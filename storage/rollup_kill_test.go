@@ -3,9 +3,12 @@ package storage_test
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"os/exec"
+	"strconv"
 	"testing"
 	"time"
 
@@ -15,7 +18,11 @@ import (
 // rollupDirEnv makes the test binary a process that rolls up what is in a directory.
 const rollupDirEnv = "BRAMBLE_ROLLUP_DIR"
 
-// rollUpAll says when it begins and when all is rolled up, and waits to be killed.
+// rollupStep is how many days a pass of it takes: after each it has a mark.
+const rollupStep = 7
+
+// rollUpAll rolls up a week after the other, says "begin", each time how far that is in Unix milliseconds, and in the end
+// "done". Then it waits to be killed.
 func rollUpAll(dir string) error {
 	rolled, err := storage.Open(dir+"/rollups", storage.Options{Retention: forever})
 	if err != nil {
@@ -25,21 +32,26 @@ func rollUpAll(dir string) error {
 	if err != nil {
 		return err
 	}
-	r, err := storage.NewRollups(context.Background(), storage.RollupOptions{Raw: raw, Rolled: rolled, Late: late})
-	if err != nil {
-		return err
-	}
-	fmt.Println("rolling")
-	if err := r.CatchUp(context.Background()); err != nil {
-		return err
+	fmt.Println("begin")
+	for days := 210; days > 0; days -= rollupStep {
+		r, err := storage.NewRollups(context.Background(), storage.RollupOptions{Raw: raw, Rolled: rolled, Late: late + time.Duration(days-rollupStep)*24*time.Hour})
+		if err != nil {
+			return err
+		}
+		if err := r.CatchUp(context.Background()); err != nil {
+			return err
+		}
+		if !r.Until().IsZero() {
+			fmt.Println(r.Until().UnixMilli())
+		}
 	}
 	fmt.Println("done")
 	select {} // without closing anything
 }
 
 // rollUpAndKill kills a process that rolls up what is in dir, some time after it has begun, or at once when it has done.
-// It reports whether it had.
-func rollUpAndKill(t *testing.T, dir string, after time.Duration) (done bool) {
+// It returns how far it said that it was, and whether it had done.
+func rollUpAndKill(t *testing.T, dir string, after time.Duration) (until time.Time, done bool) {
 	t.Helper()
 	c := exec.Command(os.Args[0])
 	c.Env = append(os.Environ(), rollupDirEnv+"="+dir)
@@ -57,43 +69,97 @@ func rollUpAndKill(t *testing.T, dir string, after time.Duration) (done bool) {
 	}
 	timer := time.AfterFunc(after, func() { c.Process.Kill() })
 	defer timer.Stop()
-	done = lines.Scan()
+	for !done && lines.Scan() {
+		if done = lines.Text() == "done"; done {
+			break
+		}
+		ms, err := strconv.ParseInt(lines.Text(), 10, 64)
+		if err != nil {
+			t.Fatal(err)
+		}
+		until = time.UnixMilli(ms)
+	}
 	c.Process.Kill()
 	if err := c.Wait(); err == nil {
 		t.Error("it was not killed")
 	}
-	return done
+	return until, done
 }
 
-// Killed at any moment, and begun again, rollups are the same as without; once they are done they are on disk.
+// rollupKills is how often a process is killed while it rolls up, and the seed of the moments. BRAMBLE_KILLS and
+// BRAMBLE_SEED set others.
+func rollupKills(t *testing.T) (kills int, seed uint64) {
+	t.Helper()
+	kills, err := strconv.Atoi(os.Getenv("BRAMBLE_KILLS"))
+	if err != nil {
+		kills = 8
+	}
+	if seed, err = strconv.ParseUint(os.Getenv("BRAMBLE_SEED"), 10, 64); err != nil {
+		seed = rand.Uint64()
+	}
+	t.Logf("%d kills, BRAMBLE_SEED=%d", kills, seed)
+	return kills, seed
+}
+
+// Killed at any moment, everything up to the mark is on disk, exactly, also where it was killed right behind the mark; what
+// lies behind is rolled up again and is the same as without a kill.
 func TestAKilledCollectorRollsUpTheSame(t *testing.T) {
-	dir := t.TempDir()
-	raw := open(t, dir+"/series", storage.Options{Retention: aYear})
+	kills, seed := rollupKills(t)
+	random := rand.New(rand.NewPCG(seed, 0))
+	boards := []string{"b1", "b2", "b3"}
 	var all [][]storage.Row
-	for i, board := range []string{"b1", "b2", "b3"} {
+	for i, board := range boards {
 		all = append(all, walk(temperature(board), day(200), time.Now(), uint64(i)))
-		add(t, raw, all[i])
 	}
-	if err := raw.Close(); err != nil {
-		t.Fatal(err)
+	fresh := func() (dir string) {
+		dir = t.TempDir()
+		raw := open(t, dir+"/series", storage.Options{Retention: aYear})
+		for _, rows := range all {
+			add(t, raw, rows)
+		}
+		if err := raw.Close(); err != nil {
+			t.Fatal(err)
+		}
+		return dir
 	}
-	killed := 0
-	for i := range 8 {
-		if !rollUpAndKill(t, dir, time.Duration(1+i*i)*4*time.Millisecond) {
-			killed++
+	// check returns how far the rollups in dir are, and that all up to there is right.
+	check := func(dir string, said time.Time) time.Time {
+		t.Helper()
+		r := roll(t, dir, aYear, storage.RollupOptions{})
+		until := r.Until()
+		if until.Before(said) {
+			t.Errorf("it said that it had rolled up until %s, and on disk is %s", said.UTC(), until.UTC())
+		}
+		for i, board := range boards {
+			if !until.IsZero() {
+				compareUpTo(t, r.rolled, `pi_soc_temperature_celsius{board="`+board+`"}`, all[i], until, until)
+			}
+		}
+		if err := errors.Join(r.raw.Close(), r.rolled.Close()); err != nil {
+			t.Fatal(err)
+		}
+		return until
+	}
+	dir, marked := fresh(), 0
+	for range kills {
+		said, done := rollUpAndKill(t, dir, time.Duration(random.IntN(600))*time.Millisecond)
+		if until := check(dir, said); !until.IsZero() && !done {
+			marked++
+		}
+		if done {
+			dir = fresh()
 		}
 	}
-	if killed < 3 {
-		t.Errorf("only %d of 8 were killed while they rolled up", killed)
+	if kills >= 8 && marked == 0 {
+		t.Errorf("none of %d kills came between two marks", kills)
 	}
-	if !rollUpAndKill(t, dir, time.Minute) {
-		t.Fatal("it does not come to an end")
+	said, done := rollUpAndKill(t, dir, time.Minute)
+	if !done || time.Since(said) > late+26*time.Hour {
+		t.Fatalf("it does not come to an end: rolled up until %s", said.UTC())
 	}
+	check(dir, said)
 	r := roll(t, dir, aYear, storage.RollupOptions{})
-	if time.Since(r.Until()) > late+26*time.Hour {
-		t.Errorf("rolled up until %s", r.Until())
-	}
-	for i, board := range []string{"b1", "b2", "b3"} {
+	for i, board := range boards {
 		compare(t, r.rolled, `pi_soc_temperature_celsius{board="`+board+`"}`, all[i], r.Until())
 	}
 	if n := number(t, r.rolled, `count(last_over_time({__name__=~"pi_.*"}[1y]))`, time.Now()); n != 12 {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"math/rand/v2"
 	"slices"
@@ -130,8 +131,14 @@ func near(a, b float64) bool {
 	return a == b || math.Abs(a-b) <= 1e-9*math.Max(math.Abs(a), math.Abs(b))
 }
 
-// compare checks the rollups of rows up to until against brute force.
+// compare checks the rollups of rows up to until against brute force, and that there are none behind it.
 func compare(t testing.TB, s *storage.Store, selector string, rows []storage.Row, until time.Time) {
+	t.Helper()
+	compareUpTo(t, s, selector, rows, until, time.Now())
+}
+
+// compareUpTo leaves rollups behind end alone.
+func compareUpTo(t testing.TB, s *storage.Store, selector string, rows []storage.Row, until, end time.Time) {
 	t.Helper()
 	want := brute(slices.DeleteFunc(slices.Clone(rows), func(r storage.Row) bool { return r.At > until.UnixMilli() }), bucket)
 	from := time.UnixMilli(rows[0].At).Truncate(24 * time.Hour)
@@ -139,7 +146,8 @@ func compare(t testing.TB, s *storage.Store, selector string, rows []storage.Row
 		"min": func(e expected) float64 { return e.min }, "max": func(e expected) float64 { return e.max },
 		"sum": func(e expected) float64 { return e.sum }, "count": func(e expected) float64 { return e.count },
 	} {
-		got := bucketsOf(t, s, selector, suffix, from, time.Now())
+		got := bucketsOf(t, s, selector, suffix, from, end)
+		maps.DeleteFunc(got, func(at int64, _ float64) bool { return at > end.UnixMilli() })
 		if len(got) != len(want) || len(want) == 0 {
 			t.Errorf("%s %s: %d buckets, want %d", selector, suffix, len(got), len(want))
 		}
