@@ -139,3 +139,58 @@ func TestStartDoesNotWaitForAFullStore(t *testing.T) {
 	}
 	c.expect(`count_over_time(pi_soc_temperature_celsius{board="pi-1"}[1h])`, 3)
 }
+
+// TestALongJournalLeavesReadingsToTheirSensors fills the store's disk and not the journal's, and lets the journal reach its
+// length. From there nothing is acknowledged, and a crossing pages. With room in the store, what the journal holds is
+// stored, it is cut, and takes what the sensor sends again.
+func TestALongJournalLeavesReadingsToTheirSensors(t *testing.T) {
+	dir := t.TempDir()
+	disk := filepath.Join(dir, "series")
+	if err := os.Mkdir(disk, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Mount("tmpfs", disk, "tmpfs", 0, "size=150m"); err != nil {
+		t.Skipf("a small file system cannot be mounted here: %v", err)
+	}
+	t.Cleanup(func() { syscall.Unmount(disk, syscall.MNT_DETACH) })
+	s := startNATS(t)
+	c := startWith(t, dir, s, Options{MaxJournal: 4 << 10})
+	c.addBoard("pi-1", nil)
+	filler := filepath.Join(disk, "filler")
+	if err := os.WriteFile(filler, make([]byte, 100<<20), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	from, taken := time.Now().Add(-time.Hour), uint64(0)
+	for c.Err() == nil {
+		taken++
+		if taken > 1000 {
+			t.Fatal("a journal of 4 KiB holds 1000 reports")
+		}
+		c.publish("pi-1", hot(taken, from.Add(time.Duration(taken)*time.Second), 50))
+		c.expectAck(1, taken)
+		c.committed() // the journal has looked at its length
+	}
+	crossing := hot(taken+1, from.Add(time.Duration(taken+1)*time.Second), 85)
+	c.publish("pi-1", crossing)
+	waitFor(t, "no page", func() bool { return len(c.transitions("Hot")) > 0 })
+	if len(c.acks) > 0 {
+		t.Error("what is left to its sensor is acknowledged")
+	}
+	if err := os.Remove(filler); err != nil {
+		t.Fatal(err)
+	}
+	c.expect(`count_over_time(pi_soc_temperature_celsius{board="pi-1"}[2h])`, float64(taken))
+	waitFor(t, "the journal is not cut", func() bool {
+		var err error
+		if doErr := c.Do(t.Context(), func() { err = c.checkpoint() }); doErr != nil || err != nil {
+			t.Fatal(doErr, err)
+		}
+		return c.journal.Ready() == nil
+	})
+	c.publish("pi-1", crossing)
+	c.expectAck(1, taken+1)
+	c.expect(`count_over_time(pi_soc_temperature_celsius{board="pi-1"}[2h])`, float64(taken+1))
+	if got := c.transitions("Hot"); !slices.Equal(got, []string{"firing"}) {
+		t.Errorf("delivered %v", got)
+	}
+}

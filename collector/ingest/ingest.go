@@ -57,6 +57,9 @@ type Options struct {
 	// readings can be late; 0 = longer. What the store would drop in silence is
 	// rejected and counted.
 	Retention time.Duration
+	// MaxJournal is how many bytes the journal may hold before readings are left to
+	// their sensors; 0 = journal.DefaultMaxBytes.
+	MaxJournal int64
 	// Live gets each board's new readings in the order of their times, at once.
 	// It must not block and must not keep values.
 	Live func(board string, at int64, values []dashboards.Value)

@@ -72,6 +72,12 @@ func connect(t testing.TB, s *server.Server) *nats.Conn {
 // start runs an Ingest on dir until stop or the end of the test.
 func start(t *testing.T, dir string, s *server.Server) *collector {
 	t.Helper()
+	return startWith(t, dir, s, Options{})
+}
+
+// startWith takes those of the options that a test is about.
+func startWith(t *testing.T, dir string, s *server.Server, o Options) *collector {
+	t.Helper()
 	c := &collector{t: t, dir: dir, nats: s, acks: make(chan *nats.Msg, 1024)}
 	db, err := registry.OpenDB(filepath.Join(dir, "state.db"))
 	if err != nil {
@@ -89,11 +95,9 @@ func start(t *testing.T, dir string, s *server.Server) *collector {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c.Ingest, err = New(Options{
-		Dir: filepath.Join(dir, "journal"), Conn: connect(t, s), Registry: boards, Store: store,
-		Engine: alerting.NewEngine(rules), Deliver: c.deliver, Live: c.publishLive,
-	})
-	if err != nil {
+	o.Dir, o.Conn, o.Registry, o.Store = filepath.Join(dir, "journal"), connect(t, s), boards, store
+	o.Engine, o.Deliver, o.Live = alerting.NewEngine(rules), c.deliver, c.publishLive
+	if c.Ingest, err = New(o); err != nil {
 		t.Fatal(err)
 	}
 	c.board = connect(t, s)

@@ -35,7 +35,7 @@ type boardState struct {
 // checkpoint begins a new segment of the journal and has the older ones
 // removed once the store has their readings on disk.
 func (in *Ingest) checkpoint() error {
-	if in.cutting || in.holds.Load() > 0 || in.sinceCut == 0 || in.journal.Ready() != nil {
+	if in.cutting || in.holds.Load() > 0 || in.sinceCut == 0 || in.journal.Rotatable() != nil {
 		return nil
 	}
 	record, err := in.appendCheckpoint([]byte{recordCheckpoint})
@@ -87,7 +87,7 @@ func (in *Ingest) appendCheckpoint(dst []byte) ([]byte, error) {
 func (in *Ingest) replay() (*journal.Journal, error) {
 	started, records := time.Now(), 0
 	var transitions []alerting.Transition
-	j, err := journal.Open(in.Dir, journal.Options{Log: in.Log, Registerer: in.Registerer}, func(record []byte) error {
+	j, err := journal.Open(in.Dir, journal.Options{MaxBytes: in.MaxJournal, Log: in.Log, Registerer: in.Registerer}, func(record []byte) error {
 		records++
 		ts, err := in.replayRecord(record)
 		transitions = append(transitions, ts...)

@@ -29,8 +29,15 @@ const (
 	retry = time.Second
 )
 
+// DefaultMaxBytes bounds what a start has to read before anything is paged: some 100 million readings, three quarters of a
+// minute of CPU time.
+const DefaultMaxBytes = 512 << 20
+
 // Options of a journal. The zero value works.
 type Options struct {
+	// MaxBytes is how much the segments may hold before Ready says no: what the store has not taken by then is left to the
+	// sensors. 0 means DefaultMaxBytes.
+	MaxBytes   int64
 	Log        *slog.Logger
 	Registerer prometheus.Registerer
 }
@@ -40,6 +47,7 @@ type Journal struct {
 	dir     string
 	log     *slog.Logger
 	metrics metrics
+	most    int64
 	segment *segment // owned by Run after Open
 
 	wake chan struct{} // something is pending
@@ -51,6 +59,8 @@ type Journal struct {
 	end     Position // behind the last committed record
 	err     error    // why commits fail at present
 	low     error    // why only the reserve is left at present
+	held    int64    // bytes of all segments
+	long    error    // why there are too many of these at present
 }
 
 // entry is a record that waits for its commit.
@@ -80,13 +90,16 @@ func Open(dir string, o Options, replay func(record []byte) error) (*Journal, er
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("create journal: %w", err)
 	}
+	if o.MaxBytes == 0 {
+		o.MaxBytes = DefaultMaxBytes
+	}
 	last, err := replayAll(dir, replay)
 	if err != nil {
 		return nil, err
 	}
 	j := &Journal{
-		dir: dir, log: o.Log, metrics: newMetrics(o.Registerer, dir), segment: last, wake: make(chan struct{}, 1),
-		end: Position{last.number, last.size},
+		dir: dir, log: o.Log, metrics: newMetrics(o.Registerer, dir), most: o.MaxBytes, segment: last, wake: make(chan struct{}, 1),
+		end: Position{last.number, last.size}, held: size(dir),
 	}
 	if last.torn > 0 {
 		j.log.Warn("journal: its end was torn off or damaged, which a crash does to what was not acknowledged", "file", last.Name(), "offset", last.size, "bytes", last.torn)
@@ -132,12 +145,12 @@ func (j *Journal) queue(e entry) error {
 	return nil
 }
 
-// Err returns why records cannot be committed at present, or only from the
-// reserve, or nil.
+// Err returns why records cannot be committed at present, or why those that can
+// come later should not be, or nil.
 func (j *Journal) Err() error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	return errors.Join(j.err, j.low)
+	return errors.Join(j.err, j.low, j.long)
 }
 
 // Failing returns why records cannot even be committed from the reserve, or nil.
@@ -148,9 +161,20 @@ func (j *Journal) Failing() error {
 }
 
 // Ready returns nil while there is room for records that can come later as
-// well, else why they should: commits fail, the disk is slow, or what is left
-// is the reserve for those that cannot.
+// well, else why they should: commits fail, the disk is slow, what is left is
+// the reserve for those that cannot, or the segments hold too much already.
 func (j *Journal) Ready() error {
+	if err := j.Rotatable(); err != nil {
+		return err
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.long
+}
+
+// Rotatable returns nil while there is room for a checkpoint. A journal that is
+// too long has it: a rotation and Remove are its way out.
+func (j *Journal) Rotatable() error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	if j.bytes > maxPending {
@@ -265,6 +289,7 @@ func (j *Journal) committed(group []entry) Position {
 		n += len(group[i].record)
 		j.bytes -= group[i].weight()
 	}
+	j.held += int64(n)
 	j.end = Position{j.segment.number, j.segment.size}
 	return Position{j.end.Segment, j.end.Offset - int64(n)}
 }
@@ -313,7 +338,19 @@ func (j *Journal) Remove(before uint64) error {
 			err = errors.Join(err, os.Remove(segmentPath(j.dir, n)))
 		}
 	}
+	j.remeasure()
 	return err
+}
+
+// remeasure counts the segments anew, and has Run look at their length. What is being committed may count twice.
+func (j *Journal) remeasure() {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.held = size(j.dir)
+	select {
+	case j.wake <- struct{}{}:
+	default:
+	}
 }
 
 func wait(ctx context.Context, d time.Duration) error {

@@ -14,6 +14,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"go.uber.org/goleak"
 )
@@ -28,7 +29,12 @@ func TestMain(m *testing.M) {
 // open opens and runs a journal; stop ends it. It returns what was replayed.
 func open(t *testing.T, dir string) (j *Journal, replayed []string, stop func()) {
 	t.Helper()
-	j, err := Open(dir, Options{}, func(b []byte) error { replayed = append(replayed, string(b)); return nil })
+	return openWith(t, dir, Options{})
+}
+
+func openWith(t *testing.T, dir string, o Options) (j *Journal, replayed []string, stop func()) {
+	t.Helper()
+	j, err := Open(dir, o, func(b []byte) error { replayed = append(replayed, string(b)); return nil })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -103,6 +109,48 @@ func TestRotateAndRemove(t *testing.T) {
 	stop()
 	_, got, _ = open(t, dir)
 	expect(t, got, "after b", "c", "d")
+}
+
+// A journal that holds too much takes what cannot come later and nothing else, also after a restart, until it is cut.
+func TestALongJournalIsNotReadyUntilItIsCut(t *testing.T) {
+	dir, o := t.TempDir(), Options{MaxBytes: 1000}
+	large := strings.Repeat("x", 600)
+	j, _, stop := openWith(t, dir, o)
+	appendAll(t, j, large)
+	if err := j.Ready(); err != nil {
+		t.Errorf("600 of 1000 bytes: %v", err)
+	}
+	long := func(want bool) {
+		t.Helper()
+		deadline := time.After(10 * time.Second)
+		for (j.Ready() != nil) != want {
+			select {
+			case <-time.After(time.Millisecond):
+			case <-deadline:
+				t.Fatalf("ready: %v", j.Ready())
+			}
+		}
+		if err := j.Rotatable(); err != nil || (j.Err() != nil) != want {
+			t.Errorf("rotatable: %v, err: %v", err, j.Err())
+		}
+	}
+	appendAll(t, j, large)
+	long(true)
+	appendAll(t, j, "a transition")
+	stop()
+	j, got, stop := openWith(t, dir, o)
+	expect(t, got, large, large, "a transition")
+	long(true)
+	number := rotate(t, j, "checkpoint")
+	long(true)
+	if err := j.Remove(number); err != nil {
+		t.Fatal(err)
+	}
+	long(false)
+	appendAll(t, j, "more")
+	stop()
+	_, got, _ = openWith(t, dir, o)
+	expect(t, got, "checkpoint", "more")
 }
 
 func TestRotationKeepsTheOrder(t *testing.T) {

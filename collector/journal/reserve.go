@@ -20,15 +20,20 @@ const (
 	minFree = 48 << 20
 )
 
-// secure keeps the reserve, and notes whether more than that is left.
+// secure keeps the reserve, and notes whether more than that is left, and whether
+// the segments hold too much.
 func (j *Journal) secure() {
-	err := enough(j.dir)
-	if err == nil {
-		err = j.segment.reserve()
+	low := enough(j.dir)
+	if low == nil {
+		low = j.segment.reserve()
 	}
 	j.mu.Lock()
-	was := j.low
-	j.low = err
+	was := errors.Join(j.low, j.long)
+	j.low, j.long = low, nil
+	if j.held > j.most {
+		j.long = fmt.Errorf("the journal %s holds %d MiB that the store has not taken, %d MiB are the most: a start would take too long", filepath.Clean(j.dir), j.held>>20, j.most>>20)
+	}
+	err := errors.Join(j.low, j.long)
 	j.mu.Unlock()
 	switch {
 	case err != nil && was == nil:
