@@ -45,7 +45,7 @@ func (s *server) attackAt(url string, b board) *attacker {
 	}
 	a := &attacker{refused: make(chan error, 100)}
 	a.Conn, err = nats.Connect(url, nats.Nkey(public, key.Sign), nats.Secure(&tls.Config{InsecureSkipVerify: true}),
-		nats.NoReconnect(), nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { a.refused <- err }))
+		nats.Timeout(patience), nats.NoReconnect(), nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { a.refused <- err }))
 	if err != nil {
 		s.t.Fatal(err)
 	}

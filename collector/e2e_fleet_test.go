@@ -94,7 +94,7 @@ func (f *fleet) connect(keys []nkeys.KeyPair, acked func(took time.Duration)) {
 			f.t.Fatal(err)
 		}
 		b.conn, err = nats.Connect("nats://"+f.server.nats, nats.Nkey(public, keys[i].Sign), nats.Secure(&tls.Config{InsecureSkipVerify: true}),
-			nats.MaxReconnects(-1), nats.ReconnectWait(200*time.Millisecond), nats.ReconnectBufSize(-1))
+			nats.Timeout(patience), nats.MaxReconnects(-1), nats.ReconnectWait(200*time.Millisecond), nats.ReconnectBufSize(-1))
 		if err != nil {
 			f.t.Fatal(err)
 		}

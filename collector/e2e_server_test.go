@@ -5,12 +5,14 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/url"
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -35,15 +37,31 @@ func newServer(t testing.TB, host string, args ...string) *server {
 	return s
 }
 
-// freeAddress returns an address that nobody listens on now.
+// Ports from below those that the kernel gives to connections (Linux begins at 32768, others higher): what is free there
+// stays free until a server that a test starts, or starts again, listens on it.
+const firstPort, ports = 10_000, 22_000
+
+// handedOut counts on from one port to the next, so that no two servers of a run get the same one.
+var handedOut = func() *atomic.Uint32 {
+	var n atomic.Uint32
+	n.Store(rand.Uint32N(ports)) // another run may be at work beside this one
+	return &n
+}()
+
+// freeAddress returns an address that nobody listens on, and that no connection will take meanwhile.
 func freeAddress(t testing.TB, host string) string {
 	t.Helper()
-	l, err := net.Listen("tcp", net.JoinHostPort(host, "0"))
-	if err != nil {
-		t.Fatal(err)
+	var l net.Listener
+	var err error
+	for range ports {
+		l, err = net.Listen("tcp", net.JoinHostPort(host, strconv.Itoa(firstPort+int(handedOut.Add(1)%ports))))
+		if err == nil {
+			defer l.Close()
+			return l.Addr().String()
+		}
 	}
-	defer l.Close()
-	return l.Addr().String()
+	t.Fatal(err)
+	return ""
 }
 
 func (s *server) start() {

@@ -126,7 +126,7 @@ func TestSilence(t *testing.T) {
 
 	first.kill()
 	eventually(t, patience, s.are(4, 4))
-	eventually(t, 5*time.Second, k.has(map[string]int{"rack r1": 1}))
+	eventually(t, patience, k.has(map[string]int{"rack r1": 1}))
 	in := s.firing(t)
 	for _, wanted := range []string{"Rack r1: 4 of 4 boards silent since", "4 of 4 boards of rack r1; their last reports came within", "Rack r2 reports."} {
 		if !strings.Contains(in.Title+" "+in.Reason, wanted) {
@@ -135,7 +135,7 @@ func TestSilence(t *testing.T) {
 	}
 	second.kill()
 	eventually(t, patience, s.are(0, 8))
-	eventually(t, 5*time.Second, k.has(map[string]int{"rack r1": 1, "collector": 1}))
+	eventually(t, patience, k.has(map[string]int{"rack r1": 1, "collector": 1}))
 
 	first.start(t)
 	second.start(t)
@@ -229,7 +229,7 @@ func TestLoneBoards(t *testing.T) {
 	eventually(t, patience, s.are(4, 0))
 	sensor.kill()
 	eventually(t, 3*patience, s.are(3, 1))
-	eventually(t, 5*time.Second, func() error {
+	eventually(t, patience, func() error {
 		if n := len(s.open(t)); n != 1 {
 			return fmt.Errorf("%d incidents", n)
 		}
@@ -260,7 +260,7 @@ func TestSensorThatStopped(t *testing.T) {
 	eventually(t, patience, s.are(1, 0))
 	sensor.kill()
 	eventually(t, 2*patience, s.are(0, 1)) // the collector's own start may give it grace
-	eventually(t, 5*time.Second, k.has(map[string]int{"own": 1}))
+	eventually(t, patience, k.has(map[string]int{"own": 1}))
 	if in := s.firing(t); !strings.Contains(in.Reason, "127.0.0.1 answers: the sensor stopped") {
 		t.Errorf("incident %+v", in)
 	}

@@ -236,7 +236,7 @@ func TestRevokeCutsALiveBoard(t *testing.T) {
 	}
 	eventually(t, patience, connections(1))
 	s.do("", "board", "revoke", "pi-1")
-	eventually(t, time.Second, connections(0))
+	eventually(t, patience, connections(0))
 	eventually(t, patience, func() error {
 		if !strings.Contains(p.errs.String(), "level=ERROR") && !strings.Contains(p.errs.String(), "level=WARN") {
 			return errors.New("the sensor says nothing of it: " + p.errs.String())
