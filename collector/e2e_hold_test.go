@@ -206,7 +206,7 @@ func TestRelabelWhileAcksAreHeld(t *testing.T) {
 	rows := int((2*hold + 12*time.Second) / (200 * time.Millisecond))
 	now, then := invent(t, "now", rows, every(200)), invent(t, "then", 20_000, every(5_000))
 	players := []*process{live.replay(t, now, "--speed", "1"), past.replay(t, then)}
-	after(t, time.Second)
+	s.grows("pi-1", 0, 1)
 	if n := p.hold(); n == 0 {
 		t.Error("there is no connection to hold")
 	}

@@ -152,10 +152,9 @@ func TestDeadRecord(t *testing.T) {
 			begin = time.Now()
 			p := launch(t, "pisensor", "run", "--state-dir", b.state)
 			p.says(t, p.errs, "connected to the collector")
-			took := time.Since(begin)
-			t.Logf("%s: connected in %v", url, took)
-			if limit := 5 * time.Second; took > limit {
-				t.Errorf("%s: connected in %v, want %v", url, took, limit)
+			t.Logf("%s: connected in %v", url, time.Since(begin))
+			if log := p.errs.String(); strings.Contains(log, "level=ERROR") || strings.Contains(log, "level=WARN") {
+				t.Errorf("%s: not at its first attempt: %s", url, log)
 			}
 			p.kill()
 		}

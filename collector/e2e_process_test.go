@@ -4,10 +4,13 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -30,6 +33,7 @@ var programs string
 const builtPrograms = "BRAMBLE_TEST_PROGRAMS"
 
 func TestMain(m *testing.M) {
+	setParallel()
 	if programs = os.Getenv(builtPrograms); programs != "" {
 		os.Exit(m.Run())
 	}
@@ -45,6 +49,20 @@ func TestMain(m *testing.M) {
 		code = max(code, 1)
 	}
 	os.Exit(code)
+}
+
+// setParallel lets more tests run at once than there are processors, where -parallel does not say otherwise: most of their
+// time they wait.
+func setParallel() {
+	flag.Parse()
+	given := false
+	flag.Visit(func(f *flag.Flag) { given = given || f.Name == "test.parallel" })
+	if given {
+		return
+	}
+	if err := flag.Set("test.parallel", strconv.Itoa(max(4, runtime.GOMAXPROCS(0)))); err != nil {
+		panic(err)
+	}
 }
 
 var build = sync.OnceValue(func() error {

@@ -16,14 +16,14 @@ import (
 const bothKinds = `groups:
   - name: arrival
     rules:
-      - {alert: ArrivalFor, expr: pi_soc_temperature_celsius >= 80, for: 4s}
+      - {alert: ArrivalFor, expr: pi_soc_temperature_celsius >= 80, for: 10s}
       - {alert: ArrivalKeep, expr: pi_soc_temperature_celsius >= 80, keep_firing_for: 5m}
   - name: store
     interval: 1s
     rules:
       - {record: 'board:temperature:max', expr: max by (board) (pi_soc_temperature_celsius)}
       - {alert: Recorded, expr: 'board:temperature:max >= 80'}
-      - {alert: StoreFor, expr: 'max_over_time(pi_soc_temperature_celsius[3s]) >= 80', for: 4s}
+      - {alert: StoreFor, expr: 'max_over_time(pi_soc_temperature_celsius[3s]) >= 80', for: 10s}
       - {alert: StoreKeep, expr: 'max_over_time(pi_soc_temperature_celsius[3s]) >= 80', keep_firing_for: 5m}
 `
 
@@ -87,9 +87,9 @@ func TestStatesSurviveKill(t *testing.T) {
 	s, _ := ruled(t, bothKinds)
 	var csv strings.Builder
 	csv.WriteString("t_s,temp_c\n")
-	for i := range 60 {
+	for i := range 80 { // pending for as long as a busy machine takes to kill and start, then hot for as long again
 		temp := 85
-		if i >= 20 {
+		if i >= 40 {
 			temp = 60
 		}
 		fmt.Fprintf(&csv, "%d,%d\n", i, temp)

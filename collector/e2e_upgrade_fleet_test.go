@@ -23,10 +23,10 @@ func TestUpgradeOfAFleet(t *testing.T) {
 func BenchmarkUpgradeOfAFleet(b *testing.B) { upgradeFleet(b, 2000) }
 
 const (
-	// fleetRhythm is the time between two readings of a board at the default rate, and fleetSlack what a board's
-	// own rhythm may be off.
+	// fleetRhythm is the time between two readings of a board at the default rate, and fleetSlack how late one may be
+	// taken on a busy machine: one that is lost leaves twice the rhythm.
 	fleetRhythm = 10 * time.Second
-	fleetSlack  = 500 * time.Millisecond
+	fleetSlack  = fleetRhythm / 2
 	// quiet is how long nobody may be paged once the new collector answers: it pages for no silence in its first
 	// minute, and a board is silent after half a minute.
 	quiet = 100 * time.Second

@@ -70,8 +70,8 @@ func TestBrowserBoardWithStore(t *testing.T) {
 		watched <- board
 		return nil
 	}})
-	last := fillStore(t, store, "r1-01")
 	b := openTab(t, web.URL)
+	last := fillStore(t, store, "r1-01") // what the page shows of it depends on how long ago that was
 	b.open("/board/r1-01")
 	b.text(".summary-text", "55.0 to 83.5 °C")
 	b.text(".summary-text", "measured clock 657 to 1200 MHz")

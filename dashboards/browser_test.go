@@ -4,10 +4,12 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
 	"os/exec"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -42,7 +44,7 @@ func openTab(t *testing.T, origin string) *tab {
 		t.Skip("no chromium found: install it to run the browser tests")
 	}
 	opts := append(chromedp.DefaultExecAllocatorOptions[:],
-		chromedp.ExecPath(path), chromedp.NoSandbox, chromedp.DisableGPU,
+		chromedp.ExecPath(path), chromedp.NoSandbox, chromedp.DisableGPU, chromedp.WSURLReadTimeout(time.Minute),
 		chromedp.Flag("disable-quic", true), chromedp.Flag("disable-component-update", true))
 	alloc, stop := chromedp.NewExecAllocator(t.Context(), opts...)
 	t.Cleanup(stop)
@@ -123,9 +125,28 @@ func (b *tab) do(steps ...chromedp.Action[chromedp.Void]) {
 	b.Helper()
 	ctx, cancel := context.WithTimeout(b.ctx, 30*time.Second)
 	defer cancel()
-	if err := chromedp.Do(ctx, steps...); err != nil {
-		b.Fatal(err)
+	for _, step := range steps {
+		err := chromedp.Do(ctx, step)
+		for ctx.Err() == nil && replaced(err) {
+			err = chromedp.Do(ctx, step)
+		}
+		if err != nil {
+			b.Fatal(err)
+		}
 	}
+}
+
+// replaced is true when the page has made an element anew since it was found, as it does with every change of what it shows.
+func replaced(err error) bool {
+	return err != nil && (strings.Contains(err.Error(), "Could not find node") || strings.Contains(err.Error(), "detached from document"))
+}
+
+// click clicks what a selector finds as soon as it is shown, in one step: between the press and the release of a mouse the
+// page may make a button anew.
+func (b *tab) click(selector string) {
+	b.Helper()
+	q, _ := json.Marshal(selector)
+	b.until(fmt.Sprintf("((n) => n?.checkVisibility() && !n.disabled && (n.click(), true))(document.querySelector(%s))", q), "document.body.textContent")
 }
 
 // until waits for a JavaScript expression to be true, and shows another one when it never is.
@@ -274,7 +295,7 @@ func TestBrowserDemoInbox(t *testing.T) {
 	b.text("#inbox pre", "Idempotency-Key: key-7")
 	b.text("#inbox pre", `"n": 1`)
 	b.text(".incident-row", "Rack r1: 2 boards silent")
-	b.do(chromedp.Click(chromedp.CSS(`#inbox [data-ack="7"]`)))
+	b.click(`#inbox [data-ack="7"]`)
 	b.text(".incident-row", "Acknowledged by demo")
 	b.text("#inbox", "demo")
 	b.open("/incidents")
@@ -308,12 +329,12 @@ func TestBrowserPagesNobody(t *testing.T) {
 	b.text("#incident-list", "customers' boards, each alone, and rules in the shadow: page nobody")
 	b.text("#incident-detail", "Rack r1 reports.")
 	b.text("#incident-detail", "Look at what they share.")
-	b.do(chromedp.Click(chromedp.CSS(`.inc[data-incident="8"]`)))
+	b.click(`.inc[data-incident="8"]`)
 	b.text("#incident-detail", "The other board of rack r1 reports.")
 	b.text("#incident-detail", "Nobody is paged")
 	b.until(`!document.querySelector("#incident-detail button")`, "document.body.textContent")
 	b.text(`.inc[data-incident="6"]`, "Shadow, pages nobody")
-	b.do(chromedp.Click(chromedp.CSS(`.inc[data-incident="6"]`)))
+	b.click(`.inc[data-incident="6"]`)
 	b.text("#incident-detail", "the rule is being tried out")
 	b.clean()
 }
@@ -328,12 +349,22 @@ func TestBrowserLogin(t *testing.T) {
 	b.clean()
 }
 
+// listenAgainAndAgain listens on a port from below those that the kernel gives to connections: none takes it while nobody
+// listens.
+func listenAgainAndAgain(t *testing.T) net.Listener {
+	t.Helper()
+	for range 1000 {
+		if l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(10_000+rand.IntN(22_000)))); err == nil {
+			return l
+		}
+	}
+	t.Fatal("no port is free")
+	return nil
+}
+
 // The collector goes away and comes back at the same address: the page says so and recovers.
 func TestBrowserReconnects(t *testing.T) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	listener := listenAgainAndAgain(t)
 	addr := listener.Addr().String()
 	serve := func(l net.Listener, temperature float64) (stop func()) {
 		s, err := New(Options{Open: true, Boards: twoBoards, Series: noHistory, Log: quiet()})

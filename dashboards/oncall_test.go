@@ -126,7 +126,7 @@ func TestBrowserOnCall(t *testing.T) {
 	b.text(".rota", "then nobody")
 	b.text(".policy", "ada: ada-ntfy, ada-sms after 2 m 00 s")
 	b.text(".policy", "from the start, 2 more times, then to everybody")
-	b.do(chromedp.Click(chromedp.CSS(`.override-form button`)))
+	b.click(`.override-form button`)
 	if got := <-set; got.Rota != "first" || got.Person != "ada" || got.To-got.From != 8*3600_000 {
 		t.Errorf("override %+v", got)
 	}
@@ -134,11 +134,12 @@ func TestBrowserOnCall(t *testing.T) {
 	b.text("#incident-detail", "ada by ada-ntfy: delivered, 15 ms after it fired")
 	b.text("#incident-detail", "step 2 of 2 pages jonas")
 	b.text(".inc", "Escalates to jonas in")
-	b.do(chromedp.Click(chromedp.CSS(`[data-snooze="7"]`)))
+	b.click(`[data-snooze="7"]`)
 	if got := <-acts; got != "snooze 7 30m0s" {
 		t.Errorf("did %s", got)
 	}
-	b.do(chromedp.SendKeys(chromedp.CSS(`#incident-detail .ack-box input`), "the fan"), chromedp.Click(chromedp.CSS(`[data-close="7"]`)))
+	b.do(chromedp.SendKeys(chromedp.CSS(`#incident-detail .ack-box input`), "the fan"))
+	b.click(`[data-close="7"]`)
 	if got := <-acts; got != "close 7 the fan" {
 		t.Errorf("did %s", got)
 	}

@@ -3,14 +3,16 @@ package main
 import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
-	"crypto/rand"
+	crand "crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/base64"
 	"encoding/json"
 	"math/big"
+	"math/rand/v2"
 	"net"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -62,15 +64,28 @@ func newCollector(t testing.TB) *collector {
 		values: map[placed]int64{}, ticks: map[uint32]map[uint64]int64{}, taken: map[uint32][]report.Range{}, info: map[report.AttributeKey]string{}, arrived: make(chan struct{}, 1),
 	}
 	c.opts = &server.Options{
-		Host: "127.0.0.1", Port: -1, NoLog: true, NoSigs: true, AlwaysEnableNonce: true,
-		TLSConfig: config, TLSTimeout: 5, CustomClientAuthentication: c,
+		Host: "127.0.0.1", Port: freePort(t), NoLog: true, NoSigs: true, AlwaysEnableNonce: true,
+		TLSConfig: config, TLSTimeout: 30, CustomClientAuthentication: c,
 	}
 	c.opts.Websocket = server.WebsocketOpts{Host: "127.0.0.1", Port: -1, TLSConfig: config}
 	c.start()
-	c.opts.Port = c.server.Addr().(*net.TCPAddr).Port // a restart keeps it
 	c.url = c.server.ClientURL()
 	t.Cleanup(c.stop)
 	return c
+}
+
+// freePort returns a port from below those that the kernel gives to connections: none takes it while a server restarts.
+func freePort(t testing.TB) int {
+	t.Helper()
+	for range 1000 {
+		l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(10_000+rand.IntN(22_000))))
+		if err == nil {
+			defer l.Close()
+			return l.Addr().(*net.TCPAddr).Port
+		}
+	}
+	t.Fatal("no port is free")
+	return 0
 }
 
 func (c *collector) start() {
@@ -83,7 +98,7 @@ func (c *collector) start() {
 		c.t.Fatal("server is not ready")
 	}
 	conn, err := nats.Connect("", nats.InProcessServer(s), nats.UserInfo("collector", "collector"),
-		nats.Secure(&tls.Config{InsecureSkipVerify: true}))
+		nats.Secure(&tls.Config{InsecureSkipVerify: true}), nats.Timeout(30*time.Second))
 	if err != nil {
 		c.t.Fatal(err)
 	}
@@ -258,7 +273,7 @@ func certificates(t testing.TB) (*tls.Config, string) {
 
 func certificate(t testing.TB, parent *x509.Certificate, parentKey *ecdsa.PrivateKey) (*x509.Certificate, *ecdsa.PrivateKey) {
 	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	key, err := ecdsa.GenerateKey(elliptic.P256(), crand.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -271,7 +286,7 @@ func certificate(t testing.TB, parent *x509.Certificate, parentKey *ecdsa.Privat
 		form.IsCA, form.KeyUsage, form.ExtKeyUsage = true, x509.KeyUsageCertSign, nil
 		parent, parentKey = form, key
 	}
-	raw, err := x509.CreateCertificate(rand.Reader, form, parent, &key.PublicKey, parentKey)
+	raw, err := x509.CreateCertificate(crand.Reader, form, parent, &key.PublicKey, parentKey)
 	if err != nil {
 		t.Fatal(err)
 	}

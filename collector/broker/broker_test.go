@@ -123,7 +123,7 @@ func withKey(pair nkeys.KeyPair) nats.Option {
 // dial connects once, without reconnecting. Asynchronous errors go to errs.
 func (r *rig) dial(o ...nats.Option) (*nats.Conn, chan error, error) {
 	errs := make(chan error, 100)
-	all := []nats.Option{pinned(r.Pin()), nats.NoReconnect(), nats.Timeout(5 * time.Second),
+	all := []nats.Option{pinned(r.Pin()), nats.NoReconnect(), nats.Timeout(30 * time.Second),
 		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { errs <- err })}
 	nc, err := nats.Connect(r.at, append(all, o...)...)
 	if err == nil {

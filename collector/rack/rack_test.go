@@ -98,7 +98,7 @@ func startCollector(t testing.TB, boards []Placement) *collector {
 		id.URL = ns.ClientURL()
 		c.keys[name] = id
 	}
-	conn, err := nats.Connect(ns.ClientURL(), nats.UserInfo("collector", "loopback"))
+	conn, err := nats.Connect(ns.ClientURL(), nats.UserInfo("collector", "loopback"), nats.Timeout(time.Minute))
 	if err != nil {
 		t.Fatal(err)
 	}

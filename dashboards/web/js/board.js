@@ -62,7 +62,7 @@ async function load() {
   }, loadingAfter);
   pendingLive = [];
   try {
-    await data.load(start, end);
+    await data.load(start, end, () => mine === loading);
     if (mine !== loading) return;
     failure.hidden = true;
     for (const m of pendingLive) data.add(m);

@@ -69,20 +69,23 @@ export class BoardData {
     this.history = 0; // its step, where the tracks are of a history
   }
 
-  async load(start, end) {
+  // load reads a range, and takes it unless another one is wanted by the time that it is there.
+  async load(start, end, wanted) {
     const step = stepFor(end - start);
     const coarse = await historyStep(start, end, step, points);
-    if (coarse) return loadHistory(this, start, end, coarse);
+    if (coarse) return loadHistory(this, start, end, coarse, wanted);
     const from = Math.floor(start / step) * step;
     const to = Math.ceil(end / step) * step;
     const match = `{board="${this.board}"}[${step}s]`;
     const ask = (f, name, by) => queryRange(`${f}(${f}_over_time(${name}${match}))${by ? ` by (${by})` : ""}`, from, to, step);
-    const [tMax, tMin, cMax, cMin, bits, loss, tLast] = await Promise.all([
+    const [tMax, tMin, cMax, cMin, bits, loss, tLast, tLastAt] = await Promise.all([
       ask("max", "pi_soc_temperature_celsius"), ask("min", "pi_soc_temperature_celsius"),
       ask("max", "pi_cpu_clock_hertz", "source"), ask("min", "pi_cpu_clock_hertz", "source"),
       ask("max", "pi_throttled", "reason"), queryRange(lossOf(this.board, step, to - from), from, to, step),
       queryRange(`max(last_over_time(pi_soc_temperature_celsius${match}))`, from, to, step),
+      queryRange(`max(tlast_over_time(pi_soc_temperature_celsius${match}))`, to, to, step),
     ]);
+    if (!wanted()) return;
     this.clear();
     this.step = step;
     fill(this.temperature, tMax[0], tMin[0]);
@@ -91,8 +94,9 @@ export class BoardData {
     fill(this.requested, clock(cMax, "requested"), clock(cMin, "requested"));
     fill(this.measured, clock(cMax, "measured"), clock(cMin, "measured"));
     keep(this.kept, this.requested, this.measured, loss[0]);
-    for (const t of [this.temperature, this.requested, this.measured, this.kept]) present(t, end);
-    for (const s of bits) if (this.throttled[s.labels.reason]) present(fill(this.throttled[s.labels.reason], s, s), end);
+    const latestAt = tLastAt[0]?.values.at(-1) ?? end;
+    for (const t of [this.temperature, this.requested, this.measured, this.kept]) present(t, end, latestAt);
+    for (const s of bits) if (this.throttled[s.labels.reason]) present(fill(this.throttled[s.labels.reason], s, s), end, latestAt);
   }
 
   // add takes a live reading; true when it belongs to a graph.
@@ -166,10 +170,11 @@ function fill(track, max, min) {
   return track;
 }
 
-// present moves the step that has only begun back to now, so that it does not hide live readings.
-function present(track, now) {
+// present moves the step that has only begun back to its latest reading: it neither hides live readings that follow nor
+// stands beside the one that it ends with, when that comes once more.
+function present(track, now, latestAt) {
   const last = track.at.length - 1;
-  if (last >= 0 && track.at[last] > now) track.at[last] = Math.max(now, last ? track.at[last - 1] + 0.001 : now);
+  if (last >= 0 && track.at[last] > now) track.at[last] = Math.max(latestAt, last ? track.at[last - 1] + 0.001 : latestAt);
 }
 
 // plotColumns joins tracks on one time axis and breaks lines at gaps with a null.

@@ -18,7 +18,7 @@ export async function historyStep(start, end, step, points) {
 }
 
 // loadHistory fills the tracks of a board. A step is in force from its begin on, so that is its time.
-export async function loadHistory(data, start, end, step) {
+export async function loadHistory(data, start, end, step, wanted) {
   const ask = (metric, by) => {
     const q = new URLSearchParams({ metric, start: String(Math.floor(start * 1000)), end: String(Math.ceil(end * 1000)), step: String(step) });
     if (by) q.set("by", by);
@@ -29,6 +29,7 @@ export async function loadHistory(data, start, end, step) {
     ask("pi_soc_temperature_celsius"), ask("pi_cpu_clock_hertz", "source"), ask("pi_throttled", "reason"),
     ask("pi_cpu_clock_lost_hertz"), queryRange(last, Math.floor(end), Math.floor(end), 60),
   ]);
+  if (!wanted()) return;
   data.clear();
   data.step = data.history = step;
   fill(data.temperature, temperature[0], step);
