@@ -1,25 +1,20 @@
 package alerting
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
-	"sync"
+	"strings"
 	"time"
+
+	"bramble/alerting/picture"
+	"bramble/storage"
 )
 
-const (
-	// pictureSpan is how much of the past a picture shows.
-	pictureSpan = 30 * time.Minute
-	// pictureStep is the time between two of its points, that of readings at the default rate.
-	pictureStep = 10 * time.Second
-	// pictureBudget is the longest that a page waits for its picture; then it leaves without.
-	pictureBudget = 300 * time.Millisecond
-	// drawnAtOnce is how many pictures are drawn at a time, keptPictures how many stay in memory (about 30 kB each).
-	drawnAtOnce  = 2
-	keptPictures = 128
-)
+// pictureBudget is the longest that a page waits for its picture; then it leaves without.
+const pictureBudget = 300 * time.Millisecond
 
 // ErrNoPicture is for what cannot be drawn: an alert that came by the API, a rule that is gone, no readings.
 var ErrNoPicture = errors.New("there is nothing to draw")
@@ -29,26 +24,8 @@ var ErrNoPicture = errors.New("there is nothing to draw")
 type Pictures struct {
 	engine *Engine
 	store  RangeQuerier
-	log    *slog.Logger
+	shelf  *picture.Shelf
 	budget time.Duration // that a page waits
-	turn   chan struct{} // as many as are drawn at a time
-	wg     sync.WaitGroup
-
-	mu    sync.Mutex
-	kept  map[pictureKey]*drawing
-	order []pictureKey // the oldest first
-}
-
-type pictureKey struct {
-	incident string
-	at       int64
-}
-
-// drawing is a picture that is drawn, or being drawn until done is closed.
-type drawing struct {
-	done chan struct{}
-	png  []byte
-	err  error
 }
 
 // NewPictures draws what the engine's rules say from what the store holds.
@@ -56,7 +33,12 @@ func NewPictures(engine *Engine, store RangeQuerier, log *slog.Logger) *Pictures
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	return &Pictures{engine: engine, store: store, log: log, budget: pictureBudget, turn: make(chan struct{}, drawnAtOnce), kept: map[pictureKey]*drawing{}}
+	shelf := picture.NewShelf(func(incident string, err error) {
+		if !errors.Is(err, ErrNoPicture) {
+			log.Warn("incident not drawn", "incident", incident, "err", err)
+		}
+	})
+	return &Pictures{engine: engine, store: store, shelf: shelf, budget: pictureBudget}
 }
 
 // Draw returns an incident's picture as it is at a time, a PNG of 1200 by 600 pixels. Where it takes longer than ctx
@@ -65,21 +47,15 @@ func (p *Pictures) Draw(ctx context.Context, in *Incident, at time.Time) ([]byte
 	if p == nil {
 		return nil, ErrNoPicture
 	}
-	key := pictureKey{in.ID, at.UnixMilli()}
-	p.mu.Lock()
-	d := p.kept[key]
-	if d == nil {
-		d = &drawing{done: make(chan struct{})}
-		p.keep(key, d)
-		p.wg.Go(func() { p.draw(d, key, in, at) })
+	b, err := p.shelf.Draw(ctx, in.ID, at, func() (*picture.Picture, error) {
+		ctx, cancel := context.WithTimeout(context.Background(), tryTimeout) // not the caller's: others may wait for it too
+		defer cancel()
+		return p.read(ctx, in, at)
+	})
+	if err != nil && !errors.Is(err, ErrNoPicture) {
+		err = fmt.Errorf("draw incident %s: %w", in.ID, err)
 	}
-	p.mu.Unlock()
-	select {
-	case <-d.done:
-		return d.png, d.err
-	case <-ctx.Done():
-		return nil, fmt.Errorf("draw incident %s: %w", in.ID, context.Cause(ctx))
-	}
+	return b, err
 }
 
 // drawable reports whether there is anything to draw of an incident, without drawing it.
@@ -94,63 +70,46 @@ func (p *Pictures) drawable(in *Incident) bool {
 // Close waits for what is being drawn. Nobody calls Draw any more.
 func (p *Pictures) Close() {
 	if p != nil {
-		p.wg.Wait()
+		p.shelf.Close()
 	}
 }
 
-// keep holds mu.
-func (p *Pictures) keep(key pictureKey, d *drawing) {
-	p.kept[key] = d
-	p.order = append(p.order, key)
-	if len(p.order) > keptPictures {
-		delete(p.kept, p.order[0])
-		p.order = append(p.order[:0], p.order[1:]...)
+// newPicture says what an incident's picture says in words.
+func newPicture(in *Incident, at time.Time) *picture.Picture {
+	began := time.UnixMilli(in.StartedAt).UTC()
+	title, _, _ := strings.Cut(in.Title, " since ")
+	s := &picture.Picture{Title: title, To: at.UTC(), From: at.UTC().Add(-picture.Span)}
+	s.Subtitle = "since " + began.Format("15:04:05 UTC")
+	s.Foot = fmt.Sprintf("#%d · since %s · Bramble", in.Number, began.Format("2 January 15:04:05 UTC"))
+	switch {
+	case in.ResolvedAt != 0 && in.ResolvedAt <= at.UnixMilli():
+		s.Mark = picture.Resolved
+		s.Subtitle += ", resolved " + time.UnixMilli(in.ResolvedAt).UTC().Format("15:04:05 UTC")
+	case severityRank(in.Severity) >= severityRank("error"):
+		s.Mark = picture.Critical
 	}
+	return s
 }
 
-// draw ends by itself: its queries have a time limit.
-func (p *Pictures) draw(d *drawing, key pictureKey, in *Incident, at time.Time) {
-	defer close(d.done)
-	p.turn <- struct{}{}
-	defer func() { <-p.turn }()
-	defer func() {
-		if r := recover(); r != nil {
-			d.png, d.err = nil, fmt.Errorf("draw incident %s: panic: %v", in.ID, r)
-		}
-		if d.err != nil {
-			p.forget(key) // what failed is tried again when somebody asks again
-			if !errors.Is(d.err, ErrNoPicture) {
-				p.log.Warn("incident not drawn", "incident", in.ID, "err", d.err)
-			}
-		}
-	}()
-	ctx, cancel := context.WithTimeout(context.Background(), tryTimeout)
-	defer cancel()
-	d.png, d.err = p.paint(ctx, in, at)
+// lineOf is a series under a name.
+func lineOf(r storage.Result, name string) picture.Line {
+	return picture.Line{Name: name, At: r.At, Values: r.Values}
 }
 
-func (p *Pictures) forget(key pictureKey) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	delete(p.kept, key)
-	for i, k := range p.order {
-		if k == key {
-			p.order = append(p.order[:i], p.order[i+1:]...)
-			return
-		}
+// graphOf shows series by their boards, with the last value of the main one under the title.
+func graphOf(s *picture.Picture, metric string, found []storage.Result, lowIsBad bool) *picture.Graph {
+	lines := make([]picture.Line, len(found))
+	for i, r := range found {
+		lines[i] = lineOf(r, labelValue(r.Labels, boardLabel))
 	}
+	g := picture.NewGraph(metric, lines, lowIsBad)
+	if g.Main() != "" {
+		s.Subtitle += " · " + g.Main() + ": " + g.Last()
+	}
+	return g
 }
 
-// paint reads what the picture shows, then draws it.
-func (p *Pictures) paint(ctx context.Context, in *Incident, at time.Time) ([]byte, error) {
-	shown, err := p.read(ctx, in, at)
-	if err != nil {
-		return nil, err
-	}
-	c, err := newCanvas()
-	if err != nil {
-		return nil, err
-	}
-	shown.draw(c)
-	return c.png()
+// laneOf shows on how many of an incident's boards a bit is set.
+func laneOf(bits storage.Result, in *Incident) *picture.Graph {
+	return picture.NewLane(lineOf(bits, ""), max(1, len(in.touched())), cmp.Or(in.lead().Annotations["what"], "set"))
 }

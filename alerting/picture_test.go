@@ -15,6 +15,7 @@ import (
 
 	"github.com/VictoriaMetrics/metricsql"
 
+	"bramble/alerting/picture"
 	"bramble/storage"
 )
 
@@ -40,8 +41,8 @@ func tell(t testing.TB, s *storage.Store, board string, more map[string]string, 
 	}
 	series := storage.SeriesOf(labels)
 	var rows []storage.Row
-	for at := pictureEnd.Add(-pictureSpan); !at.After(pictureEnd); at = at.Add(10 * time.Second) {
-		if v, ok := value(at.Sub(pictureEnd.Add(-pictureSpan)).Minutes()); ok {
+	for at := pictureEnd.Add(-picture.Span); !at.After(pictureEnd); at = at.Add(10 * time.Second) {
+		if v, ok := value(at.Sub(pictureEnd.Add(-picture.Span)).Minutes()); ok {
 			rows = append(rows, storage.Row{Series: series, At: at.UnixMilli(), Value: v})
 		}
 	}
@@ -162,12 +163,11 @@ func drawn(t testing.TB, s *storage.Store, in *Incident) (image.Image, []byte) {
 	return img, b
 }
 
-// inked counts the pixels of a colour within a rectangle in CSS pixels.
-func inked(img image.Image, in interface{ RGBA() (r, g, b, a uint32) }, x0, y0, x1, y1 float64) (n int) {
-	r, g, b, _ := in.RGBA()
-	for y := int(2 * y0); y < int(2*y1); y++ {
-		for x := int(2 * x0); x < int(2*x1); x++ {
-			if pr, pg, pb, _ := img.At(x, y).RGBA(); pr == r && pg == g && pb == b {
+// red counts the pixels in the colour of what was crossed, where the graphs are.
+func red(img image.Image) (n int) {
+	for y := 120; y < 508; y++ {
+		for x := 100; x < 968; x++ {
+			if r, g, b, _ := img.At(x, y).RGBA(); r>>8 == 0xb0 && g>>8 == 0x1f && b>>8 == 0x24 {
 				n++
 			}
 		}
@@ -186,11 +186,8 @@ func TestPictures(t *testing.T) {
 			if len(b) > 60_000 {
 				t.Errorf("%d bytes, want at most 60 kB", len(b))
 			}
-			if inked(img, critical, plotLeft, plotTop, plotRight, plotBottom) < 200 {
+			if red(img) < 200 {
 				t.Error("what was crossed is not drawn in red")
-			}
-			if inked(img, paper, 0, 0, pictureWidth, pictureHeight) == 2*pictureWidth*2*pictureHeight {
-				t.Error("the picture is empty")
 			}
 		})
 	}
@@ -254,7 +251,11 @@ func BenchmarkPicture(b *testing.B) {
 	for _, in := range []*Incident{hotBoard(b, s), throttledSwitch(b, s), silentSwitch(b, s)} {
 		b.Run(in.ID, func(b *testing.B) {
 			for b.Loop() {
-				if _, err := p.paint(context.Background(), in, pictureEnd); err != nil {
+				shown, err := p.read(context.Background(), in, pictureEnd)
+				if err != nil {
+					b.Fatal(err)
+				}
+				if _, err := shown.PNG(); err != nil {
 					b.Fatal(err)
 				}
 			}

@@ -4,8 +4,6 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"image/color"
-	"math"
 	"regexp"
 	"slices"
 	"strings"
@@ -13,6 +11,7 @@ import (
 
 	"github.com/VictoriaMetrics/metricsql"
 
+	"bramble/alerting/picture"
 	"bramble/storage"
 )
 
@@ -21,8 +20,6 @@ const (
 	throttledMetric   = "pi_throttled"
 	temperatureMetric = "pi_soc_temperature_celsius"
 	clockMetric       = "pi_cpu_clock_hertz"
-	// mostLines is how many boards are drawn as lines of their own; more are a band from the lowest to the highest.
-	mostLines = 48
 	// mostNamed is how many boards a query names; more are asked for by their domain's labels.
 	mostNamed = 200
 )
@@ -166,8 +163,8 @@ func selector(metric string, filters []metricsql.LabelFilter) string {
 }
 
 // read asks the store for what a picture of the incident shows.
-func (p *Pictures) read(ctx context.Context, in *Incident, at time.Time) (*shown, error) {
-	s := newShown(in, at)
+func (p *Pictures) read(ctx context.Context, in *Incident, at time.Time) (*picture.Picture, error) {
+	s := newPicture(in, at)
 	lead := in.lead()
 	x, ok := p.engine.crossing(lead.Rule, in.narrow())
 	if !ok {
@@ -176,56 +173,52 @@ func (p *Pictures) read(ctx context.Context, in *Incident, at time.Time) (*shown
 	var err error
 	switch x.metric {
 	case upMetric:
-		s.rows, err = p.readRows(ctx, in, s)
+		s.Rows, err = p.readRows(ctx, in, s)
 	case throttledMetric:
-		s.graphs, err = p.readThrottled(ctx, in, s, x)
+		s.Graphs, err = p.readThrottled(ctx, in, s, x)
 	default:
-		s.graphs, err = p.readGraph(ctx, s, x)
+		s.Graphs, err = p.readGraph(ctx, s, x)
 	}
 	if err != nil {
 		return nil, err
 	}
-	if len(s.rows) == 0 && len(s.graphs) == 0 {
+	if len(s.Rows) == 0 && len(s.Graphs) == 0 {
 		return nil, ErrNoPicture
 	}
 	return s, nil
 }
 
-func (p *Pictures) ask(ctx context.Context, s *shown, expr string) ([]storage.Result, error) {
-	return p.store.QueryRange(ctx, expr, s.from, s.to, pictureStep)
+func (p *Pictures) ask(ctx context.Context, s *picture.Picture, expr string) ([]storage.Result, error) {
+	return p.store.QueryRange(ctx, expr, s.From, s.To, picture.Step)
 }
 
-func (p *Pictures) readGraph(ctx context.Context, s *shown, x crossing) ([]*graph, error) {
+func (p *Pictures) readGraph(ctx context.Context, s *picture.Picture, x crossing) ([]*picture.Graph, error) {
 	found, err := p.ask(ctx, s, x.expr)
 	if err != nil || len(found) == 0 {
 		return nil, err
 	}
-	g := newGraph(x.unit)
-	g.addLines(found, x.op == opLess || x.op == opLessEqual)
+	g := graphOf(s, x.unit, found, x.op == opLess || x.op == opLessEqual)
 	if x.op != 0 {
-		g.limits = append(g.limits, limitLine{x.limit, g.number(x.limit)})
+		g.Limit(x.limit, "")
 	}
-	g.fit()
-	s.note(g)
-	return []*graph{g}, nil
+	return []*picture.Graph{g}, nil
 }
 
 // readThrottled shows what a bit of the firmware follows from and leads to: the temperature, and the clock that is lost.
-func (p *Pictures) readThrottled(ctx context.Context, in *Incident, s *shown, x crossing) ([]*graph, error) {
+func (p *Pictures) readThrottled(ctx context.Context, in *Incident, s *picture.Picture, x crossing) ([]*picture.Graph, error) {
 	heat, err := p.ask(ctx, s, selector(temperatureMetric, in.narrow()))
 	if err != nil {
 		return nil, err
 	}
-	var out []*graph
+	var out []*picture.Graph
 	worst := ""
 	if len(heat) > 0 {
-		g := newGraph(temperatureMetric)
-		worst = g.addLines(heat, false)
+		g := graphOf(s, temperatureMetric, heat, false)
+		worst = g.Main()
 		if strings.Contains(x.expr, `reason="throttled"`) {
-			g.limits = []limitLine{{80, "80 ARM throttled"}, {85, "85 ARM and GPU"}}
+			g.Limit(80, "80 ARM throttled")
+			g.Limit(85, "85 ARM and GPU")
 		}
-		g.fit()
-		s.note(g)
 		out = append(out, g)
 	}
 	bits, err := p.ask(ctx, s, "sum("+x.expr+")")
@@ -233,7 +226,7 @@ func (p *Pictures) readThrottled(ctx context.Context, in *Incident, s *shown, x 
 		return nil, err
 	}
 	if len(bits) > 0 {
-		out = append(out, newLane(bits[0], in))
+		out = append(out, laneOf(bits[0], in))
 	}
 	if worst == "" {
 		worst = cmp.Or(in.lead().Labels[boardLabel], append(in.touched(), "")[0])
@@ -242,26 +235,15 @@ func (p *Pictures) readThrottled(ctx context.Context, in *Incident, s *shown, x 
 	if err != nil || len(clocks) == 0 {
 		return out, err
 	}
-	g := newGraph(clockMetric)
+	var measured, requested []picture.Line
 	for _, r := range clocks {
-		t := trace{at: r.At, v: r.Values, in: measured, width: 2, step: true}
 		if labelValue(r.Labels, "source") == "requested" {
-			t.in, t.width = requested, 1.5
-			g.above = append(g.above, t)
+			requested = append(requested, lineOf(r, ""))
 			continue
 		}
-		g.main = append(g.main, t)
+		measured = append(measured, lineOf(r, ""))
 	}
-	g.fit()
-	return append(out, g), nil
-}
-
-// row is how many boards of one place reported, over time.
-type row struct {
-	name   string
-	failed bool
-	trace  trace
-	total  float64
+	return append(out, picture.NewClocks(clockMetric, measured, requested)), nil
 }
 
 // reporting is whether boards report. They are told of once a minute, so that a query which looks at each instant by itself
@@ -271,7 +253,7 @@ func reporting(filters []metricsql.LabelFilter) string {
 }
 
 // readRows counts the boards that report: those of the domain, and beside them those of its neighbours.
-func (p *Pictures) readRows(ctx context.Context, in *Incident, s *shown) ([]row, error) {
+func (p *Pictures) readRows(ctx context.Context, in *Incident, s *picture.Picture) ([]picture.Row, error) {
 	lead := in.lead()
 	d, isDomain := domainOf(&Transition{Rule: lead.Rule, Labels: lead.Labels})
 	if !isDomain || d.kind >= len(domainKinds) {
@@ -291,22 +273,22 @@ func (p *Pictures) readRows(ctx context.Context, in *Incident, s *shown) ([]row,
 	if err != nil {
 		return nil, err
 	}
-	var rows []row
+	var rows []picture.Row
 	for _, r := range found {
 		name := labelValue(r.Labels, kind.name)
-		one := row{name: kind.text + " " + name, failed: name == d.value(kind.name), trace: trace{at: r.At, v: r.Values, step: true}}
+		one := picture.Row{Line: lineOf(r, kind.text+" "+name), Failed: name == d.value(kind.name)}
 		for _, t := range totals {
 			if labelValue(t.Labels, kind.name) == name {
-				one.total = slices.Max(t.Values)
+				one.Of = int(slices.Max(t.Values))
 			}
 		}
 		rows = append(rows, one)
 	}
-	return around(rows), nil
+	return picture.Around(rows), nil
 }
 
 // readOneRow is the row of boards that stand alone, or of all there are.
-func (p *Pictures) readOneRow(ctx context.Context, in *Incident, s *shown) ([]row, error) {
+func (p *Pictures) readOneRow(ctx context.Context, in *Incident, s *picture.Picture) ([]picture.Row, error) {
 	narrow, name := in.narrow(), in.lead().Labels[boardLabel]
 	if n := len(in.touched()); n != 1 {
 		name = fmt.Sprintf("%d boards", n)
@@ -315,33 +297,5 @@ func (p *Pictures) readOneRow(ctx context.Context, in *Incident, s *shown) ([]ro
 	if err != nil || len(found) == 0 {
 		return nil, err
 	}
-	return []row{{name: name, failed: true, trace: trace{at: found[0].At, v: found[0].Values, step: true}, total: max(1, slices.Max(found[0].Values), float64(len(in.touched())))}}, nil
-}
-
-// around keeps the failed row and its two nearest neighbours by name.
-func around(rows []row) []row {
-	slices.SortFunc(rows, func(a, b row) int { return strings.Compare(a.name, b.name) })
-	i := slices.IndexFunc(rows, func(r row) bool { return r.failed })
-	if i < 0 {
-		return nil
-	}
-	from := max(0, min(i-1, len(rows)-3))
-	return rows[from:min(len(rows), from+3)]
-}
-
-// trace is one line of a graph.
-type trace struct {
-	at    []int64
-	v     []float64
-	in    color.Color
-	width float64
-	step  bool
-	name  string
-}
-
-func (t *trace) last() float64 {
-	if len(t.v) == 0 {
-		return math.NaN()
-	}
-	return t.v[len(t.v)-1]
+	return []picture.Row{{Line: lineOf(found[0], name), Failed: true, Of: max(1, int(slices.Max(found[0].Values)), len(in.touched()))}}, nil
 }

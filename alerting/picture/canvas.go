@@ -1,4 +1,4 @@
-package alerting
+package picture
 
 import (
 	"bytes"
@@ -17,11 +17,11 @@ import (
 )
 
 const (
-	// pictureWidth and pictureHeight are the size at which a picture is shown, in CSS pixels; it has twice as many.
-	pictureWidth  = 600
-	pictureHeight = 300
-	// pictureDPI makes one CSS pixel, which is one point here, two pixels of the picture.
-	pictureDPI = 144
+	// Width and Height are the size at which a picture is shown, in CSS pixels; it has twice as many.
+	Width  = 600
+	Height = 300
+	// dpi makes one CSS pixel, which is one point here, two pixels of the picture.
+	dpi = 144
 )
 
 // The colours of a picture, which has one ground whatever the reader's theme. They are those of the pages.
@@ -60,7 +60,7 @@ func newCanvas() (*canvas, error) {
 	if err != nil {
 		return nil, fmt.Errorf("parse font: %w", err)
 	}
-	c := vgimg.NewWith(vgimg.UseWH(pictureWidth, pictureHeight), vgimg.UseDPI(pictureDPI), vgimg.UseBackgroundColor(paper))
+	c := vgimg.NewWith(vgimg.UseWH(Width, Height), vgimg.UseDPI(dpi), vgimg.UseBackgroundColor(paper))
 	return &canvas{c, regular, bold}, nil
 }
 
@@ -112,7 +112,7 @@ func fewColours(img image.Image) *image.Paletted {
 
 type point struct{ x, y float64 }
 
-func (p point) vg() vg.Point { return vg.Point{X: vg.Length(p.x), Y: vg.Length(pictureHeight - p.y)} }
+func (p point) vg() vg.Point { return vg.Point{X: vg.Length(p.x), Y: vg.Length(Height - p.y)} }
 
 func pathOf(points []point, closed bool) vg.Path {
 	var p vg.Path
