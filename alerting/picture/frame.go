@@ -42,7 +42,9 @@ func (f *frame) x(at int64) float64 {
 	return plotLeft + (plotRight-plotLeft)*float64(at-f.p.From.UnixMilli())/float64(f.p.To.UnixMilli()-f.p.From.UnixMilli())
 }
 
+// y is where a value is drawn; one beyond the axis, such as infinity, is drawn at its end.
 func (f *frame) y(v float64) float64 {
+	v = min(max(v, f.low), f.high)
 	return f.end - (f.end-f.top)*(v-f.low)/(f.high-f.low)
 }
 

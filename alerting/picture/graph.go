@@ -13,7 +13,7 @@ import (
 const mostLines = 48
 
 // Line is one series over time: Values in the base unit of its metric, at the times At in Unix milliseconds, ascending.
-// Both have the same length.
+// Both have the same length. No value is NaN: where none was read there is no point.
 type Line struct {
 	Name   string
 	At     []int64
@@ -187,6 +187,14 @@ func span(lines []trace) (roof, floor trace) {
 	return roof, floor
 }
 
+const (
+	// farthest is how far from zero a value may be and still widen the axis; what is beyond is drawn at the axis' end. It is
+	// far beyond all that is measured, and its square is a number.
+	farthest = 1e30
+	// leastSpread is the least length of an axis, as a part of its values: floating point has some 16 digits.
+	leastSpread = 1e-9
+)
+
 // axis is the least and the greatest value that the graph has room for: all that is drawn.
 func (g *Graph) axis() (low, high float64) {
 	if g.lane != "" {
@@ -199,13 +207,18 @@ func (g *Graph) axis() (low, high float64) {
 	low, high = math.Inf(1), math.Inf(-1)
 	for _, t := range all {
 		for _, v := range t.Values {
-			if !math.IsInf(v, 0) {
+			if math.Abs(v) <= farthest {
 				low, high = min(low, v), max(high, v)
 			}
 		}
 	}
 	for _, l := range g.limits {
-		low, high = min(low, l.at), max(high, l.at)
+		if math.Abs(l.at) <= farthest {
+			low, high = min(low, l.at), max(high, l.at)
+		}
+	}
+	if low > high { // there is no such value
+		low, high = 0, 0
 	}
 	if g.high > g.low {
 		low, high = min(low, g.low), max(high, g.high)
@@ -213,8 +226,8 @@ func (g *Graph) axis() (low, high float64) {
 	if low >= 0 && g.unit != "°C" {
 		low = 0
 	}
-	if high <= low {
-		high = low + 1
+	if most := max(math.Abs(low), math.Abs(high)); high-low <= max(1/farthest, most*leastSpread) {
+		high = low + max(1, most*1000*leastSpread)
 	}
 	return low, high + (high-low)*0.06
 }

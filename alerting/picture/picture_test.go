@@ -199,3 +199,23 @@ func TestNumbers(t *testing.T) {
 	f("requests", 1234.6, "1235")
 	f("requests", math.NaN(), "no value")
 }
+
+// TestOddValues draws what a store may hold: each has an axis, and is drawn below the title.
+func TestOddValues(t *testing.T) {
+	for _, v := range []float64{0, -5, math.Inf(1), math.Inf(-1), 1e300, -1e300, math.MaxFloat64, math.SmallestNonzeroFloat64} {
+		for _, beside := range []float64{v, -v, 60} {
+			g := NewGraph("a", []Line{level("b", v), level("c", beside)}, false)
+			g.Limit(v, "")
+			if low, high := g.axis(); !(low < high) || math.IsInf(high-low, 0) {
+				t.Errorf("%v beside %v: axis from %v to %v", v, beside, low, high)
+			}
+			if beside == v {
+				continue
+			}
+			img := drawn(t, &Picture{Graphs: []*Graph{g, NewLane(level("", v), 8, "set")}})
+			if inked(img, critical, 0, 0, Width, plotTop-10) > 0 {
+				t.Errorf("%v beside %v: drawn over the title", v, beside)
+			}
+		}
+	}
+}

@@ -78,9 +78,7 @@ func TestWhatFailedIsTriedAgain(t *testing.T) {
 func TestAShelfForgets(t *testing.T) {
 	s := shelf(t)
 	for i := range keptPictures + 1 {
-		if _, err := s.Draw(t.Context(), fmt.Sprint(i), end, one); err != nil {
-			t.Fatal(err)
-		}
+		s.keep(shelfKey{fmt.Sprint(i), end.UnixMilli()}, &drawing{})
 	}
 	if len(s.kept) != keptPictures || len(s.order) != keptPictures || s.kept[shelfKey{"0", end.UnixMilli()}] != nil {
 		t.Errorf("%d pictures are kept", len(s.kept))
