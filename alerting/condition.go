@@ -91,7 +91,7 @@ func classify(e metricsql.Expr) *condition {
 
 func (c *condition) build(e metricsql.Expr) *node {
 	b, ok := e.(*metricsql.BinaryOpExpr)
-	if !ok || b.Bool || b.KeepMetricNames || b.JoinModifier.Op != "" || b.FillLeft != nil || b.FillRight != nil {
+	if !ok || !plain(b) {
 		return nil
 	}
 	if b.Op == "and" || b.Op == "or" {

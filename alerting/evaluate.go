@@ -38,6 +38,7 @@ func (g *Group) key() string { return g.File + ";" + g.Name }
 func (e *Engine) Evaluate(ctx context.Context, q Querier, now time.Time) ([]Transition, error) {
 	groups, gen := e.due(now)
 	var (
+		all  = answersFor(groups, q)
 		out  []Transition
 		errs []error
 	)
@@ -47,7 +48,7 @@ func (e *Engine) Evaluate(ctx context.Context, q Querier, now time.Time) ([]Tran
 			if r.OnArrival() {
 				continue
 			}
-			ts, err := e.evaluateRule(ctx, q, r, now, gen)
+			ts, err := e.evaluateRule(ctx, all, r, now, gen)
 			out = append(out, ts...)
 			if err != nil {
 				errs = append(errs, fmt.Errorf("%s:%d: evaluate rule %q: %w", r.File, r.Line, r.Name, err))
@@ -82,7 +83,7 @@ func (e *Engine) noteEvaluated(g *Group, now time.Time, took time.Duration) {
 	e.evaluated[g.key()] = &evaluation{now.UnixMilli(), took}
 }
 
-func (e *Engine) evaluateRule(ctx context.Context, q Querier, r *Rule, now time.Time, rules *Rules) (ts []Transition, err error) {
+func (e *Engine) evaluateRule(ctx context.Context, all *answers, r *Rule, now time.Time, rules *Rules) (ts []Transition, err error) {
 	start := time.Now()
 	defer func() {
 		e.mu.Lock()
@@ -94,10 +95,10 @@ func (e *Engine) evaluateRule(ctx context.Context, q Querier, r *Rule, now time.
 		e.health[r.ID] = h
 	}()
 	if r.Record != "" {
-		return nil, e.record(ctx, q, r, now)
+		defer all.recorded()
+		return nil, e.record(ctx, all, r, now)
 	}
-	at := now.Add(-r.group.Offset)
-	hits, err := q.Query(ctx, r.Expr, at)
+	hits, err := r.hits(ctx, all, now)
 	if err != nil {
 		return nil, err
 	}
@@ -110,11 +111,23 @@ func (e *Engine) evaluateRule(ctx context.Context, q Querier, r *Rule, now time.
 	}
 	var present []storage.Result
 	if r.presence != "" {
-		if present, err = q.Query(ctx, r.presence, at); err != nil {
+		if present, err = all.ask(ctx, r.presence, now, r.group.Offset); err != nil {
 			return ts, err
 		}
 	}
 	return append(ts, e.decideMissing(r, missing, present, now, rules)...), nil
+}
+
+// hits returns the series for which the rule's condition holds.
+func (r *Rule) hits(ctx context.Context, all *answers, now time.Time) ([]storage.Result, error) {
+	if r.guard.text != "" {
+		found, err := all.ask(ctx, r.guard.text, now, r.group.Offset)
+		if err != nil || len(r.guard.own(found)) == 0 {
+			return nil, err
+		}
+	}
+	found, err := all.ask(ctx, r.asks.text, now, r.group.Offset)
+	return r.asks.own(found), err
 }
 
 // decideHits steps the alerts of the series in a result and returns the active ones that are not in it.

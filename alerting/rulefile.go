@@ -156,7 +156,7 @@ func (r *Rule) parseExpr(where string, line int) error {
 		return fmt.Errorf("%s: expr at line %d: %w", where, line, err)
 	}
 	r.condition = classify(expr)
-	r.presence = presence(expr)
+	r.asks, r.guard, r.presence = questionOf(r.Expr, expr), guardOf(expr), presence(expr)
 	return nil
 }
 

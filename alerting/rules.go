@@ -53,6 +53,7 @@ type Rule struct {
 	group            *Group
 	labelTexts, text []ruleText
 	condition        *condition // nil where one reading cannot decide
+	asks, guard      question   // guard asks first where it is not zero: without a result of it the rule has none
 	presence         string     // what tells a series that is gone from one that recovered; "" where nothing can
 }
 
@@ -77,6 +78,7 @@ func LoadRules(files map[string][]byte) (*Rules, error) {
 		return nil, err
 	}
 	rules.leaveRecordedToTheStore()
+	rules.shareQuestions()
 	rules.assignIDs()
 	return rules, nil
 }
