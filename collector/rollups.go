@@ -136,6 +136,10 @@ func (a *app) history(ctx context.Context, q dashboards.HistoryQuery) ([]dashboa
 	if errors.Is(err, storage.ErrHistoryQuery) {
 		return nil, fmt.Errorf("%w: %w", dashboards.ErrBadHistory, err)
 	}
+	return spanViews(spans), err
+}
+
+func spanViews(spans []storage.Span) []dashboards.Span {
 	all := make([]dashboards.Span, len(spans))
 	for i, s := range spans {
 		all[i] = dashboards.Span{Labels: map[string]string{}, At: s.At, Min: s.Min, Max: s.Max, Mean: s.Mean, Count: s.Count}
@@ -143,7 +147,7 @@ func (a *app) history(ctx context.Context, q dashboards.HistoryQuery) ([]dashboa
 			all[i].Labels[l.Name] = l.Value
 		}
 	}
-	return all, err
+	return all
 }
 
 func (a *app) spans(ctx context.Context, q storage.HistoryQuery) ([]storage.Span, error) {

@@ -29,7 +29,7 @@ func (a *app) pageOptions(v variant) dashboards.Options {
 		Watch:   func(board, viewer string, d time.Duration) error { return a.ingest.Watch(board, viewer, d) },
 		Backups: a.backupStatus, Reload: a.reload, Maintenance: a.maintenance(), Off: a.whatIsOff, Watcher: a.watcher(),
 		Rejected: func() map[string]uint64 { return a.ingest.Rejected() },
-		Log:      a.log, Registerer: a.metrics,
+		Log:      a.log, Registerer: a.metrics, Own: a.own(),
 	}
 	if !v.open {
 		o.Auth = auth{a.registry}
@@ -178,7 +178,7 @@ func (a auth) Login(ctx context.Context, name, password string) (string, error) 
 
 func (a auth) Authenticate(_ context.Context, credential string) (dashboards.User, error) {
 	id, err := a.registry.Authenticate(credential)
-	return dashboards.User{Name: id.Name, Role: dashboards.Role(id.Role)}, denied(err)
+	return dashboards.User{Name: id.Name, Role: dashboards.Role(id.Role), Customer: id.Customer}, denied(err)
 }
 
 func (a auth) Logout(ctx context.Context, session string) error {

@@ -117,6 +117,9 @@ func (c *client) handle(data []byte) error {
 }
 
 func (c *client) subscribe(r request, on bool) error {
+	if err := c.mayAsk(r, on); err != nil {
+		return err
+	}
 	c.hub.mu.Lock()
 	defer c.hub.mu.Unlock()
 	if r.Fleet {
@@ -135,6 +138,9 @@ func (c *client) subscribe(r request, on bool) error {
 func (c *client) lease(board string) error {
 	if board == "" || c.watch == nil {
 		return fmt.Errorf("watch board %q: live mode is not available", board)
+	}
+	if err := c.mayAsk(request{Board: board}, true); err != nil {
+		return err
 	}
 	until := time.Now().Add(leaseTime)
 	if err := c.watch(board, c.user.Name, leaseTime); err != nil {

@@ -25,6 +25,7 @@ type Hub struct {
 	incidents func(context.Context) ([]byte, error) // the message for Alerts
 	wake      chan struct{}
 	changed   chan struct{}
+	tenancy   tenancy // nil: no board is a customer's
 	running   sync.WaitGroup
 
 	mu      sync.Mutex
@@ -62,7 +63,7 @@ func (h *Hub) Publish(board string, at int64, values []Value) {
 		return
 	}
 	if len(b.watchers) > 0 {
-		h.offerAll(b.watchers, prepare(b.appendReading(nil, at)))
+		h.offerAll(h.entitled(b, at), prepare(b.appendReading(nil, at)))
 	}
 	if h.fleet > 0 {
 		h.markDirty(b)
@@ -126,7 +127,7 @@ func (h *Hub) cell(board string) (cell, bool) {
 func (h *Hub) add(c *client) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.closed || len(h.clients) >= maxClients {
+	if h.closed || len(h.clients) >= maxClients || h.tooMany(c.customer()) {
 		return false
 	}
 	h.clients[c] = struct{}{}

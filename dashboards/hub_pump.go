@@ -42,6 +42,7 @@ func (h *Hub) beat() {
 	h.broadcast(prepare(append(msg, '}')))
 }
 
+// broadcast sends what tells nothing of any board.
 func (h *Hub) broadcast(msg *websocket.PreparedMessage) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -133,7 +134,7 @@ func (h *Hub) announce(ctx context.Context) {
 		case <-h.changed:
 		}
 		if msg, err := h.incidents(ctx); err == nil {
-			h.broadcast(prepare(msg))
+			h.tell(prepare(msg))
 		}
 	}
 }

@@ -32,13 +32,15 @@ var ErrUnknownBoard = errors.New("no such board")
 type Role string
 
 // The roles, weakest first. A viewer changes nothing; an operator acknowledges and silences. An importer stands beside
-// them: it writes foreign series and may do nothing else. An admin may do that too.
+// them: it writes foreign series and may do nothing else. An admin may do that too. A customer stands beside them as well
+// and reaches customerRoutes alone.
 const (
 	Beating  Role = "heartbeat" // of tokens alone: may send heartbeats and see nothing
 	Viewer   Role = "viewer"
 	Operator Role = "operator"
 	Admin    Role = "admin"
 	Importer Role = "importer"
+	Customer Role = "customer"
 )
 
 func (r Role) allows(need Role) bool {
@@ -53,6 +55,8 @@ func (r Role) allows(need Role) bool {
 type User struct {
 	Name string `json:"name"`
 	Role Role   `json:"role"`
+	// Customer is whose boards the user sees, of the role customer; "" for any other.
+	Customer string `json:"customer,omitempty"`
 }
 
 // Auth checks credentials. It must be safe for concurrent use.
@@ -224,6 +228,8 @@ type Options struct {
 	Maintenance *Maintenance
 	// Watcher is how the watcher is watched; nil where it is not.
 	Watcher *Watcher
+	// Own is what customers see and set; nil: nothing.
+	Own *Own
 	// Backups says how the collector's backups stand; nil where it has none.
 	Backups func() Backups
 	// History tells how a board did over a long time; it may wrap ErrBadHistory. RollupStatus says what it is made of.

@@ -20,6 +20,8 @@ type Server struct {
 	acks    *limiter // of acknowledgements by link
 	metrics *hubMetrics
 	handler http.Handler
+	served  []string // every route, as it is registered
+	busy    busy     // requests of customers under way
 }
 
 // New checks the options and assembles the routes. It starts nothing: the caller
@@ -39,6 +41,9 @@ func New(o Options) (*Server, error) {
 	s := &Server{opts: o, web: web, metrics: m, limiter: newLimiter(freeFailures, failureRefill)}
 	s.links, s.acks = newLimiter(freeFailures, failureRefill), newLimiter(freeAcks, ackRefill)
 	s.hub = newHub(m, s.incidentMessage)
+	if o.Own != nil {
+		s.hub.tenancy = o.Own.Tenancy
+	}
 	s.handler = s.routes()
 	return s, nil
 }
@@ -54,7 +59,7 @@ func (s *Server) Close() { s.hub.close() }
 
 // routes is the list of everything that is served, and of who may see it.
 func (s *Server) routes() http.Handler {
-	mux := http.NewServeMux()
+	mux := newRoutes()
 
 	// Open to strangers: probes, the login page and its files.
 	mux.HandleFunc("GET /-/healthy", s.healthy)
@@ -68,6 +73,15 @@ func (s *Server) routes() http.Handler {
 	mux.HandleFunc("GET /ack/{link}", s.openLink)
 	mux.HandleFunc("POST /ack/{link}", s.followLink)
 	mux.HandleFunc("GET /picture/{link}", s.linkedPicture)
+
+	// A customer's own boards: with /login and the files of pages all that the role reaches (tenancy.go).
+	mux.Handle("GET /own", s.ownPage(s.ownHome))
+	mux.Handle("GET /own/board/{name}", s.ownPage(s.ownBoardPage))
+	mux.Handle("GET /own/live", s.ownLive())
+	mux.Handle("GET /api/own/boards", s.own(s.ownBoards))
+	mux.Handle("GET /api/own/boards/{name}", s.own(s.ownBoard))
+	mux.Handle("GET /api/own/boards/{name}/history", s.own(s.ownHistory))
+	mux.Handle("GET /api/own/alerts", s.own(s.ownAlerts))
 
 	// Pages.
 	mux.Handle("GET /{$}", s.page(s.fleetPage))
@@ -123,7 +137,8 @@ func (s *Server) routes() http.Handler {
 	mux.Handle("GET /live", s.api(Viewer, s.live))
 	mux.Handle("POST /-/reload", s.api(Operator, s.reload))
 
-	return s.guard(mux)
+	s.served = mux.patterns
+	return s.guard(s.confine(mux.mux))
 }
 
 func (s *Server) healthy(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") }

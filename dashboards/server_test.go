@@ -26,7 +26,7 @@ type tokens struct {
 
 func newTokens() *tokens {
 	return &tokens{
-		users:     map[string]User{"admin-token": {"ada", Admin}, "operator-token": {"mira", Operator}, "viewer-token": {"vic", Viewer}},
+		users:     map[string]User{"admin-token": {Name: "ada", Role: Admin}, "operator-token": {Name: "mira", Role: Operator}, "viewer-token": {Name: "vic", Role: Viewer}},
 		passwords: map[string]string{"mira": "secret"},
 	}
 }
@@ -123,7 +123,7 @@ func (c call) do(t testing.TB, base string) (*http.Response, string) {
 // TestImportersWriteAndReadNothing also holds that nobody else but an admin imports.
 func TestImportersWriteAndReadNothing(t *testing.T) {
 	auth := newTokens()
-	auth.users["importer-token"] = User{"token snmp", Importer}
+	auth.users["importer-token"] = User{Name: "token snmp", Role: Importer}
 	took := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) })
 	_, web := start(t, Options{Auth: auth, Import: took, Series: took, Rules: took, Alerts: took, Metrics: took})
 	f := func(token, method, path string, want int) {

@@ -55,7 +55,7 @@ func watcher(got *[]string) *Watcher {
 func TestHeartbeatAPI(t *testing.T) {
 	var got []string
 	auth := newTokens()
-	auth.users["beating-token"] = User{"token cron", Beating}
+	auth.users["beating-token"] = User{Name: "token cron", Role: Beating}
 	_, web := start(t, Options{Auth: auth, Watcher: watcher(&got)})
 	f := func(method, path, token, body string, code int, want string) {
 		t.Helper()

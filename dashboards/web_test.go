@@ -13,11 +13,15 @@ import (
 )
 
 func TestPagesKeepThePolicy(t *testing.T) {
-	_, web := start(t, Options{Auth: newTokens(), Demo: &Demo{}})
+	_, web := start(t, Options{Auth: ofCustomers(), Own: leasehold(), Demo: &Demo{}})
 	inline := regexp.MustCompile(`(?i)<script(?:[^>]*)>[^<]|\son[a-z]+=|\sstyle=|<style|javascript:`)
 	foreign := regexp.MustCompile(`(?:src|href|action)="(?:https?:)?//`)
-	for _, p := range []string{"/", "/board/r1-01", "/incidents", "/oncall", "/off", "/watch", "/login", "/board/none", "/nothing"} {
-		resp, body := call{path: p, token: "viewer-token"}.do(t, web.URL)
+	for _, p := range []string{"/", "/board/r1-01", "/incidents", "/oncall", "/off", "/watch", "/login", "/board/none", "/nothing", "/own", "/own/board/r1-02", "/own/board/none"} {
+		token := "viewer-token"
+		if strings.HasPrefix(p, "/own") {
+			token = "kelp-token"
+		}
+		resp, body := call{path: p, token: token}.do(t, web.URL)
 		csp := resp.Header.Get("Content-Security-Policy")
 		if !strings.Contains(csp, "default-src 'none'") || strings.Contains(csp, "unsafe") {
 			t.Errorf("%s: policy %q", p, csp)
@@ -32,7 +36,7 @@ func TestPagesKeepThePolicy(t *testing.T) {
 }
 
 func TestEveryFileOfAPageIsServed(t *testing.T) {
-	s, web := start(t, Options{Auth: newTokens()})
+	s, web := start(t, Options{Auth: ofCustomers(), Own: leasehold()})
 	link := regexp.MustCompile(`(?:src|href)="(/static/[^"]+)"`)
 	imports := regexp.MustCompile(`from "\./([a-z]+\.js)"`)
 	seen := map[string]bool{}
@@ -50,8 +54,12 @@ func TestEveryFileOfAPageIsServed(t *testing.T) {
 			visit(s.web.prefix + "js/" + m[1])
 		}
 	}
-	for _, p := range []string{"/", "/board/r1-01", "/incidents", "/oncall", "/off", "/watch", "/login", "/nothing"} {
-		_, body := call{path: p, token: "viewer-token"}.do(t, web.URL)
+	for _, p := range []string{"/", "/board/r1-01", "/incidents", "/oncall", "/off", "/watch", "/login", "/nothing", "/own", "/own/board/r1-02"} {
+		token := "viewer-token"
+		if strings.HasPrefix(p, "/own") {
+			token = "kelp-token"
+		}
+		_, body := call{path: p, token: token}.do(t, web.URL)
 		for _, m := range link.FindAllStringSubmatch(body, -1) {
 			visit(m[1])
 		}
@@ -96,6 +104,8 @@ func (o operation) query() string {
 func TestOpenAPIIsTrue(t *testing.T) {
 	one := func(context.Context) ([]Incident, error) { return []Incident{{ID: "1"}}, nil }
 	o := Options{Open: true, Demo: &Demo{}, Incidents: one, History: func(context.Context, HistoryQuery) ([]Span, error) { return []Span{}, nil }}
+	o.Own = leasehold()
+	o.Own.Tenancy = func(string, int64) (string, int64) { return "alder", 0 }
 	_, web := start(t, o)
 	var doc struct {
 		Paths map[string]map[string]operation `json:"paths"`

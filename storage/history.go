@@ -40,12 +40,15 @@ type Span struct {
 	Min, Max, Mean, Count []float64
 }
 
-func (q *HistoryQuery) check() error {
+func (q *HistoryQuery) check() error { return q.checkSteps(Bucket) }
+
+// checkSteps takes steps that are a multiple of unit.
+func (q *HistoryQuery) checkSteps(unit time.Duration) error {
 	switch {
 	case q.Metric == "":
 		return fmt.Errorf("%w: no metric is named", ErrHistoryQuery)
-	case q.Step < Bucket || q.Step%Bucket != 0:
-		return fmt.Errorf("%w of %s: a step of %s is no multiple of %s", ErrHistoryQuery, q.Metric, q.Step, Bucket)
+	case q.Step < unit || q.Step%unit != 0:
+		return fmt.Errorf("%w of %s: a step of %s is no multiple of %s", ErrHistoryQuery, q.Metric, q.Step, unit)
 	case q.End.Before(q.Start):
 		return fmt.Errorf("%w of %s: its end %s is before its start %s", ErrHistoryQuery, q.Metric, q.End.UTC(), q.Start.UTC())
 	case q.End.Sub(q.Start)/q.Step > maxSteps:
@@ -85,6 +88,18 @@ func QueryHistory(ctx context.Context, s RangeQuerier, differences []Difference,
 	if err := q.check(); err != nil {
 		return nil, err
 	}
+	return queryReadings(ctx, s, differences, q)
+}
+
+// QueryReadings is QueryHistory for steps of any number of whole seconds.
+func QueryReadings(ctx context.Context, s RangeQuerier, differences []Difference, q HistoryQuery) ([]Span, error) {
+	if err := q.checkSteps(time.Second); err != nil {
+		return nil, err
+	}
+	return queryReadings(ctx, s, differences, q)
+}
+
+func queryReadings(ctx context.Context, s RangeQuerier, differences []Difference, q HistoryQuery) ([]Span, error) {
 	over := q.selector(q.Metric)
 	h := history{query: &q, spans: map[string]*spanSteps{}}
 	p := part{from: floor(q.Start, q.Step), to: ceil(q.End, q.Step), step: q.Step}

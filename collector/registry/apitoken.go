@@ -3,6 +3,7 @@ package registry
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -22,6 +23,8 @@ const (
 	Importer Role = "importer"
 	// Beating is for API tokens alone: they may send heartbeats and see nothing.
 	Beating Role = "heartbeat"
+	// Customer stands beside the others: it sees the boards of one customer and sets what it is told of them.
+	Customer Role = "customer"
 )
 
 // ParseRole reads a role's name.
@@ -29,10 +32,12 @@ func ParseRole(s string) (Role, error) {
 	switch r := Role(s); r {
 	case Viewer, Operator, Admin:
 		return r, nil
+	case Customer:
+		return "", errors.New("role \"customer\" belongs to one customer: add `--customer NAME`, as in the boards' label customer=NAME")
 	case Beating, Importer:
 		return "", fmt.Errorf("role %q is for programs: `collector token create --role %s`", r, r)
 	}
-	return "", fmt.Errorf("role %q: use viewer, operator or admin", s)
+	return "", fmt.Errorf("role %q: use viewer, operator or admin, or customer with --customer", s)
 }
 
 // ParseTokenRole reads the name of a role that an API token may have.
@@ -40,8 +45,8 @@ func ParseTokenRole(s string) (Role, error) {
 	if r := Role(s); r == Beating || r == Importer {
 		return r, nil
 	}
-	if r, err := ParseRole(s); err == nil {
-		return r, nil
+	if r, err := ParseRole(s); err == nil || s == string(Customer) {
+		return r, err
 	}
 	return "", fmt.Errorf("role %q: use heartbeat, importer, viewer, operator or admin", s)
 }
@@ -51,28 +56,37 @@ const apiTokenPrefix = "bra1."
 
 // APIToken lets a program in as `Authorization: Bearer …`.
 type APIToken struct {
-	ID      string // public
-	Name    string // what it is for
-	Role    Role
-	Created time.Time
-	secret  digest
+	ID   string // public
+	Name string // what it is for
+	Role Role
+	// Customer is whose boards it sees, of the role customer; "" for any other.
+	Customer string
+	Created  time.Time
+	secret   digest
 }
 
 // CreateAPIToken makes an API token and returns it as its holder shows it. It
 // cannot be shown again.
 func (r *Registry) CreateAPIToken(ctx context.Context, name string, role Role) (string, error) {
-	r.write.Lock()
-	defer r.write.Unlock()
 	if _, err := ParseTokenRole(string(role)); err != nil {
 		return "", err
 	}
+	return r.createToken(ctx, APIToken{Name: name, Role: role})
+}
+
+func (r *Registry) createToken(ctx context.Context, made APIToken) (string, error) {
+	name := made.Name
+	r.write.Lock()
+	defer r.write.Unlock()
 	if err := validateText("token name", name); err != nil {
 		return "", err
 	}
 	secret := random(20)
-	t := &APIToken{ID: random(4), Name: name, Role: role, Created: time.Now().Truncate(time.Millisecond), secret: hash(secret)}
-	err := r.change(ctx, event{"create api token", t.ID, strings.TrimSpace(string(role) + " " + name)}, func() { r.api[t.ID] = t },
-		exec(`INSERT INTO api_token VALUES (?, ?, ?, ?, ?)`, t.ID, t.secret[:], t.Name, string(t.Role), t.Created.UnixMilli()))
+	t := &made
+	t.ID, t.Created, t.secret = random(4), time.Now().Truncate(time.Millisecond), hash(secret)
+	err := r.change(ctx, event{"create api token", t.ID, strings.TrimSpace(roleText(t.Role, t.Customer) + " " + name)}, func() { r.api[t.ID] = t },
+		exec(`INSERT INTO api_token (id, secret, name, role, created, customer) VALUES (?, ?, ?, ?, ?, ?)`,
+			t.ID, t.secret[:], t.Name, string(t.Role), t.Created.UnixMilli(), t.Customer))
 	if err != nil {
 		return "", err
 	}
@@ -122,15 +136,15 @@ func (r *Registry) authenticateToken(credential string) (Identity, bool) {
 	if name == "" {
 		name = t.ID
 	}
-	return Identity{Name: "token " + name, Role: t.Role}, true
+	return Identity{Name: "token " + name, Role: t.Role, Customer: t.Customer}, true
 }
 
 func (r *Registry) loadAPITokens(ctx context.Context) error {
-	return r.each(ctx, `SELECT id, secret, name, role, created FROM api_token`, func(rows *sql.Rows) error {
+	return r.each(ctx, `SELECT id, secret, name, role, created, customer FROM api_token`, func(rows *sql.Rows) error {
 		var t APIToken
 		var secret []byte
 		var created int64
-		if err := rows.Scan(&t.ID, &secret, &t.Name, &t.Role, &created); err != nil {
+		if err := rows.Scan(&t.ID, &secret, &t.Name, &t.Role, &created, &t.Customer); err != nil {
 			return err
 		}
 		copy(t.secret[:], secret)

@@ -117,4 +117,7 @@ CREATE TABLE upgrade (
 	collector TEXT NOT NULL,              -- the version that upgraded
 	backup    TEXT NOT NULL               -- of the state before, as backup restore takes it; '' = none
 ) STRICT;
+`, `
+ALTER TABLE user ADD COLUMN customer TEXT NOT NULL DEFAULT '';      -- of the role customer: whose boards it sees
+ALTER TABLE api_token ADD COLUMN customer TEXT NOT NULL DEFAULT '';
 `}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -106,7 +107,7 @@ func TestNewerSchemaIsRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, err := Open(t.Context(), db)
-	wants(t, err, "version 99", "knows 2")
+	wants(t, err, "version 99", fmt.Sprintf("knows %d", Own().Version))
 }
 
 func TestLabelsAreInForceFromTheirInstantOn(t *testing.T) {
@@ -461,7 +462,7 @@ func TestUsersSessionsAndAPITokens(t *testing.T) {
 	}
 	for _, r := range []*Registry{r, again(t, dir, db)} {
 		for credential, want := range map[string]Identity{
-			second: {"kim", Operator}, bearer: {"token grafana", Viewer},
+			second: {Name: "kim", Role: Operator}, bearer: {Name: "token grafana", Role: Viewer},
 			first: {}, bearer + "0": {}, "bra1.": {}, "": {},
 		} {
 			who, err := r.Authenticate(credential)
@@ -587,4 +588,52 @@ func BenchmarkBoard(b *testing.B) {
 			b.Fatal("lost")
 		}
 	}
+}
+
+func TestTenancies(t *testing.T) {
+	dir, ctx := t.TempDir(), t.Context()
+	r, db := opened(t, dir)
+	if err := r.AddBoard(ctx, "b1", map[string]string{"customer": "alder", "rack": "r1"}); err != nil {
+		t.Fatal(err)
+	}
+	begin := must2(r.Board("b1")).Versions[0].From
+	for i, change := range []map[string]string{{"rack": "r2"}, {"customer": "birch"}, {"customer": ""}, {"customer": "alder"}, {"rack": "r3"}} {
+		if err := r.Relabel(ctx, "b1", change, begin+int64(i+1)*1000); err != nil {
+			t.Fatal(err)
+		}
+	}
+	reopened := again(t, dir, db)
+	for _, r := range []*Registry{r, reopened} {
+		for after, want := range map[int64]string{-5: "alder 0", 0: "alder 0", 1500: "alder 0", 2000: "birch 2000", 3000: " 3000", 3999: " 3000", 4000: "alder 4000", 9000: "alder 4000"} {
+			c, since := must2(r.Board("b1")).Tenancy(begin + after)
+			if got := fmt.Sprintf("%s %d", c, max(0, since-begin)); got != want {
+				t.Errorf("at %d it is %q, want %q", after, got, want)
+			}
+		}
+	}
+	r, db = reopened, reopened.db
+	wants(t, r.AddUser(ctx, "al", "long enough", Customer), "--customer")
+	wants(t, r.AddCustomer(ctx, "al", "long enough", ""), "customer=NAME")
+	wants(t, r.AddCustomer(ctx, "al", "long enough", "a\nb"), "printable")
+	if _, err := r.CreateAPIToken(ctx, "x", Customer); err == nil {
+		t.Error("a customer's token without a customer")
+	}
+	if err := r.AddCustomer(ctx, "al", "long enough", "alder"); err != nil {
+		t.Fatal(err)
+	}
+	session, token := must(r.Login(ctx, "al", "long enough"))(t), must(r.CreateCustomerToken(ctx, "x", "birch"))(t)
+	for _, r := range []*Registry{r, again(t, dir, db)} {
+		for credential, want := range map[string]Identity{session: {"al", Customer, "alder"}, token: {"token x", Customer, "birch"}} {
+			if got, err := r.Authenticate(credential); got != want || err != nil {
+				t.Errorf("%v, %v, want %v", got, err, want)
+			}
+		}
+	}
+}
+
+func must2(b *Board, ok bool) *Board {
+	if !ok {
+		panic("no such board")
+	}
+	return b
 }

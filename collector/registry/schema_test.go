@@ -45,7 +45,7 @@ func TestUpgradeOfAllRooms(t *testing.T) {
 		`ALTER TABLE incident ADD COLUMN title TEXT NOT NULL DEFAULT 'untitled'`,
 	})
 	all := []Schema{Own(), pager, Files("journal", 3)}
-	want := Plan{Changes: []Change{{"registry", 1, 2}, {"alerting", 0, 2}, {"journal", 0, 3}}}
+	want := Plan{Changes: []Change{{"registry", 1, Own().Version}, {"alerting", 0, 2}, {"journal", 0, 3}}}
 	if diff := cmp.Diff(want, planned(t, db, all...)); diff != "" {
 		t.Error(diff)
 	}

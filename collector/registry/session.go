@@ -20,8 +20,9 @@ type session struct {
 
 // Identity is who a credential stands for.
 type Identity struct {
-	Name string
-	Role Role
+	Name     string
+	Role     Role
+	Customer string // of the role customer: whose boards it sees
 }
 
 // decoy takes the place of an unknown user's password, so that a login takes
@@ -65,7 +66,7 @@ func (r *Registry) Authenticate(credential string) (Identity, error) {
 	defer r.mu.RUnlock()
 	s, ok := r.sessions[hash(credential)]
 	if u := r.users[s.user]; ok && u != nil && time.Now().Before(s.expires) {
-		return Identity{Name: u.Name, Role: u.Role}, nil
+		return Identity{Name: u.Name, Role: u.Role, Customer: u.Customer}, nil
 	}
 	return Identity{}, fmt.Errorf("session: %w", ErrDenied)
 }

@@ -13,29 +13,37 @@ import (
 type User struct {
 	Name     string
 	Role     Role
+	Customer string // whose boards it sees, of the role customer; "" for any other
 	Created  time.Time
 	password string // PHC string
 }
 
 // AddUser makes a login.
 func (r *Registry) AddUser(ctx context.Context, name, password string, role Role) error {
+	if _, err := ParseRole(string(role)); err != nil {
+		return err
+	}
+	return r.addUser(ctx, User{Name: name, Role: role}, password)
+}
+
+func (r *Registry) addUser(ctx context.Context, added User, password string) error {
+	name := added.Name
 	if err := validateUser(name); err != nil {
 		return err
 	}
 	if err := validatePassword(password); err != nil {
 		return err
 	}
-	if _, err := ParseRole(string(role)); err != nil {
-		return err
-	}
-	u := &User{Name: name, Role: role, Created: time.Now().Truncate(time.Millisecond), password: r.hashPassword(password)}
+	u := &added
+	u.Created, u.password = time.Now().Truncate(time.Millisecond), r.hashPassword(password)
 	r.write.Lock()
 	defer r.write.Unlock()
 	if _, err := r.user(name); err == nil {
 		return fmt.Errorf("user %s exists already: `collector user passwd %s` changes the password", name, name)
 	}
-	return r.change(ctx, event{"add user", name, string(role)}, func() { r.users[name] = u },
-		exec(`INSERT INTO user VALUES (?, ?, ?, ?)`, u.Name, u.password, string(u.Role), u.Created.UnixMilli()))
+	return r.change(ctx, event{"add user", name, roleText(u.Role, u.Customer)}, func() { r.users[name] = u },
+		exec(`INSERT INTO user (name, password, role, created, customer) VALUES (?, ?, ?, ?, ?)`,
+			u.Name, u.password, string(u.Role), u.Created.UnixMilli(), u.Customer))
 }
 
 // SetPassword changes a user's password and ends the user's sessions.
@@ -98,10 +106,10 @@ func validateUser(name string) error {
 }
 
 func (r *Registry) loadUsers(ctx context.Context) error {
-	return r.each(ctx, `SELECT name, password, role, created FROM user`, func(rows *sql.Rows) error {
+	return r.each(ctx, `SELECT name, password, role, created, customer FROM user`, func(rows *sql.Rows) error {
 		var u User
 		var created int64
-		if err := rows.Scan(&u.Name, &u.password, &u.Role, &created); err != nil {
+		if err := rows.Scan(&u.Name, &u.password, &u.Role, &created, &u.Customer); err != nil {
 			return err
 		}
 		u.Created = moment(created)

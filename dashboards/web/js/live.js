@@ -24,8 +24,9 @@ export class Live extends EventTarget {
   #lastMessage = 0;
   #offset = 0;
 
-  constructor() {
+  constructor(path = "/live") {
     super();
+    this.path = path;
     this.state = "connecting";
     this.lastHeard = 0;
     setInterval(() => this.#tick(), 500);
@@ -61,7 +62,7 @@ export class Live extends EventTarget {
 
   #open() {
     const scheme = location.protocol === "https:" ? "wss:" : "ws:";
-    const socket = new WebSocket(`${scheme}//${location.host}/live`);
+    const socket = new WebSocket(`${scheme}//${location.host}${this.path}`);
     this.#socket = socket;
     this.#retryAt = 0;
     socket.onmessage = (e) => this.#message(JSON.parse(e.data));

@@ -27,7 +27,7 @@ export function startShell() {
 
 const words = { connecting: "Connecting", live: "Live", late: "Live, late", unreachable: "Unreachable" };
 
-function status(live) {
+export function status(live) {
   const box = $("live-status");
   box.dataset.state = live.state;
   const late = live.state === "late" ? `${(live.behind / 1000).toFixed(1)} s behind` : words[live.state];

@@ -1,0 +1,272 @@
+package dashboards
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Own is what customers see of the fleet: their own boards, as long as they are theirs. All funcs must be safe for concurrent
+// use; Tenancy is required, any other nil func means "there is none".
+type Own struct {
+	// Tenancy says whose a board is at a time (Unix ms) and since when without a break; "" where it is nobody's. It must be
+	// fast and must not call the hub.
+	Tenancy func(board string, at int64) (customer string, since int64)
+	// History tells how a metric of a board did under one customer: readings of another time are not in it.
+	History func(ctx context.Context, customer string, q HistoryQuery) ([]Span, error)
+	// Alerts lists what fired on boards that are the customer's now, since they are, newest first.
+	Alerts func(ctx context.Context, customer string) ([]OwnAlert, error)
+}
+
+// OwnAlert is one alert of one board, without a word on any other. Times are Unix milliseconds.
+type OwnAlert struct {
+	Board    string `json:"board"`
+	Name     string `json:"name"` // of the rule
+	Severity string `json:"severity,omitempty"`
+	Since    int64  `json:"since"`
+	Until    int64  `json:"until,omitempty"` // 0: it still fires
+	// Threshold says that it is one of the customer's own thresholds, of which the operator is not told.
+	Threshold bool `json:"threshold,omitempty"`
+}
+
+type customerKey struct{}
+
+// customerIn is whose boards a request is about.
+func customerIn(r *http.Request) string {
+	c, _ := r.Context().Value(customerKey{}).(string)
+	return c
+}
+
+// own lets in a customer, and for a look at what a customer sees whoever may see the fleet, with ?customer=NAME.
+func (s *Server) own(next http.HandlerFunc) http.Handler {
+	return s.ownFor(Viewer, next)
+}
+
+// ownFor is own for what needs another role of those who are no customers.
+func (s *Server) ownFor(need Role, next http.HandlerFunc) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		u, err := s.authenticate(r)
+		asked := r.URL.Query().Get("customer")
+		switch {
+		case err != nil || u.Role != Customer && !u.Role.allows(need):
+			s.api(need, next).ServeHTTP(w, r) // which refuses it
+		case s.opts.Own == nil:
+			noSuchRoute(w, r)
+		case u.Role == Customer && (u.Customer == "" || asked != "" && asked != u.Customer):
+			fail(w, http.StatusForbidden, "customer is not for you to choose: leave it out")
+		case u.Role != Customer && asked == "":
+			fail(w, http.StatusBadRequest, "customer: name the one whose boards are meant, as in ?customer=alder")
+		case u.Role != Customer:
+			s.serveOwn(w, r, u, asked, next)
+		case !s.busy.begin(r.Context(), u.Customer):
+			w.Header().Set("Retry-After", "1")
+			fail(w, http.StatusTooManyRequests, fmt.Sprintf("too many requests of yours wait already: %d are answered at a time", busyAtOnce))
+		default:
+			defer s.busy.end(u.Customer)
+			s.serveOwn(w, r, u, u.Customer, next)
+		}
+	})
+}
+
+func (s *Server) serveOwn(w http.ResponseWriter, r *http.Request, u User, customer string, next http.HandlerFunc) {
+	ctx := context.WithValue(r.Context(), userKey{}, u)
+	next(w, r.WithContext(context.WithValue(ctx, customerKey{}, customer)))
+}
+
+// ownBoardAnswer is what a customer sees of a board: nothing of where it stands, nothing from before it was theirs.
+type ownBoardAnswer struct {
+	Name        string   `json:"name"`
+	Model       string   `json:"model,omitempty"`
+	Since       int64    `json:"since,omitempty"` // since when it is theirs, 0 for always
+	LastReport  int64    `json:"lastReport,omitempty"`
+	Up          *bool    `json:"up,omitempty"`
+	Temperature *float64 `json:"temperature,omitempty"`
+	Requested   *float64 `json:"requested,omitempty"`
+	Measured    *float64 `json:"measured,omitempty"`
+	Throttled   []string `json:"throttled"` // null when the board does not report it
+	Latest      []Latest `json:"latest,omitempty"`
+}
+
+// ownAnswer describes a board under one tenancy.
+func (s *Server) ownAnswer(b Board, since int64, latest bool) ownBoardAnswer {
+	a := ownBoardAnswer{Name: b.Name, Model: b.Labels["model"], Since: since}
+	if at := b.LastReport.UnixMilli(); !b.LastReport.IsZero() && at >= since {
+		a.LastReport = at
+	}
+	var c cell
+	for _, l := range s.hub.Latest(b.Name) {
+		if f := fieldOf[l.Series]; f == up { // whether it reports is of now, however long it has done so
+			is := l.Value != 0
+			a.Up = &is
+			continue
+		} else if l.At < since {
+			continue
+		} else if f != otherField {
+			c.set(f, l.Value, true)
+		}
+		a.LastReport = max(a.LastReport, l.At)
+		if latest {
+			a.Latest = append(a.Latest, l)
+		}
+	}
+	a.Temperature, a.Requested, a.Measured = c.pointer(temperature), c.pointer(requested), c.pointer(measured)
+	if names, known := c.reasons(); known {
+		a.Throttled = append([]string{}, names...)
+	}
+	slices.SortFunc(a.Latest, func(x, y Latest) int { return strings.Compare(x.Series, y.Series) })
+	return a
+}
+
+func (s *Server) ownBoards(w http.ResponseWriter, r *http.Request) {
+	now := time.Now().UnixMilli()
+	out := []ownBoardAnswer{}
+	for _, b := range s.opts.Boards() {
+		if c, since := s.opts.Own.Tenancy(b.Name, now); c == customerIn(r) {
+			out = append(out, s.ownAnswer(b, since, false))
+		}
+	}
+	slices.SortFunc(out, func(a, b ownBoardAnswer) int { return strings.Compare(a.Name, b.Name) })
+	reply(w, map[string]any{"now": now, "customer": customerIn(r), "boards": out})
+}
+
+// findOwn returns a board of the customer's and since when it is theirs. Of a board of somebody else's the answer is that of
+// one that is not there.
+func (s *Server) findOwn(r *http.Request) (Board, int64, bool) {
+	name := r.PathValue("name")
+	if !validBoard(name) {
+		return Board{}, 0, false
+	}
+	c, since := s.opts.Own.Tenancy(name, time.Now().UnixMilli())
+	if c == "" || c != customerIn(r) {
+		return Board{}, 0, false
+	}
+	b, ok := s.find(name)
+	return b, since, ok
+}
+
+func noOwnBoard(w http.ResponseWriter, r *http.Request) {
+	fail(w, http.StatusNotFound, fmt.Sprintf("no board of yours is named %.64q", r.PathValue("name")))
+}
+
+func (s *Server) ownBoard(w http.ResponseWriter, r *http.Request) {
+	b, since, ok := s.findOwn(r)
+	if !ok {
+		noOwnBoard(w, r)
+		return
+	}
+	reply(w, s.ownAnswer(b, since, true))
+}
+
+// ownMetrics are the beginnings of the names of what sensors measure and the collector says of a board.
+var ownMetrics = []string{"pi_", "pisensor_"}
+
+func (s *Server) ownHistory(w http.ResponseWriter, r *http.Request) {
+	if _, _, ok := s.findOwn(r); !ok {
+		noOwnBoard(w, r)
+		return
+	}
+	if s.opts.Own.History == nil {
+		noSuchRoute(w, r)
+		return
+	}
+	q, err := parseOwnHistory(r.PathValue("name"), r.URL.Query())
+	if err != nil {
+		fail(w, http.StatusBadRequest, err.Error())
+		return
+	}
+	spans, err := s.opts.Own.History(r.Context(), customerIn(r), q)
+	switch {
+	case errors.Is(err, ErrBadHistory):
+		fail(w, http.StatusBadRequest, err.Error())
+	case err != nil:
+		s.fault(w, r, err)
+	default:
+		if spans == nil {
+			spans = []Span{}
+		}
+		reply(w, map[string]any{"stepSeconds": int64(q.Step.Seconds()), "spans": spans})
+	}
+}
+
+// maxOwnSteps is how many steps a customer's question may have: more than a screen has pixels.
+const maxOwnSteps = 4000
+
+// parseOwnHistory takes the questions of boardHistory about what sensors measure, told apart by a series' own labels alone.
+func parseOwnHistory(board string, form url.Values) (HistoryQuery, error) {
+	q, err := parseHistory(board, form)
+	if err != nil {
+		return q, err
+	}
+	if !slices.ContainsFunc(ownMetrics, func(p string) bool { return strings.HasPrefix(q.Metric, p) }) {
+		return q, fmt.Errorf("metric %q is none of a board's: those begin with %s", q.Metric, strings.Join(ownMetrics, " or "))
+	}
+	for _, l := range q.By {
+		if !slices.Contains([]string{"source", "reason", "device", "op"}, l) {
+			return q, fmt.Errorf("by %q: use source, reason, device or op", l)
+		}
+	}
+	if n := q.End.Sub(q.Start) / q.Step; n > maxOwnSteps {
+		return q, fmt.Errorf("%s in steps of %s are %d of them, and %d are the most: use longer steps", q.End.Sub(q.Start), q.Step, n, maxOwnSteps)
+	}
+	return q, nil
+}
+
+func (s *Server) ownAlerts(w http.ResponseWriter, r *http.Request) {
+	list := []OwnAlert{}
+	if s.opts.Own.Alerts != nil {
+		found, err := s.opts.Own.Alerts(r.Context(), customerIn(r))
+		if err != nil {
+			s.fault(w, r, err)
+			return
+		}
+		list = append(list, found...)
+	}
+	reply(w, map[string]any{"now": time.Now().UnixMilli(), "alerts": list})
+}
+
+// ownPage lets customers in alone: others have the whole fleet.
+func (s *Server) ownPage(next http.HandlerFunc) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		u, err := s.authenticate(r)
+		switch {
+		case err != nil:
+			s.page(next).ServeHTTP(w, r) // which leads to the login
+		case u.Role != Customer:
+			http.Redirect(w, r, "/", http.StatusSeeOther)
+		case s.opts.Own == nil || u.Customer == "":
+			noSuchRoute(w, r)
+		default:
+			s.serveOwn(w, r, u, u.Customer, next)
+		}
+	})
+}
+
+func (s *Server) ownHome(w http.ResponseWriter, r *http.Request) {
+	s.renderFor(w, r, http.StatusOK, "own.html", view{Title: "Your boards", Script: "own", Nav: "own"})
+}
+
+func (s *Server) ownBoardPage(w http.ResponseWriter, r *http.Request) {
+	b, _, ok := s.findOwn(r)
+	if !ok {
+		s.renderFor(w, r, http.StatusNotFound, "ownmessage.html", view{Title: "No such board", Message: "No board of yours has this name."})
+		return
+	}
+	s.renderFor(w, r, http.StatusOK, "ownboard.html", view{Title: b.Name, Script: "ownboard", Nav: "own", Board: b.Name})
+}
+
+// ownLive is the websocket of customers.
+func (s *Server) ownLive() http.Handler {
+	page := s.ownPage(s.live)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if _, err := s.authenticate(r); err != nil {
+			s.api(Viewer, s.live).ServeHTTP(w, r) // which refuses it
+			return
+		}
+		page.ServeHTTP(w, r)
+	})
+}

@@ -1,0 +1,218 @@
+package dashboards
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/gorilla/websocket"
+)
+
+// strangerRoutes are open to whoever comes, a customer among them: what they show needs no login, or a signed link.
+var strangerRoutes = set(
+	"GET /-/healthy", "GET /-/ready", "GET /login", "POST /login", "POST /logout", "GET /static/",
+	"GET /ack/{link}", "POST /ack/{link}", "GET /picture/{link}",
+)
+
+// customerRoutes is all that the login or token of a customer reaches beside strangerRoutes. A route that is not on it
+// answers 403, whatever its own handler would say: a new one is closed until somebody writes it here.
+var customerRoutes = set(
+	"GET /own", "GET /own/board/{name}", "GET /own/live",
+	"GET /api/own/boards", "GET /api/own/boards/{name}", "GET /api/own/boards/{name}/history", "GET /api/own/alerts",
+)
+
+func set(all ...string) map[string]bool {
+	m := make(map[string]bool, len(all))
+	for _, s := range all {
+		m[s] = true
+	}
+	return m
+}
+
+// routes is a ServeMux that can tell what it serves.
+type routes struct {
+	mux      *http.ServeMux
+	patterns []string
+}
+
+func newRoutes() *routes { return &routes{mux: http.NewServeMux()} }
+
+// Handle registers a route.
+func (r *routes) Handle(pattern string, h http.Handler) {
+	r.patterns = append(r.patterns, pattern)
+	r.mux.Handle(pattern, h)
+}
+
+// HandleFunc registers a route.
+func (r *routes) HandleFunc(pattern string, h http.HandlerFunc) { r.Handle(pattern, h) }
+
+// confine keeps customers on their routes, before any handler has a say. Their way to / leads to their own page.
+func (s *Server) confine(mux *http.ServeMux) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, pattern := mux.Handler(r)
+		if strangerRoutes[pattern] || customerRoutes[pattern] {
+			mux.ServeHTTP(w, r)
+			return
+		}
+		u, err := s.authenticate(r)
+		switch {
+		case err != nil || u.Role != Customer: // who it is, and what that allows, is the handler's to say
+			mux.ServeHTTP(w, r)
+		case pattern == "GET /{$}":
+			http.Redirect(w, r, "/own", http.StatusSeeOther)
+		default:
+			fail(w, http.StatusForbidden, "role customer may not do this: /api/own/boards and what stands beside it is all that it reaches")
+		}
+	})
+}
+
+// tenancy says whose a board is at a time (Unix ms) and since when without a break; "" where it is nobody's. It must be
+// fast and must not call the hub.
+type tenancy func(board string, at int64) (customer string, since int64)
+
+const (
+	// busyAtOnce is how many requests of one customer are answered at a time: the store is everybody's.
+	busyAtOnce = 4
+	// busyWaiting is how many more may wait for that, and busyPatience for how long.
+	busyWaiting  = 32
+	busyPatience = 10 * time.Second
+)
+
+// busy lets each customer have so many requests under way. The zero value has none.
+type busy struct {
+	mu  sync.Mutex
+	all map[string]*busyCustomer
+}
+
+type busyCustomer struct {
+	places chan struct{} // one for each request that is being answered
+	n      int           // requests, the waiting ones included
+}
+
+// begin waits for a place and reports whether there was one. Who got one calls end.
+func (b *busy) begin(ctx context.Context, customer string) bool {
+	c := b.enter(customer)
+	if c == nil {
+		return false
+	}
+	ctx, cancel := context.WithTimeout(ctx, busyPatience)
+	defer cancel()
+	select {
+	case c.places <- struct{}{}:
+		return true
+	case <-ctx.Done():
+		b.leave(customer)
+		return false
+	}
+}
+
+func (b *busy) end(customer string) {
+	b.mu.Lock()
+	<-b.all[customer].places
+	b.mu.Unlock()
+	b.leave(customer)
+}
+
+// enter returns nil where too many wait already.
+func (b *busy) enter(customer string) *busyCustomer {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	c := b.all[customer]
+	if c == nil {
+		c = &busyCustomer{places: make(chan struct{}, busyAtOnce)}
+		if b.all == nil {
+			b.all = map[string]*busyCustomer{}
+		}
+		b.all[customer] = c
+	}
+	if c.n >= busyAtOnce+busyWaiting {
+		return nil
+	}
+	c.n++
+	return c
+}
+
+func (b *busy) leave(customer string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if c := b.all[customer]; c.n > 1 {
+		c.n--
+	} else {
+		delete(b.all, customer)
+	}
+}
+
+// maxSockets is how many websockets the logins of one customer may have at a time, of the hub's maxClients.
+const maxSockets = 16
+
+// customer is whose boards the client may see; "" for all.
+func (c *client) customer() string { return c.user.Customer }
+
+// tooMany reports whether a customer has all the websockets that it may. The caller holds h.mu.
+func (h *Hub) tooMany(customer string) bool {
+	if customer == "" {
+		return false
+	}
+	n := 0
+	for c := range h.clients {
+		if c.customer() == customer {
+			n++
+		}
+	}
+	return n >= maxSockets
+}
+
+// entitled are the watchers of a board who may see a reading of that time: between two readings a board may have gone to
+// another customer. The caller holds h.mu.
+func (h *Hub) entitled(b *boardState, at int64) []*client {
+	customers := false
+	for _, w := range b.watchers {
+		customers = customers || w.user.Role == Customer
+	}
+	if !customers {
+		return b.watchers
+	}
+	owner := h.owner(b.name, at)
+	var out []*client
+	for _, w := range b.watchers {
+		if w.user.Role != Customer || w.customer() != "" && w.customer() == owner {
+			out = append(out, w)
+		}
+	}
+	return out
+}
+
+func (h *Hub) owner(board string, at int64) string {
+	if h.tenancy == nil {
+		return ""
+	}
+	customer, _ := h.tenancy(board, at)
+	return customer
+}
+
+// tell sends a message to all but customers: it may tell of any board.
+func (h *Hub) tell(msg *websocket.PreparedMessage) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for c := range h.clients {
+		if c.user.Role != Customer {
+			c.offer(msg)
+		}
+	}
+}
+
+// mayAsk refuses what a customer may not see. A board of somebody else's and one that is not there get the same answer.
+func (c *client) mayAsk(r request, on bool) error {
+	if c.user.Role != Customer || !on {
+		return nil
+	}
+	if r.Fleet {
+		return fmt.Errorf("subscribe fleet: role customer sees single boards")
+	}
+	if r.Board != "" && (c.customer() == "" || c.hub.owner(r.Board, time.Now().UnixMilli()) != c.customer()) {
+		return fmt.Errorf("board %s: no board of yours has this name", r.Board)
+	}
+	return nil
+}
