@@ -29,11 +29,7 @@ var slowRules = []string{
 // with three limits each, as rules with severities have them; in "distinct" no two rules ask for the same.
 func BenchmarkEvaluateFleet(b *testing.B) {
 	const boards = 10_000
-	store, done, err := openTestStore(b)()
-	if err != nil {
-		b.Fatal(err)
-	}
-	defer done()
+	store := openSeries(b)
 	end := time.Now().Truncate(time.Minute)
 	fillFleet(b, store, boards, end)
 	for _, kind := range []string{"distinct", "thresholds"} {
@@ -54,7 +50,7 @@ func BenchmarkEvaluateFleet(b *testing.B) {
 	}
 }
 
-func benchmarkEvaluate(b *testing.B, store TestStore, e *Engine, at time.Time) {
+func benchmarkEvaluate(b *testing.B, store *storage.Store, e *Engine, at time.Time) {
 	if _, err := e.Evaluate(b.Context(), store, at); err != nil {
 		b.Fatal(err)
 	}
@@ -72,7 +68,7 @@ func benchmarkEvaluate(b *testing.B, store TestStore, e *Engine, at time.Time) {
 	b.ReportMetric(100*used/60, "%core/1m")
 }
 
-func fillFleet(b *testing.B, store TestStore, boards int, end time.Time) {
+func fillFleet(b *testing.B, store *storage.Store, boards int, end time.Time) {
 	b.Helper()
 	names := make([][4]storage.Series, boards)
 	for i := range names {
@@ -93,10 +89,8 @@ func fillFleet(b *testing.B, store TestStore, boards int, end time.Time) {
 			b.Fatal(err)
 		}
 	}
-	if s, ok := store.(*storage.Store); ok {
-		if err := s.Barrier(); err != nil {
-			b.Fatal(err)
-		}
+	if err := store.Barrier(); err != nil {
+		b.Fatal(err)
 	}
 }
 

@@ -2,8 +2,6 @@ package alerting
 
 import (
 	"net/http"
-	"os"
-	"strings"
 	"testing"
 	"time"
 
@@ -88,37 +86,4 @@ func TestReceiverFails(t *testing.T) {
 		t.Fatal(err)
 	}
 	check("taken out of the configuration", 0)
-}
-
-// TestDefaultRulesTested runs the tests of the default rules, and looks that each rule is seen to fire and to end.
-func TestDefaultRulesTested(t *testing.T) {
-	t.Parallel()
-	const file = "testdata/default.test.yml"
-	var out strings.Builder
-	if err := RuleTests(t.Context(), []string{file}, &out, openTestStore(t)); err != nil {
-		t.Errorf("%v\n%s", err, &out)
-	}
-	data, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	f, _, err := parseRuleTestFile(file, data)
-	if err != nil {
-		t.Fatal(err)
-	}
-	fires, ends := map[string]int{}, map[string]bool{}
-	for _, test := range f.tests {
-		for _, c := range test.alerts {
-			if len(c.want) > 0 {
-				fires[c.name]++
-			} else if fires[c.name] > 0 {
-				ends[c.name] = true
-			}
-		}
-	}
-	for r := range DefaultRules().All() {
-		if fires[r.Name] < 2 || !ends[r.Name] {
-			t.Errorf("%s fires in %d checks, and ends: %v", r.Name, fires[r.Name], ends[r.Name])
-		}
-	}
 }

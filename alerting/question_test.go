@@ -13,22 +13,18 @@ import (
 
 // countedStore writes down what it is asked.
 type countedStore struct {
-	TestStore
+	*storage.Store
 	asked []string
 }
 
 func (c *countedStore) Query(ctx context.Context, expr string, at time.Time) ([]storage.Result, error) {
 	c.asked = append(c.asked, expr)
-	return c.TestStore.Query(ctx, expr, at)
+	return c.Store.Query(ctx, expr, at)
 }
 
 // TestQuestions: what rules have in common is asked once, and each decides as if it had asked alone.
 func TestQuestions(t *testing.T) {
-	store, done, err := openTestStore(t)()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer done()
+	store := openSeries(t)
 	at := time.Now().Truncate(time.Minute)
 	var rows []storage.Row
 	for i := range 10 {
@@ -57,10 +53,10 @@ func TestQuestions(t *testing.T) {
 			}
 			return into
 		}
-		together := &countedStore{TestStore: store}
+		together := &countedStore{Store: store}
 		all = evaluate(together, all, exprs...)
 		for _, x := range exprs {
-			alone = evaluate(&countedStore{TestStore: store}, alone, x)
+			alone = evaluate(&countedStore{Store: store}, alone, x)
 		}
 		if !slices.Equal(all, alone) {
 			t.Errorf("%q: together %q, alone %q", exprs, all, alone)
@@ -86,11 +82,7 @@ func TestQuestions(t *testing.T) {
 
 // TestQuestionsAfterRecording: what a group records is seen by the rules behind it, though one before it asked the same.
 func TestQuestionsAfterRecording(t *testing.T) {
-	store, done, err := openTestStore(t)()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer done()
+	store := openSeries(t)
 	e := NewEngine(mustRules(t, `
   - {alert: Before, expr: 'max(r) > 0'}
   - {record: r, expr: '1 + vector(0)'}

@@ -8,6 +8,7 @@ import (
 	"os"
 
 	"bramble/alerting"
+	"bramble/alerting/ruletest"
 	"bramble/collector/admin"
 	"bramble/storage"
 )
@@ -46,7 +47,7 @@ func runRules(ctx context.Context, args []string, stdout, stderr io.Writer) erro
 	case "rehearse <file>":
 		return rehearseRules(ctx, dir, g.Rehearse, stdout, stderr)
 	default:
-		return alerting.RuleTests(ctx, g.Test.Files, stdout, openTestStore)
+		return ruletest.Run(ctx, g.Test.Files, stdout, openTestStore)
 	}
 }
 
@@ -81,7 +82,7 @@ func checkRules(files []string, stdout io.Writer) error {
 }
 
 // openTestStore makes an empty store that its closer removes.
-func openTestStore() (alerting.TestStore, func() error, error) {
+func openTestStore() (ruletest.Store, func() error, error) {
 	dir, err := os.MkdirTemp("", "bramble-rules-")
 	if err != nil {
 		return nil, nil, fmt.Errorf("make a directory for a rules test: %w", err)

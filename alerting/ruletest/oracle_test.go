@@ -1,4 +1,4 @@
-package alerting
+package ruletest
 
 import (
 	"bytes"
@@ -93,10 +93,10 @@ func writeYAML(t *testing.T, file string, doc any) {
 // TestSameVerdicts asks promtool and vmalert-tool about the corpus. Names of files say where they differ, by design.
 func TestSameVerdicts(t *testing.T) {
 	for _, o := range oracles(t) {
-		for _, file := range append(corpus(t), "testdata/default.test.yml") {
+		for _, file := range append(corpus(t), "../testdata/default.test.yml") {
 			want := true
 			switch {
-			case file == "testdata/default.test.yml" && o.name == "promtool":
+			case file == "../testdata/default.test.yml" && o.name == "promtool":
 				continue // increase() and resets()
 			case strings.HasSuffix(file, ".vmalert.test.yml") && o.name == "promtool", strings.HasSuffix(file, ".promtool.test.yml") && o.name != "promtool":
 				continue // each of these programs says something else
@@ -196,11 +196,11 @@ func randomTest(rnd *rand.Rand) map[string]any {
 // decideTest fills in what the engine decides, and returns a check with an alert, nil where none fires.
 func decideTest(t *testing.T, file string, doc map[string]any) (firing map[string]any) {
 	t.Helper()
-	f, err := readRuleTestFile(file)
+	f, err := readFile(file)
 	if err != nil {
 		t.Fatal(err)
 	}
-	store, done, err := openTestStore(t)()
+	store, done, err := openStore(t)()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -223,8 +223,8 @@ func decideTest(t *testing.T, file string, doc map[string]any) (firing map[strin
 			}
 		}
 		var alerts []any
-		for _, tr := range p.engine.now(p.engine.Firing()) {
-			if p.engine.byID[tr.Rule].Name != check["alertname"] {
+		for _, tr := range p.engine.FiringNow() {
+			if tr.Labels[alertLabel] != check["alertname"] {
 				continue
 			}
 			labels := maps.Clone(tr.Labels)

@@ -1,4 +1,4 @@
-package alerting
+package ruletest
 
 import (
 	"bytes"
@@ -7,8 +7,12 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
 	"time"
 
+	"github.com/prometheus/common/model"
 	"go.yaml.in/yaml/v3"
 
 	"bramble/storage"
@@ -16,23 +20,23 @@ import (
 
 // testFileYAML is promtool's format, and what vmalert-tool adds to it.
 type testFileYAML struct {
-	RuleFiles          []string      `yaml:"rule_files"`
-	EvaluationInterval string        `yaml:"evaluation_interval"`
-	GroupEvalOrder     []string      `yaml:"group_eval_order"`
-	FuzzyCompare       bool          `yaml:"fuzzy_compare"`
-	Tests              []ruleTestYML `yaml:"tests"`
+	RuleFiles          []string   `yaml:"rule_files"`
+	EvaluationInterval string     `yaml:"evaluation_interval"`
+	GroupEvalOrder     []string   `yaml:"group_eval_order"`
+	FuzzyCompare       bool       `yaml:"fuzzy_compare"`
+	Tests              []testYAML `yaml:"tests"`
 }
 
-type ruleTestYML struct {
-	Name             string            `yaml:"name"`
-	Interval         string            `yaml:"interval"`
-	StartTimestamp   string            `yaml:"start_timestamp"`
-	ExternalLabels   map[string]string `yaml:"external_labels"`
-	ExternalURL      string            `yaml:"external_url"`
-	InputSeries      []testSeriesYAML  `yaml:"input_series"`
-	AlertRuleTest    []alertTestYAML   `yaml:"alert_rule_test"`
-	PromQLExprTest   []exprTestYAML    `yaml:"promql_expr_test"`
-	MetricsQLExprYML []exprTestYAML    `yaml:"metricsql_expr_test"`
+type testYAML struct {
+	Name              string            `yaml:"name"`
+	Interval          string            `yaml:"interval"`
+	StartTimestamp    string            `yaml:"start_timestamp"`
+	ExternalLabels    map[string]string `yaml:"external_labels"`
+	ExternalURL       string            `yaml:"external_url"`
+	InputSeries       []testSeriesYAML  `yaml:"input_series"`
+	AlertRuleTest     []alertTestYAML   `yaml:"alert_rule_test"`
+	PromQLExprTest    []exprTestYAML    `yaml:"promql_expr_test"`
+	MetricsQLExprTest []exprTestYAML    `yaml:"metricsql_expr_test"`
 }
 
 type testSeriesYAML struct {
@@ -64,20 +68,21 @@ type expSampleYAML struct {
 	Histogram string    `yaml:"histogram"`
 }
 
-// ruleTestFile is one file of rules tests, checked.
-type ruleTestFile struct {
+// file is one file of rules tests, checked.
+type file struct {
 	name  string
 	rules map[string][]byte
 	every time.Duration
 	order []string
-	tests []ruleTest
+	tests []test
 }
 
-type ruleTest struct {
+type test struct {
 	name     string
 	start    time.Time
-	shifted  bool // start is testShift later than the test says
-	external external
+	shifted  bool              // start is testShift later than the test says
+	external map[string]string // labels
+	url      string            // external
 	series   []testSeries
 	alerts   []alertTest
 	exprs    []exprTest
@@ -112,14 +117,14 @@ type sample struct {
 	value  float64
 }
 
-// readRuleTestFile reads one file and the rule files that it names, which are relative to it. The error holds every
+// readFile reads one file and the rule files that it names, which are relative to it. The error holds every
 // problem found.
-func readRuleTestFile(name string) (*ruleTestFile, error) {
+func readFile(name string) (*file, error) {
 	data, err := os.ReadFile(name)
 	if err != nil {
 		return nil, fmt.Errorf("read rules test: %w", err)
 	}
-	f, patterns, err := parseRuleTestFile(name, data)
+	f, patterns, err := parseFile(name, data)
 	if err != nil {
 		return nil, err
 	}
@@ -140,7 +145,7 @@ func readRuleTestFile(name string) (*ruleTestFile, error) {
 	return f, nil
 }
 
-func parseRuleTestFile(name string, data []byte) (f *ruleTestFile, ruleFiles []string, err error) {
+func parseFile(name string, data []byte) (f *file, ruleFiles []string, err error) {
 	defer func() {
 		if r := recover(); r != nil {
 			f, err = nil, fmt.Errorf("%s: decode YAML: %v", name, r)
@@ -152,7 +157,7 @@ func parseRuleTestFile(name string, data []byte) (f *ruleTestFile, ruleFiles []s
 	if err := dec.Decode(&raw); err != nil && !errors.Is(err, io.EOF) {
 		return nil, nil, yamlError(name, err)
 	}
-	f = &ruleTestFile{name: name, rules: map[string][]byte{}, order: raw.GroupEvalOrder}
+	f = &file{name: name, rules: map[string][]byte{}, order: raw.GroupEvalOrder}
 	var errs []error
 	f.every = parseDuration(name+": evaluation_interval", raw.EvaluationInterval, time.Minute, &errs)
 	if f.every <= 0 {
@@ -183,8 +188,8 @@ func parseRuleTestFile(name string, data []byte) (f *ruleTestFile, ruleFiles []s
 	return f, raw.RuleFiles, errors.Join(errs...)
 }
 
-func (t *ruleTestYML) build(where, file string, every time.Duration, errs *[]error) ruleTest {
-	out := ruleTest{name: where, start: time.Unix(0, 0), external: external{t.ExternalLabels, t.ExternalURL}}
+func (t *testYAML) build(where, file string, every time.Duration, errs *[]error) test {
+	out := test{name: where, start: time.Unix(0, 0), external: t.ExternalLabels, url: t.ExternalURL}
 	if t.StartTimestamp != "" {
 		var err error
 		if out.start, err = parseTestStart(t.StartTimestamp); err != nil {
@@ -218,7 +223,7 @@ func (t *ruleTestYML) build(where, file string, every time.Duration, errs *[]err
 		}
 		out.alerts = append(out.alerts, c)
 	}
-	for _, e := range append(t.PromQLExprTest, t.MetricsQLExprYML...) {
+	for _, e := range append(t.PromQLExprTest, t.MetricsQLExprTest...) {
 		c, err := e.build(fmt.Sprintf("%s:%d", file, e.Expr.Line), errs)
 		if err != nil {
 			*errs = append(*errs, fmt.Errorf("%s:%d: %w", file, e.Expr.Line, err))
@@ -245,7 +250,7 @@ func (s *testSeriesYAML) build(start time.Time, interval time.Duration) (testSer
 	if err != nil {
 		return testSeries{}, err
 	}
-	if labelValue(labels, nameLabel) == "" {
+	if !slices.ContainsFunc(labels, func(l storage.Label) bool { return l.Name == nameLabel }) {
 		return testSeries{}, fmt.Errorf("series %q: has no name", s.Series.Value)
 	}
 	values, err := parseTestValues(s.Values)
@@ -291,11 +296,29 @@ func (e *exprTestYAML) build(where string, errs *[]error) (exprTest, error) {
 	return c, nil
 }
 
-// seriesText writes a series as name{label="value"}.
-func seriesText(labels []storage.Label) string {
-	sorted := sortLabels(labels)
-	if key := labelKey(sorted, nameLabel); key != "" || labelValue(sorted, nameLabel) == "" {
-		return labelValue(sorted, nameLabel) + "{" + key + "}"
+// unknownField matches the decoder's wording for a key that a struct lacks.
+var unknownField = regexp.MustCompile(`line (\d+): field (\S+) not found in type \S+`)
+
+// yamlError puts the file before each problem that the decoder found.
+func yamlError(file string, err error) error {
+	var list *yaml.TypeError
+	if !errors.As(err, &list) {
+		return fmt.Errorf("%s: %s", file, strings.TrimPrefix(err.Error(), "yaml: "))
 	}
-	return labelValue(sorted, nameLabel)
+	var errs []error
+	for _, text := range list.Errors {
+		errs = append(errs, fmt.Errorf("%s: %s", file, unknownField.ReplaceAllString(text, `line $1: key "$2" is unknown`)))
+	}
+	return errors.Join(errs...)
+}
+
+func parseDuration(where, text string, empty time.Duration, errs *[]error) time.Duration {
+	if text == "" {
+		return empty
+	}
+	d, err := model.ParseDuration(text)
+	if err != nil {
+		*errs = append(*errs, fmt.Errorf("%s: %w; write it like 90s or 5m", where, err))
+	}
+	return time.Duration(d)
 }

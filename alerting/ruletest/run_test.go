@@ -1,4 +1,4 @@
-package alerting
+package ruletest
 
 import (
 	"bytes"
@@ -15,20 +15,19 @@ import (
 	"bramble/storage"
 )
 
-// storeGoroutines are those that the store's engine starts once a process and never ends.
-func storeGoroutines() []goleak.Option {
-	const engine = "github.com/VictoriaMetrics/VictoriaMetrics/lib/"
-	return []goleak.Option{
-		goleak.IgnoreAnyFunction(engine + "logger.logLimiterCleaner"),
-		goleak.IgnoreAnyFunction(engine + "workingsetcache.(*Cache).expirationWatcher"),
-		goleak.IgnoreAnyFunction(engine + "workingsetcache.(*Cache).prevCacheWatcher"),
-		goleak.IgnoreAnyFunction(engine + "workingsetcache.(*Cache).cacheSizeWatcher"),
-	}
+func TestMain(m *testing.M) {
+	const engine = "github.com/VictoriaMetrics/VictoriaMetrics/lib/" // the store's; it starts these once a process and never ends them
+	goleak.VerifyTestMain(m,
+		goleak.IgnoreAnyFunction(engine+"logger.logLimiterCleaner"),
+		goleak.IgnoreAnyFunction(engine+"workingsetcache.(*Cache).expirationWatcher"),
+		goleak.IgnoreAnyFunction(engine+"workingsetcache.(*Cache).prevCacheWatcher"),
+		goleak.IgnoreAnyFunction(engine+"workingsetcache.(*Cache).cacheSizeWatcher"),
+		goleak.IgnoreCurrent())
 }
 
-// openTestStore is a store for one rules test.
-func openTestStore(t testing.TB) func() (TestStore, func() error, error) {
-	return func() (TestStore, func() error, error) {
+// openStore is a store for one rules test.
+func openStore(t testing.TB) func() (Store, func() error, error) {
+	return func() (Store, func() error, error) {
 		s, err := storage.Open(t.TempDir(), storage.Options{MemoryBytes: 64 << 20, Retention: 99 * 365 * 24 * time.Hour})
 		if err != nil {
 			return nil, nil, err
@@ -37,12 +36,12 @@ func openTestStore(t testing.TB) func() (TestStore, func() error, error) {
 	}
 }
 
-// TestRuleTests runs the corpus: every check passes, but for those of wrong.test.yml, each of which fails.
-func TestRuleTests(t *testing.T) {
+// TestCorpus runs the corpus: every check passes, but for those of wrong.test.yml, each of which fails.
+func TestCorpus(t *testing.T) {
 	t.Parallel()
 	for _, file := range corpus(t) {
 		var out bytes.Buffer
-		err := RuleTests(t.Context(), []string{file}, &out, openTestStore(t))
+		err := Run(t.Context(), []string{file}, &out, openStore(t))
 		if strings.HasSuffix(file, "wrong.test.yml") {
 			if err == nil || err.Error() != "12 of 12 checks failed" {
 				t.Errorf("%s: %v\n%s", file, err, &out)
@@ -56,15 +55,15 @@ func TestRuleTests(t *testing.T) {
 }
 
 func corpus(t testing.TB) []string {
-	files, err := filepath.Glob("testdata/rules/*.test.yml")
+	files, err := filepath.Glob("testdata/*.test.yml")
 	if err != nil || len(files) == 0 {
 		t.Fatal("no corpus", err)
 	}
 	return files
 }
 
-// TestRuleTestDifference looks at what a person reads.
-func TestRuleTestDifference(t *testing.T) {
+// TestDifference looks at what a person reads.
+func TestDifference(t *testing.T) {
 	dir := t.TempDir()
 	writeFile(t, filepath.Join(dir, "r.yml"), "groups:\n- name: g\n  rules:\n  - {alert: A, expr: a > 5, labels: {s: x}}\n")
 	file := filepath.Join(dir, "t.yml")
@@ -80,7 +79,7 @@ tests:
         eval_time: 1m
 `)
 	var out bytes.Buffer
-	err := RuleTests(t.Context(), []string{file}, &out, openTestStore(t))
+	err := Run(t.Context(), []string{file}, &out, openStore(t))
 	want := file + `:6: alert A at 2m0s
   expected: {alertname="A",b="d",s="x"}
   got:      {alertname="A",b="c",s="x"}
@@ -93,12 +92,12 @@ tests:
 	}
 }
 
-func TestRuleTestErrors(t *testing.T) {
+func TestErrors(t *testing.T) {
 	f := func(yaml string, want ...string) {
 		t.Helper()
 		file := filepath.Join(t.TempDir(), "t.yml")
 		writeFile(t, file, yaml)
-		err := RuleTests(t.Context(), []string{file}, &bytes.Buffer{}, func() (TestStore, func() error, error) {
+		err := Run(t.Context(), []string{file}, &bytes.Buffer{}, func() (Store, func() error, error) {
 			return nil, nil, errors.New("no store is needed")
 		})
 		if err == nil {
@@ -132,27 +131,27 @@ func TestRuleTestErrors(t *testing.T) {
 	f("tests:\n- start_timestamp: yesterday\n", `"yesterday"`)
 }
 
-// TestRuleTestOfTheFuture says that the store has no room there.
-func TestRuleTestOfTheFuture(t *testing.T) {
+// TestOfTheFuture says that the store has no room there.
+func TestOfTheFuture(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "t.yml")
 	for _, text := range []string{
 		"tests:\n- start_timestamp: \"2090-01-01T00:00:00Z\"\n  input_series: [{series: a, values: '1'}]\n",
 		"tests:\n- interval: 1000d\n  input_series: [{series: a, values: '1x100'}]\n",
 	} {
 		writeFile(t, file, text)
-		err := RuleTests(t.Context(), []string{file}, &bytes.Buffer{}, openTestStore(t))
+		err := Run(t.Context(), []string{file}, &bytes.Buffer{}, openStore(t))
 		if err == nil || !strings.Contains(err.Error(), "t.yml: test 1: series a ends in the future, at 20") && !strings.Contains(err.Error(), "at 22") {
 			t.Error(err)
 		}
 	}
 }
 
-// TestRuleTestOfBadRules names the rule file, not the test.
-func TestRuleTestOfBadRules(t *testing.T) {
+// TestOfBadRules names the rule file, not the test.
+func TestOfBadRules(t *testing.T) {
 	dir := t.TempDir()
 	writeFile(t, filepath.Join(dir, "r.yml"), "groups:\n- name: g\n  rules:\n  - {record: a:b, expr: a, for: 1m}\n")
 	writeFile(t, filepath.Join(dir, "t.yml"), "rule_files: [r.yml]\ntests: [{}]\n")
-	err := RuleTests(t.Context(), []string{filepath.Join(dir, "t.yml")}, &bytes.Buffer{}, openTestStore(t))
+	err := Run(t.Context(), []string{filepath.Join(dir, "t.yml")}, &bytes.Buffer{}, openStore(t))
 	if err == nil || !strings.Contains(err.Error(), `r.yml:4: recording rule "a:b"`) {
 		t.Error(err)
 	}
@@ -165,28 +164,7 @@ func writeFile(t testing.TB, file, text string) {
 	}
 }
 
-func TestPresence(t *testing.T) {
-	f := func(expr, want string) {
-		t.Helper()
-		r := mustRules(t, "  - alert: A\n    expr: '"+expr+"'\n")
-		if got := r.Groups[0].Rules[0].presence; got != want {
-			t.Errorf("%s: %q, want %q", expr, got, want)
-		}
-	}
-	f(`a > 5`, `a`)
-	f(`5 < a`, `a`)
-	f(`a > bool 5`, ``)
-	f(`a`, ``)
-	f(`absent(a) or b > 5`, ``)
-	f(`a > 5 or b > 5`, `a or b`)
-	f(`(a > 5 and b) unless c`, `a`)
-	f(`count by(rack) (a > 75) / count by(rack) (a) >= 0.5`, `count(a) by(rack) / count(a) by(rack)`)
-	f(`topk(3, a) > 80`, `a`)
-	f(`max_over_time((a > 75)[10m:1m]) - 5 > 0`, `max_over_time(a[10m:1m]) - 5`)
-	f(`avg_over_time(a[5m]) > 5`, `avg_over_time(a[5m])`)
-}
-
-func FuzzRuleTestFile(f *testing.F) {
+func FuzzFile(f *testing.F) {
 	for _, file := range corpus(f) {
 		data, err := os.ReadFile(file)
 		if err != nil {
@@ -195,14 +173,14 @@ func FuzzRuleTestFile(f *testing.F) {
 		f.Add(data)
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
-		got, _, err := parseRuleTestFile("t.yml", data)
+		got, _, err := parseFile("t.yml", data)
 		if err == nil && (len(got.tests) == 0 || got.every <= 0) {
 			t.Errorf("%+v without an error", got)
 		}
 	})
 }
 
-func FuzzRuleTestValues(f *testing.F) {
+func FuzzValues(f *testing.F) {
 	for _, text := range []string{"1 2 _ stale", "1+2x3 -1-.5x2 _x4", "Inf NaN -inf 1e3x2", "x", "1x", "_+1x2", "{{schema:0}}"} {
 		f.Add(text)
 	}

@@ -1,4 +1,4 @@
-package alerting
+package ruletest
 
 import (
 	"context"
@@ -8,6 +8,7 @@ import (
 
 	"github.com/VictoriaMetrics/metricsql"
 
+	"bramble/alerting"
 	"bramble/storage"
 )
 
@@ -23,7 +24,7 @@ var shiftedTimes = []string{"time", "start", "end", "timestamp", "timestamp_with
 	"tmin_over_time", "tmax_over_time"}
 
 // shiftedQuerier answers queries as if nothing had been moved: expressions see the times that the test names.
-type shiftedQuerier struct{ Querier }
+type shiftedQuerier struct{ alerting.Querier }
 
 func (q shiftedQuerier) Query(ctx context.Context, expr string, at time.Time) ([]storage.Result, error) {
 	e, err := metricsql.Parse(expr)

@@ -1,4 +1,8 @@
-package alerting
+// Package ruletest runs tests of alerting rules in promtool's format.
+//
+// It owns the format, with what vmalert-tool adds to it, and the comparison of what is expected with what came. It drives
+// an engine from outside, as a collector does, and decides nothing itself: rules, states and templates are alerting's.
+package ruletest
 
 import (
 	"cmp"
@@ -12,27 +16,31 @@ import (
 	"strings"
 	"time"
 
+	"bramble/alerting"
 	"bramble/storage"
 )
+
+// staleAfter is how long a value counts, in milliseconds: Prometheus' lookback of 5 min.
+const staleAfter = int64(5 * time.Minute / time.Millisecond)
 
 // testAhead is how far in the future a series may end: the store drops what is more than two days ahead.
 const testAhead = 47 * time.Hour
 
-// TestStore is where a rules test puts its series. *storage.Store is one.
-type TestStore interface {
-	Querier
+// Store is where a rules test puts its series. *storage.Store is one.
+type Store interface {
+	alerting.Querier
 	Add(rows []storage.Row) error
 }
 
-// RuleTests runs files of rules tests in promtool's format, with the engine and the state machine that decide real
+// Run runs files of rules tests in promtool's format, with the engine and the state machine that decide real
 // readings. Each test has an empty store from open, and time that passes from one evaluation to the next. Rules that one
 // reading decides are given each series' newest value at each evaluation. What fails is written to w, with file, line,
 // expected and got. The error says that a file could not be read or run, or how many checks failed.
-func RuleTests(ctx context.Context, files []string, w io.Writer, open func() (TestStore, func() error, error)) error {
+func Run(ctx context.Context, files []string, w io.Writer, open func() (Store, func() error, error)) error {
 	var errs []error
 	checks, failed := 0, 0
 	for _, name := range files {
-		f, err := readRuleTestFile(name)
+		f, err := readFile(name)
 		if err != nil {
 			errs = append(errs, err)
 			continue
@@ -54,7 +62,7 @@ func RuleTests(ctx context.Context, files []string, w io.Writer, open func() (Te
 	return errors.Join(errs...)
 }
 
-func (f *ruleTestFile) checks() (n int) {
+func (f *file) checks() (n int) {
 	for _, t := range f.tests {
 		n += len(t.alerts) + len(t.exprs)
 	}
@@ -62,7 +70,7 @@ func (f *ruleTestFile) checks() (n int) {
 }
 
 // run runs the tests of a file and returns what is not as it should be.
-func (f *ruleTestFile) run(ctx context.Context, open func() (TestStore, func() error, error)) (problems []string, err error) {
+func (f *file) run(ctx context.Context, open func() (Store, func() error, error)) (problems []string, err error) {
 	for i := range f.tests {
 		store, done, err := open()
 		if err != nil {
@@ -77,7 +85,7 @@ func (f *ruleTestFile) run(ctx context.Context, open func() (TestStore, func() e
 	return problems, nil
 }
 
-func (f *ruleTestFile) runOne(ctx context.Context, t *ruleTest, store TestStore) ([]string, error) {
+func (f *file) runOne(ctx context.Context, t *test, store Store) ([]string, error) {
 	p, err := f.player(t, store)
 	if err != nil {
 		return nil, err
@@ -109,7 +117,7 @@ func (f *ruleTestFile) runOne(ctx context.Context, t *ruleTest, store TestStore)
 }
 
 // querier is the test's store at the test's times.
-func (t *ruleTest) querier(store TestStore) Querier {
+func (t *test) querier(store Store) alerting.Querier {
 	if t.shifted {
 		return shiftedQuerier{store}
 	}
@@ -117,7 +125,7 @@ func (t *ruleTest) querier(store TestStore) Querier {
 }
 
 // last is the time of the last check: what rules record is there until then.
-func (t *ruleTest) last() (last time.Duration) {
+func (t *test) last() (last time.Duration) {
 	for _, c := range t.alerts {
 		last = max(last, c.at)
 	}
@@ -127,32 +135,37 @@ func (t *ruleTest) last() (last time.Duration) {
 	return last
 }
 
-// rulePlayer plays one test's series to an engine.
-type rulePlayer struct {
-	engine *Engine
-	store  Querier
+// player plays one test's series to an engine.
+type player struct {
+	engine *alerting.Engine
+	groups map[string]string // by rule ID
+	store  alerting.Querier
 	series []playedSeries
 }
 
 type playedSeries struct {
 	testSeries
-	handle *Series
+	handle *alerting.Series
 	next   int // of its samples, the first that has not come
 }
 
-func (f *ruleTestFile) player(t *ruleTest, store TestStore) (*rulePlayer, error) {
-	rules, err := LoadRules(f.rules)
+func (f *file) player(t *test, store Store) (*player, error) {
+	rules, err := alerting.LoadRules(f.rules)
 	if err != nil {
 		return nil, err
 	}
+	groups := map[string]string{}
 	for _, g := range rules.Groups {
 		g.Interval = 0 // every group is evaluated every time
+		for _, r := range g.Rules {
+			groups[r.ID] = g.Name
+		}
 	}
-	place := func(g *Group) int { return slices.Index(f.order, g.Name) }
-	slices.SortStableFunc(rules.Groups, func(a, b *Group) int { return cmp.Compare(place(a), place(b)) })
-	p := &rulePlayer{engine: NewEngine(rules), store: t.querier(store)}
+	place := func(g *alerting.Group) int { return slices.Index(f.order, g.Name) }
+	slices.SortStableFunc(rules.Groups, func(a, b *alerting.Group) int { return cmp.Compare(place(a), place(b)) })
+	p := &player{engine: alerting.NewEngine(rules), groups: groups, store: t.querier(store)}
 	p.engine.RecordTo(store)
-	p.engine.SetExternal(t.external.labels, t.external.url)
+	p.engine.SetExternal(t.external, t.url)
 	var rows []storage.Row
 	for _, s := range t.series {
 		p.series = append(p.series, playedSeries{testSeries: s, handle: p.engine.Series(s.labels, nil)})
@@ -169,37 +182,29 @@ func (f *ruleTestFile) player(t *ruleTest, store TestStore) (*rulePlayer, error)
 }
 
 // evaluate lets the engine decide at one time of the test.
-func (p *rulePlayer) evaluate(ctx context.Context, at time.Time) error {
-	var readings []Reading
+func (p *player) evaluate(ctx context.Context, at time.Time) error {
+	var readings []alerting.Reading
 	for i := range p.series {
 		s := &p.series[i]
 		for s.next < len(s.at) && s.at[s.next] <= at.UnixMilli() {
 			s.next++
 		}
 		if last := s.next - 1; last >= 0 && at.UnixMilli()-s.at[last] < staleAfter && !math.IsNaN(s.values[last]) {
-			readings = append(readings, Reading{s.handle, s.values[last]})
+			readings = append(readings, alerting.Reading{Series: s.handle, Value: s.values[last]})
 			continue
 		}
-		p.engine.lose(s.handle)
+		p.engine.Lose(s.handle)
 	}
 	p.engine.Observe("test", at.UnixMilli(), readings)
 	_, err := p.engine.Evaluate(ctx, p.store, at)
 	return err
 }
 
-// lose forgets the last value of a series that is not there any more.
-func (e *Engine) lose(s *Series) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	s.at = 0
-}
-
 // check compares the alerts that fire with the expected ones and describes the difference, "" for none.
-func (p *rulePlayer) check(c alertTest) string {
+func (p *player) check(c alertTest) string {
 	var got, want []string
-	for _, t := range p.engine.now(p.engine.Firing()) {
-		r := p.engine.byID[t.Rule]
-		if r.Name == c.name && (c.group == "" || r.group.Name == c.group) {
+	for _, t := range p.engine.FiringNow() {
+		if t.Labels[alertLabel] == c.name && (c.group == "" || p.groups[t.Rule] == c.group) {
 			got = append(got, toldAlert{t.Labels, t.Annotations}.String())
 		}
 	}
@@ -223,14 +228,8 @@ func (a toldAlert) String() string {
 	return text
 }
 
-func withoutEmpty(m map[string]string) map[string]string {
-	out := maps.Clone(m)
-	maps.DeleteFunc(out, func(_, v string) bool { return v == "" })
-	return out
-}
-
 // check queries the expression and describes the difference from the expected samples, "" for none.
-func (c exprTest) check(ctx context.Context, q Querier, at time.Time) (string, error) {
+func (c exprTest) check(ctx context.Context, q alerting.Querier, at time.Time) (string, error) {
 	found, err := q.Query(ctx, c.expr, at)
 	if err != nil {
 		return "", err

@@ -1,4 +1,4 @@
-package alerting
+package ruletest
 
 import (
 	"errors"
@@ -113,5 +113,5 @@ func parseTestSeries(text string) ([]storage.Label, error) {
 		}
 		out = append(out, storage.Label{Name: f.Label, Value: f.Value})
 	}
-	return sortLabels(out), nil
+	return sorted(out), nil
 }
