@@ -10,6 +10,7 @@ import (
 	"slices"
 
 	"bramble/alerting"
+	"bramble/alerting/rehearse"
 	"bramble/collector/admin"
 	"bramble/collector/backup"
 	"bramble/collector/broker"
@@ -60,7 +61,7 @@ func openOffline(ctx context.Context, dir string) (admin.State, func(), error) {
 // adminState lets the commands into the running collector.
 func (a *app) adminState() admin.State {
 	return admin.State{Registry: a.registry, Pin: a.broker.Pin(), Disconnect: a.broker.Disconnect, Relabel: a.ingest.Relabel, Backups: a.backups, Maintenances: a.pager.Maintenances(),
-		Rehearse: func(ctx context.Context, q admin.RehearseRequest) (*alerting.Rehearsal, error) {
-			return rehearse(ctx, a.store, placesOf(a.registry), q)
+		Rehearse: func(ctx context.Context, q admin.RehearseRequest) (*rehearse.Rehearsal, error) {
+			return rehearseStored(ctx, a.store, placesOf(a.registry), q)
 		}}
 }

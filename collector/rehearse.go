@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"bramble/alerting"
+	"bramble/alerting/rehearse"
 	"bramble/collector/admin"
 	"bramble/storage"
 )
@@ -62,13 +63,13 @@ func openRehearsal(ctx context.Context, dir string) (admin.State, func(), error)
 		done()
 		return s, nil, err
 	}
-	s.Rehearse = func(ctx context.Context, q admin.RehearseRequest) (*alerting.Rehearsal, error) {
-		return rehearse(ctx, store, placesOf(s.Registry), q)
+	s.Rehearse = func(ctx context.Context, q admin.RehearseRequest) (*rehearse.Rehearsal, error) {
+		return rehearseStored(ctx, store, placesOf(s.Registry), q)
 	}
 	return s, func() { store.Close(); done() }, nil
 }
 
-func rehearse(ctx context.Context, store alerting.RangeQuerier, places map[string]alerting.Place, q admin.RehearseRequest) (*alerting.Rehearsal, error) {
+func rehearseStored(ctx context.Context, store alerting.RangeQuerier, places map[string]alerting.Place, q admin.RehearseRequest) (*rehearse.Rehearsal, error) {
 	rules, err := alerting.LoadRules(q.Files)
 	if err != nil {
 		return nil, err
@@ -76,7 +77,7 @@ func rehearse(ctx context.Context, store alerting.RangeQuerier, places map[strin
 	ctx, cancel := context.WithTimeoutCause(ctx, rehearseAtMost, fmt.Errorf("took longer than %s: ask for less with --since, or fewer rules", rehearseAtMost))
 	defer cancel()
 	to := time.Now()
-	r, err := alerting.Rehearse(ctx, alerting.RehearseOptions{
+	r, err := rehearse.Run(ctx, rehearse.Options{
 		Rules: rules, Store: store, Fleet: places, From: to.Add(-q.Since), To: to, Zone: q.Zone,
 	})
 	if cause := context.Cause(ctx); err != nil && cause != nil {

@@ -9,7 +9,7 @@ import (
 
 	"github.com/prometheus/common/model"
 
-	"bramble/alerting"
+	"bramble/alerting/rehearse"
 )
 
 // RehearseRequest is what `rules rehearse` was told.
@@ -65,7 +65,7 @@ const (
 	shownSubjects, shownPages = 10, 20
 )
 
-func (c *call) showRehearsal(r *alerting.Rehearsal) error {
+func (c *call) showRehearsal(r *rehearse.Rehearsal) error {
 	fmt.Fprintf(c.stdout, "%s to %s: %d pages, %d of them between 22:00 and 07:00 (%s), in %d nights\n\n",
 		when(r.From), when(r.To), r.Pages, r.AtNight, r.Zone, r.Nights)
 	var lines [][]string

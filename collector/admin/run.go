@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"bramble/alerting"
+	"bramble/alerting/rehearse"
 	"bramble/collector/backup"
 	"bramble/collector/registry"
 )
@@ -37,7 +38,7 @@ type State struct {
 	// Restore brings a backup back; nil while a collector runs.
 	Restore func(context.Context, RestoreRequest) (backup.Result, error)
 	// Rehearse runs rules over what is stored; nil where there is no store.
-	Rehearse func(context.Context, RehearseRequest) (*alerting.Rehearsal, error)
+	Rehearse func(context.Context, RehearseRequest) (*rehearse.Rehearsal, error)
 }
 
 // call is one run of a command.

@@ -1,4 +1,4 @@
-package alerting
+package rehearse
 
 import (
 	"context"
@@ -10,6 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 
+	"bramble/alerting"
 	"bramble/storage"
 )
 
@@ -17,7 +18,7 @@ import (
 type past struct {
 	*storage.Store
 	begin time.Time
-	fleet map[string]Place
+	fleet map[string]alerting.Place
 	rows  []storage.Row
 }
 
@@ -32,13 +33,13 @@ func newPast(t testing.TB, boards int) *past {
 			t.Error(err)
 		}
 	})
-	p := &past{Store: s, begin: time.Now().UTC().Truncate(24 * time.Hour).Add(-48*time.Hour + 20*time.Hour), fleet: map[string]Place{}}
+	p := &past{Store: s, begin: time.Now().UTC().Truncate(24 * time.Hour).Add(-48*time.Hour + 20*time.Hour), fleet: map[string]alerting.Place{}}
 	for i := range boards {
 		labels := map[string]string{"rack": fmt.Sprint("r", 1+i%2)}
 		if i%4 == 3 {
 			labels["customer"] = "alder"
 		}
-		p.fleet[fmt.Sprint("b", i)] = Place{Labels: labels, Watched: true}
+		p.fleet[fmt.Sprint("b", i)] = alerting.Place{Labels: labels, Watched: true}
 	}
 	return p
 }
@@ -48,8 +49,11 @@ func (p *past) add(t testing.TB, metric string, value func(board, minute int) fl
 	t.Helper()
 	for i := range len(p.fleet) {
 		place := p.fleet[fmt.Sprint("b", i)]
-		ls := labels(metric, fmt.Sprint("b", i), "rack", place.Labels["rack"], "customer", place.Labels["customer"])
-		name := storage.SeriesOf(sortLabels(ls))
+		ls := []storage.Label{{Name: "__name__", Value: metric}, {Name: "board", Value: fmt.Sprint("b", i)}}
+		if c := place.Labels["customer"]; c != "" {
+			ls = append(ls, storage.Label{Name: "customer", Value: c})
+		}
+		name := storage.SeriesOf(append(ls, storage.Label{Name: "rack", Value: place.Labels["rack"]}))
 		for half := range 24 * 60 * 2 {
 			if v := value(i, half/2); v >= 0 {
 				p.rows = append(p.rows, storage.Row{Series: name, At: p.begin.Add(time.Duration(half) * 30 * time.Second).UnixMilli(), Value: v})
@@ -60,6 +64,16 @@ func (p *past) add(t testing.TB, metric string, value func(board, minute int) fl
 		t.Fatal(err)
 	}
 	p.rows = nil
+}
+
+// mustRules loads rules given as the `rules:` list of one group.
+func mustRules(t testing.TB, list string) *alerting.Rules {
+	t.Helper()
+	r, err := alerting.LoadRules(map[string][]byte{"t.yml": []byte("groups:\n- name: g\n  interval: 10s\n  rules:\n" + list)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
 }
 
 // TestRehearse counts pages of a day in which a rack overheats at night, one board in the afternoon, a customer's board goes
@@ -92,19 +106,19 @@ func TestRehearse(t *testing.T) {
   - {alert: Silent, expr: up == 0, labels: {pages: domains}}
   - {alert: Tried, expr: temp >= 80, labels: {shadow: "true"}}
 `)
-	got, err := Rehearse(t.Context(), RehearseOptions{Rules: rules, Store: p, Fleet: p.fleet, From: p.begin, To: p.begin.Add(24 * time.Hour)})
+	got, err := Run(t.Context(), Options{Rules: rules, Store: p, Fleet: p.fleet, From: p.begin, To: p.begin.Add(24 * time.Hour)})
 	if err != nil {
 		t.Fatal(err)
 	}
 	want := &Rehearsal{
 		Pages: 6, AtNight: 3, Nights: 1, Zone: "UTC", From: p.begin, To: p.begin.Add(24 * time.Hour),
-		Rules: []RehearsedRule{
+		Rules: []Rule{
 			{Rule: "g/Hot", Name: "Hot", Pages: 3, AtNight: 1, Domains: 1, Explained: 6, Boards: 8},
 			{Rule: "g/Slow", Name: "Slow", Pages: 2, AtNight: 1, Domains: 1, Explained: 6, Boards: 7},
 			{Rule: `g/Silent{pages="domains"}`, Name: "Silent", Pages: 1, AtNight: 1, Recorded: 1, Boards: 2},
 			{Rule: `g/Tried{shadow="true"}`, Name: "Tried", Recorded: 3, Explained: 6, Shadow: true, Boards: 8},
 		},
-		Subjects: []RehearsedCount{{"Rack r1", 2}, {"b5", 2}, {"b4", 1}, {"b7", 1}},
+		Subjects: []Count{{"Rack r1", 2}, {"b5", 2}, {"b4", 1}, {"b7", 1}},
 	}
 	if d := cmp.Diff(want, got, cmpopts.IgnoreFields(Rehearsal{}, "Told")); d != "" {
 		t.Error(d)
@@ -124,7 +138,7 @@ func TestRehearse(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got, err = Rehearse(t.Context(), RehearseOptions{Rules: rules, Store: p, Fleet: p.fleet, From: p.begin, To: p.begin.Add(24 * time.Hour), Zone: zone}); err != nil {
+	if got, err = Run(t.Context(), Options{Rules: rules, Store: p, Fleet: p.fleet, From: p.begin, To: p.begin.Add(24 * time.Hour), Zone: zone}); err != nil {
 		t.Fatal(err)
 	}
 	if got.AtNight != 3 || got.Nights != 1 || got.Zone != "Asia/Tokyo" { // 14:00 and 16:00 UTC
@@ -138,18 +152,18 @@ func TestRehearseInChunks(t *testing.T) {
 	p.add(t, "temp", func(board, minute int) float64 { return float64(60 + 30*((minute/(7+board))%2)) })
 	rules := mustRules(t, "  - {alert: Hot, expr: temp >= 80, for: 2m, keep_firing_for: 3m}\n  - {alert: Max, expr: 'max_over_time(temp[2m]) >= 80', for: 4m}\n")
 	pages := func(boards int) int {
-		fleet := map[string]Place{}
+		fleet := map[string]alerting.Place{}
 		for i := range boards { // more boards, smaller chunks
-			fleet[fmt.Sprint("x", i)] = Place{}
+			fleet[fmt.Sprint("x", i)] = alerting.Place{}
 		}
-		got, err := Rehearse(t.Context(), RehearseOptions{Rules: rules, Store: p, Fleet: fleet, From: p.begin, To: p.begin.Add(6 * time.Hour)})
+		got, err := Run(t.Context(), Options{Rules: rules, Store: p, Fleet: fleet, From: p.begin, To: p.begin.Add(6 * time.Hour)})
 		if err != nil {
 			t.Fatal(err)
 		}
 		return got.Pages
 	}
 	whole := pages(1)
-	for _, boards := range []int{rehearsePoints / 700, rehearsePoints / 37} {
+	for _, boards := range []int{mostPoints / 700, mostPoints / 37} {
 		if got := pages(boards); got != whole || whole == 0 {
 			t.Errorf("%d pages with chunks for %d boards, %d in one", got, boards, whole)
 		}
@@ -159,15 +173,15 @@ func TestRehearseInChunks(t *testing.T) {
 func TestRehearseErrors(t *testing.T) {
 	p := newPast(t, 1)
 	rules := mustRules(t, "  - {alert: A, expr: 'label_replace(temp, \"a\", \"b\", \"c\", \"(\") > 5'}\n")
-	if _, err := Rehearse(t.Context(), RehearseOptions{Rules: rules, Store: p, From: p.begin, To: p.begin.Add(time.Hour)}); err == nil || !strings.Contains(err.Error(), `t.yml:5: rehearse rule "A"`) {
+	if _, err := Run(t.Context(), Options{Rules: rules, Store: p, From: p.begin, To: p.begin.Add(time.Hour)}); err == nil || !strings.Contains(err.Error(), `t.yml:5: rehearse rule "A"`) {
 		t.Error(err)
 	}
-	if _, err := Rehearse(t.Context(), RehearseOptions{Rules: rules, Store: p, From: p.begin, To: p.begin}); err == nil {
+	if _, err := Run(t.Context(), Options{Rules: rules, Store: p, From: p.begin, To: p.begin}); err == nil {
 		t.Error("an empty time is no error")
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := Rehearse(ctx, RehearseOptions{Rules: rules, Store: p, From: p.begin, To: p.begin.Add(time.Hour)}); err == nil {
+	if _, err := Run(ctx, Options{Rules: rules, Store: p, From: p.begin, To: p.begin.Add(time.Hour)}); err == nil {
 		t.Error("a cancelled one is no error")
 	}
 }
@@ -181,7 +195,7 @@ func BenchmarkRehearse(b *testing.B) {
 		b.Run(name, func(b *testing.B) {
 			rules := mustRules(b, rule)
 			for b.Loop() {
-				if _, err := Rehearse(b.Context(), RehearseOptions{Rules: rules, Store: p, Fleet: p.fleet, From: p.begin, To: p.begin.Add(24 * time.Hour)}); err != nil {
+				if _, err := Run(b.Context(), Options{Rules: rules, Store: p, Fleet: p.fleet, From: p.begin, To: p.begin.Add(24 * time.Hour)}); err != nil {
 					b.Fatal(err)
 				}
 			}
