@@ -30,9 +30,23 @@ func level(name string, v float64) Line {
 	return line(name, func(float64) (float64, bool) { return v, true })
 }
 
+// drawn is the picture before it is encoded, which takes most of the time.
 func drawn(t testing.TB, p *Picture) image.Image {
 	t.Helper()
 	p.From, p.To = end.Add(-Span), end
+	c, err := newCanvas()
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.draw(c)
+	return c.c.Image()
+}
+
+func TestPNG(t *testing.T) {
+	g := NewGraph("a_celsius", []Line{level("r1-a-03", 70), level("r1-a-04", 60)}, false)
+	g.Limit(80, "")
+	p := &Picture{Title: "r1-a-03: SoC hot", Graphs: []*Graph{g}}
+	want := drawn(t, p)
 	b, err := p.PNG()
 	if err != nil {
 		t.Fatal(err)
@@ -40,14 +54,18 @@ func drawn(t testing.TB, p *Picture) image.Image {
 	if len(b) > 60_000 {
 		t.Errorf("%d bytes, want at most 60 kB", len(b))
 	}
-	img, err := png.Decode(bytes.NewReader(b))
+	got, err := png.Decode(bytes.NewReader(b))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := img.Bounds().Size(); got != (image.Point{2 * Width, 2 * Height}) {
-		t.Errorf("size %v, want 1200x600", got)
+	if size := got.Bounds().Size(); size != (image.Point{2 * Width, 2 * Height}) {
+		t.Errorf("size %v, want 1200x600", size)
 	}
-	return img
+	for _, c := range []color.Color{critical, ink, otherBoards, gridLine} { // edges of lines and letters may become one of these
+		if n, least := inPlot(got, c), inPlot(want, c); least == 0 || n < least {
+			t.Errorf("%d pixels of %v, %d were drawn", n, c, least)
+		}
+	}
 }
 
 // inked counts the pixels of a colour within a rectangle in CSS pixels.
