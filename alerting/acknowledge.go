@@ -103,7 +103,7 @@ func (e *escalating) open(id string) (*Incident, error) {
 		return nil, err
 	}
 	if in.ResolvedAt != 0 {
-		return nil, fmt.Errorf("incident %s: %w", id, ErrResolved)
+		return nil, e.overBecause(&in)
 	}
 	return &in, nil
 }
@@ -242,7 +242,7 @@ func (e *escalating) close(id, who, comment string) error {
 
 // endTold tells all that were paged that it is over, as the resolve of the alerts would. What waits is stopped.
 func (e *escalating) endTold(in *Incident, why string) error {
-	told, err := e.told(in.ID) // also what is on its way, before it is stopped
+	told, err := e.told(in.ID, e.now) // also what is on its way, before it is stopped
 	if err != nil {
 		return err
 	}
@@ -275,7 +275,7 @@ func (e *escalating) endTold(in *Incident, why string) error {
 			return err
 		}
 	}
-	return nil
+	return e.tellFormers(in)
 }
 
 func endedAlerts(firing []*amalert.Alert, now int64) []*amalert.Alert {
@@ -293,11 +293,12 @@ type toldOf struct {
 	payload                              string
 }
 
-func (e *escalating) told(incident string) (out []toldOf, err error) {
+// told lists them, up to a time.
+func (e *escalating) told(incident string, until int64) (out []toldOf, err error) {
 	rows, err := e.c.QueryContext(e.ctx, `SELECT coalesce(t.person, ''), coalesce(t.kind, ''), p.receiver, p.integration, p.idx, p.payload FROM page p LEFT JOIN page_to t ON t.page = p.id
-		WHERE p.seq IN (SELECT max(seq) FROM page WHERE incident = ? AND reason <> ?
+		WHERE p.seq IN (SELECT max(seq) FROM page WHERE incident = ? AND created_at <= ? AND reason <> ?
 		AND (state IN ('delivered', 'waiting') OR state = 'stopped' AND id IN (SELECT page FROM page_to WHERE doubtful = 1)) GROUP BY receiver, integration, idx) ORDER BY p.seq`,
-		incident, int(notify.ReasonUnknown))
+		incident, until, int(notify.ReasonUnknown))
 	if err != nil {
 		return nil, fmt.Errorf("read whom incident %s was told: %w", incident, err)
 	}

@@ -50,7 +50,11 @@ func (p *Pager) factsOf(ctx context.Context, l *letter, links bool) (*facts, err
 	lead := in.lead()
 	f.note(PageSubject, in.subject())
 	f.note(PageNumber, fmt.Sprint(in.Number))
-	f.note(PageReason, lead.Annotations[ReasonNote])
+	part, err := tookOver(ctx, p.db, in.ID)
+	if err != nil {
+		return nil, err
+	}
+	f.note(PageReason, strings.TrimSpace(lead.Annotations[ReasonNote]+" "+part))
 	f.note(PageRunbook, cmp.Or(lead.Annotations["runbook"], lead.Annotations["runbook_url"]))
 	f.note(PageDetail, lead.Annotations["description"])
 	before, err := p.before(ctx, &in)

@@ -76,6 +76,8 @@ type escalating struct {
 	muted map[string]bool
 
 	letters   []*letter
+	folded    []*Incident
+	notices   [][]byte        // for the notification log
 	stopped   map[string]bool // pages
 	changed   map[string]bool // incidents
 	exhausted int
@@ -94,6 +96,7 @@ func (p *Pager) after(e *escalating) {
 	if e == nil {
 		return
 	}
+	p.forgetFolded(e)
 	p.mail.drop(func(l *letter) bool { return e.stopped[l.id] })
 	p.mail.add(e.letters)
 	p.metrics.exhausted.Add(float64(e.exhausted))

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"strconv"
 	"time"
 
@@ -52,6 +53,7 @@ type notification struct {
 	alerts             []IncidentAlert
 	firingCount        int
 	paged              []bool // by alert: it stands as firing in an open incident
+	parted             []partedFrom
 }
 
 // Notify implements notify.Notifier. Where the database cannot be written the page leaves at once, unrecorded: a page
@@ -143,10 +145,18 @@ func (j *journaled) record(ctx context.Context, e *escalating, n *notification) 
 	if refired {
 		in = last
 		in.reopen(n.now.UnixMilli())
+		if err := e.standAlone(in); err != nil {
+			return "", nil, nil, err
+		}
 	} else if in == nil {
-		in = &Incident{GroupKey: n.groupKey, OpenedAt: n.now.UnixMilli(), Receiver: n.receiver}
+		in = &Incident{GroupKey: n.groupKey, OpenedAt: n.now.UnixMilli(), Receiver: n.receiver, Ack: n.partedAck()}
 	}
 	before := firingIn(in)
+	if in.ID == "" {
+		for _, p := range n.parted {
+			maps.Copy(before, p.had)
+		}
+	}
 	elsewhere, err := e.elsewhere(in, n)
 	if err != nil {
 		return "", nil, nil, err
@@ -154,7 +164,8 @@ func (j *journaled) record(ctx context.Context, e *escalating, n *notification) 
 	ch := change{before: before, refired: refired, moved: moved, handed: in.Receiver != n.receiver, partly: n.firingCount == 0 && len(elsewhere) > 0}
 	in.Receiver = n.receiver
 	in.take(n.alerts, n.now.UnixMilli())
-	if in.ID == "" {
+	fresh := in.ID == ""
+	if fresh {
 		in.ID = incidentID(in.GroupKey, in.StartedAt)
 	}
 	if n.firingCount == 0 && !ch.partly {
@@ -169,11 +180,14 @@ func (j *journaled) record(ctx context.Context, e *escalating, n *notification) 
 	if err = recordChange(ctx, c, n, in, before, refired); err != nil {
 		return "", nil, nil, err
 	}
+	if err = e.takeOver(in, n, fresh); err != nil {
+		return "", nil, nil, err
+	}
 	if letters, err = j.recordPages(ctx, c, n, in, ch); err != nil {
 		return "", nil, nil, err
 	}
 	if in.ResolvedAt != 0 {
-		if err := e.tellFormer(in, n); err != nil {
+		if err := errors.Join(e.tellFormer(in, n), e.tellFormers(in)); err != nil {
 			return "", nil, nil, err
 		}
 	}

@@ -3,10 +3,12 @@ package alerting
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
 
+	amalert "github.com/prometheus/alertmanager/alert"
 	"github.com/prometheus/alertmanager/notify"
 	"github.com/prometheus/common/model"
 )
@@ -57,6 +59,7 @@ func (e *escalating) incidentOf(n *notification) (in *Incident, moved bool, err 
 		return nil, false, err
 	}
 	var all []*Incident
+	n.parted = nil
 	for _, other := range displaced {
 		if other.Receiver == n.receiver || n.hasAllOf(other) {
 			all = append(all, other)
@@ -187,20 +190,48 @@ func (e *escalating) absorb(in, other *Incident) error {
 		e.endQuietly(other, fmt.Sprintf("the routes changed: its alerts go on in incident #%d", in.Number)))
 }
 
-// leave takes the notification's alerts out of an incident of another receiver that has more. The others go on there.
+// partedFrom is an incident that goes on without alerts that the routes lead to another receiver, and what had fired in it.
+type partedFrom struct {
+	*Incident
+	had map[string]bool
+}
+
+// leave takes the notification's alerts out of an incident of another receiver that has more. The others go on there, and
+// its pages say no more of those that left.
 func (e *escalating) leave(in *Incident, n *notification) error {
-	now, left := e.now, 0
+	if err := in.more(e.ctx, e.c); err != nil {
+		return err
+	}
+	n.parted = append(n.parted, partedFrom{in, firingIn(in)})
+	now, left := e.now, map[string]bool{}
 	for _, a := range n.alerts {
 		for i := range in.Alerts {
 			if b := &in.Alerts[i]; b.EndsAt == 0 && labelText(b.Labels) == labelText(a.Labels) {
 				b.EndsAt = now
-				left++
+				left[labelText(a.Labels)] = true
 			}
 		}
 	}
 	in.ChangedAt = now
-	return errors.Join(saveIncident(e.ctx, e.c, in),
-		e.event(in.ID, "moved", "", "the routes changed: %s of %d now with receiver %s", alertCount(left), len(in.Alerts), n.receiver))
+	return errors.Join(saveIncident(e.ctx, e.c, in), e.withoutAlerts(in.ID, left),
+		e.event(in.ID, "moved", "", "the routes changed: %s of %d now with receiver %s", alertCount(len(left)), len(in.Alerts), n.receiver))
+}
+
+// withoutAlerts takes alerts out of what an incident's further pages say.
+func (e *escalating) withoutAlerts(incident string, left map[string]bool) error {
+	esc, err := e.load(incident)
+	if err != nil || esc == nil {
+		return err
+	}
+	var body payload
+	if err := json.Unmarshal(esc.payload, &body); err != nil {
+		return fmt.Errorf("decode alerts of incident %s: %w", incident, err)
+	}
+	body.Alerts = slices.DeleteFunc(body.Alerts, func(a *amalert.Alert) bool { return left[labelText(incidentAlert(a).Labels)] })
+	if esc.payload, err = json.Marshal(body); err != nil {
+		return fmt.Errorf("encode alerts of incident %s: %w", incident, err)
+	}
+	return e.save(esc)
 }
 
 // endQuietly ends an incident and its escalation; its receivers hear nothing.
@@ -237,7 +268,7 @@ func (e *escalating) elsewhere(in *Incident, n *notification) (map[string]bool, 
 // tellFormer tells the end to receivers that paged it before the routes changed; n's own is told as ever, and people by
 // their channels.
 func (e *escalating) tellFormer(in *Incident, n *notification) error {
-	told, err := e.told(in.ID)
+	told, err := e.told(in.ID, e.now)
 	if err != nil {
 		return err
 	}

@@ -85,7 +85,7 @@ CREATE TABLE IF NOT EXISTS alert_handled (
 	at INTEGER NOT NULL,
 	PRIMARY KEY (rule, series)
 ) STRICT, WITHOUT ROWID;
-`, escalationSchema, linkSchema, maintenanceSchema, testSchema, regroupSchema}
+`, escalationSchema, linkSchema, maintenanceSchema, testSchema, regroupSchema, takeoverSchema}
 
 const (
 	// keepIncidents is how long resolved incidents and their pages stay: 13 months, as series do by default.
@@ -113,6 +113,7 @@ func prepare(ctx context.Context, db *sql.DB) error {
 		{`DELETE FROM incident_event WHERE incident NOT IN (SELECT id FROM incident) AND ? > 0`, now},
 		{`DELETE FROM incident_more WHERE incident NOT IN (SELECT id FROM incident) AND ? > 0`, now},
 		{`DELETE FROM incident_moved WHERE incident NOT IN (SELECT id FROM incident) AND ? > 0`, now},
+		{`DELETE FROM incident_former WHERE incident NOT IN (SELECT id FROM incident) AND ? > 0`, now},
 		{`DELETE FROM alert_handled WHERE at < ?`, now.Add(-keepHandled)},
 		{`DELETE FROM alert_thread WHERE at < ?`, now.Add(-keepHandled)},
 		{`DELETE FROM alert_notified WHERE expires_at < ?`, now},

@@ -1,0 +1,359 @@
+package alerting
+
+import (
+	"cmp"
+	"context"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	amalert "github.com/prometheus/alertmanager/alert"
+	"github.com/prometheus/alertmanager/notify"
+	"github.com/prometheus/common/model"
+)
+
+// takeoverSchema says which incidents another one has alerts from: whoever was paged for them before hears of its end.
+// A former one is folded where a failure of what its boards share took it over as a whole; else it goes on without them.
+const takeoverSchema = `
+CREATE TABLE incident_former (
+	incident TEXT NOT NULL,
+	former TEXT NOT NULL,
+	folded INTEGER NOT NULL,
+	at INTEGER NOT NULL,
+	PRIMARY KEY (incident, former)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX incident_former_former ON incident_former (former);
+`
+
+// takeOver notes which incidents a notification's alerts come from.
+func (e *escalating) takeOver(in *Incident, n *notification, fresh bool) error {
+	for _, p := range n.parted {
+		err := errors.Join(e.former(in, p.Incident, false),
+			e.event(in.ID, "moved", "", "the routes changed: its alerts were part of incident #%d", p.Number))
+		if err != nil {
+			return err
+		}
+	}
+	if fresh && in.Ack != nil {
+		if err := e.keepAck(in); err != nil {
+			return err
+		}
+	}
+	return e.fold(in, n)
+}
+
+// standAlone frees an incident that was folded: what is left of the larger failure is its own again.
+func (e *escalating) standAlone(in *Incident) error {
+	return e.exec("free incident "+in.ID, `DELETE FROM incident_former WHERE former = ? AND folded = 1`, in.ID)
+}
+
+// standsFor reports whether an alert of a domain is about the failure that another alert is a part of: one of a board,
+// or of a smaller domain.
+func (a *IncidentAlert) standsFor(b *IncidentAlert) bool {
+	t := Transition{Rule: a.Rule, Labels: a.Labels}
+	d, ok := domainOf(&t)
+	if !ok || a.EndsAt != 0 || b.Rule == "" || baseRule(a.Rule) != baseRule(b.Rule) || !d.holds(b.Labels) {
+		return false
+	}
+	t = Transition{Rule: b.Rule, Labels: b.Labels}
+	smaller, ok := domainOf(&t)
+	return !ok || smaller.kind < d.kind
+}
+
+// fold ends the incidents whose boards the domain's alerts of a notification stand for, all that fire of them: who was paged for
+// the first boards of a failure sees one incident take over. Nothing of them escalates any more, what waits for its provider
+// is stopped, and what is left alone when the domain is well pages anew. An acknowledgement of a few boards does not
+// acknowledge a larger failure; the page says who gave it.
+func (e *escalating) fold(in *Incident, n *notification) error {
+	if !slices.ContainsFunc(n.alerts, func(a IncidentAlert) bool { return a.EndsAt == 0 && isDomainRule(a.Rule) }) {
+		return nil
+	}
+	if err := e.c.QueryRowContext(e.ctx, `SELECT number FROM incident WHERE id = ?`, in.ID).Scan(&in.Number); err != nil {
+		return fmt.Errorf("read number of incident %s: %w", in.ID, err)
+	}
+	open, err := queryIncidents(e.ctx, e.c, `WHERE resolved_at = 0 AND id <> ? ORDER BY number`, in.ID)
+	if err != nil {
+		return err
+	}
+	for _, other := range open {
+		if !other.partOf(n.alerts) {
+			continue
+		}
+		if err := e.foldOne(in, other); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// partOf reports whether alerts stand for all that fires of an incident.
+func (in *Incident) partOf(alerts []IncidentAlert) bool {
+	fires := 0
+	for i := range in.Alerts {
+		b := &in.Alerts[i]
+		if b.EndsAt != 0 {
+			continue
+		}
+		fires++
+		if !slices.ContainsFunc(alerts, func(a IncidentAlert) bool { return a.standsFor(b) }) {
+			return false
+		}
+	}
+	return fires > 0
+}
+
+func (e *escalating) foldOne(in, other *Incident) error {
+	if err := e.quiet(other.ID, "a larger failure stands for it"); err != nil {
+		return err
+	}
+	by := ""
+	if other.Ack != nil {
+		by = ", acknowledged by " + other.Ack.By
+	}
+	keys, err := groupsOf(e.ctx, e.c, other)
+	if err != nil {
+		return err
+	}
+	for _, key := range keys {
+		if err := e.forgetNotified(key); err != nil {
+			return err
+		}
+	}
+	e.folded = append(e.folded, other)
+	return errors.Join(
+		e.endQuietly(other, fmt.Sprintf("part of a larger failure: it goes on in incident #%d", in.Number)),
+		e.event(in.ID, "moved", "", "it takes over incident #%d%s: %s", other.Number, by, other.Title),
+		e.exec("move what incident "+other.ID+" took over", `UPDATE OR REPLACE incident_former SET incident = ? WHERE incident = ?`, in.ID, other.ID),
+		e.former(in, other, true))
+}
+
+// forgetFolded makes alerts of incidents that were folded such as nobody was paged for.
+func (p *Pager) forgetFolded(e *escalating) {
+	for _, entry := range e.notices {
+		if err := p.notified.Merge(entry); err != nil {
+			p.log.Error("note a notification", "err", err)
+		}
+	}
+	p.inbox.mu.Lock()
+	defer p.inbox.mu.Unlock()
+	for _, in := range e.folded {
+		for _, a := range in.Alerts {
+			delete(p.inbox.told, labelSet(a.Labels).Fingerprint())
+		}
+	}
+}
+
+// former notes that in has alerts of other.
+func (e *escalating) former(in, other *Incident, folded bool) error {
+	return e.exec("write what incident "+in.ID+" takes over", `INSERT OR REPLACE INTO incident_former (incident, former, folded, at) VALUES (?,?,?,?)`,
+		in.ID, other.ID, folded, e.now)
+}
+
+// forgetNotified makes what fires in a group news when it is let go again.
+func (e *escalating) forgetNotified(groupKey string) error {
+	rows, err := e.c.QueryContext(e.ctx, `SELECT receiver FROM alert_notified WHERE group_key = ?`, groupKey)
+	if err != nil {
+		return fmt.Errorf("read notifications: %w", err)
+	}
+	defer rows.Close()
+	var receivers []string
+	for rows.Next() {
+		var r string
+		if err := rows.Scan(&r); err != nil {
+			return fmt.Errorf("read notifications: %w", err)
+		}
+		receivers = append(receivers, r)
+	}
+	if err := rows.Err(); err != nil {
+		return fmt.Errorf("read notifications: %w", err)
+	}
+	for _, r := range receivers {
+		entry, err := recordNotified(e.ctx, e.c, &notification{receiver: r, groupKey: groupKey, now: time.Now()})
+		if err != nil {
+			return err
+		}
+		e.notices = append(e.notices, entry)
+	}
+	return nil
+}
+
+// formerOf is an incident whose alerts another one has.
+type formerOf struct {
+	*Incident
+	folded bool
+	at     int64
+}
+
+func formersOf(ctx context.Context, db querier, incident string) (out []formerOf, err error) {
+	rows, err := db.QueryContext(ctx, `SELECT former, folded, at FROM incident_former WHERE incident = ?`, incident)
+	if err != nil {
+		return nil, fmt.Errorf("read what incident %s took over: %w", incident, err)
+	}
+	defer rows.Close()
+	at := map[string]formerOf{}
+	for rows.Next() {
+		var (
+			id string
+			f  formerOf
+		)
+		if err := rows.Scan(&id, &f.folded, &f.at); err != nil {
+			return nil, fmt.Errorf("read what incident %s took over: %w", incident, err)
+		}
+		at[id] = f
+	}
+	if err := rows.Err(); err != nil || len(at) == 0 {
+		return nil, err
+	}
+	all, err := queryIncidents(ctx, db, `WHERE id IN (SELECT former FROM incident_former WHERE incident = ?) ORDER BY number`, incident)
+	if err != nil {
+		return nil, err
+	}
+	for _, in := range all {
+		out = append(out, formerOf{in, at[in.ID].folded, at[in.ID].at})
+	}
+	return out, nil
+}
+
+// tellFormers tells the end to whoever was paged for alerts of an incident while they were another's. A person hears of it
+// once; a receiver of a route knows a folded incident by its own key, which is ended.
+func (e *escalating) tellFormers(in *Incident) error {
+	formers, err := formersOf(e.ctx, e.c, in.ID)
+	if err != nil || len(formers) == 0 {
+		return err
+	}
+	heard := map[string]bool{}
+	mine, err := e.channels(in.ID)
+	if err != nil {
+		return err
+	}
+	for _, c := range mine {
+		heard[c.person] = true
+	}
+	for _, f := range formers {
+		told, err := e.told(f.ID, f.at)
+		if err != nil {
+			return err
+		}
+		for _, t := range told {
+			if t.person != "" && heard[t.person] {
+				continue
+			}
+			if err := e.tellFormerEnd(in, f, t); err != nil {
+				return err
+			}
+		}
+		for _, t := range told {
+			heard[t.person] = true
+		}
+	}
+	return nil
+}
+
+func (e *escalating) tellFormerEnd(in *Incident, f formerOf, t toldOf) error {
+	to := e.routing.integration(t.receiver, t.integration, t.idx)
+	byRoute := f.folded && t.person == ""
+	if to == nil || !to.SendResolved() || byRoute && e.pager.anyFires(f.Incident) { // what is left pages by its own key
+		return nil
+	}
+	var body payload
+	if err := json.Unmarshal([]byte(t.payload), &body); err != nil {
+		return fmt.Errorf("decode alerts of incident %s: %w", f.ID, err)
+	}
+	key := in.GroupKey
+	if byRoute {
+		key, body.Alerts = f.GroupKey, endedAlerts(body.firing(), e.now)
+	} else {
+		body.Alerts = in.endedAlerts(e.now)
+	}
+	l, err := newLetter(in.ID, t.receiver, to, key, notify.ReasonAllAlertsResolved, body, e.now)
+	if err != nil {
+		return err
+	}
+	return e.send(l, t.person, aboutEnd)
+}
+
+// endedAlerts are an incident's alerts as Alertmanager sees them when they are over.
+func (in *Incident) endedAlerts(now int64) (out []*amalert.Alert) {
+	for _, a := range in.Alerts {
+		out = append(out, &amalert.Alert{Alert: model.Alert{
+			Labels: labelSet(a.Labels), Annotations: labelSet(a.Annotations), StartsAt: time.UnixMilli(a.StartsAt),
+			EndsAt: time.UnixMilli(cmp.Or(a.EndsAt, now)),
+		}})
+	}
+	return out
+}
+
+// overBecause is ErrResolved, with the incident that goes on where there is one.
+func (e *escalating) overBecause(in *Incident) error {
+	var number int64
+	row := e.c.QueryRowContext(e.ctx, `SELECT i.number FROM incident_former f JOIN incident i ON i.id = f.incident WHERE f.former = ? AND f.folded = 1`, in.ID)
+	switch err := row.Scan(&number); {
+	case errors.Is(err, sql.ErrNoRows):
+		return fmt.Errorf("incident %s: %w", in.ID, ErrResolved)
+	case err != nil:
+		return fmt.Errorf("read what took incident %s over: %w", in.ID, err)
+	}
+	return fmt.Errorf("incident #%d is part of a larger failure and goes on in incident #%d, which is to be acknowledged: %w", in.Number, number, ErrResolved)
+}
+
+// tookOver says, for the page, which incidents are part of one; empty where none is.
+func tookOver(ctx context.Context, db querier, incident string) (string, error) {
+	formers, err := formersOf(ctx, db, incident)
+	if err != nil {
+		return "", err
+	}
+	var names []string
+	for _, f := range formers {
+		name := fmt.Sprintf("#%d", f.Number)
+		if f.Ack != nil {
+			name += " (acknowledged by " + f.Ack.By + ")"
+		}
+		if f.folded {
+			names = append(names, name)
+		}
+	}
+	switch len(names) {
+	case 0:
+		return "", nil
+	case 1:
+		return "Incident " + names[0] + " is part of it.", nil
+	}
+	return "Incidents " + enumerate(names) + " are part of it.", nil
+}
+
+// partedAck returns the acknowledgement that holds for alerts which came from other incidents to a new one, nil where
+// one of them was not acknowledged there: somebody has them on hand already, wherever the routes lead now.
+func (n *notification) partedAck() *Ack {
+	known := map[string]bool{}
+	for _, p := range n.parted {
+		if p.Ack == nil {
+			return nil
+		}
+		maps.Copy(known, p.had)
+	}
+	if len(n.parted) == 0 || n.newestReading(known) != 0 {
+		return nil
+	}
+	ack := *n.parted[0].Ack
+	return &ack
+}
+
+// keepAck brings the escalation of a new incident to rest before it begins.
+func (e *escalating) keepAck(in *Incident) error {
+	state := escalationAcknowledged
+	if in.Ack.Until != 0 {
+		state = escalationSnoozed
+		err := e.exec("write snooze", `INSERT OR REPLACE INTO incident_more (incident, snoozed_until) VALUES (?,?)`, in.ID, in.Ack.Until)
+		if err != nil {
+			return err
+		}
+	}
+	return errors.Join(
+		e.event(in.ID, "acknowledged", in.Ack.By, "before the routes changed"),
+		e.save(&escalation{incident: in.ID, receiver: in.Receiver, state: state, payload: []byte(`{}`)}),
+		e.acknowledged(in, *in.Ack, state, nil))
+}
