@@ -177,13 +177,9 @@ func (n *notification) hasAllOf(in *Incident) bool {
 
 // absorb makes the alerts of other those of in, and ends other without a word to its receivers: nothing is over.
 func (e *escalating) absorb(in, other *Incident) error {
-	had := firingIn(in)
-	for _, a := range other.Alerts {
-		if a.EndsAt == 0 && !had[labelText(a.Labels)] {
-			in.Alerts = append(in.Alerts, a)
-		}
-	}
+	in.take(slices.DeleteFunc(slices.Clone(other.Alerts), func(a IncidentAlert) bool { return a.EndsAt != 0 }), e.now)
 	return errors.Join(
+		e.former(in, other, true),
 		e.event(in.ID, "moved", "", "the routes changed: it takes over the alerts of incident #%d", other.Number),
 		e.exec("move groups of incident "+other.ID, `UPDATE incident_moved SET incident = ? WHERE incident = ?`, in.ID, other.ID),
 		e.exec("move group of incident "+other.ID, `INSERT OR REPLACE INTO incident_moved (group_key, incident) VALUES (?,?)`, other.GroupKey, in.ID),
@@ -213,7 +209,8 @@ func (e *escalating) leave(in *Incident, n *notification) error {
 		}
 	}
 	in.ChangedAt = now
-	return errors.Join(saveIncident(e.ctx, e.c, in), e.withoutAlerts(in.ID, left),
+	gone := func(hash uint64) bool { return slices.Contains(n.firing, hash) } // news, should the routes lead them back
+	return errors.Join(saveIncident(e.ctx, e.c, in), e.withoutAlerts(in.ID, left), e.forgetGroups(in, gone),
 		e.event(in.ID, "moved", "", "the routes changed: %s of %d now with receiver %s", alertCount(len(left)), len(in.Alerts), n.receiver))
 }
 

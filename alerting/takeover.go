@@ -1,6 +1,7 @@
 package alerting
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"database/sql"
@@ -12,12 +13,15 @@ import (
 	"time"
 
 	amalert "github.com/prometheus/alertmanager/alert"
+	"github.com/prometheus/alertmanager/nflog/nflogpb"
 	"github.com/prometheus/alertmanager/notify"
 	"github.com/prometheus/common/model"
+	"google.golang.org/protobuf/encoding/protodelim"
 )
 
 // takeoverSchema says which incidents another one has alerts from: whoever was paged for them before hears of its end.
-// A former one is folded where a failure of what its boards share took it over as a whole; else it goes on without them.
+// A former one is folded where it was taken over as a whole, by a failure of what its boards share or since routes changed; else it
+// goes on without them.
 const takeoverSchema = `
 CREATE TABLE incident_former (
 	incident TEXT NOT NULL,
@@ -114,20 +118,13 @@ func (e *escalating) foldOne(in, other *Incident) error {
 	if other.Ack != nil {
 		by = ", acknowledged by " + other.Ack.By
 	}
-	keys, err := groupsOf(e.ctx, e.c, other)
-	if err != nil {
+	if err := e.forgetGroups(other, func(uint64) bool { return true }); err != nil {
 		return err
-	}
-	for _, key := range keys {
-		if err := e.forgetNotified(key); err != nil {
-			return err
-		}
 	}
 	e.folded = append(e.folded, other)
 	return errors.Join(
 		e.endQuietly(other, fmt.Sprintf("part of a larger failure: it goes on in incident #%d", in.Number)),
 		e.event(in.ID, "moved", "", "it takes over incident #%d%s: %s", other.Number, by, other.Title),
-		e.exec("move what incident "+other.ID+" took over", `UPDATE OR REPLACE incident_former SET incident = ? WHERE incident = ?`, in.ID, other.ID),
 		e.former(in, other, true))
 }
 
@@ -147,32 +144,55 @@ func (p *Pager) forgetFolded(e *escalating) {
 	}
 }
 
-// former notes that in has alerts of other.
+// former notes that in has alerts of other; where that is over, also what it had from others.
 func (e *escalating) former(in, other *Incident, folded bool) error {
+	if folded {
+		err := e.exec("move what incident "+other.ID+" took over", `UPDATE OR REPLACE incident_former SET incident = ? WHERE incident = ? AND former <> ?`,
+			in.ID, other.ID, in.ID)
+		if err != nil {
+			return err
+		}
+	}
 	return e.exec("write what incident "+in.ID+" takes over", `INSERT OR REPLACE INTO incident_former (incident, former, folded, at) VALUES (?,?,?,?)`,
 		in.ID, other.ID, folded, e.now)
 }
 
-// forgetNotified makes what fires in a group news when it is let go again.
-func (e *escalating) forgetNotified(groupKey string) error {
-	rows, err := e.c.QueryContext(e.ctx, `SELECT receiver FROM alert_notified WHERE group_key = ?`, groupKey)
+func (e *escalating) forgetGroups(in *Incident, which func(hash uint64) bool) error {
+	keys, err := groupsOf(e.ctx, e.c, in)
+	for _, key := range keys {
+		if err == nil {
+			err = e.forgetNotified(key, which)
+		}
+	}
+	return err
+}
+
+// forgetNotified makes what fires in a group news when the group is notified again: all of it, or the alerts with these
+// hashes.
+func (e *escalating) forgetNotified(groupKey string, which func(hash uint64) bool) error {
+	rows, err := e.c.QueryContext(e.ctx, `SELECT entry FROM alert_notified WHERE group_key = ?`, groupKey)
 	if err != nil {
 		return fmt.Errorf("read notifications: %w", err)
 	}
 	defer rows.Close()
-	var receivers []string
+	var entries []*nflogpb.Entry
 	for rows.Next() {
-		var r string
-		if err := rows.Scan(&r); err != nil {
+		var text []byte
+		if err := rows.Scan(&text); err != nil {
 			return fmt.Errorf("read notifications: %w", err)
 		}
-		receivers = append(receivers, r)
+		var m nflogpb.MeshEntry
+		if err := protodelim.UnmarshalFrom(bytes.NewReader(text), &m); err != nil {
+			return fmt.Errorf("decode notification: %w", err)
+		}
+		entries = append(entries, m.Entry)
 	}
 	if err := rows.Err(); err != nil {
 		return fmt.Errorf("read notifications: %w", err)
 	}
-	for _, r := range receivers {
-		entry, err := recordNotified(e.ctx, e.c, &notification{receiver: r, groupKey: groupKey, now: time.Now()})
+	for _, was := range entries {
+		is := &notification{receiver: was.Receiver.GroupName, groupKey: groupKey, now: time.Now(), firing: slices.DeleteFunc(was.FiringAlerts, which), resolved: was.ResolvedAlerts}
+		entry, err := recordNotified(e.ctx, e.c, is)
 		if err != nil {
 			return err
 		}

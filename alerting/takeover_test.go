@@ -290,3 +290,31 @@ func TestReloadPartsSame(t *testing.T) {
 	p.Deliver([]Transition{resolve(b1, time.Now()), resolve(b2, time.Now())})
 	p.until(t, "over", func(in Incident) bool { return in.ID == id && in.ResolvedAt != 0 })
 }
+
+// TestReloadThereAndBack: what was led to another receiver and is led back is one incident again, pages nobody, and its end
+// reaches both.
+func TestReloadThereAndBack(t *testing.T) {
+	t.Parallel()
+	s := newSink(t, nil)
+	p := startPager(t, openDB(t, t.TempDir()), routed(s.URL, strings.Replace(byAlert("hook"), "oncall", "hook", 1), "hook", "other"), nil)
+	b1, b2 := fire("b1", time.Now()), fire("b2", time.Now())
+	p.Deliver([]Transition{b1, b2})
+	s.want(t, "hook", "firing b1, firing b2")
+	id := p.openOnes(t)[0].ID
+	p.reload(t, routed(s.URL, strings.Replace(partly("b2", "other"), "oncall", "hook", 1), "hook", "other"))
+	s.want(t, "other", "firing b2")
+	p.reload(t, routed(s.URL, strings.Replace(byAlert("hook"), "oncall", "hook", 1), "hook", "other"))
+	p.happened(t, id, "moved", 2)
+	if open := p.openOnes(t); len(open) != 1 || open[0].ID != id || len(open[0].Alerts) != 2 {
+		t.Errorf("open: %+v", open)
+	}
+	p.Deliver([]Transition{resolve(b1, time.Now()), resolve(b2, time.Now())})
+	got := map[string]bool{}
+	for !got["/hook resolved b1, resolved b2"] || !got["/other resolved b2"] {
+		h := s.next(t)
+		if strings.Contains(h.boards(), "firing b2") && !strings.Contains(h.boards(), "resolved b1") {
+			t.Errorf("paged again: %s at %s", h.boards(), h.path)
+		}
+		got[h.path+" "+h.boards()] = true
+	}
+}
