@@ -112,6 +112,9 @@ func openApp(ctx context.Context, c Config, v variant, log *slog.Logger) (_ *app
 		return nil, err
 	}
 
+	if err := a.afterCrash(ctx); err != nil {
+		return nil, err
+	}
 	if a.db, err = openState(ctx, c, log); err != nil {
 		return nil, err
 	}
