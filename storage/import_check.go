@@ -160,6 +160,7 @@ func (b *seriesBudget) take(s Series, now time.Time) bool {
 }
 
 type importMetrics struct {
+	registration
 	rows, left        prometheus.Counter
 	refused, requests *prometheus.CounterVec
 }
@@ -174,13 +175,5 @@ func newImportMetrics(r prometheus.Registerer) (*importMetrics, error) {
 		refused:  prometheus.NewCounterVec(name("rows_refused_total", "Imported rows, or lines where no row could be read, that were refused, by reason."), []string{"reason"}),
 		requests: prometheus.NewCounterVec(name("requests_total", "Import requests, by the code of the answer."), []string{"code"}),
 	}
-	if r == nil {
-		return m, nil
-	}
-	for _, c := range []prometheus.Collector{m.rows, m.left, m.refused, m.requests} {
-		if err := r.Register(c); err != nil {
-			return nil, fmt.Errorf("register import metrics: %w", err)
-		}
-	}
-	return m, nil
+	return m, m.register(r, m.rows, m.left, m.refused, m.requests)
 }

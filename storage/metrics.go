@@ -1,7 +1,6 @@
 package storage
 
 import (
-	"fmt"
 	"sync/atomic"
 
 	"github.com/VictoriaMetrics/VictoriaMetrics/lib/memory"
@@ -29,10 +28,10 @@ var (
 
 // metrics are one store's; most are read from the engine when they are asked for.
 type metrics struct {
-	store      *Store
-	registerer prometheus.Registerer
-	barriers   prometheus.Histogram
-	nans       atomic.Uint64 // rows dropped before the engine saw them
+	registration
+	store    *Store
+	barriers prometheus.Histogram
+	nans     atomic.Uint64 // rows dropped before the engine saw them
 }
 
 func newMetrics(s *Store) *metrics {
@@ -43,23 +42,6 @@ func newMetrics(s *Store) *metrics {
 			Help:    "How long barriers took; adds wait meanwhile.",
 			Buckets: []float64{.005, .01, .025, .05, .1, .25, .5, 1, 2.5, 10},
 		}),
-	}
-}
-
-func (m *metrics) register(r prometheus.Registerer) error {
-	if r == nil {
-		return nil
-	}
-	if err := r.Register(m); err != nil {
-		return fmt.Errorf("register metrics: %w", err)
-	}
-	m.registerer = r
-	return nil
-}
-
-func (m *metrics) unregister() {
-	if m.registerer != nil {
-		m.registerer.Unregister(m)
 	}
 }
 

@@ -151,7 +151,7 @@ func OpenRemote(o RemoteOptions) (*Remote, error) {
 	r := &Remote{options: o, log: o.Log, client: client, queue: q}
 	r.metrics = newRemoteMetrics(r)
 	if r.handler, err = r.routes(); err == nil {
-		err = r.metrics.register(o.Registerer)
+		err = r.metrics.register(o.Registerer, r.metrics)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("open remote store %s: %w", o.Write, errors.Join(err, q.close()))

@@ -1,7 +1,6 @@
 package storage
 
 import (
-	"fmt"
 	"sync/atomic"
 
 	"github.com/VictoriaMetrics/VictoriaMetrics/lib/fs"
@@ -25,29 +24,12 @@ var (
 
 // remoteMetrics are one remote's.
 type remoteMetrics struct {
+	registration
 	remote                        *Remote
-	registerer                    prometheus.Registerer
 	sent, failures, resends, nans atomic.Uint64
 }
 
 func newRemoteMetrics(r *Remote) *remoteMetrics { return &remoteMetrics{remote: r} }
-
-func (m *remoteMetrics) register(r prometheus.Registerer) error {
-	if r == nil {
-		return nil
-	}
-	if err := r.Register(m); err != nil {
-		return fmt.Errorf("register metrics: %w", err)
-	}
-	m.registerer = r
-	return nil
-}
-
-func (m *remoteMetrics) unregister() {
-	if m.registerer != nil {
-		m.registerer.Unregister(m)
-	}
-}
 
 // Describe implements prometheus.Collector.
 func (m *remoteMetrics) Describe(to chan<- *prometheus.Desc) {

@@ -1,7 +1,6 @@
 package storage
 
 import (
-	"fmt"
 	"time"
 
 	vm "github.com/VictoriaMetrics/VictoriaMetrics/lib/storage"
@@ -26,6 +25,7 @@ var (
 
 // rollupMetrics are those of one Rollups.
 type rollupMetrics struct {
+	registration
 	of *Rollups
 
 	taken, added, expired, failures, worked prometheus.Counter
@@ -36,13 +36,7 @@ func newRollupMetrics(r *Rollups) (*rollupMetrics, error) {
 		of: r, taken: prometheus.NewCounter(rollupTaken), added: prometheus.NewCounter(rollupAdded), expired: prometheus.NewCounter(rollupExpired),
 		failures: prometheus.NewCounter(rollupFailures), worked: prometheus.NewCounter(rollupWorked),
 	}
-	if r.Registerer == nil {
-		return m, nil
-	}
-	if err := r.Registerer.Register(m); err != nil {
-		return nil, fmt.Errorf("register rollup metrics: %w", err)
-	}
-	return m, nil
+	return m, m.register(r.Registerer, m)
 }
 
 func (m *rollupMetrics) counters() []prometheus.Counter {

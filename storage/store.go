@@ -165,7 +165,7 @@ func (s *Store) open() error {
 	s.handler = s.routes()
 	stores.add(s)
 	s.metrics = newMetrics(s)
-	if err := s.metrics.register(s.options.Registerer); err != nil {
+	if err := s.metrics.register(s.options.Registerer, s.metrics); err != nil {
 		return errors.Join(err, s.Close())
 	}
 	return nil

@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"syscall"
 	"time"
+
+	"bramble/collector/diskspace"
 )
 
 const (
@@ -73,14 +75,12 @@ func (s *segment) reserve() error {
 		return nil
 	}
 	want := s.size + reserve + reserveStep
-	err := allocate(s.File, s.size, want-s.size)
-	switch {
-	case err == nil:
-		s.reserved = want
-	case errors.Is(err, errors.ErrUnsupported) || errors.Is(err, syscall.EOPNOTSUPP):
-		s.reserved = math.MaxInt64
-	default:
+	known, err := diskspace.Take(s.File, s.size, want-s.size)
+	if err != nil {
 		return fmt.Errorf("reserve space for the journal: %w", err)
+	}
+	if s.reserved = want; !known {
+		s.reserved = math.MaxInt64
 	}
 	return nil
 }

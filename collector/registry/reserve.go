@@ -6,7 +6,8 @@ import (
 	"io/fs"
 	"os"
 	"sync"
-	"syscall"
+
+	"bramble/collector/diskspace"
 )
 
 const (
@@ -63,11 +64,8 @@ func (r *Reserve) keep(f **holding, path string, forEver bool) error {
 	if (*f).upTo-size >= reserveAgain {
 		return nil
 	}
-	err = allocate((*f).File, size, reserveBytes)
-	if errors.Is(err, errors.ErrUnsupported) || errors.Is(err, syscall.EOPNOTSUPP) {
-		return nil
-	}
-	if err == nil {
+	known, err := diskspace.Take((*f).File, size, reserveBytes)
+	if known {
 		(*f).upTo = size + reserveBytes
 	}
 	return err
