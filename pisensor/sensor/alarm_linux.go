@@ -39,11 +39,19 @@ func (a *bootAlarm) read() {
 	if err != nil {
 		panic(err) // only a nil file has none
 	}
-	for raw.Read(expired) == nil { // until it is closed
-		select {
-		case a.ringing <- time.Time{}:
-		default: // the loop has not heard the last one yet
+	// It ends with an error, when the file is closed.
+	_ = raw.Read(func(fd uintptr) bool {
+		if expired(fd) {
+			a.ring()
 		}
+		return false // wait on
+	})
+}
+
+func (a *bootAlarm) ring() {
+	select {
+	case a.ringing <- time.Time{}:
+	default: // the loop has not heard the last one yet
 	}
 }
 

@@ -1,18 +1,29 @@
 package sensor
 
 import (
+	"errors"
 	"io"
 	"net"
+	"sync"
 	"syscall"
+	"time"
 	"unsafe"
 )
 
 // promptConn is a TCP connection that waits for its peer as any other does, but
 // does not tell the scheduler of the calls that move bytes, which never wait
 // on such a socket: pisensor/source, prompt.go, says what that saves.
+//
+// Nor does it tell of a write's deadline, which the client library sets and lifts
+// around each write, before a write has to wait.
 type promptConn struct {
 	net.Conn
 	raw syscall.RawConn
+
+	mu       sync.Mutex
+	deadline time.Time // of writes
+	told     bool      // the scheduler knows a deadline, or may
+	waited   bool      // a write has had to wait: from then on the scheduler is always told
 }
 
 // prompt returns a connection as a promptConn where it can be one.
@@ -25,7 +36,7 @@ func prompt(c net.Conn) net.Conn {
 	if err != nil {
 		return c
 	}
-	return &promptConn{c, raw}
+	return &promptConn{Conn: c, raw: raw, told: true}
 }
 
 // transfer is a read or a write that goes on until it need not wait.
@@ -73,9 +84,55 @@ func (c *promptConn) Read(b []byte) (int, error) {
 func (c *promptConn) Write(b []byte) (n int, err error) {
 	for n < len(b) && err == nil {
 		var more int
-		t := transfer{call: syscall.SYS_WRITE, b: b[n:]}
-		more, err = t.result("write", c.raw.Write(t.try))
+		more, err = c.write(b[n:])
 		n += more
 	}
 	return n, err
+}
+
+// write writes what it can at once, or waits until it can write something.
+func (c *promptConn) write(b []byte) (int, error) {
+	t := transfer{call: syscall.SYS_WRITE, b: b}
+	if !c.late() {
+		err := c.raw.Write(func(fd uintptr) bool { t.try(fd); return true })
+		if err != nil || t.errno != syscall.EAGAIN {
+			return t.result("write", err)
+		}
+	}
+	if err := c.wait(); err != nil {
+		return 0, err
+	}
+	return t.result("write", c.raw.Write(t.try))
+}
+
+// late reports whether the deadline of writes has passed.
+func (c *promptConn) late() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return !c.deadline.IsZero() && time.Until(c.deadline) <= 0
+}
+
+// wait tells the scheduler the deadline.
+func (c *promptConn) wait() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.told, c.waited = true, true
+	return c.Conn.SetWriteDeadline(c.deadline)
+}
+
+// SetWriteDeadline sets when a write that waits fails.
+func (c *promptConn) SetWriteDeadline(t time.Time) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.deadline = t
+	if !c.told {
+		return nil
+	}
+	c.told = c.waited || !t.IsZero()
+	return c.Conn.SetWriteDeadline(t)
+}
+
+// SetDeadline sets when a read or a write that waits fails.
+func (c *promptConn) SetDeadline(t time.Time) error {
+	return errors.Join(c.SetReadDeadline(t), c.SetWriteDeadline(t))
 }

@@ -86,3 +86,53 @@ func TestAConnectionEndsAsAnyOther(t *testing.T) {
 		t.Errorf("a read after the end says %v", err)
 	}
 }
+
+func TestAWriteHasADeadline(t *testing.T) {
+	ours, peer := pair(t)
+	b := make([]byte, 1<<20)
+	f := func(deadline time.Time) error {
+		ours.SetWriteDeadline(deadline)
+		_, err := ours.Write([]byte{1})
+		return err
+	}
+	if err := f(time.Now().Add(-time.Second)); !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("after its deadline a write says %v", err)
+	}
+	if err := f(time.Now().Add(time.Hour)); err != nil {
+		t.Error(err)
+	}
+	if err := f(time.Time{}); err != nil {
+		t.Errorf("without a deadline again: %v", err)
+	}
+	for range 2 { // the second time the scheduler knows of the first
+		ours.SetWriteDeadline(time.Now().Add(50 * time.Millisecond))
+		var err error
+		for err == nil { // until the kernel's buffers are full
+			_, err = ours.Write(b)
+		}
+		if !errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Errorf("a write that waits too long says %v", err)
+		}
+	}
+	ours.SetWriteDeadline(time.Time{})
+	go io.Copy(io.Discard, peer)
+	if _, err := ours.Write(b); err != nil {
+		t.Errorf("a write that waits for its peer: %v", err)
+	}
+}
+
+func TestADeadlineOfBeforeIsLifted(t *testing.T) {
+	for _, lift := range []func(net.Conn) error{
+		func(c net.Conn) error { return c.SetDeadline(time.Time{}) },
+		func(c net.Conn) error { return c.SetWriteDeadline(time.Time{}) },
+	} {
+		ours, _ := pair(t)
+		ours.(*promptConn).Conn.SetDeadline(time.Now().Add(-time.Second))
+		if err := lift(ours); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := ours.Write([]byte{1}); err != nil {
+			t.Error(err)
+		}
+	}
+}

@@ -41,7 +41,6 @@ type File struct {
 	fd    int
 	open  bool
 	plain bool // it was found in a plain directory
-	waits bool // the kernel may have to wait for others to read it
 	retry Retry
 
 	prompt prompt
@@ -54,7 +53,7 @@ func NewFile(paths func() []string) *File { return &File{paths: paths} }
 
 // NewSlowFile returns a file for which the kernel may wait for somebody without
 // a limit of its own.
-func NewSlowFile(paths func() []string) *File { return &File{paths: paths, waits: true} }
+func NewSlowFile(paths func() []string) *File { return &File{paths: paths, prompt: prompt{slow: true}} }
 
 // At returns fixed paths for NewFile.
 func At(paths ...string) func() []string { return func() []string { return paths } }
@@ -94,21 +93,17 @@ func (f *File) read(scratch []byte, all bool) ([]byte, error) {
 
 // pread reads from the open file's beginning, promptly where it may.
 func (f *File) pread(scratch []byte, all bool) (int, error) {
-	if f.plain || f.waits {
-		return pread(f.fd, scratch, 0, all)
+	if f.plain {
+		return pread(&prompt{slow: true}, f.fd, scratch, all)
 	}
-	n, err := retryInterrupted(func() (int, error) { return f.prompt.pread(f.fd, scratch) })
-	if err != nil || !all || n == 0 {
-		return n, err
-	}
-	return pread(f.fd, scratch, n, all)
+	return pread(&f.prompt, f.fd, scratch, all)
 }
 
-// pread reads on after n bytes of the file: the kernel hands out long files in
-// pieces.
-func pread(fd int, scratch []byte, n int, all bool) (int, error) {
-	for {
-		more, err := retryInterrupted(func() (int, error) { return unix.Pread(fd, scratch[n:], int64(n)) })
+// pread reads on until the file's end where all of it is wanted: the kernel
+// hands out long files in pieces.
+func pread(p *prompt, fd int, scratch []byte, all bool) (int, error) {
+	for n := 0; ; {
+		more, err := retryInterrupted(func() (int, error) { return p.pread(fd, scratch[n:], n) })
 		if err != nil {
 			return n, err
 		}
@@ -204,7 +199,7 @@ func ReadOnce(path string, scratch []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	n, err := pread(fd, scratch, 0, true)
+	n, err := pread(&prompt{slow: true}, fd, scratch, true)
 	if err = errors.Join(err, unix.Close(fd)); err != nil {
 		return nil, &fs.PathError{Op: "read", Path: path, Err: err}
 	}

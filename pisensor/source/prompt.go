@@ -24,14 +24,16 @@ const promptly = 20 * time.Millisecond
 // The zero value is ready. One goroutine may use it.
 type prompt struct{ slow bool }
 
-// pread reads from an open file's beginning. b must not be empty.
-func (p *prompt) pread(fd int, b []byte) (int, error) {
+// pread reads once from an offset of an open file. b must not be empty.
+func (p *prompt) pread(fd int, b []byte, offset int) (int, error) {
 	if p.slow {
-		return unix.Pread(fd, b, 0)
+		return unix.Pread(fd, b, int64(offset))
 	}
 	began := time.Now()
-	// An offset of 0 has the same three words on every architecture.
-	n, _, errno := unix.RawSyscall6(unix.SYS_PREAD64, uintptr(fd), uintptr(unsafe.Pointer(&b[0])), uintptr(len(b)), 0, 0, 0)
+	// preadv, since its offset has the same two words on every architecture.
+	v := unix.Iovec{Base: &b[0]}
+	v.SetLen(len(b))
+	n, _, errno := unix.RawSyscall6(unix.SYS_PREADV, uintptr(fd), uintptr(unsafe.Pointer(&v)), 1, uintptr(offset), 0, 0)
 	p.took(time.Since(began))
 	if errno != 0 {
 		return 0, errno
