@@ -16,10 +16,13 @@ import (
 	"gonum.org/v1/plot/vg/vgimg"
 )
 
+// Width and Height are the size at which a picture is shown, in CSS pixels; it has twice as many.
 const (
-	// Width and Height are the size at which a picture is shown, in CSS pixels; it has twice as many.
 	Width  = 600
 	Height = 300
+)
+
+const (
 	// dpi makes one CSS pixel, which is one point here, two pixels of the picture.
 	dpi = 144
 )
