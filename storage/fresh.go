@@ -20,14 +20,18 @@ const (
 type freshness struct {
 	added   atomic.Uint64 // Adds that returned
 	visible atomic.Uint64 // Adds that queries see
+	// indexed counts the flushes that brought new entries of the index, see [Store.compile].
+	indexed atomic.Uint64
 
-	mu    sync.Mutex // held while flushing; guards the fields below
-	ended time.Time  // of the last flush
-	took  time.Duration
+	mu      sync.Mutex // held while flushing; guards the fields below
+	ended   time.Time  // of the last flush
+	took    time.Duration
+	entries uint64 // of the index, before the last flush
 }
 
-// ensure flushes unless all is visible already. Callers that come during a flush or the pause after it wait.
-func (f *freshness) ensure(flush func()) {
+// ensure flushes unless all is visible already. Callers that come during a flush or the pause after it wait. entries
+// returns how many entries the index was given so far.
+func (f *freshness) ensure(entries func() uint64, flush func()) {
 	if f.visible.Load() >= f.added.Load() {
 		return
 	}
@@ -41,7 +45,12 @@ func (f *freshness) ensure(flush func()) {
 	}
 	added := f.added.Load()
 	start := time.Now()
+	now := entries()
 	flush()
+	if now != f.entries {
+		f.entries = now
+		f.indexed.Add(1)
+	}
 	f.ended = time.Now()
 	f.took = f.ended.Sub(start)
 	f.visible.Store(added)

@@ -79,7 +79,14 @@ func (s *Store) evaluate(ctx context.Context, expr string, start, end time.Time,
 }
 
 // makeVisible shows all added rows to the queries that follow. The caller is inside the gate.
-func (s *Store) makeVisible() { s.fresh.ensure(s.db.DebugFlush) }
+func (s *Store) makeVisible() { s.fresh.ensure(s.indexEntries, s.db.DebugFlush) }
+
+// indexEntries is how many entries the index was given since the store was opened.
+func (s *Store) indexEntries() uint64 {
+	var m vm.Metrics
+	s.db.UpdateMetrics(&m)
+	return m.TableMetrics.IndexDBMetrics.ItemsAdded
+}
 
 func (s *Store) evalConfig(ctx context.Context, expr string, start, end time.Time, step time.Duration) *promql.EvalConfig {
 	ec := &promql.EvalConfig{

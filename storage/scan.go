@@ -53,7 +53,7 @@ func (s *Store) blocks(ctx context.Context, metric string, match []Label, times 
 	for _, l := range match {
 		wanted = append(wanted, vm.TagFilter{Key: []byte(l.Name), Value: []byte(l.Value)})
 	}
-	filters, err := compile(wanted)
+	filters, err := s.compile(wanted)
 	if err != nil {
 		return err
 	}

@@ -3,6 +3,7 @@ package storage
 import (
 	"errors"
 	"fmt"
+	"strconv"
 	"sync"
 
 	"github.com/VictoriaMetrics/VictoriaMetrics/lib/querytracer"
@@ -44,7 +45,7 @@ func newSearch(sq *vm.SearchQuery) (*search, error) {
 			q.filters = nil
 			return q, nil
 		}
-		compiled, err := compile(filters)
+		compiled, err := s.compile(filters)
 		if err != nil {
 			return nil, err
 		}
@@ -67,12 +68,26 @@ func compile(filters []vm.TagFilter) (*vm.TagFilters, error) {
 	return compiled, nil
 }
 
+// indexedLabel is a label that no series has, and indexed the number of the flush that made the newest series visible.
+const indexedLabel = "__bramble_indexed__"
+
+// compile adds a filter that every series passes. The engine keeps which series filters have found, and looks again only
+// up to ten seconds after it has indexed new ones in the background. The filter differs from then on, so that what is kept
+// is not found.
+func (s *Store) compile(filters []vm.TagFilter) (*vm.TagFilters, error) {
+	compiled, err := compile(filters)
+	if err != nil {
+		return nil, err
+	}
+	return compiled, compiled.Add([]byte(indexedLabel), strconv.AppendUint(nil, s.fresh.indexed.Load(), 10), true, false)
+}
+
 // named returns the filters for calls that need at least one: every series has a name.
 func (q *search) named() ([]*vm.TagFilters, error) {
 	if q.filters != nil {
 		return q.filters, nil
 	}
-	all, err := compile([]vm.TagFilter{{Value: []byte(".+"), IsRegexp: true}})
+	all, err := q.store.compile([]vm.TagFilter{{Value: []byte(".+"), IsRegexp: true}})
 	return []*vm.TagFilters{all}, err
 }
 
