@@ -53,8 +53,8 @@ func (a *app) afterCrash(ctx context.Context) error {
 			return fmt.Errorf("keep the trace of the last run's crash: %w", err)
 		}
 	}
-	if err := a.recordCrashes(path); err != nil {
-		return fmt.Errorf("record crashes: %w", err)
+	if err := a.recordCrashes(path); err != nil { // as on a full disk
+		a.log.Warn("a crash will be told on stderr alone", "err", err)
 	}
 	if !ofEngine(crash) || a.config.Store.Write != "" {
 		return nil
