@@ -1,15 +1,14 @@
 package main
 
 import (
-	"bytes"
 	"os"
-	"strconv"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"bramble/pisensor/report"
 	"bramble/pisensor/sensor"
+	"bramble/pisensor/source"
 )
 
 // costGap is how often the daemon measures itself: its cost changes slowly, and
@@ -18,7 +17,7 @@ const costGap = time.Minute
 
 // cost is what this process uses: CPU time, wake-ups and resident memory.
 type cost struct {
-	statm *os.File // nil where the system has none
+	statm *source.File
 	last  time.Duration
 	shed  time.Duration // when memory was last given back
 	buf   [128]byte
@@ -26,13 +25,7 @@ type cost struct {
 
 // openCost reads the real /proc, whatever --procfs-root says: it is about this
 // process.
-func openCost() *cost {
-	statm, err := os.Open("/proc/self/statm")
-	if err != nil {
-		return &cost{} // its memory is then not known
-	}
-	return &cost{statm: statm}
-}
+func openCost() *cost { return &cost{statm: source.NewFile(source.At("/proc/self/statm"))} }
 
 // Read adds the process's cost, once in costGap.
 func (c *cost) Read(t *report.Tick) {
@@ -56,25 +49,18 @@ func (c *cost) Read(t *report.Tick) {
 	}
 }
 
-// resident returns the second number of statm: resident pages.
+// resident returns the second number of statm: resident pages. Where the system
+// has no such file, the memory is not known.
 func (c *cost) resident() (int64, bool) {
-	if c.statm == nil {
-		return 0, false
-	}
-	n, err := unix.Pread(int(c.statm.Fd()), c.buf[:], 0)
+	b, err := c.statm.Read(c.buf[:])
 	if err != nil {
 		return 0, false
 	}
-	_, rest, _ := bytes.Cut(c.buf[:n], []byte{' '})
-	pages, _, _ := bytes.Cut(rest, []byte{' '})
-	v, err := strconv.ParseInt(string(pages), 10, 64)
+	_, rest := source.Field(b)
+	pages, _ := source.Field(rest)
+	v, err := source.Integer(pages)
 	return v, err == nil
 }
 
-// Close closes what openCost opened.
-func (c *cost) Close() error {
-	if c.statm == nil {
-		return nil
-	}
-	return c.statm.Close()
-}
+// Close closes what was opened.
+func (c *cost) Close() error { return c.statm.Close() }

@@ -28,12 +28,14 @@ const (
 	// the fastest sampling: only a recording played fast comes near it.
 	presentGap = 250 * time.Millisecond
 	// presentTicks bounds a report of new ticks, presentFlights how many such
-	// reports may wait for their acknowledgement.
-	presentTicks, presentFlights = 32, 16
+	// reports may wait for their acknowledgement: those that do not ask for one, and
+	// at 1 Hz those that leave within ackTime and ackSlack behind one that does.
+	presentTicks, presentFlights = 32, 32
 	// askReports and askTime bound for how many reports of new ticks, and for how
 	// long, no acknowledgement is asked for. Each one costs a wake-up and some 60
-	// bytes; what is not acknowledged stays in the spool, and loses nothing.
-	askReports = 5
+	// bytes; what is not acknowledged stays in the spool, and loses nothing. At
+	// 1 Hz a connection that has died silently is so found within half a minute.
+	askReports = 15
 	askTime    = 45 * time.Second
 	// backlogTicks bounds a backlog report, and with it the memory that it
 	// takes: at 29 readings in a tick it is full before.
