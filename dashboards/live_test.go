@@ -186,20 +186,21 @@ func TestSlowBrowserIsSkipped(t *testing.T) {
 		b.send(`{"type":"subscribe","board":"-"}`)
 		b.next("error")
 	}
-	const n = 20000 // more than the sockets' buffers and the queue hold
 	wide := make([]Value, 60)
 	for i := range wide {
 		wide[i] = Value{fmt.Sprintf(`pi_nfs_rtt_seconds{op="operation_%02d"}`, i), 0.123456}
 	}
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		for i := range int64(n) {
-			s.Hub().Publish("r1-01", i+1, wide)
+	published := make(chan int64, 1)
+	go func() { // until the sockets' buffers and the queues are full, and no longer: who takes nothing for 10 s is cut off
+		n := int64(0)
+		for ; !s.hub.allSkipped(); n++ {
+			s.Hub().Publish("r1-01", n+1, wide)
 		}
+		published <- n
 	}()
+	var n int64
 	select {
-	case <-done:
+	case n = <-published:
 	case <-time.After(30 * time.Second):
 		t.Fatal("Publish waits for a browser that does not read")
 	}
@@ -212,6 +213,18 @@ func TestSlowBrowserIsSkipped(t *testing.T) {
 			return
 		}
 	}
+}
+
+// allSkipped is true when every browser has missed a message and has no room to be told so.
+func (h *Hub) allSkipped() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for c := range h.clients {
+		if !c.skipped {
+			return false
+		}
+	}
+	return true
 }
 
 func TestIncidentChangesArePushed(t *testing.T) {
