@@ -108,6 +108,9 @@ func TestARestoredCollectorAnswersTheSame(t *testing.T) {
 	if diff := cmp.Diff(before, after); diff != "" {
 		t.Errorf("(-original +restored):\n%s", diff)
 	}
+	if code := r.stop(t, patience); code != 0 { // a backup that is under way has a process of its own
+		t.Errorf("stop: exit %d: %s", code, r.errs)
+	}
 }
 
 // TestAnUpgradeBacksUpIntoTheBucket and names the way back that leads there.
@@ -130,6 +133,9 @@ func TestAnUpgradeBacksUpIntoTheBucket(t *testing.T) {
 		s.start()
 		if !strings.Contains(s.errs.String(), "an older collector's data is upgraded") {
 			t.Errorf("the state before the upgrade was not restored: %s", s.errs)
+		}
+		if code := s.stop(t, patience); code != 0 { // with the backup that is under way
+			t.Errorf("stop: exit %d: %s", code, s.errs)
 		}
 	}
 }
