@@ -35,6 +35,7 @@ type Engine struct {
 	external      external
 	recorder      Recorder
 	recorded      map[string]recorded // by rule ID
+	tenants       tenants
 }
 
 // leafOf is one place where a metric decides.
@@ -108,7 +109,9 @@ func (e *Engine) Series(own, registry []storage.Label) *Series {
 		return e.addSeries(own, registry)
 	}
 	if reg := sortLabels(registry); !slices.Equal(reg, s.registry) {
+		e.tenants.leave(s)
 		s.registry, s.labels = reg, mergeLabels(s.own, reg)
+		e.tenants.join(s)
 		e.noteRegistry(reg)
 		e.resolveAgain()
 	}
@@ -119,6 +122,7 @@ func (e *Engine) addSeries(own, registry []storage.Label) *Series {
 	s := newSeries(own, registry)
 	e.series[s.id] = s
 	e.boards[s.board] = append(e.boards[s.board], s)
+	e.tenants.join(s)
 	e.noteRegistry(s.registry)
 	return s
 }
@@ -146,7 +150,7 @@ func (e *Engine) Observe(origin string, at int64, rs []Reading) []Transition {
 		s.value, s.at = rs[i].Value, at
 		for j := range s.tests {
 			t := &s.tests[j]
-			hit := t.op.holds(rs[i].Value, t.limit)
+			hit := t.op.holds(rs[i].Value, t.limit) || t.release != nil && t.heldBy(rs[i].Value)
 			if hit && t.alert != nil {
 				t.alert.holds(rs[i].Value, s.labels)
 			}
@@ -254,9 +258,9 @@ func (e *Engine) alertOf(rule, series string) *alert {
 	return a
 }
 
-// Firing returns the last transition of every alert that fires now, the oldest first.
+// Firing returns the last transition of every alert that fires now, the oldest first, but for customers' thresholds.
 func (e *Engine) Firing() []Transition {
-	return e.states(State.Active)
+	return ofOperator(e.states(State.Active))
 }
 
 // states returns the last transition of every alert whose state is wanted, ordered by time and key.
@@ -303,7 +307,7 @@ func (e *Engine) SetRules(rules *Rules) []Transition {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.use(rules)
-	return e.end(func(k alertKey) bool { return e.byID[baseRule(k.rule)] == nil })
+	return e.end(func(k alertKey) bool { return e.byID[baseRule(k.rule)] == nil && e.tenants.byID[k.rule] == nil })
 }
 
 // Forget ends every alert of a board that is no longer watched, and drops its series; handles of them must not be
@@ -312,6 +316,7 @@ func (e *Engine) Forget(board string) []Transition {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	for _, s := range e.boards[board] {
+		e.tenants.leave(s)
 		delete(e.series, s.id)
 	}
 	delete(e.boards, board)

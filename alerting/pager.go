@@ -84,17 +84,19 @@ type Pager struct {
 	metrics     *pagerMetrics
 	commits     *committer
 	mail        *mailroom
-	inbox       *inbox
-	clock       *stepClock
-	steps       *stepper
-	rotas       atomic.Pointer[oncall.Config] // with overrides
-	pictures    *Pictures
-	linkKey     []byte
-	mutes       *mutes
-	running     chan struct{} // closed once Run takes alerts
-	health      *health
-	watchdog    *watchdog // nil for none
-	boardAlerts func() []string
+	// customerMail is what goes to customers, apart from pages.
+	customerMail *mailroom
+	inbox        *inbox
+	clock        *stepClock
+	steps        *stepper
+	rotas        atomic.Pointer[oncall.Config] // with overrides
+	pictures     *Pictures
+	linkKey      []byte
+	mutes        *mutes
+	running      chan struct{} // closed once Run takes alerts
+	health       *health
+	watchdog     *watchdog // nil for none
+	boardAlerts  func() []string
 
 	recorder        eventrecorder.Recorder // records nothing
 	notified        *nflog.Log
@@ -162,7 +164,7 @@ func newPager(o PagerOptions) (*Pager, error) {
 	}
 	p := &Pager{
 		db: o.DB, dir: dir, receivers: o.Receivers, externalURL: external, log: o.Log, amLog: slog.New(warnings{o.Log.Handler()}), changes: newChanges(o.Changed),
-		commits: &committer{db: o.DB}, mail: newMailroom(), inbox: newInbox(), clock: newStepClock(), steps: newStepper(), running: make(chan struct{}),
+		commits: &committer{db: o.DB}, mail: newMailroom(), customerMail: newMailroom(), inbox: newInbox(), clock: newStepClock(), steps: newStepper(), running: make(chan struct{}),
 		pictures: o.Pictures, health: newHealth(), boardAlerts: o.BoardAlerts,
 	}
 	p.watchdog = newWatchdog(o.Watchdog, p)
@@ -223,7 +225,7 @@ func (p *Pager) load(ctx context.Context, fleet func() map[string]Place) (err er
 	if err != nil {
 		return err
 	}
-	p.mail.add(letters)
+	p.mail.add(p.takeCustomerMail(letters))
 	if err := p.loadSteps(ctx); err != nil {
 		return err
 	}
@@ -288,6 +290,7 @@ func (p *Pager) Run(ctx context.Context) error {
 	}
 	var wg sync.WaitGroup
 	wg.Go(func() { p.deliver(ctx) })
+	wg.Go(func() { p.mailCustomers(ctx) })
 	wg.Go(func() { p.escalate(ctx) })
 	wg.Go(func() { p.feed(ctx) })
 	wg.Go(func() { p.tidy(ctx) })

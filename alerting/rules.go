@@ -54,6 +54,7 @@ type Rule struct {
 	labelTexts, text []ruleText
 	condition        *condition // nil where one reading cannot decide
 	asks, guard      question   // guard asks first where it is not zero: without a result of it the rule has none
+	customer         string     // whose threshold it is; "" for the operator's rules
 	presence         string     // what tells a series that is gone from one that recovered; "" where nothing can
 }
 

@@ -51,7 +51,7 @@ func RulesHandler(e *Engine) http.Handler {
 		writeData(w, map[string]any{"groups": e.groupsJSON(r.FormValue("type"))})
 	})
 	mux.HandleFunc("GET /api/v1/alerts", func(w http.ResponseWriter, _ *http.Request) {
-		writeData(w, map[string]any{"alerts": alertsJSON(e.now(e.states(isActive)))})
+		writeData(w, map[string]any{"alerts": alertsJSON(e.now(ofOperator(e.states(isActive))))})
 	})
 	return mux
 }

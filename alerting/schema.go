@@ -85,7 +85,7 @@ CREATE TABLE IF NOT EXISTS alert_handled (
 	at INTEGER NOT NULL,
 	PRIMARY KEY (rule, series)
 ) STRICT, WITHOUT ROWID;
-`, escalationSchema, linkSchema, maintenanceSchema, testSchema, regroupSchema, takeoverSchema}
+`, escalationSchema, linkSchema, maintenanceSchema, testSchema, regroupSchema, takeoverSchema, customerSchema}
 
 const (
 	// keepIncidents is how long resolved incidents and their pages stay: 13 months, as series do by default.

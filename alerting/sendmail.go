@@ -47,6 +47,9 @@ func (p *Pager) SendMail(ctx context.Context, to, receiver string, m Mail) error
 		// The mail's own text goes through the templates as data, never as a template.
 		c.Headers = map[string]string{"Subject": "{{ .CommonAnnotations.subject }}", "Message-Id": "{{ .CommonAnnotations.id }}"}
 		c.Text, c.HTML, c.Threading = "{{ .CommonAnnotations.text }}", "{{ .CommonAnnotations.html | safeHtml }}", config.ThreadingConfig{}
+		if m.HTML == "" { // a part without a word would be what people see
+			c.HTML = ""
+		}
 		sender := email.New(&c, p.routing.Load().templates, p.amLog)
 		if _, err := sender.Notify(ctx, a); err != nil {
 			errs = append(errs, fmt.Errorf("mail to %s: %w", c.To, err))

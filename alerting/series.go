@@ -43,7 +43,9 @@ type test struct {
 	rule  *Rule
 	op    operator
 	limit float64
-	alert *alert // nil until the alert was active once
+	// release is the limit while the alert fires, where that is another: hysteresis.
+	release *float64
+	alert   *alert // nil until the alert was active once
 }
 
 // alert is the state of one rule for one series: its last transition. The zero value is inactive.

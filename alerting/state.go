@@ -54,7 +54,7 @@ func (e *Engine) step(out []Transition, r *Rule, a *alert, s subject, hit bool, 
 	}
 	t := Transition{
 		Rule: r.ID, Series: s.key, From: last.State, State: state, At: at, Since: last.Since, FiredAt: last.FiredAt,
-		Received: time.Now().UnixMilli(), Value: Value(value), Labels: last.Labels, Annotations: last.Annotations,
+		Received: time.Now().UnixMilli(), Value: Value(value), Labels: last.Labels, Annotations: last.Annotations, Customer: r.customer,
 	}
 	if last.State == Inactive {
 		t.Since, t.FiredAt = at, 0

@@ -105,6 +105,8 @@ type Transition struct {
 	Value Value `json:"value"`
 	// Boards are those of a domain's alert, in order: all that were part of it so far. A board's alert has none.
 	Boards []string `json:"boards,omitempty"`
+	// Customer is whose threshold it is about. No operator is told of it; "" for the operator's rules.
+	Customer string `json:"customer,omitempty"`
 }
 
 // Key names the alert that the transition belongs to.

@@ -77,6 +77,7 @@ func (e *Engine) resolve(s *Series) {
 		}
 		s.watched[i].leaves = append(s.watched[i].leaves, ref.leaf)
 	}
+	e.resolveTenant(s)
 }
 
 // watch returns the rule's state for a board. A new one takes in all of the board's series, whose last values count

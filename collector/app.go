@@ -24,6 +24,7 @@ import (
 	"bramble/collector/admin"
 	"bramble/collector/backup"
 	"bramble/collector/broker"
+	"bramble/collector/customers"
 	"bramble/collector/heartbeat"
 	"bramble/collector/ingest"
 	"bramble/collector/registry"
@@ -62,6 +63,7 @@ type app struct {
 	rulesBroken prometheus.Gauge
 
 	heartbeats *heartbeat.Book
+	customers  *customers.Book
 	fleet      placeCache
 	domains    *alerting.Domains
 	ingest     *ingest.Ingest
@@ -181,6 +183,9 @@ func openApp(ctx context.Context, c Config, v variant, log *slog.Logger) (_ *app
 	if a.heartbeats, err = heartbeat.Open(ctx, a.db, a.isBoard); err != nil {
 		return nil, err
 	}
+	if err := a.openCustomers(ctx); err != nil {
+		return nil, err
+	}
 	a.metrics.MustRegister(offMetrics{a.whatIsOff}, testMetrics{a.pager.FailedTests}, a.heartbeats)
 	a.domains = alerting.NewDomains(alerting.DomainsOptions{
 		Engine: a.engine, Pager: a.pager, Fleet: a.places, Log: log,
@@ -188,7 +193,7 @@ func openApp(ctx context.Context, c Config, v variant, log *slog.Logger) (_ *app
 	})
 	a.ingest, err = ingest.New(ingest.Options{
 		Dir: filepath.Join(c.DataDir, "journal"), Conn: a.broker.Conn(), Registry: a.registry, Store: a.store, Retention: a.storeDrops(),
-		Engine: a.engine, Live: a.pages.Hub().Publish, Deliver: a.domains.Deliver, Settle: a.domains.Settle, Forgotten: a.pages.Hub().Forget,
+		Engine: a.engine, Live: a.pages.Hub().Publish, Deliver: a.deliver, Settle: a.settleAlerts, Forgotten: a.pages.Hub().Forget,
 		Address: a.broker.Address,
 		Lines:   func() []report.Line { return lines(a.engine) },
 		Log:     log, Registerer: a.metrics,
@@ -234,6 +239,7 @@ func (a *app) run(ctx context.Context, stdout io.Writer) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return a.pager.Run(pagerCtx) })
 	g.Go(func() error { return a.domains.Run(pagerCtx) })
+	g.Go(func() error { return a.customers.Run(pagerCtx) })
 	g.Go(func() error { defer stopPager(); return a.ingest.Run(ctx) })
 	g.Go(func() error { return a.evaluate(ctx) })
 	g.Go(func() error { return a.backups.Run(ctx) })

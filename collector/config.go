@@ -22,6 +22,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"bramble/collector/backup"
+	"bramble/collector/customers"
 )
 
 // Config is all that an operator can set. A flag wins over the file.
@@ -46,6 +47,7 @@ type Config struct {
 	Watchdog        WatchdogConfig
 	TestPage        TestPageConfig
 	Digest          DigestConfig
+	Customers       customers.Limits // what one customer may set and be sent
 
 	// UpgradeWithoutBackup lets a start upgrade an older collector's data without a way back. A flag, never in the file.
 	UpgradeWithoutBackup bool
@@ -60,7 +62,7 @@ const longestRetention = 100 * 365 * 24 * time.Hour
 // rollups for as long as the store can.
 var DefaultConfig = Config{
 	DataDir: "/var/lib/bramble", HTTP: "127.0.0.1:8314", NATS: "127.0.0.1:4222",
-	Retention: 90 * 24 * time.Hour, RollupRetention: longestRetention,
+	Retention: 90 * 24 * time.Hour, RollupRetention: longestRetention, Customers: customers.DefaultLimits,
 }
 
 // keys maps each key of the file to what reads it.
@@ -79,7 +81,7 @@ func (c *Config) keys() map[string]func(*yaml.Node) error {
 		"nats_websocket": text(&c.NATSWebSocket), "nats_names": list(&c.NATSNames),
 		"external_url": text(&c.ExternalURL), "tls_cert": text(&c.TLSCert), "tls_key": text(&c.TLSKey),
 		"rules": list(&c.Rules), "alertmanager": text(&c.Alertmanager), "oncall": text(&c.OnCall), "receivers": text(&c.Receivers),
-		"backups": c.readBackups, "store": c.readStore, "watchdog": c.readWatchdog, "test_page": c.readTestPage, "digest": c.readDigest,
+		"backups": c.readBackups, "store": c.readStore, "watchdog": c.readWatchdog, "test_page": c.readTestPage, "digest": c.readDigest, "customers": c.readCustomers,
 		"retention": duration(&c.Retention), "rollup_retention": duration(&c.RollupRetention),
 		"memory": func(n *yaml.Node) error {
 			b, err := units.ParseStrictBytes(n.Value)
@@ -260,6 +262,8 @@ func (c *Config) check(key string) error {
 		return checkStore(c.Store)
 	case "digest":
 		return checkDigest(c.Digest)
+	case "customers":
+		return checkCustomers(c.Customers)
 	case "watchdog":
 		return checkWatchdog(c.Watchdog)
 	case "alertmanager":

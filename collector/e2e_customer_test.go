@@ -2,8 +2,14 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
+	"net/mail"
+	"net/url"
+	"os"
+	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -121,4 +127,184 @@ func (s *server) holdsAlso(name string, want float64) {
 		}
 		return fmt.Errorf("board %s: %v has not come (%v)", name, want, err)
 	})
+}
+
+// sent is the decoded text of the next mail, and its recipient's header.
+func (b *mailbox) next(t *testing.T) (header mail.Header, text string) {
+	t.Helper()
+	select {
+	case raw := <-b.got:
+		m, err := mail.ReadMessage(strings.NewReader(raw))
+		if err != nil {
+			t.Fatalf("%v: %s", err, raw)
+		}
+		return m.Header, parts(t, m)["text/plain"]
+	case <-time.After(2 * patience):
+		t.Fatal("no mail came")
+	}
+	return nil, ""
+}
+
+func (b *mailbox) quiet(t *testing.T, what string) {
+	t.Helper()
+	select {
+	case raw := <-b.got:
+		t.Errorf("%s: a mail came: %s", what, raw)
+	default:
+	}
+}
+
+var ownLink = regexp.MustCompile(`own/contact/\S+`)
+
+// TestACustomersThreshold goes from a login to a mail: set, confirm, cross, kill -9, end. The operator's receiver hears
+// nothing of it.
+func TestACustomersThreshold(t *testing.T) {
+	t.Parallel()
+	box, operator, dir := newMailbox(t), newMailbox(t), t.TempDir()
+	for name, text := range map[string]string{
+		"alertmanager.yml": fmt.Sprintf(`global: {smtp_from: bramble@example.org, smtp_smarthost: %q, smtp_require_tls: false}
+route: {receiver: oncall, group_wait: 0s}
+receivers: [{name: oncall, email_configs: [{to: oncall@example.org, smarthost: %q}]}]
+`, box.address, operator.address),
+		"collector.yml": "alertmanager: alertmanager.yml\ncustomers: {hourly: 4, contacts: 2}\n",
+	} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s := newServer(t, "127.0.0.1", "--config", filepath.Join(dir, "collector.yml"))
+	mine, other := s.enrol("r1", s.nats, "customer=alder"), s.enrol("r2", s.nats, "customer=birch")
+	alder := s.do("", "token", "create", "--role", "customer", "--customer", "alder")
+	do := func(method, path, body string, want int) string {
+		t.Helper()
+		code, answer := s.as(alder, method, path, body)
+		if code != want {
+			t.Errorf("%s %s %s: %d %s, want %d", method, path, body, code, answer, want)
+		}
+		return answer
+	}
+	for body, why := range map[string]string{
+		`{"kind":"hot","value":20}`: "30 to 110", `{"kind":"hot"}`: "value", `{"kind":"root","value":1}`: "use hot", `{"kind":"silent","value":1}`: "has none",
+		`{"kind":"hot","value":60,"hysteresis":-1}`: "hysteresis", `{"kind":"hot","value":60,"for":"25h"}`: "for", `{"kind":"hot","value":60,"expr":"up"}`: "expr", `[`: "write it like",
+	} {
+		if answer := do("POST", "api/own/thresholds", body, 400); !strings.Contains(answer, why) {
+			t.Errorf("%s: %s", body, answer)
+		}
+	}
+	do("POST", "api/own/thresholds", `{"kind":"hot","board":"r2","value":60}`, 404)
+	do("POST", "api/own/thresholds", `{"kind":"hot","value":60,"hysteresis":5}`, 200)
+	for _, bad := range []string{"x", "a@b", "a@example.org,b@example.org", "{{.ExternalURL}}@example.org", "A <a@example.org>", "a@example.org\\r\\nBcc: b@example.org", "http://10.0.0.1/"} {
+		do("POST", "api/own/contacts", `{"address":"`+bad+`"}`, 400)
+	}
+	do("POST", "api/own/contacts", `{"address":"ops@alder.example"}`, 200)
+	header, text := box.next(t)
+	if header.Get("To") != "ops@alder.example" || !strings.Contains(text, "boards of alder") {
+		t.Errorf("to %s: %s", header.Get("To"), text)
+	}
+	link := ownLink.FindString(text)
+
+	a, b := s.attack(mine), s.attack(other)
+	heat := func(session uint32, celsius float64) {
+		a.send(t, report.TelemetrySubject("r1"), warmReport(session, time.Now(), celsius))
+		b.send(t, report.TelemetrySubject("r2"), warmReport(session, time.Now(), celsius))
+	}
+	firing := func(n int) {
+		t.Helper()
+		eventually(t, patience, func() error {
+			var got struct{ Alerts []dashboards.OwnAlert }
+			if _, body := s.as(alder, "GET", "api/own/alerts", ""); json.Unmarshal([]byte(body), &got) != nil {
+				return errors.New(body)
+			}
+			open := 0
+			for _, alert := range got.Alerts {
+				if alert.Board != "r1" {
+					return fmt.Errorf("sees %+v", alert)
+				}
+				if alert.Until == 0 && alert.Threshold {
+					open++
+				}
+			}
+			if open != n {
+				return fmt.Errorf("%d thresholds fire: %+v", open, got.Alerts)
+			}
+			return nil
+		})
+	}
+	heat(1, 61) // nobody has confirmed
+	firing(1)
+	heat(2, 50)
+	firing(0)
+	box.quiet(t, "nobody has confirmed")
+	if code, body := s.as("", "GET", link, ""); code != 200 || !strings.Contains(body, "ops@alder.example") {
+		t.Errorf("link %s: %d %s", link, code, body)
+	}
+	if answer := do("GET", "api/own/settings", "", 200); strings.Contains(answer, `"confirmed":true`) || strings.Contains(answer, strings.TrimPrefix(link, "own/contact/")) {
+		t.Errorf("opening the link confirms, or the customer sees it: %s", answer)
+	}
+	if code, _ := s.as("", "POST", link[:len(link)-2]+"xx?want=yes", ""); code != 404 {
+		t.Errorf("a forged link: %d", code)
+	}
+	answerLink := func(link, want string) {
+		t.Helper()
+		response, err := http.PostForm(s.url()+link, url.Values{"want": {want}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		response.Body.Close()
+		if response.StatusCode != 200 {
+			t.Errorf("%s to %s: %d", want, link, response.StatusCode)
+		}
+	}
+	answerLink(link, "yes")
+	heat(3, 72.5)
+	if _, text := box.next(t); !strings.Contains(text, "r1: SoC at 72.5 °C since") || strings.Contains(text, "r2") {
+		t.Errorf("mail: %s", text)
+	}
+	eventually(t, patience, func() error { // a mail that a kill cuts off between its answer and its record leaves again
+		if answer := do("GET", "api/own/settings", "", 200); !strings.Contains(answer, `"lastMail":"delivered"`) {
+			return errors.New(answer)
+		}
+		return nil
+	})
+	s.kill()
+	s.start()
+	firing(1)
+	a, b = s.attack(mine), s.attack(other)
+	heat(4, 58) // above 60 less 5
+	heat(5, 54)
+	if _, text := box.next(t); !strings.Contains(text, "over at") {
+		t.Errorf("mail: %s", text)
+	}
+	// Two mails are left of this hour's four, the rest waits and is shown.
+	for i := range uint32(3) {
+		heat(6+2*i, 65)
+		firing(1)
+		heat(7+2*i, 40)
+		firing(0)
+	}
+	box.next(t)
+	box.next(t)
+	eventually(t, patience, func() error {
+		var book dashboards.OwnBook
+		if err := json.Unmarshal([]byte(do("GET", "api/own/settings", "", 200)), &book); err != nil {
+			return err
+		}
+		if book.Waiting == 0 || book.WaitingUntil < time.Now().UnixMilli() {
+			return fmt.Errorf("%+v", book)
+		}
+		return nil
+	})
+	box.quiet(t, "beyond the limit")
+	operator.quiet(t, "the operator")
+	if n := s.metric(`bramble_page_tries_total{integration="email",state="delivered"}`); n != 0 {
+		t.Errorf("%v pages of the operator's", n)
+	}
+	var alerts struct{ Data struct{ Alerts []any } }
+	if err := s.json("api/v1/alerts", &alerts); err != nil || len(alerts.Data.Alerts) != 0 {
+		t.Errorf("the operator's alerts: %v, %v", alerts, err)
+	}
+	answerLink(link, "no")
+	if answer := do("GET", "api/own/settings", "", 200); strings.Contains(answer, "ops@") {
+		t.Errorf("the contact is still there: %s", answer)
+	}
 }

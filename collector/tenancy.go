@@ -17,7 +17,7 @@ import (
 // own is what customers see.
 func (a *app) own() *dashboards.Own {
 	seen := &ownAlerts{app: a}
-	return &dashboards.Own{Tenancy: a.tenancy, History: a.ownHistory, Alerts: seen.of}
+	return &dashboards.Own{Tenancy: a.tenancy, History: a.ownHistory, Alerts: seen.of, Settings: a.ownSettings()}
 }
 
 // tenancy says whose a board in service is at a time and since when without a break.
@@ -81,14 +81,24 @@ func (o *ownAlerts) of(ctx context.Context, customer string) ([]dashboards.OwnAl
 	if err != nil {
 		return nil, err
 	}
-	var out []dashboards.OwnAlert
+	out, err := o.app.ownThresholdAlerts(ctx, customer, time.Now())
+	if err != nil {
+		return nil, err
+	}
 	now := time.Now().UnixMilli()
 	for _, alert := range all {
 		if c, since := o.app.tenancy(alert.Board, now); c == customer && alert.Since >= since {
 			out = append(out, alert)
 		}
 	}
+	newestFirst(out)
 	return out, nil
+}
+
+func newestFirst(all []dashboards.OwnAlert) {
+	slices.SortStableFunc(all, func(a, b dashboards.OwnAlert) int {
+		return cmp.Or(cmp.Compare(b.Since, a.Since), cmp.Compare(a.Board, b.Board), cmp.Compare(a.Name, b.Name))
+	})
 }
 
 func (o *ownAlerts) list(ctx context.Context) ([]dashboards.OwnAlert, error) {
@@ -109,9 +119,6 @@ func (o *ownAlerts) list(ctx context.Context) ([]dashboards.OwnAlert, error) {
 		return nil, err
 	}
 	all = append(all, ended...)
-	slices.SortStableFunc(all, func(a, b dashboards.OwnAlert) int {
-		return cmp.Or(cmp.Compare(b.Since, a.Since), cmp.Compare(a.Board, b.Board), cmp.Compare(a.Name, b.Name))
-	})
 	o.all, o.made = all, time.Now()
 	return all, nil
 }

@@ -15,6 +15,7 @@ import (
 	"bramble/alerting"
 	"bramble/collector/backup"
 	"bramble/collector/broker"
+	"bramble/collector/customers"
 	"bramble/collector/digest"
 	"bramble/collector/heartbeat"
 	"bramble/collector/ingest"
@@ -30,6 +31,7 @@ func schemas() []registry.Schema {
 		registry.Tables("alerting", alerting.Migrations),
 		registry.Tables("heartbeat", heartbeat.Migrations),
 		registry.Tables("digest", digest.Migrations),
+		registry.Tables("customers", customers.Migrations),
 		registry.Files("journal", ingest.JournalVersion),
 		registry.Files("checkpoint", alerting.CheckpointVersion),
 		registry.Files("series", storage.SeriesVersion),

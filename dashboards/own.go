@@ -21,6 +21,8 @@ type Own struct {
 	History func(ctx context.Context, customer string, q HistoryQuery) ([]Span, error)
 	// Alerts lists what fired on boards that are the customer's now, since they are, newest first.
 	Alerts func(ctx context.Context, customer string) ([]OwnAlert, error)
+	// Settings is what customers set; nil: nothing.
+	Settings *OwnSettings
 }
 
 // OwnAlert is one alert of one board, without a word on any other. Times are Unix milliseconds.

@@ -73,6 +73,8 @@ func (s *Server) routes() http.Handler {
 	mux.HandleFunc("GET /ack/{link}", s.openLink)
 	mux.HandleFunc("POST /ack/{link}", s.followLink)
 	mux.HandleFunc("GET /picture/{link}", s.linkedPicture)
+	mux.HandleFunc("GET /own/contact/{link}", s.contactPage)
+	mux.HandleFunc("POST /own/contact/{link}", s.contactPage)
 
 	// A customer's own boards: with /login and the files of pages all that the role reaches (tenancy.go).
 	mux.Handle("GET /own", s.ownPage(s.ownHome))
@@ -82,6 +84,12 @@ func (s *Server) routes() http.Handler {
 	mux.Handle("GET /api/own/boards/{name}", s.own(s.ownBoard))
 	mux.Handle("GET /api/own/boards/{name}/history", s.own(s.ownHistory))
 	mux.Handle("GET /api/own/alerts", s.own(s.ownAlerts))
+	mux.Handle("GET /api/own/settings", s.own(s.ownSettings))
+	mux.Handle("POST /api/own/thresholds", s.ownFor(Operator, s.setThreshold))
+	mux.Handle("DELETE /api/own/thresholds/{kind}", s.ownFor(Operator, s.removeThreshold))
+	mux.Handle("POST /api/own/contacts", s.ownFor(Operator, s.addContact))
+	mux.Handle("POST /api/own/contacts/{id}/ask", s.ownFor(Operator, s.askContact))
+	mux.Handle("DELETE /api/own/contacts/{id}", s.ownFor(Operator, s.removeContact))
 
 	// Pages.
 	mux.Handle("GET /{$}", s.page(s.fleetPage))

@@ -14,6 +14,7 @@ import (
 var strangerRoutes = set(
 	"GET /-/healthy", "GET /-/ready", "GET /login", "POST /login", "POST /logout", "GET /static/",
 	"GET /ack/{link}", "POST /ack/{link}", "GET /picture/{link}",
+	"GET /own/contact/{link}", "POST /own/contact/{link}",
 )
 
 // customerRoutes is all that the login or token of a customer reaches beside strangerRoutes. A route that is not on it
@@ -21,6 +22,8 @@ var strangerRoutes = set(
 var customerRoutes = set(
 	"GET /own", "GET /own/board/{name}", "GET /own/live",
 	"GET /api/own/boards", "GET /api/own/boards/{name}", "GET /api/own/boards/{name}/history", "GET /api/own/alerts",
+	"GET /api/own/settings", "POST /api/own/thresholds", "DELETE /api/own/thresholds/{kind}",
+	"POST /api/own/contacts", "POST /api/own/contacts/{id}/ask", "DELETE /api/own/contacts/{id}",
 )
 
 func set(all ...string) map[string]bool {

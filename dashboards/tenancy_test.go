@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/gorilla/websocket"
+
+	"bramble/alerting"
 )
 
 // leasehold is an Own in which r1-02 belongs to Kelp & Co since 1000, and x-01 to somebody else.
@@ -27,7 +29,30 @@ func leasehold() *Own {
 			}
 			return "", 0
 		},
-		History: func(context.Context, string, HistoryQuery) ([]Span, error) { return []Span{}, nil },
+		History:  func(context.Context, string, HistoryQuery) ([]Span, error) { return []Span{}, nil },
+		Settings: settingsOf(),
+	}
+}
+
+// settingsOf has one contact, whose link is "good".
+func settingsOf() *OwnSettings {
+	ok := func() error { return nil }
+	return &OwnSettings{
+		Get: func(_ context.Context, customer string) (OwnBook, error) {
+			return OwnBook{Customer: customer, Thresholds: []OwnThreshold{}, Contacts: []OwnContact{}}, nil
+		},
+		SetThreshold:    func(context.Context, string, string, alerting.Threshold) error { return ok() },
+		RemoveThreshold: func(context.Context, string, string, string, string) error { return ErrUnknownOwn },
+		AddContact:      func(context.Context, string, string, string) error { return ErrTooOften },
+		AskContact:      func(context.Context, string, string, string) error { return ErrBadRequest },
+		RemoveContact:   func(context.Context, string, string, string) error { return ok() },
+		Linked: func(_ context.Context, link string) (OwnContact, error) {
+			if link != "good" {
+				return OwnContact{}, ErrUnknownOwn
+			}
+			return OwnContact{Address: "<b>@example.org", Customer: "Kelp & Co"}, nil
+		},
+		Answer: func(context.Context, string, bool) error { return ok() },
 	}
 }
 
@@ -203,6 +228,18 @@ func TestACustomerSeesOwnBoardsAlone(t *testing.T) {
 		}
 	}
 	f("/api/own/boards?customer=birch", "kelp-token", 403)
+	f("/api/own/settings?customer=birch", "kelp-token", 403)
+	f("/api/own/settings", "kelp-token", 200)
+	for token, want := range map[string]int{"kelp-token": 200, "viewer-token": 403, "nobody-token": 403, "": 401, "operator-token": 400} {
+		c := call{method: "POST", path: "/api/own/thresholds", token: token, body: `{"kind":"silent"}`}
+		if resp, body := c.do(t, web.URL); resp.StatusCode != want {
+			t.Errorf("a threshold as %q: %d %s", token, resp.StatusCode, body)
+		}
+		c.header = map[string]string{"Origin": "https://evil.example", "Sec-Fetch-Site": "cross-site"}
+		if resp, _ := c.do(t, web.URL); resp.StatusCode != 403 {
+			t.Errorf("a threshold from another site as %q: %d", token, resp.StatusCode)
+		}
+	}
 	f("/api/own/boards?customer=Kelp+%26+Co", "kelp-token", 200)
 	f("/api/own/boards?customer=Kelp+%26+Co&customer=birch", "kelp-token", 200) // the first counts, for both
 	f("/api/own/boards", "viewer-token", 400)
@@ -361,6 +398,47 @@ func FuzzOwnHistory(f *testing.F) {
 		if q.Step <= 0 || q.End.Sub(q.Start)/q.Step > maxOwnSteps || !strings.HasPrefix(q.Metric, "pi") || slices.Contains(q.By, "rack") {
 			b, _ := json.Marshal(q)
 			t.Errorf("%s passes", b)
+		}
+	})
+}
+
+// A link in a mail shows whom it is about, changes nothing when it is opened, and is not to be guessed.
+func TestContactLinks(t *testing.T) {
+	own := leasehold()
+	var said []bool
+	own.Settings.Answer = func(_ context.Context, _ string, want bool) error { said = append(said, want); return nil }
+	_, web := start(t, Options{Auth: ofCustomers(), Own: own})
+	form := map[string]string{"Content-Type": "application/x-www-form-urlencoded"}
+	f := func(method, link, body string, want int, text string) {
+		t.Helper()
+		resp, got := call{method: method, path: "/own/contact/" + link, body: body, header: form}.do(t, web.URL)
+		if resp.StatusCode != want || !strings.Contains(got, text) || strings.Contains(got, "<b>") {
+			t.Errorf("%s %s %s: %d %s", method, link, body, resp.StatusCode, got)
+		}
+	}
+	f("GET", "good", "", 200, "Yes, send them")
+	f("POST", "good", "want=perhaps", 400, "yes or no")
+	if len(said) != 0 {
+		t.Errorf("said %v", said)
+	}
+	f("POST", "good", "want=yes", 200, "from now on")
+	f("POST", "good", "want=no", 200, "No mail")
+	if len(said) != 2 || !said[0] || said[1] {
+		t.Errorf("said %v", said)
+	}
+	for range freeFailures {
+		f("GET", "bad", "", 404, "does not hold")
+	}
+	f("GET", "good", "", 429, "Try again")
+}
+
+func FuzzThreshold(f *testing.F) {
+	f.Add([]byte(`{"kind":"hot","board":"r1-01","value":75,"hysteresis":3,"for":"30s","keepFiringFor":"2m"}`))
+	f.Add([]byte(`{"kind":"silent"}`))
+	f.Add([]byte(`{"kind":"hot","value":1e999}`))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if got, err := decodeThreshold(b); err == nil && (got.For < 0 || got.KeepFiringFor < 0 || got.Board != "" && !validBoard(got.Board)) {
+			t.Errorf("%s is %+v", b, got)
 		}
 	})
 }

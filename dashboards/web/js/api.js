@@ -7,6 +7,9 @@ export async function post(path, body) {
   const init = { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) };
   return answer(await fetch(path, init));
 }
+export async function remove(path) {
+  return answer(await fetch(path, { method: "DELETE" }));
+}
 async function answer(response) {
   if (response.status === 401) {
     location.href = "/login?next=" + encodeURIComponent(location.pathname + location.search);

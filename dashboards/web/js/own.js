@@ -4,8 +4,10 @@ import { $, el, glyph } from "./dom.js";
 import { celsius, dayClock, duration, mhz, none, reasonWords, zone } from "./format.js";
 import { get } from "./api.js";
 import { startOwn } from "./ownshell.js";
+import { kindWords, startSettings } from "./ownsettings.js";
 
 const live = startOwn();
+const settings = startSettings();
 
 async function load() {
   let book, past;
@@ -15,6 +17,7 @@ async function load() {
     return; // the live status says that the collector is away
   }
   $("own-boards").replaceChildren(...(book.boards.length ? book.boards.map((b) => boardRow(b, book.now)) : [el("tr", {}, el("td", { colspan: 5, class: "dim" }, "No board is yours at present."))]));
+  settings.boards(book.boards.map((b) => b.name));
   $("own-alerts").replaceChildren(...(past.alerts.length ? past.alerts.map((a) => alertRow(a, past.now)) : [el("p", { class: "dim" }, "None.")]));
 }
 
@@ -32,7 +35,7 @@ function stateOf(b) {
 function alertRow(a, now) {
   const until = a.until ? `${dayClock(a.since, now)} to ${dayClock(a.until, now)} ${zone(now)}, ${duration(a.until - a.since)}` : `since ${dayClock(a.since, now)} ${zone(now)}`;
   return el("li", { class: a.until ? "" : "bad" }, glyph(a.until ? "acknowledged" : a.severity === "critical" ? "critical" : "warning"),
-    el("div", {}, el("b", {}, `${a.board}: ${a.name}`), el("span", { class: "dim num" }, until)));
+    el("div", {}, el("b", {}, `${a.board}: ${a.threshold ? kindWords[a.name] ?? a.name : a.name}`), el("span", { class: "dim num" }, until), el("span", { class: "dim" }, a.threshold ? "your threshold" : "the operator's rule")));
 }
 
 load();

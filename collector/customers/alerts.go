@@ -1,0 +1,230 @@
+package customers
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"time"
+
+	"bramble/alerting"
+)
+
+// Alert is one alert of a threshold.
+type Alert struct {
+	seq         int64
+	Customer    string
+	Kind, Board string
+	FiredAt     int64 // Unix ms of the reading
+	EndedAt     int64 // 0: it still fires
+	Value       float64
+	toldFired   int64
+	toldEnded   int64
+}
+
+// nobodyTold marks what was not told because nobody was there to hear it.
+const nobodyTold = -1
+
+// Deliver takes transitions of customers' thresholds that are journalled, those of a replay included. It never blocks.
+func (b *Book) Deliver(ts []alerting.Transition) {
+	if len(ts) == 0 {
+		return
+	}
+	b.mu.Lock()
+	b.queue = append(b.queue, ts...)
+	b.mu.Unlock()
+	b.ring()
+}
+
+// Settle returns when all that was delivered before is in the database. The caller calls it before it truncates its journal.
+func (b *Book) Settle() error {
+	b.write.Lock()
+	defer b.write.Unlock()
+	b.mu.Lock()
+	ts := b.queue
+	b.mu.Unlock()
+	if len(ts) == 0 {
+		return nil
+	}
+	ctx := context.Background()
+	err := b.within(ctx, func(tx *sql.Tx) error {
+		for _, t := range ts {
+			if err := record(ctx, tx, t); err != nil {
+				return fmt.Errorf("write a customer's alert: %w", err)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	b.mu.Lock()
+	b.queue = b.queue[len(ts):]
+	b.mu.Unlock()
+	return nil
+}
+
+// record is idempotent: a replay brings transitions again.
+func record(ctx context.Context, tx *sql.Tx, t alerting.Transition) (err error) {
+	board := t.Labels["board"]
+	kind := t.Labels["alertname"]
+	switch {
+	case t.State == alerting.Firing && t.From != alerting.Cooling:
+		_, err = tx.ExecContext(ctx, `INSERT OR IGNORE INTO customer_alert (customer, kind, board, fired_at, value) VALUES (?, ?, ?, ?, ?)`,
+			t.Customer, kind, board, t.FiredAt, float64(t.Value))
+	case t.State == alerting.Inactive && t.FiredAt != 0:
+		_, err = tx.ExecContext(ctx, `UPDATE customer_alert SET ended_at = ? WHERE customer = ? AND kind = ? AND board = ? AND fired_at = ? AND ended_at = 0`,
+			t.At, t.Customer, kind, board, t.FiredAt)
+	}
+	return err
+}
+
+// Alerts lists those of a customer since a time, the newest first, and all that fire.
+func (b *Book) Alerts(ctx context.Context, customer string, since time.Time) ([]Alert, error) {
+	return b.alerts(ctx, `WHERE customer = ? AND (fired_at > ? OR ended_at = 0) ORDER BY fired_at DESC, seq DESC LIMIT 500`, customer, since.UnixMilli())
+}
+
+func (b *Book) alerts(ctx context.Context, where string, args ...any) (all []Alert, err error) {
+	rows, err := b.DB.QueryContext(ctx, `SELECT seq, customer, kind, board, fired_at, ended_at, value, told_fired, told_ended FROM customer_alert `+where, args...)
+	if err != nil {
+		return nil, fmt.Errorf("read customers' alerts: %w", err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var a Alert
+		if err := rows.Scan(&a.seq, &a.Customer, &a.Kind, &a.Board, &a.FiredAt, &a.EndedAt, &a.Value, &a.toldFired, &a.toldEnded); err != nil {
+			return nil, fmt.Errorf("read a customer's alert: %w", err)
+		}
+		all = append(all, a)
+	}
+	return all, rows.Err()
+}
+
+const untold = `(told_fired = 0 OR ended_at > 0 AND told_ended = 0)`
+
+// tell writes the mails about what was not told yet, where the limits let it. What exceeds them waits, and leaves in one.
+func (b *Book) tell(ctx context.Context, now time.Time) error {
+	names, err := b.waiting(ctx)
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, customer := range names {
+		errs = append(errs, b.tellOne(ctx, customer, now))
+	}
+	return errors.Join(errs...)
+}
+
+// waiting are the customers of whose alerts something is not told.
+func (b *Book) waiting(ctx context.Context) (names []string, err error) {
+	rows, err := b.DB.QueryContext(ctx, `SELECT DISTINCT customer FROM customer_alert WHERE `+untold)
+	if err != nil {
+		return nil, fmt.Errorf("read untold alerts: %w", err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var name string
+		if err := rows.Scan(&name); err != nil {
+			return nil, fmt.Errorf("read untold alerts: %w", err)
+		}
+		names = append(names, name)
+	}
+	return names, rows.Err()
+}
+
+// tellOne writes one mail for each contact of a customer about all that is not told, and notes in the same transaction that
+// it is.
+func (b *Book) tellOne(ctx context.Context, customer string, now time.Time) error {
+	b.change.Lock() // an address that is being removed gets no mail
+	defer b.change.Unlock()
+	all, err := b.alerts(ctx, `WHERE customer = ? AND `+untold+` ORDER BY seq`, customer)
+	if err != nil || len(all) == 0 {
+		return err
+	}
+	contacts, err := b.contactsOf(ctx, customer)
+	if err != nil {
+		return err
+	}
+	var to []Contact
+	for _, c := range contacts {
+		if c.Confirmed {
+			to = append(to, c)
+		}
+	}
+	tellable := b.tellable(all)
+	if len(to) == 0 || len(tellable) == 0 {
+		return b.within(ctx, func(tx *sql.Tx) error { return told(ctx, tx, all, nobodyTold) })
+	}
+	if room, _, err := b.room(ctx, customer, now); err != nil || room < len(to) {
+		return err // it stays untold, and Settings says until when
+	}
+	var mails []alerting.CustomerMail
+	for _, c := range to {
+		mails = append(mails, b.alertMail(c, tellable))
+	}
+	return b.Post(mails, func(conn *sql.Conn) error {
+		for range mails {
+			if err := act(ctx, conn, customer, aMessage, now); err != nil {
+				return err
+			}
+		}
+		return told(ctx, conn, all, now.UnixMilli())
+	})
+}
+
+// tellable leaves out what befell a board that was somebody else's by then: it is not the customer's to know.
+func (b *Book) tellable(all []Alert) (out []Alert) {
+	for _, a := range all {
+		if b.Owner(a.Board, a.FiredAt) != a.Customer {
+			continue
+		}
+		if a.EndedAt != 0 && b.Owner(a.Board, a.EndedAt) != a.Customer {
+			a.EndedAt = 0
+			if a.toldFired != 0 {
+				continue
+			}
+		}
+		out = append(out, a)
+	}
+	return out
+}
+
+func told(ctx context.Context, db execer, all []Alert, at int64) error {
+	for _, a := range all {
+		_, err := db.ExecContext(ctx, `UPDATE customer_alert SET told_fired = CASE told_fired WHEN 0 THEN ? ELSE told_fired END,
+			told_ended = CASE WHEN ended_at > 0 AND ended_at = ? AND told_ended = 0 THEN ? ELSE told_ended END WHERE seq = ?`, at, a.EndedAt, at, a.seq)
+		if err != nil {
+			return fmt.Errorf("note that a customer was told: %w", err)
+		}
+	}
+	return nil
+}
+
+// room is how many mails about alerts a customer may be sent now, and where that is none, when the next may leave.
+func (b *Book) room(ctx context.Context, customer string, now time.Time) (n int, next time.Time, err error) {
+	n = b.Limits.Daily
+	for _, w := range []struct {
+		limit  int
+		window time.Duration
+	}{{b.Limits.Hourly, hour}, {b.Limits.Daily, day}} {
+		used, first, err := acts(ctx, b.DB, customer, aMessage, now.Add(-w.window))
+		if err != nil {
+			return 0, next, err
+		}
+		if left := w.limit - used; left <= 0 && first.Add(w.window).After(next) {
+			next = first.Add(w.window)
+		}
+		n = min(n, max(0, w.limit-used))
+	}
+	return n, next, nil
+}
+
+// Waiting says how many alerts of a customer wait because of the limits, and until when; the zero time where none does.
+func (b *Book) Waiting(ctx context.Context, customer string) (n int, until time.Time, err error) {
+	row := b.DB.QueryRowContext(ctx, `SELECT count(*) FROM customer_alert WHERE customer = ? AND `+untold, customer)
+	if err := row.Scan(&n); err != nil || n == 0 {
+		return 0, until, err
+	}
+	_, until, err = b.room(ctx, customer, time.Now())
+	return n, until, err
+}

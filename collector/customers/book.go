@@ -1,0 +1,211 @@
+// Package customers owns what customers set for their own boards: thresholds, and the addresses that hear of them. It keeps
+// both in the state database, with every alert of a threshold and whether it was told.
+//
+// It refuses to page: an operator never hears of a customer's threshold, and no operator's receiver is used. It sends
+// nothing itself: mails go through the journal that it is given, and to confirmed addresses alone.
+package customers
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"database/sql"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"bramble/alerting"
+)
+
+// Migrations lift the room's tables in state.db: Migrations[i] from version i to i+1. A released one never changes. Times
+// are Unix milliseconds, 0 where they have not come, durations milliseconds.
+var Migrations = []string{`
+CREATE TABLE customer_threshold (
+	customer TEXT NOT NULL,
+	kind TEXT NOT NULL,
+	board TEXT NOT NULL,                  -- '' = all of the customer's
+	value REAL NOT NULL,
+	hysteresis REAL NOT NULL,
+	for_ms INTEGER NOT NULL,
+	keep_ms INTEGER NOT NULL,
+	set_by TEXT NOT NULL,
+	set_at INTEGER NOT NULL,
+	PRIMARY KEY (customer, kind, board)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE customer_contact (
+	id TEXT PRIMARY KEY,
+	customer TEXT NOT NULL,
+	address TEXT NOT NULL,
+	added_by TEXT NOT NULL,
+	added_at INTEGER NOT NULL,
+	asked_at INTEGER NOT NULL,
+	confirmed_at INTEGER NOT NULL DEFAULT 0,
+	UNIQUE (customer, address)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE customer_refusal (
+	address BLOB PRIMARY KEY,             -- SHA-256: whoever wants no mail is not kept by name
+	at INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE TABLE customer_alert (
+	seq INTEGER PRIMARY KEY AUTOINCREMENT,
+	customer TEXT NOT NULL,
+	kind TEXT NOT NULL,
+	board TEXT NOT NULL,
+	fired_at INTEGER NOT NULL,
+	value REAL NOT NULL,
+	ended_at INTEGER NOT NULL DEFAULT 0,
+	told_fired INTEGER NOT NULL DEFAULT 0, -- when a mail about it was journalled; -1 = nobody was to be told
+	told_ended INTEGER NOT NULL DEFAULT 0,
+	UNIQUE (customer, kind, board, fired_at)
+) STRICT;
+CREATE INDEX customer_alert_untold ON customer_alert (customer) WHERE told_fired = 0 OR ended_at > 0 AND told_ended = 0;
+CREATE TABLE customer_act (
+	customer TEXT NOT NULL,               -- or what stands for an address
+	what TEXT NOT NULL,
+	at INTEGER NOT NULL
+) STRICT;
+CREATE INDEX customer_act_at ON customer_act (customer, what, at);
+CREATE TABLE customer_key (id INTEGER PRIMARY KEY CHECK (id = 1), key BLOB NOT NULL) STRICT;
+`}
+
+// keepAlerts is how long alerts that are over stay.
+const keepAlerts = 90 * 24 * time.Hour
+
+// Errors that callers branch on.
+var (
+	// ErrBad is wrapped where what was asked for cannot be, with the reason for the person.
+	ErrBad = errors.New("bad request")
+	// ErrTooOften is wrapped where a limit is reached.
+	ErrTooOften = errors.New("too often")
+	// ErrNotFound is wrapped where a threshold, a contact or a link is not there.
+	ErrNotFound = errors.New("not found")
+)
+
+// Options are what a Book works with. All but Log and Limits are required.
+type Options struct {
+	DB *sql.DB
+	// SetThresholds puts a customer's thresholds in force and returns the alerts that end by that, which go to Commit.
+	SetThresholds func(customer string, all []alerting.Threshold) []alerting.Transition
+	EndStrayed    func(owner func(board string) string) []alerting.Transition
+	Commit        func([]alerting.Transition) error
+	// Post journals mails together with what also writes; also may run more than once. CanMail says why none can be sent.
+	Post    func(mails []alerting.CustomerMail, also func(*sql.Conn) error) error
+	CanMail func() error
+	// MailState is how the last mail to a contact stands.
+	MailState func(ctx context.Context, contact string) (state, answer string, err error)
+	// Owner is whose a board is at a time (Unix ms), "" where it is nobody's.
+	Owner func(board string, at int64) string
+	URL   string // what links begin with, with a slash at its end
+	// Limits are DefaultLimits where they are zero.
+	Limits Limits
+	Log    *slog.Logger
+}
+
+// Book keeps what customers set. All methods are safe for concurrent use.
+type Book struct {
+	Options
+	key  []byte // of links
+	wake chan struct{}
+
+	change sync.Mutex // held for a whole change of settings
+
+	mu    sync.Mutex
+	queue []alerting.Transition // delivered, and not in the database yet
+	write sync.Mutex            // serialises what empties the queue
+}
+
+// Open reads what was set and puts it in force. Its tables are those of Migrations.
+func Open(ctx context.Context, o Options) (*Book, error) {
+	if o.Log == nil {
+		o.Log = slog.Default()
+	}
+	if o.Limits == (Limits{}) {
+		o.Limits = DefaultLimits
+	}
+	b := &Book{Options: o, wake: make(chan struct{}, 1)}
+	var err error
+	if b.key, err = linkKey(ctx, o.DB); err != nil {
+		return nil, err
+	}
+	if err := b.tidy(ctx, time.Now()); err != nil {
+		return nil, err
+	}
+	all, err := thresholds(ctx, o.DB, "")
+	if err != nil {
+		return nil, err
+	}
+	for customer, list := range all {
+		b.SetThresholds(customer, list) // nothing fires yet that could end
+	}
+	return b, nil
+}
+
+func linkKey(ctx context.Context, db *sql.DB) (key []byte, err error) {
+	fresh := make([]byte, sha256.Size)
+	if _, err := rand.Read(fresh); err != nil {
+		return nil, fmt.Errorf("make a key for customers' links: %w", err)
+	}
+	if _, err := db.ExecContext(ctx, `INSERT OR IGNORE INTO customer_key (id, key) VALUES (1, ?)`, fresh); err != nil {
+		return nil, fmt.Errorf("write the key of customers' links: %w", err)
+	}
+	if err := db.QueryRowContext(ctx, `SELECT key FROM customer_key`).Scan(&key); err != nil {
+		return nil, fmt.Errorf("read the key of customers' links: %w", err)
+	}
+	return key, nil
+}
+
+// tidy drops what is too old to matter.
+func (b *Book) tidy(ctx context.Context, now time.Time) error {
+	for _, q := range []struct {
+		text string
+		at   time.Time
+	}{
+		{`DELETE FROM customer_act WHERE at < ?`, now.Add(-day)},
+		{`DELETE FROM customer_alert WHERE ended_at > 0 AND ended_at < ? AND told_fired <> 0 AND told_ended <> 0`, now.Add(-keepAlerts)},
+	} {
+		if _, err := b.DB.ExecContext(ctx, q.text, q.at.UnixMilli()); err != nil {
+			return fmt.Errorf("clean customers' tables: %w", err)
+		}
+	}
+	return nil
+}
+
+func (b *Book) ring() {
+	select {
+	case b.wake <- struct{}{}:
+	default:
+	}
+}
+
+// Run writes down what is delivered, tells whom it concerns, and ends alerts on boards that went to somebody else, until ctx
+// ends. It takes what is delivered before and after as well: see Settle.
+func (b *Book) Run(ctx context.Context) error {
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	hourly := time.Now()
+	for {
+		select {
+		case <-ctx.Done():
+			return b.Settle()
+		case <-b.wake:
+		case now := <-tick.C:
+			if now.Sub(hourly) > time.Hour {
+				hourly = now
+				b.try(ctx, "clean up", b.tidy(ctx, now))
+			}
+			gone := b.EndStrayed(func(board string) string { return b.Owner(board, now.UnixMilli()) })
+			b.try(ctx, "end alerts of boards that are another's", b.Commit(gone))
+		}
+		b.try(ctx, "write alerts", b.Settle())
+		b.try(ctx, "tell customers", b.tell(ctx, time.Now()))
+	}
+}
+
+// try logs what will be tried again.
+func (b *Book) try(ctx context.Context, what string, err error) {
+	if err != nil && ctx.Err() == nil {
+		b.Log.Error("customers: "+what, "err", err)
+	}
+}

@@ -1,0 +1,117 @@
+package dashboards
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/chromedp/chromedp"
+
+	"bramble/alerting"
+)
+
+// TestBrowserOwn goes over a customer's pages in a browser: boards, a threshold, a contact, a board's graphs.
+func TestBrowserOwn(t *testing.T) {
+	var mu sync.Mutex
+	book := OwnBook{Customer: "Kelp & Co", Thresholds: []OwnThreshold{}, Contacts: []OwnContact{}, Mail: true, Waiting: 3, WaitingUntil: time.Now().Add(time.Hour).UnixMilli(), Limits: map[string]int{"mailsAnHour": 20, "mailsADay": 100}}
+	for _, k := range alerting.ThresholdKinds {
+		book.Kinds = append(book.Kinds, OwnKind{k.Name, k.Fixed, k.Min, k.Max, k.MaxHysteresis})
+	}
+	own := leasehold()
+	own.Alerts = func(context.Context, string) ([]OwnAlert, error) {
+		now := time.Now().UnixMilli()
+		return []OwnAlert{{Board: "r1-02", Name: "hot", Since: now - 60_000, Threshold: true}, {Board: "r1-02", Name: "Throttled", Severity: "critical", Since: now - 600_000, Until: now - 300_000}}, nil
+	}
+	own.Settings.Get = func(context.Context, string) (OwnBook, error) { mu.Lock(); defer mu.Unlock(); return book, nil }
+	own.Settings.SetThreshold = func(_ context.Context, _, _ string, set alerting.Threshold) error {
+		mu.Lock()
+		defer mu.Unlock()
+		if set.Value > 110 {
+			return fmt.Errorf("%w: hot takes 30 to 110", ErrBadRequest)
+		}
+		book.Thresholds = append(book.Thresholds, OwnThresholdOf(set))
+		return nil
+	}
+	own.Settings.AddContact = func(_ context.Context, _, _, address string) error {
+		mu.Lock()
+		defer mu.Unlock()
+		book.Contacts = append(book.Contacts, OwnContact{ID: "c1", Address: address, AskedAt: 1})
+		return nil
+	}
+	now := time.Now()
+	own.History = func(_ context.Context, _ string, q HistoryQuery) ([]Span, error) {
+		span := Span{Labels: map[string]string{}}
+		if len(q.By) > 0 {
+			span.Labels[q.By[0]] = map[string]string{"source": "measured", "reason": "throttled"}[q.By[0]]
+		}
+		for i := range 80 {
+			v := map[string]float64{"pi_soc_temperature_celsius": 60 + float64(i%20), "pi_cpu_clock_hertz": 1.2e9, "pi_cpu_clock_lost_hertz": 1e8 * float64(i%5), "pi_throttled": float64(i / 70)}[q.Metric]
+			span.At = append(span.At, now.Add(time.Duration(i-80)*10*time.Second).UnixMilli())
+			span.Min, span.Max = append(span.Min, v), append(span.Max, v)
+		}
+		if q.Metric == "pi_cpu_clock_hertz" {
+			requested := span
+			requested.Labels = map[string]string{"source": "requested"}
+			return []Span{span, requested}, nil
+		}
+		return []Span{span}, nil
+	}
+	auth := ofCustomers()
+	auth.passwords["kim"] = "secret"
+	auth.session = "kelp-token"
+	s, web := start(t, Options{Auth: auth, Own: own, Boards: threeBoards})
+	s.Hub().Publish("r1-02", now.UnixMilli(), []Value{{"pi_soc_temperature_celsius", 71.5}, {`pi_cpu_clock_hertz{source="measured"}`, 6e8}, {`pi_throttled{reason="throttled"}`, 1}, {"pi_board_up", 1}})
+	b := openTab(t, web.URL)
+	b.open("/")
+	b.text("h1", "Log in")
+	b.do(chromedp.SendKeys("input[name=name]", "kim"), chromedp.SendKeys("input[name=password]", "secret"), chromedp.Click("button"))
+	b.text("[data-board=r1-02]", "71.5 °C")
+	b.text("[data-board=r1-02]", "throttled")
+	b.text("#own-alerts", "SoC temperature")
+	b.text("#own-waiting", "3 alerts wait")
+	b.until("document.querySelector('#threshold-form select').options.length === 5", "document.querySelector('#threshold-form').outerHTML")
+	b.script(`{ const f = document.querySelector("#threshold-form"); f.value.value = "120"; f.requestSubmit(); }`)
+	b.text("#threshold-said", "30 to 110")
+	b.mu.Lock()
+	b.faults = nil // the refusal was asked for
+	b.mu.Unlock()
+	b.script(`{ const f = document.querySelector("#threshold-form"); f.value.value = "75"; f.board.value = "r1-02"; f.requestSubmit(); }`)
+	b.text("#threshold-list", "from 75 °C, ends 3 °C below")
+	b.script(`{ const f = document.querySelector("#contact-form"); f.address.value = "ops@example.org"; f.requestSubmit(); }`)
+	b.text("#contact-list", "not confirmed")
+	b.until("!document.body.textContent.includes('x-01')", "document.body.textContent")
+	b.shots("own")
+	b.open("/own/board/r1-02")
+	b.text("h1", "r1-02")
+	b.text(".summary-text", "60.0 to 79.0 °C")
+	b.shots("ownboard")
+	b.open("/own/contact/good")
+	b.text("h1", "Alerts of Kelp & Co")
+	b.shots("owncontact")
+	b.clean()
+}
+
+// shots takes a picture of a page in both themes and on a phone, where BRAMBLE_SHOTS names a directory.
+func (b *tab) shots(name string) {
+	dir := os.Getenv("BRAMBLE_SHOTS")
+	if dir == "" {
+		return
+	}
+	for _, of := range []struct {
+		width int64
+		theme string
+	}{{1440, "light"}, {1440, "dark"}, {390, "light"}} {
+		b.size(of.width, 900, of.theme)
+		png, err := chromedp.Run(b.ctx, chromedp.FullScreenshot(100))
+		if err == nil {
+			err = os.WriteFile(fmt.Sprintf("%s/%s-%d-%s.png", dir, name, of.width, of.theme), png, 0o600)
+		}
+		if err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.size(1440, 900, "light")
+}

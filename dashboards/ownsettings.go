@@ -1,0 +1,257 @@
+package dashboards
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/prometheus/common/model"
+
+	"bramble/alerting"
+)
+
+// Errors of what a customer sets, beside ErrBadRequest; the rest of the text is for the person.
+var (
+	ErrTooOften   = errors.New("too often")
+	ErrUnknownOwn = errors.New("not found")
+)
+
+// OwnSettings is what a customer has set, and what the limits are. The funcs must be safe for concurrent use; the errors of all
+// may wrap ErrBadRequest, ErrTooOften and ErrUnknownOwn.
+type OwnSettings struct {
+	Get             func(ctx context.Context, customer string) (OwnBook, error)
+	SetThreshold    func(ctx context.Context, customer, who string, t alerting.Threshold) error
+	RemoveThreshold func(ctx context.Context, customer, who, kind, board string) error
+	AddContact      func(ctx context.Context, customer, who, address string) error
+	AskContact      func(ctx context.Context, customer, who, id string) error
+	RemoveContact   func(ctx context.Context, customer, who, id string) error
+	// Linked is the contact that a link in a mail is about, Answer what its reader wants: mails, or none.
+	Linked func(ctx context.Context, link string) (OwnContact, error)
+	Answer func(ctx context.Context, link string, want bool) error
+}
+
+// OwnBook is what a customer has set.
+type OwnBook struct {
+	Customer   string         `json:"customer"`
+	Thresholds []OwnThreshold `json:"thresholds"`
+	Contacts   []OwnContact   `json:"contacts"`
+	Kinds      []OwnKind      `json:"kinds"`
+	Mail       bool           `json:"mail"` // false: this collector sends none
+	// Waiting alerts are told later, when the limit lets a mail leave at WaitingUntil.
+	Waiting      int            `json:"waiting"`
+	WaitingUntil int64          `json:"waitingUntil,omitempty"`
+	Limits       map[string]int `json:"limits"`
+}
+
+// OwnThreshold is a threshold as JSON: base units, durations such as 30s.
+type OwnThreshold struct {
+	Kind          string  `json:"kind"`
+	Board         string  `json:"board,omitempty"` // "" for all
+	Value         float64 `json:"value"`
+	Hysteresis    float64 `json:"hysteresis"`
+	For           string  `json:"for"`
+	KeepFiringFor string  `json:"keepFiringFor"`
+}
+
+// OwnContact is an address; its link is of whoever reads mail there and stands nowhere else.
+type OwnContact struct {
+	ID        string `json:"id"`
+	Address   string `json:"address"`
+	Customer  string `json:"-"`
+	Confirmed bool   `json:"confirmed"`
+	AskedAt   int64  `json:"askedAt"`
+	LastMail  string `json:"lastMail,omitempty"` // waiting, delivered or failed
+}
+
+// OwnKind is what a threshold can be set for, with its bounds in base units.
+type OwnKind struct {
+	Name          string  `json:"name"`
+	Fixed         bool    `json:"fixed"` // nothing to set
+	Min           float64 `json:"min"`
+	Max           float64 `json:"max"`
+	MaxHysteresis float64 `json:"maxHysteresis"`
+}
+
+// OwnThresholdOf writes a threshold as JSON has it.
+func OwnThresholdOf(t alerting.Threshold) OwnThreshold {
+	return OwnThreshold{t.Kind, t.Board, t.Value, t.Hysteresis, model.Duration(t.For).String(), model.Duration(t.KeepFiringFor).String()}
+}
+
+// decodeThreshold reads one. Where there is nothing to set, the value is the kind's.
+func decodeThreshold(b []byte) (t alerting.Threshold, err error) {
+	var body struct {
+		OwnThreshold
+		Value *float64 `json:"value"`
+	}
+	dec := json.NewDecoder(bytes.NewReader(b))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(&body); err != nil {
+		return t, fmt.Errorf(`decode threshold: %w; write it like {"kind":"hot","board":"r1-01","value":75,"hysteresis":3,"for":"30s","keepFiringFor":"2m"}`, err)
+	}
+	t = alerting.Threshold{Kind: body.Kind, Board: body.Board, Hysteresis: body.Hysteresis}
+	if t.Board != "" && !validBoard(t.Board) {
+		return t, fmt.Errorf("board %.64q is not a board's name", t.Board)
+	}
+	if t.For, err = span(body.For); err != nil {
+		return t, fmt.Errorf("for: %q: want a duration such as 30s", body.For)
+	}
+	if t.KeepFiringFor, err = span(body.KeepFiringFor); err != nil {
+		return t, fmt.Errorf("keepFiringFor: %q: want a duration such as 2m", body.KeepFiringFor)
+	}
+	kind, ok := alerting.KindOf(t.Kind)
+	switch {
+	case body.Value != nil:
+		t.Value = *body.Value
+	case ok && kind.Fixed:
+		t.Value = kind.Min
+	default:
+		return t, errors.New("value is missing")
+	}
+	return t, nil
+}
+
+func decodeContact(b []byte) (string, error) {
+	var body struct {
+		Address string `json:"address"`
+	}
+	dec := json.NewDecoder(bytes.NewReader(b))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(&body); err != nil {
+		return "", fmt.Errorf(`decode contact: %w; write it like {"address":"ops@example.org"}`, err)
+	}
+	return body.Address, nil
+}
+
+// settings returns what customers can set; where that is nothing, the request has its answer.
+func (s *Server) settings(w http.ResponseWriter, r *http.Request) *OwnSettings {
+	if s.opts.Own.Settings == nil {
+		noSuchRoute(w, r)
+	}
+	return s.opts.Own.Settings
+}
+
+func (s *Server) ownSettings(w http.ResponseWriter, r *http.Request) {
+	if of := s.settings(w, r); of != nil {
+		book, err := of.Get(r.Context(), customerIn(r))
+		if err != nil {
+			s.ownFault(w, r, err)
+			return
+		}
+		reply(w, book)
+	}
+}
+
+// ownFault answers an error of OwnSettings.
+func (s *Server) ownFault(w http.ResponseWriter, r *http.Request, err error) {
+	for of, code := range map[error]int{ErrBadRequest: http.StatusBadRequest, ErrTooOften: http.StatusTooManyRequests, ErrUnknownOwn: http.StatusNotFound} {
+		if errors.Is(err, of) {
+			fail(w, code, strings.TrimPrefix(err.Error(), of.Error()+": "))
+			return
+		}
+	}
+	s.fault(w, r, err)
+}
+
+// changeOwn does something and answers with what is set then.
+func (s *Server) changeOwn(w http.ResponseWriter, r *http.Request, do func(of *OwnSettings, customer, who string) error) {
+	of := s.settings(w, r)
+	if of == nil {
+		return
+	}
+	if err := do(of, customerIn(r), userOf(r).Name); err != nil {
+		s.ownFault(w, r, err)
+		return
+	}
+	s.ownSettings(w, r)
+}
+
+func (s *Server) setThreshold(w http.ResponseWriter, r *http.Request) {
+	if t, ok := take(w, r, "threshold", decodeThreshold); ok {
+		s.changeOwn(w, r, func(of *OwnSettings, customer, who string) error {
+			return of.SetThreshold(r.Context(), customer, who, t)
+		})
+	}
+}
+
+func (s *Server) removeThreshold(w http.ResponseWriter, r *http.Request) {
+	s.changeOwn(w, r, func(of *OwnSettings, customer, who string) error {
+		return of.RemoveThreshold(r.Context(), customer, who, r.PathValue("kind"), r.URL.Query().Get("board"))
+	})
+}
+
+func (s *Server) addContact(w http.ResponseWriter, r *http.Request) {
+	if address, ok := take(w, r, "contact", decodeContact); ok {
+		s.changeOwn(w, r, func(of *OwnSettings, customer, who string) error {
+			return of.AddContact(r.Context(), customer, who, address)
+		})
+	}
+}
+
+func (s *Server) askContact(w http.ResponseWriter, r *http.Request) {
+	s.changeOwn(w, r, func(of *OwnSettings, customer, who string) error {
+		return of.AskContact(r.Context(), customer, who, r.PathValue("id"))
+	})
+}
+
+func (s *Server) removeContact(w http.ResponseWriter, r *http.Request) {
+	s.changeOwn(w, r, func(of *OwnSettings, customer, who string) error {
+		return of.RemoveContact(r.Context(), customer, who, r.PathValue("id"))
+	})
+}
+
+// contactView is the page of a link that stands in a customer's mails.
+type contactView struct {
+	view
+	Contact OwnContact
+	Link    string // "" where it does not hold
+	Done    bool
+}
+
+// contactPage shows what a link is about, and answers its buttons. Opening it changes nothing: mail scanners open every link.
+func (s *Server) contactPage(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("X-Robots-Tag", "noindex")
+	if s.opts.Own == nil || s.opts.Own.Settings == nil {
+		noSuchRoute(w, r)
+		return
+	}
+	from, link := addressOf(r), r.PathValue("link")
+	if wait := s.links.wait(from); wait > 0 {
+		w.Header().Set("Retry-After", strconv.Itoa(int(math.Ceil(wait.Seconds()))))
+		s.render(w, http.StatusTooManyRequests, "owncontact.html", &contactView{view: view{Title: "Too many wrong links", Message: "Try again in " + wait.Round(time.Second).String() + "."}})
+		return
+	}
+	c, err := s.opts.Own.Settings.Linked(r.Context(), link)
+	if errors.Is(err, ErrUnknownOwn) {
+		s.links.attempt(from)
+		s.render(w, http.StatusNotFound, "owncontact.html", &contactView{view: view{Title: "This link does not hold", Message: "It has expired, the address was removed, or a part of the link is missing: some mail programs break long lines."}})
+		return
+	}
+	if err == nil && r.Method == http.MethodPost {
+		r.Body = http.MaxBytesReader(w, r.Body, maxForm)
+		want := r.PostFormValue("want")
+		if want != "yes" && want != "no" {
+			fail(w, http.StatusBadRequest, "want: yes or no")
+			return
+		}
+		if err = s.opts.Own.Settings.Answer(r.Context(), link, want == "yes"); err == nil {
+			said := "Alerts of " + c.Customer + " come to " + c.Address + " from now on."
+			if want == "no" {
+				said = "No mail comes to " + c.Address + " any more."
+			}
+			s.render(w, http.StatusOK, "owncontact.html", &contactView{view: view{Title: "Done", Message: said}, Done: true})
+			return
+		}
+	}
+	if err != nil {
+		s.fault(w, r, err)
+		return
+	}
+	s.render(w, http.StatusOK, "owncontact.html", &contactView{view: view{Title: "Alerts of " + c.Customer}, Contact: c, Link: "/own/contact/" + link})
+}
