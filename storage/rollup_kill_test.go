@@ -18,8 +18,11 @@ import (
 // rollupDirEnv makes the test binary a process that rolls up what is in a directory.
 const rollupDirEnv = "BRAMBLE_ROLLUP_DIR"
 
-// rollupStep is how many days a pass of it takes: after each it has a mark.
-const rollupStep = 7
+// A pass takes so many days, and has a mark in the end.
+const (
+	rollupStep   = 7
+	rollupPasses = 30
+)
 
 // rollUpAll rolls up a week after the other, says "begin", each time how far that is in Unix milliseconds, and in the end
 // "done". Then it waits to be killed.
@@ -33,7 +36,7 @@ func rollUpAll(dir string) error {
 		return err
 	}
 	fmt.Println("begin")
-	for days := 210; days > 0; days -= rollupStep {
+	for days := rollupPasses * rollupStep; days > 0; days -= rollupStep {
 		r, err := storage.NewRollups(context.Background(), storage.RollupOptions{Raw: raw, Rolled: rolled, Late: late + time.Duration(days-rollupStep)*24*time.Hour})
 		if err != nil {
 			return err
@@ -41,17 +44,15 @@ func rollUpAll(dir string) error {
 		if err := r.CatchUp(context.Background()); err != nil {
 			return err
 		}
-		if !r.Until().IsZero() {
-			fmt.Println(r.Until().UnixMilli())
-		}
+		fmt.Println(r.Until().UnixMilli())
 	}
 	fmt.Println("done")
 	select {} // without closing anything
 }
 
-// rollUpAndKill kills a process that rolls up what is in dir, some time after it has begun, or at once when it has done.
-// It returns how far it said that it was, and whether it had done.
-func rollUpAndKill(t *testing.T, dir string, after time.Duration) (until time.Time, done bool) {
+// rollUpAndKill kills a process that rolls up what is in dir, some time after it has said so many times how far it is, or at
+// once when it has done. It returns how far it said that it was, and whether it had done.
+func rollUpAndKill(t *testing.T, dir string, passes int, after time.Duration) (until time.Time, done bool) {
 	t.Helper()
 	c := exec.Command(os.Args[0])
 	c.Env = append(os.Environ(), rollupDirEnv+"="+dir)
@@ -67,9 +68,15 @@ func rollUpAndKill(t *testing.T, dir string, after time.Duration) (until time.Ti
 	if !lines.Scan() {
 		t.Fatal("it does not begin")
 	}
-	timer := time.AfterFunc(after, func() { c.Process.Kill() })
-	defer timer.Stop()
-	for !done && lines.Scan() {
+	kill := time.AfterFunc(time.Hour, func() { c.Process.Kill() })
+	defer kill.Stop()
+	for n := 0; !done; n++ {
+		if n == passes {
+			kill.Reset(after)
+		}
+		if !lines.Scan() {
+			break
+		}
 		if done = lines.Text() == "done"; done {
 			break
 		}
@@ -142,7 +149,7 @@ func TestAKilledCollectorRollsUpTheSame(t *testing.T) {
 	}
 	dir, marked := fresh(), 0
 	for range kills {
-		said, done := rollUpAndKill(t, dir, time.Duration(random.IntN(600))*time.Millisecond)
+		said, done := rollUpAndKill(t, dir, random.IntN(rollupPasses), time.Duration(random.IntN(40))*time.Millisecond)
 		if until := check(dir, said); !until.IsZero() && !done {
 			marked++
 		}
@@ -153,7 +160,7 @@ func TestAKilledCollectorRollsUpTheSame(t *testing.T) {
 	if kills >= 8 && marked == 0 {
 		t.Errorf("none of %d kills came between two marks", kills)
 	}
-	said, done := rollUpAndKill(t, dir, time.Minute)
+	said, done := rollUpAndKill(t, dir, rollupPasses+1, 0)
 	if !done || time.Since(said) > late+26*time.Hour {
 		t.Fatalf("it does not come to an end: rolled up until %s", said.UTC())
 	}
