@@ -36,6 +36,8 @@ type inbox struct {
 	fed atomic.Int64
 	// left is what maintenances and silences that are over have left.
 	left leftovers
+	// lifted are alerts that are over, which may have stood for others, or have had one stand for them.
+	lifted []Transition
 
 	take  sync.Mutex // serialises takeIn
 	order order
@@ -138,18 +140,40 @@ func (p *Pager) takeIn() {
 			p.inbox.resume(append(slices.Clone(d.transitions), d.held...))
 		}
 	}
-	over := p.inbox.left.ended(time.Now())
-	for _, t := range over {
-		p.inbox.accept(t, &firing)
-	}
 	resolved := p.inbox.release(time.Now(), p.muted)
+	lifted := p.inbox.lifted
+	p.inbox.lifted = nil
 	p.inbox.mu.Unlock()
-	p.forgetLeftovers(over)
 	p.put(latest(firing))
 	p.put(resolved)
+	p.lift(lifted, resolved)
 	if err := p.retell(grown); err != nil {
 		p.log.Error("bring incidents up to date", "err", err)
 	}
+}
+
+// lift ends what stood for other alerts, once the dispatcher knows which of those are over: an alert that it still sees as
+// firing would page in between.
+func (p *Pager) lift(lifted []Transition, resolved []*amalert.Alert) {
+	if len(lifted) > 0 {
+		p.inOrder(resolved)
+	}
+	p.inbox.mu.Lock()
+	for _, t := range lifted {
+		p.inbox.left.leave(t.Key())
+		p.inbox.noteDomain(t)
+	}
+	over := p.inbox.left.ended(time.Now())
+	for _, t := range over {
+		p.inbox.accept(t, nil) // none fires
+	}
+	resolved = nil
+	if len(over) > 0 {
+		resolved = p.inbox.release(time.Now(), p.muted)
+	}
+	p.inbox.mu.Unlock()
+	p.put(resolved)
+	p.forgetLeftovers(over)
 }
 
 // put stores alerts. An alert that starts before the last one of its labels ended would be merged into the ended one,
@@ -174,7 +198,12 @@ func (p *Pager) put(alerts []*amalert.Alert) {
 
 // accept takes one transition.
 func (b *inbox) accept(t Transition, firing *[]*amalert.Alert) {
-	b.noteDomain(t) // also of a domain that is handled: in a replay its boards' alerts come with it
+	if t.State.Active() {
+		b.noteDomain(t) // also of a domain that is handled: in a replay its boards' alerts come with it
+		b.lifted = slices.DeleteFunc(b.lifted, func(o Transition) bool { return o.Rule == t.Rule && o.Series == t.Series })
+	} else {
+		b.lifted = append(b.lifted, t)
+	}
 	if done, ok := b.handled[t.Key()]; ok && t.FiredAt <= done {
 		return
 	}
@@ -198,7 +227,6 @@ func (b *inbox) fires(t Transition) {
 func (b *inbox) ends(t Transition) {
 	l := b.alert(t)
 	l.quiet = b.inhibiting(t) != nil
-	b.left.leave(t.Key())
 	delete(l.firing, t.Key())
 	if len(l.firing) == 0 {
 		b.hold(l, t)
