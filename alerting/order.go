@@ -7,6 +7,7 @@ import (
 
 	amalert "github.com/prometheus/alertmanager/alert"
 	"github.com/prometheus/alertmanager/dispatch"
+	"github.com/prometheus/alertmanager/provider"
 	"github.com/prometheus/common/model"
 )
 
@@ -23,6 +24,31 @@ const (
 // hears of. So an update waits until the one before it is in its groups. It holds what is not known to be there. The
 // inbox's take guards it.
 type order map[model.Fingerprint]*amalert.Alert
+
+// orderedAlerts is Alertmanager's store for those who post alerts to the API: their updates keep their order as well.
+type orderedAlerts struct {
+	provider.Alerts
+	pager *Pager
+}
+
+// Put implements provider.Alerts.
+func (o orderedAlerts) Put(ctx context.Context, alerts ...*amalert.Alert) error {
+	p := o.pager
+	p.inbox.take.Lock()
+	defer p.inbox.take.Unlock()
+	alerts = latest(alerts)
+	p.inOrder(alerts)
+	if err := o.Alerts.Put(ctx, alerts...); err != nil {
+		return err
+	}
+	for _, a := range alerts {
+		// The store merges what it is given with what it has.
+		if stored, err := p.alerts.Get(a.Fingerprint()); err == nil {
+			p.inbox.order[a.Fingerprint()] = stored
+		}
+	}
+	return nil
+}
 
 // latest drops all but the last update of each alert.
 func latest(alerts []*amalert.Alert) []*amalert.Alert {
@@ -88,7 +114,7 @@ func (p *Pager) lookAtOrder() {
 	}
 	for fp, a := range o {
 		// A resolve leaves its groups when it is notified.
-		if !older[fp] && (!a.EndsAt.IsZero() || has[fp] >= len(d.tree.Match(a.Labels))) {
+		if !older[fp] && (a.Resolved() || has[fp] >= len(d.tree.Match(a.Labels))) {
 			delete(o, fp)
 		}
 	}

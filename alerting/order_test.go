@@ -1,7 +1,11 @@
 package alerting
 
 import (
+	"bytes"
+	"encoding/json"
 	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"testing"
 	"time"
 
@@ -12,23 +16,30 @@ import (
 // TestOrderOfUpdates: of an end and a beginning that come at once, in either order, the later one is what stands in the
 // groups of Alertmanager's dispatcher, which reads updates with several goroutines.
 func TestOrderOfUpdates(t *testing.T) {
-	for _, ends := range []bool{false, true} {
-		t.Run(fmt.Sprintf("ends %t", ends), func(t *testing.T) {
+	f := func(name string, ends, posted bool) {
+		t.Run(name, func(t *testing.T) {
 			s := newSink(t, nil)
 			p := startPager(t, openDB(t, t.TempDir()), oneSink(s.URL, ""), nil)
+			<-p.Running()
 			const boards, times = 20, 20
 			t0 := time.Now()
 			var last []Transition
 			for i := range boards {
 				last = append(last, fire(fmt.Sprintf("b%d", i), t0))
 			}
-			p.Deliver(last)
-			for range last {
-				s.next(t)
-			}
 			put := func(tr Transition) {
+				if posted {
+					p.post(t, tr)
+					return
+				}
 				p.Deliver([]Transition{tr})
 				p.takeIn()
+			}
+			for _, tr := range last {
+				put(tr)
+			}
+			for range last {
+				s.next(t)
 			}
 			for i := range times {
 				at := t0.Add(time.Duration(i+1) * time.Millisecond)
@@ -54,6 +65,29 @@ func TestOrderOfUpdates(t *testing.T) {
 				}
 			}
 		})
+	}
+	f("begins", false, false)
+	f("ends", true, false)
+	f("begins, posted", false, true)
+	f("ends, posted", true, true)
+}
+
+// post gives the API an alert as another program does.
+func (p *testPager) post(t *testing.T, tr Transition) {
+	t.Helper()
+	a := tr.alert()
+	if a.EndsAt.IsZero() {
+		a.EndsAt = time.Now().Add(time.Hour)
+	}
+	body, err := json.Marshal([]any{map[string]any{"labels": a.Labels, "startsAt": a.StartsAt, "endsAt": a.EndsAt}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	rec, req := httptest.NewRecorder(), httptest.NewRequest(http.MethodPost, "/api/v2/alerts", bytes.NewReader(body))
+	req.Header.Set("Content-Type", "application/json")
+	p.Handler().ServeHTTP(rec, req)
+	if rec.Code != http.StatusOK {
+		t.Fatalf("post alert: %d %s", rec.Code, rec.Body)
 	}
 }
 

@@ -192,7 +192,7 @@ func (p *Pager) embed() (err error) {
 	p.pipelines = notify.NewPipelineBuilder(reg, flags, p.recorder)
 	p.dispatchMetrics = dispatch.NewDispatcherMetrics(false, reg, flags)
 	p.api, err = api.New(api.Options{
-		Alerts: p.alerts, Silences: p.silences, GroupMutedFunc: p.groupMarker.Muted, Logger: p.amLog, Registry: reg, GroupFunc: p.groups,
+		Alerts: orderedAlerts{p.alerts, p}, Silences: p.silences, GroupMutedFunc: p.groupMarker.Muted, Logger: p.amLog, Registry: reg, GroupFunc: p.groups,
 		RequestDuration: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "request_seconds"}, []string{"handler", "method", "code"}),
 	})
 	if err != nil {
