@@ -66,7 +66,7 @@ type PageTest struct {
 }
 
 // withTests returns a configuration whose first routes lead a test page to the receiver that it is for, and the alert of
-// one that failed to others.
+// one that failed to others that send something themselves.
 func withTests(user *config.Config, sends func(receiver string) bool) (*config.Config, error) {
 	wait, interval, repeat := model.Duration(0), model.Duration(5*time.Second), model.Duration(365*24*time.Hour)
 	route := func(alert, of, to string) (*config.Route, error) {
@@ -85,9 +85,6 @@ func withTests(user *config.Config, sends func(receiver string) bool) (*config.C
 	}
 	var own []*config.Route
 	for _, rcv := range user.Receivers {
-		if !sends(rcv.Name) {
-			continue
-		}
 		r, err := route(testAlert, rcv.Name, rcv.Name)
 		if err != nil {
 			return nil, err
@@ -119,21 +116,13 @@ func withTests(user *config.Config, sends func(receiver string) bool) (*config.C
 // StartTest puts a test page on record, for a receiver or for the one that the first route leads to. The caller gives the
 // engine its reading, Engine.Test, and delivers what follows. scheduled is when it was due, zero for one on demand.
 func (p *Pager) StartTest(ctx context.Context, receiver, by string, scheduled time.Time) (PageTest, error) {
-	r := p.routing.Load()
-	names := r.receivers()
-	switch {
-	case len(names) == 0:
-		return PageTest{}, fmt.Errorf("%w: no receiver sends anything: the collector needs an alertmanager.yml with one", ErrBadTest)
-	case receiver == "":
-		if receiver = r.config.Route.Receiver; len(r.integrations[receiver]) == 0 {
-			receiver = names[0]
-		}
-	case len(r.integrations[receiver]) == 0 || receiver == Watchdog:
-		return PageTest{}, fmt.Errorf("%w: no receiver %q sends anything; there are %s", ErrBadTest, receiver, enumerate(names))
+	receiver, err := p.routing.Load().testable(receiver)
+	if err != nil {
+		return PageTest{}, err
 	}
 	now := time.Now()
 	t := PageTest{Receiver: receiver, At: now.UnixMilli(), By: by, ScheduledFor: millis(scheduled), State: "waiting"}
-	err := p.commits.do(func(c *sql.Conn) error {
+	err = p.commits.do(func(c *sql.Conn) error {
 		if err := c.QueryRowContext(ctx, `SELECT coalesce(max(seq), 0) FROM page`).Scan(&t.afterPage); err != nil {
 			return fmt.Errorf("write test page: %w", err)
 		}
@@ -146,6 +135,30 @@ func (p *Pager) StartTest(ctx context.Context, receiver, by string, scheduled ti
 		return err
 	})
 	return t, err
+}
+
+// testable returns the receiver of that name, for an empty one that of the first route: one that sends something, or that
+// stands for a policy and so for whoever is on call.
+func (r *routing) testable(receiver string) (string, error) {
+	names := r.receivers()
+	for _, rcv := range r.config.Receivers {
+		if r.oncall.PolicyOf(rcv.Name) != nil {
+			names = append(names, rcv.Name)
+		}
+	}
+	slices.Sort(names)
+	names = slices.Compact(names)
+	switch first := r.config.Route.Receiver; {
+	case len(names) == 0:
+		return "", fmt.Errorf("%w: no receiver sends anything: the collector needs an alertmanager.yml with one", ErrBadTest)
+	case receiver == "" && slices.Contains(names, first):
+		return first, nil
+	case receiver == "":
+		return names[0], nil
+	case !slices.Contains(names, receiver):
+		return "", fmt.Errorf("%w: no receiver %q sends anything; there are %s", ErrBadTest, receiver, enumerate(names))
+	}
+	return receiver, nil
 }
 
 // Test gives the rule of test pages its reading: on begins the alert, off ends it.

@@ -102,3 +102,43 @@ receivers:
 		t.Errorf("late: %+v %v", late, err)
 	}
 }
+
+// TestTestPageOfPolicy: a test page to the receiver that stands for a policy pages whoever is on call, and its end ends it.
+func TestTestPageOfPolicy(t *testing.T) {
+	t.Parallel()
+	s := newSink(t, nil)
+	people := []string{"ada-ntfy", "jonas-ntfy", "everybody"}
+	d := startStage(t, openDB(t, t.TempDir()), routed(s.URL, byBoard("everybody"), people...), nil, nil)
+	if err := d.pager.ReloadWithOnCall(routed(s.URL, byBoard("oncall"), people...), []byte(steps("1h", "1h"))); err != nil {
+		t.Fatal(err)
+	}
+	d.engine.SetRules(DefaultRules().WithOwn())
+	d.running(t)
+	one, err := d.pager.StartTest(t.Context(), "", "mira", time.Time{})
+	if err != nil || one.Receiver != "oncall" {
+		t.Fatalf("test %+v, %v", one, err)
+	}
+	if err := d.commit(d.engine.Test(one, true, time.Now())); err != nil {
+		t.Fatal(err)
+	}
+	if h := s.next(t); h.path != "/ada-ntfy" || h.said() != "firing TestPage " {
+		t.Errorf("page: %s at %s", h.said(), h.path)
+	}
+	d.until(t, "the test page is never decided", func() bool {
+		all, err := d.pager.DecideTests(t.Context(), time.Now())
+		if err != nil || len(all) == 0 {
+			return false
+		}
+		if all[0].State != "delivered" {
+			t.Errorf("test %+v", all[0])
+		}
+		return d.commit(d.engine.Test(all[0], false, time.Now())) == nil
+	})
+	if h := s.next(t); h.path != "/ada-ntfy" || h.said() != "resolved TestPage " {
+		t.Errorf("end: %s at %s", h.said(), h.path)
+	}
+	if _, err := d.pager.StartTest(t.Context(), Watchdog, "mira", time.Time{}); err == nil {
+		t.Error("the watchdog's receiver takes a test page")
+	}
+	s.none(t, "after the end")
+}
