@@ -161,8 +161,8 @@ func TestTakenOver(t *testing.T) {
 	}
 	d.stop() // what was taken over stays so
 	d = startStage(t, db, theirs(s.URL), places, d.engine.Firing())
-	switchs := slices.IndexFunc(d.engine.Firing(), func(tr Transition) bool { return isDomainRule(tr.Rule) })
-	over := []Transition{resolve(second, time.Now()), resolve(third, time.Now()), resolve(d.engine.Firing()[switchs], time.Now())}
+	whole := slices.IndexFunc(d.engine.Firing(), func(tr Transition) bool { return isDomainRule(tr.Rule) })
+	over := []Transition{resolve(second, time.Now()), resolve(third, time.Now()), resolve(d.engine.Firing()[whole], time.Now())}
 	d.engine.Apply(over[0])
 	d.pager.Deliver(over)
 	got := map[string]bool{}
