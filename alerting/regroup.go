@@ -3,12 +3,10 @@ package alerting
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
 
-	amalert "github.com/prometheus/alertmanager/alert"
 	"github.com/prometheus/alertmanager/notify"
 	"github.com/prometheus/common/model"
 )
@@ -184,51 +182,6 @@ func (e *escalating) absorb(in, other *Incident) error {
 		e.exec("move groups of incident "+other.ID, `UPDATE incident_moved SET incident = ? WHERE incident = ?`, in.ID, other.ID),
 		e.exec("move group of incident "+other.ID, `INSERT OR REPLACE INTO incident_moved (group_key, incident) VALUES (?,?)`, other.GroupKey, in.ID),
 		e.endQuietly(other, fmt.Sprintf("the routes changed: its alerts go on in incident #%d", in.Number)))
-}
-
-// partedFrom is an incident that goes on without alerts that the routes lead to another receiver, and what had fired in it.
-type partedFrom struct {
-	*Incident
-	had map[string]bool
-}
-
-// leave takes the notification's alerts out of an incident of another receiver that has more. The others go on there, and
-// its pages say no more of those that left.
-func (e *escalating) leave(in *Incident, n *notification) error {
-	if err := in.more(e.ctx, e.c); err != nil {
-		return err
-	}
-	n.parted = append(n.parted, partedFrom{in, firingIn(in)})
-	now, left := e.now, map[string]bool{}
-	for _, a := range n.alerts {
-		for i := range in.Alerts {
-			if b := &in.Alerts[i]; b.EndsAt == 0 && labelText(b.Labels) == labelText(a.Labels) {
-				b.EndsAt = now
-				left[labelText(a.Labels)] = true
-			}
-		}
-	}
-	in.ChangedAt = now
-	gone := func(hash uint64) bool { return slices.Contains(n.firing, hash) } // news, should the routes lead them back
-	return errors.Join(saveIncident(e.ctx, e.c, in), e.withoutAlerts(in.ID, left), e.forgetGroups(in, gone),
-		e.event(in.ID, "moved", "", "the routes changed: %s of %d now with receiver %s", alertCount(len(left)), len(in.Alerts), n.receiver))
-}
-
-// withoutAlerts takes alerts out of what an incident's further pages say.
-func (e *escalating) withoutAlerts(incident string, left map[string]bool) error {
-	esc, err := e.load(incident)
-	if err != nil || esc == nil {
-		return err
-	}
-	var body payload
-	if err := json.Unmarshal(esc.payload, &body); err != nil {
-		return fmt.Errorf("decode alerts of incident %s: %w", incident, err)
-	}
-	body.Alerts = slices.DeleteFunc(body.Alerts, func(a *amalert.Alert) bool { return left[labelText(incidentAlert(a).Labels)] })
-	if esc.payload, err = json.Marshal(body); err != nil {
-		return fmt.Errorf("encode alerts of incident %s: %w", incident, err)
-	}
-	return e.save(esc)
 }
 
 // endQuietly ends an incident and its escalation; its receivers hear nothing.

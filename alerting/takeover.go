@@ -2,20 +2,14 @@ package alerting
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"database/sql"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"time"
 
-	amalert "github.com/prometheus/alertmanager/alert"
 	"github.com/prometheus/alertmanager/nflog/nflogpb"
-	"github.com/prometheus/alertmanager/notify"
-	"github.com/prometheus/common/model"
 	"google.golang.org/protobuf/encoding/protodelim"
 )
 
@@ -201,112 +195,6 @@ func (e *escalating) forgetNotified(groupKey string, which func(hash uint64) boo
 	return nil
 }
 
-// formerOf is an incident whose alerts another one has.
-type formerOf struct {
-	*Incident
-	folded bool
-	at     int64
-}
-
-func formersOf(ctx context.Context, db querier, incident string) (out []formerOf, err error) {
-	rows, err := db.QueryContext(ctx, `SELECT former, folded, at FROM incident_former WHERE incident = ?`, incident)
-	if err != nil {
-		return nil, fmt.Errorf("read what incident %s took over: %w", incident, err)
-	}
-	defer rows.Close()
-	at := map[string]formerOf{}
-	for rows.Next() {
-		var (
-			id string
-			f  formerOf
-		)
-		if err := rows.Scan(&id, &f.folded, &f.at); err != nil {
-			return nil, fmt.Errorf("read what incident %s took over: %w", incident, err)
-		}
-		at[id] = f
-	}
-	if err := rows.Err(); err != nil || len(at) == 0 {
-		return nil, err
-	}
-	all, err := queryIncidents(ctx, db, `WHERE id IN (SELECT former FROM incident_former WHERE incident = ?) ORDER BY number`, incident)
-	if err != nil {
-		return nil, err
-	}
-	for _, in := range all {
-		out = append(out, formerOf{in, at[in.ID].folded, at[in.ID].at})
-	}
-	return out, nil
-}
-
-// tellFormers tells the end to whoever was paged for alerts of an incident while they were another's. A person hears of it
-// once; a receiver of a route knows a folded incident by its own key, which is ended.
-func (e *escalating) tellFormers(in *Incident) error {
-	formers, err := formersOf(e.ctx, e.c, in.ID)
-	if err != nil || len(formers) == 0 {
-		return err
-	}
-	heard := map[string]bool{}
-	mine, err := e.channels(in.ID)
-	if err != nil {
-		return err
-	}
-	for _, c := range mine {
-		heard[c.person] = true
-	}
-	for _, f := range formers {
-		told, err := e.told(f.ID, f.at)
-		if err != nil {
-			return err
-		}
-		for _, t := range told {
-			if t.person != "" && heard[t.person] {
-				continue
-			}
-			if err := e.tellFormerEnd(in, f, t); err != nil {
-				return err
-			}
-		}
-		for _, t := range told {
-			heard[t.person] = true
-		}
-	}
-	return nil
-}
-
-func (e *escalating) tellFormerEnd(in *Incident, f formerOf, t toldOf) error {
-	to := e.routing.integration(t.receiver, t.integration, t.idx)
-	byRoute := f.folded && t.person == ""
-	if to == nil || !to.SendResolved() || byRoute && e.pager.anyFires(f.Incident) { // what is left pages by its own key
-		return nil
-	}
-	var body payload
-	if err := json.Unmarshal([]byte(t.payload), &body); err != nil {
-		return fmt.Errorf("decode alerts of incident %s: %w", f.ID, err)
-	}
-	key := in.GroupKey
-	if byRoute {
-		key, body.Alerts = f.GroupKey, endedAlerts(body.firing(), e.now)
-	} else {
-		body.Alerts = in.endedAlerts(e.now)
-	}
-	l, err := newLetter(in.ID, t.receiver, to, key, notify.ReasonAllAlertsResolved, body, e.now)
-	if err != nil {
-		return err
-	}
-	return e.send(l, t.person, aboutEnd)
-}
-
-// endedAlerts are an incident's alerts as Alertmanager sees them when they are over.
-func (in *Incident) endedAlerts(now int64) (out []*amalert.Alert) {
-	for _, a := range in.Alerts {
-		out = append(out, &amalert.Alert{Alert: model.Alert{
-			Labels: labelSet(a.Labels), Annotations: labelSet(a.Annotations), StartsAt: time.UnixMilli(a.StartsAt),
-			EndsAt: time.UnixMilli(cmp.Or(a.EndsAt, now)),
-		}})
-	}
-	return out
-}
-
 // overBecause is ErrResolved, with the incident that goes on where there is one.
 func (e *escalating) overBecause(in *Incident) error {
 	var number int64
@@ -343,37 +231,4 @@ func tookOver(ctx context.Context, db querier, incident string) (string, error) 
 		return "Incident " + names[0] + " is part of it.", nil
 	}
 	return "Incidents " + enumerate(names) + " are part of it.", nil
-}
-
-// partedAck returns the acknowledgement that holds for alerts which came from other incidents to a new one, nil where
-// one of them was not acknowledged there: somebody has them on hand already, wherever the routes lead now.
-func (n *notification) partedAck() *Ack {
-	known := map[string]bool{}
-	for _, p := range n.parted {
-		if p.Ack == nil {
-			return nil
-		}
-		maps.Copy(known, p.had)
-	}
-	if len(n.parted) == 0 || n.newestReading(known) != 0 {
-		return nil
-	}
-	ack := *n.parted[0].Ack
-	return &ack
-}
-
-// keepAck brings the escalation of a new incident to rest before it begins.
-func (e *escalating) keepAck(in *Incident) error {
-	state := escalationAcknowledged
-	if in.Ack.Until != 0 {
-		state = escalationSnoozed
-		err := e.exec("write snooze", `INSERT OR REPLACE INTO incident_more (incident, snoozed_until) VALUES (?,?)`, in.ID, in.Ack.Until)
-		if err != nil {
-			return err
-		}
-	}
-	return errors.Join(
-		e.event(in.ID, "acknowledged", in.Ack.By, "before the routes changed"),
-		e.save(&escalation{incident: in.ID, receiver: in.Receiver, state: state, payload: []byte(`{}`)}),
-		e.acknowledged(in, *in.Ack, state, nil))
 }
