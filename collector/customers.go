@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -151,4 +153,25 @@ func (a *app) ownThresholdAlerts(ctx context.Context, customer string, now time.
 		}
 	}
 	return out, err
+}
+
+// customerCounts lists who has boards or has set something.
+func (a *app) customerCounts(ctx context.Context) ([]dashboards.OwnCount, error) {
+	set, err := customers.Counts(ctx, a.db)
+	if err != nil {
+		return nil, err
+	}
+	boards := a.registry.CustomerNames(time.Now().UnixMilli())
+	names := slices.Collect(maps.Keys(set))
+	for name := range boards {
+		if _, ok := set[name]; !ok {
+			names = append(names, name)
+		}
+	}
+	var all []dashboards.OwnCount
+	for _, name := range slices.Sorted(slices.Values(names)) {
+		n := set[name]
+		all = append(all, dashboards.OwnCount{Customer: name, Boards: boards[name], Thresholds: n.Thresholds, Contacts: n.Contacts, Confirmed: n.Confirmed, Waiting: n.Waiting})
+	}
+	return all, nil
 }

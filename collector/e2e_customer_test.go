@@ -125,7 +125,7 @@ func (s *server) holdsAlso(name string, want float64) {
 				return nil
 			}
 		}
-		return fmt.Errorf("board %s: %v has not come (%v)", name, want, err)
+		return errors.Join(err, fmt.Errorf("board %s: %v has not come", name, want))
 	})
 }
 
@@ -192,7 +192,7 @@ receivers: [{name: oncall, email_configs: [{to: oncall@example.org, smarthost: %
 		}
 	}
 	do("POST", "api/own/thresholds", `{"kind":"hot","board":"r2","value":60}`, 404)
-	do("POST", "api/own/thresholds", `{"kind":"hot","value":60,"hysteresis":5}`, 200)
+	do("POST", "api/own/thresholds", `{"kind":"hot","value":60,"hysteresis":5,"keepFiringFor":"10s"}`, 200)
 	for _, bad := range []string{"x", "a@b", "a@example.org,b@example.org", "{{.ExternalURL}}@example.org", "A <a@example.org>", "a@example.org\\r\\nBcc: b@example.org", "http://10.0.0.1/"} {
 		do("POST", "api/own/contacts", `{"address":"`+bad+`"}`, 400)
 	}
@@ -204,9 +204,13 @@ receivers: [{name: oncall, email_configs: [{to: oncall@example.org, smarthost: %
 	link := ownLink.FindString(text)
 
 	a, b := s.attack(mine), s.attack(other)
-	heat := func(session uint32, celsius float64) {
-		a.send(t, report.TelemetrySubject("r1"), warmReport(session, time.Now(), celsius))
-		b.send(t, report.TelemetrySubject("r2"), warmReport(session, time.Now(), celsius))
+	session, at := uint32(0), time.Now().Add(-10*time.Minute) // the readings' own time counts
+	heat := func(celsius ...float64) {
+		for _, v := range celsius {
+			session, at = session+1, at.Add(11*time.Second)
+			a.send(t, report.TelemetrySubject("r1"), warmReport(session, at, v))
+			b.send(t, report.TelemetrySubject("r2"), warmReport(session, at, v))
+		}
 	}
 	firing := func(n int) {
 		t.Helper()
@@ -230,9 +234,9 @@ receivers: [{name: oncall, email_configs: [{to: oncall@example.org, smarthost: %
 			return nil
 		})
 	}
-	heat(1, 61) // nobody has confirmed
+	heat(61) // nobody has confirmed
 	firing(1)
-	heat(2, 50)
+	heat(50, 50)
 	firing(0)
 	box.quiet(t, "nobody has confirmed")
 	if code, body := s.as("", "GET", link, ""); code != 200 || !strings.Contains(body, "ops@alder.example") {
@@ -256,7 +260,7 @@ receivers: [{name: oncall, email_configs: [{to: oncall@example.org, smarthost: %
 		}
 	}
 	answerLink(link, "yes")
-	heat(3, 72.5)
+	heat(72.5)
 	if _, text := box.next(t); !strings.Contains(text, "r1: SoC at 72.5 °C since") || strings.Contains(text, "r2") {
 		t.Errorf("mail: %s", text)
 	}
@@ -270,16 +274,16 @@ receivers: [{name: oncall, email_configs: [{to: oncall@example.org, smarthost: %
 	s.start()
 	firing(1)
 	a, b = s.attack(mine), s.attack(other)
-	heat(4, 58) // above 60 less 5
-	heat(5, 54)
+	heat(58) // above 60 less 5
+	heat(54, 54)
 	if _, text := box.next(t); !strings.Contains(text, "over at") {
 		t.Errorf("mail: %s", text)
 	}
 	// Two mails are left of this hour's four, the rest waits and is shown.
-	for i := range uint32(3) {
-		heat(6+2*i, 65)
+	for range 3 {
+		heat(65)
 		firing(1)
-		heat(7+2*i, 40)
+		heat(40, 40)
 		firing(0)
 	}
 	box.next(t)
@@ -302,6 +306,12 @@ receivers: [{name: oncall, email_configs: [{to: oncall@example.org, smarthost: %
 	var alerts struct{ Data struct{ Alerts []any } }
 	if err := s.json("api/v1/alerts", &alerts); err != nil || len(alerts.Data.Alerts) != 0 {
 		t.Errorf("the operator's alerts: %v, %v", alerts, err)
+	}
+	if list := s.do("", "customer", "list"); !regexp.MustCompile(`(?m)^alder +1 +0 +1 +1 +1 of 1 +[1-9]`).MatchString(list) || !regexp.MustCompile(`(?m)^birch +1 +0 +0 +0 +0 of 0 +0$`).MatchString(list) {
+		t.Errorf("customers:\n%s", list)
+	}
+	if b, err := s.get("api/customers"); err != nil || !strings.Contains(string(b), `"customer":"alder","boards":1,"thresholds":1,"contacts":1,"confirmed":1`) {
+		t.Errorf("customers: %s, %v", b, err)
 	}
 	answerLink(link, "no")
 	if answer := do("GET", "api/own/settings", "", 200); strings.Contains(answer, "ops@") {

@@ -44,6 +44,7 @@ const usage = `Bramble watches racks of Raspberry Pi boards.
   collector board     add | list | token | label | move | revoke | retire
   collector user      add | list | passwd | remove
   collector token     create | list | revoke     API tokens
+  collector customer  list | allow
   collector backup    create | list | verify | restore
   collector rules     check | test | rehearse FILE...
   collector maintenance start | list | end
@@ -69,7 +70,7 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 		return runServe(ctx, args[1:], stdout, stderr)
 	case "swarm":
 		return runSwarm(ctx, args[1:], stdout, stderr)
-	case "board", "user", "token", "maintenance":
+	case "board", "user", "token", "customer", "maintenance":
 		return runAdmin(ctx, args, stdin, stdout, stderr)
 	case "backup":
 		return runBackup(ctx, args, stdin, stdout, stderr)

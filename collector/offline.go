@@ -55,12 +55,12 @@ func openOffline(ctx context.Context, dir string) (admin.State, func(), error) {
 		db.Close()
 		return admin.State{}, nil, err
 	}
-	return admin.State{Registry: r, Pin: pin, Maintenances: book}, func() { db.Close() }, nil
+	return admin.State{Registry: r, DB: db, Pin: pin, Maintenances: book}, func() { db.Close() }, nil
 }
 
 // adminState lets the commands into the running collector.
 func (a *app) adminState() admin.State {
-	return admin.State{Registry: a.registry, Pin: a.broker.Pin(), Disconnect: a.broker.Disconnect, Relabel: a.ingest.Relabel, Backups: a.backups, Maintenances: a.pager.Maintenances(),
+	return admin.State{Registry: a.registry, DB: a.db, Pin: a.broker.Pin(), Disconnect: a.broker.Disconnect, Relabel: a.ingest.Relabel, Backups: a.backups, Maintenances: a.pager.Maintenances(),
 		Rehearse: func(ctx context.Context, q admin.RehearseRequest) (*rehearse.Rehearsal, error) {
 			return rehearseStored(ctx, a.store, placesOf(a.registry), q)
 		}}

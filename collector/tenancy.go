@@ -17,7 +17,7 @@ import (
 // own is what customers see.
 func (a *app) own() *dashboards.Own {
 	seen := &ownAlerts{app: a}
-	return &dashboards.Own{Tenancy: a.tenancy, History: a.ownHistory, Alerts: seen.of, Settings: a.ownSettings()}
+	return &dashboards.Own{Tenancy: a.tenancy, History: a.ownHistory, Alerts: seen.of, Settings: a.ownSettings(), Counts: a.customerCounts}
 }
 
 // tenancy says whose a board in service is at a time and since when without a break.

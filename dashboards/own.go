@@ -21,8 +21,20 @@ type Own struct {
 	History func(ctx context.Context, customer string, q HistoryQuery) ([]Span, error)
 	// Alerts lists what fired on boards that are the customer's now, since they are, newest first.
 	Alerts func(ctx context.Context, customer string) ([]OwnAlert, error)
+	// Counts lists all customers, for operators.
+	Counts func(ctx context.Context) ([]OwnCount, error)
 	// Settings is what customers set; nil: nothing.
 	Settings *OwnSettings
+}
+
+// OwnCount is how much one customer has.
+type OwnCount struct {
+	Customer   string `json:"customer"`
+	Boards     int    `json:"boards"`
+	Thresholds int    `json:"thresholds"`
+	Contacts   int    `json:"contacts"`
+	Confirmed  int    `json:"confirmed"` // of the contacts
+	Waiting    int    `json:"waiting"`   // alerts that a limit holds back
 }
 
 // OwnAlert is one alert of one board, without a word on any other. Times are Unix milliseconds.
@@ -271,4 +283,18 @@ func (s *Server) ownLive() http.Handler {
 		}
 		page.ServeHTTP(w, r)
 	})
+}
+
+// listCustomers is for operators.
+func (s *Server) listCustomers(w http.ResponseWriter, r *http.Request) {
+	list := []OwnCount{}
+	if s.opts.Own != nil && s.opts.Own.Counts != nil {
+		found, err := s.opts.Own.Counts(r.Context())
+		if err != nil {
+			s.fault(w, r, err)
+			return
+		}
+		list = append(list, found...)
+	}
+	reply(w, map[string]any{"now": time.Now().UnixMilli(), "customers": list})
 }

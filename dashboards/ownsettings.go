@@ -2,6 +2,7 @@ package dashboards
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -102,7 +103,7 @@ func decodeThreshold(b []byte) (t alerting.Threshold, err error) {
 	if t.For, err = span(body.For); err != nil {
 		return t, fmt.Errorf("for: %q: want a duration such as 30s", body.For)
 	}
-	if t.KeepFiringFor, err = span(body.KeepFiringFor); err != nil {
+	if t.KeepFiringFor, err = span(cmp.Or(body.KeepFiringFor, "2m")); err != nil {
 		return t, fmt.Errorf("keepFiringFor: %q: want a duration such as 2m", body.KeepFiringFor)
 	}
 	kind, ok := alerting.KindOf(t.Kind)

@@ -84,6 +84,7 @@ func (s *Server) routes() http.Handler {
 	mux.Handle("GET /api/own/boards/{name}", s.own(s.ownBoard))
 	mux.Handle("GET /api/own/boards/{name}/history", s.own(s.ownHistory))
 	mux.Handle("GET /api/own/alerts", s.own(s.ownAlerts))
+	mux.Handle("GET /api/customers", s.api(Viewer, s.listCustomers))
 	mux.Handle("GET /api/own/settings", s.own(s.ownSettings))
 	mux.Handle("POST /api/own/thresholds", s.ownFor(Operator, s.setThreshold))
 	mux.Handle("DELETE /api/own/thresholds/{kind}", s.ownFor(Operator, s.removeThreshold))

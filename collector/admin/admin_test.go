@@ -167,7 +167,7 @@ var session = []struct{ line, stdin, stdout, err string }{
 	{line: "token create --role king", err: `role "king": use heartbeat, importer, viewer, operator or admin`},
 	{line: "token list", stdout: "ID        NAME     ROLE    CREATED\nID  grafana  viewer  TIME\n"},
 	{line: "token revoke nope", err: "api token \"nope\": not found: `collector token list` shows the ids"},
-	{line: "board fly b1", err: "unexpected argument fly: `collector board|user|token|backup|maintenance --help` shows how to write it"},
+	{line: "board fly b1", err: "unexpected argument fly: `collector board|user|token|customer|backup|maintenance --help` shows how to write it"},
 }
 
 func TestCommandsDoTheSameOnlineAndOffline(t *testing.T) {

@@ -16,6 +16,7 @@ type grammar struct {
 	Backup  backupGrammar `cmd:"" help:"Backups that are known to restore."`
 	Rules   rulesGrammar  `cmd:"" hidden:"" help:"Rules over what is stored."`
 
+	Customer    customerGrammar    `cmd:"" help:"Customers, and what they have set."`
 	Maintenance maintenanceGrammar `cmd:"" help:"Times in which nobody is paged for some boards."`
 }
 
@@ -68,7 +69,7 @@ func parse(args []string, stdout, stderr io.Writer) (command, error) {
 		return nil, nil
 	}
 	if err != nil {
-		return nil, fmt.Errorf("%w: `collector board|user|token|backup|maintenance --help` shows how to write it", err)
+		return nil, fmt.Errorf("%w: `collector board|user|token|customer|backup|maintenance --help` shows how to write it", err)
 	}
 	c, ok := k.Selected().Target.Addr().Interface().(command)
 	if !ok {

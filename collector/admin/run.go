@@ -3,6 +3,7 @@ package admin
 import (
 	"bufio"
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 	"io"
@@ -25,8 +26,10 @@ const offlineLead = 10 * time.Second
 // backup commands.
 type State struct {
 	Registry *registry.Registry
-	Pin      string // of the collector's CA, for enrolment tokens
-	Actor    string // who is named in the audit table
+	// DB is the state's database; the customer commands alone need it.
+	DB    *sql.DB
+	Pin   string // of the collector's CA, for enrolment tokens
+	Actor string // who is named in the audit table
 	// Disconnect drops a board's live connection; nil where none can be.
 	Disconnect func(board string)
 	// Relabel changes labels from an instant that it chooses; nil: 10 s from now.

@@ -19,7 +19,6 @@ type Alert struct {
 	EndedAt     int64 // 0: it still fires
 	Value       float64
 	toldFired   int64
-	toldEnded   int64
 }
 
 // nobodyTold marks what was not told because nobody was there to hear it.
@@ -85,14 +84,14 @@ func (b *Book) Alerts(ctx context.Context, customer string, since time.Time) ([]
 }
 
 func (b *Book) alerts(ctx context.Context, where string, args ...any) (all []Alert, err error) {
-	rows, err := b.DB.QueryContext(ctx, `SELECT seq, customer, kind, board, fired_at, ended_at, value, told_fired, told_ended FROM customer_alert `+where, args...)
+	rows, err := b.DB.QueryContext(ctx, `SELECT seq, customer, kind, board, fired_at, ended_at, value, told_fired FROM customer_alert `+where, args...)
 	if err != nil {
 		return nil, fmt.Errorf("read customers' alerts: %w", err)
 	}
 	defer rows.Close()
 	for rows.Next() {
 		var a Alert
-		if err := rows.Scan(&a.seq, &a.Customer, &a.Kind, &a.Board, &a.FiredAt, &a.EndedAt, &a.Value, &a.toldFired, &a.toldEnded); err != nil {
+		if err := rows.Scan(&a.seq, &a.Customer, &a.Kind, &a.Board, &a.FiredAt, &a.EndedAt, &a.Value, &a.toldFired); err != nil {
 			return nil, fmt.Errorf("read a customer's alert: %w", err)
 		}
 		all = append(all, a)
@@ -132,35 +131,39 @@ func (b *Book) waiting(ctx context.Context) (names []string, err error) {
 	return names, rows.Err()
 }
 
+// maxTold is how many alerts are looked at for one mail; of those beyond it tells the number.
+const maxTold = 200
+
 // tellOne writes one mail for each contact of a customer about all that is not told, and notes in the same transaction that
 // it is.
 func (b *Book) tellOne(ctx context.Context, customer string, now time.Time) error {
 	b.change.Lock() // an address that is being removed gets no mail
 	defer b.change.Unlock()
-	all, err := b.alerts(ctx, `WHERE customer = ? AND `+untold+` ORDER BY seq`, customer)
-	if err != nil || len(all) == 0 {
-		return err
-	}
-	contacts, err := b.contactsOf(ctx, customer)
+	room, _, err := b.room(ctx, customer, now)
 	if err != nil {
 		return err
 	}
-	var to []Contact
-	for _, c := range contacts {
-		if c.Confirmed {
-			to = append(to, c)
-		}
+	to, err := b.listeners(ctx, customer)
+	if err != nil || len(to) > 0 && room < len(to) {
+		return err // it stays untold, and Settings says until when
+	}
+	b.write.Lock() // what ends meanwhile is for the next mail
+	defer b.write.Unlock()
+	all, err := b.alerts(ctx, `WHERE customer = ? AND `+untold+` ORDER BY seq LIMIT ?`, customer, maxTold)
+	if err != nil || len(all) == 0 {
+		return err
+	}
+	var n int
+	if err := b.DB.QueryRowContext(ctx, `SELECT count(*) FROM customer_alert WHERE customer = ? AND `+untold, customer).Scan(&n); err != nil {
+		return fmt.Errorf("count untold alerts: %w", err)
 	}
 	tellable := b.tellable(all)
 	if len(to) == 0 || len(tellable) == 0 {
-		return b.within(ctx, func(tx *sql.Tx) error { return told(ctx, tx, all, nobodyTold) })
-	}
-	if room, _, err := b.room(ctx, customer, now); err != nil || room < len(to) {
-		return err // it stays untold, and Settings says until when
+		return b.within(ctx, func(tx *sql.Tx) error { return told(ctx, tx, customer, nobodyTold) })
 	}
 	var mails []alerting.CustomerMail
 	for _, c := range to {
-		mails = append(mails, b.alertMail(c, tellable))
+		mails = append(mails, b.alertMail(c, tellable, n-len(all)))
 	}
 	return b.Post(mails, func(conn *sql.Conn) error {
 		for range mails {
@@ -168,8 +171,19 @@ func (b *Book) tellOne(ctx context.Context, customer string, now time.Time) erro
 				return err
 			}
 		}
-		return told(ctx, conn, all, now.UnixMilli())
+		return told(ctx, conn, customer, now.UnixMilli())
 	})
+}
+
+// listeners are the contacts that confirmed.
+func (b *Book) listeners(ctx context.Context, customer string) (to []Contact, err error) {
+	all, err := b.contactsOf(ctx, customer)
+	for _, c := range all {
+		if c.Confirmed {
+			to = append(to, c)
+		}
+	}
+	return to, err
 }
 
 // tellable leaves out what befell a board that was somebody else's by then: it is not the customer's to know.
@@ -189,13 +203,12 @@ func (b *Book) tellable(all []Alert) (out []Alert) {
 	return out
 }
 
-func told(ctx context.Context, db execer, all []Alert, at int64) error {
-	for _, a := range all {
-		_, err := db.ExecContext(ctx, `UPDATE customer_alert SET told_fired = CASE told_fired WHEN 0 THEN ? ELSE told_fired END,
-			told_ended = CASE WHEN ended_at > 0 AND ended_at = ? AND told_ended = 0 THEN ? ELSE told_ended END WHERE seq = ?`, at, a.EndedAt, at, a.seq)
-		if err != nil {
-			return fmt.Errorf("note that a customer was told: %w", err)
-		}
+// told notes that a customer was told of all. The caller keeps Settle out.
+func told(ctx context.Context, db execer, customer string, at int64) error {
+	_, err := db.ExecContext(ctx, `UPDATE customer_alert SET told_fired = CASE told_fired WHEN 0 THEN ? ELSE told_fired END,
+		told_ended = CASE WHEN ended_at > 0 AND told_ended = 0 THEN ? ELSE told_ended END WHERE customer = ? AND `+untold, at, at, customer)
+	if err != nil {
+		return fmt.Errorf("note that a customer was told: %w", err)
 	}
 	return nil
 }

@@ -70,8 +70,12 @@ CREATE INDEX customer_act_at ON customer_act (customer, what, at);
 CREATE TABLE customer_key (id INTEGER PRIMARY KEY CHECK (id = 1), key BLOB NOT NULL) STRICT;
 `}
 
-// keepAlerts is how long alerts that are over stay.
-const keepAlerts = 90 * 24 * time.Hour
+const (
+	// keepAlerts is how long alerts that are over stay, and keepOfOne how many of one customer's: who has a board decides how
+	// often it crosses a line.
+	keepAlerts = 90 * 24 * time.Hour
+	keepOfOne  = 5000
+)
 
 // Errors that callers branch on.
 var (
@@ -168,6 +172,11 @@ func (b *Book) tidy(ctx context.Context, now time.Time) error {
 		if _, err := b.DB.ExecContext(ctx, q.text, q.at.UnixMilli()); err != nil {
 			return fmt.Errorf("clean customers' tables: %w", err)
 		}
+	}
+	_, err := b.DB.ExecContext(ctx, `DELETE FROM customer_alert WHERE ended_at > 0 AND told_fired <> 0 AND told_ended <> 0 AND seq IN (
+		SELECT seq FROM (SELECT seq, row_number() OVER (PARTITION BY customer ORDER BY seq DESC) AS n FROM customer_alert) WHERE n > ?)`, keepOfOne)
+	if err != nil {
+		return fmt.Errorf("clean customers' tables: %w", err)
 	}
 	return nil
 }

@@ -119,28 +119,31 @@ func crossing(board, customer string, at int64, state alerting.State) alerting.T
 	return t
 }
 
+var silent = alerting.Threshold{Kind: "silent", KeepFiringFor: leastKeep}
+
 func TestThresholdsAreBoundedAndKept(t *testing.T) {
 	ctx := t.Context()
 	h := open(t, Limits{Contacts: 1, Thresholds: 2, Changes: 6, Confirmations: 1, Hourly: 1, Daily: 1})
 	h.refused(h.SetThreshold(ctx, "alder", "kim", alerting.Threshold{Kind: "hot", Value: 29}), ErrBad, "30 to 110")
-	h.refused(h.SetThreshold(ctx, "alder", "kim", alerting.Threshold{Kind: "hot", Value: 60, Board: "b2"}), ErrNotFound, "no board of yours")
+	h.refused(h.SetThreshold(ctx, "alder", "kim", alerting.Threshold{Kind: "hot", Value: 60}), ErrBad, "10s to 24h")
+	h.refused(h.SetThreshold(ctx, "alder", "kim", alerting.Threshold{Kind: "hot", Value: 60, Board: "b2", KeepFiringFor: leastKeep}), ErrNotFound, "no board of yours")
 	h.must(h.SetThreshold(ctx, "alder", "kim", alerting.Threshold{Kind: "hot", Value: 60, Hysteresis: 2, For: time.Second, KeepFiringFor: time.Minute}))
-	h.must(h.SetThreshold(ctx, "alder", "kim", alerting.Threshold{Kind: "hot", Value: 70, Board: "b1"}))
-	h.must(h.SetThreshold(ctx, "alder", "kim", alerting.Threshold{Kind: "hot", Value: 71, Board: "b1"})) // replaces it
-	h.refused(h.SetThreshold(ctx, "alder", "kim", alerting.Threshold{Kind: "silent"}), ErrBad, "2 thresholds are the most")
+	h.must(h.SetThreshold(ctx, "alder", "kim", alerting.Threshold{Kind: "hot", Value: 70, Board: "b1", KeepFiringFor: leastKeep}))
+	h.must(h.SetThreshold(ctx, "alder", "kim", alerting.Threshold{Kind: "hot", Value: 71, Board: "b1", KeepFiringFor: leastKeep})) // replaces it
+	h.refused(h.SetThreshold(ctx, "alder", "kim", silent), ErrBad, "2 thresholds are the most")
 	h.refused(h.RemoveThreshold(ctx, "birch", "bea", "hot", "b1"), ErrNotFound, "no threshold")
 	again := openOn(t, h.DB, h.Limits)
 	for _, h := range []*house{h, again} {
 		all, err := h.Thresholds(ctx, "alder")
-		if want := "[{hot  60 2 1s 1m0s} {hot b1 71 0 0s 0s}]"; err != nil || fmt.Sprint(all) != want {
+		if want := "[{hot  60 2 1s 1m0s} {hot b1 71 0 0s 10s}]"; err != nil || fmt.Sprint(all) != want {
 			t.Errorf("%v, %v; want %s", all, err, want)
 		}
 	}
 	h.must(h.RemoveThreshold(ctx, "alder", "kim", "hot", "b1"))
 	h.must(h.RemoveThreshold(ctx, "alder", "kim", "hot", ""))
-	h.must(h.SetThreshold(ctx, "alder", "kim", alerting.Threshold{Kind: "silent"}))
-	h.refused(h.SetThreshold(ctx, "alder", "kim", alerting.Threshold{Kind: "silent"}), ErrTooOften, "next is possible at")
-	h.must(h.SetThreshold(ctx, "birch", "bea", alerting.Threshold{Kind: "silent"})) // who has a count of its own
+	h.must(h.SetThreshold(ctx, "alder", "kim", silent))
+	h.refused(h.SetThreshold(ctx, "alder", "kim", silent), ErrTooOften, "next is possible at")
+	h.must(h.SetThreshold(ctx, "birch", "bea", silent)) // who has a count of its own
 	reg, err := registry.Open(ctx, h.DB)
 	h.must(err)
 	events, err := reg.Events(ctx, 100)
@@ -178,6 +181,8 @@ func TestAnAddressIsAskedAndNotPestered(t *testing.T) {
 	h.must(h.Refuse(ctx, h.link(0)))
 	_, err = h.AddContact(ctx, "dogwood", "di", "Ops@example.org")
 	h.refused(err, ErrBad, "wants no mail")
+	h.must(Allow(ctx, h.DB, "operator", "ops@example.org"))
+	h.refused(Allow(ctx, h.DB, "operator", "ops@example.org"), ErrNotFound, "has not refused")
 	if _, err := h.Linked(ctx, h.link(0)); !errors.Is(err, ErrNotFound) {
 		t.Errorf("the link of a contact that is gone: %v", err)
 	}
@@ -255,13 +260,24 @@ func TestWhatExceedsTheLimitIsBundled(t *testing.T) {
 	if len(h.mails) != 4 || !strings.Contains(h.mails[3].Subject, "and 2 more") || strings.Count(h.mails[3].Text, "b1: SoC") != 3 {
 		t.Errorf("mails %+v", h.mails[3:])
 	}
-	fire(later.Add(time.Second)) // the day's limit
+	for i := range keepOfOne { // and what a hostile board makes of it has an end
+		at := later.Add(time.Duration(i+2) * time.Millisecond).UnixMilli()
+		h.Deliver([]alerting.Transition{crossing("b1", "alder", at, alerting.Firing), crossing("b1", "alder", at, alerting.Inactive)})
+	}
+	h.must(h.Settle())
+	fire(later.Add(time.Minute)) // the day's limit
 	if len(h.mails) != 4 {
 		t.Errorf("beyond the day's limit: %+v", h.mails[4:])
 	}
 	h.must(h.tell(ctx, now.Add(day+time.Minute)))
-	if len(h.mails) != 5 {
-		t.Errorf("a day later %d mails", len(h.mails))
+	if len(h.mails) != 5 || !strings.Contains(h.mails[4].Text, "and 4951 more") || len(h.mails[4].Text) > 10_000 {
+		t.Errorf("a day later %d mails, the last is %.400s", len(h.mails), h.mails[len(h.mails)-1].Text)
+	}
+	h.must(h.tidy(ctx, now))
+	var left int
+	h.must(h.DB.QueryRow(`SELECT count(*) FROM customer_alert`).Scan(&left))
+	if left < keepOfOne || left > keepOfOne+10 {
+		t.Errorf("%d alerts are kept", left)
 	}
 }
 

@@ -24,20 +24,20 @@ If you do not, do nothing: no further mail comes. On the same page you can say t
 	return alerting.CustomerMail{ID: "customer-" + fresh(), Contact: c.ID, To: c.Address, Subject: "Confirm: alerts of " + c.Customer, Text: text}
 }
 
-// alertMail tells a contact of alerts that fired or ended.
-func (b *Book) alertMail(c Contact, all []Alert) alerting.CustomerMail {
+// alertMail tells a contact of alerts that fired or ended, and of how many others did.
+func (b *Book) alertMail(c Contact, all []Alert, others int) alerting.CustomerMail {
 	var lines []string
 	for _, a := range all {
 		lines = append(lines, a.line())
 	}
 	subject := lines[0]
-	if len(lines) > 1 {
-		subject = fmt.Sprintf("%s, and %d more", lines[0], len(lines)-1)
+	if n := len(lines) + others; n > 1 {
+		subject = fmt.Sprintf("%s, and %d more", lines[0], n-1)
 	}
 	more := ""
-	if n := len(lines) - maxLines; n > 0 {
+	if n := max(0, len(lines)-maxLines) + others; n > 0 {
 		more = fmt.Sprintf("and %d more\n", n)
-		lines = lines[:maxLines]
+		lines = lines[:min(len(lines), maxLines)]
 	}
 	text := fmt.Sprintf("%s\n%s\nYour boards: %sown\nThese are thresholds that %s set. No more of these mails: %sown/contact/%s\n",
 		strings.Join(lines, "\n"), more, b.URL, c.Customer, b.URL, b.link(c))

@@ -11,8 +11,12 @@ import (
 	"bramble/alerting"
 )
 
-// maxWait bounds how long a condition may have to hold, or not to hold.
-const maxWait = day
+const (
+	// maxWait bounds how long a condition may have to hold, or not to hold.
+	maxWait = day
+	// leastKeep bounds how often an alert can begin: a board's owner decides what it reports.
+	leastKeep = 10 * time.Second
+)
 
 // Check says what is wrong with a threshold. Values are in base units.
 func Check(t alerting.Threshold) error {
@@ -34,8 +38,8 @@ func Check(t alerting.Threshold) error {
 		return fmt.Errorf("%w: hysteresis %v: %s takes 0 to %v", ErrBad, t.Hysteresis, kind.Name, kind.MaxHysteresis)
 	case t.For < 0 || t.For > maxWait:
 		return fmt.Errorf("%w: for %s: use 0s to %s", ErrBad, t.For, maxWait)
-	case t.KeepFiringFor < 0 || t.KeepFiringFor > maxWait:
-		return fmt.Errorf("%w: keep firing for %s: use 0s to %s", ErrBad, t.KeepFiringFor, maxWait)
+	case t.KeepFiringFor < leastKeep || t.KeepFiringFor > maxWait:
+		return fmt.Errorf("%w: keepFiringFor %s: use %s to %s", ErrBad, t.KeepFiringFor, leastKeep, maxWait)
 	}
 	return nil
 }

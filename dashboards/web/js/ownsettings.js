@@ -69,7 +69,7 @@ export function startSettings() {
     e.preventDefault();
     const f = threshold;
     const by = unitOf(f.kind.value)[1];
-    const body = { kind: f.kind.value, board: f.board.value, for: f.for.value.trim() || "0s", keepFiringFor: f.keepFiringFor.value.trim() || "0s" };
+    const body = { kind: f.kind.value, board: f.board.value, for: f.for.value.trim() || "0s", keepFiringFor: f.keepFiringFor.value.trim() || "2m" };
     const number = (input) => Number(input.value.trim().replace(",", ".")) * by;
     if (f.value.required) Object.assign(body, { value: number(f.value), hysteresis: number(f.hysteresis) });
     act("threshold", () => post("/api/own/thresholds", body), "Set.");
