@@ -189,6 +189,35 @@ func TestUnacknowledgedReportsProbeTheConnection(t *testing.T) {
 	})
 }
 
+func TestSlowAcknowledgementsHoldNothingUp(t *testing.T) {
+	bubble(t, func(t *testing.T, b *bench) {
+		b.connect(true)
+		o := b.options(&readings{n: 4})
+		o.Interval = time.Second
+		_, stop := b.start(o)
+		pass(time.Minute)
+		var reports, acks int // without the answers to hellos
+		b.do(func() {
+			reports, acks = len(b.reports), b.acks-b.hellos
+			b.delay = func() time.Duration { return ackTime - time.Millisecond }
+		})
+		pass(10 * time.Minute)
+		b.do(func() { reports, acks = len(b.reports)-reports, b.acks-b.hellos-acks })
+		if reports != 600 || acks < 600/askReports || acks > 600/askReports+1 {
+			t.Errorf("%d reports and %d acknowledgements in 600 s at 1 Hz", reports, acks)
+		}
+		if b.repeated > 0 {
+			t.Errorf("%d readings came again", b.repeated)
+		}
+		for i := 1; i < len(b.arrived); i++ {
+			if gap := b.arrived[i].Sub(b.arrived[i-1]); i > len(b.arrived)-600 && gap > time.Second+tolerance {
+				t.Errorf("report %d came %v behind the one before", i, gap)
+			}
+		}
+		stop()
+	})
+}
+
 func TestBoardsComeBackSpread(t *testing.T) {
 	const boards = 10_000
 	perSecond := map[time.Duration]int{}
