@@ -67,6 +67,42 @@ func (s *server) alertsWhere(what string, ok func(shown) bool, names ...string) 
 	return all
 }
 
+// evaluated waits until a group has been evaluated once more. What an evaluation finds is shown before it is on disk, and on
+// disk before the next one begins.
+func (s *server) evaluated(group string) {
+	s.t.Helper()
+	last := func() (at time.Time, err error) {
+		var a struct {
+			Data struct {
+				Groups []struct {
+					Name           string
+					LastEvaluation time.Time
+				}
+			}
+		}
+		if err := s.json("api/v1/rules", &a); err != nil {
+			return at, err
+		}
+		for _, g := range a.Data.Groups {
+			if g.Name == group {
+				return g.LastEvaluation, nil
+			}
+		}
+		return at, fmt.Errorf("no group %s: %+v", group, a)
+	}
+	before, err := last()
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	eventually(s.t, patience, func() error {
+		now, err := last()
+		if err == nil && !now.After(before) {
+			err = fmt.Errorf("group %s is not evaluated after %v", group, before)
+		}
+		return err
+	})
+}
+
 // ruled starts a server with a rule file, which it returns.
 func ruled(t testing.TB, rules string) (*server, string) {
 	t.Helper()
@@ -96,6 +132,7 @@ func TestStatesSurviveKill(t *testing.T) {
 	}
 	p := s.enrol("pi-1", s.nats).replay(t, understand(t, "waves", csv.String()), "--speed", "1")
 	pending := s.alertsWhere("pending", func(a shown) bool { return a.State == "pending" }, "ArrivalFor", "StoreFor")
+	s.evaluated("store") // what the one before found is on disk
 	s.kill()
 	s.start()
 	fires := func(a shown) bool { return a.State == "firing" }
@@ -106,6 +143,7 @@ func TestStatesSurviveKill(t *testing.T) {
 		}
 	}
 	kept := s.alertsWhere("kept firing", func(a shown) bool { return a.State == "firing" && a.KeepFiringSince != nil }, "ArrivalKeep", "StoreKeep")
+	s.evaluated("store")
 	s.kill()
 	s.start()
 	after := s.alertsWhere("firing", fires, "ArrivalKeep", "StoreKeep")
