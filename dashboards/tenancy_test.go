@@ -309,8 +309,8 @@ func TestACustomersWebsocketCarriesOwnBoardsAlone(t *testing.T) {
 	b.send(`{"type":"subscribe","board":"r1-02"}`)
 	b.send(`{"type":"watch","board":"r1-02"}`)
 	b.next("watching")
-	// next wants a reading of the own board, and nothing else before it but the time.
-	next := func(celsius float64) {
+	// only wants a message of a kind, and nothing else before it but the time.
+	only := func(kind string) map[string]any {
 		t.Helper()
 		for {
 			var m map[string]any
@@ -320,10 +320,18 @@ func TestACustomersWebsocketCarriesOwnBoardsAlone(t *testing.T) {
 			if m["type"] == "time" {
 				continue
 			}
-			if values, _ := m["values"].(map[string]any); m["type"] != "reading" || m["board"] != "r1-02" || values["pi_soc_temperature_celsius"] != celsius {
-				t.Errorf("%v", m)
+			if m["type"] != kind {
+				t.Errorf("%v comes before %s", m, kind)
+				continue
 			}
-			return
+			return m
+		}
+	}
+	next := func(celsius float64) {
+		t.Helper()
+		m := only("reading")
+		if values, _ := m["values"].(map[string]any); m["board"] != "r1-02" || values["pi_soc_temperature_celsius"] != celsius {
+			t.Errorf("%v, want %v °C", m, celsius)
 		}
 	}
 	viewer := dial(t, web, http.Header{"Authorization": {"Bearer viewer-token"}})
@@ -338,7 +346,7 @@ func TestACustomersWebsocketCarriesOwnBoardsAlone(t *testing.T) {
 	mu.Unlock()
 	s.Hub().Publish("r1-02", 2, warm(88)) // birch's now
 	b.send(`{"type":"watch","board":"r1-02"}`)
-	b.next("error")
+	only("error")
 	mu.Lock()
 	owner["r1-02"] = "Kelp & Co"
 	mu.Unlock()
