@@ -38,7 +38,7 @@ func New(o Options) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("load web page: %w", err)
 	}
-	s := &Server{opts: o, web: web, metrics: m, limiter: newLimiter(freeFailures, failureRefill)}
+	s := &Server{opts: o, web: web, metrics: m, limiter: newLimiter(freeFailures, failureRefill), busy: busy{patience: busyPatience}}
 	s.links, s.acks = newLimiter(freeFailures, failureRefill), newLimiter(freeAcks, ackRefill)
 	s.hub = newHub(m, s.incidentMessage)
 	if o.Own != nil {

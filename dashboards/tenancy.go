@@ -83,8 +83,10 @@ const (
 	busyPatience = 10 * time.Second
 )
 
-// busy lets each customer have so many requests under way. The zero value has none.
+// busy lets each customer have so many requests under way.
 type busy struct {
+	patience time.Duration // how long one waits
+
 	mu  sync.Mutex
 	all map[string]*busyCustomer
 }
@@ -100,7 +102,7 @@ func (b *busy) begin(ctx context.Context, customer string) bool {
 	if c == nil {
 		return false
 	}
-	ctx, cancel := context.WithTimeout(ctx, busyPatience)
+	ctx, cancel := context.WithTimeout(ctx, b.patience)
 	defer cancel()
 	select {
 	case c.places <- struct{}{}:
