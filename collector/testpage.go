@@ -46,7 +46,7 @@ func (a *app) testPage(ctx context.Context, receiver, by string, scheduled time.
 
 // followTests sends test pages that are due and ends those that have arrived or failed, until ctx ends.
 func (a *app) followTests(ctx context.Context) error {
-	if err := a.resumeTests(ctx); err != nil {
+	if err := a.resumeTests(ctx); err != nil && ctx.Err() == nil { // a stop may come right behind the start
 		return err
 	}
 	tick := time.NewTicker(time.Second)
