@@ -267,6 +267,7 @@ func TestBrowserNoBoards(t *testing.T) {
 func TestBrowserDemoInbox(t *testing.T) {
 	var mu sync.Mutex
 	in := Incident{ID: "7", Title: "Rack r1: 2 boards silent", Severity: "critical", State: "firing", Since: time.Now().UnixMilli(), Alerts: 2}
+	received := time.Now() // another time at each question would have the inbox built anew, under the click
 	o := Options{
 		Open: true, Series: noHistory,
 		Incidents: func(context.Context) ([]Incident, error) {
@@ -284,7 +285,7 @@ func TestBrowserDemoInbox(t *testing.T) {
 			HistoryEnds: time.Now(),
 			Faults:      func() []Fault { return []Fault{{At: time.Now().Add(time.Minute), What: "the switch of r2 goes away"}} },
 			Inbox: func() []Received {
-				return []Received{{At: time.Now(), ID: "key-7", Subject: "Rack r1: 2 boards silent", Headers: map[string]string{"Idempotency-Key": "key-7"}, Body: `{"n":1}`, IncidentID: "7"}}
+				return []Received{{At: received, ID: "key-7", Subject: "Rack r1: 2 boards silent", Headers: map[string]string{"Idempotency-Key": "key-7"}, Body: `{"n":1}`, IncidentID: "7"}}
 			},
 		},
 	}
