@@ -432,6 +432,49 @@ func TestAcknowledge(t *testing.T) {
 	}
 }
 
+// TestAwayForDays: a collector that was away for longer than the notification log remembers repeats what nobody has
+// acknowledged, and nothing else.
+func TestAwayForDays(t *testing.T) {
+	t.Parallel()
+	s, db := newSink(t, nil), openDB(t, t.TempDir())
+	config := oneSink(s.URL, "")
+	p := startPager(t, db, config, nil)
+	b1, b2 := fire("b1", time.Now()), fire("b2", time.Now())
+	p.Deliver([]Transition{b1, b2})
+	s.next(t)
+	s.next(t)
+	for range 2 {
+		p.until(t, "delivered", pageState("delivered"))
+	}
+	if err := p.Acknowledge(t.Context(), p.about(t, "b1").ID, "ada", ""); err != nil {
+		t.Fatal(err)
+	}
+	p.stop()
+	if _, err := db.Exec("DELETE FROM alert_notified"); err != nil { // as prepare does by then
+		t.Fatal(err)
+	}
+	p = startPager(t, db, config, func(p *Pager) { p.Resume([]Transition{b1, b2}, nil) })
+	if h := s.next(t); h.boards() != "firing b2" {
+		t.Errorf("after the start got %s", h.boards())
+	}
+	handed := func() (n int) {
+		if err := db.QueryRow("SELECT count(*) FROM alert_notified").Scan(&n); err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	for deadline := time.Now().Add(20 * time.Second); handed() < 2; <-time.After(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("the acknowledged alert is not handed over")
+		}
+	}
+	p.Deliver([]Transition{fire("b3", time.Now())})
+	if h := s.next(t); h.boards() != "firing b3" {
+		t.Errorf("then got %s", h.boards())
+	}
+	s.none(t, "of what is acknowledged")
+}
+
 // TestResume: what ended while the pager was away is resolved, what still fires is not paged again.
 func TestResume(t *testing.T) {
 	s, dir := newSink(t, nil), t.TempDir()

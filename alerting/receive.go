@@ -162,9 +162,12 @@ func (j *journaled) record(ctx context.Context, e *escalating, n *notification) 
 		return "", nil, nil, err
 	}
 	ch := change{before: before, refired: refired, moved: moved, handed: in.Receiver != n.receiver, partly: n.firingCount == 0 && len(elsewhere) > 0}
+	fresh := in.ID == ""
+	if !fresh && n.forgotten(ch) {
+		n.reason = notify.ReasonRepeatIntervalElapsed
+	}
 	in.Receiver = n.receiver
 	in.take(n.alerts, n.now.UnixMilli())
-	fresh := in.ID == ""
 	if fresh {
 		in.ID = incidentID(in.GroupKey, in.StartedAt)
 	}
@@ -201,6 +204,12 @@ type change struct {
 	moved   bool // the routes lead its alerts to another group than before
 	handed  bool // it has another receiver than before
 	partly  bool // this group is over, and another of the incident is not
+}
+
+// forgotten reports whether a first notification tells an open incident nothing new: the notification log forgets within days,
+// and a collector that was away for longer hears of its alerts as if nobody had been told.
+func (n *notification) forgotten(ch change) bool {
+	return n.reason == notify.ReasonFirstNotification && n.firingCount > 0 && n.newestReading(ch.before) == 0 && !ch.refired && !ch.moved && !ch.handed
 }
 
 // firingIn returns the alerts of an incident that fire, by labels.
