@@ -65,6 +65,9 @@ type PagerOptions struct {
 	BoardAlerts func() []string
 	// Watchdog says where beats go; nil: nowhere.
 	Watchdog *WatchdogOptions
+	// StartDelay is how long after the start the first page may leave: what other programs post comes one after the other
+	// then, and what inhibits an alert may come after it. 0 means at once; the engine's own alerts need none.
+	StartDelay time.Duration
 	// Changed is called after an incident changed, from one goroutine while Run runs; changes that follow closely are
 	// one call.
 	Changed    func(Incident)
@@ -81,6 +84,7 @@ type Pager struct {
 	externalURL *url.URL
 	log, amLog  *slog.Logger
 	changes     *changes
+	pagesFrom   time.Time // no page leaves before
 	metrics     *pagerMetrics
 	commits     *committer
 	mail        *mailroom
@@ -163,7 +167,7 @@ func newPager(o PagerOptions) (*Pager, error) {
 		return nil, fmt.Errorf("open pager with external URL %q: %w", o.ExternalURL, err)
 	}
 	p := &Pager{
-		db: o.DB, dir: dir, receivers: o.Receivers, externalURL: external, log: o.Log, amLog: slog.New(warnings{o.Log.Handler()}), changes: newChanges(o.Changed),
+		db: o.DB, dir: dir, receivers: o.Receivers, externalURL: external, pagesFrom: time.Now().Add(o.StartDelay), log: o.Log, amLog: slog.New(warnings{o.Log.Handler()}), changes: newChanges(o.Changed),
 		commits: &committer{db: o.DB}, mail: newMailroom(), customerMail: newMailroom(), inbox: newInbox(), clock: newStepClock(), steps: newStepper(), running: make(chan struct{}),
 		pictures: o.Pictures, health: newHealth(), boardAlerts: o.BoardAlerts,
 	}

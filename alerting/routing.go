@@ -200,7 +200,7 @@ func (p *Pager) start(r *routing) *dispatching {
 	inhibitorDone := make(chan struct{})
 	go func() { defer close(inhibitorDone); d.inhibitor.Run() }()
 	d.inhibitor.WaitForLoading()
-	go func() { defer close(d.done); d.dispatcher.Run(time.Now()); <-inhibitorDone }()
+	go func() { defer close(d.done); d.dispatcher.Run(p.pagesFrom); <-inhibitorDone }()
 	d.dispatcher.WaitForLoading()
 	return d
 }

@@ -40,6 +40,7 @@ type Config struct {
 	Memory          int64         // bytes for the store's caches; 0 = a share of the machine's
 	Rules           []string      // rule files; none = the default rules
 	Alertmanager    string        // alertmanager.yml; none = incidents are recorded and nobody is told
+	StartDelay      time.Duration // how long after a start the first page may leave
 	Store           remoteConfig  // a store elsewhere, by URL
 	OnCall          string        // oncall.yml; none = receivers send by themselves and nothing escalates
 	Receivers       string        // receivers.yml: what receivers have beyond Alertmanager's; none = nothing
@@ -54,6 +55,10 @@ type Config struct {
 
 	file string // what was read, if any
 }
+
+// maxStartDelay bounds what an operator may lose of a page's speed by StartDelay: Prometheus sends what fires once a minute
+// (rule evaluation's resend delay).
+const maxStartDelay = time.Minute
 
 // longestRetention is the store's own limit.
 const longestRetention = 100 * 365 * 24 * time.Hour
@@ -82,7 +87,7 @@ func (c *Config) keys() map[string]func(*yaml.Node) error {
 		"external_url": text(&c.ExternalURL), "tls_cert": text(&c.TLSCert), "tls_key": text(&c.TLSKey),
 		"rules": list(&c.Rules), "alertmanager": text(&c.Alertmanager), "oncall": text(&c.OnCall), "receivers": text(&c.Receivers),
 		"backups": c.readBackups, "store": c.readStore, "watchdog": c.readWatchdog, "test_page": c.readTestPage, "digest": c.readDigest, "customers": c.readCustomers,
-		"retention": duration(&c.Retention), "rollup_retention": duration(&c.RollupRetention),
+		"start_delay": duration(&c.StartDelay), "retention": duration(&c.Retention), "rollup_retention": duration(&c.RollupRetention),
 		"memory": func(n *yaml.Node) error {
 			b, err := units.ParseStrictBytes(n.Value)
 			c.Memory = b
@@ -242,6 +247,10 @@ func (c *Config) check(key string) error {
 		return checkRetention(c.Retention)
 	case "rollup_retention":
 		return checkRetention(c.RollupRetention)
+	case "start_delay":
+		if c.StartDelay > maxStartDelay {
+			return fmt.Errorf("%s is longer than %s: nobody is paged for so long", c.StartDelay, maxStartDelay)
+		}
 	case "memory":
 		if c.Memory < 0 {
 			return errors.New("is negative")

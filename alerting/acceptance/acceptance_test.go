@@ -26,8 +26,6 @@ var excluded = map[string]string{
 	"TestClusterVSInstance":                  "a cluster of Alertmanagers: collectors do not gossip",
 	"TestCannotAddUTF8AlertsInClassicMode":   "the classic matcher mode, which the collector has not",
 	"TestCannotAddUTF8SilencesInClassicMode": "the classic matcher mode, which the collector has not",
-	"TestColdStart":                          "--dispatch.start-delay waits for Prometheus to send again what fires; the collector knows that from its journal",
-	"TestWebWithPrefix":                      "--web.route-prefix: the collector has none",
 }
 
 // The tests measure time to 150 ms, which a busy machine does not keep, and one (TestWebhookTimeout) leaves a second for
@@ -90,7 +88,7 @@ func TestAlertmanagersOwnTests(t *testing.T) {
 			names = append(names, name)
 		}
 	}
-	if len(names) < 21 {
+	if len(names) < 23 {
 		t.Fatalf("the suite has only %d tests: %v", len(names), names)
 	}
 	for name := range maps.Keys(excluded) {

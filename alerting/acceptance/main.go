@@ -1,5 +1,5 @@
 // Command acceptance stands in for the binary named alertmanager in Alertmanager's own acceptance tests: it takes that
-// binary's flags and runs `collector serve` behind them. What the tests see of alerts, groups, silences and notifications
+// binary's flags and runs `collector serve` behind them, as a proxy that takes a prefix off does. What the tests see of alerts, groups, silences and notifications
 // is the collector's; the adapter adds a token to each request, since nobody gets in without one, and names itself as the
 // one member of a cluster, for which the tests wait.
 //
@@ -25,6 +25,7 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
+	"time"
 
 	"go.yaml.in/yaml/v3"
 )
@@ -41,7 +42,8 @@ func main() {
 func run(ctx context.Context, args []string) error {
 	f := flag.NewFlagSet("alertmanager", flag.ContinueOnError)
 	config, storage := f.String("config.file", "", ""), f.String("storage.path", "", "")
-	listen := f.String("web.listen-address", "", "")
+	listen, prefix := f.String("web.listen-address", "", ""), f.String("web.route-prefix", "", "")
+	delay := f.Duration("dispatch.start-delay", 0, "")
 	// What is ignored includes the classic matcher mode: the collector has none, and two of the tests that ask for it hold in
 	// both.
 	for _, ignored := range []string{"enable-feature", "log.level", "cluster.listen-address", "cluster.settle-timeout"} {
@@ -50,7 +52,7 @@ func run(ctx context.Context, args []string) error {
 	if err := f.Parse(args); err != nil {
 		return err
 	}
-	c := &collector{binary: os.Getenv("COLLECTOR"), dir: filepath.Join(*storage, "bramble"), config: *config}
+	c := &collector{binary: os.Getenv("COLLECTOR"), dir: filepath.Join(*storage, "bramble"), config: *config, delay: *delay}
 	token, err := c.prepare(ctx)
 	if err != nil {
 		return err
@@ -64,14 +66,17 @@ func run(ctx context.Context, args []string) error {
 		return err
 	}
 	go passOn(ctx, serve.Process)
-	server := &http.Server{Handler: front(address, token, l.Addr().String())}
+	server := &http.Server{Handler: http.StripPrefix(*prefix, front(address, token, l.Addr().String()))}
 	go server.Serve(l) //nolint:errcheck // it ends with the process
 	fmt.Fprintf(os.Stderr, "msg=\"Listening on\" address=%s\n", l.Addr())
 	return errors.Join(serve.Wait(), server.Close())
 }
 
 // collector is the collector that the tests drive.
-type collector struct{ binary, dir, config string }
+type collector struct {
+	binary, dir, config string
+	delay               time.Duration
+}
 
 // prepare writes its configuration and makes a token.
 func (c *collector) prepare(ctx context.Context) (token string, err error) {
@@ -82,7 +87,7 @@ func (c *collector) prepare(ctx context.Context) (token string, err error) {
 	if err != nil {
 		return "", err
 	}
-	settings := fmt.Sprintf("data_dir: %q\nhttp: 127.0.0.1:0\nnats: 127.0.0.1:0\nalertmanager: %q\nreceivers: receivers.yml\nmemory: 32MiB\n", c.dir, c.config)
+	settings := fmt.Sprintf("data_dir: %q\nhttp: 127.0.0.1:0\nnats: 127.0.0.1:0\nalertmanager: %q\nreceivers: receivers.yml\nmemory: 32MiB\nstart_delay: %s\n", c.dir, c.config, c.delay)
 	for name, text := range map[string][]byte{"collector.yml": []byte(settings), "receivers.yml": receivers} {
 		if err := os.WriteFile(filepath.Join(c.dir, name), text, 0o600); err != nil {
 			return "", err
