@@ -44,7 +44,7 @@ async function load() {
   pending = [];
   let wrong = "";
   try {
-    await data.load(...view.window());
+    await data.load(...view.window(), () => mine === loading);
   } catch (e) {
     wrong = e.message;
   }

@@ -9,7 +9,7 @@ const steps = [1, 2, 5, 10, 15, 30, 60, 120, 300, 900, 1800, 3600, 7200, 10800, 
 const rolledFrom = 900; // from this step on a history is asked, in which a step without readings is a gap
 
 export class OwnData extends BoardData {
-  async load(start, end) {
+  async load(start, end, wanted) {
     const step = steps.find((s) => (end - start) / s <= points) || Math.ceil((end - start) / points / 86400) * 86400;
     const shift = step >= rolledFrom ? step : 0; // a step of a history is in force from its begin on
     const ask = (metric, by) => {
@@ -18,6 +18,7 @@ export class OwnData extends BoardData {
       return get(`/api/own/boards/${this.board}/history?` + q).then((r) => r.spans);
     };
     const [temperature, clocks, bits, lost] = await Promise.all([ask("pi_soc_temperature_celsius"), ask("pi_cpu_clock_hertz", "source"), ask("pi_throttled", "reason"), ask("pi_cpu_clock_lost_hertz")]);
+    if (!wanted()) return;
     this.clear();
     this.step = step;
     this.history = shift;
