@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"net/textproto"
-	"sync"
 	"time"
 )
 
@@ -75,27 +74,6 @@ func (p *Pager) takeCustomerMail(letters []*letter) (operator []*letter) {
 	}
 	p.customerMail.add(customers)
 	return operator
-}
-
-// mailCustomers sends what waits until ctx ends, beside the operator's pages and never before them: laneWidth at a time.
-func (p *Pager) mailCustomers(ctx context.Context) {
-	var wg sync.WaitGroup
-	defer wg.Wait()
-	timer := time.NewTimer(0)
-	defer timer.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-p.customerMail.wake:
-		case <-timer.C:
-		}
-		letters, again := p.customerMail.next(time.Now())
-		for _, l := range letters {
-			wg.Go(func() { p.tryCustomer(ctx, l) })
-		}
-		timer.Reset(again)
-	}
 }
 
 // tryCustomer sends a mail once and records what came of it, as try does for pages.

@@ -31,8 +31,8 @@ const (
 // errReceiverGone is the answer for a page whose receiver a reload removed.
 var errReceiverGone = errors.New("the receiver is no longer in the configuration")
 
-// deliver sends what waits until ctx ends, then waits for what is on its way.
-func (p *Pager) deliver(ctx context.Context) {
+// deliver has what waits tried until ctx ends, then waits for what is on its way.
+func (m *mailroom) deliver(ctx context.Context, try func(context.Context, *letter)) {
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	timer := time.NewTimer(0)
@@ -41,12 +41,12 @@ func (p *Pager) deliver(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return
-		case <-p.mail.wake:
+		case <-m.wake:
 		case <-timer.C:
 		}
-		letters, again := p.mail.next(time.Now())
+		letters, again := m.next(time.Now())
 		for _, l := range letters {
-			wg.Go(func() { p.try(ctx, l) })
+			wg.Go(func() { try(ctx, l) })
 		}
 		timer.Reset(again)
 	}

@@ -293,8 +293,8 @@ func (p *Pager) Run(ctx context.Context) error {
 		return err
 	}
 	var wg sync.WaitGroup
-	wg.Go(func() { p.deliver(ctx) })
-	wg.Go(func() { p.mailCustomers(ctx) })
+	wg.Go(func() { p.mail.deliver(ctx, p.try) })
+	wg.Go(func() { p.customerMail.deliver(ctx, p.tryCustomer) }) // beside the pages and never before them
 	wg.Go(func() { p.escalate(ctx) })
 	wg.Go(func() { p.feed(ctx) })
 	wg.Go(func() { p.tidy(ctx) })
