@@ -42,7 +42,7 @@ type facts struct {
 
 // factsOf reads what the page for a receiver says. links is false for receivers that must not be able to act.
 func (p *Pager) factsOf(ctx context.Context, l *letter, links bool) (*facts, error) {
-	in, err := p.Incident(ctx, l.incident)
+	in, err := readIncident(ctx, p.often, l.incident) // without its pages: what a page says does not grow with those before it
 	if err != nil {
 		return nil, err
 	}
@@ -50,7 +50,7 @@ func (p *Pager) factsOf(ctx context.Context, l *letter, links bool) (*facts, err
 	lead := in.lead()
 	f.note(PageSubject, in.subject())
 	f.note(PageNumber, fmt.Sprint(in.Number))
-	part, err := tookOver(ctx, p.db, in.ID)
+	part, err := tookOver(ctx, p.often, in.ID)
 	if err != nil {
 		return nil, err
 	}
@@ -115,7 +115,7 @@ func (p *Pager) before(ctx context.Context, in *Incident) (string, error) {
 		return "", nil
 	}
 	// Few incidents have a comment; the newest of them are enough.
-	ended, err := queryIncidents(ctx, p.db, `WHERE resolved_at > 0 AND id <> ?
+	ended, err := queryIncidents(ctx, p.often, `WHERE resolved_at > 0 AND id <> ?
 		AND (ack_comment <> '' OR id IN (SELECT incident FROM incident_more WHERE closing <> '')) ORDER BY resolved_at DESC LIMIT 200`, in.ID)
 	if err != nil {
 		return "", err
@@ -124,7 +124,7 @@ func (p *Pager) before(ctx context.Context, in *Incident) (string, error) {
 		if l := old.lead(); l.Rule != lead.Rule || l.Series != lead.Series {
 			continue
 		}
-		if err := old.more(ctx, p.db); err != nil {
+		if err := old.more(ctx, p.often); err != nil {
 			return "", err
 		}
 		by, text := old.closing()

@@ -35,7 +35,7 @@ func (p *Pager) Incidents(ctx context.Context, q Query) ([]Incident, error) {
 
 // Incident returns one incident with its pages, or ErrNoIncident.
 func (p *Pager) Incident(ctx context.Context, id string) (Incident, error) {
-	in, err := readIncident(ctx, p.db, id)
+	in, err := readIncident(ctx, p.often, id)
 	if err != nil {
 		return Incident{}, err
 	}
@@ -44,10 +44,10 @@ func (p *Pager) Incident(ctx context.Context, id string) (Incident, error) {
 
 // fill reads what belongs to an incident beside its row.
 func (p *Pager) fill(ctx context.Context, in *Incident) (err error) {
-	if in.Pages, err = queryPages(ctx, p.db, in.ID); err != nil {
+	if in.Pages, err = queryPages(ctx, p.often, in.ID); err != nil {
 		return err
 	}
-	if err := in.more(ctx, p.db); err != nil {
+	if err := in.more(ctx, p.often); err != nil {
 		return err
 	}
 	return p.escalates(ctx, in)

@@ -79,6 +79,7 @@ type PagerOptions struct {
 // are safe for concurrent use.
 type Pager struct {
 	db          *sql.DB
+	often       *statements // of db, for what each page asks
 	dir         string
 	receivers   string // path of the receivers.yml
 	externalURL *url.URL
@@ -167,7 +168,7 @@ func newPager(o PagerOptions) (*Pager, error) {
 		return nil, fmt.Errorf("open pager with external URL %q: %w", o.ExternalURL, err)
 	}
 	p := &Pager{
-		db: o.DB, dir: dir, receivers: o.Receivers, externalURL: external, pagesFrom: time.Now().Add(o.StartDelay), log: o.Log, amLog: slog.New(warnings{o.Log.Handler()}), changes: newChanges(o.Changed),
+		db: o.DB, often: &statements{db: o.DB}, dir: dir, receivers: o.Receivers, externalURL: external, pagesFrom: time.Now().Add(o.StartDelay), log: o.Log, amLog: slog.New(warnings{o.Log.Handler()}), changes: newChanges(o.Changed),
 		commits: &committer{db: o.DB}, mail: newMailroom(), customerMail: newMailroom(), inbox: newInbox(), clock: newStepClock(), steps: newStepper(), running: make(chan struct{}),
 		pictures: o.Pictures, health: newHealth(), boardAlerts: o.BoardAlerts,
 	}
@@ -330,7 +331,7 @@ func (p *Pager) Close() error {
 	p.gate.Unlock()
 	p.alerts.Close()
 	p.metrics.unregister()
-	return nil
+	return p.often.close()
 }
 
 // enter keeps Close waiting until leave; it reports whether the pager is open.

@@ -102,6 +102,44 @@ func BenchmarkCrossingToPage(b *testing.B) {
 	b.ReportMetric(percentile(took, 99), "p99-ms")
 }
 
+// BenchmarkFiveHundredCross measures the same where 500 boards, which share nothing, cross the line at once: each from the
+// publication of its own reading to its own request. They cross once: -benchtime 1x.
+func BenchmarkFiveHundredCross(b *testing.B) {
+	k := newSink(b)
+	var f *fleet
+	var connect func()
+	s := onDisk(b, b.TempDir(), k, func(s *server) {
+		boards, keys := newFleet(b, s, 500)
+		f, connect = boards, func() { boards.connect(keys, nil) }
+	})
+	f.server = s
+	connect()
+	for _, board := range f.boards {
+		board.report(time.Now(), 50)
+	}
+	f.settled(patience)
+	arrived := make(chan string, len(f.boards))
+	k.tell(func(board string) { arrived <- board })
+	for b.Loop() {
+		began := map[string]time.Time{}
+		var took []time.Duration
+		for _, board := range f.boards {
+			began[board.name] = time.Now()
+			board.report(began[board.name], 85)
+		}
+		for len(took) < len(f.boards) {
+			select {
+			case board := <-arrived:
+				took = append(took, time.Since(began[board]))
+			case <-time.After(patience):
+				b.Fatalf("%d of %d boards page", len(took), len(f.boards))
+			}
+		}
+		b.ReportMetric(percentile(took, 50), "p50-ms")
+		b.ReportMetric(percentile(took, 99), "p99-ms")
+	}
+}
+
 // BenchmarkTwentyFourBoards measures what a collector costs while 24 boards
 // report each 10 s and nobody looks, over a minute.
 func BenchmarkTwentyFourBoards(b *testing.B) {

@@ -11,6 +11,10 @@ import (
 	sqlite3 "modernc.org/sqlite/lib"
 )
 
+// idleConns is how many connections are kept open: a new one reads the whole schema. Eight pages at a time are read beside
+// the pages and the loop.
+const idleConns = 16
+
 // OpenDB opens, or creates, the state database with the settings that the
 // collector's promises rest on: a commit is on the disk when it returns
 // (synchronous=FULL), readers do not block the writer (WAL), and a writer waits
@@ -33,6 +37,7 @@ func OpenDB(path string) (*sql.DB, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open database %s: %w", path, err)
 	}
+	db.SetMaxIdleConns(idleConns)
 	if err := db.Ping(); err != nil {
 		db.Close()
 		return nil, fmt.Errorf("open database %s: %w", path, err)
