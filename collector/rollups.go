@@ -151,6 +151,7 @@ func spanViews(spans []storage.Span) []dashboards.Span {
 }
 
 func (a *app) spans(ctx context.Context, q storage.HistoryQuery) ([]storage.Span, error) {
+	a.caughtUp(ctx)
 	if a.rollups == nil {
 		return storage.QueryHistory(ctx, a.store, differences, q)
 	}

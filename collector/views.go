@@ -21,7 +21,7 @@ import (
 func (a *app) pageOptions(v variant) dashboards.Options {
 	o := dashboards.Options{
 		Version: version(), Boards: a.boards, Open: v.open, Demo: v.demo,
-		Series: a.store.Handler(), Import: a.importer.Handler(), Rules: alerting.RulesHandler(a.engine), Metrics: a.metricsHandler(),
+		Series: a.current(a.store.Handler()), Import: a.importer.Handler(), Rules: alerting.RulesHandler(a.engine), Metrics: a.metricsHandler(),
 		Alerts: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { a.pager.Handler().ServeHTTP(w, r) }),
 		Links:  a.links(), Rollups: a.rollupsHandler(), History: a.history, RollupStatus: a.rollupStatus,
 		Incidents: a.incidents, Acknowledge: a.acknowledge, Incident: a.incident, Snooze: a.snooze, Close: a.closeIncident,
@@ -35,6 +35,24 @@ func (a *app) pageOptions(v variant) dashboards.Options {
 		o.Auth = auth{a.registry}
 	}
 	return o
+}
+
+// queryPatience is how long a query waits for readings that are on their way to the store: some 10 ms, and more where the
+// disk is slow.
+const queryPatience = time.Second
+
+// current lets a query see all that the live pages were shown before it.
+func (a *app) current(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		a.caughtUp(r.Context())
+		next.ServeHTTP(w, r)
+	})
+}
+
+func (a *app) caughtUp(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, queryPatience)
+	defer cancel()
+	a.ingest.CaughtUp(ctx)
 }
 
 // boards joins what the registry and what the boards themselves say.

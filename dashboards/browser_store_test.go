@@ -2,8 +2,13 @@ package dashboards
 
 import (
 	"fmt"
+	"net/http"
+	"strings"
 	"testing"
 	"time"
+
+	cdpage "github.com/chromedp/cdproto/page"
+	"github.com/chromedp/chromedp"
 
 	"bramble/storage"
 )
@@ -42,6 +47,13 @@ func fillStore(t *testing.T, store *storage.Store, board string) int64 {
 	return end
 }
 
+func (h *Hub) watches(board string) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	b := h.boards[board]
+	return b != nil && len(b.watchers) > 0
+}
+
 // pixels counts pixels of a graph's canvas that are nearly of a colour.
 func pixels(graph, token string) string {
 	return fmt.Sprintf(`(() => {
@@ -66,11 +78,24 @@ func TestBrowserBoardWithStore(t *testing.T) {
 		}
 	}()
 	watched := make(chan string, 8)
-	s, web := start(t, Options{Open: true, Series: store.Handler(), Watch: func(board, _ string, _ time.Duration) error {
+	var s *Server
+	// A reading that is published between the query and the subscription would be nowhere on the page.
+	subscribedFirst := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strings.HasSuffix(r.URL.Path, "query_range") && !s.hub.watches("r1-01") {
+			t.Error("the page asks for readings before it has subscribed")
+		}
+		store.Handler().ServeHTTP(w, r)
+	})
+	s, web := start(t, Options{Open: true, Series: subscribedFirst, Watch: func(board, _ string, _ time.Duration) error {
 		watched <- board
 		return nil
 	}})
 	b := openTab(t, web.URL)
+	slow := cdpage.AddScriptToEvaluateOnNewDocumentParams{Source: `const send = WebSocket.prototype.send;
+		WebSocket.prototype.send = function (m) { setTimeout(() => send.call(this, m), 300); };`}
+	if _, err := chromedp.Call(b.ctx, cdpage.AddScriptToEvaluateOnNewDocument, slow); err != nil {
+		t.Fatal(err)
+	}
 	last := fillStore(t, store, "r1-01") // what the page shows of it depends on how long ago that was
 	b.open("/board/r1-01")
 	b.text(".summary-text", "55.0 to 83.5 °C")

@@ -120,6 +120,16 @@ func (c *client) subscribe(r request, on bool) error {
 	if err := c.mayAsk(r, on); err != nil {
 		return err
 	}
+	if err := c.setSubscription(r, on); err != nil {
+		return err
+	}
+	if on && r.Board != "" {
+		c.reply(map[string]string{"type": "subscribed", "board": r.Board})
+	}
+	return nil
+}
+
+func (c *client) setSubscription(r request, on bool) error {
 	c.hub.mu.Lock()
 	defer c.hub.mu.Unlock()
 	if r.Fleet {

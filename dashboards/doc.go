@@ -27,6 +27,7 @@
 //	    board does not report throttle bits, and empty when it reports that none is set.
 //	{"type":"reading","board":"r1-01","at":…,"values":{"pi_soc_temperature_celsius":61.2}}
 //	    null where the series has no value from now on
+//	{"type":"subscribed","board":"r1-01"}  from here on each reading comes: a query made now has those of before
 //	{"type":"skipped"}                     readings of a subscribed board were left out: query the range
 //	{"type":"incidents","incidents":[…]}   the list of /api/incidents, after each change
 //	{"type":"watching","board":"r1-01","until":…}

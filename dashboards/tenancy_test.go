@@ -185,11 +185,11 @@ func TestCustomersFindNoWayRound(t *testing.T) {
 // Another's board and one that is not there get the same answer, and a question may not name a customer.
 func TestACustomerSeesOwnBoardsAlone(t *testing.T) {
 	s, web := everything(t)
-	s.Hub().Publish("r1-02", 900, []Value{{"pi_soc_temperature_celsius", 91}, {"pi_memory_available_bytes", 5}})
+	s.Hub().Publish("r1-02", 900, []Value{{"pi_soc_temperature_celsius", 91.25}, {"pi_memory_available_bytes", 5}})
 	s.Hub().Publish("r1-02", 1500, []Value{{`pi_cpu_clock_hertz{source="measured"}`, 6e8}})
-	s.Hub().Publish("x-01", 1500, warm(77))
+	s.Hub().Publish("x-01", 1500, warm(77.25))
 	_, list := call{path: "/api/own/boards", token: "kelp-token"}.do(t, web.URL)
-	for _, secret := range []string{"x-01", "r1-01", "77", "91", "rack"} {
+	for _, secret := range []string{"x-01", "r1-01", "77.25", "91.25", "rack"} {
 		if strings.Contains(list, secret) {
 			t.Errorf("the list shows %q: %s", secret, list)
 		}
@@ -198,7 +198,7 @@ func TestACustomerSeesOwnBoardsAlone(t *testing.T) {
 		t.Errorf("the list lacks the own board: %s", list)
 	}
 	_, one := call{path: "/api/own/boards/r1-02", token: "kelp-token"}.do(t, web.URL)
-	if strings.Contains(one, "91") || strings.Contains(one, "memory") || !strings.Contains(one, "measured") {
+	if strings.Contains(one, "91.25") || strings.Contains(one, "memory") || !strings.Contains(one, "measured") {
 		t.Errorf("the board shows what came before it was theirs: %s", one)
 	}
 	const history = "/history?metric=pi_soc_temperature_celsius&start=1&end=1000000&step=60"
@@ -307,6 +307,7 @@ func TestACustomersWebsocketCarriesOwnBoardsAlone(t *testing.T) {
 		}
 	}
 	b.send(`{"type":"subscribe","board":"r1-02"}`)
+	b.next("subscribed")
 	b.send(`{"type":"watch","board":"r1-02"}`)
 	b.next("watching")
 	// only wants a message of a kind, and nothing else before it but the time.

@@ -39,6 +39,8 @@ type feeder struct {
 	from    journal.Position // records behind it are offered, or read while behind
 	behind  bool             // what lies behind from is in the journal alone
 	stored  journal.Position // all before it is in the store
+	records uint64           // whose rows were offered
+	refused bool             // the store takes nothing at present
 	then    []target
 	ended   bool
 }
@@ -51,8 +53,9 @@ type fed struct {
 
 // target is called once all before a position is in the store.
 type target struct {
-	at   journal.Position
-	call func()
+	record uint64 // not 0: the position is behind that record, which has not been offered yet
+	at     journal.Position
+	call   func()
 }
 
 // offer hands over the rows of the record that ends at a position, in the order
@@ -63,13 +66,14 @@ func (f *feeder) offer(rows *[]storage.Row, end journal.Position) {
 	n := 0
 	if rows != nil {
 		n = len(*rows)
+		f.records++
+		f.locate(end)
 	}
 	before := f.offered
 	f.offered = end
 	switch {
 	case f.behind || !f.from.Before(end): // the journal is read, or was
 		f.recycle(rows)
-		return
 	case f.rows+n > maxWaiting:
 		f.behind, f.from = true, before
 		f.recycle(rows)
@@ -98,8 +102,35 @@ func (f *feeder) offerUnjournalled(rows []storage.Row) {
 func (f *feeder) when(at journal.Position, call func()) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.then = append(f.then, target{at, call})
+	f.then = append(f.then, target{at: at, call: call})
 	f.ring()
+}
+
+// locate gives targets that wait for the newest record their position, which is behind it. The caller holds mu.
+func (f *feeder) locate(end journal.Position) {
+	for i := range f.then {
+		if t := &f.then[i]; t.record == f.records {
+			t.record, t.at = 0, end
+		}
+	}
+}
+
+// upTo returns a channel that is closed once the rows of so many records are in the store; nil where they are, and
+// where a store that takes nothing, or lags far behind, is not to be waited for.
+func (f *feeder) upTo(records uint64) <-chan struct{} {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.behind || f.refused || (f.records >= records && !f.stored.Before(f.offered)) {
+		return nil
+	}
+	reached := make(chan struct{})
+	t := target{at: f.offered, call: func() { close(reached) }}
+	if f.records < records {
+		t.record = records
+	}
+	f.then = append(f.then, t)
+	f.ring()
+	return reached
 }
 
 // rewind has everything that the journal holds behind a position read again.
@@ -259,7 +290,7 @@ func (f *feeder) reach() {
 	f.mu.Lock()
 	var reached []target
 	f.then = slices.DeleteFunc(f.then, func(t target) bool {
-		if f.stored.Before(t.at) {
+		if t.record != 0 || f.stored.Before(t.at) {
 			return false
 		}
 		reached = append(reached, t)
@@ -277,6 +308,14 @@ func (f *feeder) isEnded() bool {
 	return f.ended && len(f.waiting) == 0
 }
 
+// refuses notes that the store takes nothing, and why, or that it does again.
+func (f *feeder) refuses(err error) {
+	f.mu.Lock()
+	f.refused = err != nil
+	f.mu.Unlock()
+	f.changed(err)
+}
+
 // add adds rows, however often the store refuses them. It returns errStopping
 // when it still does while the collector stops: the journal has them.
 func (f *feeder) add(rows []storage.Row) error {
@@ -287,12 +326,12 @@ func (f *feeder) add(rows []storage.Row) error {
 		err := f.store.Add(rows)
 		if err == nil {
 			if waited {
-				f.changed(nil)
+				f.refuses(nil)
 			}
 			return nil
 		}
 		if !waited {
-			f.changed(err)
+			f.refuses(err)
 		}
 		if !f.pause() {
 			return errStopping

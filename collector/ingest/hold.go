@@ -63,3 +63,17 @@ func (in *Ingest) settle(ctx context.Context) error {
 		return ctx.Err()
 	}
 }
+
+// CaughtUp returns once the store has what was passed to Live before the call, so that a page which follows the live
+// readings and then asks for those of before misses none. It does not wait for a store that takes nothing, nor beyond ctx.
+func (in *Ingest) CaughtUp(ctx context.Context) {
+	reached := in.feeder.upTo(in.shown.Load())
+	if reached == nil {
+		return
+	}
+	select {
+	case <-reached:
+	case <-in.stopping:
+	case <-ctx.Done():
+	}
+}

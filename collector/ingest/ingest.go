@@ -94,6 +94,7 @@ type Ingest struct {
 	calls    chan func()
 	stopping chan struct{} // closed when Run ends
 	holds    atomic.Int32  // while above 0 the journal is not cut; raised in the loop alone
+	shown    atomic.Uint64 // records with rows, counted before these are shown live and then committed
 
 	// What follows belongs to the loop alone.
 	boards   map[string]*board

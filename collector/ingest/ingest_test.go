@@ -2,6 +2,7 @@ package ingest
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -96,7 +97,10 @@ func startWith(t *testing.T, dir string, s *server.Server, o Options) *collector
 		t.Fatal(err)
 	}
 	o.Dir, o.Conn, o.Registry, o.Store = filepath.Join(dir, "journal"), connect(t, s), boards, store
-	o.Engine, o.Deliver, o.Live = alerting.NewEngine(rules), c.deliver, c.publishLive
+	o.Engine, o.Deliver = alerting.NewEngine(rules), c.deliver
+	if o.Live == nil {
+		o.Live = c.publishLive
+	}
 	if c.Ingest, err = New(o); err != nil {
 		t.Fatal(err)
 	}
@@ -223,6 +227,39 @@ func (c *collector) expect(expr string, want float64) {
 		}
 	}
 	c.t.Fatalf("%s is %v, want %v", expr, got, want)
+}
+
+// Whoever has seen a reading live and then asks the store finds it there.
+func TestQueriesSeeWhatWasShownLive(t *testing.T) {
+	shown := make(chan struct{}, 1)
+	c := startWith(t, t.TempDir(), startNATS(t), Options{Live: func(_ string, _ int64, values []dashboards.Value) {
+		if values[0].Series != upSeries {
+			shown <- struct{}{}
+		}
+	}})
+	c.addBoard("pi-1", nil)
+	from := time.Now().Add(-time.Minute)
+	for i := range 50 {
+		at := from.Add(time.Duration(i) * time.Second)
+		c.publish("pi-1", hot(uint64(i+1), at, 50))
+		<-shown
+		c.CaughtUp(t.Context())
+		got, err := c.Store.(*storage.Store).Query(t.Context(), `count_over_time(pi_soc_temperature_celsius[1h])`, at.Add(time.Second))
+		if err != nil || len(got) != 1 || got[0].Values[0] != float64(i+1) {
+			t.Fatalf("%v, %v, want %d readings", got, err, i+1)
+		}
+	}
+}
+
+// A store that takes nothing holds up no query.
+func TestQueriesDoNotWaitForAStoreThatTakesNothing(t *testing.T) {
+	x := newTape(t)
+	x.changed = func(error) {}
+	x.refuses(errors.New("no space left"))
+	x.append()
+	if x.upTo(1) != nil {
+		t.Error("a query waits")
+	}
 }
 
 func TestReadingReachesStoreRulesAndPages(t *testing.T) {

@@ -165,6 +165,7 @@ func (in *Ingest) forget(b *board) error {
 func (in *Ingest) changed(now time.Time, notes []map[string]string, boards ...*board) error {
 	at := now.UnixMilli()
 	own := ownRecord{At: at}
+	in.shown.Add(1)
 	rows := rowPool.Get().(*[]storage.Row)
 	*rows = (*rows)[:0]
 	for i, b := range boards {

@@ -119,6 +119,7 @@ func (in *Ingest) take(b *board, r *report.Report, raw []byte, now time.Time) er
 		in.drops.report(b.name, replayed)
 		return in.journal.After(func(journal.Position) { in.acknowledge(ack) })
 	}
+	in.shown.Add(1)
 	rows, transitions := in.decide(b, r, old, end, received)
 	in.metrics.readings.Add(float64(len(*rows)))
 	in.countRefused(b.name, r, old, end)

@@ -11,7 +11,7 @@ import { startShell } from "./shell.js";
 
 const repaintEvery = 100;
 const wordsEvery = 1000;
-const refetchEvery = 60000; // coarse ranges are read again, so that their steps stay whole
+const refetchEvery = 60000; // read again, so that steps stay whole and readings that come late, after an outage, are seen
 const loadingAfter = 300;
 
 const name = document.body.dataset.board;
@@ -32,7 +32,7 @@ let others = null;
 let latest = new Map(); // series → {at, value}
 let dirty = true;
 let loading = null;
-let loadedAt = 0;
+let loadedAt = Date.now();
 let pendingLive = []; // readings that arrive while a range is being read
 let wordsAt = 0;
 
@@ -102,7 +102,7 @@ function paint() {
     text.update(view.window(), live.now());
     if (!view.fixed && live.state !== "unreachable") dirty = true; // time goes on without readings
   }
-  if (!view.fixed && data.step > 2 && !loading && now - loadedAt > refetchEvery) load();
+  if (!view.fixed && !loading && now - loadedAt > refetchEvery) load();
   if (!dirty || view.window()[1] === graphs.view[1]) return;
   dirty = false;
   const window = view.window();
@@ -113,10 +113,8 @@ function paint() {
 live.subscribe("board", { type: "subscribe", board: name });
 live.addEventListener("reading", (e) => reading(e.detail));
 live.addEventListener("skipped", load);
-live.addEventListener("hello", () => {
-  loadInfo();
-  load();
-});
+live.addEventListener("hello", loadInfo);
+live.addEventListener("subscribed", (e) => e.detail.board === name && load()); // not before: what comes in between would be nowhere
 view.addEventListener("change", () => {
   graphs.view = [0, 0];
   load();

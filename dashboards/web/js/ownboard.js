@@ -9,7 +9,7 @@ import { BoardView, Lease } from "./boardview.js";
 import { Graphs } from "./graphs.js";
 import { startOwn } from "./ownshell.js";
 
-const refetchEvery = 60000;
+const refetchEvery = 60000; // so that steps stay whole and readings that come late are seen
 const name = document.body.dataset.board;
 const live = startOwn();
 const data = new OwnData(name);
@@ -23,7 +23,7 @@ $("graphs").prepend(failure);
 const latest = new Map(); // series → {at, value}
 let dirty = true;
 let loading = null;
-let loadedAt = 0;
+let loadedAt = Date.now();
 let pending = []; // readings that arrive while a range is being read
 let wordsAt = 0;
 
@@ -76,7 +76,7 @@ function paint() {
     text.update(view.window(), live.now());
     if (!view.fixed && live.state !== "unreachable") dirty = true; // time goes on without readings
   }
-  if (!view.fixed && !loading && data.step > 2 && Date.now() - loadedAt > refetchEvery) load();
+  if (!view.fixed && !loading && Date.now() - loadedAt > refetchEvery) load();
   if (!dirty || view.window()[1] === graphs.view[1]) return;
   dirty = false;
   data.trim(view.window()[0] - 60);
@@ -91,10 +91,8 @@ live.addEventListener("reading", ({ detail: m }) => {
   if (data.add(m)) dirty = true;
 });
 live.addEventListener("skipped", load);
-live.addEventListener("hello", () => {
-  loadInfo();
-  load();
-});
+live.addEventListener("hello", loadInfo);
+live.addEventListener("subscribed", (e) => e.detail.board === name && load()); // not before: what comes in between would be nowhere
 view.addEventListener("change", () => {
   graphs.view = [0, 0];
   load();
