@@ -322,19 +322,25 @@ func queryIncidents(ctx context.Context, db querier, where string, args ...any) 
 	return out, rows.Err()
 }
 
+// saveIncident writes in, under the next number where it is new. An insert that turns into an update would use up a number.
 func saveIncident(ctx context.Context, db querier, in *Incident) error {
 	alerts, err := json.Marshal(in.Alerts)
 	if err != nil {
 		return fmt.Errorf("encode alerts of incident %s: %w", in.ID, err)
 	}
 	ack := cmp.Or(in.Ack, &Ack{})
-	_, err = db.ExecContext(ctx, `INSERT INTO incident (`+incidentColumns+`) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)
-		ON CONFLICT (id) DO UPDATE SET group_key = excluded.group_key, receiver = excluded.receiver, title = excluded.title,
-		severity = excluded.severity, started_at = excluded.started_at, opened_at = excluded.opened_at,
-		changed_at = excluded.changed_at, resolved_at = excluded.resolved_at, alerts = excluded.alerts,
-		acked_by = excluded.acked_by, acked_at = excluded.acked_at, ack_comment = excluded.ack_comment`,
+	row := []any{
 		in.ID, in.GroupKey, in.Receiver, in.Title, in.Severity, in.StartedAt, in.OpenedAt, in.ChangedAt, in.ResolvedAt, string(alerts),
-		ack.By, ack.At, ack.Comment)
+		ack.By, ack.At, ack.Comment,
+	}
+	updated, err := db.ExecContext(ctx, `UPDATE incident SET (`+incidentColumns+`) = (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13) WHERE id = ?1`, row...)
+	var known int64
+	if err == nil {
+		known, err = updated.RowsAffected()
+	}
+	if err == nil && known == 0 {
+		_, err = db.ExecContext(ctx, `INSERT INTO incident (`+incidentColumns+`) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)`, row...)
+	}
 	if err != nil {
 		return fmt.Errorf("write incident %s: %w", in.ID, err)
 	}

@@ -12,6 +12,7 @@ import (
 	"net/http/httptest"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -650,4 +651,29 @@ func report(b *testing.B, took []time.Duration) {
 	b.ReportMetric(float64(took[len(took)/2].Microseconds())/1000, "p50-ms")
 	b.ReportMetric(float64(took[len(took)*99/100].Microseconds())/1000, "p99-ms")
 	b.ReportMetric(float64(took[len(took)-1].Microseconds())/1000, "max-ms")
+}
+
+// Numbers of incidents are what people say on the phone: none is left out.
+func TestIncidentsAreNumberedWithoutGaps(t *testing.T) {
+	p, err := OpenPager(PagerOptions{DB: openDB(t, t.TempDir())})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	for i, id := range []string{"a", "a", "a", "b", "a", "c"} {
+		if err := saveIncident(t.Context(), p.db, &Incident{ID: id, Title: "now " + strconv.Itoa(i), OpenedAt: 1}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got, err := queryIncidents(t.Context(), p.db, "ORDER BY number")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all []string
+	for _, in := range got {
+		all = append(all, fmt.Sprint(in.Number, " ", in.ID, " ", in.Title))
+	}
+	if want := []string{"1 a now 4", "2 b now 3", "3 c now 5"}; !slices.Equal(all, want) {
+		t.Errorf("%q, want %q", all, want)
+	}
 }
