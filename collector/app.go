@@ -83,6 +83,7 @@ type variant struct {
 	open         bool // no login
 	demo         *dashboards.Demo
 	alertmanager []byte // in place of the configured file
+	onCall       []byte // in place of the configured file
 }
 
 // openApp acquires everything, in the order in which readings flow back, and
@@ -162,7 +163,7 @@ func openApp(ctx context.Context, c Config, v variant, log *slog.Logger) (_ *app
 	if err != nil {
 		return nil, err
 	}
-	onCall, err := a.onCall()
+	onCall, err := a.onCall(v)
 	if err != nil {
 		return nil, err
 	}

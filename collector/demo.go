@@ -55,11 +55,11 @@ func (f *demoFlags) check() error {
 	return nil
 }
 
-// demoRouting pages the demo's inbox, but for what follows from another alert of
-// the same board.
+// demoRouting pages whoever is on call, but for what follows from another alert of
+// the same board. Both people have their pages sent to the demo's inbox.
 const demoRouting = `
 route:
-  receiver: inbox
+  receiver: oncall
   group_by: [alertname, rack, switch]
   group_wait: 0s
   group_interval: 30s
@@ -72,8 +72,28 @@ inhibit_rules:
     target_matchers: [alertname =~ "Throttled|FrequencyCapped|SoftTemperatureLimit"]
     equal: [board]
 receivers:
-  - name: inbox
-    webhook_configs: [{url: %q}]
+  - name: oncall
+  - name: ada
+    webhook_configs: [{url: %[1]q}]
+  - name: jonas
+    webhook_configs: [{url: %[1]q}]
+`
+
+// demoOnCall has two people take turns. Who does not acknowledge within five minutes is joined by the other.
+const demoOnCall = `
+zone: UTC
+people:
+  - {name: ada, channels: [{receiver: ada}]}
+  - {name: jonas, channels: [{receiver: jonas}]}
+rotas:
+  - name: first
+    layers: [{name: turns, people: [ada, jonas], start: 2026-01-05, handover: "09:00", rotate: daily}]
+policies:
+  - name: default
+    receivers: [oncall]
+    steps:
+      - {notify: [first], wait: 5m}
+      - {notify: [ada, jonas], wait: 10m}
 `
 
 func runDemo(ctx context.Context, args []string, stdout, stderr io.Writer) (err error) {
@@ -108,7 +128,7 @@ func demo(ctx context.Context, c Config, boards int, stdout io.Writer, log *slog
 	a, err := openApp(ctx, c, variant{
 		open:         true,
 		demo:         &dashboards.Demo{Faults: func() []dashboards.Fault { return faults(racks) }, Inbox: inbox.pages, HistoryEnds: racks.Start()},
-		alertmanager: fmt.Appendf(nil, demoRouting, inbox.url()),
+		alertmanager: fmt.Appendf(nil, demoRouting, inbox.url()), onCall: []byte(demoOnCall),
 	}, log)
 	if err != nil {
 		return errors.Join(err, inbox.listener.Close())

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -53,6 +54,12 @@ func (b *inbox) take(w http.ResponseWriter, r *http.Request) {
 	id := r.Header.Get("Idempotency-Key")
 	page := dashboards.Received{At: time.Now(), ID: id, Headers: map[string]string{}, Body: string(body)}
 	page.IncidentID, page.Subject = b.incident(r.Context(), id)
+	var sent struct{ Receiver string }
+	if err := json.Unmarshal(body, &sent); err != nil {
+		http.Error(w, "decode page: "+err.Error(), http.StatusBadRequest)
+		return
+	}
+	page.To = sent.Receiver
 	for name := range r.Header {
 		page.Headers[name] = r.Header.Get(name)
 	}

@@ -16,9 +16,9 @@ import (
 const shownAhead = 14 * 24 * time.Hour
 
 // onCall returns the oncall.yml in force, empty for none.
-func (a *app) onCall() ([]byte, error) {
+func (a *app) onCall(v variant) ([]byte, error) {
 	if a.config.OnCall == "" {
-		return nil, nil
+		return v.onCall, nil
 	}
 	b, err := os.ReadFile(a.config.OnCall)
 	if err != nil {
@@ -37,7 +37,7 @@ func (a *app) reloadRoutes() error {
 	if err != nil {
 		return err
 	}
-	onCall, err := a.onCall()
+	onCall, err := a.onCall(variant{})
 	if err == nil {
 		err = a.pager.ReloadWithOnCall(routing, onCall)
 	}

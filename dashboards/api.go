@@ -171,6 +171,7 @@ type faultAnswer struct {
 type receivedAnswer struct {
 	At         int64             `json:"at"`
 	ID         string            `json:"id,omitempty"`
+	To         string            `json:"to"`
 	Subject    string            `json:"subject"`
 	Headers    map[string]string `json:"headers,omitempty"`
 	Body       string            `json:"body"`
@@ -191,7 +192,7 @@ func (s *Server) demo(w http.ResponseWriter, _ *http.Request) {
 	}
 	if d.Inbox != nil {
 		for _, p := range d.Inbox() {
-			inbox = append(inbox, receivedAnswer{p.At.UnixMilli(), p.ID, p.Subject, p.Headers, p.Body, p.IncidentID})
+			inbox = append(inbox, receivedAnswer{p.At.UnixMilli(), p.ID, p.To, p.Subject, p.Headers, p.Body, p.IncidentID})
 		}
 	}
 	answer := map[string]any{"now": time.Now().UnixMilli(), "faults": faults, "inbox": inbox}

@@ -285,7 +285,7 @@ func TestBrowserDemoInbox(t *testing.T) {
 			HistoryEnds: time.Now(),
 			Faults:      func() []Fault { return []Fault{{At: time.Now().Add(time.Minute), What: "the switch of r2 goes away"}} },
 			Inbox: func() []Received {
-				return []Received{{At: received, ID: "key-7", Subject: "Rack r1: 2 boards silent", Headers: map[string]string{"Idempotency-Key": "key-7"}, Body: `{"n":1}`, IncidentID: "7"}}
+				return []Received{{At: received, ID: "key-7", To: "ada", Subject: "Rack r1: 2 boards silent", Headers: map[string]string{"Idempotency-Key": "key-7"}, Body: `{"n":1}`, IncidentID: "7"}}
 			},
 		},
 	}
@@ -293,6 +293,7 @@ func TestBrowserDemoInbox(t *testing.T) {
 	b := openTab(t, web.URL)
 	b.open("/")
 	b.text("#demo-bar", "the switch of r2 goes away")
+	b.text("#inbox summary", "to ada, as received")
 	b.text("#inbox pre", "Idempotency-Key: key-7")
 	b.text("#inbox pre", `"n": 1`)
 	b.text(".incident-row", "Rack r1: 2 boards silent")

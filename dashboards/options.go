@@ -159,6 +159,7 @@ type Fault struct {
 type Received struct {
 	At         time.Time
 	ID         string // idempotency key
+	To         string // the receiver's name
 	Subject    string
 	Headers    map[string]string
 	Body       string

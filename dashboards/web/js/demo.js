@@ -98,7 +98,7 @@ export class DemoPanel {
     const has = incident?.acknowledgedBy ? el("span", { class: "dim" }, glyph("acknowledged", "is-done"), ` ${incident.acknowledgedBy} ${clock(incident.acknowledgedAt).slice(0, 5)}`) : null;
     return el("article", { class: "mail", "data-incident": m.incidentId },
       el("header", {}, el("h3", {}, m.subject), el("time", {}, clock(m.at))),
-      el("details", { "data-mail": id, open: opened.has(id) }, el("summary", {}, m.id ? `as received, id ${m.id}` : "as received"), el("pre", {}, (head ? head + "\n\n" : "") + pretty(m.body))),
+      el("details", { "data-mail": id, open: opened.has(id) }, el("summary", {}, [m.to && `to ${m.to}`, "as received", m.id && `id ${m.id}`].filter(Boolean).join(", ")), el("pre", {}, (head ? head + "\n\n" : "") + pretty(m.body))),
       el("div", { class: "act" }, has || el("span", { class: "dim" }, incident?.state || ""), ack));
   }
 }
