@@ -119,6 +119,8 @@ func setFlags(dir string, memoryBytes int64) error {
 		"loggerDisableTimestamps": "true",
 		// The default hides the last 30 s from queries.
 		"search.latencyOffset": "0s",
+		// The default has the step that has just begun repeat the value of the one before it.
+		"search.maxStepForPointsAdjustment": "0s",
 		// Late rows are the rule here: boards deliver their backlog. The cache would answer without them.
 		"search.disableCache": "true",
 		// The query API is used by our own origin and with tokens, not from foreign pages.
