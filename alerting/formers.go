@@ -16,7 +16,7 @@ import (
 type formerOf struct {
 	*Incident
 	folded bool
-	at     int64
+	at     int64 // its messages up to then are followed up; 0 where that was done
 }
 
 func formersOf(ctx context.Context, db querier, incident string) (out []formerOf, err error) {
@@ -50,7 +50,8 @@ func formersOf(ctx context.Context, db querier, incident string) (out []formerOf
 }
 
 // tellFormers tells the end to whoever was paged for alerts of an incident while they were another's. A person hears of it
-// once; a receiver of a route knows a folded incident by its own key, which is ended.
+// once; a receiver of a route knows a folded incident by its own key, which is ended. They hear of it once, also where the
+// incident opens and ends again.
 func (e *escalating) tellFormers(in *Incident) error {
 	formers, err := formersOf(e.ctx, e.c, in.ID)
 	if err != nil || len(formers) == 0 {
@@ -81,7 +82,7 @@ func (e *escalating) tellFormers(in *Incident) error {
 			heard[t.person] = true
 		}
 	}
-	return nil
+	return e.exec("note that formers of incident "+in.ID+" heard of its end", `UPDATE incident_former SET at = 0 WHERE incident = ?`, in.ID)
 }
 
 func (e *escalating) tellFormerEnd(in *Incident, f formerOf, t toldOf) error {

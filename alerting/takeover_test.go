@@ -185,6 +185,66 @@ func TestTakenOver(t *testing.T) {
 	s.none(t, "after the end")
 }
 
+// TestTheEndOfAFormerIsToldOnce: an incident that took another over opens again for another switch, and its second end is not
+// that of what it took over.
+func TestTheEndOfAFormerIsToldOnce(t *testing.T) {
+	t.Parallel()
+	s := newSink(t, nil)
+	places := fleetOf(2, 1, 48, nil)
+	d := startStage(t, openDB(t, t.TempDir()), theirs(s.URL), places, nil)
+	h := &theatre{now: time.Now(), f: &fleetIndex{places: places}}
+	commit := func(ts ...Transition) {
+		t.Helper()
+		if err := d.commit(ts); err != nil {
+			t.Fatal(err)
+		}
+	}
+	expect := func(want ...string) {
+		t.Helper()
+		var got []string
+		for range want {
+			got = append(got, s.next(t).said())
+		}
+		if slices.Sort(got); !slices.Equal(got, want) {
+			t.Fatalf("pages: %q, want %q", got, want)
+		}
+	}
+	over := func(ts ...Transition) {
+		t.Helper()
+		for i := range ts {
+			ts[i] = resolve(ts[i], time.Now())
+		}
+		commit(ts...)
+	}
+	one, two, three := h.hot("r1-a-01"), h.hot("r1-a-02"), h.hot("r1-a-03")
+	commit(one)
+	expect("firing SocHot r1-a-01")
+	commit(two, three)
+	expect("firing SocHot switch r1-a")
+	over(one, two, three)
+	expect("resolved SocHot r1-a-01", "resolved SocHot switch r1-a")
+	h.now = time.Now()
+	one, two, three = h.hot("r2-a-01"), h.hot("r2-a-02"), h.hot("r2-a-03")
+	commit(one, two, three)
+	expect("firing SocHot switch r2-a")
+	over(one, two, three)
+	expect("resolved SocHot switch r2-a")
+	all, err := d.pager.Incidents(t.Context(), Query{})
+	if err != nil || len(all) != 2 {
+		t.Fatalf("incidents: %+v, %v", all, err)
+	}
+	for _, in := range all {
+		whole, err := d.pager.Incident(t.Context(), in.ID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if want := map[bool]int{false: 5, true: 1}[strings.Contains(whole.Alerts[0].Labels["board"], "r1-a-01")]; len(whole.Pages) != want {
+			t.Errorf("%q has %d pages, want %d: %+v", whole.Title, len(whole.Pages), want, whole.Pages)
+		}
+	}
+	s.none(t, "after the end")
+}
+
 // partly is routes by alert to one receiver, but for a board.
 func partly(board, to string) string {
 	return "{receiver: oncall, group_by: [alertname], " + times + `, routes: [{matchers: ['board="` + board + `"'], receiver: ` + to + "}]}"
