@@ -469,7 +469,8 @@ func TestKillSilence(t *testing.T) {
 const killRounds = 12
 
 // TestKillDomain kills the pager, in three lives, at random moments while switches fail one after the other and come back: each of them is
-// one page and one resolve, told by their ids, and none of their boards pages, under a configuration that would page each.
+// one page and one resolve, told by their ids, and none of their boards pages, under a configuration that would page each. A
+// board may page before its switch where the machine was so busy that the others came after Domains had waited for them.
 func TestKillDomain(t *testing.T) {
 	t.Parallel()
 	const lives = 3
@@ -503,12 +504,17 @@ func killDomains(t *testing.T, from, to int) {
 			ids[h.said()][h.id] = true
 		}
 	}
+	var killed time.Time // first in a round: whoever starts after it finds all of the round's boards in the journal
 	mayKill := func() {
 		if rand.IntN(3) == 0 {
 			v.kill()
+			if killed.IsZero() {
+				killed = time.Now()
+			}
 			v = startVictim(t, dir)
 		}
 	}
+	late := map[string]bool{}
 	for i := from; i < to; i++ {
 		rack := fmt.Sprintf("r%d-", i+1)
 		var lines []string
@@ -517,10 +523,19 @@ func killDomains(t *testing.T, from, to int) {
 			gone = append(gone, silentBoard(places, b, time.Now()))
 			lines = append(lines, journal(gone[len(gone)-1]))
 		}
+		killed = time.Time{}
 		mayKill()
+		first := time.Now()
 		for _, l := range lines {
 			v.say(l) // a second time, where the journal was replayed
 			mayKill()
+		}
+		if killed.IsZero() {
+			killed = time.Now()
+		}
+		if apart := killed.Sub(first); apart >= settleFor {
+			t.Logf("the boards of %s were told over %v: each may page for itself", rack, apart)
+			late[rack] = true
 		}
 		select { // the half second in which they wait for each other, and the page after it
 		case <-time.After(time.Duration(rand.IntN(700)) * time.Millisecond):
@@ -546,7 +561,9 @@ func killDomains(t *testing.T, from, to int) {
 		if len(of) != 1 {
 			t.Errorf("%s: %d pages", said, len(of))
 		}
-		if strings.Contains(said, "-0") {
+		if who, _, alone := strings.Cut(said, "a-0"); alone && late[who[strings.LastIndex(who, " ")+1:]] {
+			delete(ids, said)
+		} else if alone {
 			t.Errorf("a board paged: %s", said)
 		}
 	}
