@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -15,12 +16,15 @@ import (
 
 const testBeat = 300 * time.Millisecond
 
+// beat is one that arrived outside.
+type beat struct{ id, as string }
+
 // dog is a watchdog's whole way: rule, engine, domains, pager, and the heartbeat outside.
 type dog struct {
 	*Pager
 	engine  *Engine
 	domains *Domains
-	beats   chan string // bodies and tokens that arrived
+	beats   chan beat // that arrived
 	sick    atomic.Pointer[error]
 	dumb    atomic.Bool // the rule gets no readings
 	stop    func()
@@ -28,9 +32,9 @@ type dog struct {
 
 func startDog(t *testing.T, dir, config string) *dog {
 	t.Helper()
-	d := &dog{engine: NewEngine(DefaultRules().WithOwn()), beats: make(chan string, 1000)}
+	d := &dog{engine: NewEngine(DefaultRules().WithOwn()), beats: make(chan beat, 1000)}
 	outside := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
-		d.beats <- r.Method + " " + r.Header.Get("Authorization")
+		d.beats <- beat{r.Header.Get(idempotencyHeader), r.Method + " " + r.Header.Get("Authorization")}
 	}))
 	t.Cleanup(outside.Close)
 	var err error
@@ -77,8 +81,8 @@ func (d *dog) alive(t *testing.T) {
 	for range 2 { // one may have been on its way
 		select {
 		case got := <-d.beats:
-			if got != "POST Bearer t" {
-				t.Fatalf("beat %q", got)
+			if got.as != "POST Bearer t" {
+				t.Fatalf("beat %q", got.as)
 			}
 		case <-time.After(20 * time.Second):
 			t.Fatal("no beat within 20 s")
@@ -86,16 +90,21 @@ func (d *dog) alive(t *testing.T) {
 	}
 }
 
-// dead waits until a beat was refused for a reason, and sees that none is sent any more.
+// dead waits until beats are refused for a reason, and sees that none is sent any more. One that left before the first
+// refusal may arrive after it.
 func (d *dog) dead(t *testing.T, why string) {
 	t.Helper()
 	timeout := time.After(20 * time.Second)
+	var first time.Time
 	for refused := 0; refused < 3; {
 		s, _ := d.Watchdog()
 		if s.Err != nil && strings.Contains(s.Err.Error(), why) {
 			refused++
 			for len(d.beats) > 0 && refused == 1 {
 				<-d.beats
+			}
+			if first.IsZero() {
+				first = s.Tried
 			}
 		}
 		select {
@@ -104,8 +113,12 @@ func (d *dog) dead(t *testing.T, why string) {
 		case <-time.After(testBeat):
 		}
 	}
-	if len(d.beats) > 0 {
-		t.Errorf("%d beats although %s", len(d.beats), why)
+	for before := 0; len(d.beats) > 0; {
+		got := <-d.beats
+		made, err := strconv.ParseInt(strings.TrimPrefix(got.id, "watchdog-"), 36, 64)
+		if before++; err != nil || !time.Unix(0, made).Before(first) || before > 1 {
+			t.Errorf("beat %q came, %d so far, although %s since %v", got.id, before, why, first)
+		}
 	}
 }
 
