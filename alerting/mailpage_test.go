@@ -67,8 +67,8 @@ func (b *letterbox) next(t testing.TB) received {
 	select {
 	case m := <-b.got:
 		return m
-	case <-time.After(20 * time.Second):
-		t.Fatal("no mail within 20 s")
+	case <-time.After(patience):
+		t.Fatalf("no mail within %s", patience)
 		return received{}
 	}
 }

@@ -91,7 +91,7 @@ func (s *stage) running(t *testing.T) {
 
 func (s *stage) until(t *testing.T, why string, ok func() bool) {
 	t.Helper()
-	timeout := time.After(20 * time.Second)
+	timeout := time.After(patience)
 	for !ok() {
 		select {
 		case <-timeout:

@@ -56,7 +56,7 @@ func TestOrderOfUpdates(t *testing.T) {
 			if ends {
 				want = 0
 			}
-			late := time.After(15 * time.Second) // an end whose beginning is to be paged again waits for that
+			late := time.After(patience) // an end whose beginning is to be paged again waits for that
 			for got := p.firingInGroups(t, last); got != want; got = p.firingInGroups(t, last) {
 				select {
 				case <-late:

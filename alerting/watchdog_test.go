@@ -84,8 +84,8 @@ func (d *dog) alive(t *testing.T) {
 			if got.as != "POST Bearer t" {
 				t.Fatalf("beat %q", got.as)
 			}
-		case <-time.After(20 * time.Second):
-			t.Fatal("no beat within 20 s")
+		case <-time.After(patience):
+			t.Fatalf("no beat within %s", patience)
 		}
 	}
 }
@@ -94,7 +94,7 @@ func (d *dog) alive(t *testing.T) {
 // refusal may arrive after it.
 func (d *dog) dead(t *testing.T, why string) {
 	t.Helper()
-	timeout := time.After(20 * time.Second)
+	timeout := time.After(patience)
 	var first time.Time
 	for refused := 0; refused < 3; {
 		s, _ := d.Watchdog()

@@ -27,7 +27,7 @@ func leakless(t *testing.T) {
 	})
 }
 
-const patience = 10 * time.Second
+const patience = time.Minute
 
 // browser is a websocket client of the tests.
 type browser struct {

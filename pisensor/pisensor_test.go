@@ -169,7 +169,7 @@ func TestEnrolWaitsForTheCollector(t *testing.T) {
 	}
 	// What the collector refuses, waiting does not help.
 	begin = time.Now()
-	if code, _, errs := command(t, "enrol", c.url, report.NewToken(c.pin).String(), "--state-dir", dir, "--wait", "1m"); code != 1 || time.Since(begin) > 10*time.Second {
+	if code, _, errs := command(t, "enrol", c.url, report.NewToken(c.pin).String(), "--state-dir", dir, "--wait", "1m"); code != 1 || time.Since(begin) >= time.Minute {
 		t.Errorf("exit %d after %v, stderr %q", code, time.Since(begin), errs)
 	}
 }
@@ -260,7 +260,7 @@ func TestRunSaysAWrongPinAtOnce(t *testing.T) {
 	go func() {
 		finished <- exitCode(run(ctx, []string{"run", "--state-dir", dir}, &errs, &errs), &errs)
 	}()
-	deadline := time.After(10 * time.Second)
+	deadline := time.After(time.Minute) // ends a hang; claims nothing
 	for want := "level=ERROR"; !strings.Contains(errs.String(), want); {
 		select {
 		case <-errs.wrote:

@@ -78,7 +78,7 @@ func TestAStalledServerCostsOnlyItsFiles(t *testing.T) {
 	for i := range 20 {
 		want(2 + i)
 	}
-	if later := time.Since(begin) - first; first > 5*time.Second || later > first {
+	if later := time.Since(begin) - first; first > 5*time.Second || later > 10*first { // twenty times, were it waited for
 		t.Errorf("the first tick took %v, twenty more %v", first, later)
 	}
 	if n := runtime.NumGoroutine(); n > goroutines {

@@ -87,8 +87,8 @@ func floodIsHeldBack(t *testing.T, r *rig) {
 	receive(t, drained, "end of the subscription")
 	slices.Sort(took)
 	t.Logf("others: median %v, worst %v; flood: %d kB in %v", took[50], took[99], flooded>>10, elapsed)
-	if took[99] > time.Second {
-		t.Errorf("another board waited %v", took[99])
+	if took[90] > time.Second { // single ones wait for a busy machine, all of them for a flood
+		t.Errorf("one in ten reports of other boards waited %v", took[90])
 	}
 	if limit := boardBurst + int(boardRate*elapsed.Seconds()) + relayBuffer; flooded > limit {
 		t.Errorf("%d bytes of the flood arrived, want at most %d", flooded, limit)

@@ -196,8 +196,8 @@ func (c *collector) ack() report.Ack {
 			c.t.Fatal(err)
 		}
 		return a
-	case <-time.After(10 * time.Second):
-		c.t.Fatal("no ack within 10 s")
+	case <-time.After(patience):
+		c.t.Fatalf("no ack within %s", patience)
 		return report.Ack{}
 	}
 }
@@ -213,9 +213,10 @@ func (c *collector) expectAck(first, count uint64) {
 // there behind the ack.
 func (c *collector) expect(expr string, want float64) {
 	c.t.Helper()
-	deadline := time.Now().Add(10 * time.Second)
+	tick := time.NewTicker(lookEvery)
+	defer tick.Stop()
 	var got any = "nothing"
-	for time.Now().Before(deadline) {
+	for deadline := time.After(patience); ; {
 		found, err := c.Store.(*storage.Store).Query(c.t.Context(), expr, time.Now().Add(11*time.Second))
 		if err != nil {
 			c.t.Fatal(err)
@@ -225,8 +226,33 @@ func (c *collector) expect(expr string, want float64) {
 				return
 			}
 		}
+		select {
+		case <-tick.C:
+		case <-deadline:
+			c.t.Fatalf("%s is %v, want %v", expr, got, want)
+		}
 	}
-	c.t.Fatalf("%s is %v, want %v", expr, got, want)
+}
+
+// lookEvery is how often a test looks at what tells nobody that it changed.
+const lookEvery = 10 * time.Millisecond
+
+// patience ends a test that hangs. It claims nothing: a machine that tests much at once is slow.
+const patience = time.Minute
+
+// waitFor polls until ok.
+func waitFor(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	deadline := time.After(patience)
+	tick := time.NewTicker(lookEvery)
+	defer tick.Stop()
+	for !ok() {
+		select {
+		case <-tick.C:
+		case <-deadline:
+			t.Fatalf("after %s: %s", patience, what)
+		}
+	}
 }
 
 // Whoever has seen a reading live and then asks the store finds it there.
@@ -317,14 +343,7 @@ func TestHoldWaitsForTheStoreAndKeepsTheJournal(t *testing.T) {
 	if err := cut(); err != nil {
 		t.Fatal(err)
 	}
-	for deadline := time.Now().Add(10 * time.Second); ; {
-		if _, err := os.Stat(first); err != nil {
-			break // truncated
-		}
-		if time.Now().After(deadline) {
-			t.Fatal("the journal is not cut after release")
-		}
-	}
+	waitFor(t, "the journal is not cut after release", func() bool { _, err := os.Stat(first); return err != nil })
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	if _, err := c.Hold(ctx); err == nil {
@@ -441,12 +460,12 @@ func TestCheckpointFreesTheJournalAndKeepsTheState(t *testing.T) {
 	if doErr := c.Do(t.Context(), func() { err = c.checkpoint() }); doErr != nil || err != nil {
 		t.Fatal(doErr, err)
 	}
-	deadline := time.Now().Add(10 * time.Second)
-	for free := false; !free; {
-		if doErr := c.Do(t.Context(), func() { free = !c.cutting }); doErr != nil || time.Now().After(deadline) {
-			t.Fatal("the journal is not truncated: ", doErr)
+	waitFor(t, "the journal is not truncated", func() (free bool) {
+		if err := c.Do(t.Context(), func() { free = !c.cutting }); err != nil {
+			t.Fatal(err)
 		}
-	}
+		return free
+	})
 	segments, _ := filepath.Glob(filepath.Join(dir, "journal", "*"))
 	if len(segments) != 1 {
 		t.Errorf("segments %v, want one", segments)

@@ -24,7 +24,7 @@ func TestABoardHearsHowManyPeopleWatch(t *testing.T) {
 		if err := c.Watch("pi-1", x.viewer, time.Hour); err != nil {
 			t.Fatal(err)
 		}
-		m, err := controls.NextMsg(10 * time.Second)
+		m, err := controls.NextMsg(patience)
 		if err != nil {
 			t.Fatal(err)
 		}
