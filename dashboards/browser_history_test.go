@@ -27,7 +27,10 @@ func twoYears(t *testing.T, store *storage.Store, board string, now time.Time) (
 	begin := now.Add(-730 * 24 * time.Hour).Truncate(10 * time.Minute)
 	peak = now.Add(-360 * 24 * time.Hour).Truncate(10 * time.Minute)
 	var rows []storage.Row
-	for at := begin; at.Before(now); at = at.Add(10 * time.Minute) {
+	for at, last := begin, false; !last; at = at.Add(10 * time.Minute) {
+		if last = !at.Before(now); last { // the step that has begun has a reading, whatever the time is
+			at = now
+		}
 		ago := now.Sub(at)
 		if ago > 500*24*time.Hour && ago < 530*24*time.Hour {
 			continue
