@@ -19,7 +19,8 @@ var (
 
 // checkFiles looks for the damage that makes the engine panic in a goroutine of its own when it opens dir,
 // where no caller can catch it: lists of parts that do not parse, parts that are listed but gone, and parts
-// without readable metadata. It reads a few small files a part and changes nothing.
+// without readable metadata. It also looks for months whose index is gone: the engine makes an empty one, and finds their
+// series where another month has them. It reads a few small files a part and changes nothing.
 func checkFiles(dir string) error {
 	data := filepath.Join(dir, "data")
 	err := eachPartition(filepath.Join(data, "small"), func(name string) error {
@@ -69,7 +70,24 @@ func checkDataPartition(data, name string) error {
 	if err := readParts(small, &parts); err != nil {
 		return err
 	}
+	if len(parts.Small)+len(parts.Big) > 0 {
+		if err := checkIndexed(filepath.Join(data, "indexdb"), name); err != nil {
+			return err
+		}
+	}
 	return errors.Join(checkParts(small, parts.Small, dataFiles), checkParts(big, parts.Big, dataFiles))
+}
+
+// checkIndexed reports a month with readings that has no index: both are made before there are readings.
+func checkIndexed(indexes, name string) error {
+	if _, err := os.Stat(indexes); errors.Is(err, fs.ErrNotExist) {
+		return nil // of an engine that had one index for all months
+	}
+	path := filepath.Join(indexes, name)
+	if _, err := os.Stat(path); err != nil {
+		return damaged(path, err)
+	}
+	return nil
 }
 
 func checkIndexPartition(dir string) error {
