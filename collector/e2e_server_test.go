@@ -38,8 +38,9 @@ func newServer(t testing.TB, host string, args ...string) *server {
 }
 
 // Ports from below those that the kernel gives to connections (Linux begins at 32768, others higher): what is free there
-// stays free until a server that a test starts, or starts again, listens on it.
-const firstPort, ports = 10_000, 22_000
+// stays free until a server that a test starts, or starts again, listens on it. The tests of pisensor and dashboards, which
+// run at the same time, take others.
+const firstPort, ports = 10_000, 14_000
 
 // handedOut counts on from one port to the next, so that no two servers of a run get the same one.
 var handedOut = func() *atomic.Uint32 {

@@ -352,11 +352,11 @@ func TestBrowserLogin(t *testing.T) {
 }
 
 // listenAgainAndAgain listens on a port from below those that the kernel gives to connections: none takes it while nobody
-// listens.
+// listens. Nor do the tests of collector and pisensor, which run at the same time.
 func listenAgainAndAgain(t *testing.T) net.Listener {
 	t.Helper()
 	for range 1000 {
-		if l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(10_000+rand.IntN(22_000)))); err == nil {
+		if l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(28_000+rand.IntN(4_000)))); err == nil {
 			return l
 		}
 	}

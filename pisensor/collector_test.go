@@ -74,11 +74,12 @@ func newCollector(t testing.TB) *collector {
 	return c
 }
 
-// freePort returns a port from below those that the kernel gives to connections: none takes it while a server restarts.
+// freePort returns a port from below those that the kernel gives to connections: none takes it while a server restarts. Nor
+// do the tests of collector and dashboards, which run at the same time.
 func freePort(t testing.TB) int {
 	t.Helper()
 	for range 1000 {
-		l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(10_000+rand.IntN(22_000))))
+		l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(24_000+rand.IntN(4_000))))
 		if err == nil {
 			defer l.Close()
 			return l.Addr().(*net.TCPAddr).Port
