@@ -203,7 +203,8 @@ func TestRelabelWhileAcksAreHeld(t *testing.T) {
 	s := newServer(t, "127.0.0.1")
 	p, slow := newProxy(t, s.nats, 0), newProxy(t, s.nats, 20_000)
 	live, past := s.enrol("pi-1", p.address, "rack=r1"), s.enrol("pi-2", slow.address, "rack=r1")
-	rows := int((2*hold + 12*time.Second) / (200 * time.Millisecond))
+	// Long enough for three starts of a program on a busy machine: there must be readings after the last change.
+	rows := int((2*hold + 40*time.Second) / (200 * time.Millisecond))
 	now, then := invent(t, "now", rows, every(200)), invent(t, "then", 20_000, every(5_000))
 	players := []*process{live.replay(t, now, "--speed", "1"), past.replay(t, then)}
 	s.grows("pi-1", 0, 1)
