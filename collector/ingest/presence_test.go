@@ -52,7 +52,7 @@ func TestSilenceSurvivesARestart(t *testing.T) {
 			t.Errorf("reason %q does not say %q", reason, wanted)
 		}
 	}
-	if at, err := time.Parse(alerting.NoteTime, fired[0].Annotations[alerting.LastReportNote]); err != nil || at.Sub(now).Abs() > 10*time.Second {
+	if at, err := time.Parse(alerting.NoteTime, fired[0].Annotations[alerting.LastReportNote]); err != nil || at.Sub(now).Abs() > patience {
 		t.Errorf("last report %v, %v", at, err)
 	}
 	heard := c.Status()["pi-1"].LastReport
