@@ -202,7 +202,7 @@ func (r *Rollups) begin(ctx context.Context, done *time.Time, limit time.Time) (
 	case oldest.IsZero():
 		return limit, nil // there is nothing to roll up yet
 	case done.IsZero(): // nothing was ever rolled up
-		return later(oldest, expired), nil
+		return later(oldest.Add(-Bucket), expired), nil // a reading at the month's very begin ends a bucket of the month before
 	case done.Before(expired):
 		r.metrics.expired.Add(expired.Sub(*done).Seconds())
 		r.Log.Error("readings have expired before they were rolled up; their time has no rollups", "from", done.UTC(), "to", expired.UTC())

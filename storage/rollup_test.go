@@ -370,6 +370,16 @@ func TestAHistoryThatComesIntoANewStoreIsRolledUp(t *testing.T) {
 	compare(t, r.rolled, `pi_soc_temperature_celsius{board="b1"}`, rows, r.Until())
 }
 
+// The first reading of a store stands at the very begin of a month, which ends a bucket of the month before.
+func TestAHistoryThatBeginsWithAMonthIsRolledUp(t *testing.T) {
+	r := roll(t, t.TempDir(), aYear, storage.RollupOptions{})
+	y, m, _ := day(100).UTC().Date()
+	rows := walk(temperature("b1"), time.Date(y, m, 1, 0, 0, 0, 0, time.UTC), day(60), 1)
+	add(t, r.raw, rows)
+	r.catchUp(t)
+	compare(t, r.rolled, `pi_soc_temperature_celsius{board="b1"}`, rows, r.Until())
+}
+
 // Readings that did expire are told and counted, and what is left is rolled up.
 func TestExpiredReadingsAreCounted(t *testing.T) {
 	// A mark that is 100 days old, and a retention that has not waited for it.
