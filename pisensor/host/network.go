@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -40,6 +41,11 @@ func newNetwork(r source.Roots) *network {
 		File:  source.NewFile(source.At(filepath.Join(r.Procfs, "net/dev"))),
 		class: filepath.Join(r.Sysfs, "class/net"), seed: maphash.MakeSeed(),
 	}
+}
+
+// Prompt is source.Prompt's.
+func (n *network) Prompt() bool {
+	return n.names != 0 && n.File.Prompt() && !slices.ContainsFunc(n.devices, func(d device) bool { return !d.carrier.Prompt() })
 }
 
 // Read adds what the devices count. Counters begin again when a device comes

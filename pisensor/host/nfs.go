@@ -30,6 +30,9 @@ func newNFS(r source.Roots) *nfs {
 	return &nfs{File: source.NewSlowFile(source.At(filepath.Join(r.Procfs, "self/mountstats")))}
 }
 
+// Prompt is source.Prompt's.
+func (n *nfs) Prompt() bool { return n.wait > 0 || n.File.Prompt() }
+
 // Read adds the mean round trip of each operation since the last read, and the
 // retransmissions so far. An operation of which there was none has no reading.
 func (n *nfs) Read(t *report.Tick, scratch []byte) error {

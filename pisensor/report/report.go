@@ -136,6 +136,12 @@ func (r *Report) Column(s Series) []int64 {
 			return r.Columns[i].Values
 		}
 	}
+	return r.AddColumn(s)
+}
+
+// AddColumn adds a column of Missing values for a series that the report has
+// none of yet, and returns its values. Elapsed must be filled before.
+func (r *Report) AddColumn(s Series) []int64 {
 	values := r.values(len(r.Elapsed))
 	for i := range values {
 		values[i] = Missing

@@ -1,8 +1,9 @@
 package sensor
 
 import (
+	"errors"
 	"os"
-	"sync"
+	"syscall"
 	"time"
 	"unsafe"
 
@@ -13,11 +14,14 @@ import (
 // suspended. It is also far cheaper than a timer of Go: the runtime polls in
 // whole milliseconds, and while it is late for a timer its monitor thread wakes
 // up every 20 µs, some 25 times a tick.
+//
+// The loop waits in the runtime's poller itself, and is rung for by a deadline
+// that has passed, so that a tick wakes up no other goroutine.
 type bootAlarm struct {
-	fd      int
-	file    *os.File
-	ringing chan time.Time
-	reader  sync.WaitGroup
+	file *os.File
+	raw  syscall.RawConn
+	look func(fd uintptr) bool // attend, made once: a method's value allocates
+	next time.Duration         // to be set; 0 = it is
 }
 
 // farthest is the longest time that is set: it fits 32-bit seconds.
@@ -29,30 +33,37 @@ func newAlarm() alarm {
 	if err != nil {
 		return newGoAlarm()
 	}
-	a := &bootAlarm{fd: fd, file: os.NewFile(uintptr(fd), "timer"), ringing: make(chan time.Time, 1)}
-	a.reader.Go(a.read)
+	a := &bootAlarm{file: os.NewFile(uintptr(fd), "timer")}
+	a.look = a.attend
+	if a.raw, err = a.file.SyscallConn(); err != nil {
+		panic(err) // only a nil file has none
+	}
 	return a
 }
 
-func (a *bootAlarm) read() {
-	raw, err := a.file.SyscallConn()
-	if err != nil {
-		panic(err) // only a nil file has none
+func (a *bootAlarm) wait(d time.Duration) {
+	a.next = min(max(d, 1), farthest) // 0 would switch it off
+	err := a.raw.Read(a.look)
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		err = a.file.SetReadDeadline(time.Time{})
 	}
-	// It ends with an error, when the file is closed.
-	_ = raw.Read(func(fd uintptr) bool {
-		if expired(fd) {
-			a.ring()
-		}
-		return false // wait on
-	})
+	if err != nil {
+		panic(err) // an open timer can be read
+	}
 }
 
-func (a *bootAlarm) ring() {
-	select {
-	case a.ringing <- time.Time{}:
-	default: // the loop has not heard the last one yet
+// attend sets the timer before the first look at it, when the poller has begun to
+// listen: what happens from then on is not missed.
+func (a *bootAlarm) attend(fd uintptr) bool {
+	if a.next == 0 {
+		return expired(fd)
 	}
+	spec := unix.ItimerSpec{Value: unix.NsecToTimespec(int64(a.next))}
+	if err := unix.TimerfdSettime(int(fd), 0, &spec, nil); err != nil {
+		panic(err) // a valid time on an open timer cannot fail
+	}
+	a.next = 0
+	return false
 }
 
 // expired reads the timer and reports whether it had expired. The scheduler is
@@ -63,17 +74,8 @@ func expired(fd uintptr) bool {
 	return n == unsafe.Sizeof(times)
 }
 
-func (a *bootAlarm) rings() <-chan time.Time { return a.ringing }
-
-func (a *bootAlarm) set(d time.Duration) {
-	d = min(max(d, 1), farthest) // 0 would switch it off
-	spec := unix.ItimerSpec{Value: unix.NsecToTimespec(int64(d))}
-	if err := unix.TimerfdSettime(a.fd, 0, &spec, nil); err != nil {
-		panic(err) // a valid time on an open timer cannot fail
-	}
+func (a *bootAlarm) ring() {
+	_ = a.file.SetReadDeadline(time.Unix(1, 0)) // it fails where the loop has ended
 }
 
-func (a *bootAlarm) close() {
-	a.file.Close()
-	a.reader.Wait()
-}
+func (a *bootAlarm) close() { a.file.Close() }

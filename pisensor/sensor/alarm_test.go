@@ -5,26 +5,33 @@ import (
 	"time"
 )
 
-func TestAlarmRingsOnceAtTheTimeThatWasSetLast(t *testing.T) {
+func TestAlarmWaitsForTheTimeAndForABell(t *testing.T) {
 	for name, a := range map[string]alarm{"boot-relative": newAlarm(), "runtime": newGoAlarm()} {
-		a.set(never)
-		a.set(time.Hour)
-		began := time.Now()
-		a.set(20 * time.Millisecond)
-		select {
-		case <-a.rings():
-		case <-time.After(10 * time.Second):
-			t.Fatalf("%s: does not ring", name)
-		}
-		if took := time.Since(began); took < 20*time.Millisecond {
-			t.Errorf("%s: rings after %v", name, took)
-		}
-		a.set(-time.Second)
-		select {
-		case <-a.rings():
-		case <-time.After(10 * time.Second):
-			t.Fatalf("%s: does not ring for a time that has passed", name)
-		}
-		a.close()
+		t.Run(name, func(t *testing.T) {
+			took := func(d time.Duration) time.Duration {
+				began := time.Now()
+				a.wait(d)
+				return time.Since(began)
+			}
+			if d := took(20 * time.Millisecond); d < 20*time.Millisecond {
+				t.Errorf("a wait of 20 ms ends after %v", d)
+			}
+			took(-time.Second) // it ends, although that has passed
+			a.ring()
+			a.ring()
+			took(never) // it ends, since somebody has rung
+			if d := took(20 * time.Millisecond); d < 20*time.Millisecond {
+				t.Errorf("a wait of 20 ms behind two rings ends after %v", d)
+			}
+			woken := make(chan struct{})
+			go func() { defer close(woken); a.wait(never) }()
+			a.ring() // whether it waits already or not
+			select {
+			case <-woken:
+			case <-time.After(10 * time.Second):
+				t.Fatal("a ring does not end a wait")
+			}
+			a.close()
+		})
 	}
 }

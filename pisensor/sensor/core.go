@@ -53,8 +53,9 @@ type core struct {
 	greeting greeting
 	delivery delivery
 	about    description
-	stopping bool   // ticks have ended: every report says goodbye
-	parted   uint64 // connection on which one did
+	stopping bool          // ticks have ended: every report says goodbye
+	deadline time.Duration // of a sensor that stops, else never
+	parted   uint64        // connection on which one did
 
 	refused [3]int64 // by what is refused
 	dropped uint64   // that were logged
@@ -96,44 +97,32 @@ func (c *core) resume() {
 // whether every tick was acknowledged.
 func (c *core) run(ctx context.Context, l link, messages <-chan *nats.Msg, changed <-chan struct{}) bool {
 	c.link = l
+	c.deadline = never
 	alarm := c.alarm()
 	defer alarm.close()
-	armed := never // for when the alarm is set
-	done, deadline := ctx.Done(), never
+	events := c.listen(ctx, alarm.ring, messages, changed)
+	defer events.close()
 	for {
 		now := c.o.Uptime()
 		c.connection(now)
 		c.step(now)
 		beat := c.beat(now)
-		if c.finished(now, deadline) {
+		if c.finished(now) {
 			c.farewell(now)
 			return c.spool.Empty()
 		}
-		if at := min(c.next(now), beat, deadline); at != armed {
-			alarm.set(at - now)
-			armed = at
-		}
-		select {
-		case <-alarm.rings():
-			armed = never
-		case m := <-messages:
-			c.receive(c.o.Uptime(), m)
-		case <-changed:
-		case _, open := <-c.wake():
-			c.woken(c.o.Uptime(), open)
-		case <-done:
-			done, deadline = nil, c.o.Uptime()+drainTime
-			c.feed, c.stopping = ended{}, true
+		if !c.heed(events) {
+			alarm.wait(min(c.next(now), beat, c.deadline) - now)
 		}
 	}
 }
 
 // finished reports that there is nothing left to do, or no time left for it.
-func (c *core) finished(now, deadline time.Duration) bool {
+func (c *core) finished(now time.Duration) bool {
 	if _, more := c.feed.due(now); more {
 		return false
 	}
-	return c.spool.Empty() || now >= deadline || deadline != never && c.epoch == 0
+	return c.spool.Empty() || now >= c.deadline || c.deadline != never && c.epoch == 0
 }
 
 // ended is the feed of a sensor that stops.

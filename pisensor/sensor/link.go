@@ -106,8 +106,9 @@ func (l *natsLink) configure(identity nats.Option, pin string) []nats.Option {
 		nats.CustomInboxPrefix("_INBOX." + l.board),
 		nats.RetryOnFailedConnect(true),
 		nats.MaxReconnects(-1),
-		nats.IgnoreAuthErrorAbort(), // a board that is enrolled again gets in without a restart
-		nats.ReconnectBufSize(-1),   // the spool is the buffer
+		nats.IgnoreAuthErrorAbort(),  // a board that is enrolled again gets in without a restart
+		nats.SkipSubjectValidation(), // the board's name was checked
+		nats.ReconnectBufSize(-1),    // the spool is the buffer
 		nats.CustomReconnectDelay(func(attempts int) time.Duration {
 			l.reportLast()
 			if l.refused.Load() {

@@ -20,6 +20,11 @@ type promptConn struct {
 	net.Conn
 	raw syscall.RawConn
 
+	writing sync.Mutex // one write after another
+	out     transfer   // of the write
+	try     func(fd uintptr) bool
+	once    func(fd uintptr) bool // try, and no more
+
 	mu       sync.Mutex
 	deadline time.Time // of writes
 	told     bool      // the scheduler knows a deadline, or may
@@ -36,7 +41,10 @@ func prompt(c net.Conn) net.Conn {
 	if err != nil {
 		return c
 	}
-	return &promptConn{Conn: c, raw: raw, told: true}
+	p := &promptConn{Conn: c, raw: raw, told: true, out: transfer{call: syscall.SYS_WRITE}}
+	p.try = p.out.try // made once, since they allocate
+	p.once = func(fd uintptr) bool { p.try(fd); return true }
+	return p
 }
 
 // transfer is a read or a write that goes on until it need not wait.
@@ -82,6 +90,8 @@ func (c *promptConn) Read(b []byte) (int, error) {
 
 // Write writes all of b.
 func (c *promptConn) Write(b []byte) (n int, err error) {
+	c.writing.Lock()
+	defer c.done()
 	for n < len(b) && err == nil {
 		var more int
 		more, err = c.write(b[n:])
@@ -90,11 +100,18 @@ func (c *promptConn) Write(b []byte) (n int, err error) {
 	return n, err
 }
 
+// done ends a write: its bytes are the caller's again.
+func (c *promptConn) done() {
+	c.out.b = nil
+	c.writing.Unlock()
+}
+
 // write writes what it can at once, or waits until it can write something.
 func (c *promptConn) write(b []byte) (int, error) {
-	t := transfer{call: syscall.SYS_WRITE, b: b}
+	t := &c.out
+	t.b = b
 	if !c.late() {
-		err := c.raw.Write(func(fd uintptr) bool { t.try(fd); return true })
+		err := c.raw.Write(c.once)
 		if err != nil || t.errno != syscall.EAGAIN {
 			return t.result("write", err)
 		}
@@ -102,7 +119,7 @@ func (c *promptConn) write(b []byte) (int, error) {
 	if err := c.wait(); err != nil {
 		return 0, err
 	}
-	return t.result("write", c.raw.Write(t.try))
+	return t.result("write", c.raw.Write(c.try))
 }
 
 // late reports whether the deadline of writes has passed.

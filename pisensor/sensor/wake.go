@@ -13,23 +13,6 @@ func (c *core) alarm() alarm {
 	return newGoAlarm()
 }
 
-// wake returns where the hardware calls. While a call waits for its turn there
-// is nothing more to hear.
-func (c *core) wake() <-chan struct{} {
-	if c.sampler == nil || c.sampler.eventIsDue || c.stopping {
-		return nil
-	}
-	return c.o.Wake
-}
-
-func (c *core) woken(now time.Duration, open bool) {
-	if !open {
-		c.o.Wake = nil
-		return
-	}
-	c.sampler.call(now)
-}
-
 // beat tells the supervisor that the loop runs, and returns when it must hear
 // so again.
 func (c *core) beat(now time.Duration) time.Duration {

@@ -50,6 +50,10 @@ func newMailbox(r source.Roots) *mailbox {
 	}
 }
 
+// Prompt is source.Prompt's. Somebody else's question may hold up the driver, so
+// that only a mailbox that is not there answers at once.
+func (m *mailbox) Prompt() bool { return m.node == "" && m.retry.Waits() }
+
 // Read adds measured clock, throttle bits and core voltage.
 func (m *mailbox) Read(t *report.Tick, _ []byte) error {
 	if m.node == "" {

@@ -14,10 +14,13 @@ const nowBits = 0xf
 // throttled is the firmware driver's cached copy of the throttle bits, which
 // anybody may read. The kernel calls it deprecated and warns once in its log
 // when it is first read, so it is read only where the mailbox has not answered.
-type throttled struct{ *source.Value }
+type throttled struct {
+	*source.Value
+	skipped bool // the last read was not needed
+}
 
-func newThrottled(r source.Roots) throttled {
-	return throttled{source.NewValue(report.Throttled, parseThrottled, func() []string {
+func newThrottled(r source.Roots) *throttled {
+	return &throttled{Value: source.NewValue(report.Throttled, parseThrottled, func() []string {
 		// soc/soc:firmware; where the device tree gives the bus an address, its
 		// name carries that too.
 		found, err := filepath.Glob(filepath.Join(r.Sysfs, "devices/platform/soc*/soc*:firmware/get_throttled"))
@@ -28,8 +31,11 @@ func newThrottled(r source.Roots) throttled {
 	})}
 }
 
-func (f throttled) Read(t *report.Tick, scratch []byte) error {
-	if source.Has(t, report.Throttled) {
+// Prompt is source.Prompt's.
+func (f *throttled) Prompt() bool { return f.skipped || f.Value.Prompt() }
+
+func (f *throttled) Read(t *report.Tick, scratch []byte) error {
+	if f.skipped = source.Has(t, report.Throttled); f.skipped {
 		return nil
 	}
 	return f.Value.Read(t, scratch)

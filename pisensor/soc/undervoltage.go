@@ -25,6 +25,11 @@ func newUnderVoltage(r source.Roots) *underVoltage {
 	})}
 }
 
+// Prompt is source.Prompt's: to start the watch opens the file once more.
+func (u *underVoltage) Prompt() bool {
+	return (u.watch != nil || !u.Kernel()) && u.Value.Prompt()
+}
+
 // Read starts the watch, and adds the alarm where nothing else has told the
 // throttle bits, of which it is the first.
 func (u *underVoltage) Read(t *report.Tick, scratch []byte) error {

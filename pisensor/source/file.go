@@ -28,6 +28,9 @@ func (r *Retry) Failed() {
 	r.wait = r.gap
 }
 
+// Waits reports whether the next Due will be false.
+func (r *Retry) Waits() bool { return r.wait > 0 }
+
 // Found takes note of success.
 func (r *Retry) Found() { *r = Retry{} }
 
@@ -63,6 +66,15 @@ func (f *File) Path() string { return f.path }
 
 // Kernel reports whether the file is open and the kernel's own.
 func (f *File) Kernel() bool { return f.open && !f.plain }
+
+// Prompt reports whether the next read answers at once: the file is the kernel's
+// and open, or was not there a short while ago. It is Prompt's.
+func (f *File) Prompt() bool {
+	if !f.open {
+		return f.retry.Waits()
+	}
+	return !f.plain && !f.prompt.slow
+}
 
 // Read reads once from the file's beginning, as much as fits: enough for a
 // file of the kernel that comes in one piece, or for its beginning.
@@ -102,9 +114,13 @@ func (f *File) pread(scratch []byte, all bool) (int, error) {
 // pread reads on until the file's end where all of it is wanted: the kernel
 // hands out long files in pieces.
 func pread(p *prompt, fd int, scratch []byte, all bool) (int, error) {
+	interrupted := 0
 	for n := 0; ; {
-		more, err := retryInterrupted(func() (int, error) { return p.pread(fd, scratch[n:], n) })
+		more, err := p.pread(fd, scratch[n:], n)
 		if err != nil {
+			if interrupted++; errors.Is(err, unix.EINTR) && interrupted <= mostInterrupted {
+				continue
+			}
 			return n, err
 		}
 		n += more
@@ -117,16 +133,9 @@ func pread(p *prompt, fd int, scratch []byte, all bool) (int, error) {
 	}
 }
 
-// retryInterrupted tries again where a signal came in between. The runtime
-// sends some; three in a row are a device that cannot be read.
-func retryInterrupted(try func() (int, error)) (n int, err error) {
-	for range 3 {
-		if n, err = try(); !errors.Is(err, unix.EINTR) {
-			break
-		}
-	}
-	return n, err
-}
+// mostInterrupted is how often is tried again where a signal came in between. The
+// runtime sends some; more are a device that cannot be read.
+const mostInterrupted = 2
 
 // gone reports that a file's device is not there any more.
 func gone(err error) bool {
@@ -159,9 +168,12 @@ func (f *File) find() error {
 // openFile opens a file without waiting for anybody at its other end. A path
 // that leads nowhere is fs.ErrNotExist.
 func openFile(path string) (int, error) {
-	fd, err := retryInterrupted(func() (int, error) {
-		return unix.Open(path, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC|unix.O_NOCTTY, 0)
-	})
+	fd, err := -1, error(unix.EINTR)
+	for range 1 + mostInterrupted {
+		if fd, err = unix.Open(path, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC|unix.O_NOCTTY, 0); !errors.Is(err, unix.EINTR) {
+			break
+		}
+	}
 	if errors.Is(err, unix.ENOTDIR) {
 		err = unix.ENOENT
 	}

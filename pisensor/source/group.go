@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"bramble/pisensor/report"
@@ -22,43 +23,43 @@ const (
 
 // Group reads its sources in order. It is a sensor.Source.
 //
-// The reading is done by a worker goroutine. Where a source takes longer than
-// patience, the worker is left to it and another one goes on with the next
-// source; the one that hangs is not asked again before it has come back, so
-// that there are never more goroutines than sources. In a tick that goes well
-// the two goroutines hand over twice, on one thread.
+// A source that says that it is Prompt is read where it stands. Any other is
+// read by a worker goroutine. Where that takes longer than patience, the worker
+// is left to it, and the next source has another one; the source that hangs is
+// not asked again before it has come back, so that there are never more
+// goroutines than sources. In a tick that goes well no goroutine wakes another
+// one up, or one does twice, on one thread.
 //
 // One goroutine may use a Group.
 type Group struct {
-	log   *slog.Logger
-	timer *time.Timer
-	done  chan struct{} // the worker has gone through all
+	log     *slog.Logger
+	timer   *time.Timer
+	scratch []byte
 
-	mu       sync.Mutex
-	items    []*item
-	worker   *worker
-	now      time.Time // of the pass
-	turn     int       // the item whose turn it was last
-	reading  *item     // that is being read now; nil between two
-	readings []report.Reading
-	closed   bool
+	mu     sync.Mutex
+	items  []*item
+	worker *worker // nil = none, or it is left to a source
+	closed bool
 }
 
-// item is a source and how it has fared. The group's mutex guards it.
+// item is a source and how it has fared. The group's mutex guards the moment in
+// which it begins or ends to hang; all else is its reader's.
 type item struct {
 	Item
+	prompt  Prompt // nil = every read may wait
 	last    time.Time
-	hanging bool
+	hanging atomic.Bool
 	errors  int64
 	news    error // not yet logged
 	told    bool  // an error has been logged: further ones are only counted
 }
 
-// worker reads for a group. When it is no longer the group's worker, a source
-// has hung in its hands.
+// worker reads for a group.
 type worker struct {
-	begin   chan struct{}
+	begin   chan *item
+	done    chan error // how the read went
 	ended   chan struct{}
+	left    bool // a source hangs in its hands; the group's mutex guards it
 	tick    report.Tick
 	scratch []byte
 }
@@ -68,155 +69,150 @@ var errHanging = errors.New("does not answer; it is asked again when it has")
 // NewGroup returns a group of sources. It opens nothing and starts nothing
 // before the first Read.
 func NewGroup(log *slog.Logger, items ...Item) *Group {
-	g := &Group{log: log, timer: time.NewTimer(time.Hour), done: make(chan struct{}, 1)}
+	g := &Group{log: log, timer: time.NewTimer(time.Hour), scratch: make([]byte, scratchSize)}
 	g.timer.Stop()
 	for _, i := range items {
-		g.items = append(g.items, &item{Item: i})
+		prompt, _ := i.Reader.(Prompt)
+		g.items = append(g.items, &item{Item: i, prompt: prompt})
 	}
 	return g
 }
 
 // Read adds what the sources say now, and the error counters of those that
 // ever failed. It returns within milliseconds; each source that begins to
-// hang costs up to twice patience once.
+// hang costs twice patience once.
 func (g *Group) Read(t *report.Tick) {
-	g.begin()
-	for seen := (*item)(nil); ; {
-		g.timer.Reset(patience)
-		select {
-		case <-g.done:
-			g.timer.Stop()
-			g.finish(t)
-			return
-		case <-g.timer.C:
-			seen = g.check(seen)
+	now, news := time.Now(), false
+	for _, i := range g.items {
+		if i.due(now) {
+			news = g.read(i, t) || news
 		}
 	}
-}
-
-// begin has the worker start a pass.
-func (g *Group) begin() {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.now, g.turn, g.readings = time.Now(), -1, g.readings[:0]
-	if g.worker == nil {
-		g.hire()
-	}
-	g.worker.tick.Reset()
-	g.worker.begin <- struct{}{}
-}
-
-// hire makes a new goroutine the worker.
-func (g *Group) hire() {
-	g.worker = &worker{
-		begin: make(chan struct{}, 1), ended: make(chan struct{}),
-		scratch: make([]byte, scratchSize),
-	}
-	go g.work(g.worker)
-}
-
-func (g *Group) work(w *worker) {
-	defer close(w.ended)
-	for range w.begin {
-		var err error
-		for i := g.next(w, nil, nil); i != nil; i = g.next(w, i, err) {
-			err = i.Reader.Read(&w.tick, w.scratch)
-		}
-	}
-}
-
-// next takes note of how a read went and returns the item to read next, or nil
-// when all have had their turn.
-func (g *Group) next(w *worker, was *item, err error) *item {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if g.worker != w {
-		g.cameBack(was)
-		return nil
-	}
-	if was != nil {
-		was.note(err)
-		g.readings = w.tick.Readings
-	}
-	g.reading = nil
-	for g.turn++; g.turn < len(g.items); g.turn++ {
-		if i := g.items[g.turn]; i.due(g.now) {
-			g.reading = i
-			return i
-		}
-	}
-	g.done <- struct{}{}
-	return nil
-}
-
-// cameBack takes note of the end of a read that was given up. What it has read
-// is of another time.
-func (g *Group) cameBack(i *item) {
-	i.hanging = false
-	if g.closed {
-		i.news = i.Reader.Close() // nobody is left to be told
-	}
-}
-
-// check gives up the source that is being read, if it is the one that was
-// being read at the last check, and returns which one is. One check alone would
-// not do: the whole process may have been stopped.
-func (g *Group) check(seen *item) *item {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if g.reading == nil || g.reading != seen {
-		return g.reading
-	}
-	g.reading.hanging = true
-	g.reading.note(errHanging)
-	g.reading = nil
-	close(g.worker.begin)
-	g.hire()
-	g.worker.tick.Readings = append(g.worker.tick.Readings, g.readings...)
-	g.worker.begin <- struct{}{}
-	return nil
-}
-
-// finish adds what the pass has read, and logs the first error of each source.
-func (g *Group) finish(t *report.Tick) {
-	g.mu.Lock()
-	t.Readings = append(t.Readings, g.readings...)
-	var news []slog.Attr
 	for _, i := range g.items {
 		if i.errors > 0 {
 			t.AddInstance(report.SensorReadErrors, i.Name, i.errors)
 		}
-		if i.news != nil {
-			news = append(news, slog.Any(i.Name, i.news))
-			i.news = nil
-		}
 	}
-	g.mu.Unlock()
-	for _, n := range news {
-		g.log.Warn("a source gives no reading, further errors are only counted", "source", n.Key, "error", n.Value)
+	if news {
+		g.tell()
 	}
 }
 
-// due decides whether it is the item's turn, and counts a turn that it misses.
+// due decides whether it is the item's turn, which one that hangs misses.
 func (i *item) due(now time.Time) bool {
 	if i.Every > 0 && !i.last.IsZero() && now.Sub(i.last) < i.Every {
 		return false
 	}
 	i.last = now
-	if i.hanging {
-		i.errors++
-	}
-	return !i.hanging
-}
-
-func (i *item) note(err error) {
-	if err == nil || errors.Is(err, ErrAbsent) {
-		return
+	if !i.hanging.Load() {
+		return true
 	}
 	i.errors++
-	if !i.told {
-		i.told, i.news = true, err
+	return false
+}
+
+// read reads one item and reports whether there is something to log.
+func (g *Group) read(i *item, t *report.Tick) (news bool) {
+	var err error
+	if i.prompt != nil && i.prompt.Prompt() {
+		err = i.Reader.Read(t, g.scratch)
+	} else {
+		err = g.ask(i, t)
 	}
+	return err != nil && i.note(err)
+}
+
+// ask has the worker read an item, and leaves it to that where it hangs.
+func (g *Group) ask(i *item, t *report.Tick) error {
+	w := g.hire()
+	w.tick.Readings = append(w.tick.Readings[:0], t.Readings...)
+	w.begin <- i
+	// One time-out alone would not do: the whole process may have been stopped.
+	for range 2 {
+		g.timer.Reset(patience)
+		select {
+		case err := <-w.done:
+			g.timer.Stop()
+			t.Readings = append(t.Readings[:0], w.tick.Readings...)
+			return err
+		case <-g.timer.C:
+		}
+	}
+	return g.leave(i, t)
+}
+
+// hire returns the worker, a new goroutine where there is none.
+func (g *Group) hire() *worker {
+	if g.worker == nil {
+		g.worker = &worker{
+			begin: make(chan *item, 1), done: make(chan error, 1), ended: make(chan struct{}),
+			scratch: make([]byte, scratchSize),
+		}
+		go g.work(g.worker)
+	}
+	return g.worker
+}
+
+// leave gives the item up, unless it has answered in the last moment.
+func (g *Group) leave(i *item, t *report.Tick) error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	w := g.worker
+	select {
+	case err := <-w.done:
+		t.Readings = append(t.Readings[:0], w.tick.Readings...)
+		return err
+	default:
+	}
+	close(w.begin)
+	w.left, g.worker = true, nil
+	i.hanging.Store(true)
+	return errHanging
+}
+
+func (g *Group) work(w *worker) {
+	defer close(w.ended)
+	for i := range w.begin {
+		g.finished(w, i, i.Reader.Read(&w.tick, w.scratch))
+	}
+}
+
+// finished hands over how a read went. What one has read that was given up is
+// of another time.
+func (g *Group) finished(w *worker, i *item, err error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if !w.left {
+		w.done <- err
+		return
+	}
+	i.hanging.Store(false)
+	if g.closed {
+		_ = i.Reader.Close() // nobody is left to be told
+	}
+}
+
+// tell logs the first error of each source.
+func (g *Group) tell() {
+	for _, i := range g.items {
+		if i.news != nil {
+			g.log.Warn("a source gives no reading, further errors are only counted", "source", i.Name, "error", i.news)
+			i.news = nil
+		}
+	}
+}
+
+// note counts an error and reports whether it is to be logged.
+func (i *item) note(err error) bool {
+	if errors.Is(err, ErrAbsent) {
+		return false
+	}
+	i.errors++
+	if i.told {
+		return false
+	}
+	i.told, i.news = true, err
+	return true
 }
 
 // Close ends the worker and closes the sources. One that hangs is left to its
@@ -227,7 +223,7 @@ func (g *Group) Close() error {
 	g.worker, g.closed = nil, true
 	var idle []*item
 	for _, i := range g.items {
-		if !i.hanging {
+		if !i.hanging.Load() {
 			idle = append(idle, i)
 		}
 	}

@@ -206,3 +206,20 @@ func BenchmarkGroup(b *testing.B) {
 		g.Read(&tick)
 	}
 }
+
+// prompted is a source that says that it never waits.
+type prompted struct{ scripted }
+
+func (*prompted) Prompt() bool { return true }
+
+func TestAPromptSourceIsReadWithoutAWorker(t *testing.T) {
+	a, b := &prompted{scripted{metric: report.Load1}}, &prompted{scripted{metric: report.FanSpeed, err: errors.New("EIO")}}
+	g := NewGroup(quiet(), Item{Name: "a", Reader: a}, Item{Name: "b", Reader: b})
+	expect(t, g, map[any]int64{report.Load1: 1, report.FanSpeed: 1, "b": 1})
+	if g.worker != nil {
+		t.Error("a worker was hired")
+	}
+	if err := g.Close(); err != nil || a.closed != 1 || b.closed != 1 {
+		t.Errorf("closed %d and %d times: %v", a.closed, b.closed, err)
+	}
+}

@@ -31,6 +31,11 @@ type Reader interface {
 	Close() error
 }
 
+// Prompt is a Reader that may know that its next Read answers at once. Group
+// reads it without a worker then: a file of the kernel that is open and was
+// never slow, or a source that is not there.
+type Prompt interface{ Prompt() bool }
+
 // Item is a source's place in a Group.
 type Item struct {
 	// Name is the source's name in pisensor_read_errors_total, of letters,

@@ -18,10 +18,9 @@ func (s *Spool) Run(from, to uint64, most int) (first uint64, count int) {
 		if count > 0 && (b.anchor.Load() != anchor || b.first != first+uint64(count)) {
 			return first, count
 		}
-		for i := range b.ticks {
-			n := b.first + uint64(i)
+		for n := max(from, b.first); n < b.end(); n++ {
+			i := int(n - b.first)
 			switch {
-			case n < from:
 			case n >= to || count == most:
 				return first, count
 			case !b.isAcked(i):
@@ -56,6 +55,15 @@ func (s *Spool) Waits(first uint64, count int) bool {
 func (s *Spool) Fill(r *report.Report, first uint64, count int) {
 	end := first + uint64(count)
 	r.Session, r.First = s.head.session, first
+	if count == 1 && end == s.Next() && s.grows { // the newest tick need not be decoded
+		r.Anchor = s.live[len(s.live)-1].anchor.Load()
+		r.Elapsed = append(r.Elapsed, s.code.elapsed)
+		for m := s.now.mask; m != 0; m &= m - 1 {
+			n := bits.TrailingZeros64(m)
+			r.AddColumn(s.series[n])[0] = s.now.of[n]
+		}
+		return
+	}
 	s.each(r, first, end, func(r *report.Report, b *segment, _ int, d *decoder) {
 		r.Anchor = b.anchor.Load()
 		r.Elapsed = append(r.Elapsed, d.elapsed)
@@ -69,7 +77,7 @@ func (s *Spool) lay(r *report.Report, _ *segment, i int, d *decoder) {
 	for m := d.values.mask; m != 0; m &= m - 1 {
 		n := bits.TrailingZeros64(m)
 		if s.columns[n] == nil {
-			s.columns[n] = r.Column(s.series[n])
+			s.columns[n] = r.AddColumn(s.series[n])
 		}
 		s.columns[n][i] = d.values.of[n]
 	}

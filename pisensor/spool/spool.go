@@ -34,7 +34,8 @@ type Spool struct {
 
 	series   []report.Series // the session's dictionary
 	numbers  map[report.Series]uint8
-	overflow bool // a series found no place in the dictionary
+	order    []uint8 // numbers of the last tick's readings as they came: mostly also the next one's
+	overflow bool    // a series found no place in the dictionary
 
 	code    coder   // state of the growing block
 	grows   bool    // the last block is the one that code belongs to
@@ -174,10 +175,7 @@ func (s *Spool) number(readings []report.Reading) {
 	}
 	s.now.mask = 0
 	for i := range readings {
-		n, ok := s.numbers[readings[i].Series]
-		if !ok {
-			n, ok = s.learn(readings[i].Series)
-		}
+		n, ok := s.find(i, readings[i].Series)
 		if !ok || s.now.mask&(1<<n) != 0 {
 			s.head.dropped.Add(1)
 			continue
@@ -185,6 +183,22 @@ func (s *Spool) number(readings []report.Reading) {
 		s.now.mask |= 1 << n
 		s.now.of[n] = readings[i].Value
 	}
+}
+
+// find returns the number of the series of a tick's reading i.
+func (s *Spool) find(i int, series report.Series) (n uint8, ok bool) {
+	if i < len(s.order) {
+		if n = s.order[i]; int(n) < len(s.series) && s.series[n] == series {
+			return n, true
+		}
+	}
+	if n, ok = s.numbers[series]; !ok {
+		n, ok = s.learn(series)
+	}
+	if ok {
+		s.order = append(s.order[:min(i, len(s.order))], n)
+	}
+	return n, ok
 }
 
 func (s *Spool) learn(series report.Series) (uint8, bool) {
