@@ -1,6 +1,10 @@
 package storage
 
 import (
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"strings"
 	"testing"
 	"time"
 
@@ -52,4 +56,25 @@ func (s *Store) indexPending() uint64 {
 	var m vm.Metrics
 	s.db.UpdateMetrics(&m)
 	return m.TableMetrics.IndexDBMetrics.PendingItems
+}
+
+// The step that has begun and not ended shows what is in it, not what the one before it had.
+func TestTheNewestStepShowsItsOwnReading(t *testing.T) {
+	s, err := Open(t.TempDir(), Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	now := time.Now()
+	series := SeriesOf([]Label{{"__name__", "pi_load1"}})
+	if err := s.Add([]Row{{Series: series, At: now.Add(-60 * time.Second).UnixMilli(), Value: 50}, {Series: series, At: now.UnixMilli(), Value: 60}}); err != nil {
+		t.Fatal(err)
+	}
+	end := float64(now.Add(25*time.Second).UnixMilli()) / 1000
+	question := fmt.Sprintf("/api/v1/query_range?query=max_over_time(pi_load1[50s])&step=50s&nocache=1&start=%.3f&end=%.3f", end-50, end)
+	w := httptest.NewRecorder()
+	s.Handler().ServeHTTP(w, httptest.NewRequest(http.MethodGet, question, nil))
+	if got := w.Body.String(); !strings.Contains(got, `,"50"]`) || !strings.Contains(got, `,"60"]`) {
+		t.Errorf("the steps hold %s, want 50 and then 60", got)
+	}
 }
