@@ -79,7 +79,8 @@ receivers:
     webhook_configs: [{url: %[1]q}]
 `
 
-// demoOnCall has two people take turns. Who does not acknowledge within five minutes is joined by the other.
+// demoOnCall has two people take turns. Who does not acknowledge within three minutes is joined by the
+// other: the demo's first faults last for four.
 const demoOnCall = `
 zone: UTC
 people:
@@ -92,7 +93,7 @@ policies:
   - name: default
     receivers: [oncall]
     steps:
-      - {notify: [first], wait: 5m}
+      - {notify: [first], wait: 3m}
       - {notify: [ada, jonas], wait: 10m}
 `
 

@@ -146,10 +146,10 @@ func (r *rig) board(name string) (*nats.Conn, chan error, nkeys.KeyPair) {
 	return nc, errs, pair
 }
 
-// receive waits for an event.
 // patience ends a test that hangs. It claims nothing: a machine that tests much at once is slow.
 const patience = time.Minute
 
+// receive waits for an event.
 func receive[T any](t *testing.T, c <-chan T, what string) T {
 	t.Helper()
 	select {

@@ -65,8 +65,12 @@ func (in *Ingest) settle(ctx context.Context) error {
 }
 
 // CaughtUp returns once the store has what was passed to Live before the call, so that a page which follows the live
-// readings and then asks for those of before misses none. It does not wait for a store that takes nothing, nor beyond ctx.
+// readings and then asks for those of before misses none. It does not wait for a journal or a store that takes nothing,
+// nor beyond ctx.
 func (in *Ingest) CaughtUp(ctx context.Context) {
+	if in.journal.Failing() != nil {
+		return
+	}
 	reached := in.feeder.upTo(in.shown.Load())
 	if reached == nil {
 		return
