@@ -93,7 +93,22 @@ func TestReplayIsSeenInTheBrowser(t *testing.T) {
 
 	steps(tab, t, chromedp.Navigate(s.url()+"board/pi-1"))
 	shows(tab, t, `document.querySelectorAll(".graph canvas").length >= 2`)
-	shows(tab, t, `document.getElementById("graphs").dataset.points === "9"`)
+	shows(tab, t, fmt.Sprintf(`document.getElementById("graphs").dataset.points === "%d"`, s.seconds("pi_soc_temperature_celsius", 9)))
 	shows(tab, t, `document.body.innerText.includes("67.5")`)
 	s.t.Log("the board's page shows the temperature of the live socket")
+}
+
+// seconds is in how many seconds the readings of a series lie, which are to be so many: a graph of 15 minutes has a point
+// for each second that has readings.
+func (s *server) seconds(series string, readings int) int {
+	s.t.Helper()
+	found, err := s.export(series, false)
+	if err != nil || len(found) != 1 || len(found[0].Timestamps) != readings {
+		s.t.Fatalf("%s: want one series of %d readings: %v, %v", series, readings, found, err)
+	}
+	in := map[int64]bool{}
+	for _, at := range found[0].Timestamps {
+		in[(at+999)/1000] = true // of the readings after a second and up to the next
+	}
+	return len(in)
 }

@@ -37,9 +37,9 @@ func (a *app) pageOptions(v variant) dashboards.Options {
 	return o
 }
 
-// queryPatience is how long a query waits for readings that are on their way to the store: some 10 ms, and more where the
-// disk is slow.
-const queryPatience = time.Second
+// queryPatience is how long a query waits for readings that are on their way to the store: some 10 ms, and seconds where
+// the disk stalls. An open page reads its range again only after a minute, so a late answer is better than a hole.
+const queryPatience = 5 * time.Second
 
 // current lets a query see all that the live pages were shown before it.
 func (a *app) current(next http.Handler) http.Handler {
