@@ -27,7 +27,7 @@ func BenchmarkRead(b *testing.B) {
 			g := source.NewGroup(log, items...)
 			defer g.Close()
 			var tick report.Tick
-			for range 130 { // until what is absent is looked for rarely
+			for range untilLooksAreRare {
 				g.Read(&tick)
 			}
 			b.ReportAllocs()

@@ -7,7 +7,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"bramble/pisensor/report"
-	"bramble/pisensor/sensor"
 	"bramble/pisensor/source"
 )
 
@@ -18,8 +17,8 @@ const costGap = time.Minute
 // cost is what this process uses: CPU time, wake-ups and resident memory.
 type cost struct {
 	statm *source.File
-	last  time.Duration
-	shed  time.Duration // when memory was last given back
+	last  time.Time
+	shed  time.Time // when memory was last given back
 	buf   [128]byte
 }
 
@@ -29,9 +28,9 @@ func openCost() *cost { return &cost{statm: source.NewFile(source.At("/proc/self
 
 // Read adds the process's cost, once in costGap.
 func (c *cost) Read(t *report.Tick) {
-	now := sensor.Uptime()
-	first := c.last == 0
-	if !first && now-c.last < costGap {
+	now := time.Now()
+	first := c.last.IsZero()
+	if !first && now.Sub(c.last) < costGap {
 		return
 	}
 	c.last = now
@@ -43,7 +42,7 @@ func (c *cost) Read(t *report.Tick) {
 	if pages, ok := c.resident(); ok {
 		t.Add(report.SensorMemory, pages*int64(os.Getpagesize())/1024)
 	}
-	if !first && (c.shed == 0 || now-c.shed >= shedGap) {
+	if !first && (c.shed.IsZero() || now.Sub(c.shed) >= shedGap) {
 		c.shed = now
 		shed()
 	}

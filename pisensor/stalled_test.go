@@ -66,7 +66,7 @@ func TestAStalledServerCostsOnlyItsFiles(t *testing.T) {
 		if line := fmt.Sprintf("pisensor_read_errors_total{source=\"thermal\"} %d\n", errors); !strings.Contains(got, line) {
 			t.Errorf("no %q in\n%s", line, got)
 		}
-		for _, others := range []string{"pi_cpu_clock_hertz", "pi_fan_rpm", "pi_load1"} {
+		for _, others := range []string{"pi_cpu_clock_hertz", "pi_fan_rpm", "pi_throttled"} {
 			if !strings.Contains(got, others) {
 				t.Errorf("no %s in\n%s", others, got)
 			}

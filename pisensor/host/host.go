@@ -25,8 +25,8 @@ func New(roots source.Roots) *Host {
 	r := roots.Complete()
 	h := &Host{texts: description(r)}
 	h.items = []source.Item{
-		{Name: "stat", Reader: busy(r)},
-		{Name: "loadavg", Reader: load(r)},
+		{Name: "stat", Reader: busy(r), Every: source.Calm},
+		{Name: "loadavg", Reader: load(r), Every: source.Calm},
 		{Name: "meminfo", Reader: newMemory(r), Every: source.Calm},
 		{Name: "network", Reader: newNetwork(r), Every: source.Calm},
 		{Name: "mountstats", Reader: newNFS(r), Every: source.Calm},

@@ -33,10 +33,11 @@ const (
 	presentTicks, presentFlights = 32, 32
 	// askReports and askTime bound for how many reports of new ticks, and for how
 	// long, no acknowledgement is asked for. Each one costs a wake-up and some 60
-	// bytes; what is not acknowledged stays in the spool, and loses nothing. At
-	// 1 Hz a connection that has died silently is so found within half a minute.
+	// bytes; what is not acknowledged stays in the spool, and loses nothing, but is
+	// sent again to a collector that was restarted. A connection that has died
+	// silently is found by its writes (vanishedAfter).
 	askReports = 15
-	askTime    = 45 * time.Second
+	askTime    = 150 * time.Second
 	// backlogTicks bounds a backlog report, and with it the memory that it
 	// takes: at 29 readings in a tick it is full before.
 	backlogTicks = 256

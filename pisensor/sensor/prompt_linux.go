@@ -8,7 +8,15 @@ import (
 	"syscall"
 	"time"
 	"unsafe"
+
+	"golang.org/x/sys/unix"
 )
+
+// vanishedAfter is for how long nothing of what was written may reach the other
+// host before a connection counts as dead. The kernel itself would try for a
+// quarter of an hour; told to give up earlier (TCP_USER_TIMEOUT, tcp(7)), it was
+// measured to take half as long again for each report.
+const vanishedAfter = 30 * time.Second
 
 // promptConn is a TCP connection that waits for its peer as any other does, but
 // does not tell the scheduler of the calls that move bytes, which never wait
@@ -16,12 +24,15 @@ import (
 //
 // Nor does it tell of a write's deadline, which the client library sets and lifts
 // around each write, before a write has to wait.
+//
+// A write fails where the other host has vanished without a word.
 type promptConn struct {
 	net.Conn
 	raw syscall.RawConn
 
 	writing sync.Mutex // one write after another
 	out     transfer   // of the write
+	arrival arrival
 	try     func(fd uintptr) bool
 	once    func(fd uintptr) bool // try, and no more
 
@@ -41,10 +52,43 @@ func prompt(c net.Conn) net.Conn {
 	if err != nil {
 		return c
 	}
-	p := &promptConn{Conn: c, raw: raw, told: true, out: transfer{call: syscall.SYS_WRITE}}
+	p := &promptConn{Conn: c, raw: raw, told: true, out: transfer{call: syscall.SYS_WRITE}, arrival: arrival{patience: vanishedAfter}}
 	p.try = p.out.try // made once, since they allocate
-	p.once = func(fd uintptr) bool { p.try(fd); return true }
+	p.once = func(fd uintptr) bool {
+		if p.arrival.overdue(fd) {
+			p.out.errno = syscall.ETIMEDOUT
+		} else {
+			p.try(fd)
+		}
+		return true
+	}
 	return p
+}
+
+// arrival watches whether what is written reaches the other host.
+type arrival struct {
+	patience time.Duration
+	written  uint64    // bytes so far
+	arrived  uint64    // bytes of them that had arrived at the last look
+	since    time.Time // when the first look was that found no more of them; zero = more had arrived, or all
+}
+
+// overdue reports whether bytes have been on their way for longer than patience,
+// and none has arrived meanwhile.
+func (a *arrival) overdue(fd uintptr) bool {
+	var left int32 // bytes that the other host has not acknowledged: SIOCOUTQ, tcp(7)
+	if _, _, errno := syscall.RawSyscall(syscall.SYS_IOCTL, fd, unix.SIOCOUTQ, uintptr(unsafe.Pointer(&left))); errno != 0 {
+		return false
+	}
+	arrived := a.written - uint64(left)
+	if left == 0 || arrived > a.arrived {
+		a.arrived, a.since = arrived, time.Time{}
+		return false
+	}
+	if a.since.IsZero() {
+		a.since = time.Now()
+	}
+	return time.Since(a.since) > a.patience
 }
 
 // transfer is a read or a write that goes on until it need not wait.
@@ -96,6 +140,7 @@ func (c *promptConn) Write(b []byte) (n int, err error) {
 		var more int
 		more, err = c.write(b[n:])
 		n += more
+		c.arrival.written += uint64(more)
 	}
 	return n, err
 }

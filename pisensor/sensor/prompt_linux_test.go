@@ -136,3 +136,25 @@ func TestADeadlineOfBeforeIsLifted(t *testing.T) {
 		}
 	}
 }
+
+func TestAWriteToAHostThatVanishedFails(t *testing.T) {
+	ours, peer := pair(t)
+	c := ours.(*promptConn)
+	c.arrival.patience = time.Millisecond
+	c.SetWriteDeadline(time.Now().Add(time.Minute))
+	var err error
+	for err == nil { // until the peer, which reads nothing, has room for no more
+		_, err = c.Write([]byte{1})
+	}
+	if timeout := net.Error(nil); !errors.Is(err, syscall.ETIMEDOUT) || !errors.As(err, &timeout) || !timeout.Timeout() {
+		t.Errorf("a write of which nothing arrives says %v", err)
+	}
+	read := make([]byte, c.arrival.written)
+	if _, err := io.ReadFull(peer, read); err != nil {
+		t.Fatal(err)
+	}
+	c.arrival.patience = time.Minute // by now something has arrived
+	if _, err := c.Write([]byte{1}); err != nil || !c.arrival.since.IsZero() {
+		t.Errorf("a write after others have arrived: %v; none have since %v", err, c.arrival.since)
+	}
+}

@@ -9,8 +9,9 @@ import (
 )
 
 // lookAgain is how many reads pass at most before a missing source is looked
-// for again: a driver may load late. At the default rate it is some 10 min.
-const lookAgain = 64
+// for again: a driver may load late. At the default rate it is some 40 min. A
+// look costs as much as three ticks, since what it opens may make it wait.
+const lookAgain = 256
 
 // Retry spaces the attempts to find something: the first at once, then after
 // 1, 2, 4 … lookAgain reads. The zero value is ready.

@@ -48,8 +48,10 @@ type Item struct {
 
 // How often sources are read whose cost or news do not deserve every tick.
 const (
-	// Calm is for what takes the kernel long to tell: at the default rate of a
-	// tick in 10 s it is read in each, at 1 Hz in every tenth. It is a little
+	// Calm is for what takes the kernel long to tell, as the processors' time, or
+	// is nobody's concern each second, as the load, which the kernel itself takes
+	// each 5 s (LOAD_FREQ in include/linux/sched/loadavg.h). At the default rate of
+	// a tick in 10 s it is read in each, at 1 Hz in every tenth. It is a little
 	// less than 10 s, so that no tick comes too early for it.
 	Calm = 9500 * time.Millisecond
 	// Seldom is for what changes with a configuration or a reboot.
