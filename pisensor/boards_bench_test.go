@@ -38,12 +38,7 @@ func BenchmarkRead(b *testing.B) {
 			b.ReportMetric(float64(len(tick.Readings)), "readings")
 		})
 	}
-	f("tick", func(i source.Item) (source.Item, bool) {
-		if i.Every == source.Calm {
-			i.Every = 0
-		}
-		return i, true
-	})
+	f("tick", func(i source.Item) (source.Item, bool) { return everyTick(i), true })
 	f("live", func(i source.Item) (source.Item, bool) { return i, true })
 	opened := openBoard(roots, log)
 	for _, one := range append(opened.soc.Items(), opened.host.Items()...) {

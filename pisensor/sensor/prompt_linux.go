@@ -15,7 +15,7 @@ import (
 // vanishedAfter is for how long nothing of what was written may reach the other
 // host before a connection counts as dead. The kernel itself would try for a
 // quarter of an hour; told to give up earlier (TCP_USER_TIMEOUT, tcp(7)), it was
-// measured to take half as long again for each report.
+// measured to make a tick dearer by a seventh (docs/benchmarks.md).
 const vanishedAfter = 30 * time.Second
 
 // promptConn is a TCP connection that waits for its peer as any other does, but
