@@ -14,6 +14,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	broker "github.com/nats-io/nats-server/v2/server"
 )
 
 // crew is how many processes of each program BenchmarkFloor runs: its figures are medians.
@@ -31,8 +33,9 @@ type contender struct {
 }
 
 // BenchmarkFloor measures this sensor beside the least that any program of Go
-// with a TLS connection takes in the same rhythm (testdata/floor): alone, and
-// with the sensor's files of this machine. BRAMBLE_BENCH_BUILDS names other
+// takes in the same rhythm (testdata/floor): with a TLS connection, with the
+// sensor's client library on it, and each also with the sensor's files of this
+// machine. BRAMBLE_BENCH_BUILDS names other
 // builds of the sensor to stand beside them, parted by colons, and
 // BRAMBLE_BENCH_TIME the time of each rate, behind one in which all settle.
 //
@@ -40,7 +43,7 @@ type contender struct {
 func BenchmarkFloor(b *testing.B) {
 	for _, interval := range []time.Duration{10 * time.Second, time.Second} {
 		b.Run(interval.String(), func(b *testing.B) {
-			s, sink := newServer(b, "127.0.0.1"), newSecureSink(b)
+			s := newServer(b, "127.0.0.1")
 			sensor, floor, sysfs := target{runtime.GOARCH, ""}.build(b), filepath.Join(b.TempDir(), "floor"), boardTree(b)
 			target{runtime.GOARCH, ""}.compile(b, floor, "bramble/collector/testdata/floor")
 			var all []*contender
@@ -52,9 +55,7 @@ func BenchmarkFloor(b *testing.B) {
 				}
 				all = append(all, p)
 			}
-			all = append(all,
-				repeated("timer and TLS", floor, sink, interval.String()),
-				repeated("timer, TLS and files", append([]string{floor, sink, interval.String()}, sensorFiles...)...))
+			all = append(all, floors(floor, interval, "tls://"+newSecureSink(b), "nats://"+newSecureBroker(b))...)
 			for b.Loop() {
 				compareBuilds(b, all, benchTime(b))
 			}
@@ -62,18 +63,33 @@ func BenchmarkFloor(b *testing.B) {
 	}
 }
 
-// sensorFiles are those that a sensor reads in each tick at the default rate.
-var sensorFiles = []string{
-	"/proc/sys/fs/pipe-max-size", "/proc/sys/fs/inotify/max_queued_events", "/proc/sys/vm/laptop_mode",
-	"/proc/stat", "/proc/loadavg", "/proc/meminfo", "/proc/net/dev", "/sys/class/net/lo/carrier_changes",
-}
+// sensorFiles are those that a sensor reads in each tick at the default rate,
+// hotFiles as many of them as it reads in each at 1 Hz.
+var (
+	sensorFiles = append(hotFiles,
+		"/proc/stat", "/proc/loadavg", "/proc/meminfo", "/proc/net/dev", "/sys/class/net/lo/carrier_changes")
+	hotFiles = []string{"/proc/sys/fs/pipe-max-size", "/proc/sys/fs/inotify/max_queued_events", "/proc/sys/vm/laptop_mode"}
+)
 
-func repeated(name string, argv ...string) *contender {
-	p := &contender{name: name}
-	for range crew {
-		p.runs = append(p.runs, prepare(argv...))
+// floors returns the four floors, whose ticks are spread over the interval.
+func floors(program string, interval time.Duration, tlsURL, natsURL string) []*contender {
+	files := sensorFiles
+	if interval == time.Second {
+		files = hotFiles
 	}
-	return p
+	all := []*contender{{name: "timer and TLS"}, {name: "timer, TLS and files"},
+		{name: "timer and client library"}, {name: "timer, client library and files"}}
+	for i := range crew {
+		for k, f := range all {
+			phase := interval * time.Duration(i*len(all)+k) / time.Duration(crew*len(all))
+			argv := []string{program, []string{tlsURL, natsURL}[k/2], interval.String(), phase.String()}
+			if k%2 == 1 {
+				argv = append(argv, files...)
+			}
+			f.runs = append(f.runs, prepare(argv...))
+		}
+	}
+	return all
 }
 
 // compareBuilds runs all programs at the same time and prints what they cost.
@@ -137,6 +153,24 @@ func newSecureSink(b *testing.B) string {
 	})
 	b.Cleanup(func() { l.Close(); running.Wait() })
 	return l.Addr().String()
+}
+
+// newSecureBroker returns the address of a NATS server with TLS to which nobody
+// subscribes.
+func newSecureBroker(b *testing.B) string {
+	b.Helper()
+	certified := httptest.NewTLSServer(nil)
+	certified.Close()
+	s, err := broker.NewServer(&broker.Options{
+		Host: "127.0.0.1", Port: broker.RANDOM_PORT, NoSigs: true, NoLog: true,
+		TLSConfig: &tls.Config{Certificates: certified.TLS.Certificates},
+	})
+	if err != nil {
+		b.Fatal(err)
+	}
+	s.Start()
+	b.Cleanup(func() { s.Shutdown(); s.WaitForShutdown() })
+	return s.Addr().String()
 }
 
 // drain reads until the other end is gone.
