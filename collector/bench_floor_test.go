@@ -32,12 +32,11 @@ type contender struct {
 	at   [2][]cost // when all have settled, and at the end
 }
 
-// BenchmarkFloor measures this sensor beside the least that any program of Go
-// takes in the same rhythm (testdata/floor): with a TLS connection, with the
-// sensor's client library on it, and each also with the sensor's files of this
-// machine. BRAMBLE_BENCH_BUILDS names other
-// builds of the sensor to stand beside them, parted by colons, and
-// BRAMBLE_BENCH_TIME the time of each rate, behind one in which all settle.
+// BenchmarkFloor measures this sensor beside programs that do next to nothing in
+// the same rhythm (testdata/floor): with a TLS connection, with the sensor's
+// client library on it, and each also with the sensor's files of this machine. BRAMBLE_BENCH_BUILDS names other builds of the sensor to stand beside
+// them, parted by colons, and BRAMBLE_BENCH_TIME the time of each rate, behind one
+// in which all settle.
 //
 //	BRAMBLE_BENCH_TIME=3m go test -run xxx -bench Floor -benchtime 1x ./collector
 func BenchmarkFloor(b *testing.B) {
@@ -135,9 +134,7 @@ func (p *contender) median(f func(from, to cost) float64) float64 {
 // newSecureSink returns the address of a TLS server that reads all and says nothing.
 func newSecureSink(b *testing.B) string {
 	b.Helper()
-	certified := httptest.NewTLSServer(nil)
-	certified.Close()
-	l, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{Certificates: certified.TLS.Certificates})
+	l, err := tls.Listen("tcp", "127.0.0.1:0", certified())
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -159,11 +156,9 @@ func newSecureSink(b *testing.B) string {
 // subscribes.
 func newSecureBroker(b *testing.B) string {
 	b.Helper()
-	certified := httptest.NewTLSServer(nil)
-	certified.Close()
 	s, err := broker.NewServer(&broker.Options{
 		Host: "127.0.0.1", Port: broker.RANDOM_PORT, NoSigs: true, NoLog: true,
-		TLSConfig: &tls.Config{Certificates: certified.TLS.Certificates},
+		PingInterval: time.Hour, TLSConfig: certified(),
 	})
 	if err != nil {
 		b.Fatal(err)
@@ -171,6 +166,13 @@ func newSecureBroker(b *testing.B) string {
 	s.Start()
 	b.Cleanup(func() { s.Shutdown(); s.WaitForShutdown() })
 	return s.Addr().String()
+}
+
+// certified is a server's TLS configuration with a certificate that nobody checks.
+func certified() *tls.Config {
+	s := httptest.NewTLSServer(nil)
+	s.Close()
+	return &tls.Config{Certificates: s.TLS.Certificates}
 }
 
 // drain reads until the other end is gone.
