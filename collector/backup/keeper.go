@@ -110,16 +110,14 @@ func (k *Keeper) LocationOf(name string) string {
 // Changed receives after the status has changed.
 func (k *Keeper) Changed() <-chan struct{} { return k.hear }
 
-// Into returns a keeper of the same collector with another target.
+// Into returns a keeper of the same collector with another target, which must be there like a configured one.
 func (k *Keeper) Into(target string) *Keeper {
 	if target == "" || target == k.config.Target {
 		return k
 	}
 	c := k.config
 	c.Target = target
-	other := New(c, k.source, k.child, k.log)
-	other.mayMake = true
-	return other
+	return New(c, k.source, k.child, k.log)
 }
 
 // within joins a caller's context with the keeper's own.
