@@ -106,6 +106,11 @@ func openApp(ctx context.Context, c Config, v variant, log *slog.Logger) (_ *app
 	if err := os.MkdirAll(c.DataDir, 0o700); err != nil {
 		return nil, fmt.Errorf("create the data directory: %w; choose another with --data-dir DIR", err)
 	}
+	if name, err := admin.ActAsOwner(c.DataDir); err != nil {
+		return nil, err
+	} else if name != "" {
+		log.Info("the collector goes on as the owner of the data directory, not as root", "user", name)
+	}
 	release, err := admin.Lock(c.DataDir)
 	if err != nil {
 		return nil, err

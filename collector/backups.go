@@ -239,8 +239,8 @@ func (o offlineBackups) restore(ctx context.Context, q admin.RestoreRequest) (ba
 	}
 	if !q.WithoutKeys && !q.SeriesOnly {
 		named := q.Key
-		if named == "" {
-			named = o.config.Backups.Key
+		if named == "" && o.config.Backups.Key != "" {
+			named = o.config.Backups.KeyIn(o.config.DataDir)
 		}
 		if r.Key, err = backup.FindKey(named, o.config.DataDir, entry.Location, entry.Manifest); err != nil {
 			return backup.Result{}, fmt.Errorf("restore: %w", err)

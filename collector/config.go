@@ -205,7 +205,9 @@ func (c *Config) resolve(key, dir string) {
 		if !backup.InBucket(c.Backups.Target) {
 			abs(&c.Backups.Target)
 		}
-		abs(&c.Backups.Key)
+		if beside := filepath.Join(dir, c.Backups.Key); c.Backups.Key != "" && checkFile(beside) == nil {
+			abs(&c.Backups.Key) // else it is made in the data directory: a service cannot write beside its configuration
+		}
 		abs(&c.Backups.S3.Credentials)
 		abs(&c.Backups.S3.CA)
 	}

@@ -2,6 +2,7 @@ package admin
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -30,7 +31,7 @@ var errNobody = errors.New("no collector answers")
 
 // Dispatch runs a command inside the collector that holds the data directory,
 // or else here: it then takes the directory's lock, calls offline for a state,
-// and that state's closer after the command.
+// and that state's closer after the command. Root acts as the directory's owner then.
 func Dispatch(ctx context.Context, dataDir string, args []string, stdin io.Reader, stdout, stderr io.Writer, offline func() (State, func(), error)) error {
 	c, err := parse(args, stdout, stderr)
 	if err != nil || c == nil {
@@ -42,18 +43,27 @@ func Dispatch(ctx context.Context, dataDir string, args []string, stdin io.Reade
 			return err
 		}
 	}
+	_, restores := c.(*backupRestore) // it reads and writes elsewhere, too, and looks after owners itself
+	var owner string
 	deadline := time.Now().Add(patience)
 	for {
 		err := ask(ctx, filepath.Join(dataDir, SocketName), q, stdout, stderr)
 		if !errors.Is(err, errNobody) {
 			return err
 		}
+		if !restores {
+			name, err := ActAsOwner(dataDir)
+			if err != nil {
+				return err
+			}
+			owner = cmp.Or(owner, name)
+		}
 		release, err := Lock(dataDir)
 		if err == nil {
-			return errors.Join(alone(ctx, q, stdout, stderr, offline), release())
+			return actedAs(owner, dataDir, errors.Join(alone(ctx, q, stdout, stderr, offline), release()))
 		}
 		if !errors.Is(err, ErrLocked) || time.Now().After(deadline) {
-			return err
+			return actedAs(owner, dataDir, err)
 		}
 		select {
 		case <-ctx.Done():
@@ -61,6 +71,14 @@ func Dispatch(ctx context.Context, dataDir string, args []string, stdin io.Reade
 		case <-time.After(pause):
 		}
 	}
+}
+
+// actedAs adds to a refusal of the system's that root did not meet it as root.
+func actedAs(owner, dataDir string, err error) error {
+	if owner == "" || !errors.Is(err, fs.ErrPermission) {
+		return err
+	}
+	return fmt.Errorf("%w: root acts here as user %s, whose data %s is: let that user read and write there", err, owner, dataDir)
 }
 
 // alone runs the command in this process, which holds the lock.

@@ -37,10 +37,22 @@ func Lock(dir string) (release func() error, err error) {
 		}
 		return nil, fmt.Errorf("lock %s: %w", path, err)
 	}
-	if err := note(fd); err != nil {
+	if err := errors.Join(give(fd, dir), note(fd)); err != nil {
 		return nil, errors.Join(fmt.Errorf("lock data directory: %w", err), syscall.Close(fd))
 	}
 	return func() error { return syscall.Close(fd) }, nil
+}
+
+// give lets the directory's owner lock it, too, where root has made the file.
+func give(fd int, dir string) error {
+	if os.Geteuid() != 0 {
+		return nil
+	}
+	var owner syscall.Stat_t
+	if err := syscall.Stat(dir, &owner); err != nil {
+		return err
+	}
+	return syscall.Fchown(fd, int(owner.Uid), int(owner.Gid))
 }
 
 func note(fd int) error {

@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -666,4 +667,36 @@ func FuzzManifest(f *testing.F) {
 			t.Fatalf("%v: %s", err, again)
 		}
 	})
+}
+
+// TestAReadOnlyTargetNamesTheUnitsSetting is the packaged unit's view of a target that it was not given.
+func TestAReadOnlyTargetNamesTheUnitsSetting(t *testing.T) {
+	c := newCollector(t, t.TempDir())
+	disk := t.TempDir()
+	if err := syscall.Mount("tmpfs", disk, "tmpfs", syscall.MS_RDONLY, "size=1m"); err != nil {
+		t.Skipf("a file system cannot be mounted here: %v", err)
+	}
+	t.Cleanup(func() {
+		if err := syscall.Unmount(disk, syscall.MNT_DETACH); err != nil {
+			t.Error(err)
+		}
+	})
+	for _, config := range []Config{{Target: disk}, {Key: filepath.Join(disk, "backup.key")}} {
+		_, err := c.keeper(t, config).Create(t.Context())
+		if want := "ReadWritePaths=-" + disk + " "; err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%+v: %v, want %q", config, err, want)
+		}
+	}
+}
+
+func TestARelativeKeyIsMadeInTheDataDirectory(t *testing.T) {
+	c := newCollector(t, t.TempDir())
+	k := c.keeper(t, Config{Key: "own.key"})
+	create(t, k)
+	if want := filepath.Join(c.DataDir, "own.key"); k.Key() != want {
+		t.Errorf("the key is %s, want %s", k.Key(), want)
+	}
+	if _, err := os.Stat(filepath.Join(c.DataDir, "own.key")); err != nil {
+		t.Error(err)
+	}
 }

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"hash"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"syscall"
@@ -138,8 +139,13 @@ func (c *copier) sumFile(ctx context.Context, path string) (FileSum, error) {
 	return c.stream(ctx, in, nil)
 }
 
-// explain says what to do about a full disk.
+// explain says what to do about a full disk, and about one that the service may not write to.
 func explain(err error) error {
+	var at *fs.PathError
+	if errors.Is(err, syscall.EROFS) && errors.As(err, &at) {
+		return fmt.Errorf("%w: a service of systemd's writes only where its unit says: add ReadWritePaths=-%s under [Service] with `systemctl edit bramble-collector`, or mount it for writing",
+			err, filepath.Dir(at.Path))
+	}
 	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
 		return fmt.Errorf("%w: free some space there, keep fewer backups, or choose another target", err)
 	}

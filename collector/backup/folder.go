@@ -89,6 +89,9 @@ func (d folderDraft) publish(ctx context.Context, m *Manifest) error {
 	if err := m.write(ctx, folderShelf(d.hidden)); err != nil {
 		return explain(err)
 	}
+	if err := inheritTree(d.hidden); err != nil {
+		return err
+	}
 	if err := os.Rename(d.hidden, d.to); err != nil {
 		return err
 	}
@@ -115,6 +118,9 @@ func lock(target string) (release func(), err error) {
 	f, err := os.OpenFile(filepath.Join(target, ".lock"), os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, explain(fmt.Errorf("lock the backups' target: %w", err))
+	}
+	if err := inherit(f.Name()); err != nil {
+		return nil, errors.Join(fmt.Errorf("lock the backups' target: %w", err), f.Close())
 	}
 	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
 		f.Close()

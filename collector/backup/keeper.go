@@ -1,6 +1,7 @@
 package backup
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"errors"
@@ -22,12 +23,21 @@ type Config struct {
 	S3     S3
 	Every  time.Duration // how often one is taken; 0 = on command only
 	Keep   Keep          // how many are kept; used only with Every
-	Key    string        // age identity file; "" = backup.key in the data directory
+	Key    string        // age identity file, as KeyIn takes it
 	Rate   int64         // bytes a second that are read and written; 0 = DefaultRate
 }
 
 // DefaultRate leaves a disk's bandwidth to others, in bytes a second.
 const DefaultRate = 100 << 20
+
+// KeyIn is the age identity file of a collector with a data directory: there it makes one, as [KeyName], or under the
+// relative path that is configured.
+func (c Config) KeyIn(dataDir string) string {
+	if filepath.IsAbs(c.Key) {
+		return c.Key
+	}
+	return filepath.Join(dataDir, cmp.Or(c.Key, KeyName))
+}
 
 // Source is the collector that is backed up.
 type Source struct {
@@ -75,9 +85,7 @@ func New(c Config, s Source, child []string, log *slog.Logger) *Keeper {
 	if mayMake {
 		c.Target = filepath.Join(s.DataDir, "backups")
 	}
-	if c.Key == "" {
-		c.Key = filepath.Join(s.DataDir, KeyName)
-	}
+	c.Key = c.KeyIn(s.DataDir)
 	if c.Rate == 0 {
 		c.Rate = DefaultRate
 	}

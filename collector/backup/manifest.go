@@ -159,7 +159,7 @@ func (m *Manifest) write(ctx context.Context, s shelf) error {
 	return s.write(ctx, manifestName, data)
 }
 
-// writeFile replaces a file as a whole.
+// writeFile replaces a file as a whole. Its directory's owner has it.
 func writeFile(path string, data []byte) error {
 	f, err := os.CreateTemp(filepath.Dir(path), ".new-*") // mode 0600
 	if err != nil {
@@ -167,7 +167,7 @@ func writeFile(path string, data []byte) error {
 	}
 	defer os.Remove(f.Name()) // gone after the rename
 	_, err = f.Write(data)
-	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
+	if err := errors.Join(err, inherit(f.Name()), f.Sync(), f.Close()); err != nil {
 		return err
 	}
 	if err := os.Rename(f.Name(), path); err != nil {

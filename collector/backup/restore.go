@@ -81,7 +81,7 @@ func (r Restore) Run(ctx context.Context) (res Result, err error) {
 	if err := job.runChild(ctx, r.Child); err != nil {
 		return res, fmt.Errorf("restore backup %s: %w", res.Name, err)
 	}
-	if err := ctx.Err(); err != nil {
+	if err := errors.Join(ctx.Err(), inheritTree(stage)); err != nil {
 		return res, fmt.Errorf("restore backup %s: %w", res.Name, err)
 	}
 	if err := r.commit(stage, &res); err != nil {
@@ -146,6 +146,9 @@ func (r Restore) moveAside(res *Result) error {
 		if err := os.Mkdir(aside, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 			return explain(err)
 		}
+		if err := inherit(aside); err != nil {
+			return err
+		}
 		res.Aside = aside
 		if err := os.Rename(from, filepath.Join(aside, name)); err != nil {
 			return err
@@ -175,7 +178,7 @@ func (r Restore) moveSettings(stage string, res *Result) error {
 		if _, err := os.Stat(from); errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
-		if err := errors.Join(os.MkdirAll(to, 0o700), os.RemoveAll(filepath.Join(to, name))); err != nil {
+		if err := errors.Join(os.MkdirAll(to, 0o700), inherit(to), os.RemoveAll(filepath.Join(to, name))); err != nil {
 			return explain(err)
 		}
 		if err := os.Rename(from, filepath.Join(to, name)); err != nil {

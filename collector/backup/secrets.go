@@ -36,7 +36,7 @@ func openKey(path string) (id *age.X25519Identity, made bool, err error) {
 	text := fmt.Sprintf("# created: %s\n# public key: %s\n# Keep a copy of this file away from this machine: it opens secrets.age of the backups.\n%s\n",
 		time.Now().UTC().Format(time.RFC3339), id.Recipient(), id)
 	if err := writeFile(path, []byte(text)); err != nil {
-		return nil, false, fmt.Errorf("write backup key: %w", err)
+		return nil, false, explain(fmt.Errorf("write backup key: %w", err))
 	}
 	return id, true, nil
 }
