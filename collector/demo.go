@@ -122,8 +122,9 @@ func demo(ctx context.Context, c Config, boards int, stdout io.Writer, log *slog
 	if err != nil {
 		return err
 	}
+	placements := rack.Plan(boards, demoSeed)
 	racks := rack.New(rack.Options{
-		Placements: rack.Plan(boards, demoSeed), Past: demoPast, Scenario: true, Log: log,
+		Placements: placements, Past: demoPast, Scenario: true, Log: log,
 		SensorLog: slog.New(slog.DiscardHandler), // what happens to the boards is on the page
 	})
 	a, err := openApp(ctx, c, variant{
@@ -136,11 +137,11 @@ func demo(ctx context.Context, c Config, boards int, stdout io.Writer, log *slog
 	}
 	defer func() { err = errors.Join(err, a.close()) }()
 	inbox.incident = a.incidentOfPage
-	identities, err := a.enrolAll(ctx, rack.Plan(boards, demoSeed))
+	identities, err := a.enrolAll(ctx, placements)
 	if err != nil {
 		return err
 	}
-	if err := a.tellHistory(racks, boards); err != nil {
+	if err := a.tellHistory(racks, identities); err != nil {
 		return err
 	}
 	g, ctx := errgroup.WithContext(ctx)
@@ -158,11 +159,14 @@ func faults(r *rack.Racks) []dashboards.Fault {
 	return all
 }
 
-// enrolAll registers the simulated boards, each with a key of its own.
+// enrolAll registers the simulated boards, each with a key of its own. A data directory that is kept may hold one that
+// somebody has retired: it gets no identity and stays off.
 func (a *app) enrolAll(ctx context.Context, placements []rack.Placement) (map[string]rack.Identity, error) {
 	identities := make(map[string]rack.Identity, len(placements))
 	for _, p := range placements {
-		if _, ok := a.registry.Board(p.Board); !ok {
+		if known, ok := a.registry.Board(p.Board); ok && known.Retired {
+			continue
+		} else if !ok {
 			if err := a.registry.AddBoard(ctx, p.Board, p.Labels()); err != nil {
 				return nil, err
 			}
@@ -187,22 +191,23 @@ func (a *app) enrolAll(ctx context.Context, placements []rack.Placement) (map[st
 	return identities, nil
 }
 
-// tellHistory stores the simulated past of the boards.
-func (a *app) tellHistory(racks *rack.Racks, boards int) error {
+// tellHistory stores the simulated past of the simulated boards. Others that the data directory holds, such as real
+// ones that were added to the demo, keep what they reported.
+func (a *app) tellHistory(racks *rack.Racks, simulated map[string]rack.Identity) error {
 	to := racks.Start()
-	step := time.Duration(int64(demoPast)*int64(boards)*rowsPerTick/demoRows).Truncate(10*time.Second) + 10*time.Second
+	step := time.Duration(int64(demoPast)*int64(len(simulated))*rowsPerTick/demoRows).Truncate(10*time.Second) + 10*time.Second
 	var rows []storage.Row
-	for _, b := range a.registry.Boards() {
+	for name := range simulated {
 		var failed error
 		emit := func(at int64, t *report.Tick) {
 			var err error
-			if rows, err = a.ingest.Backfill(rows, b.Name, at, t); err == nil && len(rows) > 10_000 {
+			if rows, err = a.ingest.Backfill(rows, name, at, t); err == nil && len(rows) > 10_000 {
 				err = a.store.Add(rows)
 				rows = rows[:0]
 			}
 			failed = errors.Join(failed, err)
 		}
-		if err := racks.History(b.Name, to.Add(-demoPast), to, step, emit); err != nil {
+		if err := racks.History(name, to.Add(-demoPast), to, step, emit); err != nil {
 			return err
 		}
 		if failed != nil {

@@ -7,7 +7,6 @@ import (
 	"maps"
 	"net/http"
 	"os"
-	"os/exec"
 	"slices"
 	"strings"
 	"testing"
@@ -21,7 +20,7 @@ func TestDemo(t *testing.T) {
 		t.Skip("the demo's faults take two minutes")
 	}
 	t.Parallel()
-	d := newDemo(t)
+	d := newDemo(t, "--boards", "24")
 	eventually(t, patience, d.boardsUp(24, 24))
 	d.history()
 	began := time.Now()
@@ -38,19 +37,39 @@ func TestDemo(t *testing.T) {
 	}
 }
 
+// TestDemoStartsBesideOtherBoards starts the demo in a data directory that holds a real board beside the simulated
+// ones, more simulated ones than this demo has, and one of its own that was retired.
+func TestDemoStartsBesideOtherBoards(t *testing.T) {
+	t.Parallel()
+	s := &server{t: t, dir: t.TempDir()}
+	for _, name := range []string{"real", "r1-a-01", "r1-b-01"} {
+		s.do("", "board", "add", name)
+	}
+	s.do("", "board", "retire", "r1-a-01")
+	d := newDemo(t, "--boards", "4", "--data-dir", s.dir)
+	eventually(t, patience, d.boardsUp(5, 3)) // without the retired one
+	for name, want := range map[string]bool{"real": false, "r1-a-01": false, "r1-b-01": false, "r1-a-02": true, "r1-a-04": true} {
+		found, err := d.query(fmt.Sprintf(`count_over_time(pi_soc_temperature_celsius{board=%q}[1d]) > 1000`, name))
+		if err != nil || (len(found) > 0) != want {
+			t.Errorf("a day of temperatures of %s: %v, %v; want %v", name, found, err, want)
+		}
+	}
+	if code := d.stop(t, patience); code != 0 {
+		t.Errorf("exit %d: %s", code, d.errs)
+	}
+}
+
 // demoRun is a `collector demo` with a directory for temporary files of its own.
 type demoRun struct {
 	*server
 	tmp string
 }
 
-func newDemo(t testing.TB) *demoRun {
+func newDemo(t testing.TB, flags ...string) *demoRun {
 	t.Helper()
 	d := &demoRun{server: &server{t: t}, tmp: t.TempDir()}
-	p := &process{name: "demo", out: newText(), errs: newText(), done: make(chan struct{})}
-	p.cmd = exec.Command(program(t, "collector"), "demo", "--boards", "24", "--http", "127.0.0.1:0", "--nats", "127.0.0.1:0")
+	p := prepare(append([]string{program(t, "collector"), "demo", "--http", "127.0.0.1:0", "--nats", "127.0.0.1:0"}, flags...)...)
 	p.cmd.Env = append(os.Environ(), "TMPDIR="+d.tmp)
-	p.cmd.Stdout, p.cmd.Stderr = p.out, p.errs
 	p.begin(t)
 	d.process = p
 	d.http = strings.Trim(strings.TrimPrefix(p.says(t, p.out, "ready "), "http://"), "/")
