@@ -396,6 +396,23 @@ func TestOneAckCoversTheReportsThatAskForNone(t *testing.T) {
 	c.expectAck(6, 1) // ticks 4 and 5 have not come
 }
 
+// TestAGoodbyeIsAcknowledged has a sensor stop whose last reports asked for no acknowledgement, one of them behind a gap.
+func TestAGoodbyeIsAcknowledged(t *testing.T) {
+	c := start(t, t.TempDir(), startNATS(t))
+	c.addBoard("pi-1", nil)
+	c.publish("pi-1", &report.Report{Session: 77, First: 1, Goodbye: true}) // nothing was taken: no answer
+	from := time.Now().Add(-40 * time.Second)
+	for i, first := range []uint64{1, 2, 5, 6} {
+		r := hot(first, from.Add(time.Duration(i)*10*time.Second), 50)
+		r.AckLater = true
+		c.publish("pi-1", r)
+	}
+	c.publish("pi-1", &report.Report{Session: 77, First: 7, Goodbye: true})
+	if a, want := c.ack(), []report.Range{{First: 1, Count: 2}, {First: 5, Count: 2}}; a.Session != 77 || !slices.Equal(a.Ranges, want) {
+		t.Errorf("ack %+v, want %v", a, want)
+	}
+}
+
 func TestRedeliveryAfterRestartNeitherDoublesNorPagesTwice(t *testing.T) {
 	dir, s := t.TempDir(), startNATS(t)
 	c := start(t, dir, s)

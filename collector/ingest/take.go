@@ -108,10 +108,10 @@ func (in *Ingest) take(b *board, r *report.Report, raw []byte, now time.Time) er
 	in.countDropped(b.name, r, old, end)
 	ticks, unaccounted := b.sessions.follow(r, b.seen)
 	in.drops.lost(b.name, ticks, unaccounted)
-	ack := acknowledgement{board: b.name, session: r.Session, ticks: report.Range{First: r.First, Count: uint64(end)}}
+	ack := acknowledgement{board: b.name, session: r.Session, ranges: []report.Range{{First: r.First, Count: uint64(end)}}}
 	switch {
 	case r.Ticks() == 0:
-		return nil
+		return in.answerGoodbye(b, r)
 	case old == end: // what is too old will not get younger: acknowledged, that it may rest
 		in.drops.report(b.name, outsideWindow)
 		return in.journal.After(func(journal.Position) { in.acknowledge(ack) })
@@ -125,11 +125,22 @@ func (in *Ingest) take(b *board, r *report.Report, raw []byte, now time.Time) er
 	in.countRefused(b.name, r, old, end)
 	b.sessions.take(r.Session, r.First, uint64(end))
 	// What was taken before is in the journal before this report: one ack covers both.
-	ack.ticks = b.sessions.around(r.Session, r.First)
+	ack.ranges[0] = b.sessions.around(r.Session, r.First)
 	if r.AckLater {
-		ack.ticks = report.Range{}
+		ack.ranges = nil
 	}
 	return in.write(b, raw, received, rows, transitions, ack)
+}
+
+// answerGoodbye acknowledges all ticks that were taken of the session of a sensor that stops: it waits for those of
+// reports for which it has not asked yet.
+func (in *Ingest) answerGoodbye(b *board, r *report.Report) error {
+	s := b.sessions.of(r.Session)
+	if s == nil || !r.Goodbye || r.AckLater {
+		return nil
+	}
+	ack := acknowledgement{board: b.name, session: r.Session, ranges: slices.Clone(s.Taken)}
+	return in.journal.After(func(journal.Position) { in.acknowledge(ack) })
 }
 
 // postpone decides a report that the journal has no room for: what it causes is
@@ -247,14 +258,14 @@ func (in *Ingest) write(b *board, raw []byte, received int64, rows *[]storage.Ro
 type acknowledgement struct {
 	board   string
 	session uint32
-	ticks   report.Range
+	ranges  []report.Range // none = it is not to be sent
 }
 
 func (in *Ingest) acknowledge(a acknowledgement) {
-	if a.ticks.Count == 0 {
+	if len(a.ranges) == 0 {
 		return
 	}
-	ack := report.Ack{Session: a.session, Time: time.Now().UnixMilli(), Ranges: []report.Range{a.ticks}}
+	ack := report.Ack{Session: a.session, Time: time.Now().UnixMilli(), Ranges: a.ranges}
 	in.publish(report.AckSubject(a.board), ack.Append(nil))
 }
 

@@ -142,10 +142,9 @@ func (b *bench) take(data []byte) {
 	for i := range r.Ticks() {
 		b.tick(&r, i)
 	}
-	if r.Ticks() == 0 {
-		return
+	if r.Ticks() > 0 {
+		b.unsaid = append(b.unsaid, report.Range{First: r.First, Count: uint64(r.Ticks())})
 	}
-	b.unsaid = append(b.unsaid, report.Range{First: r.First, Count: uint64(r.Ticks())})
 	if !r.AckLater {
 		b.answer(report.Ack{Session: r.Session, Ranges: b.unsaid})
 		b.unsaid = nil

@@ -8,7 +8,8 @@ import (
 
 // part says goodbye, once on each connection, before the last acknowledgements
 // are waited for: a board that is being halted may lose its network any moment.
-// Reports that follow say it too.
+// Reports that follow say it too. A goodbye asks for the acknowledgement of all
+// ticks that the collector has: of most reports none was asked for yet.
 func (c *core) part() {
 	if c.parted == c.epoch || c.epoch == 0 {
 		return

@@ -132,6 +132,33 @@ func (s *costly) Read(t *report.Tick) {
 	t.Add(report.SensorWakeups, 4*s.ticks)
 }
 
+// TestAStopAsksForTheLastAcknowledgement stops sensors at any number of reports for which none was asked, and at 1 Hz
+// just behind one.
+func TestAStopAsksForTheLastAcknowledgement(t *testing.T) {
+	for _, interval := range []time.Duration{DefaultInterval, time.Second} {
+		for reports := range askReports + 1 {
+			bubble(t, func(t *testing.T, b *bench) {
+				o := b.options(&readings{n: 4})
+				o.OwnSeries, o.Interval = true, interval
+				b.connect(true)
+				c, stop := b.start(o)
+				pass(time.Minute + time.Duration(reports)*interval)
+				waiting, began := c.spool.Readings(), time.Now()
+				stop()
+				if took := time.Since(began); waiting > 0 && took != b.delay() || took > b.delay() {
+					t.Errorf("with %d readings that wait, stopped %v after the signal, %v after the acknowledgement", waiting, took, took-b.delay())
+				}
+				if lost := b.last(report.Series{Metric: report.SensorDropped}); lost != 0 || !c.spool.Empty() {
+					t.Errorf("%d readings of %d that wait were said to be lost", lost, waiting)
+				}
+				if b.repeated > 0 || !b.reports[len(b.reports)-1].Goodbye {
+					t.Errorf("%d readings were sent twice; goodbye: %v", b.repeated, b.reports[len(b.reports)-1].Goodbye)
+				}
+			})
+		}
+	}
+}
+
 // TestGoodbyeLeavesBeforeTheNetwork stops a sensor whose collector no longer
 // acknowledges, as on a board that is being halted.
 func TestGoodbyeLeavesBeforeTheNetwork(t *testing.T) {
