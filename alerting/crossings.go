@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"math"
 	"slices"
 	"strconv"
 	"time"
@@ -22,17 +23,18 @@ var extremes = map[operator]string{opGreater: "max_over_time", opGreaterEqual: "
 
 // Crossings asks the store which boards crossed the line of a rule between two times, whether or not an alert came of
 // it: a reading of a backlog is stored, and older than what the rule has seen already. It looks at the rules in force
-// that compare one series with a number, have no `for`, and page for a board alone.
+// that compare one series with a number, page for a board alone, and have no `for` or one of less than a second: such a
+// rule asks for a second reading, so a board with a single reading beyond its line has not crossed it.
 func (e *Engine) Crossings(ctx context.Context, q Querier, from, to time.Time) (out []Crossing, err error) {
 	e.mu.Lock()
 	rules := e.rules
 	e.mu.Unlock()
 	for r := range rules.All() {
-		if r.condition == nil || r.condition.root.leaf == nil || r.For != 0 || r.Labels[pagesLabel] == pagesDomains {
+		if r.condition == nil || r.condition.root.leaf == nil || r.For >= time.Second || r.Labels[pagesLabel] == pagesDomains {
 			continue
 		}
 		l := r.condition.root.leaf
-		query, exact := l.extreme(to.Sub(from))
+		query, exact := l.extreme(to.Sub(from), r.For > 0)
 		if query == "" {
 			continue
 		}
@@ -54,15 +56,38 @@ func (e *Engine) Crossings(ctx context.Context, q Querier, from, to time.Time) (
 	return slices.CompactFunc(out, func(a, b Crossing) bool { return a.Rule == b.Rule && a.Board == b.Board }), nil
 }
 
-// extreme is the query for the reading furthest beyond a line. For a rule that asks for one value exactly, such as 1 of a
-// bit, it counts its readings. "" stands for a comparison that has no extreme.
-func (l *leaf) extreme(d time.Duration) (query string, exact bool) {
-	window := strconv.FormatInt(int64(d.Seconds()), 10) + "s"
-	if f := extremes[l.op]; f != "" {
-		return fmt.Sprintf("%s(%s[%s])", f, l.name, window), false
+// extreme is the query for the reading furthest beyond a line, of boards with at least two such readings where twice is
+// set. For a rule that asks for one value exactly, such as 1 of a bit, it counts its readings. "" stands for a comparison
+// that has no extreme.
+func (l *leaf) extreme(d time.Duration, twice bool) (query string, exact bool) {
+	series := fmt.Sprintf("%s[%ds]", l.name, int64(d.Seconds()))
+	least := "> 0"
+	if twice {
+		least = "> 1"
 	}
 	if l.op == opEqual {
-		return fmt.Sprintf("count_eq_over_time(%s[%s], %s) > 0", l.name, window, strconv.FormatFloat(l.limit, 'g', -1, 64)), true
+		return countQuery(series, "count_eq_over_time", l.limit) + least, true
 	}
-	return "", false
+	f := extremes[l.op]
+	if f == "" {
+		return "", false
+	}
+	query = fmt.Sprintf("%s(%s)", f, series)
+	if !twice {
+		return query, false
+	}
+	// The store counts readings above a number and those up to one: ">= x" is above the number just below x.
+	limit := l.limit
+	if l.op == opGreaterEqual || l.op == opLess {
+		limit = math.Nextafter(limit, math.Inf(-1))
+	}
+	count := "count_gt_over_time"
+	if f == "min_over_time" {
+		count = "count_le_over_time"
+	}
+	return query + " if (" + countQuery(series, count, limit) + least + ")", false
+}
+
+func countQuery(series, function string, limit float64) string {
+	return fmt.Sprintf("%s(%s, %s) ", function, series, strconv.FormatFloat(limit, 'g', -1, 64))
 }

@@ -63,6 +63,48 @@ func TestStateMachine(t *testing.T) {
 	f(", keep_firing_for: 2m", "0:firing 1:cooling 2:firing 3:cooling", 6, 1, 6, 1)
 }
 
+// TestTwoReadingsInARow: the default SocHot fires by the second reading in a row at or above its line, whatever time lies
+// between the two, also across a restart; a throttle bit by its first one, and so does a rule of a user without a `for`.
+func TestTwoReadingsInARow(t *testing.T) {
+	const hot, bit = "pi_soc_temperature_celsius", "pi_throttled"
+	f := func(rules *Rules, metric string, restart bool, apart int64, want string, values ...float64) {
+		t.Helper()
+		e := NewEngine(rules)
+		var got []string
+		for i, v := range values {
+			s := e.Series(labels(metric, "b1", "reason", "throttled"), nil)
+			for _, tr := range e.Observe("b1", 1000+int64(i)*apart, []Reading{{s, v}}) {
+				got = append(got, fmt.Sprintf("%d:%s %s", i, tr.Labels["alertname"], tr.State))
+			}
+			if !restart {
+				continue
+			}
+			state, err := e.Checkpoint()
+			if err != nil {
+				t.Fatal(err)
+			}
+			e = NewEngine(rules)
+			if err := e.Restore(state); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if strings.Join(got, ", ") != want {
+			t.Errorf("%v, %d ms apart: got %v, want %s", values, apart, got, want)
+		}
+	}
+	for _, apart := range []int64{1, 250, 999, 1000, 10_000, 3_600_000} {
+		for _, restart := range []bool{false, true} {
+			f(DefaultRules(), hot, restart, apart, "0:SocHot pending, 1:SocHot firing", 80, 80)
+			f(DefaultRules(), hot, restart, apart, "1:SocHot pending, 2:SocHot inactive", 45, 85, 45, 45)
+			f(DefaultRules(), hot, restart, apart, "0:SocHot pending, 1:SocHot inactive, 2:SocHot pending, 3:SocHot inactive", 85, 45, 85, 45)
+			f(DefaultRules(), bit, restart, apart, "1:Throttled firing", 0, 1)
+		}
+	}
+	f(mustRules(t, "  - {alert: Mine, expr: pi_soc_temperature_celsius >= 80}\n"), hot, false, 1000, "1:Mine firing", 45, 85)
+	f(mustRules(t, "  - {alert: Mine, expr: pi_soc_temperature_celsius >= 80, for: 0s}\n"), hot, false, 1000, "1:Mine firing", 45, 85)
+	f(mustRules(t, "  - {alert: Mine, expr: pi_soc_temperature_celsius >= 80, for: 1s}\n"), hot, false, 999, "0:Mine pending, 2:Mine firing", 85, 85, 85)
+}
+
 func TestWatermark(t *testing.T) {
 	e := NewEngine(mustRules(t, "  - {alert: A, expr: a > 5}\n"))
 	s := e.Series(labels("a", "b1"), nil)
@@ -314,7 +356,9 @@ func TestEvaluate(t *testing.T) {
 
 func TestRulesHandler(t *testing.T) {
 	e := NewEngine(DefaultRules())
-	e.Observe("b1", 1000, []Reading{{e.Series(labels("pi_soc_temperature_celsius", "b1"), nil), 81}})
+	for at := range int64(2) {
+		e.Observe("b1", 1000+at, []Reading{{e.Series(labels("pi_soc_temperature_celsius", "b1"), nil), 81}})
+	}
 	get := func(path string, out any) {
 		w := httptest.NewRecorder()
 		RulesHandler(e).ServeHTTP(w, httptest.NewRequest("GET", path, nil))

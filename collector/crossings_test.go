@@ -23,6 +23,8 @@ func TestCrossings(t *testing.T) {
   - {alert: HotInRack1, expr: 'pi_soc_temperature_celsius{rack="r1"} > 82'}
   - {alert: Low, expr: pi_memory_available_bytes < 100}
   - {alert: Throttled, expr: 'pi_throttled{reason="throttled"} == 1'}
+  - {alert: HotTwice, expr: pi_soc_temperature_celsius >= 80, for: 1ms}
+  - {alert: LowTwice, expr: pi_memory_available_bytes < 100, for: 1ms}
   - {alert: Lasting, expr: pi_soc_temperature_celsius >= 70, for: 1m}
   - {alert: Gone, expr: pi_board_up == 0, labels: {pages: domains}}
 `)})
@@ -41,6 +43,12 @@ func TestCrossings(t *testing.T) {
 	add(heat, "line", "rack", "r1", time.Hour, 80)
 	add(heat, "elsewhere", "rack", "r2", time.Hour, 83)
 	add(heat, "cool", "rack", "r1", time.Hour, 79.9)
+	add(heat, "hot", "rack", "r2", time.Hour, 80)
+	add(heat, "hot", "rack", "r2", time.Hour-time.Second, 80)
+	add("pi_memory_available_bytes", "hot", "rack", "r2", time.Hour, 99)
+	add("pi_memory_available_bytes", "hot", "rack", "r2", time.Hour-time.Second, 98)
+	add("pi_memory_available_bytes", "line", "rack", "r2", time.Hour, 99)
+	add("pi_memory_available_bytes", "line", "rack", "r2", time.Hour-time.Second, 100)
 	add(heat, "longago", "rack", "r1", 25*time.Hour, 90)
 	add("pi_memory_available_bytes", "spike", "rack", "r1", time.Hour, 99)
 	add("pi_throttled", "spike", "reason", "throttled", time.Hour, 1)
@@ -54,7 +62,8 @@ func TestCrossings(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := "[{Hot elsewhere 83} {Hot line 80} {Hot spike 84.5} {HotInRack1 spike 84.5} {Low spike 99} {Throttled spike 1}]"
+	want := "[{Hot elsewhere 83} {Hot hot 80} {Hot line 80} {Hot spike 84.5} {HotInRack1 spike 84.5} {HotTwice hot 80} " +
+		"{Low hot 98} {Low line 99} {Low spike 99} {LowTwice hot 98} {Throttled spike 1}]"
 	if got := fmt.Sprint(found); got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}

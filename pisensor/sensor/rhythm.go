@@ -2,6 +2,7 @@ package sensor
 
 import (
 	"hash/fnv"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -52,6 +53,7 @@ type rhythm struct {
 	lease      time.Duration // live mode until then
 	limits     []int64       // temperatures at which the firmware acts, m°C
 	lines      []int64       // temperatures at which a rule does
+	heat       int64         // the last tick's temperature, m°C; before the first one below every line
 	near       time.Duration // what the temperature's distance to a line asks for
 	bits       int64         // throttle bits of the last tick
 	bitsSince  time.Duration // when they changed
@@ -66,7 +68,7 @@ func newRhythm(board string, interval, now time.Duration) rhythm {
 	h.Write([]byte(board))
 	phase := time.Duration(h.Sum64()%uint64(MaxInterval/time.Millisecond)) * time.Millisecond
 	return rhythm{
-		interval: interval, phase: phase, limits: everyLimit, near: never,
+		interval: interval, phase: phase, limits: everyLimit, heat: math.MinInt64, near: never,
 		event: now, eventIsDue: true, eventPaid: now, last: -1,
 	}
 }
@@ -144,6 +146,10 @@ func (r *rhythm) observe(now time.Duration, readings []report.Reading) {
 		switch readings[i].Series.Metric {
 		case report.SOCTemperature:
 			r.near = r.distance(v)
+			if r.reached(v) {
+				r.near = min(fast, r.interval)
+			}
+			r.heat = v
 		case report.Throttled, report.UnderVoltage: // a board has one of them
 			if v != r.bits {
 				r.bits, r.bitsSince = v, now
@@ -175,6 +181,13 @@ func (r *rhythm) distance(temperature int64) time.Duration {
 		return never
 	}
 	return max(near, min(fast, r.interval))
+}
+
+// reached reports whether the temperature has come to a line, or beyond it, since the tick before. A rule may ask for a
+// second reading there; the next tick is then due within a second, however far beyond the line the first one is.
+func (r *rhythm) reached(temperature int64) bool {
+	between := func(level int64) bool { return r.heat < level && level <= temperature }
+	return slices.ContainsFunc(r.limits, between) || slices.ContainsFunc(r.lines, between)
 }
 
 // control carries out what the collector asks for, as far as allow let it through.

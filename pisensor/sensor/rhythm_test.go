@@ -2,6 +2,8 @@ package sensor
 
 import (
 	"context"
+	"fmt"
+	"math/rand/v2"
 	"testing"
 	"time"
 
@@ -13,7 +15,9 @@ func TestIntervalNearALine(t *testing.T) {
 		t.Helper()
 		r := newRhythm("b1", DefaultInterval, 0)
 		r.control(0, request{setLines: true, lines: []int64{70_000}})
-		r.observe(0, []report.Reading{{Series: report.Series{Metric: report.SOCTemperature}, Value: temperature}})
+		for range 2 { // the first may be beyond lines that it has just reached
+			r.observe(0, []report.Reading{{Series: report.Series{Metric: report.SOCTemperature}, Value: temperature}})
+		}
 		if got := r.current(0); got != want {
 			t.Errorf("at %d m°C: %v, want %v", temperature, got, want)
 		}
@@ -30,6 +34,50 @@ func TestIntervalNearALine(t *testing.T) {
 	f(85_000, time.Second)
 	f(96_500, 10*time.Second)
 	f(-1<<62, 10*time.Second)
+}
+
+// TestTwoReadingsAtALine heats boards up to a line, each with a phase and a slope of its own and from anywhere: the line
+// is reached, and the second reading at or above it is taken within 2 s. A reading far beyond a line, which is most
+// likely wrong, is followed by another one within a second, and calls for no more if that is cool.
+func TestTwoReadingsAtALine(t *testing.T) {
+	heat := func(r *rhythm, at time.Duration, v int64) {
+		r.observe(at, []report.Reading{{Series: report.Series{Metric: report.SOCTemperature}, Value: v}})
+	}
+	slowest := time.Duration(0)
+	for i := range 1000 {
+		r := newRhythm(fmt.Sprint("b", i), DefaultInterval, 0)
+		r.control(0, request{setLines: true, lines: []int64{70_000, 80_000}})
+		rnd := rand.New(rand.NewPCG(uint64(i), 1))
+		perSecond, start := 1+rnd.Int64N(slope), 30_000+rnd.Int64N(49_000)
+		crossed := time.Duration(80_000-start) * time.Second / time.Duration(perSecond)
+		above := 0
+		for now := r.take(0); above < 2; now = r.take(r.due(now)) {
+			v := start + perSecond*int64(now)/int64(time.Second)
+			heat(&r, now, v)
+			if v >= 80_000 {
+				above++
+			}
+			if above == 2 {
+				slowest = max(slowest, now-crossed)
+			}
+		}
+	}
+	if slowest > 2*time.Second+10*time.Millisecond {
+		t.Errorf("the second reading at the line is taken %v after the crossing", slowest)
+	}
+
+	r := newRhythm("b1", DefaultInterval, 0)
+	heat(&r, 0, 45_000)
+	if heat(&r, 0, 97_000); r.current(0) != time.Second {
+		t.Errorf("after a jump to 97 °C: %v", r.current(0))
+	}
+	if heat(&r, 0, 45_000); r.current(0) != DefaultInterval {
+		t.Errorf("back at 45 °C: %v", r.current(0))
+	}
+	fresh := newRhythm("b1", DefaultInterval, 0)
+	if heat(&fresh, 0, 97_000); fresh.current(0) != time.Second {
+		t.Errorf("a first tick at 97 °C: %v", fresh.current(0))
+	}
 }
 
 func TestThrottleBitIsFastForAWhile(t *testing.T) {
