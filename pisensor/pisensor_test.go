@@ -107,6 +107,10 @@ func TestEnrolRefusals(t *testing.T) {
 	f("nats://127.0.0.1:1", c.token.String(), "no collector answers there")
 	f("nats://kim:hush@127.0.0.1", c.token.String(), "nats://kim:xxxxx@127.0.0.1")
 	f("http://127.0.0.1", c.token.String(), "use nats://")
+	f("127.0.0.1:4222", c.token.String(), "names no protocol: write nats://127.0.0.1:4222")
+	f("[::1]:4222", c.token.String(), "names no protocol: write nats://[::1]:4222")
+	f("bramble.example.org", c.token.String(), "names no protocol: write nats://bramble.example.org")
+	f("nats://127.0.0.1:port", c.token.String(), "cannot be read: write it like nats://")
 	c.mu.Lock()
 	c.used = true
 	c.mu.Unlock()

@@ -13,6 +13,7 @@ import (
 	"log/slog"
 	"net"
 	"net/url"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nkeys"
@@ -119,9 +120,12 @@ func (o *Options) complete() error {
 // CheckURL refuses what the client library would misread, and a pin that could
 // not be checked.
 func CheckURL(address, pin string) error {
+	if !strings.Contains(address, "://") {
+		return fmt.Errorf("collector URL %q names no protocol: write nats://%s, or wss://… where the board reaches port 443 alone", address, address)
+	}
 	u, err := url.Parse(address)
 	if err != nil {
-		return fmt.Errorf("collector URL: %w", err)
+		return fmt.Errorf("collector URL %q cannot be read: write it like nats://collector.example.org:4222 or nats://[2001:db8::1]:4222", address)
 	}
 	if u.User != nil {
 		return fmt.Errorf("collector URL %q names a user or a token: leave it out, the board shows its key", u.Redacted())
