@@ -3,6 +3,7 @@ package main
 import (
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -41,6 +42,27 @@ func oneLineCommand(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	if errs := ts.ReadFile("stderr"); strings.Count(errs, "\n") != 1 {
 		ts.Fatalf("stderr is not one line: %q", errs)
+	}
+}
+
+// TestNoWordOfPressureStall runs a command where the kernel tells nothing of pressure stalls: in a mount namespace whose
+// control group has a file of them that cannot be read. Each command would begin with a library's line about it.
+func TestNoWordOfPressureStall(t *testing.T) {
+	t.Parallel()
+	script := `set -e
+at=$(awk '$0 ~ / - cgroup2 / { print $5; exit }' /proc/self/mountinfo)$(sed -n 's/^0:://p' /proc/self/cgroup)
+echo some avg10=0.00 >"$1"
+mount --bind "$1" "${at%/}/cpu.pressure"
+exec "$2" version`
+	cmd := exec.CommandContext(t.Context(), "unshare", "--user", "--map-root-user", "--mount", "sh", "-c", script,
+		"sh", filepath.Join(t.TempDir(), "pressure"), program(t, "collector"))
+	var stdout, stderr strings.Builder
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	if err := cmd.Run(); err != nil && stdout.Len() == 0 {
+		t.Skipf("no namespace with a control group of its own here: %v: %s", err, &stderr)
+	}
+	if stderr.String() != "" {
+		t.Errorf("stderr of collector version: %s", &stderr)
 	}
 }
 

@@ -13,6 +13,8 @@ import (
 	"github.com/VictoriaMetrics/VictoriaMetrics/lib/logger"
 	"github.com/VictoriaMetrics/VictoriaMetrics/lib/memory"
 	vm "github.com/VictoriaMetrics/VictoriaMetrics/lib/storage"
+
+	_ "bramble/storage/stdlog" // initialised before the engine's metrics
 )
 
 const (
