@@ -9,6 +9,8 @@ import (
 	"net/http"
 	"net/url"
 	"path/filepath"
+	"runtime/debug"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -25,6 +27,7 @@ import (
 	"github.com/prometheus/alertmanager/silence"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/common/route"
+	"github.com/prometheus/common/version"
 
 	"bramble/alerting/oncall"
 )
@@ -196,6 +199,7 @@ func (p *Pager) embed() (err error) {
 	p.groupMarker = marker.NewGroupMarker()
 	p.pipelines = notify.NewPipelineBuilder(reg, flags, p.recorder)
 	p.dispatchMetrics = dispatch.NewDispatcherMetrics(false, reg, flags)
+	nameAlertmanager()
 	p.api, err = api.New(api.Options{
 		Alerts: orderedAlerts{p.alerts, p}, Silences: p.silences, GroupMutedFunc: p.groupMarker.Muted, Logger: p.amLog, Registry: reg, GroupFunc: p.groups,
 		RequestDuration: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "request_seconds"}, []string{"handler", "method", "code"}),
@@ -207,6 +211,21 @@ func (p *Pager) embed() (err error) {
 	p.handler = p.api.Register(route.New(), "/")
 	return nil
 }
+
+// nameAlertmanager sets the version that the API states, and that amtool
+// compares with its own, to that of the Alertmanager whose packages are linked.
+// The variable is the process's.
+var nameAlertmanager = sync.OnceFunc(func() {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return
+	}
+	for _, m := range info.Deps {
+		if m.Path == "github.com/prometheus/alertmanager" {
+			version.Version = strings.TrimPrefix(m.Version, "v")
+		}
+	}
+})
 
 // load reads what an earlier pager left.
 func (p *Pager) load(ctx context.Context, fleet func() map[string]Place) (err error) {
