@@ -162,7 +162,7 @@ type offlineBackups struct {
 // needsNoData lets list and verify work on a machine that has backups and no
 // data directory.
 func (o offlineBackups) needsNoData(args []string) error {
-	if len(args) < 2 || slices.Contains(args, "--help") {
+	if len(args) < 2 || slices.Contains(args, "--help") || slices.Contains(args, "-h") {
 		return nil // the grammar answers
 	}
 	elsewhere := o.config.Backups.Target != "" || slices.ContainsFunc(args, func(a string) bool {

@@ -2,12 +2,7 @@ package main
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"io"
-	"io/fs"
-	"os"
-	"slices"
 
 	"bramble/alerting"
 	"bramble/alerting/rehearse"
@@ -23,9 +18,6 @@ func runAdmin(ctx context.Context, args []string, stdin io.Reader, stdout, stder
 	dir, args, err := admin.DataDir(args, DefaultConfig.DataDir)
 	if err != nil {
 		return err
-	}
-	if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) && slices.Contains(args, "list") {
-		return fmt.Errorf("there is no collector's data in %s: name its directory with --data-dir DIR", dir)
 	}
 	return admin.Dispatch(ctx, dir, args, stdin, stdout, stderr, func() (admin.State, func(), error) {
 		return openOffline(ctx, dir)

@@ -9,8 +9,9 @@ import (
 )
 
 type boardAdd struct {
-	Name  string   `arg:"" help:"The board's name: a-z, 0-9 and -."`
-	Label []string `sep:"none" placeholder:"NAME=VALUE" help:"A label, such as rack=r1. Can be given several times."`
+	Name    string   `arg:"" help:"The board's name: a-z, 0-9 and -."`
+	Label   []string `sep:"none" placeholder:"NAME=VALUE" help:"A label, such as rack=r1. Can be given several times."`
+	Unusual unusual  `embed:""`
 }
 
 func (a *boardAdd) run(c *call) error {
@@ -38,10 +39,11 @@ func (c *call) boardToken(name string) error {
 }
 
 type boardToken struct {
-	Name  string   `arg:"" optional:"" help:"The board that the token is for."`
-	Rack  string   `help:"Make a token for new boards in this rack instead." placeholder:"RACK"`
-	Count int      `help:"How many boards the rack's token enrols." placeholder:"N" default:"1"`
-	Label []string `sep:"none" placeholder:"NAME=VALUE" help:"A further label of the rack's boards. Can be given several times."`
+	Name    string   `arg:"" optional:"" help:"The board that the token is for."`
+	Rack    string   `help:"Make a token for new boards in this rack instead." placeholder:"RACK"`
+	Count   int      `help:"How many boards the rack's token enrols." placeholder:"N" default:"1"`
+	Label   []string `sep:"none" placeholder:"NAME=VALUE" help:"A further label of the rack's boards. Can be given several times."`
+	Unusual unusual  `embed:""`
 }
 
 func (a *boardToken) run(c *call) error {
@@ -97,8 +99,9 @@ func labelText(b *registry.Board) string {
 }
 
 type boardLabel struct {
-	Name   string   `arg:"" help:"The board."`
-	Labels []string `arg:"" name:"label" sep:"none" help:"NAME=VALUE; NAME= deletes."`
+	Name    string   `arg:"" help:"The board."`
+	Labels  []string `arg:"" name:"label" sep:"none" help:"NAME=VALUE; NAME= deletes."`
+	Unusual unusual  `embed:""`
 }
 
 func (a *boardLabel) run(c *call) error {

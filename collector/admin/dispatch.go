@@ -37,6 +37,12 @@ func Dispatch(ctx context.Context, dataDir string, args []string, stdin io.Reade
 	if err != nil || c == nil {
 		return err
 	}
+	if _, err := os.Stat(dataDir); errors.Is(err, fs.ErrNotExist) && !begins(c) {
+		return fmt.Errorf("there is no collector's data in %s: name its directory with --data-dir DIR", dataDir)
+	}
+	if err := confirmLabels(ctx, c, stdin, stderr); err != nil {
+		return err
+	}
 	q := request{Args: args, Actor: actor()}
 	if wantsPassword(c) {
 		if q.Stdin, err = password(ctx, stdin, stderr); err != nil {
@@ -79,6 +85,17 @@ func actedAs(owner, dataDir string, err error) error {
 		return err
 	}
 	return fmt.Errorf("%w: root acts here as user %s, whose data %s is: let that user read and write there", err, owner, dataDir)
+}
+
+// begins reports whether a command may be the first one on a data directory,
+// which is then created. Another command on a directory that is missing is a
+// mistyped path.
+func begins(c command) bool {
+	switch c.(type) {
+	case *boardAdd, *boardToken, *userAdd, *tokenCreate, *backupRestore:
+		return true
+	}
+	return false
 }
 
 // alone runs the command in this process, which holds the lock.

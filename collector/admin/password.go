@@ -23,13 +23,9 @@ func wantsPassword(c command) bool {
 
 // password reads one line: twice and unseen from a terminal, else as it comes.
 func password(ctx context.Context, stdin io.Reader, stderr io.Writer) (string, error) {
-	f, ok := stdin.(*os.File)
-	if !ok {
+	f, saved := terminal(stdin)
+	if f == nil {
 		return line(stdin)
-	}
-	saved, err := unix.IoctlGetTermios(int(f.Fd()), unix.TCGETS)
-	if err != nil {
-		return line(stdin) // no terminal
 	}
 	quiet := *saved
 	quiet.Lflag &^= unix.ECHO
@@ -37,27 +33,41 @@ func password(ctx context.Context, stdin io.Reader, stderr io.Writer) (string, e
 	if err := unix.IoctlSetTermios(int(f.Fd()), unix.TCSETS, &quiet); err != nil {
 		return "", fmt.Errorf("hide password: %w", err)
 	}
-	text, err := typed(ctx, f, stderr)
+	text, err := typed(ctx, "password", func() (string, error) { return twice(bufio.NewReader(io.LimitReader(f, 2*maxLine)), stderr) })
 	return text, errors.Join(err, unix.IoctlSetTermios(int(f.Fd()), unix.TCSETS, saved))
 }
 
-// typed asks twice. When ctx ends first, its goroutine stays with the terminal
-// until the program's end: a read from a terminal cannot be called back.
-func typed(ctx context.Context, f io.Reader, stderr io.Writer) (string, error) {
+// terminal returns stdin and its settings where a person sits in front of it, else nil.
+func terminal(stdin io.Reader) (*os.File, *unix.Termios) {
+	f, ok := stdin.(*os.File)
+	if !ok {
+		return nil, nil
+	}
+	settings, err := unix.IoctlGetTermios(int(f.Fd()), unix.TCGETS)
+	if err != nil {
+		return nil, nil
+	}
+	return f, settings
+}
+
+// typed reads an answer from the terminal. When ctx ends first, its goroutine
+// stays with the terminal until the program's end: a read from a terminal
+// cannot be called back.
+func typed(ctx context.Context, name string, ask func() (string, error)) (string, error) {
 	type result struct {
 		text string
 		err  error
 	}
 	read := make(chan result, 1)
 	go func() {
-		text, err := twice(bufio.NewReader(io.LimitReader(f, 2*maxLine)), stderr)
+		text, err := ask()
 		read <- result{text, err}
 	}()
 	select {
 	case r := <-read:
 		return r.text, r.err
 	case <-ctx.Done():
-		return "", fmt.Errorf("read password: %w", ctx.Err())
+		return "", fmt.Errorf("read %s: %w", name, ctx.Err())
 	}
 }
 

@@ -32,6 +32,46 @@ var reserved = map[string]bool{
 	"revision": true, "kernel": true, "firmware": true, "os": true, "sensor": true, "boot_id": true, "serial": true,
 }
 
+// grouping are the labels by which boards are grouped: failure domains go by
+// the first four, tenants by the last.
+var grouping = []string{"rack", "switch", "nfs", "site", "customer"}
+
+// Misspelt returns the grouping label that name is one letter away from: one
+// letter is another one, missing, too many, or has changed places with the
+// next. It returns "" for a grouping label itself and for any other name.
+func Misspelt(name string) string {
+	if slices.Contains(grouping, name) {
+		return ""
+	}
+	for _, g := range grouping {
+		if oneLetterAway(name, g) || name != g && strings.EqualFold(name, g) {
+			return g
+		}
+	}
+	return ""
+}
+
+// oneLetterAway reports whether the optimal string alignment distance of two
+// different names is one.
+func oneLetterAway(a, b string) bool {
+	if len(a) > len(b) {
+		a, b = b, a
+	}
+	i := 0
+	for i < len(a) && a[i] == b[i] {
+		i++
+	}
+	switch {
+	case len(b) == len(a)+1:
+		return a[i:] == b[i+1:]
+	case len(a) != len(b) || i == len(a):
+		return false
+	case a[i+1:] == b[i+1:]:
+		return true
+	}
+	return i+1 < len(a) && a[i] == b[i+1] && a[i+1] == b[i] && a[i+2:] == b[i+2:]
+}
+
 // ParseLabels reads labels as people type them, NAME=VALUE each. An empty value
 // stays empty; a name twice is refused.
 func ParseLabels(args []string) (map[string]string, error) {

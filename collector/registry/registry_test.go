@@ -543,6 +543,19 @@ func TestNoSecretReachesTheDisk(t *testing.T) {
 	}
 }
 
+func TestMisspelt(t *testing.T) {
+	for name, want := range map[string]string{
+		"rack": "", "switch": "", "nfs": "", "site": "", "customer": "", "model": "", "room": "", "": "", "r": "",
+		"racks": "rack", "rac": "rack", "rakc": "rack", "rock": "rack", "Rack": "rack", "RACK": "rack", "ack": "rack",
+		"swich": "switch", "swtich": "switch", "switches": "", "nsf": "nfs", "nfs1": "nfs", "fs": "nfs", "sit": "site", "sites": "site",
+		"custmer": "customer", "customers": "customer", "costomer": "customer", "costumer": "",
+	} {
+		if got := Misspelt(name); got != want {
+			t.Errorf("Misspelt(%q) = %q, want %q", name, got, want)
+		}
+	}
+}
+
 func FuzzParseLabels(f *testing.F) {
 	for _, s := range []string{"rack=r1", "a=b=c", "=", "board=x", "__x=1", "a=\x00", "a=", "ü=1", "a=日本"} {
 		f.Add(s)
