@@ -108,7 +108,10 @@ func (in *Ingest) take(b *board, r *report.Report, raw []byte, now time.Time) er
 	in.countDropped(b.name, r, old, end)
 	ticks, unaccounted := b.sessions.follow(r, b.seen)
 	in.drops.lost(b.name, ticks, unaccounted)
-	ack := acknowledgement{board: b.name, session: r.Session, ranges: []report.Range{{First: r.First, Count: uint64(end)}}}
+	ack := acknowledgement{board: b.name, session: r.Session}
+	if end > 0 {
+		ack.ranges = []report.Range{{First: r.First, Count: uint64(end)}}
+	}
 	switch {
 	case r.Ticks() == 0:
 		return in.answerGoodbye(b, r)
