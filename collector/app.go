@@ -126,7 +126,7 @@ func openApp(ctx context.Context, c Config, v variant, log *slog.Logger) (_ *app
 	if a.db, err = openState(ctx, c, log); err != nil {
 		return nil, err
 	}
-	a.reserve = registry.NewReserve(filepath.Join(c.DataDir, "state.db"))
+	a.reserve = registry.NewReserve(stateFile(c.DataDir))
 	a.defers("reserve", a.reserve.Close)
 	a.defers("state", a.db.Close)
 	if a.registry, err = registry.Open(ctx, a.db); err != nil {
@@ -251,7 +251,7 @@ func (a *app) run(ctx context.Context, stdout io.Writer) error {
 	g.Go(func() error { return a.backups.Run(ctx) })
 	g.Go(func() error { return a.storeOwn(ctx) })
 	g.Go(func() error { return a.keepStores(ctx) })
-	g.Go(func() error { return a.keepReserve(pagerCtx) })
+	g.Go(func() error { return a.keepState(pagerCtx) })
 	g.Go(func() error { return a.heartbeats.Run(ctx, a.log) })
 	g.Go(func() error { return a.beat(ctx) })
 	g.Go(func() error { return a.followTests(ctx) })

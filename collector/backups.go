@@ -193,7 +193,7 @@ func (o offlineBackups) open(ctx context.Context, args []string) (admin.State, f
 	}
 	db, plan, err := lookAtState(ctx, o.config) // an older collector's is backed up as it is
 	if err != nil {
-		return admin.State{}, nil, err
+		return admin.State{}, nil, explainDamage(ctx, o.config, err)
 	}
 	if plan.Empty {
 		if err := registry.Migrate(ctx, db, schemas(), registry.Upgrade{}); err != nil {

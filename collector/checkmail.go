@@ -13,7 +13,8 @@ import (
 
 // checkFlags are those of `collector check`.
 type checkFlags struct {
-	Mail checkMailFlags `cmd:"" help:"Asks whether mail of the alertmanager.yml would be taken: STARTTLS, SPF, DKIM, DMARC. Sends none."`
+	Mail  checkMailFlags  `cmd:"" help:"Asks whether mail of the alertmanager.yml would be taken: STARTTLS, SPF, DKIM, DMARC. Sends none."`
+	State checkStateFlags `cmd:"" help:"Reads the whole state database, checks its integrity, and counts. Works while the collector runs. Changes nothing."`
 }
 
 type checkMailFlags struct {
@@ -24,15 +25,23 @@ type checkMailFlags struct {
 
 func runCheck(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	var f checkFlags
-	if help, err := parse("check", "Checks what pages depend on.", &f, args, stdout, stderr); help || err != nil {
+	k, err := parseCommand("check", "Checks what pages depend on.", &f, args, stdout, stderr)
+	if k == nil || err != nil {
 		return err
 	}
+	if k.Command() == "state" {
+		return runCheckState(ctx, f.State, stdout)
+	}
+	return runCheckMail(ctx, f.Mail, stdout)
+}
+
+func runCheckMail(ctx context.Context, f checkMailFlags, stdout io.Writer) error {
 	c := DefaultConfig
-	if err := c.read(f.Mail.Config); err != nil {
+	if err := c.read(f.Config); err != nil {
 		return err
 	}
 	if c.Alertmanager == "" {
-		return fmt.Errorf("config %s names no alertmanager.yml: there is no mail to check", f.Mail.Config)
+		return fmt.Errorf("config %s names no alertmanager.yml: there is no mail to check", f.Config)
 	}
 	a := app{config: c}
 	text, err := a.routing(variant{})
@@ -46,12 +55,12 @@ func runCheck(ctx context.Context, args []string, stdout, stderr io.Writer) erro
 	if len(senders) == 0 {
 		return fmt.Errorf("%s sends no mail: it has no email_configs and no smtp_smarthost", c.Alertmanager)
 	}
-	checker := mailcheck.Checker{Selectors: f.Mail.Selector}
-	if f.Mail.Resolver != "" {
-		if err := checkAddress(f.Mail.Resolver); err != nil {
+	checker := mailcheck.Checker{Selectors: f.Selector}
+	if f.Resolver != "" {
+		if err := checkAddress(f.Resolver); err != nil {
 			return fmt.Errorf("--resolver: %w", err)
 		}
-		checker.Resolver = mailcheck.NewResolver(f.Mail.Resolver)
+		checker.Resolver = mailcheck.NewResolver(f.Resolver)
 	}
 	return checkSenders(ctx, checker, senders, stdout)
 }

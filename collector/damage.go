@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"path/filepath"
 	"time"
 
 	"bramble/collector/backup"
@@ -28,9 +27,9 @@ func explainDamage(ctx context.Context, c Config, err error) error {
 	switch {
 	case errors.Is(err, storage.ErrDamaged):
 		options = "--series-only --aside"
-	case registry.IsDamaged(err):
-		err = fmt.Errorf("damaged database %s: %w", filepath.Join(c.DataDir, "state.db"), err)
-	case errors.Is(err, journal.ErrDamaged):
+	case errors.Is(err, registry.ErrDamaged), errors.Is(err, journal.ErrDamaged):
+	case registry.IsDamaged(err): // found while it was in use
+		err = fmt.Errorf("%w: file %s: %w", registry.ErrDamaged, stateFile(c.DataDir), err)
 	default:
 		return err
 	}

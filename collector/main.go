@@ -48,7 +48,7 @@ const usage = `Bramble watches racks of Raspberry Pi boards.
   collector backup    create | list | verify | restore
   collector rules     check | test | rehearse FILE...
   collector maintenance start | list | end
-  collector check     mail
+  collector check     mail | state
   collector version
 
 Each of them explains itself with --help.

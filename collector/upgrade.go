@@ -74,7 +74,7 @@ func openStateOffline(ctx context.Context, dir string) (*sql.DB, error) {
 	c := Config{DataDir: dir}
 	db, plan, err := lookAtState(ctx, c)
 	if err != nil {
-		return nil, err
+		return nil, explainDamage(ctx, c, err)
 	}
 	if !plan.Empty && len(plan.Changes) > 0 {
 		err = fmt.Errorf("%s is an older collector's (%s): start this one once, which makes a backup of it and upgrades it", dir, plan)
@@ -90,7 +90,10 @@ func openStateOffline(ctx context.Context, dir string) (*sql.DB, error) {
 // lookAtState opens the state as it is. Where a newer collector has written it,
 // the error names the way back.
 func lookAtState(ctx context.Context, c Config) (*sql.DB, registry.Plan, error) {
-	db, err := registry.OpenDB(filepath.Join(c.DataDir, "state.db"))
+	if err := lostState(c.DataDir); err != nil {
+		return nil, registry.Plan{}, err
+	}
+	db, err := registry.OpenDB(stateFile(c.DataDir))
 	if err != nil {
 		return nil, registry.Plan{}, err
 	}
@@ -99,6 +102,21 @@ func lookAtState(ctx context.Context, c Config) (*sql.DB, registry.Plan, error) 
 		return nil, plan, errors.Join(wayBack(c, err), db.Close())
 	}
 	return db, plan, nil
+}
+
+// stateFile is the state database of a data directory.
+func stateFile(dir string) string { return filepath.Join(dir, "state.db") }
+
+// lostState returns an error where there is a journal and no state: a collector makes its state first.
+func lostState(dir string) error {
+	info, err := os.Stat(stateFile(dir))
+	if err == nil && info.Size() > 0 || err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if segments, _ := filepath.Glob(filepath.Join(dir, "journal", "*.journal")); len(segments) > 0 { // the pattern is right
+		return fmt.Errorf("%w: file %s is missing or empty, and its journal %s is not", registry.ErrDamaged, stateFile(dir), filepath.Dir(segments[0]))
+	}
+	return nil
 }
 
 // wayBack says how an older collector gets its data back.

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -43,63 +44,21 @@ func strip(ctx context.Context, path string) (err error) {
 	return nil
 }
 
-// openAlone opens a database that nobody else uses, on one connection. mode is SQLite's: ro or rw.
+// openAlone opens a database on one connection. mode is SQLite's: ro, which changes neither database nor log, or rw,
+// with which nobody else may use it.
 func openAlone(path, mode string) (*sql.DB, error) {
 	abs, err := filepath.Abs(path)
 	if err != nil {
 		return nil, err
 	}
 	q := url.Values{"mode": {mode}}
+	if _, err := os.Stat(path + "-wal"); mode == "ro" && errors.Is(err, fs.ErrNotExist) {
+		q.Set("immutable", "1") // else SQLite makes a log
+	}
 	db, err := sql.Open("sqlite", (&url.URL{Scheme: "file", Path: abs, RawQuery: q.Encode()}).String())
 	if err != nil {
 		return nil, err
 	}
 	db.SetMaxOpenConns(1)
 	return db, nil
-}
-
-// Contents are how many of each a database holds.
-type Contents struct {
-	Boards, Enrolled, Users, Tokens int
-}
-
-// CheckDB reads a whole copy of the database, lets SQLite check its integrity and the references between its rows,
-// and counts. It changes nothing.
-func CheckDB(ctx context.Context, path string) (c Contents, err error) {
-	if _, err := os.Stat(path); err != nil {
-		return c, fmt.Errorf("check database: %w", err)
-	}
-	db, err := openAlone(path, "ro")
-	if err != nil {
-		return c, fmt.Errorf("check database %s: %w", path, err)
-	}
-	defer func() { err = errors.Join(err, db.Close()) }()
-	if err := checkIntegrity(ctx, db); err != nil {
-		return c, fmt.Errorf("check database %s: %w", path, err)
-	}
-	err = db.QueryRowContext(ctx, `SELECT (SELECT count(*) FROM board), (SELECT count(*) FROM board WHERE key IS NOT NULL),
-		(SELECT count(*) FROM user), (SELECT count(*) FROM api_token)`).Scan(&c.Boards, &c.Enrolled, &c.Users, &c.Tokens)
-	if err != nil {
-		return c, fmt.Errorf("count what database %s holds: %w", path, err)
-	}
-	return c, nil
-}
-
-func checkIntegrity(ctx context.Context, db *sql.DB) error {
-	var verdict string
-	if err := db.QueryRowContext(ctx, `PRAGMA integrity_check(1)`).Scan(&verdict); err != nil {
-		return err
-	}
-	if verdict != "ok" {
-		return fmt.Errorf("integrity check: %s", verdict)
-	}
-	rows, err := db.QueryContext(ctx, `PRAGMA foreign_key_check`)
-	if err != nil {
-		return err
-	}
-	defer rows.Close()
-	if rows.Next() {
-		return errors.New("a row refers to one that is not there")
-	}
-	return rows.Err()
 }

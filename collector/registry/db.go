@@ -2,13 +2,11 @@ package registry
 
 import (
 	"database/sql"
-	"errors"
 	"fmt"
 	"net/url"
 	"os"
 
-	"modernc.org/sqlite" // the database driver, too
-	sqlite3 "modernc.org/sqlite/lib"
+	_ "modernc.org/sqlite" // the database driver
 )
 
 // idleConns is how many connections are kept open: a new one reads the whole schema. Eight pages at a time are read beside
@@ -19,8 +17,14 @@ const idleConns = 16
 // collector's promises rest on: a commit is on the disk when it returns
 // (synchronous=FULL), readers do not block the writer (WAL), and a writer waits
 // up to 10 s for another. The file is readable by its owner alone. The caller
-// closes it.
+// holds the data directory's lock and closes the database.
+//
+// A database that is damaged is not opened: the error wraps [ErrDamaged] and names
+// the file, and nothing is changed.
 func OpenDB(path string) (*sql.DB, error) {
+	if err := examine(path); err != nil {
+		return nil, fmt.Errorf("open database: %w", err)
+	}
 	// SQLite gives its -wal and -shm files the mode of the database.
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
@@ -43,13 +47,6 @@ func OpenDB(path string) (*sql.DB, error) {
 		return nil, fmt.Errorf("open database %s: %w", path, err)
 	}
 	return db, nil
-}
-
-// IsDamaged reports whether an error of a database says that its file is damaged
-// or is no database (SQLITE_CORRUPT, SQLITE_NOTADB).
-func IsDamaged(err error) bool {
-	var e *sqlite.Error
-	return errors.As(err, &e) && (e.Code()&0xff == sqlite3.SQLITE_CORRUPT || e.Code()&0xff == sqlite3.SQLITE_NOTADB)
 }
 
 // migrations[i] lifts the schema from version i to i+1. A released one never

@@ -1,11 +1,14 @@
 package registry
 
 import (
+	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"sync"
+	"syscall"
 
 	"bramble/collector/diskspace"
 )
@@ -17,6 +20,8 @@ const (
 	reserveBytes = 8 << 20
 	// reserveAgain is how little may be left before more is taken.
 	reserveAgain = 4 << 20
+	// emptyFree is the free space of a disk from which on the log is emptied, which gives its reserve away for a moment.
+	emptyFree = 8 * reserveBytes
 )
 
 // Reserve keeps disk space for the state database that nobody else can take. It
@@ -50,6 +55,45 @@ func (r *Reserve) Keep() error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// Checkpoint brings what the log holds into the database, so that little is lost with a damaged log, and empties the log
+// where the disk is not nearly full. It waits for nobody: what others use at the moment stays for the next call. Call
+// [Reserve.Keep] after it.
+func (r *Reserve) Checkpoint(ctx context.Context) error {
+	info, err := os.Stat(r.path + "-wal")
+	if errors.Is(err, fs.ErrNotExist) || err == nil && info.Size() == 0 {
+		return nil
+	}
+	db, err := openAlone(r.path, "rw")
+	if err != nil {
+		return fmt.Errorf("checkpoint %s: %w", r.path, err)
+	}
+	_, err = checkpoint(ctx, db, "PASSIVE") // the writes and fsyncs, during which others may write
+	if err == nil && roomy(r.path) {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		var emptied bool
+		if emptied, err = checkpoint(ctx, db, "TRUNCATE"); emptied && r.files[1] != nil {
+			r.files[1].upTo = 0
+		}
+	}
+	if err = errors.Join(err, db.Close()); err != nil {
+		return fmt.Errorf("checkpoint %s: %w", r.path, err)
+	}
+	return nil
+}
+
+// checkpoint reports whether nobody was in the way.
+func checkpoint(ctx context.Context, db *sql.DB, mode string) (done bool, err error) {
+	var busy, frames, moved int
+	err = db.QueryRowContext(ctx, `PRAGMA wal_checkpoint(`+mode+`)`).Scan(&busy, &frames, &moved)
+	return err == nil && busy == 0, err
+}
+
+func roomy(path string) bool {
+	var s syscall.Statfs_t
+	return syscall.Statfs(path, &s) == nil && s.Bavail*uint64(s.Bsize) >= emptyFree
 }
 
 func (r *Reserve) keep(f **holding, path string, forEver bool) error {
