@@ -20,6 +20,18 @@ type burst struct {
 	other map[string]bool
 	// majority is set for what a customer may do himself: only more than half of a domain's boards are a failure of it.
 	majority bool
+	// silent is set where the boards do not report: how others fare is then told by who reports.
+	silent bool
+}
+
+// newBurst returns one without boards, for the alerts that are looked at.
+func newBurst(alerts []*boardAlert) burst {
+	b := burst{fired: map[string]bool{}, other: map[string]bool{}}
+	for _, a := range alerts {
+		b.majority = b.majority || pagesDomainsOnly(&a.last)
+		b.silent = b.silent || a.last.Annotations[LastReportNote] != ""
+	}
+	return b
 }
 
 // found is a domain that explains a burst.
@@ -32,7 +44,7 @@ type found struct {
 // the place of a smaller one where it has as much to say about its other boards.
 func (f *fleetIndex) explain(b burst) []found {
 	all := f.count(b)
-	if whole, ok := all[f.byID[fleetDomain().id]]; ok && b.majority && f.nobodyReports(whole, all) {
+	if whole, ok := all[f.byID[fleetDomain().id]]; ok && b.majority && f.nobodyIsWell(whole, all) {
 		return []found{whole}
 	}
 	var candidates []found
@@ -140,9 +152,9 @@ func (f *fleetIndex) apart(b burst, chosen []found) (out []found) {
 	return out
 }
 
-// nobodyReports reports whether all boards are silent, and no switch or rack is all that there is: then what failed is
-// most likely the collector's own network.
-func (f *fleetIndex) nobodyReports(whole found, all map[int]found) bool {
+// nobodyIsWell reports whether all boards are affected, and no switch or rack is all that there is. Where they are silent,
+// the collector's own network has most likely failed.
+func (f *fleetIndex) nobodyIsWell(whole found, all map[int]found) bool {
 	if whole.boards < minTogether || whole.boards != whole.among {
 		return false
 	}

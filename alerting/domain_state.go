@@ -230,7 +230,7 @@ func (s *domainState) explain(fx *domainEffects, rule string, now time.Time, f *
 		if !slices.ContainsFunc(chain, (*boardAlert).undecided) {
 			continue
 		}
-		b := burst{fired: map[string]bool{}, other: map[string]bool{}, majority: pagesDomainsOnly(&chain[0].last)}
+		b := newBurst(chain)
 		for _, a := range chain {
 			if !silenced(&a.last) {
 				b.fired[a.board()] = true

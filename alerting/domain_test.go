@@ -182,7 +182,8 @@ func (h *theatre) silent(board string, notes ...string) Transition {
 	t.Rule = "board/BoardSilent"
 	t.Labels = map[string]string{"alertname": "BoardSilent", "board": board, "severity": "critical", "pages": "domains"}
 	maps.Copy(t.Labels, h.f.places[board].Labels)
-	t.Annotations = map[string]string{"what": "silent", "summary": board + ": no reports", "runbook": "lone", "runbook_domain": "domain"}
+	t.Annotations = map[string]string{"what": "silent", "summary": board + ": no reports", "runbook": "lone", "runbook_domain": "domain",
+		LastReportNote: h.now.Format(NoteTime)}
 	for i := 0; i < len(notes); i += 2 {
 		t.Annotations[notes[i]] = notes[i+1]
 	}
@@ -337,6 +338,29 @@ func TestFewStayBehind(t *testing.T) {
 	}
 	h.take(h.over(gone[0]))
 	h.want("r1-a-01 inactive")
+}
+
+// TestRebootsSayNothingOfReports: who reports tells where a silence ends, and nothing of boards that rebooted.
+func TestRebootsSayNothingOfReports(t *testing.T) {
+	f := func(places map[string]Place, fired []string, summary, reason string) {
+		t.Helper()
+		h := newTheatre(t, places)
+		h.take(h.each(fired, func(b string) Transition {
+			r := h.silent(b)
+			r.Rule, r.Labels["alertname"], r.Annotations["what"] = "board-slow/BoardRebooted", "BoardRebooted", "rebooted"
+			delete(r.Annotations, LastReportNote)
+			return r
+		})...)
+		h.until(time.Second)
+		if got := h.passed[0].Annotations; got["summary"] != summary || got[ReasonNote] != reason {
+			t.Errorf("got  %q\n     %q\nwant %q\n     %q", got["summary"], got[ReasonNote], summary, reason)
+		}
+	}
+	const within = " within 0.0 s, up to 18:00:00 UTC."
+	one, two := fleetOf(1, 1, 4, nil), fleetOf(2, 2, 4, nil)
+	f(one, boardsIn(one, "r"), "Switch r1-a (rack r1): 4 of 4 boards rebooted", "4 of 4 boards of switch r1-a"+within)
+	f(two, boardsIn(two, "r1-a"), "Switch r1-a (rack r1): 4 of 4 boards rebooted", "4 of 4 boards of switch r1-a"+within+" Switch r1-b of rack r1 is not affected.")
+	f(two, boardsIn(two, "r"), "All 16 boards rebooted", "16 of 16 boards"+within+" No board is spared, whatever its switch or rack.")
 }
 
 // TestSilencedBoardsAreNoDomain: whoever has silenced the boards of a switch by their names is not paged for the switch.

@@ -35,7 +35,10 @@ func (f *fleetIndex) describe(t *Transition, d Domain, members []*boardAlert, b 
 	what := cmp.Or(t.Annotations["what"], t.Labels[alertLabel])
 	t.Annotations["summary"] = fmt.Sprintf("%s: %d of %d boards %s", d.title(), x.boards, x.among, what)
 	if d.kind >= len(domainKinds) {
-		t.Annotations["summary"] = fmt.Sprintf("Nobody reports: all %d boards %s", x.boards, what)
+		t.Annotations["summary"] = fmt.Sprintf("All %d boards %s", x.boards, what)
+		if b.silent {
+			t.Annotations["summary"] = fmt.Sprintf("Nobody reports: all %d boards %s", x.boards, what)
+		}
 	}
 	from, to, heard := span(members)
 	if heard {
@@ -138,7 +141,10 @@ func roughly(d time.Duration) string {
 // others says how the boards beside the domain are: who is well tells where the failure ends.
 func (f *fleetIndex) others(d Domain, b burst) string {
 	if d.kind >= len(domainKinds) {
-		return "No board reports, whatever its switch or rack: look at the collector's own network first."
+		if b.silent {
+			return "No board reports, whatever its switch or rack: look at the collector's own network first."
+		}
+		return "No board is spared, whatever its switch or rack."
 	}
 	var well, partly []string
 	for _, o := range f.siblings(d) {
@@ -184,7 +190,7 @@ func (f *fleetIndex) elsewhere(d Domain, b burst) string {
 		return "One board elsewhere " + b.verb(1) + "."
 	case outside > 1:
 		return fmt.Sprintf("%d boards elsewhere %s.", outside, b.verb(2))
-	case b.majority:
+	case b.silent:
 		return "No other board reports: it may be the collector's own network."
 	}
 	return ""
@@ -204,9 +210,9 @@ func (f *fleetIndex) tally(boards []string, b burst) (fired, fine int) {
 
 func (b burst) verb(n int) string {
 	switch {
-	case b.majority && n == 1:
+	case b.silent && n == 1:
 		return "reports"
-	case b.majority:
+	case b.silent:
 		return "report"
 	case n == 1:
 		return "is not affected"
@@ -285,14 +291,14 @@ func (s *domainState) updated(rule string, o *openDomain, now time.Time, f *flee
 	if !ok {
 		return t
 	}
-	b := burst{fired: o.boards, other: map[string]bool{}}
 	var members []*boardAlert
 	for _, a := range s.alerts[rule] {
 		if o.domain.holds(a.last.Labels) {
 			members = append(members, a)
-			b.majority = pagesDomainsOnly(&a.last)
 		}
 	}
+	b := newBurst(members)
+	b.fired = o.boards
 	x := found{domain: i, boards: len(o.boards)}
 	fired, fine := f.tally(f.domains[i].boards, b)
 	x.among = fired + fine
