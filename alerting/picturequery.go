@@ -219,6 +219,9 @@ func (p *Pictures) readThrottled(ctx context.Context, in *Incident, s *picture.P
 			g.Limit(80, "80 ARM throttled")
 			g.Limit(85, "85 ARM and GPU")
 		}
+		if strings.Contains(x.expr, `reason="soft_temperature_limit"`) {
+			g.Limit(60, "60 soft limit")
+		}
 		out = append(out, g)
 	}
 	bits, err := p.ask(ctx, s, "sum("+x.expr+")")

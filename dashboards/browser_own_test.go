@@ -62,7 +62,12 @@ func TestBrowserOwn(t *testing.T) {
 	auth := ofCustomers()
 	auth.passwords["kim"] = "secret"
 	auth.session = "kelp-token"
-	s, web := start(t, Options{Auth: auth, Own: own, Boards: threeBoards})
+	boards := func() []Board {
+		all := threeBoards()
+		all[0].Labels["model"] = "Raspberry Pi 3 Model B Plus Rev 1.3"
+		return all
+	}
+	s, web := start(t, Options{Auth: auth, Own: own, Boards: boards})
 	s.Hub().Publish("r1-02", now.UnixMilli(), []Value{{"pi_soc_temperature_celsius", 71.5}, {`pi_cpu_clock_hertz{source="measured"}`, 6e8}, {`pi_throttled{reason="throttled"}`, 1}, {"pi_board_up", 1}})
 	b := openTab(t, web.URL)
 	b.open("/")
@@ -87,6 +92,8 @@ func TestBrowserOwn(t *testing.T) {
 	b.open("/own/board/r1-02")
 	b.text("h1", "r1-02")
 	b.text(".summary-text", "60.0 to 79.0 °C")
+	b.until(temperatureLines+`.includes("60 °C soft limit")`, temperatureLines) // a 3B+ has one
+	b.until(pixels("temperature", "--soft")+" > 250", pixels("temperature", "--soft"))
 	b.shots("ownboard")
 	b.open("/own/contact/good")
 	b.text("h1", "Alerts of Kelp & Co")

@@ -26,6 +26,7 @@ async function loadInfo() {
   } catch {
     return; // asked again after the next hello
   }
+  page.graphs.setModel(info.labels?.model);
   for (const l of info.latest || []) page.take(l.series, l.at, l.value);
   others = await facts($("facts"), info);
   page.say();

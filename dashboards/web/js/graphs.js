@@ -21,11 +21,15 @@ const timeFormat = (u, splits, axis, space, incr) =>
     return clock(t * 1000).slice(0, incr < 60 ? 8 : 5);
   });
 
+// softLimitOf finds the models whose firmware lowers the clock from 60 °C on, the 3A+ and 3B+, as boards and people name them.
+const softLimitOf = /(^|\D)3[ -]*(model[ -]*)?[ab][ -]*(\+|plus)/i;
+
 export class Graphs {
   constructor(box, data, on) {
     this.data = data;
     this.on = on;
     this.view = [0, 1];
+    this.softLimit = false; // whether the board's model has one
     this.box = box;
     this.temperature = this.#panel("temperature", "SoC temperature", "°C");
     this.clock = this.#panel("clock", "CPU clock", "MHz");
@@ -131,6 +135,14 @@ export class Graphs {
     this.on.zoom(range);
   }
 
+  // setModel draws the lines at which the firmware of this model acts.
+  setModel(model) {
+    this.softLimit = softLimitOf.test(model || "");
+    const lines = (this.softLimit ? "60 °C soft limit, " : "") + "80 °C ARM throttled, 85 °C ARM and GPU";
+    this.temperature.body.setAttribute("aria-label", `SoC temperature, with lines at ${lines}`);
+    this.tPlot.redraw(false);
+  }
+
   // draw shows the data in a view of [start, end] seconds.
   draw(view) {
     if (view) this.view = view;
@@ -165,8 +177,10 @@ export class Graphs {
     const last = this.#present(this.data.temperature);
     const at = (t) => u.valToPos(t, "y", true);
     const [y80, y85] = apart(at(80), at(85), last ? at(last.min) : null, 14 * devicePixelRatio);
-    for (const [t, word, y] of [[80, "80 ARM throttled", y80], [85, "85 ARM and GPU", y85]]) {
-      dashed(u, at(t), token("critical"));
+    const marks = [[80, "80 ARM throttled", y80], [85, "85 ARM and GPU", y85]];
+    if (this.softLimit) marks.push([60, "60 soft limit", last ? beside(at(60), at(last.min), 14 * devicePixelRatio) : at(60)]);
+    for (const [t, word, y] of marks) {
+      dashed(u, at(t), token(t < 80 ? "soft" : "critical"));
       if (this.#narrow) markLabel(u, word, at(t));
       else label(u, word, y, token("text-2"), font);
     }
@@ -343,9 +357,10 @@ function dashed(u, y, stroke) {
   g.strokeStyle = stroke;
   g.lineWidth = devicePixelRatio;
   g.setLineDash([4 * devicePixelRatio, 3 * devicePixelRatio]);
+  const sharp = Math.round(y) + (Math.round(devicePixelRatio) % 2) / 2; // on whole pixels, else it pales into the grid
   g.beginPath();
-  g.moveTo(u.bbox.left, y);
-  g.lineTo(u.bbox.left + u.bbox.width, y);
+  g.moveTo(u.bbox.left, sharp);
+  g.lineTo(u.bbox.left + u.bbox.width, sharp);
   g.stroke();
   g.setLineDash([]);
 }
@@ -367,6 +382,9 @@ function markLabel(u, text, y) {
   g.textAlign = "left";
   g.fillText(text, u.bbox.left + 4 * devicePixelRatio, y - 2 * devicePixelRatio);
 }
+// beside moves the label of a mark away from the label of the present reading.
+const beside = (mark, y, room) => (Math.abs(mark - y) >= room ? mark : mark < y ? y - room : y + room);
+
 // apart moves the labels of the marks at 80 and 85 away from the label of the present reading.
 function apart(y80, y85, y, room) {
   if (y === null) return [y80, y85];

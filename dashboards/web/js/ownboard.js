@@ -13,7 +13,9 @@ const page = new BoardGraphs(live, name, new OwnData(name), head);
 
 async function loadInfo() {
   try {
-    for (const l of (await get("/api/own/boards/" + name)).latest || []) page.take(l.series, l.at, l.value);
+    const info = await get("/api/own/boards/" + name);
+    page.graphs.setModel(info.model);
+    for (const l of info.latest || []) page.take(l.series, l.at, l.value);
   } catch {
     return; // asked again after the next hello
   }
