@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -13,6 +14,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/google/go-cmp/cmp"
 )
 
 // stage is a Domains before a running pager. Its journal is a list, on disk at once.
@@ -358,4 +361,76 @@ func TestDomainTimes(t *testing.T) {
 		}
 		db.Close()
 	})
+}
+
+// bit is the alert of a firmware bit of a board of places.
+func bit(places map[string]Place, board, name, reason string, at time.Time) Transition {
+	t := fire(board, at)
+	t.Rule, t.Series = "board/"+name, labelPair("board", board)+","+labelPair("reason", reason)
+	t.Labels = map[string]string{"alertname": name, "board": board, "severity": "critical", "reason": reason}
+	maps.Copy(t.Labels, places[board].Labels)
+	return t
+}
+
+// TestOneCauseSeveralBits: low voltage that also throttles and caps the clock is one page where the routes group by the
+// alert's name, of a board as of a switch. What is left when the first is over pages then; two causes are two pages, and so
+// are two receivers.
+func TestOneCauseSeveralBits(t *testing.T) {
+	t.Parallel()
+	s := newSink(t, nil)
+	config := fmt.Sprintf(`
+route:
+  receiver: a
+  group_by: [alertname]
+  group_wait: 0s
+  group_interval: 1s
+  repeat_interval: 4h
+  routes: [{receiver: b, matchers: [alertname = Elsewhere]}]
+receivers:
+- {name: a, webhook_configs: [{url: %[1]q}]}
+- {name: b, webhook_configs: [{url: %[1]q}]}
+`, s.URL)
+	places := fleetOf(3, 1, 4, nil)
+	d := startStage(t, openDB(t, t.TempDir()), []byte(config), places, nil)
+	commit := func(ts ...Transition) {
+		t.Helper()
+		if err := d.commit(ts); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want := func(said ...string) {
+		t.Helper()
+		var got []string
+		for range said {
+			got = append(got, s.next(t).said())
+		}
+		slices.Sort(got)
+		if diff := cmp.Diff(said, got); diff != "" {
+			t.Fatalf("pages (-want +got):\n%s", diff)
+		}
+	}
+	now := time.Now()
+	under := bit(places, "r1-a-01", "UnderVoltage", "under_voltage", now)
+	throttled := bit(places, "r1-a-01", "Throttled", "throttled", now)
+	capped := bit(places, "r1-a-01", "FrequencyCapped", "frequency_capped", now.Add(time.Minute))
+	commit(capped, throttled, under)
+	want("firing UnderVoltage r1-a-01")
+	if n := d.suppressed(t); n != 2 {
+		t.Errorf("the API shows %d alerts as inhibited, want 2", n)
+	}
+	commit(resolve(under, time.Now()), resolve(capped, time.Now()))
+	want("firing Throttled r1-a-01", "resolved UnderVoltage r1-a-01")
+	commit(resolve(throttled, time.Now()))
+	want("resolved Throttled r1-a-01")
+
+	var both []Transition
+	for _, b := range boardsIn(places, "r2") {
+		both = append(both, bit(places, b, "Throttled", "throttled", now), bit(places, b, "UnderVoltage", "under_voltage", now))
+	}
+	commit(both...)
+	want("firing UnderVoltage switch r2-a")
+	commit(bit(places, "r3-a-01", "SoftTemperatureLimit", "soft_temperature_limit", now), bit(places, "r3-a-01", "UnderVoltage", "under_voltage", now))
+	commit(bit(places, "r3-a-01", "Elsewhere", "throttled", now))
+	want("firing Elsewhere r3-a-01", "firing SoftTemperatureLimit r3-a-01", "firing UnderVoltage r3-a-01, firing UnderVoltage switch r2-a")
+	s.none(t, "all is told")
 }

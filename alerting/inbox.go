@@ -32,6 +32,10 @@ type inbox struct {
 	earlier []Transition
 	// domains are the alerts of domains that fire, by the rule that led to them.
 	domains map[string][]Transition
+	// bits are the alerts of firmware bits that fire, by place; pagesFor says whether the page of one serves another's
+	// receivers too.
+	bits     map[string][]Transition
+	pagesFor func(by, t *Transition) bool
 	// fed is when the feed was last seen at work, in Unix milliseconds; 0 before Run.
 	fed atomic.Int64
 	// left is what maintenances and silences that are over have left.
@@ -62,7 +66,7 @@ type liveAlert struct {
 func newInbox() *inbox {
 	return &inbox{
 		wake: make(chan struct{}, 1), live: map[model.Fingerprint]*liveAlert{}, told: map[model.Fingerprint]bool{}, handled: map[string]int64{},
-		domains: map[string][]Transition{}, left: newLeftovers(), order: order{},
+		domains: map[string][]Transition{}, bits: map[string][]Transition{}, pagesFor: func(_, _ *Transition) bool { return false }, left: newLeftovers(), order: order{},
 	}
 }
 
@@ -290,7 +294,7 @@ func (b *inbox) resume(firing []Transition) {
 		}
 		clear(l.firing)
 		t := l.last
-		b.noteDomain(Transition{Rule: t.Rule, Series: t.Series})
+		b.noteDomain(Transition{Rule: t.Rule, Series: t.Series, Labels: t.Labels})
 		t.From, t.State, t.At = t.State, Inactive, max(time.Now().UnixMilli(), t.At+1)
 		b.hold(l, t)
 	}

@@ -8,26 +8,101 @@ import (
 	"time"
 
 	amalert "github.com/prometheus/alertmanager/alert"
+	"github.com/prometheus/alertmanager/dispatch"
 	"github.com/prometheus/alertmanager/marker"
 	"github.com/prometheus/alertmanager/notify"
 	"github.com/prometheus/common/model"
 )
 
-// noteDomain keeps the list of domains' alerts that fire.
+// noteDomain keeps the lists of alerts that may represent others while they fire: those of domains, and those of firmware
+// bits.
 func (b *inbox) noteDomain(t Transition) {
-	if !isDomainRule(t.Rule) {
-		return
+	if isDomainRule(t.Rule) {
+		keepFiring(b.domains, baseRule(t.Rule), t)
 	}
-	rule := baseRule(t.Rule)
-	list := slices.DeleteFunc(b.domains[rule], func(o Transition) bool { return o.Series == t.Series })
+	if bitOf(&t) != 0 {
+		keepFiring(b.bits, bitsPlace(&t), t)
+	}
+}
+
+// keepFiring puts an alert that fires on a list, and takes one that does not from it.
+func keepFiring(lists map[string][]Transition, key string, t Transition) {
+	list := slices.DeleteFunc(lists[key], func(o Transition) bool { return o.Key() == t.Key() })
 	if t.State.Active() {
 		list = append(list, t)
 	}
-	b.domains[rule] = list
+	if lists[key] = list; len(list) == 0 {
+		delete(lists, key)
+	}
 }
 
-// inhibiting returns the alert of a domain, or of what a maintenance left, that stands for this one; nil where there is
-// none.
+// firmwareBit is a bit of the firmware's throttle state, by the label reason of its series: 0 for any other alert.
+// Causes come before what follows from them.
+type firmwareBit uint8
+
+const (
+	bitUnderVoltage firmwareBit = iota + 1
+	bitSoftLimit
+	bitThrottled
+	bitCapped
+)
+
+var firmwareBits = map[string]firmwareBit{
+	"under_voltage": bitUnderVoltage, "soft_temperature_limit": bitSoftLimit, "throttled": bitThrottled, "frequency_capped": bitCapped,
+}
+
+// bitOf returns the bit that an alert of a board, or of what boards share, is about.
+func bitOf(t *Transition) firmwareBit {
+	if isBoardAlert(t) || isDomainRule(t.Rule) {
+		return firmwareBits[t.Labels["reason"]]
+	}
+	return 0
+}
+
+// bitsPlace names the board, or what boards share, whose bits an alert is about.
+func bitsPlace(t *Transition) string {
+	if isDomainRule(t.Rule) {
+		return t.Series
+	}
+	return labelPair(boardLabel, t.Labels[boardLabel])
+}
+
+// causeWithin is how soon after what follows from it a cause may show, and still be the same failure, in milliseconds. The
+// firmware's bits are read once a second then.
+const causeWithin = int64(10 * time.Second / time.Millisecond)
+
+// explains reports whether two bits at one place have one cause, of which b has told already. Low voltage and heat throttle
+// and cap a clock; neither is the other's cause, and a cause that shows late is news.
+func (b *Transition) explains(t *Transition) bool {
+	first, then := bitOf(b), bitOf(t)
+	switch {
+	case first == then, first <= bitSoftLimit && then <= bitSoftLimit:
+		return false
+	case b.FiredAt == t.FiredAt:
+		return first < then
+	case then <= bitSoftLimit && t.FiredAt-b.FiredAt > causeWithin:
+		return false
+	}
+	return b.FiredAt < t.FiredAt
+}
+
+// sameCause returns the alert of another bit at the same place that tells of the failure already, nil where there is none.
+// It must page whomever this one would, and be as severe.
+func (b *inbox) sameCause(t Transition) *Transition {
+	if bitOf(&t) == 0 {
+		return nil
+	}
+	list := b.bits[bitsPlace(&t)]
+	for i := range list {
+		if o := &list[i]; o.explains(&t) && severityRank(o.Labels["severity"]) >= severityRank(t.Labels["severity"]) && b.pagesFor(o, &t) {
+			return o
+		}
+	}
+	return nil
+}
+
+// inhibiting returns the alert that represents this one: of a domain, of what a maintenance left, or of another bit with the
+// same cause; nil where there is none.
 func (b *inbox) inhibiting(t Transition) *Transition {
 	if l := b.left.of(&t); l != nil {
 		return &l.alert
@@ -42,7 +117,20 @@ func (b *inbox) inhibiting(t Transition) *Transition {
 			return &list[i]
 		}
 	}
-	return nil
+	return b.sameCause(t)
+}
+
+// pagesFor reports whether an alert that fires pages all receivers that another one would.
+func (p *Pager) pagesFor(by, t *Transition) bool {
+	if p.muted(labelSet(by.Labels)) {
+		return false
+	}
+	tree := p.routing.Load().tree
+	told := map[string]bool{}
+	for _, r := range tree.Match(labelSet(by.Labels)) {
+		told[r.RouteOpts.Receiver] = true
+	}
+	return !slices.ContainsFunc(tree.Match(labelSet(t.Labels)), func(r *dispatch.Route) bool { return !told[r.RouteOpts.Receiver] })
 }
 
 // inhibitedBy returns the alert of a domain that stands for the alert with these labels.

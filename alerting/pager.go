@@ -175,6 +175,7 @@ func newPager(o PagerOptions) (*Pager, error) {
 		commits: &committer{db: o.DB}, mail: newMailroom(), customerMail: newMailroom(), inbox: newInbox(), clock: newStepClock(), steps: newStepper(), running: make(chan struct{}),
 		pictures: o.Pictures, health: newHealth(), boardAlerts: o.BoardAlerts,
 	}
+	p.inbox.pagesFor = p.pagesFor
 	p.watchdog = newWatchdog(o.Watchdog, p)
 	p.metrics, err = newPagerMetrics(o.Registerer, p.mail.waiting, p.integrates, newRotaGaps(p))
 	return p, err
