@@ -147,7 +147,8 @@ func live(t *testing.T, onCall string, steps []lifeStep, at int, flight bool) ma
 }
 
 // TestKillEscalation kills the pager between every two steps of a page's life, and while each request has no answer yet:
-// what is sent is the same, each message with one id, as in the life of a pager that nobody kills.
+// what is sent is the same, each message with one id, as in the life of a pager that nobody kills. A plain run kills at the
+// last step alone.
 func TestKillEscalation(t *testing.T) {
 	t0 := time.Now()
 	f := fire("b1", t0)
@@ -210,6 +211,9 @@ func TestKillEscalation(t *testing.T) {
 					where = row.steps[at].name
 				}
 				t.Run(fmt.Sprintf("%s/%s/%t", name, where, flight), func(t *testing.T) {
+					if at != len(row.steps)-1 {
+						endurance(t)
+					}
 					t.Parallel()
 					got := live(t, row.onCall, row.steps, at, flight)
 					if row.want == nil {

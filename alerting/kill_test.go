@@ -20,6 +20,14 @@ import (
 	"time"
 )
 
+// endurance skips a test that takes minutes, such as a kill at every step, unless the environment asks for it.
+func endurance(t testing.TB) {
+	t.Helper()
+	if os.Getenv("BRAMBLE_ENDURANCE") != "1" {
+		t.Skip("endurance: set BRAMBLE_ENDURANCE=1")
+	}
+}
+
 // childEnv makes this test binary a pager that is killed: its value is the directory with config, journal and database.
 const childEnv = "ALERTING_TEST_CHILD"
 
@@ -468,14 +476,17 @@ func TestKillSilence(t *testing.T) {
 // killRounds is how many switches fail in TestKillDomain.
 const killRounds = 12
 
-// TestKillDomain kills the pager, in three lives, at random moments while switches fail one after the other and come back: each of them is
+// TestKillDomain kills the pager, in one life or, with BRAMBLE_ENDURANCE=1, in six, at random moments while switches fail one after the other and come back: each of them is
 // one page and one resolve, told by their ids, and none of their boards pages, under a configuration that would page each. A
 // board may page before its switch where the machine was so busy that the others came after Domains had waited for them.
 func TestKillDomain(t *testing.T) {
 	t.Parallel()
-	const lives = 3
+	const lives = 6
 	for life := range lives {
 		t.Run(fmt.Sprintf("life %d", life+1), func(t *testing.T) {
+			if life > 0 {
+				endurance(t)
+			}
 			t.Parallel()
 			killDomains(t, killRounds/lives*life, killRounds/lives*(life+1))
 		})
