@@ -22,6 +22,14 @@ const (
 	batchRows = 200
 )
 
+// kills is how often a test kills a process: once in a plain run, many times in one for endurance.
+func kills(endurance int) int {
+	if os.Getenv("BRAMBLE_ENDURANCE") == "1" {
+		return endurance
+	}
+	return 1
+}
+
 func TestMain(m *testing.M) {
 	if dir := os.Getenv(childDir); dir != "" {
 		if err := writeForever(dir); err != nil {
@@ -70,13 +78,13 @@ func writeForever(dir string) error {
 	}
 }
 
-// TestKillAfterABarrierLosesNothing kills a writer again and again, each time a little after another
-// barrier, and writes the rows after the last known barrier again. All rows before it must be there, once.
+// TestKillAfterABarrierLosesNothing kills a writer, in a run for endurance again and again, each time a little after
+// another barrier, and writes the rows after the last known barrier again. All rows before it must be there, once.
 func TestKillAfterABarrierLosesNothing(t *testing.T) {
 	dir := t.TempDir()
 	start := time.Now().Add(-200 * 24 * time.Hour).Truncate(time.Second) // several months: several partitions
 	durable := 0
-	for round := range 4 {
+	for round := range kills(4) {
 		durable = runAndKill(t, dir, start, durable, round+1)
 		s := open(t, dir, storage.Options{})
 		last := start.Add(time.Duration(durable-1) * time.Second)
@@ -106,6 +114,7 @@ func runAndKill(t *testing.T, dir string, start time.Time, from, barriers int) i
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() { cmd.Process.Kill() }) // also where the test fails before
 	durable := 0
 	lines := bufio.NewScanner(out)
 	for range barriers {

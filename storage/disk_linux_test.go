@@ -70,7 +70,7 @@ func TestFullDiskBringsRowsDown(t *testing.T) {
 	if err := s.look(); err != nil || !s.reserved.Load() {
 		t.Errorf("the reserve is not made again: %v", err)
 	}
-	for deadline := time.After(time.Minute); ; { // ends a hang; claims nothing
+	for deadline := time.After(2 * time.Minute); ; { // ends a hang; claims nothing
 		if err = s.Add(rows[:1]); err == nil {
 			break
 		}

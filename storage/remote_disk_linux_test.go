@@ -65,7 +65,7 @@ func TestRemoteQueueOnAFullDisk(t *testing.T) {
 	if err := os.Remove(ballast); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, time.Minute, "rows are taken again", func() bool { return more() == nil })
+	eventually(t, patience, "rows are taken again", func() bool { return more() == nil })
 	if err := r.Close(); err != nil {
 		t.Fatal(err)
 	}

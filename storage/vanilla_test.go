@@ -95,7 +95,7 @@ func (v *Vanilla) Start(t testing.TB) {
 	case <-started:
 	case <-done:
 		t.Fatal("the vanilla server has ended")
-	case <-time.After(time.Minute):
+	case <-time.After(2 * time.Minute):
 		t.Fatal("the vanilla server does not start")
 	}
 }
