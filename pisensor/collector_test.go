@@ -25,6 +25,9 @@ import (
 	"bramble/pisensor/report"
 )
 
+// patience ends a test that hangs. A machine that is busy with other tests may take a minute for a second's work.
+const patience = 2 * time.Minute
+
 // placed is a reading as the collector stores it.
 type placed struct {
 	series report.Series
@@ -95,11 +98,11 @@ func (c *collector) start() {
 		c.t.Fatal(err)
 	}
 	s.Start()
-	if !s.ReadyForConnections(10 * time.Second) {
+	if !s.ReadyForConnections(patience) {
 		c.t.Fatal("server is not ready")
 	}
 	conn, err := nats.Connect("", nats.InProcessServer(s), nats.UserInfo("collector", "collector"),
-		nats.Secure(&tls.Config{InsecureSkipVerify: true}), nats.Timeout(30*time.Second))
+		nats.Secure(&tls.Config{InsecureSkipVerify: true}), nats.Timeout(patience))
 	if err != nil {
 		c.t.Fatal(err)
 	}
@@ -247,7 +250,7 @@ func (c *collector) store(b []byte, a *report.Ack) bool {
 // until waits for a report after which the condition, called under the lock, holds.
 func (c *collector) until(what string, condition func() bool) {
 	c.t.Helper()
-	deadline := time.After(30 * time.Second)
+	deadline := time.After(patience)
 	for {
 		c.mu.Lock()
 		ok := condition()
@@ -258,7 +261,7 @@ func (c *collector) until(what string, condition func() bool) {
 		select {
 		case <-c.arrived:
 		case <-deadline:
-			c.t.Fatalf("waited 30 s for %s", what)
+			c.t.Fatalf("waited %v for %s", patience, what)
 		}
 	}
 }

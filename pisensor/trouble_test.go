@@ -84,7 +84,7 @@ func plainNATS(t *testing.T) string {
 	}
 	s.Start()
 	t.Cleanup(func() { s.Shutdown(); s.WaitForShutdown() })
-	if !s.ReadyForConnections(10 * time.Second) {
+	if !s.ReadyForConnections(patience) {
 		t.Fatal("server is not ready")
 	}
 	return s.Addr().String()
@@ -218,7 +218,7 @@ func meet(t *testing.T, address, dir, pin string, tried <-chan struct{}) (e enco
 	for n := range 3 {
 		select {
 		case <-tried:
-		case <-time.After(30 * time.Second):
+		case <-time.After(patience):
 			t.Errorf("%s: the board gave up after %d attempts: %s", address, n, errs.String())
 		}
 	}

@@ -89,7 +89,7 @@ func supplied(t *testing.T) source.Roots {
 
 // again runs the test once more where it may change its host's names.
 func again(t *testing.T) {
-	c := exec.Command(os.Args[0], "-test.run=^"+t.Name()+"$", "-test.timeout=20s")
+	c := exec.Command(os.Args[0], "-test.run=^"+t.Name()+"$", "-test.timeout="+patience.String())
 	c.Env = append(os.Environ(), ownName+"=yes")
 	c.SysProcAttr = &syscall.SysProcAttr{
 		Cloneflags:  syscall.CLONE_NEWUTS | syscall.CLONE_NEWUSER,
