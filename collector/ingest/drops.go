@@ -17,6 +17,7 @@ const (
 	replayed      = "replayed"       // taken before: acknowledged once more, not stored again
 	foreign       = "foreign"        // of a board that is not registered
 	outsideWindow = "outside_window" // no tick has a time that is accepted
+	overAllowance = "over_allowance" // too many of the board's readings wait already; not acknowledged
 )
 
 // Reasons why readings are dropped within a report that was decoded.
@@ -32,7 +33,7 @@ const (
 const missingTicks = "missing_ticks"
 
 var (
-	reportReasons  = []string{undecodable, oversized, replayed, foreign, outsideWindow}
+	reportReasons  = []string{undecodable, oversized, replayed, foreign, outsideWindow, overAllowance}
 	readingReasons = []string{unknownMetric, implausible, tooOld, tooFarAhead, overLimit}
 
 	rejectedReports  = prometheus.NewDesc("bramble_reports_rejected_total", "Reports dropped, by reason.", []string{"reason"}, nil)

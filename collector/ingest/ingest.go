@@ -1,11 +1,11 @@
 // Package ingest takes the boards' reports from NATS to the journal, the rules,
 // the live pages and the store, and acknowledges them.
 //
-// It owns the way of a reading: one loop decides in the order of arrival, the
-// journal makes the decision durable, and only then is the report acknowledged,
-// its page delivered and its rows fed to the store. It never writes to a
-// message's reply subject and trusts nothing of a board but the subject that
-// NATS let it publish on.
+// It owns the way of a reading: one loop decides, each board's reports in the
+// order of arrival and no board's behind another's flood, the journal makes the
+// decision durable, and only then is the report acknowledged, its page delivered
+// and its rows fed to the store. It never writes to a message's reply subject
+// and trusts nothing of a board but the subject that NATS let it publish on.
 package ingest
 
 import (
@@ -31,8 +31,8 @@ import (
 )
 
 const (
-	// backlog is how many messages may wait for the loop. NATS drops and counts
-	// what comes beyond; the sensors send it again.
+	// backlog is how many messages may wait until the loop puts them into its queue.
+	// NATS drops and counts what comes beyond; the sensors send it again.
 	backlog = 16 << 10
 	// checkpointEvery is how often the journal is cut. It bounds the replay at start.
 	checkpointEvery = 30 * time.Second
@@ -97,6 +97,7 @@ type Ingest struct {
 	shown    atomic.Uint64 // records with rows, counted before these are shown live and then committed
 
 	// What follows belongs to the loop alone.
+	queue    queue
 	boards   map[string]*board
 	fleet    *presence.Fleet
 	domains  map[string]string // in words, by ID
@@ -145,7 +146,7 @@ func New(o Options) (*Ingest, error) {
 	in := &Ingest{
 		Options: o, stopping: make(chan struct{}),
 		messages: make(chan *nats.Msg, backlog), handover: &handover{deliver: o.Deliver},
-		calls: make(chan func()), cut: make(chan struct{}, 1),
+		calls: make(chan func()), cut: make(chan struct{}, 1), queue: queue{lanes: map[string]*lane{}},
 		boards: map[string]*board{}, fleet: presence.New(), domains: map[string]string{}, status: map[string]Status{},
 		answers: make(chan answer),
 	}
@@ -226,20 +227,33 @@ func (in *Ingest) subscribe() (*nats.Subscription, error) {
 }
 
 // loop decides, one message after the other, so that the order of decisions is
-// the order of the journal.
+// the order of the journal. A board's messages keep their order.
 func (in *Ingest) loop(ctx context.Context, s *nats.Subscription) error {
 	cuts := time.NewTicker(checkpointEvery)
 	defer cuts.Stop()
 	looks := time.NewTicker(presenceEvery)
 	defer looks.Stop()
+	ready := make(chan time.Time)
+	close(ready)
+	later := time.NewTimer(0)
+	defer later.Stop()
 	for {
+		in.gather()
+		turn := (<-chan time.Time)(ready)
+		if d := in.untilTurn(); d > 0 {
+			later.Reset(d)
+			turn = later.C
+		}
 		var err error
 		select {
 		case <-ctx.Done():
 			return s.Unsubscribe()
 		case m := <-in.messages:
-			in.seenMessages++
-			err = in.message(m)
+			in.enqueue(m)
+		case <-turn:
+			if in.untilTurn() == 0 {
+				err = in.message(in.queue.take())
+			}
 		case f := <-in.calls:
 			f()
 		case a := <-in.answers:

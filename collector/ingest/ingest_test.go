@@ -372,7 +372,7 @@ func TestBadReportsAreCountedAndHarmNobody(t *testing.T) {
 	c.publish("pi-1", good)
 	c.expectAck(1, 1)
 	c.expect(`count_over_time(pi_soc_temperature_celsius[60d])`, 1)
-	want := map[string]uint64{undecodable: 2, oversized: 1, foreign: 2, outsideWindow: 2}
+	want := map[string]uint64{undecodable: 2, oversized: 1, foreign: 2, outsideWindow: 2, overAllowance: 0}
 	if got := c.Rejected(); fmt.Sprint(got) != fmt.Sprint(want) {
 		t.Errorf("rejected %v, want %v", got, want)
 	}
@@ -411,6 +411,29 @@ func TestAGoodbyeIsAcknowledged(t *testing.T) {
 	if a, want := c.ack(), []report.Range{{First: 1, Count: 2}, {First: 5, Count: 2}}; a.Session != 77 || !slices.Equal(a.Ranges, want) {
 		t.Errorf("ack %+v, want %v", a, want)
 	}
+}
+
+// TestAFloodOfReadingsIsHeldBack sends within a hundred kilobytes more readings than a board may claim.
+func TestAFloodOfReadingsIsHeldBack(t *testing.T) {
+	c := start(t, t.TempDir(), startNATS(t))
+	c.addBoard("flood", nil)
+	c.addBoard("usual", nil)
+	const reports = 60
+	from := time.Now().Add(-reports * report.MaxTicks * time.Second)
+	for i := range reports {
+		c.raw("flood", amplified(uint64(i)*report.MaxTicks, from.Add(time.Duration(i)*report.MaxTicks*time.Second)))
+	}
+	c.publish("usual", hot(1, time.Now().Add(-3*time.Second), 40))
+	for taken := 0; ; taken++ {
+		if m := <-c.acks; m.Subject == report.AckSubject("usual") {
+			break
+		}
+		if taken*61_440 > readingBurst+10*readingRate {
+			t.Fatalf("the other board waits behind %d reports of the flood", taken)
+		}
+	}
+	waitFor(t, "reports over the allowance", func() bool { return c.drops.of("flood")[overAllowance] > reports/2 })
+	c.expect(`pi_soc_temperature_celsius{board="usual"}`, 40)
 }
 
 func TestRedeliveryAfterRestartNeitherDoublesNorPagesTwice(t *testing.T) {

@@ -120,7 +120,7 @@ func (in *Ingest) checkPresence(now time.Time) error {
 		}
 		in.refresh(b, known)
 	}
-	look := in.fleet.Look(now, presence.Queue{Seen: in.seenMessages, Waiting: uint64(len(in.messages))})
+	look := in.fleet.Look(now, presence.Queue{Seen: in.seenMessages, Waiting: uint64(len(in.messages) + in.queue.ready(now, in.burst()))})
 	in.probe(look.Probe)
 	if err := in.silence(look.Silent, now); err != nil {
 		return err
@@ -150,6 +150,7 @@ func (in *Ingest) silence(verdicts []presence.Verdict, now time.Time) error {
 // forget ends what is known and firing of a board that is no longer watched.
 func (in *Ingest) forget(b *board) error {
 	delete(in.boards, b.name)
+	in.queue.forget(b.name)
 	in.drops.forget(b.name)
 	in.fleet.Forget(b.name)
 	in.statusMu.Lock()

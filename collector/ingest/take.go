@@ -9,6 +9,7 @@ import (
 
 	"bramble/alerting"
 	"bramble/collector/journal"
+	"bramble/collector/registry"
 	"bramble/dashboards"
 	"bramble/pisensor/report"
 	"bramble/storage"
@@ -39,15 +40,59 @@ type decision struct {
 // rowPool lends the slices that travel from the loop to the store.
 var rowPool = sync.Pool{New: func() any { return new([]storage.Row) }}
 
-// message handles what a board has published.
-func (in *Ingest) message(m *nats.Msg) error {
-	name, ok := report.BoardOf(m.Subject)
-	if !ok {
-		in.drops.report("", foreign)
-		return nil
+// gather moves what has arrived into the queue.
+func (in *Ingest) gather() {
+	for range len(in.messages) {
+		in.enqueue(<-in.messages)
 	}
+}
+
+// enqueue has a message wait for its board's turn.
+func (in *Ingest) enqueue(m *nats.Msg) {
+	name, ok := report.BoardOf(m.Subject)
+	if ok {
+		_, ok = in.active(name)
+	}
+	switch {
+	case !ok:
+		in.drops.report("", foreign)
+	case !in.queue.put(name, m, time.Now()):
+		in.drops.report(name, overAllowance)
+	}
+}
+
+// active returns a board that may report.
+func (in *Ingest) active(name string) (*registry.Board, bool) {
 	known, ok := in.Registry.Board(name)
-	if !ok || known.Retired {
+	return known, ok && !known.Retired
+}
+
+// burst is how many readings beyond its rate a board may have taken at present.
+func (in *Ingest) burst() int {
+	if rows, behind := in.feeder.lag(); behind || rows > maxWaiting/2 {
+		return crowdedBurst
+	}
+	return readingBurst
+}
+
+// untilTurn returns how long it is until a message may be taken, as far as is known now: 0 = there is one.
+func (in *Ingest) untilTurn() time.Duration {
+	burst := in.burst()
+	d, waiting := in.queue.wait(time.Now(), burst)
+	switch {
+	case !waiting:
+		return time.Hour // what arrives ends the wait
+	case burst == crowdedBurst:
+		return min(d, crowdedRetry)
+	}
+	return d
+}
+
+// message handles what a board has published.
+func (in *Ingest) message(name string, m *nats.Msg) error {
+	in.seenMessages++
+	known, ok := in.active(name)
+	if !ok { // it left the registry while the message waited
 		in.drops.report("", foreign)
 		return nil
 	}

@@ -133,6 +133,20 @@ func (r *Report) Decode(b []byte) error {
 	return nil
 }
 
+// Cells returns how many values an encoded report has, those that are missing included, without decoding them: its ticks
+// times its columns, which a few bytes can name. It is 0 for any other message; a malformed one need not have as many.
+func Cells(b []byte) int {
+	d := open(b, kindReport, MaxSize)
+	d.byte()
+	var r Report
+	r.header(&d)
+	ticks := int(d.limited("tick count", MaxTicks))
+	for range ticks {
+		d.uvarint()
+	}
+	return ticks * int(d.limited("column count", MaxColumns))
+}
+
 func (r *Report) header(d *reader) {
 	r.Session = d.uint32()
 	r.Anchor = d.varint()

@@ -244,6 +244,9 @@ func FuzzDecode(f *testing.F) {
 		if err := again.Decode(r.Append(nil)); err != nil {
 			t.Fatalf("what was decoded does not encode: %v", err)
 		}
+		if n := r.Ticks() * len(r.Columns); Cells(b) < n {
+			t.Fatalf("%d cells for %d values", Cells(b), n)
+		}
 		again.Unknown, again.Implausible = r.Unknown, r.Implausible
 		if d := cmp.Diff(&r, &again, ignorePrivate); d != "" {
 			t.Fatalf("(-decoded +again):\n%s", d)
