@@ -2,19 +2,28 @@ package alerting
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"maps"
 	"os"
 	"regexp"
 	"slices"
 	"strings"
 
+	amalert "github.com/prometheus/alertmanager/alert"
+	"github.com/prometheus/alertmanager/config"
 	"github.com/prometheus/alertmanager/notify"
+	"github.com/prometheus/alertmanager/notify/pushover"
 	"github.com/prometheus/alertmanager/template"
+	commoncfg "github.com/prometheus/common/config"
 	"go.yaml.in/yaml/v3"
 )
+
+// pushoverName is the integration's name, as Alertmanager has it.
+const pushoverName = "pushover"
 
 // ownReceiver is what a receiver of alertmanager.yml has beyond Alertmanager's settings, which refuse unknown keys.
 type ownReceiver struct {
@@ -135,6 +144,44 @@ func (o *ownReceivers) add(p *Pager, r *routing) error {
 		r.own[name] = own
 	}
 	return errors.Join(errs...)
+}
+
+// pushoverSender reads the key files of a Pushover receiver before each page. Alertmanager's own integration keeps the line end
+// of these files in the keys; those of the other receivers drop it.
+type pushoverSender struct {
+	conf *config.PushoverConfig
+	tmpl *template.Template
+	log  *slog.Logger
+}
+
+// trimPushoverKeys puts pushoverSender in the place of Alertmanager's integrations.
+func (p *Pager) trimPushoverKeys(rcv config.Receiver, tmpl *template.Template, built []notify.Integration) {
+	for i := range built {
+		if built[i].Name() == pushoverName {
+			s := &pushoverSender{rcv.PushoverConfigs[built[i].Index()], tmpl, p.amLog}
+			built[i] = notify.NewIntegration(s, s.conf, pushoverName, built[i].Index(), rcv.Name)
+		}
+	}
+}
+
+// Notify implements notify.Notifier.
+func (s *pushoverSender) Notify(ctx context.Context, alerts ...*amalert.Alert) (bool, error) {
+	conf := *s.conf
+	token, err := secret(string(conf.Token), conf.TokenFile)
+	if err != nil {
+		return false, fmt.Errorf("token_file: %w", err)
+	}
+	user, err := secret(string(conf.UserKey), conf.UserKeyFile)
+	if err != nil {
+		return false, fmt.Errorf("user_key_file: %w", err)
+	}
+	conf.Token, conf.TokenFile, conf.UserKey, conf.UserKeyFile = commoncfg.Secret(token), "", commoncfg.Secret(user), ""
+	// The client lives for this page alone, so its connection must not outlive it.
+	n, err := pushover.New(&conf, s.tmpl, s.log, commoncfg.WithKeepAlivesDisabled())
+	if err != nil {
+		return false, err
+	}
+	return n.Notify(ctx, alerts...)
 }
 
 // pageData is what the templates of a receivers.yml get: all that Alertmanager's templates do, and more.

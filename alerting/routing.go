@@ -89,6 +89,7 @@ func (p *Pager) buildRouting(text []byte) (*routing, error) {
 			return nil, fmt.Errorf("alertmanager.yml: receiver %q: %w", rcv.Name, err)
 		}
 		p.ownMailers(rcv, r.templates, built)
+		p.trimPushoverKeys(rcv, r.templates, built)
 		r.integrations[rcv.Name] = built
 	}
 	if err := own.add(p, r); err != nil {
