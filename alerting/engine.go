@@ -67,6 +67,17 @@ func (e *Engine) SetExternal(labels map[string]string, url string) {
 	e.external = external{labels, url}
 }
 
+// Expression returns the expression of a rule in force by its ID, or by that of the alert of a domain that it led to; "" where
+// there is no such rule.
+func (e *Engine) Expression(rule string) string {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if r := e.byID[baseRule(rule)]; r != nil {
+		return r.Expr
+	}
+	return ""
+}
+
 // use puts rules in force.
 func (e *Engine) use(rules *Rules) {
 	if rules == nil {

@@ -48,7 +48,7 @@ func (p *Pager) factsOf(ctx context.Context, l *letter, links bool) (*facts, err
 	}
 	f := &facts{incident: in, notes: map[string]string{}}
 	lead := in.lead()
-	f.note(PageSubject, in.subject())
+	f.note(PageSubject, oneLine(in.subject()))
 	f.note(PageNumber, fmt.Sprint(in.Number))
 	part, err := tookOver(ctx, p.often, in.ID)
 	if err != nil {
@@ -56,7 +56,7 @@ func (p *Pager) factsOf(ctx context.Context, l *letter, links bool) (*facts, err
 	}
 	f.note(PageReason, strings.TrimSpace(lead.Annotations[ReasonNote]+" "+part))
 	f.note(PageRunbook, cmp.Or(lead.Annotations["runbook"], lead.Annotations["runbook_url"]))
-	f.note(PageDetail, lead.Annotations["description"])
+	f.note(PageDetail, cmp.Or(lead.Annotations["description"], lead.Annotations["message"]))
 	before, err := p.before(ctx, &in)
 	if err != nil {
 		return nil, err
@@ -193,7 +193,7 @@ func (p *Pager) enriched(ctx context.Context, l *letter, alerts []*amalert.Alert
 	}
 	if l.reason == notify.ReasonUnknown && len(alerts) > 0 {
 		// What the alerts' own life did not cause, such as word of an acknowledgement, has words of its own.
-		f.note(PageSubject, string(alerts[0].Annotations["summary"]))
+		f.note(PageSubject, oneLine(string(alerts[0].Annotations["summary"])))
 	}
 	return context.WithValue(ctx, factsKey{}, f), f.enrich(alerts)
 }

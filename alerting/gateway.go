@@ -144,7 +144,7 @@ func (g *gateway) request(ctx context.Context, alerts []*amalert.Alert) (*http.R
 		if err != nil {
 			return nil, err
 		}
-		r.Header.Set(name, strings.TrimSpace(value))
+		r.Header.Set(name, oneLine(value))
 	}
 	return r, nil
 }

@@ -2,7 +2,9 @@ package alerting
 
 import (
 	"context"
+	"net/url"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -40,6 +42,8 @@ type inbox struct {
 	fed atomic.Int64
 	// left is what maintenances and silences that are over have left.
 	left leftovers
+	// graph links to the graph of a rule, by its ID; nil links to none.
+	graph func(rule string) string
 	// lifted are alerts that are over, which may have stood for others, or have had one stand for them.
 	lifted []Transition
 
@@ -213,7 +217,7 @@ func (b *inbox) accept(t Transition, firing *[]*amalert.Alert) {
 	}
 	if t.State.Active() {
 		b.fires(t)
-		*firing = append(*firing, t.alert())
+		*firing = append(*firing, b.linked(t))
 		return
 	}
 	if t.State == Inactive && t.From != Pending {
@@ -273,7 +277,7 @@ func (b *inbox) release(now time.Time, muted func(model.LabelSet) bool) (out []*
 			continue
 		}
 		if b.told[fp] || l.quiet || now.After(l.until) || muted(labelSet(l.resolve.Labels)) {
-			out = append(out, l.resolve.alert())
+			out = append(out, b.linked(*l.resolve))
 			b.unhold(l)
 		}
 	}
@@ -322,6 +326,24 @@ func (t Transition) alert() *amalert.Alert {
 		a.EndsAt = time.UnixMilli(t.At)
 	}
 	return a
+}
+
+// linked is the transition as Alertmanager sees it, with the link to its rule's graph.
+func (b *inbox) linked(t Transition) *amalert.Alert {
+	a := t.alert()
+	if b.graph != nil {
+		a.GeneratorURL = b.graph(t.Rule)
+	}
+	return a
+}
+
+// graphOf links to the graph of a rule's expression in the explorer; "" where the expression is not known.
+func (p *Pager) graphOf(rule string) string {
+	expr := p.expression(rule)
+	if expr == "" {
+		return ""
+	}
+	return p.link("vmui/#/?g0.range_input=1h&g0.expr=" + strings.ReplaceAll(url.QueryEscape(expr), "+", "%20"))
 }
 
 // originOf names the engine's alert behind an alert of Alertmanager's, "" for one that came by the API, and the boards

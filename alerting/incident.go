@@ -112,6 +112,9 @@ type Page struct {
 	Bundle string `json:"bundle,omitempty"`
 }
 
+// maxTitle is how much of an alert's text a title has, in characters: it becomes the subject of pages.
+const maxTitle = 200
+
 // Query selects incidents.
 type Query struct {
 	// Open selects those that are not resolved.
@@ -166,7 +169,7 @@ func (in *Incident) describe() {
 	if domain != nil {
 		what = domain.Annotations["summary"]
 	}
-	in.Title = what + " since " + time.UnixMilli(in.StartedAt).UTC().Format("15:04:05 UTC")
+	in.Title = short(maxTitle, oneLine(what)) + " since " + time.UnixMilli(in.StartedAt).UTC().Format("15:04:05 UTC")
 }
 
 // began is when what the alert is about began.
@@ -192,8 +195,8 @@ func (in *Incident) domain() (largest *IncidentAlert) {
 
 // what says what fires where, and how often.
 func (in *Incident) what(names, boards map[string]bool) string {
-	if len(in.Alerts) == 1 && in.Alerts[0].Annotations["summary"] != "" {
-		return in.Alerts[0].Annotations["summary"]
+	if len(in.Alerts) == 1 {
+		return alertText(in.Alerts[0].Labels, in.Alerts[0].Annotations)
 	}
 	if what := in.annotation("what"); what != "" && len(boards) > 1 {
 		return fmt.Sprintf("%s%d boards %s", in.where(), len(boards), what)
@@ -201,7 +204,10 @@ func (in *Incident) what(names, boards map[string]bool) string {
 	text := list(names, 3)
 	switch {
 	case len(boards) == 0:
-		text += fmt.Sprintf(" (%d alerts)", len(in.Alerts))
+		if shared := labelWords(in.shared()); shared != "" {
+			text += ": " + shared
+		}
+		return text + " (" + alertCount(len(in.Alerts)) + ")"
 	case len(boards) == 1:
 		text += " on " + list(boards, 1)
 	default:
@@ -247,6 +253,13 @@ func (in *Incident) common(label string) string {
 		}
 	}
 	return v
+}
+
+// shared returns the labels that all alerts have in common.
+func (in *Incident) shared() map[string]string {
+	out := maps.Clone(in.Alerts[0].Labels)
+	maps.DeleteFunc(out, func(name, _ string) bool { return in.common(name) == "" })
+	return out
 }
 
 func list(set map[string]bool, most int) string {

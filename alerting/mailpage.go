@@ -116,7 +116,7 @@ func (m *mailer) write(ctx context.Context, alerts []*amalert.Alert, picture []b
 	from, to := text("from", m.conf.From), text("to", m.conf.To)
 	for name, value := range m.conf.Headers {
 		if name != "From" {
-			msg.SetGenHeader(gomail.Header(name), strings.NewReplacer("\r", " ", "\n", " ").Replace(text(name, value)))
+			msg.SetGenHeader(gomail.Header(name), oneLine(text(name, value)))
 		}
 	}
 	errs = append(errs, address(msg, from, cmp.Or(text("From", m.conf.Headers["From"]), from), to), m.thread(ctx, msg))

@@ -139,7 +139,7 @@ func (n *ntfy) write(ctx context.Context, alerts []*amalert.Alert) (*ntfyMessage
 		return strings.TrimSpace(s)
 	}
 	m := &ntfyMessageJSON{
-		Topic: n.conf.Topic, Title: short(200, fill("title", n.conf.Title)), Message: short(mostNtfy, fill("message", n.conf.Message)),
+		Topic: n.conf.Topic, Title: short(maxTitle, oneLine(fill("title", n.conf.Title))), Message: short(mostNtfy, fill("message", n.conf.Message)),
 		Click: data.CommonAnnotations[PageURL], Attach: data.CommonAnnotations[PagePictureURL], Tags: []string{"rotating_light"},
 	}
 	priority := fill("priority", n.conf.Priority)

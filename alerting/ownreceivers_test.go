@@ -3,12 +3,16 @@ package alerting
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 )
@@ -67,12 +71,18 @@ func receiversFile(t testing.TB, dir, text string) string {
 // openOwn runs a pager with a receivers.yml.
 func openOwn(t testing.TB, receivers string) *Pager {
 	t.Helper()
+	return openOwnRouted(t, recordOnly, receivers)
+}
+
+// openOwnRouted runs a pager with an alertmanager.yml and a receivers.yml.
+func openOwnRouted(t testing.TB, config, receivers string) *Pager {
+	t.Helper()
 	dir := t.TempDir()
 	if err := os.WriteFile(filepath.Join(dir, "token"), []byte("s3cret\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	return runPager(t, PagerOptions{
-		DB: openDB(t, t.TempDir()), Config: []byte(recordOnly), Receivers: receiversFile(t, dir, receivers), ExternalURL: "https://bramble.example.org/",
+		DB: openDB(t, t.TempDir()), Config: []byte(config), Receivers: receiversFile(t, dir, receivers), ExternalURL: "https://bramble.example.org/",
 	})
 }
 
@@ -315,5 +325,205 @@ func TestABrokenReceiversFileChangesNothing(t *testing.T) {
 	p.Deliver([]Transition{fire("b2", time.Now())})
 	if r := nextRequest(t, got); r.path != "/new" {
 		t.Errorf("%+v", r)
+	}
+}
+
+// everyWay is an HTTP proxy that stands for all addresses, https ones too, and keeps what it was asked.
+func everyWay(t testing.TB) (proxy string, asked func() string) {
+	t.Helper()
+	var mu sync.Mutex
+	var all strings.Builder
+	provider := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		b, _ := io.ReadAll(r.Body)
+		mu.Lock()
+		defer mu.Unlock()
+		fmt.Fprintf(&all, "%s %s\n", r.URL.RequestURI(), b)
+		for name, values := range r.Header {
+			fmt.Fprintf(&all, "%s: %q\n", name, values)
+		}
+		io.WriteString(w, `{"ok":true,"success":true,"access_token":"t","result":{"message_id":1,"chat":{"id":77}}}`)
+	}))
+	t.Cleanup(provider.Close)
+	var tunnels sync.WaitGroup
+	front := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method != http.MethodConnect {
+			provider.Config.Handler.ServeHTTP(w, r)
+			return
+		}
+		to, err := net.Dial("tcp", provider.Listener.Addr().String())
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		from, _, err := w.(http.Hijacker).Hijack()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		io.WriteString(from, "HTTP/1.1 200 OK\r\n\r\n")
+		tunnels.Go(func() { io.Copy(to, from); to.Close() })
+		tunnels.Go(func() { io.Copy(from, to); from.Close() })
+	}))
+	t.Cleanup(func() { provider.CloseClientConnections(); front.Close(); tunnels.Wait() })
+	return front.URL, func() string {
+		mu.Lock()
+		defer mu.Unlock()
+		text := all.String()
+		all.Reset()
+		return text
+	}
+}
+
+// Files with keys end in a line break, as editors write them. None of it may be sent, whoever the receiver is.
+func TestKeyFilesKeepNoLineEnd(t *testing.T) {
+	t.Parallel()
+	proxy, asked := everyWay(t)
+	dir := t.TempDir()
+	write := func(name, text string) {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text+"\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("key", "s3cret")
+	write("url", "https://provider.example/s3cret")
+	write("chat", "77")
+	f := func(receiver string) {
+		t.Helper()
+		p, err := OpenPager(PagerOptions{DB: openDB(t, t.TempDir()), Config: []byte(strings.ReplaceAll(fmt.Sprintf(`
+global: {http_config: {proxy_url: %q, tls_config: {insecure_skip_verify: true}}}
+route: {receiver: oncall}
+receivers: [{name: oncall, %s}]
+`, proxy, receiver), "DIR", dir))})
+		if err != nil {
+			t.Fatalf("%s: %v", receiver, err)
+		}
+		defer p.Close()
+		list := p.routing.Load().integrations["oncall"]
+		_, err = list[0].Notify(exampleContext(), exampleAlerts(false)...)
+		got := asked()
+		if !strings.Contains(got, "s3cret") {
+			t.Errorf("%s: asked %q, %v", receiver, got, err)
+		}
+		for _, end := range []string{"s3cret\n\n", "s3cret%0A", `s3cret\n`, "s3cret\r", "77%0A", `77\n`} {
+			if strings.Contains(got, end) {
+				t.Errorf("%s: a line end was sent: %q", receiver, got)
+			}
+		}
+	}
+	f(`pushover_configs: [{token_file: DIR/key, user_key_file: DIR/key}]`)
+	f(`webhook_configs: [{url_file: DIR/url}]`)
+	f(`slack_configs: [{api_url_file: DIR/url, channel: c}]`)
+	f(`slack_configs: [{app_token_file: DIR/key, channel: c}]`)
+	f(`discord_configs: [{webhook_url_file: DIR/url}]`)
+	f(`mattermost_configs: [{webhook_url_file: DIR/url}]`)
+	f(`msteams_configs: [{webhook_url_file: DIR/url}]`)
+	f(`msteamsv2_configs: [{webhook_url_file: DIR/url}]`)
+	f(`incidentio_configs: [{url_file: DIR/url, alert_source_token_file: DIR/key}]`)
+	f(`opsgenie_configs: [{api_key_file: DIR/key}]`)
+	f(`victorops_configs: [{api_key_file: DIR/key, routing_key: r}]`)
+	f(`pagerduty_configs: [{routing_key_file: DIR/key}]`)
+	f(`pagerduty_configs: [{service_key_file: DIR/key}]`)
+	f(`telegram_configs: [{bot_token_file: DIR/key, chat_id_file: DIR/chat}]`)
+	f(`wechat_configs: [{api_secret_file: DIR/key, corp_id: c, api_url: 'https://wechat.example/'}]`)
+	f(`rocketchat_configs: [{token_file: DIR/key, token_id_file: DIR/key, channel: c}]`)
+}
+
+// post gives alerts to the API as another program does.
+func post(t testing.TB, p *Pager, alerts string) {
+	t.Helper()
+	<-p.Running()
+	r := httptest.NewRequest(http.MethodPost, "/api/v2/alerts", strings.NewReader(alerts))
+	r.Header.Set("Content-Type", "application/json")
+	w := httptest.NewRecorder()
+	if p.Handler().ServeHTTP(w, r); w.Code != http.StatusOK {
+		t.Fatalf("post alerts: %d %s", w.Code, w.Body)
+	}
+}
+
+// Alerts that nobody wrote a summary for page with the labels that tell them apart, in the subject and in the text.
+func TestAnAlertWithoutASummaryHasWords(t *testing.T) {
+	t.Parallel()
+	f := func(alerts, wantSubject string, wantText ...string) {
+		t.Helper()
+		address, got := gatewaySink(t, nil)
+		wait := fmt.Sprintf("group_wait: %ds", strings.Count(alerts, "labels")-1) // one post is one page
+		p := openOwnRouted(t, strings.Replace(recordOnly, "group_wait: 0s", wait, 1), `
+receivers:
+  oncall:
+    ntfy: [{url: '`+address+`', topic: oncall, message: '{{ template "ntfy.default.message" . }}~{{ template "page.text" . }}'}]
+`)
+		post(t, p, alerts)
+		var m ntfyMessageJSON
+		if err := json.Unmarshal([]byte(nextRequest(t, got).body), &m); err != nil {
+			t.Fatal(err)
+		}
+		if subject, _, _ := strings.Cut(m.Title, " since "); subject != wantSubject {
+			t.Errorf("subject %q, want %q", subject, wantSubject)
+		}
+		if strings.ContainsAny(m.Title, "\r\n") {
+			t.Errorf("title %q has several lines", m.Title)
+		}
+		short, long, _ := strings.Cut(m.Message, "~")
+		for _, want := range wantText {
+			if !strings.Contains(short, want) || !strings.Contains(long, want) {
+				t.Errorf("no %q in the texts %q and %q", want, short, long)
+			}
+		}
+	}
+	const web1 = `{"alertname":"InstanceDown","instance":"web-1:9100","job":"node","severity":"critical"}`
+	f(`[{"labels":`+web1+`}]`, "InstanceDown: instance web-1:9100, job node", "instance: web-1:9100", "severity: critical")
+	f(`[{"labels":`+web1+`,"annotations":{"message":"web-1 is gone"}}]`, "web-1 is gone", "web-1 is gone")
+	f(`[{"labels":`+web1+`,"annotations":{"description":"web-1\nis gone.\n"}}]`, "web-1 is gone.", "web-1\nis gone.")
+	f(`[{"labels":`+web1+`,"annotations":{"summary":"web-1\r\nBcc: all@example.org\n"}}]`, "web-1 Bcc: all@example.org")
+	f(`[{"labels":`+web1+`},{"labels":{"alertname":"InstanceDown","instance":"web-2:9100","job":"node"},"annotations":{"description":"web-2 hangs."}}]`,
+		"InstanceDown: job node (2 alerts)", "- InstanceDown: instance web-1:9100, job node", "- web-2 hangs.")
+	f(`[{"labels":`+web1+`,"annotations":{"summary":"down"}},{"labels":{"alertname":"InstanceDown","instance":"web-2:9100","job":"node"},"annotations":{"summary":"down"}}]`,
+		"InstanceDown: job node (2 alerts)", "- down (instance web-1:9100)", "- down (instance web-2:9100)")
+}
+
+// A header of a gateway is one line, whatever an alert says.
+func TestAHeaderIsOneLine(t *testing.T) {
+	t.Parallel()
+	address, got := gatewaySink(t, nil)
+	p := openOwn(t, `
+receivers:
+  oncall:
+    http: [{url: '`+address+`', headers: {Title: '{{ .Subject }}', Text: '{{ .CommonAnnotations.summary }}'}}]
+`)
+	post(t, p, `[{"labels":{"alertname":"A"},"annotations":{"summary":"one\r\nX-Evil: two\u0000\n"}}]`)
+	r := nextRequest(t, got)
+	if title := r.header.Get("Title"); !strings.HasPrefix(title, "one X-Evil: two since ") || r.header.Get("Text") != "one X-Evil: two" || r.header.Get("X-Evil") != "" {
+		t.Errorf("headers %q", r.header)
+	}
+}
+
+// An alert of a rule links to the graph of the rule, and so does its end.
+func TestAnAlertLinksToItsRulesGraph(t *testing.T) {
+	t.Parallel()
+	s, engine := newSink(t, nil), NewEngine(DefaultRules())
+	p := runPager(t, PagerOptions{DB: openDB(t, t.TempDir()), Config: oneSink(s.URL, ""), ExternalURL: "https://bramble.example.org/b/", Expression: engine.Expression})
+	hot := fire("b1", time.Now())
+	for rule := range engine.rules.All() {
+		if rule.Name == "SocHot" {
+			hot.Rule = rule.ID
+		}
+	}
+	want := "https://bramble.example.org/b/vmui/#/?g0.range_input=1h&g0.expr=" + strings.ReplaceAll(url.QueryEscape(engine.Expression(hot.Rule)), "+", "%20")
+	if !strings.Contains(want, "pi_soc_temperature_celsius") {
+		t.Fatalf("the expression is %q", engine.Expression(hot.Rule))
+	}
+	p.Deliver([]Transition{hot})
+	if h := s.next(t); len(h.Alerts) != 1 || h.Alerts[0].GeneratorURL != want {
+		t.Errorf("%+v, want %s", h.Alerts, want)
+	}
+	p.Deliver([]Transition{resolve(hot, time.Now())})
+	if h := s.next(t); h.Status != "resolved" || h.Alerts[0].GeneratorURL != want {
+		t.Errorf("%+v, want %s", h.Alerts, want)
+	}
+	if got, of := engine.Expression(domainRulePrefix+hot.Rule), engine.Expression(hot.Rule); got != of {
+		t.Errorf("a domain's alert has the expression %q, want that of its rule, %q", got, of)
+	}
+	if got := engine.Expression("no such rule"); got != "" {
+		t.Errorf("an unknown rule has the expression %q", got)
 	}
 }

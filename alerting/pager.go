@@ -66,6 +66,9 @@ type PagerOptions struct {
 	Fleet func() map[string]Place
 	// BoardAlerts are the names of the rules about boards; nil: any rule may be.
 	BoardAlerts func() []string
+	// Expression returns the expression of one of the engine's rules by its ID, "" for an unknown one; nil: alerts have no link
+	// to their rule's graph.
+	Expression func(rule string) string
 	// Watchdog says where beats go; nil: nowhere.
 	Watchdog *WatchdogOptions
 	// StartDelay is how long after the start the first page may leave: what other programs post comes one after the other
@@ -105,6 +108,7 @@ type Pager struct {
 	health       *health
 	watchdog     *watchdog // nil for none
 	boardAlerts  func() []string
+	expression   func(rule string) string
 
 	recorder        eventrecorder.Recorder // records nothing
 	notified        *nflog.Log
@@ -173,7 +177,10 @@ func newPager(o PagerOptions) (*Pager, error) {
 	p := &Pager{
 		db: o.DB, often: &statements{db: o.DB}, dir: dir, receivers: o.Receivers, externalURL: external, pagesFrom: time.Now().Add(o.StartDelay), log: o.Log, amLog: slog.New(warnings{o.Log.Handler()}), changes: newChanges(o.Changed),
 		commits: &committer{db: o.DB}, mail: newMailroom(), customerMail: newMailroom(), inbox: newInbox(), clock: newStepClock(), steps: newStepper(), running: make(chan struct{}),
-		pictures: o.Pictures, health: newHealth(), boardAlerts: o.BoardAlerts,
+		pictures: o.Pictures, health: newHealth(), boardAlerts: o.BoardAlerts, expression: o.Expression,
+	}
+	if o.Expression != nil {
+		p.inbox.graph = p.graphOf
 	}
 	p.inbox.pagesFor = p.pagesFor
 	p.watchdog = newWatchdog(o.Watchdog, p)

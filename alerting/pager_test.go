@@ -60,9 +60,10 @@ type hook struct {
 	path   string
 	Status string
 	Alerts []struct {
-		Status      string
-		Labels      map[string]string
-		Annotations map[string]string
+		Status       string
+		Labels       map[string]string
+		Annotations  map[string]string
+		GeneratorURL string
 	}
 }
 
