@@ -23,13 +23,14 @@ const AckNote = "acknowledged"
 const maxSnooze = 7 * 24 * time.Hour
 
 // Acknowledge records that who takes the incident on. Pages stop, those that wait for delivery included, and nothing
-// escalates any more; new alerts and the resolve are still told. Acknowledging again replaces name and comment. It survives a
-// restart. The error is ErrNoIncident where there is none, ErrResolved where it is over.
+// escalates any more; new alerts and the resolve are still told. Acknowledging again replaces name, time and comment, unless the
+// same person does so without a comment. It survives a restart. The error is ErrNoIncident where there is none, ErrResolved where it is over.
 func (p *Pager) Acknowledge(ctx context.Context, id, who, comment string) error {
 	return p.acknowledge(ctx, id, Ack{By: who, Comment: comment})
 }
 
-// Snooze is an acknowledgement for a time: what still fires then is escalated from the first step. It is at most 7 days.
+// Snooze is an acknowledgement for a time: what still fires then is escalated from the first step. It is at most 7 days. Name,
+// time and comment of an acknowledgement before it stay.
 func (p *Pager) Snooze(ctx context.Context, id, who, comment string, d time.Duration) error {
 	if d < time.Second || d > maxSnooze {
 		return fmt.Errorf("snooze incident: %s is not between 1s and %s", d, maxSnooze)
@@ -66,7 +67,7 @@ func (e *escalating) acknowledge(id string, ack Ack) error {
 	if err != nil {
 		return err
 	}
-	in.Ack, in.ChangedAt = &ack, e.now
+	in.Ack, in.ChangedAt = in.Ack.followedBy(ack), e.now
 	if err := saveIncident(e.ctx, e.c, in); err != nil {
 		return err
 	}
@@ -94,6 +95,22 @@ func (e *escalating) acknowledge(id string, ack Ack) error {
 		return err
 	}
 	return e.acknowledged(in, ack, state, others)
+}
+
+// followedBy returns the acknowledgement that stands once next was given after a, which may be nil. A snooze of an
+// acknowledged incident sets only its end: name, time and note of the acknowledgement stay, as they do when the same person
+// acknowledges once more without a note. The time line has both.
+func (a *Ack) followedBy(next Ack) *Ack {
+	again := a != nil && next.By == a.By && next.Comment == ""
+	if a == nil || next.Until == 0 && !again {
+		return &next
+	}
+	stands := *a
+	stands.Until = next.Until
+	if stands.Comment == "" && next.By == a.By {
+		stands.Comment = next.Comment
+	}
+	return &stands
 }
 
 // open reads an incident that is not over.
@@ -160,8 +177,11 @@ func (e *escalating) notice(in *Incident, esc *escalation, ack Ack, name string)
 	}
 	body.Alerts = withNote(body.firing(), func(notes model.LabelSet) {
 		notes[AckNote] = model.LabelValue(by)
-		notes["summary"] = model.LabelValue("Acknowledged by " + ack.By + ": " + string(notes["summary"]))
 	})
+	for _, a := range body.Alerts {
+		about := incidentAlert(a)
+		a.Annotations["summary"] = model.LabelValue("Acknowledged by " + ack.By + ": " + alertText(about.Labels, about.Annotations))
+	}
 	l, err := newLetter(in.ID, p.AckNotice, to, in.GroupKey, notify.ReasonUnknown, body, e.now)
 	if err != nil {
 		return err
@@ -223,10 +243,17 @@ func (e *escalating) close(id, who, comment string) error {
 	if err != nil {
 		return err
 	}
+	if err := in.more(e.ctx, e.c); err != nil {
+		return err
+	}
 	byHand := in.ResolvedAt == 0
+	last := Closing{By: who, At: e.now, Comment: comment}
+	if comment == "" && in.Closing != nil && in.Closing.Comment != "" {
+		last = *in.Closing // closing again without a comment takes none away
+	}
 	err = e.exec("write closing comment", `INSERT INTO incident_more (incident, closed_by, closed_at, closing, by_hand) VALUES (?,?,?,?,?)
 		ON CONFLICT (incident) DO UPDATE SET closed_by = excluded.closed_by, closed_at = excluded.closed_at, closing = excluded.closing,
-		by_hand = max(by_hand, excluded.by_hand)`, id, who, e.now, comment, byHand)
+		by_hand = max(by_hand, excluded.by_hand)`, id, last.By, last.At, last.Comment, byHand)
 	if err != nil {
 		return err
 	}

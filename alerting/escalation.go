@@ -166,6 +166,9 @@ func (e *escalating) follow(esc *escalation, n *notification, in *Incident, fres
 		return e.save(esc)
 	case n.firingCount == 0:
 		return e.over(esc, in.GroupKey)
+	case ch.refired && in.Ack != nil && in.Ack.Until != 0:
+		esc.state = escalationSnoozed // its end was stopped when the incident was over
+		return errors.Join(e.news(esc, in), e.add(&escalationStep{incident: in.ID, kind: stepOfSnooze, run: esc.run, due: in.Ack.Until}))
 	case e.oncall.PolicyOf(n.receiver) == nil && ch.handed && in.Ack == nil:
 		esc.state = escalationOver // its new receiver repeats by itself
 		return errors.Join(e.stopSteps(in.ID), e.save(esc))

@@ -257,6 +257,71 @@ func TestSnooze(t *testing.T) {
 	b.want(b.run(9*time.Hour), "0s ada-ntfy, 1h1m0s ada-ntfy stopped, 1h1m0s ada-ntfy resolve")
 }
 
+// TestSnoozeKeepsTheAcknowledgement: whoever acknowledged, when and with which note stays; the time line has both.
+func TestSnoozeKeepsTheAcknowledgement(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, twoSteps)
+	id := b.notify(notify.ReasonFirstNotification, "b1", true)
+	b.deliver()
+	ack := func(at time.Duration, a Ack, want Ack) {
+		t.Helper()
+		b.run(at)
+		b.tx(func(e *escalating) error {
+			a.At = e.now
+			if a.Until != 0 {
+				a.Until += e.now
+			}
+			return e.acknowledge(id, a)
+		})
+		want.At += b.zero
+		if want.Until != 0 {
+			want.Until += b.zero
+		}
+		in, err := b.Incident(t.Context(), id)
+		if err != nil || in.Ack == nil || *in.Ack != want {
+			t.Errorf("at %s: ack %+v, %v, want %+v", at, in.Ack, err, want)
+		}
+	}
+	const minute, hour = 60_000, 60 * 60_000
+	ack(time.Minute, Ack{By: "ada", Comment: "fan on order"}, Ack{By: "ada", At: minute, Comment: "fan on order"})
+	ack(2*time.Minute, Ack{By: "ada", Until: hour}, Ack{By: "ada", At: minute, Comment: "fan on order", Until: 2*minute + hour})
+	ack(3*time.Minute, Ack{By: "jonas", Comment: "tomorrow", Until: hour}, Ack{By: "ada", At: minute, Comment: "fan on order", Until: 3*minute + hour})
+	ack(4*time.Minute, Ack{By: "ada"}, Ack{By: "ada", At: minute, Comment: "fan on order"})
+	ack(5*time.Minute, Ack{By: "jonas"}, Ack{By: "jonas", At: 5 * minute})
+	ack(6*time.Minute, Ack{By: "jonas", Comment: "parts", Until: hour}, Ack{By: "jonas", At: 5 * minute, Comment: "parts", Until: 6*minute + hour})
+	events, err := b.Timeline(t.Context(), id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var said []string
+	for _, ev := range events {
+		if ev.Kind == "acknowledged" || ev.Kind == "snoozed" {
+			said = append(said, ev.Who+" "+ev.Kind+" "+ev.Text)
+		}
+	}
+	want := "ada acknowledged fan on order, ada snoozed for 1h, jonas snoozed for 1h: tomorrow, ada acknowledged , jonas acknowledged , jonas snoozed for 1h: parts"
+	if got := strings.Join(said, ", "); got != want {
+		t.Errorf("time line %s\nwant      %s", got, want)
+	}
+	// What fires again within the snooze stays quiet until its end, and no longer.
+	b.notify(notify.ReasonAllAlertsResolved, "b1", false)
+	b.run(50 * time.Minute)
+	b.notify(notify.ReasonAllAlertsResolved, "b1", false)
+	b.at = 50 * time.Minute
+	before := b.written()
+	b.tx(func(e *escalating) error {
+		return e.exec("end now", `UPDATE incident SET resolved_at = ? WHERE id = ?`, e.now, id)
+	})
+	b.notify(notify.ReasonFirstNotification, "b1", true)
+	if got := b.run(66*time.Minute - time.Second); strings.Count(got, "ada-ntfy") > strings.Count(before, "ada-ntfy")+1 {
+		t.Errorf("within the snooze: %s", got)
+	}
+	b.run(67 * time.Minute)
+	if in, err := b.Incident(t.Context(), id); err != nil || in.Ack != nil || in.Escalation.State != escalationRunning {
+		t.Errorf("after the snooze: ack %+v, escalation %+v, %v", in.Ack, in.Escalation, err)
+	}
+}
+
 // TestClose: by hand it is over though it fires; it pages again only when it begins anew.
 func TestClose(t *testing.T) {
 	b := newBench(t, twoSteps)
@@ -269,6 +334,10 @@ func TestClose(t *testing.T) {
 	in, err := b.Incident(t.Context(), id)
 	if err != nil || in.ResolvedAt == 0 || in.Closing == nil || in.Closing.Comment != "the fan was dead" || !in.Closing.ByHand {
 		t.Errorf("incident %+v, %v", in, err)
+	}
+	b.tx(func(e *escalating) error { return e.close(id, "jonas", "") })
+	if in, err = b.Incident(t.Context(), id); err != nil || in.Closing.By != "ada" || in.Closing.Comment != "the fan was dead" {
+		t.Errorf("closed again without a comment: %+v, %v", in.Closing, err)
 	}
 	b.at = 4 * time.Hour
 	if other := b.notify(notify.ReasonFirstNotification, "b1", true); other == id || other == "" {

@@ -225,10 +225,10 @@ func (in *Incident) holds(alerts []IncidentAlert) bool {
 	return true
 }
 
-// reopen makes an incident the present one again. A fresh acknowledgement stays.
+// reopen makes an incident the present one again. A fresh acknowledgement stays, and a snooze until its end.
 func (in *Incident) reopen(now int64) {
 	in.ResolvedAt = 0
-	if in.Ack != nil && now-in.Ack.At > ackKept.Milliseconds() {
+	if a := in.Ack; a != nil && (a.Until == 0 && now-a.At > ackKept.Milliseconds() || a.Until != 0 && now >= a.Until) {
 		in.Ack = nil
 	}
 	for i := range in.Alerts {
