@@ -88,8 +88,8 @@ func (p *Pager) tryCustomer(ctx context.Context, l *letter) {
 	state, answer, leftAt := "delivered", "accepted", now.UnixMilli()
 	if err != nil {
 		state, answer, leftAt = "waiting", err.Error(), 0
-		l.nextAt = now.Add(backoff(l.attempts)).UnixMilli()
-		if refusedForGood(err) && l.attempts >= refusals || now.Sub(time.UnixMilli(l.createdAt)) > giveUpAfter {
+		l.nextAt = now.Add(backoff(l.attempts, maxBackoff)).UnixMilli()
+		if refusedForGood(err) && l.attempts >= addressRefusals || now.Sub(time.UnixMilli(l.createdAt)) > giveUpAfter {
 			state = "failed"
 			p.log.Warn("mail to a customer given up", "page", l.id, "contact", l.groupKey, "attempts", l.attempts, "err", err)
 		}
@@ -109,10 +109,15 @@ func (p *Pager) tryCustomer(ctx context.Context, l *letter) {
 	p.customerMail.settle(l, state != "waiting")
 }
 
-// refusedForGood reports an answer of the mail server's that says "never" (5xx).
+// addressRefusals is how many answers that say "never" end a mail to a customer: more to an address that is gone would harm the
+// operator's name as a sender.
+const addressRefusals = 5
+
+// refusedForGood reports an answer of the mail server's that says "never" (5xx), but for a refusal of the operator's own login
+// (RFC 4954: 530 to 538), which is mended some time.
 func refusedForGood(err error) bool {
 	var reply *textproto.Error
-	return errors.As(err, &reply) && reply.Code >= 500
+	return errors.As(err, &reply) && reply.Code >= 500 && (reply.Code < 530 || reply.Code > 538)
 }
 
 func (p *Pager) sendToCustomer(ctx context.Context, l *letter) error {

@@ -20,9 +20,12 @@ const (
 	// minBackoff and maxBackoff bound the wait before the next try, before jitter.
 	minBackoff = 500 * time.Millisecond
 	maxBackoff = time.Minute
-	// refusals is how many answers that say "never" (4xx) end a page; one may be a passing fault of a proxy.
-	refusals = 5
-	// giveUpAfter ends a page that no provider took: a day later it wakes somebody for nothing.
+	// maxRefusedBackoff bounds the wait before the next try of a page that its receiver refused (4xx, a rejected credential), where
+	// the group_interval of the receiver's routes is longer.
+	maxRefusedBackoff = 5 * time.Minute
+	// maxRetryAfter bounds how long a provider may put a page off by Retry-After.
+	maxRetryAfter = time.Hour
+	// giveUpAfter ends a message that no provider took and that tells of nothing that still fires, such as a resolve.
 	giveUpAfter = 24 * time.Hour
 	// maxAnswer bounds what is kept of a provider's answer, in bytes.
 	maxAnswer = 500
@@ -54,6 +57,10 @@ func (m *mailroom) deliver(ctx context.Context, try func(context.Context, *lette
 
 // try sends a letter once and records what came of it. A page that left is recorded even while the program stops.
 func (p *Pager) try(ctx context.Context, l *letter) {
+	if l.refused && l.pages() && !p.stillFires(ctx, l) {
+		p.endUnsent(l)
+		return
+	}
 	retry, err := p.send(ctx, l)
 	if err != nil && ctx.Err() != nil {
 		p.mail.settle(l, false) // interrupted by the stop, not refused
@@ -65,8 +72,9 @@ func (p *Pager) try(ctx context.Context, l *letter) {
 	state, answer := "delivered", "accepted"
 	if err != nil {
 		state, answer = "waiting", err.Error()
-		l.nextAt = now.Add(backoff(l.attempts)).UnixMilli()
-		if !retry && l.attempts >= refusals || now.Sub(time.UnixMilli(l.createdAt)) > giveUpAfter || errors.Is(err, errReceiverGone) || errors.Is(err, errStale) {
+		l.refused = !retry
+		l.nextAt = now.Add(max(p.routing.Load().backoff(l), l.retryAfter)).UnixMilli()
+		if p.givenUp(ctx, l, err, now) {
 			state = "failed"
 		}
 		if p.mail.dropped(l) {
@@ -75,13 +83,51 @@ func (p *Pager) try(ctx context.Context, l *letter) {
 	}
 	p.metrics.tries.WithLabelValues(l.integration, state).Inc()
 	p.metrics.health.note(l.receiver, l.integration, err != nil)
-	p.health.note(l.lane(), state, answer, now)
+	p.health.note(l.lane(), state, l.refused && l.attempts >= triesBeforeNext, answer, now)
 	p.recordTry(l, state, answer, now)
 	p.logTry(l, state, err, now)
 	p.mail.settle(l, state != "waiting") // from here on another try may change it
+	if state == "delivered" {
+		p.mail.hurry(func(o *letter) bool { return o.lane() == l.lane() })
+	}
 	if l.incident != "" && l.receiver != Watchdog {
 		p.changed(l.incident)
 	}
+}
+
+// endUnsent ends a page that its receiver refused and whose alerts are over by now: the resolve follows.
+func (p *Pager) endUnsent(l *letter) {
+	p.mail.land(l)
+	p.recordTry(l, "stopped", "over before the receiver took it", time.Now())
+	p.mail.settle(l, true)
+	if l.incident != "" {
+		p.changed(l.incident)
+	}
+}
+
+// givenUp reports whether a message that was not taken is tried no more. A page is tried for as long as it is true.
+func (p *Pager) givenUp(ctx context.Context, l *letter, err error, now time.Time) bool {
+	if errors.Is(err, errReceiverGone) || errors.Is(err, errStale) {
+		return true
+	}
+	return now.Sub(time.UnixMilli(l.createdAt)) > giveUpAfter && !(l.pages() && p.stillFires(ctx, l))
+}
+
+// pages reports whether a message says that something fires; all others tell of an end or of an acknowledgement.
+func (l *letter) pages() bool {
+	return l.reason == notify.ReasonFirstNotification || l.reason == notify.ReasonNewAlertsInGroup || l.reason == notify.ReasonRepeatIntervalElapsed
+}
+
+// stillFires reports whether an incident that a page is about, alone or with others, is open. Where that cannot be read it counts as open.
+func (p *Pager) stillFires(ctx context.Context, l *letter) bool {
+	var open bool
+	row := p.db.QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM incident WHERE resolved_at = 0 AND
+		(id = ? OR id IN (SELECT p.incident FROM page_to t JOIN page p ON p.id = t.page WHERE t.bundle = ? AND t.bundle <> '')))`, l.incident, l.id)
+	if err := row.Scan(&open); err != nil {
+		p.log.Error("read whether a page is still true", "page", l.id, "err", err)
+		return true
+	}
+	return open
 }
 
 // recordTry writes the outcome. A page that left must be on record, so the write is repeated until it succeeds or the
@@ -126,9 +172,21 @@ func (p *Pager) logTry(l *letter, state string, err error, now time.Time) {
 	}
 }
 
-// backoff doubles from minBackoff to maxBackoff, with ±50 % of jitter.
-func backoff(attempts int) time.Duration {
-	d := min(minBackoff<<min(attempts-1, 10), maxBackoff)
+// backoff is how long a message that was not taken waits before the next try.
+func (r *routing) backoff(l *letter) time.Duration {
+	if !l.refused {
+		return backoff(l.attempts, maxBackoff)
+	}
+	longest := maxRefusedBackoff
+	if d := r.intervalOf[l.receiver]; d > 0 { // a person's channel has no route
+		longest = min(longest, d)
+	}
+	return min(backoff(l.attempts, longest), longest)
+}
+
+// backoff doubles from minBackoff to longest, with ±50 % of jitter.
+func backoff(attempts int, longest time.Duration) time.Duration {
+	d := min(minBackoff<<min(attempts-1, 10), longest)
 	return d/2 + rand.N(d)
 }
 
@@ -149,7 +207,9 @@ func (p *Pager) send(ctx context.Context, l *letter) (retry bool, err error) {
 		return true, err
 	}
 	ctx, alerts := p.enriched(withPageID(l.context(ctx, body), l.id), l, body.Alerts)
+	ctx, retryAfter := withRetryAfter(ctx)
 	retry, err = safeNotify(notify.WithNflogStore(ctx, thread.store), to, alerts)
+	l.retryAfter = retryAfter()
 	if err == nil {
 		thread.save(p)
 	}

@@ -177,10 +177,11 @@ func (p *Pager) httpClient(c *commoncfg.HTTPClientConfig, name string) (*http.Cl
 	if err != nil {
 		return nil, fmt.Errorf("http_config: %w", err)
 	}
+	client.Transport = retryAfterTransport{client.Transport}
 	return client, nil
 }
 
-// send makes a request whose answer took judges. Answers that say "never" are not worth many tries.
+// send makes a request whose answer took judges. retry is false for answers that say "never".
 func send(client *http.Client, r *http.Request, took func(status int, body []byte) error) (retry bool, err error) {
 	answer, err := client.Do(r)
 	if err != nil {

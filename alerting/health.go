@@ -14,7 +14,7 @@ const brokenAfter = time.Minute
 // laneHealth is how the last page to an integration fared.
 type laneHealth struct {
 	failing time.Time // since when, zero where it is well
-	failed  bool      // a page was given up
+	failed  bool      // a page was given up, or refused several times
 	answer  string
 }
 
@@ -32,8 +32,8 @@ func (h *health) of(lane string) laneHealth {
 	return h.lanes[lane]
 }
 
-// note takes the outcome of a try: a state of Page, and what the provider said.
-func (h *health) note(lane, state, answer string, now time.Time) {
+// note takes the outcome of a try: a state of Page, whether the provider refuses the page time and again, and its answer.
+func (h *health) note(lane, state string, refused bool, answer string, now time.Time) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if state == "delivered" {
@@ -44,7 +44,7 @@ func (h *health) note(lane, state, answer string, now time.Time) {
 	if was.failing.IsZero() {
 		was.failing = now
 	}
-	was.answer, was.failed = answer[:min(len(answer), maxAnswer)], was.failed || state == "failed"
+	was.answer, was.failed = answer[:min(len(answer), maxAnswer)], was.failed || refused || state == "failed"
 	h.lanes[lane] = was
 }
 
@@ -65,7 +65,7 @@ func (h *health) load(ctx context.Context, db *sql.DB) error {
 		if err := rows.Scan(&receiver, &integration, &idx, &state, &answer, &at); err != nil {
 			return fmt.Errorf("read the last pages: %w", err)
 		}
-		h.note(laneName(receiver, integration, idx), state, answer, time.UnixMilli(at))
+		h.note(laneName(receiver, integration, idx), state, false, answer, time.UnixMilli(at))
 	}
 	return rows.Err()
 }

@@ -20,6 +20,9 @@ type letter struct {
 	createdAt, readingAt  int64
 	attempts              int
 	nextAt                int64 // Unix milliseconds; not to be tried before
+	// refused says that the last try was answered with "never" (4xx), retryAfter for how long that answer put the page off.
+	refused    bool
+	retryAfter time.Duration
 
 	flying  bool
 	flownAt int64 // when it began to fly last, Unix milliseconds
@@ -96,10 +99,38 @@ func (m *mailroom) add(letters []*letter) {
 	}
 	m.mu.Lock()
 	for _, l := range letters {
+		for _, earlier := range m.lanes[l.lane()] { // a group's messages leave in order, so its next one waits for them
+			if earlier.groupKey == l.groupKey {
+				earlier.hurry(time.Now().UnixMilli())
+			}
+		}
 		m.lanes[l.lane()] = append(m.lanes[l.lane()], l)
 	}
 	m.mu.Unlock()
 	m.ring()
+}
+
+// hurry has the letters that wait for another try, and that which selects, tried now: their receiver may take them.
+func (m *mailroom) hurry(which func(*letter) bool) {
+	now := time.Now().UnixMilli()
+	m.mu.Lock()
+	for _, lane := range m.lanes {
+		for _, l := range lane {
+			if which(l) {
+				l.hurry(now)
+			}
+		}
+	}
+	m.mu.Unlock()
+	m.ring()
+}
+
+// hurry brings the next try of a letter that was refused forward, but for what the provider asked for by Retry-After. The
+// mailroom's mu guards it.
+func (l *letter) hurry(now int64) {
+	if !l.flying && l.refused {
+		l.nextAt = min(l.nextAt, max(now, l.flownAt+max(minBackoff, l.retryAfter).Milliseconds()))
+	}
 }
 
 func (m *mailroom) ring() {

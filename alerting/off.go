@@ -226,6 +226,67 @@ func (r *routing) receivers() (names []string) {
 	return names
 }
 
+// besides are further receivers for a notification that says that receivers fail, where its routes lead to no other: at most
+// maxOthers, those that work before those that do not.
+func (p *Pager) besides(n *notification, r *routing) []string {
+	failing := map[string]bool{}
+	for _, a := range n.alerts {
+		if name := a.Labels["receiver"]; a.Labels["integration"] != "" {
+			failing[name] = true
+		}
+	}
+	now := time.Now()
+	var reached []string
+	if len(failing) > 0 {
+		for _, rt := range r.tree.Match(labelSet(n.alerts[0].Labels)) {
+			reached = append(reached, p.reached(rt.RouteOpts.Receiver, r, now)...)
+		}
+	}
+	fails := func(name string) bool { return failing[name] }
+	if len(reached) == 0 || slices.ContainsFunc(reached, func(name string) bool { return !fails(name) }) {
+		return nil
+	}
+	var work, broken []string
+	for _, name := range r.receivers() {
+		if _, is := p.brokenReceiver(name, r, now); fails(name) || name == n.receiver {
+			continue
+		} else if is {
+			broken = append(broken, name)
+		} else {
+			work = append(work, name)
+		}
+	}
+	all := append(work, broken...)
+	return all[:min(len(all), maxOthers)]
+}
+
+// reached are the receivers by which a receiver reaches anybody at a time: itself, or the channels and the fallback of its policy.
+func (p *Pager) reached(receiver string, r *routing, now time.Time) (out []string) {
+	if len(r.integrations[receiver]) > 0 {
+		out = append(out, receiver)
+	}
+	rotas := p.onCall()
+	policy := rotas.PolicyOf(receiver)
+	if policy == nil {
+		return out
+	}
+	names := []string{policy.Fallback}
+	for _, step := range policy.Steps {
+		people, _ := rotas.Who(step, now)
+		names = append(names, people...)
+	}
+	for _, name := range names {
+		if person := rotas.Person(name); person != nil {
+			for _, c := range person.Channels {
+				out = append(out, c.Receiver)
+			}
+		} else if name != "" {
+			out = append(out, name) // the fallback is a receiver
+		}
+	}
+	return out
+}
+
 // brokenReceiver reports whether every integration of a receiver fails.
 func (p *Pager) brokenReceiver(name string, r *routing, now time.Time) (Off, bool) {
 	o := Off{Kind: OffReceiver, What: "whatever goes to receiver " + name}

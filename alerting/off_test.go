@@ -66,14 +66,14 @@ func TestWhatIsOff(t *testing.T) {
 	if err := d.commit([]Transition{fire("elsewhere", time.Now())}); err != nil {
 		t.Fatal(err)
 	}
-	d.pager.until(t, "given up", pageState("failed"))
+	d.pager.until(t, "refused again and again", func(in Incident) bool { return len(in.Pages) > 0 && in.Pages[0].Attempts >= triesBeforeNext })
 	r = off()
 	i := slices.IndexFunc(r.Items, func(o Off) bool { return o.Kind == OffReceiver })
 	if !r.Everything || i < 0 || r.Items[i].What != "whatever goes to receiver oncall" || !strings.Contains(r.Items[i].Why, "404") {
 		t.Errorf("with a broken receiver: %+v", r)
 	}
 	h := newHealth()
-	if err := h.load(t.Context(), d.pager.db); err != nil || !h.of("oncall/webhook/0").failed {
+	if err := h.load(t.Context(), d.pager.db); err != nil || h.of("oncall/webhook/0").failing.IsZero() {
 		t.Errorf("after a restart: %+v, %v", h.of("oncall/webhook/0"), err)
 	}
 	sk.answerWith(nil)

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"maps"
 	"os"
+	"reflect"
 	"regexp"
 	"slices"
 	"strings"
@@ -181,6 +182,7 @@ func (s *pushoverSender) Notify(ctx context.Context, alerts ...*amalert.Alert) (
 	if err != nil {
 		return false, err
 	}
+	noteRetryAfter(reflect.ValueOf(n))
 	return n.Notify(ctx, alerts...)
 }
 

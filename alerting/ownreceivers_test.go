@@ -341,6 +341,7 @@ func everyWay(t testing.TB) (proxy string, asked func() string) {
 		for name, values := range r.Header {
 			fmt.Fprintf(&all, "%s: %q\n", name, values)
 		}
+		w.Header().Set("Retry-After", "7")
 		io.WriteString(w, `{"ok":true,"success":true,"access_token":"t","result":{"message_id":1,"chat":{"id":77}}}`)
 	}))
 	t.Cleanup(provider.Close)
@@ -374,7 +375,8 @@ func everyWay(t testing.TB) (proxy string, asked func() string) {
 	}
 }
 
-// Files with keys end in a line break, as editors write them. None of it may be sent, whoever the receiver is.
+// Files with keys end in a line break, as editors write them. None of it may be sent, whoever the receiver is. Retry-After is
+// noted of whoever answers.
 func TestKeyFilesKeepNoLineEnd(t *testing.T) {
 	t.Parallel()
 	proxy, asked := everyWay(t)
@@ -399,8 +401,14 @@ receivers: [{name: oncall, %s}]
 		}
 		defer p.Close()
 		list := p.routing.Load().integrations["oncall"]
-		_, err = list[0].Notify(exampleContext(), exampleAlerts(false)...)
+		ctx, cancel := context.WithCancel(exampleContext()) // some integrations leave an answer's body open until then
+		defer cancel()
+		ctx, retryAfter := withRetryAfter(ctx)
+		_, err = list[0].Notify(ctx, exampleAlerts(false)...)
 		got := asked()
+		if d := retryAfter(); d != 7*time.Second && list[0].Name() != "telegram" { // its client is of another library
+			t.Errorf("%s: Retry-After of %s was noted, want 7s", receiver, d)
+		}
 		if !strings.Contains(got, "s3cret") {
 			t.Errorf("%s: asked %q, %v", receiver, got, err)
 		}

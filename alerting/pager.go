@@ -306,7 +306,7 @@ func (p *Pager) reload(config, onCall []byte, starting bool) error {
 		old.stop()
 		p.dispatch.Store(p.start(r))
 	}
-	p.mail.ring()
+	p.mail.hurry(func(*letter) bool { return true }) // what refused may be mended
 	p.steps.ring()
 	return nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -18,6 +19,8 @@ import (
 	"testing"
 	"time"
 
+	amalert "github.com/prometheus/alertmanager/alert"
+	"github.com/prometheus/alertmanager/notify"
 	"go.uber.org/goleak"
 	_ "modernc.org/sqlite"
 )
@@ -343,10 +346,272 @@ receivers:
 	}
 }
 
+// idle is a pager whose loops do not run: the test tries its letters.
+type idle struct {
+	*Pager
+	t *testing.T
+}
+
+func newIdle(t *testing.T, url, interval string) *idle {
+	t.Helper()
+	p, err := OpenPager(PagerOptions{DB: openDB(t, t.TempDir()), Config: []byte(strings.Replace(string(oneSink(url, "")), "group_interval: 1s", "group_interval: "+interval, 1))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { p.Close() })
+	return &idle{p, t}
+}
+
+// letter writes a message about a board's incident, which is open.
+func (p *idle) letter(board string, reason notify.NotifyReason) *letter {
+	p.t.Helper()
+	now := time.Now()
+	in := &Incident{ID: board, GroupKey: board, Receiver: "hook", Title: board, StartedAt: now.UnixMilli(), OpenedAt: now.UnixMilli()}
+	if reason == notify.ReasonAllAlertsResolved {
+		in.ResolvedAt = now.UnixMilli()
+	}
+	a := fire(board, now).alert()
+	in.Alerts = []IncidentAlert{incidentAlert(a)}
+	l, err := newLetter(in.ID, "hook", p.routing.Load().only("hook"), board, reason, payload{Now: now, Alerts: []*amalert.Alert{a}}, now.UnixMilli())
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	l.id = fmt.Sprint(board, "-", int(reason))
+	if err := errors.Join(saveIncident(p.t.Context(), p.db, in), l.insert(p.t.Context(), p.db, "waiting")); err != nil {
+		p.t.Fatal(err)
+	}
+	p.mail.add([]*letter{l})
+	return l
+}
+
+// tried tries a letter at once and returns the state that it came to, and how long it waits now.
+func (p *idle) tried(l *letter) (state string, wait time.Duration) {
+	p.t.Helper()
+	l.flying, l.flownAt = true, time.Now().UnixMilli()
+	p.try(p.t.Context(), l)
+	if err := p.db.QueryRowContext(p.t.Context(), `SELECT state FROM page WHERE id = ?`, l.id).Scan(&state); err != nil {
+		p.t.Fatal(err)
+	}
+	return state, time.Until(time.UnixMilli(l.nextAt))
+}
+
+// A receiver that answers 404 or refuses the credentials gets the page when it is mended: the tries go on, at the group_interval
+// or 5 min apart at most, for as long as the alert fires.
+func TestARefusedPageIsTriedUntilItIsTaken(t *testing.T) {
+	t.Parallel()
+	f := func(interval string, longest time.Duration) {
+		t.Helper()
+		s := newSink(t, func(_ int, w http.ResponseWriter, _ *http.Request) {
+			http.Error(w, "no such topic", http.StatusNotFound)
+		})
+		p := newIdle(t, s.URL, interval)
+		l := p.letter("b1", notify.ReasonFirstNotification)
+		for n := 1; n <= 14; n++ {
+			if state, wait := p.tried(l); state != "waiting" || wait > longest || n > 12 && wait < longest/4 {
+				t.Fatalf("group_interval %s: after try %d %s for %s", interval, n, state, wait)
+			}
+		}
+		l.createdAt = time.Now().Add(-48 * time.Hour).UnixMilli()
+		if state, _ := p.tried(l); state != "waiting" {
+			t.Errorf("group_interval %s: after two days %s though it fires", interval, state)
+		}
+		s.answerWith(nil)
+		if state, _ := p.tried(l); state != "delivered" {
+			t.Errorf("group_interval %s: mended: %s", interval, state)
+		}
+	}
+	f("10s", 10*time.Second)
+	f("1h", maxRefusedBackoff)
+}
+
+// When another page goes through, what was refused is tried at once; so it is when the group has more to say, and after a reload.
+// Retry-After is obeyed all the same.
+func TestARefusedPageLeavesWhenTheReceiverWorksAgain(t *testing.T) {
+	t.Parallel()
+	status := http.StatusUnauthorized
+	s := newSink(t, func(_ int, w http.ResponseWriter, _ *http.Request) {
+		if status == http.StatusTooManyRequests {
+			w.Header().Set("Retry-After", "120")
+		}
+		w.WriteHeader(status)
+	})
+	p := newIdle(t, s.URL, "1h")
+	b1, b2 := p.letter("b1", notify.ReasonFirstNotification), p.letter("b2", notify.ReasonFirstNotification)
+	wait := func(l *letter) time.Duration { return time.Until(time.UnixMilli(l.nextAt)) }
+	later := func() {
+		t.Helper()
+		if state, _ := p.tried(b1); state != "waiting" {
+			t.Fatalf("refused: %s", state)
+		}
+		if status == http.StatusUnauthorized {
+			b1.nextAt = time.Now().Add(maxRefusedBackoff).UnixMilli()
+		}
+	}
+	later()
+	p.letter("b1", notify.ReasonNewAlertsInGroup)
+	if d := wait(b1); d > minBackoff {
+		t.Errorf("the group has more to say: tried in %s", d)
+	}
+	later()
+	if err := p.Reload(oneSink(s.URL, "")); err != nil || wait(b1) > minBackoff {
+		t.Errorf("after a reload: tried in %s, %v", wait(b1), err)
+	}
+	later()
+	status = http.StatusOK
+	if state, _ := p.tried(b2); state != "delivered" {
+		t.Fatalf("the other page is %s", state)
+	}
+	if d := wait(b1); d > minBackoff {
+		t.Errorf("another page was taken: tried in %s", d)
+	}
+	status = http.StatusTooManyRequests
+	later()
+	status = http.StatusOK
+	p.tried(p.letter("b3", notify.ReasonFirstNotification))
+	if d := wait(b1); d < 100*time.Second || d > 120*time.Second {
+		t.Errorf("with Retry-After: 120 it is tried in %s", d)
+	}
+}
+
+// A page that was refused is not sent once its alert is over; the resolve is tried for a day.
+func TestARefusedPageEndsWithItsAlert(t *testing.T) {
+	t.Parallel()
+	s := newSink(t, func(_ int, w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusForbidden) })
+	p := newIdle(t, s.URL, "1h")
+	l := p.letter("b1", notify.ReasonFirstNotification)
+	if state, _ := p.tried(l); state != "waiting" {
+		t.Fatalf("refused: %s", state)
+	}
+	s.next(t)
+	end := p.letter("b1", notify.ReasonAllAlertsResolved)
+	if state, _ := p.tried(l); state != "stopped" {
+		t.Errorf("over: %s", state)
+	}
+	s.none(t, "sent though it is over")
+	for range 7 {
+		if state, _ := p.tried(end); state != "waiting" {
+			t.Fatalf("the resolve is %s", state)
+		}
+	}
+	end.createdAt = time.Now().Add(-25 * time.Hour).UnixMilli()
+	if state, _ := p.tried(end); state != "failed" {
+		t.Errorf("the resolve is %s after a day", state)
+	}
+}
+
+// That a receiver fails never goes by that receiver alone, or by a policy all of whose channels fail.
+func TestAFailingReceiverIsToldByAnother(t *testing.T) {
+	t.Parallel()
+	failing := func(receiver string) Transition {
+		tr := fire("", time.Now())
+		tr.Labels = map[string]string{"alertname": "NotificationFailing", "receiver": receiver, "integration": "webhook", "severity": "critical"}
+		return tr
+	}
+	bad, good := newSink(t, func(_ int, w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNotFound) }), newSink(t, nil)
+	config := func(route string) []byte {
+		return fmt.Appendf(nil, `
+route: {receiver: bad, group_by: [alertname], group_wait: 0s, group_interval: 1s%s}
+receivers:
+- {name: people}
+- {name: bad, webhook_configs: [{url: %q}]}
+- {name: good, webhook_configs: [{url: %q}]}
+`, route, bad.URL, good.URL)
+	}
+	run := func(config []byte, onCall string) *testPager {
+		t.Helper()
+		return startPager(t, openDB(t, t.TempDir()), config, func(p *Pager) {
+			if err := p.ReloadWithOnCall(config, []byte(onCall)); err != nil {
+				t.Fatal(err)
+			}
+		})
+	}
+	p := run(config(""), "")
+	alarm := failing("bad")
+	p.Deliver([]Transition{alarm})
+	if h := good.next(t); h.Status != "firing" || h.Alerts[0].Labels["receiver"] != "bad" {
+		t.Errorf("the other receiver got %+v", h)
+	}
+	in := p.until(t, "told by both", func(in Incident) bool { return len(in.Pages) == 2 && in.Pages[1].State == "delivered" })
+	if in.Pages[0].Receiver != "bad" || in.Pages[1].Receiver != "good" {
+		t.Errorf("pages %+v", in.Pages)
+	}
+	p.Deliver([]Transition{resolve(alarm, time.Now())})
+	if h := good.next(t); h.Status != "resolved" {
+		t.Errorf("the other receiver got %+v", h)
+	}
+	p.stop()
+	// A route to another receiver is enough, and another alert stays where its route leads.
+	p = run(config(`, routes: [{receiver: good, matchers: [alertname = NotificationFailing]}]`), "")
+	p.Deliver([]Transition{failing("bad"), fire("b1", time.Now())})
+	p.until(t, "told once", func(in Incident) bool { return in.Receiver == "bad" && len(in.Pages) == 1 && in.Pages[0].Attempts > 0 })
+	if h := good.next(t); h.Alerts[0].Labels["alertname"] != "NotificationFailing" {
+		t.Errorf("the other receiver got %+v", h)
+	}
+	p.stop()
+	good.none(t, "told twice")
+	p = run([]byte(strings.Replace(string(config("")), "receiver: bad", "receiver: people", 1)), `
+people: [{name: ada, channels: [{receiver: bad}]}]
+policies: [{name: p, receivers: [people], steps: [{notify: [ada], wait: 5m}]}]
+`)
+	p.Deliver([]Transition{failing("bad")})
+	if h := good.next(t); h.Alerts[0].Labels["receiver"] != "bad" {
+		t.Errorf("the other receiver got %+v", h)
+	}
+}
+
+// A repeat is not queued behind the page that it would repeat.
+func TestNoRepeatBehindAPageThatWaits(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, twoSteps)
+	j := &journaled{pager: b.Pager, receiver: "everybody", integrations: b.routing.Load().integrations["everybody"]}
+	pages := func(reason notify.NotifyReason) (count int) {
+		t.Helper()
+		a := fire("b1", time.UnixMilli(b.zero)).alert()
+		n := &notification{receiver: j.receiver, groupKey: "g", reason: reason, now: time.Now(), payload: payload{Alerts: []*amalert.Alert{a}}, alerts: []IncidentAlert{incidentAlert(a)}, firingCount: 1}
+		b.tx(func(e *escalating) error {
+			_, _, _, err := j.record(context.Background(), e, n)
+			return err
+		})
+		if err := b.db.QueryRowContext(t.Context(), `SELECT count(*) FROM page`).Scan(&count); err != nil {
+			t.Fatal(err)
+		}
+		return count
+	}
+	if n := pages(notify.ReasonFirstNotification); n != 1 {
+		t.Fatalf("%d pages", n)
+	}
+	if n := pages(notify.ReasonRepeatIntervalElapsed); n != 1 {
+		t.Errorf("%d pages while the first one waits", n)
+	}
+	b.deliver()
+	if n := pages(notify.ReasonRepeatIntervalElapsed); n != 2 {
+		t.Errorf("%d pages after the first one was delivered", n)
+	}
+}
+
+func TestRetryAfter(t *testing.T) {
+	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	f := func(text string, want time.Duration) {
+		t.Helper()
+		if got := readRetryAfter(text, now); got != want {
+			t.Errorf("Retry-After: %s is %s, want %s", text, got, want)
+		}
+	}
+	f("", 0)
+	f("30", 30*time.Second)
+	f("-1", 0)
+	f("soon", 0)
+	f("99999999", maxRetryAfter)
+	f("18446744073709551616", 0)
+	f("Fri, 02 Jan 2026 03:05:05 GMT", time.Minute)
+	f("Thu, 01 Jan 2026 03:05:05 GMT", 0)
+	f("Sat, 03 Jan 2026 03:05:05 GMT", maxRetryAfter)
+}
+
 func TestBackoff(t *testing.T) {
 	for n := 1; n < 20; n++ {
 		want := min(minBackoff<<min(n-1, 10), maxBackoff)
-		if d := backoff(n); d < want/2 || d > want*3/2 {
+		if d := backoff(n, maxBackoff); d < want/2 || d > want*3/2 {
 			t.Errorf("backoff %d is %s, want about %s", n, d, want)
 		}
 	}

@@ -233,13 +233,20 @@ func (j *journaled) recordPages(ctx context.Context, c *sql.Conn, n *notificatio
 		return nil, fmt.Errorf("count pages of incident %s: %w", in.ID, err)
 	}
 	var out []*letter
-	for i := range j.integrations {
-		l, err := j.letter(n, in, &j.integrations[i], ch.before)
+	for _, to := range j.targets(n) {
+		l, err := j.letter(n, in, to, ch.before)
 		if err != nil {
 			return nil, err
 		}
 		if l == nil {
 			continue
+		}
+		if l.reason == notify.ReasonRepeatIntervalElapsed {
+			if waits, err := pageWaits(ctx, c, l); err != nil {
+				return nil, err
+			} else if waits {
+				continue
+			}
 		}
 		count++
 		l.id = in.ID + "-" + strconv.Itoa(count)
@@ -251,8 +258,39 @@ func (j *journaled) recordPages(ctx context.Context, c *sql.Conn, n *notificatio
 	return out, nil
 }
 
+// pageWaits reports whether a page of the same incident to the same integration is still being tried: it says what a repeat would.
+func pageWaits(ctx context.Context, c *sql.Conn, l *letter) (waits bool, err error) {
+	row := c.QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM page WHERE incident = ? AND receiver = ? AND integration = ? AND idx = ? AND state = 'waiting')`,
+		l.incident, l.receiver, l.integration, l.idx)
+	if err := row.Scan(&waits); err != nil {
+		return false, fmt.Errorf("read waiting pages of incident %s: %w", l.incident, err)
+	}
+	return waits, nil
+}
+
+// target is an integration of a receiver.
+type target struct {
+	receiver string
+	*notify.Integration
+}
+
+// targets are the integrations that a notification goes to: the receiver's own, and where it says that the receiver itself fails,
+// those of others too.
+func (j *journaled) targets(n *notification) (out []target) {
+	for i := range j.integrations {
+		out = append(out, target{j.receiver, &j.integrations[i]})
+	}
+	r := j.pager.routing.Load()
+	for _, name := range j.pager.besides(n, r) {
+		for i := range r.integrations[name] {
+			out = append(out, target{name, &r.integrations[name][i]})
+		}
+	}
+	return out
+}
+
 // letter is the page for one integration, nil where it wants none.
-func (j *journaled) letter(n *notification, in *Incident, to *notify.Integration, before map[string]bool) (*letter, error) {
+func (j *journaled) letter(n *notification, in *Incident, to target, before map[string]bool) (*letter, error) {
 	body := n.payload
 	if !to.SendResolved() {
 		body.Alerts = nil
@@ -270,7 +308,7 @@ func (j *journaled) letter(n *notification, in *Incident, to *notify.Integration
 		return nil, fmt.Errorf("encode page of incident %s: %w", in.ID, err)
 	}
 	return &letter{
-		incident: in.ID, receiver: n.receiver, integration: to.Name(), idx: to.Index(), groupKey: in.GroupKey, reason: n.reason,
+		incident: in.ID, receiver: to.receiver, integration: to.Name(), idx: to.Index(), groupKey: in.GroupKey, reason: n.reason,
 		payload: text, createdAt: n.now.UnixMilli(), nextAt: n.now.UnixMilli(), readingAt: n.newestReading(before),
 	}, nil
 }

@@ -42,7 +42,8 @@ type routing struct {
 	integrations map[string][]notify.Integration // by receiver
 	own          map[string]*ownReceiver         // what a receiver has beyond Alertmanager's
 	intervals    map[string][]timeinterval.TimeInterval
-	slowest      time.Duration // the longest group_interval
+	slowest      time.Duration            // the longest group_interval
+	intervalOf   map[string]time.Duration // by receiver, the shortest group_interval of the user's routes to it
 	oncall       *oncall.Config
 	oncallText   []byte
 }
@@ -73,7 +74,7 @@ func (p *Pager) buildRouting(text []byte) (*routing, error) {
 			return nil, fmt.Errorf("alertmanager.yml: %w", err)
 		}
 	}
-	r := &routing{config: conf, integrations: map[string][]notify.Integration{}, intervals: map[string][]timeinterval.TimeInterval{}, own: map[string]*ownReceiver{}}
+	r := &routing{config: conf, intervalOf: intervals(user.Route), integrations: map[string][]notify.Integration{}, intervals: map[string][]timeinterval.TimeInterval{}, own: map[string]*ownReceiver{}}
 	if r.templates, err = pageTemplates(conf.Templates); err != nil {
 		return nil, fmt.Errorf("alertmanager.yml: templates: %w", err)
 	}
@@ -90,6 +91,9 @@ func (p *Pager) buildRouting(text []byte) (*routing, error) {
 		}
 		p.ownMailers(rcv, r.templates, built)
 		p.trimPushoverKeys(rcv, r.templates, built)
+		for i := range built {
+			noteRetryAfter(reflect.ValueOf(&built[i]).Elem().FieldByName("notifier"))
+		}
 		r.integrations[rcv.Name] = built
 	}
 	if err := own.add(p, r); err != nil {
@@ -105,6 +109,17 @@ func (p *Pager) buildRouting(text []byte) (*routing, error) {
 		r.intervals[ti.Name] = ti.TimeIntervals
 	}
 	return r, nil
+}
+
+// intervals are the shortest group_intervals of the routes to each receiver.
+func intervals(routes *config.Route) map[string]time.Duration {
+	out := map[string]time.Duration{}
+	dispatch.NewRoute(routes, nil).Walk(func(rt *dispatch.Route) {
+		if d, ok := out[rt.RouteOpts.Receiver]; !ok || rt.RouteOpts.GroupInterval < d {
+			out[rt.RouteOpts.Receiver] = rt.RouteOpts.GroupInterval
+		}
+	})
+	return out
 }
 
 // sendsSomething reports whether a receiver has an integration.

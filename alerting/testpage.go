@@ -26,6 +26,8 @@ const (
 	testMetric      = "bramble_test_page"
 	// testWithin is how long a test page may take; a page that took longer was not delivered in time.
 	testWithin = 2 * time.Minute
+	// testTries is how many tries a test page may take: what is not taken by then has failed as a test, though it is tried on.
+	testTries = 5
 	// maxOthers is how many other receivers hear of a test page that failed.
 	maxOthers = 3
 )
@@ -201,7 +203,7 @@ func (p *Pager) DecideTests(ctx context.Context, now time.Time) (decided []PageT
 
 // decideTest looks at the pages that a test made.
 func (p *Pager) decideTest(ctx context.Context, t *PageTest, now time.Time) error {
-	rows, err := p.db.QueryContext(ctx, `SELECT integration, state, answer, left_at FROM page WHERE seq > ? AND instr(group_key, ?) > 0 ORDER BY seq`,
+	rows, err := p.db.QueryContext(ctx, `SELECT integration, state, attempts, answer, left_at FROM page WHERE seq > ? AND instr(group_key, ?) > 0 ORDER BY seq`,
 		t.afterPage, fmt.Sprintf("%s=%q", testID, strconv.FormatInt(t.Number, 10)))
 	if err != nil {
 		return fmt.Errorf("read pages of test %d: %w", t.Number, err)
@@ -211,9 +213,10 @@ func (p *Pager) decideTest(ctx context.Context, t *PageTest, now time.Time) erro
 	for rows.Next() {
 		var (
 			integration, state, answer string
+			attempts                   int
 			left                       int64
 		)
-		if err := rows.Scan(&integration, &state, &answer, &left); err != nil {
+		if err := rows.Scan(&integration, &state, &attempts, &answer, &left); err != nil {
 			return fmt.Errorf("read pages of test %d: %w", t.Number, err)
 		}
 		pages++
@@ -223,7 +226,7 @@ func (p *Pager) decideTest(ctx context.Context, t *PageTest, now time.Time) erro
 			continue
 		}
 		failed = append(failed, integration+": "+answer)
-		if state == "failed" {
+		if state == "failed" || attempts >= testTries {
 			t.State = "failed"
 		}
 	}

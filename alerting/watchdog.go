@@ -259,7 +259,7 @@ func (j *journaled) recordBeat(ctx context.Context, c *sql.Conn, n *notification
 	if n.firingCount == 0 {
 		return nil, nil
 	}
-	l, err := j.letter(n, &Incident{ID: Watchdog, GroupKey: n.groupKey}, &j.integrations[0], nil)
+	l, err := j.letter(n, &Incident{ID: Watchdog, GroupKey: n.groupKey}, target{Watchdog, &j.integrations[0]}, nil)
 	if err != nil || l == nil {
 		return nil, err
 	}
