@@ -104,10 +104,12 @@ type Ingest struct {
 	tick     decision          // memory that each report uses again
 	sinceCut int               // records since the last checkpoint
 	cutting  bool              // a checkpoint is on its way
-	cut      chan struct{}
-	late     error         // why the store has not all that was replayed
-	replayed []storage.Row // that are not in the store yet
-	replays  int           // rows replayed so far
+	cut      chan bool         // ends one: whether the older segments are removed
+	held     atomic.Int64      // readings in the journal; changed in the loop alone
+	older    int64             // of them in the segments that a checkpoint on its way has removed
+	late     error             // why the store has not all that was replayed
+	replayed []storage.Row     // that are not in the store yet
+	replays  int               // rows replayed so far
 
 	seenMessages uint64
 	probes       sync.WaitGroup
@@ -146,7 +148,7 @@ func New(o Options) (*Ingest, error) {
 	in := &Ingest{
 		Options: o, stopping: make(chan struct{}),
 		messages: make(chan *nats.Msg, backlog), handover: &handover{deliver: o.Deliver},
-		calls: make(chan func()), cut: make(chan struct{}, 1), queue: queue{lanes: map[string]*lane{}},
+		calls: make(chan func()), cut: make(chan bool, 1), queue: queue{lanes: map[string]*lane{}},
 		boards: map[string]*board{}, fleet: presence.New(), domains: map[string]string{}, status: map[string]Status{},
 		answers: make(chan answer),
 	}
@@ -264,8 +266,13 @@ func (in *Ingest) loop(ctx context.Context, s *nats.Subscription) error {
 			err = in.checkPresence(time.Now()) // the tick's own time is from before a pause of the process
 		case <-cuts.C:
 			err = in.checkpoint()
-		case <-in.cut:
+		case removed := <-in.cut:
 			in.cutting = false
+			if removed {
+				in.held.Add(-in.older)
+			} else {
+				in.sinceCut++ // so that it is tried again
+			}
 		}
 		if err != nil {
 			return errors.Join(err, s.Unsubscribe())
@@ -302,4 +309,16 @@ func (in *Ingest) Relabel(ctx context.Context, name string, labels map[string]st
 }
 
 // Err returns why nothing can be acknowledged at present, or nil.
-func (in *Ingest) Err() error { return in.journal.Err() }
+func (in *Ingest) Err() error { return errors.Join(in.journal.Err(), in.tooMany()) }
+
+// maxHeld is how many readings the journal may hold: as many as its bytes do of usual reports (journal.DefaultMaxBytes).
+// Reports of constant columns hold a thousand times as many, and a start has to read them all.
+const maxHeld = 100_000_000
+
+// tooMany returns why a start would take too long, or nil.
+func (in *Ingest) tooMany() error {
+	if n := in.held.Load(); n >= maxHeld {
+		return fmt.Errorf("the journal %s holds %d readings that the store has not taken, %d are the most: a start would take too long", in.Dir, n, maxHeld)
+	}
+	return nil
+}

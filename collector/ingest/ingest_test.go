@@ -436,6 +436,55 @@ func TestAFloodOfReadingsIsHeldBack(t *testing.T) {
 	c.expect(`pi_soc_temperature_celsius{board="usual"}`, 40)
 }
 
+// TestAJournalOfTooManyReadingsLeavesThemToTheirSensors counts readings, of which a journal of few bytes can hold any number.
+func TestAJournalOfTooManyReadingsLeavesThemToTheirSensors(t *testing.T) {
+	dir, s := t.TempDir(), startNATS(t)
+	c := start(t, dir, s)
+	c.addBoard("pi-1", nil)
+	from := time.Now().Add(-20 * time.Second)
+	c.publish("pi-1", hot(1, from, 50, 51, 52))
+	c.expectAck(1, 3)
+	c.stop()
+	c = start(t, dir, s)
+	if n := c.held.Load(); n != 3 {
+		t.Errorf("%d readings are in the replayed journal, want 3", n)
+	}
+	c.held.Store(maxHeld)
+	if c.Err() == nil {
+		t.Error("nothing is wrong")
+	}
+	crossing := hot(4, from.Add(10*time.Second), 85)
+	c.publish("pi-1", crossing)
+	waitFor(t, "no page", func() bool { return len(c.transitions("Hot")) > 0 })
+	c.checkpointed()
+	if len(c.acks) > 0 || c.Err() != nil {
+		t.Errorf("%d acknowledgements, %v", len(c.acks), c.Err())
+	}
+	c.publish("pi-1", crossing)
+	c.expectAck(1, 4)
+	if n := c.held.Load(); n != 1 {
+		t.Errorf("%d readings are in the journal that was cut, want 1", n)
+	}
+	if got := c.transitions("Hot"); !slices.Equal(got, []string{"firing"}) {
+		t.Errorf("delivered %v", got)
+	}
+}
+
+// checkpointed has the journal cut and waits until its older segments are gone.
+func (c *collector) checkpointed() {
+	c.t.Helper()
+	var err error
+	if doErr := c.Do(c.t.Context(), func() { err = c.checkpoint() }); doErr != nil || err != nil {
+		c.t.Fatal(doErr, err)
+	}
+	waitFor(c.t, "the journal is not truncated", func() (free bool) {
+		if err := c.Do(c.t.Context(), func() { free = !c.cutting }); err != nil {
+			c.t.Fatal(err)
+		}
+		return free
+	})
+}
+
 func TestRedeliveryAfterRestartNeitherDoublesNorPagesTwice(t *testing.T) {
 	dir, s := t.TempDir(), startNATS(t)
 	c := start(t, dir, s)
@@ -496,16 +545,7 @@ func TestCheckpointFreesTheJournalAndKeepsTheState(t *testing.T) {
 	r := hot(1, time.Now().Add(-10*time.Second), 85, 86)
 	c.publish("pi-1", r)
 	c.expectAck(1, 2)
-	var err error
-	if doErr := c.Do(t.Context(), func() { err = c.checkpoint() }); doErr != nil || err != nil {
-		t.Fatal(doErr, err)
-	}
-	waitFor(t, "the journal is not truncated", func() (free bool) {
-		if err := c.Do(t.Context(), func() { free = !c.cutting }); err != nil {
-			t.Fatal(err)
-		}
-		return free
-	})
+	c.checkpointed()
 	segments, _ := filepath.Glob(filepath.Join(dir, "journal", "*"))
 	if len(segments) != 1 {
 		t.Errorf("segments %v, want one", segments)

@@ -47,7 +47,7 @@ func (in *Ingest) watch(r prometheus.Registerer) {
 		return 0
 	})
 	gauge("bramble_ingest_paused", "1 while reports are not acknowledged, because the journal has no room for them.", func() float64 {
-		if in.journal.Err() != nil {
+		if in.Err() != nil {
 			return 1
 		}
 		return 0

@@ -42,7 +42,7 @@ func (in *Ingest) checkpoint() error {
 	if err != nil {
 		return err
 	}
-	in.cutting, in.sinceCut = true, 0
+	in.cutting, in.sinceCut, in.older = true, 0, in.held.Load()
 	return in.journal.Rotate(record, func(end journal.Position) {
 		in.feeder.offer(nil, end)
 		in.feeder.when(journal.Position{Segment: end.Segment}, func() { in.truncate(end.Segment) })
@@ -59,7 +59,7 @@ func (in *Ingest) truncate(before uint64) {
 	if err != nil {
 		in.Log.Error("journal: not truncated", "err", err)
 	}
-	in.cut <- struct{}{}
+	in.cut <- err == nil
 }
 
 func (in *Ingest) appendCheckpoint(dst []byte) ([]byte, error) {
@@ -170,6 +170,7 @@ func (in *Ingest) replayReport(body []byte, limited bool) ([]alerting.Transition
 	}
 	b.sessions.take(r.Session, r.First, uint64(end))
 	b.learn(r.Info)
+	in.held.Add(int64(len(*rows)))
 	in.replayRows(*rows)
 	rowPool.Put(rows)
 	return record.transitions, nil

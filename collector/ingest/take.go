@@ -147,7 +147,7 @@ func (in *Ingest) take(b *board, r *report.Report, raw []byte, now time.Time) er
 		return err
 	}
 	old, end := window(r, received, in.behind)
-	if in.journal.Ready() != nil {
+	if in.journal.Ready() != nil || in.tooMany() != nil {
 		return in.postpone(b, r, old, end, received)
 	}
 	in.countDropped(b.name, r, old, end)
@@ -299,6 +299,7 @@ func (in *Ingest) write(b *board, raw []byte, received int64, rows *[]storage.Ro
 		return err
 	}
 	in.sinceCut++
+	in.held.Add(int64(len(*rows)))
 	return in.commit(in.tick.record, ts, rows, func() { in.acknowledge(ack) })
 }
 
