@@ -154,7 +154,7 @@ func amplified(session uint32, first uint64, last time.Time) []byte {
 // TestOneBoardsFloodOfReadingsSlowsNobody measures an attack of full size: a board whose reports hold 61,440 readings in
 // 1.3 kB, sent as fast as its connection takes them, beside two boards that report once a second.
 func TestOneBoardsFloodOfReadingsSlowsNobody(t *testing.T) {
-	if os.Getenv("BRAMBLE_ENDURANCE") == "" {
+	if os.Getenv("BRAMBLE_ENDURANCE") != "1" {
 		t.Skip("endurance: set BRAMBLE_ENDURANCE=1")
 	}
 	const calm, attack = 10 * time.Second, 45 * time.Second
@@ -177,7 +177,8 @@ func TestOneBoardsFloodOfReadingsSlowsNobody(t *testing.T) {
 		return acks, stored, memory
 	}
 	acks, stored, before := during(calm)
-	t.Logf("calm: acks p99 %v of %d, stored after at most %v, %d MB", quantile(acks, 0.99), len(acks), slices.Max(stored), before>>10)
+	calmP99 := quantile(acks, 0.99)
+	t.Logf("calm: acks p99 %v of %d, stored after at most %v, %d MB", calmP99, len(acks), slices.Max(stored), before>>10)
 	ctx, stop := context.WithCancel(t.Context())
 	var flood sync.WaitGroup
 	sent := 0
@@ -200,8 +201,9 @@ func TestOneBoardsFloodOfReadingsSlowsNobody(t *testing.T) {
 	s.start()
 	took := time.Since(restarted)
 	t.Logf("ready %v after kill -9", took)
-	if p99 := quantile(acks, 0.99); p99 > 300*time.Millisecond {
-		t.Errorf("acknowledgements of other boards take %v (p99)", p99)
+	// An idle machine acknowledges within 50 ms; one that is busy otherwise is slower with and without the attack.
+	if p99, most := quantile(acks, 0.99), max(300*time.Millisecond, 8*calmP99); p99 > most {
+		t.Errorf("acknowledgements of other boards take %v (p99), %v at most are promised", p99, most)
 	}
 	if most := slices.Max(stored); most > 5*time.Second {
 		t.Errorf("another board's newest stored reading is %v old", most)
