@@ -7,7 +7,9 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"strings"
 	"testing"
 	"time"
@@ -354,6 +356,132 @@ func TestEvaluate(t *testing.T) {
 	step(fixedStore{expr: {result(6, labels("", "b2"))}}, "pending@b2") // the clock was set back
 }
 
+// TestRulesHandlerParameters asks with each parameter of Prometheus' /api/v1/rules, and with nonsense.
+func TestRulesHandlerParameters(t *testing.T) {
+	rules, err := LoadRules(map[string][]byte{
+		"a.yml": []byte(`
+groups:
+  - name: one
+    rules:
+      - {alert: Hot, expr: pi_soc_temperature_celsius > 80, labels: {severity: critical, team: day}}
+      - {record: 'x:sum', expr: sum(x)}
+  - name: two
+    rules: [{alert: Warm, expr: pi_soc_temperature_celsius > 60, labels: {severity: warning}}]
+`),
+		"b.yml": []byte("groups: [{name: one, rules: [{alert: Cold, expr: pi_soc_temperature_celsius < 0}]}]\n"),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := NewEngine(rules)
+	e.Observe("b1", 1000, []Reading{{e.Series(labels("pi_soc_temperature_celsius", "b1"), nil), 90}})
+	h := RulesHandler(e)
+	ask := func(q url.Values) (status int, got, next, refused string, alerts int) {
+		t.Helper()
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, httptest.NewRequest("GET", "/api/v1/rules?"+q.Encode(), nil))
+		var a struct {
+			Error string `json:"error"`
+			Data  struct {
+				Groups []struct {
+					File  string
+					Rules []struct {
+						Name   string
+						State  string
+						Alerts []any
+					}
+				}
+				GroupNextToken string
+			}
+		}
+		if err := json.Unmarshal(w.Body.Bytes(), &a); err != nil {
+			t.Fatalf("%v: %s", err, w.Body)
+		}
+		var names []string
+		for _, g := range a.Data.Groups {
+			for _, r := range g.Rules {
+				names = append(names, r.Name)
+				alerts += len(r.Alerts)
+				if want := r.Name == "Hot" || r.Name == "Warm"; (r.State == "firing") != want {
+					t.Errorf("%s is %q", r.Name, r.State)
+				}
+			}
+		}
+		return w.Code, strings.Join(names, " "), a.Data.GroupNextToken, a.Error, alerts
+	}
+	f := func(want string, pairs ...string) {
+		t.Helper()
+		q := url.Values{}
+		for i := 0; i < len(pairs); i += 2 {
+			q.Add(pairs[i], pairs[i+1])
+		}
+		if status, got, _, refused, _ := ask(q); status != 200 || got != want {
+			t.Errorf("%v: %d %s %s, want %s", q, status, got, refused, want)
+		}
+	}
+	f("Hot x:sum Warm Cold")
+	f("Hot Warm Cold", "type", "alert")
+	f("x:sum", "type", "Record")
+	f("Warm Cold", "rule_name[]", "Warm", "rule_name[]", "Cold", "rule_name[]", "None")
+	f("Hot x:sum Cold", "rule_group[]", "one")
+	f("Cold", "file[]", "b.yml")
+	f("", "file[]", "c.yml")
+	f("Hot", "match[]", `{severity="critical"}`)
+	f("Hot Warm", "match[]", `{severity=~"crit.*"}`, "match[]", `{severity="warning"}`)
+	f("x:sum Warm Cold", "match[]", `{team!="day"}`)
+	f("Hot", "match[]", `{severity="critical"}`, "type", "alert", "rule_group[]", "one", "file[]", "a.yml")
+	if _, got, _, _, alerts := ask(url.Values{"exclude_alerts": {"true"}}); got != "Hot x:sum Warm Cold" || alerts != 0 {
+		t.Errorf("without alerts: %s with %d", got, alerts)
+	}
+	if _, _, _, _, alerts := ask(nil); alerts != 2 {
+		t.Errorf("%d alerts, want 2", alerts)
+	}
+	var pages []string
+	for token, begin := "", true; begin || token != ""; begin = false {
+		q := url.Values{"group_limit": {"1"}}
+		if token != "" {
+			q.Set("group_next_token", token)
+		}
+		var got string
+		if _, got, token, _, _ = ask(q); len(pages) > 3 {
+			t.Fatalf("pages without end: %v", pages)
+		}
+		pages = append(pages, got)
+	}
+	if d := cmp.Diff([]string{"Hot x:sum", "Warm", "Cold"}, pages); d != "" {
+		t.Error(d)
+	}
+	for _, bad := range [][3]string{
+		{"type", "alerts", `type "alerts": use alert or record`}, {"exclude_alerts", "maybe", "use true or false"}, {"group_limit", "ten", "above zero"},
+		{"group_limit", "-1", "above zero"}, {"group_next_token", "x", "give group_limit"}, {"match[]", "{", `match[] "{"`}, {"match[]", "1+1", "one selector"},
+		{"match[]", `hot{a="b"}`, "labels of rules"}, {"match[]", `{a=~"("}`, "match[]"},
+	} {
+		if status, _, _, refused, _ := ask(url.Values{bad[0]: {bad[1]}}); status != 400 || !strings.Contains(refused, bad[2]) {
+			t.Errorf("%v: %d %s", bad, status, refused)
+		}
+	}
+	if status, _, _, refused, _ := ask(url.Values{"group_limit": {"1"}, "group_next_token": {"gone"}}); status != 400 || !strings.Contains(refused, "rules have changed") {
+		t.Errorf("a token of no group: %d %s", status, refused)
+	}
+}
+
+func TestFormatQuery(t *testing.T) {
+	h := RulesHandler(NewEngine(DefaultRules()))
+	f := func(r *http.Request, status int, want string) {
+		t.Helper()
+		w := httptest.NewRecorder()
+		if h.ServeHTTP(w, r); w.Code != status || !strings.Contains(w.Body.String(), want) {
+			t.Errorf("%d %s, want %d %s", w.Code, w.Body, status, want)
+		}
+	}
+	f(httptest.NewRequest("GET", "/api/v1/format_query?query=foo/bar", nil), 200, `"data":"foo / bar"`)
+	post := httptest.NewRequest("POST", "/api/v1/format_query", strings.NewReader("query=sum(a)by(b)"))
+	post.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	f(post, 200, `"data":"sum(a) by(b)"`)
+	f(httptest.NewRequest("GET", "/api/v1/format_query?query=sum(", nil), 400, `"errorType":"bad_data"`)
+	f(httptest.NewRequest("GET", "/api/v1/format_query", nil), 400, `"errorType":"bad_data"`)
+}
+
 func TestRulesHandler(t *testing.T) {
 	e := NewEngine(DefaultRules())
 	for at := range int64(2) {
@@ -457,7 +585,7 @@ func TestRecord(t *testing.T) {
 		t.Errorf("the same series twice: %v", err)
 	}
 	for kind, want := range map[string]int{"": 3, "alert": 2, "record": 1} {
-		if got := len(e.groupsJSON(kind)[0].Rules); got != want {
+		if got := len(e.groupsJSON(rulesQuery{kind: kind})[0].Rules); got != want {
 			t.Errorf("%d rules of kind %q, want %d", got, kind, want)
 		}
 	}

@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -60,6 +61,7 @@ type app struct {
 	pager    *alerting.Pager
 
 	reloading   sync.Mutex // serialises reloads
+	loaded      atomic.Pointer[loading]
 	rulesBroken prometheus.Gauge
 
 	heartbeats *heartbeat.Book

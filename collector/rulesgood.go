@@ -25,6 +25,7 @@ func (a *app) startRules() (*alerting.Rules, error) {
 		return nil, err
 	}
 	rules, err := a.takeRules()
+	a.noteLoading(err == nil)
 	if err == nil {
 		return rules, nil
 	}

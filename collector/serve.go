@@ -126,5 +126,7 @@ func (a *app) reload() error {
 	if rulesErr == nil {
 		rulesErr = a.ingest.Commit(a.engine.SetRules(rules.WithOwn()))
 	}
-	return errors.Join(err, rulesErr)
+	err = errors.Join(err, rulesErr)
+	a.noteLoading(err == nil)
+	return err
 }

@@ -121,9 +121,14 @@ func (s *Server) authenticate(r *http.Request) (User, error) {
 	return s.opts.Auth.Authenticate(r.Context(), c)
 }
 
+// credential is a token, in a Bearer header or as the password of Basic authentication, which many clients can be given
+// and no Bearer header; the user's name does not count. Else it is the browser's session.
 func (s *Server) credential(r *http.Request) string {
 	if scheme, token, ok := strings.Cut(r.Header.Get("Authorization"), " "); ok && strings.EqualFold(scheme, "Bearer") {
 		return strings.TrimSpace(token)
+	}
+	if _, token, ok := r.BasicAuth(); ok {
+		return token
 	}
 	if c, err := r.Cookie(s.cookieName(r)); err == nil {
 		return c.Value

@@ -190,7 +190,7 @@ type Options struct {
 	Series  http.Handler // the store's /api/v1/… and /vmui/
 	Rollups http.Handler // /rollups/api/v1/…, the store of the rollups
 	Import  http.Handler // /api/v1/write and /api/v1/import…
-	Rules   http.Handler // /api/v1/rules and /api/v1/alerts
+	Rules   http.Handler // /api/v1/ rules, alerts and format_query
 	Alerts  http.Handler // /api/v2/…
 	Metrics http.Handler // /metrics
 

@@ -134,6 +134,7 @@ func (s *Server) routes() http.Handler {
 	// Prometheus' and Alertmanager's.
 	mux.Handle("/api/v1/rules", s.api(Viewer, orNotFound(s.opts.Rules)))
 	mux.Handle("/api/v1/alerts", s.api(Viewer, orNotFound(s.opts.Rules)))
+	mux.Handle("/api/v1/format_query", s.api(Viewer, orNotFound(s.opts.Rules)))
 	for _, path := range []string{"/api/v1/write", "/api/v1/import", "/api/v1/import/"} {
 		mux.Handle(path, s.api(Importer, orNotFound(s.opts.Import)))
 	}

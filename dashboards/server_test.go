@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/gorilla/websocket"
 )
 
 // tokens is an Auth over a fixed table: credential → user, and name → password.
@@ -183,6 +184,41 @@ func TestStrangersSeeOnlyProbesAndLogin(t *testing.T) {
 	resp, _ := call{method: "POST", path: "/api/incidents/1/ack"}.do(t, web.URL)
 	if resp.StatusCode != http.StatusUnauthorized {
 		t.Errorf("acknowledge by a stranger: %d", resp.StatusCode)
+	}
+}
+
+// TestBasicPassword: a token is taken as a password of Basic authentication wherever it is taken as a Bearer token.
+func TestBasicPassword(t *testing.T) {
+	ok := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusOK) })
+	s, web := start(t, Options{Auth: newTokens(), Series: ok, Rollups: ok, Import: ok, Rules: ok, Metrics: ok, Alerts: ok})
+	basic := func(user, password string) map[string]string {
+		r := httptest.NewRequest("GET", "/", nil)
+		r.SetBasicAuth(user, password)
+		return map[string]string{"Authorization": r.Header.Get("Authorization")}
+	}
+	for _, pattern := range s.served {
+		method, path, found := strings.Cut(pattern, " ")
+		if !found {
+			method, path = "GET", pattern
+		}
+		if strings.Contains(path, "{") || method != "GET" || path == "/live" || path == "/own/live" {
+			continue
+		}
+		bearer, _ := call{method: method, path: path, token: "viewer-token"}.do(t, web.URL)
+		password, _ := call{method: method, path: path, header: basic("grafana", "viewer-token")}.do(t, web.URL)
+		if bearer.StatusCode != password.StatusCode {
+			t.Errorf("%s: %d with a Bearer token, %d with a password", pattern, bearer.StatusCode, password.StatusCode)
+		}
+		stranger, _ := call{method: method, path: path}.do(t, web.URL)
+		wrong, _ := call{method: method, path: path, header: basic("viewer-token", "wrong")}.do(t, web.URL)
+		if stranger.StatusCode != wrong.StatusCode {
+			t.Errorf("%s: %d for a stranger, %d with a wrong password", pattern, stranger.StatusCode, wrong.StatusCode)
+		}
+	}
+	if conn, resp, err := websocket.DefaultDialer.Dial("ws"+strings.TrimPrefix(web.URL, "http")+"/live", http.Header{"Authorization": {basic("", "viewer-token")["Authorization"]}}); err != nil {
+		t.Errorf("websocket: %v, %v", err, resp)
+	} else {
+		conn.Close()
 	}
 }
 

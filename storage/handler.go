@@ -21,7 +21,7 @@ const maxForm = 1 << 20
 const prefix = "/prometheus"
 
 // Handler serves the Prometheus HTTP API of this store, read-only: /api/v1/ query, query_range, series,
-// series/count, labels, label/NAME/values, metadata, export, export/csv and status/{tsdb,buildinfo,
+// series/count, labels, label/NAME/values, metadata, query_exemplars (there are none), export, export/csv and status/{tsdb,buildinfo,
 // active_queries,top_queries}; also VictoriaMetrics' explorer /vmui/ with the two routes it needs,
 // /prettify-query and /expand-with-exprs. The same routes answer below /prometheus, where vmui looks for
 // them. Everything else is 404. It does not authenticate. Filters that a caller in front adds to the URL as
@@ -33,7 +33,7 @@ func (s *Store) Handler() http.Handler { return s.handler }
 // queryPaths are what is handed to the engine, or to a remote.
 var queryPaths = []string{
 	"/api/v1/query", "/api/v1/query_range", "/api/v1/series", "/api/v1/labels", "/api/v1/label/{name}/values",
-	"/api/v1/metadata", "/api/v1/export", "/api/v1/export/csv", "/api/v1/status/tsdb",
+	"/api/v1/metadata", "/api/v1/query_exemplars", "/api/v1/export", "/api/v1/export/csv", "/api/v1/status/tsdb",
 	"/api/v1/status/buildinfo", "/api/v1/status/active_queries", "/api/v1/status/top_queries",
 	"/prettify-query", "/expand-with-exprs",
 }

@@ -70,6 +70,7 @@ func TestHTTPRoutesAnswerFromTheirOwnStore(t *testing.T) {
 		"/api/v1/export/csv?format=board,__value__&" + match + "&" + span:        `mine,41`,
 		"/api/v1/series/count":                                                   `"data":[1]`,
 		"/api/v1/metadata":                                                       `"success"`,
+		"/api/v1/query_exemplars?query=a":                                        `{"status":"success","data":[]}`,
 		"/api/v1/status/tsdb?date=" + now.UTC().Format(time.DateOnly):            `"totalSeries":1`,
 		"/api/v1/status/buildinfo":                                               `"version"`,
 		"/api/v1/status/active_queries":                                          `"ok"`,
