@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"runtime/debug"
 	"strings"
 )
 
@@ -20,6 +21,7 @@ const explorerPolicy = "default-src 'self' data: blob: 'unsafe-inline'; frame-an
 // guard refuses requests that another site's page has caused, and sets the headers of every answer.
 func (s *Server) guard(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		defer s.caught(r)
 		h := w.Header()
 		h.Set("Content-Security-Policy", pagePolicy)
 		h.Set("X-Content-Type-Options", "nosniff")
@@ -36,6 +38,22 @@ func (s *Server) guard(next http.Handler) http.Handler {
 		}
 		next.ServeHTTP(w, r)
 	})
+}
+
+// caught is deferred where a client is served: a panic ends that client's
+// connection alone, and not in silence.
+func (s *Server) caught(r *http.Request) {
+	switch v := recover(); v {
+	case nil:
+	case http.ErrAbortHandler: // says that the connection is to end
+		panic(v)
+	default:
+		s.metrics.panics.Inc()
+		s.faults.Do(func() {
+			s.opts.Log.Error("a fault in the collector has ended one connection; please report it", "path", r.URL.Path, "panic", v, "stack", string(debug.Stack()))
+		})
+		panic(http.ErrAbortHandler)
+	}
 }
 
 // sameOrigin is false for what another origin's page asks for, but for following a link.

@@ -22,15 +22,20 @@ func (s *Server) live(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	written := make(chan struct{})
-	go func() { defer close(written); c.write() }()
+	go func() { defer close(written); s.write(c, r) }()
+	defer func() { close(c.done); <-written; s.hub.remove(c) }()
 	c.reply(map[string]any{
 		"type": "hello", "now": time.Now().UnixMilli(), "version": s.opts.Version, "user": c.user.Name, "role": c.user.Role,
 		"web": s.web.prefix,
 	})
 	c.read()
-	close(c.done)
-	<-written
-	s.hub.remove(c)
+}
+
+// write serves the browser's other direction, outside of net/http's care.
+func (s *Server) write(c *client, r *http.Request) {
+	defer func() { _ = recover() }() // caught has told
+	defer s.caught(r)
+	c.write()
 }
 
 func (s *Server) newClient(conn *websocket.Conn, r *http.Request) *client {

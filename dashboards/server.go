@@ -8,6 +8,8 @@ import (
 	"net/http"
 	"regexp"
 	"time"
+
+	"golang.org/x/time/rate"
 )
 
 // Server answers the browsers and the HTTP API. It is safe for concurrent use.
@@ -20,8 +22,9 @@ type Server struct {
 	acks    *limiter // of acknowledgements by link
 	metrics *hubMetrics
 	handler http.Handler
-	served  []string // every route, as it is registered
-	busy    busy     // requests of customers under way
+	served  []string       // every route, as it is registered
+	busy    busy           // requests of customers under way
+	faults  rate.Sometimes // limits the log's lines: a client may cause them again and again
 }
 
 // New checks the options and assembles the routes. It starts nothing: the caller
@@ -38,7 +41,7 @@ func New(o Options) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("load web page: %w", err)
 	}
-	s := &Server{opts: o, web: web, metrics: m, limiter: newLimiter(freeFailures, failureRefill), busy: busy{patience: busyPatience}}
+	s := &Server{opts: o, web: web, metrics: m, limiter: newLimiter(freeFailures, failureRefill), busy: busy{patience: busyPatience}, faults: rate.Sometimes{First: 10, Interval: time.Minute}}
 	s.links, s.acks = newLimiter(freeFailures, failureRefill), newLimiter(freeAcks, ackRefill)
 	s.hub = newHub(m, s.incidentMessage)
 	if o.Own != nil {

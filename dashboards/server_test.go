@@ -11,11 +11,13 @@ import (
 	"net/url"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/gorilla/websocket"
+	"github.com/prometheus/client_golang/prometheus"
 )
 
 // tokens is an Auth over a fixed table: credential → user, and name → password.
@@ -123,6 +125,47 @@ func (c call) do(t testing.TB, base string) (*http.Response, string) {
 		t.Fatal(err)
 	}
 	return resp, string(b)
+}
+
+// TestPanicEndsOneConnection also holds that the browser's live connection is among those that a fault ends.
+func TestPanicEndsOneConnection(t *testing.T) {
+	var broken atomic.Bool
+	metrics := prometheus.NewRegistry()
+	_, web := start(t, Options{Open: true, Registerer: metrics, Boards: func() []Board {
+		if broken.Load() {
+			panic("not prepared for this")
+		}
+		return twoBoards()
+	}, Watch: func(string, string, time.Duration) error { panic("not prepared for this either") }})
+	broken.Store(true)
+	if resp, err := http.Get(web.URL + "/api/boards"); err == nil {
+		resp.Body.Close()
+		t.Errorf("answered: %s", resp.Status)
+	}
+	live, _, err := websocket.DefaultDialer.Dial("ws"+strings.TrimPrefix(web.URL, "http")+"/live", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer live.Close()
+	if err := live.WriteJSON(map[string]any{"type": "watch", "board": "r1-01"}); err != nil {
+		t.Fatal(err)
+	}
+	for err == nil { // until the connection ends
+		_, _, err = live.ReadMessage()
+	}
+	broken.Store(false)
+	if resp, _ := (call{path: "/api/boards"}).do(t, web.URL); resp.StatusCode != 200 {
+		t.Errorf("afterwards: %s", resp.Status)
+	}
+	families, err := metrics.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range families {
+		if n := f.GetMetric()[0].GetCounter().GetValue(); f.GetName() == "bramble_http_panics_total" && n != 2 {
+			t.Errorf("%v panics counted, want 2", n)
+		}
+	}
 }
 
 // TestImportersWriteAndReadNothing also holds that nobody else but an admin imports.

@@ -20,6 +20,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/time/rate"
 
 	"bramble/alerting"
 	"bramble/collector/journal"
@@ -112,6 +113,7 @@ type Ingest struct {
 	replays  int               // rows replayed so far
 
 	seenMessages uint64
+	faults       rate.Sometimes // limits the log's lines: a board may cause them again and again
 	probes       sync.WaitGroup
 	answers      chan answer
 
@@ -150,7 +152,7 @@ func New(o Options) (*Ingest, error) {
 		messages: make(chan *nats.Msg, backlog), handover: &handover{deliver: o.Deliver},
 		calls: make(chan func()), cut: make(chan bool, 1), queue: queue{lanes: map[string]*lane{}},
 		boards: map[string]*board{}, fleet: presence.New(), domains: map[string]string{}, status: map[string]Status{},
-		answers: make(chan answer),
+		answers: make(chan answer), faults: rate.Sometimes{First: 10, Interval: time.Minute},
 	}
 	in.behind = maxBehind
 	if o.Retention > 0 {
@@ -254,7 +256,7 @@ func (in *Ingest) loop(ctx context.Context, s *nats.Subscription) error {
 			in.enqueue(m)
 		case <-turn:
 			if in.untilTurn() == 0 {
-				err = in.message(in.queue.take())
+				err = in.serve(in.queue.take())
 			}
 		case f := <-in.calls:
 			f()

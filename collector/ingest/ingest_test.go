@@ -13,6 +13,7 @@ import (
 
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"bramble/alerting"
 	"bramble/collector/journal"
@@ -274,6 +275,44 @@ func TestQueriesSeeWhatWasShownLive(t *testing.T) {
 		if err != nil || len(got) != 1 || got[0].Values[0] != float64(i+1) {
 			t.Fatalf("%v, %v, want %d readings", got, err, i+1)
 		}
+	}
+}
+
+// A fault that one board's report brings out costs that report: not the
+// process, nor the other boards', nor the queries' time.
+func TestPanicCostsOneMessage(t *testing.T) {
+	metrics := prometheus.NewRegistry()
+	c := startWith(t, t.TempDir(), startNATS(t), Options{Registerer: metrics, Live: func(board string, _ int64, values []dashboards.Value) {
+		if board == "bad" && values[0].Series != upSeries {
+			panic("not prepared for this")
+		}
+	}})
+	c.addBoard("bad", nil)
+	c.addBoard("pi-1", nil)
+	now := time.Now()
+	for i := range 3 {
+		c.publish("bad", hot(uint64(i+1), now.Add(time.Duration(i)*time.Millisecond), 50))
+	}
+	c.publish("pi-1", hot(1, now, 50))
+	c.expectAck(1, 1) // of the other board
+	families, err := metrics.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	panics := -1.0
+	for _, f := range families {
+		if f.GetName() == "bramble_ingest_panics_total" {
+			panics = f.GetMetric()[0].GetCounter().GetValue()
+		}
+	}
+	if panics != 3 {
+		t.Errorf("%v panics counted, want 3", panics)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	c.CaughtUp(ctx)
+	if ctx.Err() != nil {
+		t.Error("queries wait for rows that never come")
 	}
 }
 

@@ -7,7 +7,7 @@ import (
 
 type metrics struct {
 	reports, readings, postponed prometheus.Counter
-	publishErrors                prometheus.Counter
+	publishErrors, panics        prometheus.Counter
 	dropped                      prometheus.Gauge
 }
 
@@ -20,10 +20,11 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		readings:      counter("bramble_readings_total", "Readings taken."),
 		postponed:     counter("bramble_reports_postponed_total", "Reports decided, but left to their sensors for want of room in the journal."),
 		publishErrors: counter("bramble_publish_errors_total", "Acks and control messages that could not be sent."),
+		panics:        counter("bramble_ingest_panics_total", "Messages that a fault of the collector has cost; the log has its trace."),
 		dropped:       prometheus.NewGauge(prometheus.GaugeOpts{Name: "bramble_messages_dropped", Help: "Messages that NATS dropped since the start because the loop was behind; sensors send them again."}),
 	}
 	if r != nil {
-		r.MustRegister(m.reports, m.readings, m.postponed, m.publishErrors, m.dropped)
+		r.MustRegister(m.reports, m.readings, m.postponed, m.publishErrors, m.panics, m.dropped)
 	}
 	return m
 }

@@ -1,6 +1,7 @@
 package ingest
 
 import (
+	"runtime/debug"
 	"slices"
 	"sync"
 	"time"
@@ -86,6 +87,35 @@ func (in *Ingest) untilTurn() time.Duration {
 		return min(d, crowdedRetry)
 	}
 	return d
+}
+
+// serve handles a message. A panic costs this message alone, which is neither
+// acknowledged nor journalled: the other boards are served by the same loop.
+func (in *Ingest) serve(name string, m *nats.Msg) (err error) {
+	shown := in.shown.Load()
+	defer func() {
+		v := recover()
+		if v == nil {
+			return
+		}
+		in.metrics.panics.Inc()
+		in.faults.Do(func() {
+			in.Log.Error("a fault in the collector has cost a message; please report it", "board", name, "bytes", len(m.Data), "panic", v, "stack", string(debug.Stack()))
+		})
+		if in.shown.Load() != shown { // queries wait for the record of what was shown
+			err = in.commitNothing()
+		}
+	}()
+	return in.message(name, m)
+}
+
+// commitNothing journals a record without rows, in place of one that was not completed.
+func (in *Ingest) commitNothing() error {
+	record, err := appendOwnRecord(nil, ownRecord{})
+	if err != nil {
+		return err
+	}
+	return in.commit(record, nil, new([]storage.Row), nil)
 }
 
 // message handles what a board has published.
