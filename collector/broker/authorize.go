@@ -4,6 +4,7 @@ import (
 	"crypto/subtle"
 	"encoding/base64"
 	"errors"
+	"net"
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
@@ -23,7 +24,8 @@ type credentials struct {
 	nonce           []byte
 	token           string // of an enrolment, <id>.<secret>
 	user, password  string
-	inProcess       bool // it did not come over the network
+	address         net.Addr // as the server sees it; nil when the connection has ended
+	inProcess       bool     // it did not come over the network
 }
 
 // grant is what a client gets.
@@ -46,6 +48,8 @@ var (
 	errUnknownKey    = errors.New("unknown_key")
 	errSignature     = errors.New("bad_signature")
 	errToken         = errors.New("unknown_token")
+	errFull          = errors.New("no_place") // more boards than descriptors
+	errGone          = errors.New("gone")     // it ended, or was displaced, before it was let in
 )
 
 // authorize decides what a client may do. It changes nothing. own is the secret

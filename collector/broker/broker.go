@@ -39,6 +39,9 @@ type Options struct {
 	Registry   *registry.Registry
 	Log        *slog.Logger          // nil: slog.Default
 	Registerer prometheus.Registerer // nil: not registered
+	// Enough returns for how many connections of boards the limit of open files
+	// is enough, of which there are some already. nil: for 131,072.
+	Enough func(connected int) int
 }
 
 // Broker is a running message server. It is safe for concurrent use.
@@ -65,11 +68,11 @@ func New(o Options) (_ *Broker, err error) {
 	if err != nil {
 		return nil, err
 	}
-	front, err := listenFront(o.Addr, o.WebSocket, o.Log)
+	count := newMetrics()
+	front, err := listenFront(o.Addr, o.WebSocket, count, o.Log)
 	if err != nil {
 		return nil, err
 	}
-	count := newMetrics()
 	b := &Broker{front: front, gate: newGate(o, count, front), pin: report.Pin(ca.cert), registerer: o.Registerer, stop: func() {}}
 	defer func() {
 		if err != nil {
@@ -184,7 +187,7 @@ func (b *Broker) register(count *metrics) error {
 	if b.registerer == nil {
 		return nil
 	}
-	for _, c := range count.collectors(b.server) {
+	for _, c := range append(count.collectors(b.server), b.front.collectors()...) {
 		if err := b.registerer.Register(c); err != nil {
 			return fmt.Errorf("register broker metrics: %w", err)
 		}
@@ -203,8 +206,12 @@ func (b *Broker) serveEnrolments(o Options, count *metrics) error {
 	}
 	ctx, stop := context.WithCancel(context.Background())
 	b.stop = stop
-	g := &registrar{registry: o.Registry, nc: b.nc, count: count, log: o.Log, expel: b.gate.expel, lines: newBucket(logRate, logBurst), buckets: map[string]*bucket{}}
+	g := &registrar{registry: o.Registry, nc: b.nc, count: count, panics: b.front.panics, log: o.Log, expel: b.gate.expel, lines: newBucket(logRate, logBurst), buckets: map[string]*bucket{}}
 	b.worker.Go(func() { g.run(ctx, requests) })
+	if o.Enough != nil {
+		b.front.countPlaces(o.Enough)
+		b.worker.Go(func() { b.front.watchPlaces(ctx, o.Enough) })
+	}
 	return nil
 }
 
@@ -232,6 +239,13 @@ func (d *door) url(scheme string) string {
 		host = "127.0.0.1"
 	}
 	return scheme + "://" + net.JoinHostPort(host, strconv.Itoa(a.Port))
+}
+
+// Places is how many boards may be connected, for want of open files.
+func (b *Broker) Places() int {
+	b.front.mu.Lock()
+	defer b.front.mu.Unlock()
+	return b.front.places.most - b.front.places.door()
 }
 
 // Pin names the CA, for tokens and sensors. It stays the same across restarts.

@@ -15,10 +15,12 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nkeys"
 	"github.com/prometheus/client_golang/prometheus"
@@ -44,7 +46,10 @@ type rig struct {
 func newRig(t *testing.T, dir string) *rig { return newRigAt(t, dir, "127.0.0.1:0") }
 
 // newRigAt listens on the address for both kinds of clients.
-func newRigAt(t *testing.T, dir, addr string) *rig {
+func newRigAt(t *testing.T, dir, addr string) *rig { return newRigWith(t, dir, addr, nil) }
+
+// newRigWith has places for so many connections as enough says.
+func newRigWith(t *testing.T, dir, addr string, enough func(int) int) *rig {
 	t.Helper()
 	db, err := registry.OpenDB(filepath.Join(dir, "state.db"))
 	if err != nil {
@@ -56,7 +61,7 @@ func newRigAt(t *testing.T, dir, addr string) *rig {
 		t.Fatal(err)
 	}
 	r := &rig{t: t, dir: dir, registry: reg, metrics: prometheus.NewRegistry(), log: &bytes.Buffer{}}
-	r.Broker, err = New(Options{Addr: addr, WebSocket: addr, Dir: dir, Registry: reg, Registerer: r.metrics,
+	r.Broker, err = New(Options{Addr: addr, WebSocket: addr, Dir: dir, Registry: reg, Registerer: r.metrics, Enough: enough,
 		Log: slog.New(slog.NewTextHandler(r.log, nil))})
 	if err != nil {
 		t.Fatal(err)
@@ -136,14 +141,28 @@ func (r *rig) dial(o ...nats.Option) (*nats.Conn, chan error, error) {
 func (r *rig) board(name string) (*nats.Conn, chan error, nkeys.KeyPair) {
 	r.t.Helper()
 	r.must(r.registry.AddBoard(r.t.Context(), name, nil))
+	pair := r.key(name)
+	nc, errs, err := r.dial(withKey(pair))
+	r.must(err)
+	return nc, errs, pair
+}
+
+// tryBoard connects a registered board with another key.
+func (r *rig) tryBoard(name string) (*nats.Conn, error) {
+	r.t.Helper()
+	nc, _, err := r.dial(withKey(r.key(name)))
+	return nc, err
+}
+
+// key enrols a new key for a board.
+func (r *rig) key(name string) nkeys.KeyPair {
+	r.t.Helper()
 	token, err := r.registry.NewBoardToken(r.t.Context(), name, r.Pin())
 	r.must(err)
 	pair, public := newKey(r.t)
 	_, err = r.registry.Enrol(r.t.Context(), report.EnrolRequest{Token: token.Credentials(), Key: public})
 	r.must(err)
-	nc, errs, err := r.dial(withKey(pair))
-	r.must(err)
-	return nc, errs, pair
+	return pair
 }
 
 // patience ends a test that hangs. It claims nothing: a machine that tests much at once is slow.
@@ -673,4 +692,67 @@ func FuzzAuthorize(f *testing.F) {
 			t.Fatalf("%+v got %+v", c, g)
 		}
 	})
+}
+
+// One key that comes several times at once: each newer connection cuts an older
+// one that may still be at the gate. Whoever is the last gets in.
+func TestOneKeyThatConnectsManyTimesAtOnce(t *testing.T) {
+	f := func(t *testing.T, r *rig) {
+		_, _, pair := r.board("b1")
+		var clients sync.WaitGroup
+		for range 20 {
+			clients.Go(func() {
+				for range 6 {
+					if nc, err := nats.Connect(r.at, pinned(r.Pin()), nats.NoReconnect(), nats.Timeout(patience), withKey(pair)); err == nil {
+						nc.Close()
+					}
+				}
+			})
+		}
+		clients.Wait()
+		nc, _, err := r.dial(withKey(pair))
+		r.must(err)
+		r.must(nc.Flush())
+		if n := r.counted("bramble_broker_panics_total", ""); n != 0 {
+			t.Errorf("%v panics", n)
+		}
+	}
+	t.Run("nats", func(t *testing.T) { f(t, newRig(t, t.TempDir())) })
+	t.Run("wss", func(t *testing.T) {
+		r := newRig(t, t.TempDir())
+		r.at = r.WebSocketURL()
+		f(t, r)
+	})
+}
+
+// gone is a client whose connection has ended before it was looked at.
+type gone struct{ server.ClientAuthentication }
+
+func (gone) GetOpts() *server.ClientOpts                 { return &server.ClientOpts{} }
+func (gone) RemoteAddress() net.Addr                     { return nil }
+func (gone) GetNonce() []byte                            { return nil }
+func (gone) GetTLSConnectionState() *tls.ConnectionState { return nil }
+
+// broken is a client that the gate is not prepared for.
+type broken struct{ server.ClientAuthentication }
+
+func TestPanicAtTheGateEndsOneConnection(t *testing.T) {
+	r := newRig(t, t.TempDir())
+	if r.gate.Check(gone{}) || r.counted("bramble_broker_authentications_total", "gone") != 1 {
+		t.Error("a connection that has ended is let in, or not counted")
+	}
+	for range 2 * logBurst {
+		if r.gate.Check(broken{}) {
+			t.Fatal("let in")
+		}
+	}
+	if n := r.counted("bramble_broker_panics_total", ""); n != 2*logBurst {
+		t.Errorf("%v panics counted, want %d", n, 2*logBurst)
+	}
+	nc, _, _ := r.board("b1")
+	r.must(nc.Flush())
+	r.must(r.Close())
+	if n := strings.Count(r.log.String(), "fault in the collector"); n < 1 || n > logBurst+1 || !strings.Contains(r.log.String(), "gate.go") {
+		t.Errorf("%d lines of it in the log:\n%s", n, r.log)
+	}
 }

@@ -26,6 +26,7 @@ type registrar struct {
 	registry *registry.Registry
 	nc       *nats.Conn
 	count    *metrics
+	panics   *panics
 	log      *slog.Logger
 	expel    func(board string)
 	lines    *bucket            // what the log takes of refusals: a board in a loop causes them
@@ -48,6 +49,7 @@ func (g *registrar) run(ctx context.Context, requests <-chan *nats.Msg) {
 }
 
 func (g *registrar) answer(ctx context.Context, data []byte) {
+	defer g.panics.caught("answer an enrolment")
 	q, err := report.DecodeEnrolRequest(data)
 	if err != nil {
 		g.count.enrolment("malformed")

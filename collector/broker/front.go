@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"container/list"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -11,6 +12,8 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"golang.org/x/time/rate"
 )
 
 // How fast a client may send, in bytes a second and bytes at once, TLS
@@ -42,11 +45,16 @@ const strangerTime = time.Minute
 type front struct {
 	doors    []*door
 	patience time.Duration // with strangers
+	panics   *panics
+	count    *metrics
 	log      *slog.Logger
 	work     sync.WaitGroup
 
+	unaccepted rate.Sometimes // limits the lines of accepts that fail
+
 	mu     sync.Mutex
 	closed bool
+	places places
 	relays map[string]*relay  // by the client's address as the server sees it (addressKey)
 	boards map[string]*bucket // by board
 }
@@ -63,8 +71,9 @@ type door struct {
 
 // listenFront takes the addresses; websocket may be empty. Its errors say what
 // to do.
-func listenFront(addr, websocket string, log *slog.Logger) (*front, error) {
-	f := &front{patience: strangerTime, log: log, relays: map[string]*relay{}, boards: map[string]*bucket{}}
+func listenFront(addr, websocket string, count *metrics, log *slog.Logger) (*front, error) {
+	f := &front{patience: strangerTime, panics: newPanics(count, log), count: count, log: log, unaccepted: rate.Sometimes{Interval: time.Minute},
+		places: places{most: maxClients, strangers: list.New()}, relays: map[string]*relay{}, boards: map[string]*bucket{}}
 	l, err := listen(addr, "choose another address with --nats ADDR, such as --nats 127.0.0.1:4222")
 	if err != nil {
 		return nil, err
@@ -116,8 +125,11 @@ func (f *front) open(d *door) {
 			return
 		}
 		if err != nil {
-			f.log.Warn("accept board's connection", "error", err)
-			time.Sleep(acceptPause)
+			f.acceptFailed(err)
+			continue
+		}
+		if !f.take() {
+			c.Close()
 			continue
 		}
 		f.work.Go(func() { f.relay(d, c) })
@@ -125,23 +137,25 @@ func (f *front) open(d *door) {
 }
 
 func (f *front) relay(d *door, client net.Conn) {
-	defer client.Close()
-	server, seen, err := d.dial(client, f.count())
+	defer f.panics.caught("relay a connection")
+	r := &relay{client: client, done: make(chan struct{}), ended: make(chan struct{})}
+	defer func() { client.Close(); f.leave(); close(r.ended) }()
+	server, seen, err := d.dial(client, f.relaying())
 	if err != nil {
-		f.log.Warn("relay board's connection", "error", err)
+		f.unaccepted.Do(func() { f.log.Warn("relay board's connection", "err", err) })
 		return
 	}
 	defer server.Close()
-	r := &relay{client: client, server: server, done: make(chan struct{})}
+	r.server = server
 	r.budget.Store(newBucket(strangerRate, strangerBurst))
 	if !f.add(seen, r) {
 		return
 	}
 	defer f.remove(seen, r)
-	r.run()
+	r.run(f.panics)
 }
 
-func (f *front) count() int {
+func (f *front) relaying() int {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return len(f.relays)
@@ -152,6 +166,7 @@ func (f *front) add(seen string, r *relay) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.relays[seen] = r
+	r.place = f.places.strangers.PushBack(r)
 	r.leave = time.AfterFunc(f.patience, func() { r.client.Close() })
 	return !f.closed
 }
@@ -163,11 +178,18 @@ func (f *front) remove(seen string, r *relay) {
 	if f.relays[seen] == r { // the address may be another connection's by now
 		delete(f.relays, seen)
 	}
+	if r.board {
+		f.places.boards--
+	} else {
+		f.places.strangers.Remove(r.place)
+	}
 }
 
 // admit gives the connection from an address, as the server sees it, the
-// board's allowance. It returns the client's own address.
-func (f *front) admit(address net.Addr, board string) string {
+// board's allowance and a board's place. cut says that an older connection of
+// the board ends for it. It returns the client's own address, and an error where
+// there is no place.
+func (f *front) admit(address net.Addr, board string, cut bool) (from string, err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	b := f.boards[board]
@@ -177,11 +199,16 @@ func (f *front) admit(address net.Addr, board string) string {
 	}
 	r := f.relays[addressKey(address.Network(), address.String())]
 	if r == nil {
-		return address.String() // it has gone meanwhile
+		return address.String(), nil // it has gone meanwhile
+	}
+	from = r.client.RemoteAddr().String()
+	if !f.settle(r, cut) {
+		r.client.Close() // rather than an answer that its key is refused
+		return from, errFull
 	}
 	r.budget.Store(b)
 	r.leave.Stop()
-	return r.client.RemoteAddr().String()
+	return from, nil
 }
 
 // addressKey names a connection. nats-server says tcp4 or tcp6 for a client of
@@ -222,7 +249,11 @@ func (d *door) dial(client net.Conn, relays int) (_ net.Conn, seen string, err e
 		local := server.LocalAddr()
 		return server, addressKey(local.Network(), local.String()), nil
 	}
-	from, to := client.RemoteAddr().(*net.TCPAddr), client.LocalAddr().(*net.TCPAddr)
+	from, known := client.RemoteAddr().(*net.TCPAddr)
+	to, own := client.LocalAddr().(*net.TCPAddr)
+	if !known || !own {
+		return nil, "", errors.Join(errors.New("the connection has no address any more"), server.Close())
+	}
 	family := "tcp6"
 	if from.IP.To4() != nil {
 		family = "tcp4"
@@ -241,16 +272,22 @@ type relay struct {
 	budget         atomic.Pointer[bucket]
 	leave          *time.Timer   // ends a stranger; stopped for a board
 	done           chan struct{} // closed when either side has ended
+	ended          chan struct{} // closed when both have, and their descriptors are free
+
+	// Guarded by the front's mutex.
+	board bool          // it has logged in as one
+	place *list.Element // among the strangers
 }
 
 // run copies both ways until one side ends. A server that hangs up has said why:
 // that still reaches a client which goes on writing.
-func (r *relay) run() {
+func (r *relay) run(faults *panics) {
 	var down sync.WaitGroup
 	down.Go(func() {
+		defer r.client.Close()
+		defer close(r.done)
+		defer faults.caught("relay to a client")
 		r.copy(r.client, r.server, nil)
-		close(r.done)
-		r.client.Close()
 	})
 	if r.copy(r.server, r.client, r.wait) {
 		_ = r.server.SetReadDeadline(time.Now().Add(writeTimeout)) // it errs where the server is gone, as wanted
@@ -306,7 +343,11 @@ var buffers = sync.Pool{New: func() any { b := make([]byte, relayBuffer); return
 // to read: thousands of idle connections share a few. The caller gives the
 // buffer, if any, back. n is 0 at the end.
 func readWhenReady(c net.Conn) (buffer *[]byte, n int, err error) {
-	raw, err := c.(syscall.Conn).SyscallConn()
+	socket, ok := c.(syscall.Conn)
+	if !ok {
+		return nil, 0, fmt.Errorf("a %T is no socket", c)
+	}
+	raw, err := socket.SyscallConn()
 	if err != nil {
 		return nil, 0, err
 	}

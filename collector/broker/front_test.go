@@ -151,7 +151,7 @@ func TestStrangerIsShownOut(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	f, err := listenFront("127.0.0.1:0", "127.0.0.1:0", slog.New(slog.DiscardHandler))
+	f, err := listenFront("127.0.0.1:0", "127.0.0.1:0", newMetrics(), slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -185,7 +185,9 @@ func TestStrangerIsShownOut(t *testing.T) {
 		clients, servers = append(clients, c), append(servers, bufio.NewReader(s))
 		arrives(i)
 		if i == 0 {
-			f.admit(clientAddr{c.LocalAddr()}, "b1")
+			if _, err := f.admit(clientAddr{c.LocalAddr()}, "b1", false); err != nil {
+				t.Error(err)
+			}
 		}
 	}
 	if err := clients[1].SetReadDeadline(time.Now().Add(patience)); err != nil {
@@ -230,7 +232,7 @@ func BenchmarkIdleConnection(b *testing.B) {
 		b.Fatal(err)
 	}
 	defer l.Close()
-	f, err := listenFront("127.0.0.1:0", "", slog.New(slog.DiscardHandler))
+	f, err := listenFront("127.0.0.1:0", "", newMetrics(), slog.New(slog.DiscardHandler))
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -22,13 +22,14 @@ const (
 
 // gate lets clients in. nats-server calls Check for each, from many goroutines.
 type gate struct {
-	known identities
-	own   string // secret of the in-process connection, drawn at each start
-	count *metrics
-	log   *slog.Logger
+	known  identities
+	own    string // secret of the in-process connection, drawn at each start
+	count  *metrics
+	panics *panics
+	log    *slog.Logger
 	// admit gives a connection, named by its address as the server sees it, a
-	// board's allowance. It returns the client's own address.
-	admit func(address net.Addr, board string) string
+	// board's allowance and place. It returns the client's own address.
+	admit func(address net.Addr, board string, cut bool) (from string, err error)
 	kick  func(connection uint64) bool // reports whether it was open; set before the server accepts connections
 
 	mu   sync.Mutex
@@ -46,15 +47,14 @@ type presence struct {
 func newGate(o Options, count *metrics, f *front) *gate {
 	secret := make([]byte, 32)
 	rand.Read(secret) // never fails (crypto/rand)
-	return &gate{known: o.Registry, own: hex.EncodeToString(secret), count: count, log: o.Log, admit: f.admit, live: map[string]*presence{}}
+	return &gate{known: o.Registry, own: hex.EncodeToString(secret), count: count, panics: f.panics, log: o.Log, admit: f.admit, live: map[string]*presence{}}
 }
 
-// Check implements server.Authentication.
-func (g *gate) Check(c server.ClientAuthentication) bool {
-	granted, err := authorize(shown(c), g.known, g.own)
-	if err == nil && granted.role == "board" {
-		err = g.enter(granted.name, c)
-	}
+// Check implements server.Authentication. nats-server calls it in a goroutine
+// of its own, where a panic would end the process: it refuses the client.
+func (g *gate) Check(c server.ClientAuthentication) (in bool) {
+	defer g.panics.caught("check a client")
+	granted, err := g.decide(c)
 	if err != nil {
 		g.count.authentication(err.Error())
 		return false
@@ -68,11 +68,27 @@ func (g *gate) Check(c server.ClientAuthentication) bool {
 	return true
 }
 
+// decide finds what the client may do, and makes a board's connection its only one.
+func (g *gate) decide(c server.ClientAuthentication) (grant, error) {
+	show := shown(c)
+	if show.address == nil {
+		return grant{}, errGone
+	}
+	granted, err := authorize(show, g.known, g.own)
+	if err == nil && granted.role == "board" {
+		err = g.enter(granted.name, c.GetID(), show)
+	}
+	return granted, err
+}
+
+// shown asks for everything once: the connection may end at any moment, by a
+// newer one of the same board too, and from then on has no address.
 func shown(c server.ClientAuthentication) credentials {
 	o := c.GetOpts()
 	address := c.RemoteAddress()
 	return credentials{
 		nkey: o.Nkey, signature: o.Sig, nonce: c.GetNonce(), token: o.Token, user: o.Username, password: o.Password,
+		address: address,
 		// A network client has passed TLS by now; a pipe within the process has not.
 		inProcess: address != nil && address.Network() == "pipe" && c.GetTLSConnectionState() == nil,
 	}
@@ -80,8 +96,7 @@ func shown(c server.ClientAuthentication) credentials {
 
 // enter makes the connection the board's only one. It is noted first and the
 // key looked up again after, so that a revocation in between finds it.
-func (g *gate) enter(board string, c server.ClientAuthentication) error {
-	id := c.GetID()
+func (g *gate) enter(board string, id uint64, c credentials) error {
 	g.mu.Lock()
 	p := g.live[board]
 	if p == nil {
@@ -92,12 +107,15 @@ func (g *gate) enter(board string, c server.ClientAuthentication) error {
 	p.id = id
 	g.mu.Unlock()
 	cut := older != 0 && older != id && g.kick(older)
-	if b, ok := g.known.BoardOfKey(c.GetOpts().Nkey); !ok || b.Name != board {
+	if b, ok := g.known.BoardOfKey(c.nkey); !ok || b.Name != board {
 		return errUnknownKey
 	}
-	from := g.admit(c.RemoteAddress(), board)
 	if cut {
 		g.count.displaced.Inc()
+	}
+	from, err := g.admit(c.address, board, cut)
+	if err != nil {
+		return err
 	}
 	if g.arrived(p, from, cut) {
 		g.log.Warn("a board's key is used at two places, which cut each other off: a cloned disk? Enrol the other one with a token of its own, from an empty state directory",

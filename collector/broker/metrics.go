@@ -11,10 +11,12 @@ type metrics struct {
 	enrolments      *prometheus.CounterVec
 	displaced       prometheus.Counter
 	suppressed      prometheus.Counter
+	panics          prometheus.Counter
+	refused         *prometheus.CounterVec
 }
 
 func newMetrics() *metrics {
-	return &metrics{
+	m := &metrics{
 		authentications: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "bramble_broker_authentications_total",
 			Help: "Clients that asked to come in, by result: board, enrolment and collector came in, the other results were refused.",
@@ -31,7 +33,19 @@ func newMetrics() *metrics {
 			Name: "bramble_broker_suppressed_log_lines_total",
 			Help: "Warnings of the message server and refused enrolments that were not logged because there were too many.",
 		}),
+		refused: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "bramble_broker_refused_connections_total",
+			Help: "Connections that were refused or ended because the limit of open files is reached: strangers', and boards' that could be no more than strangers'.",
+		}, []string{"who"}),
+		panics: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "bramble_broker_panics_total",
+			Help: "Faults of the collector that ended the connection of one client; the log has their traces.",
+		}),
 	}
+	for _, who := range []string{"stranger", "board"} {
+		m.refused.WithLabelValues(who) // a rule asks for the increase from 0
+	}
+	return m
 }
 
 func (m *metrics) authentication(result string) { m.authentications.WithLabelValues(result).Inc() }
@@ -40,7 +54,7 @@ func (m *metrics) enrolment(result string)      { m.enrolments.WithLabelValues(r
 // collectors returns all series, those that the server itself counts included.
 func (m *metrics) collectors(ns *server.Server) []prometheus.Collector {
 	return []prometheus.Collector{
-		m.authentications, m.enrolments, m.displaced, m.suppressed,
+		m.authentications, m.enrolments, m.displaced, m.suppressed, m.panics, m.refused,
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "bramble_broker_connections",
 			Help: "Open client connections, without the collector's own.",

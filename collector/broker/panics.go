@@ -1,0 +1,35 @@
+package broker
+
+import (
+	"log/slog"
+	"runtime/debug"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// panics catches panics where a client is served, so that a fault in the code
+// costs one connection and never the process. It is safe for concurrent use.
+type panics struct {
+	count, suppressed prometheus.Counter
+	log               *slog.Logger
+	lines             *bucket // a client can repeat whatever causes one
+}
+
+func newPanics(count *metrics, log *slog.Logger) *panics {
+	return &panics{count: count.panics, suppressed: count.suppressed, log: log, lines: newBucket(logRate, logBurst)}
+}
+
+// caught is to be deferred by the function that serves the client. where is
+// the place that the log names.
+func (p *panics) caught(where string) {
+	v := recover()
+	if v == nil {
+		return
+	}
+	p.count.Inc()
+	if !p.lines.allow() {
+		p.suppressed.Inc()
+		return
+	}
+	p.log.Error("a fault in the collector has ended one connection; please report it", "where", where, "panic", v, "stack", string(debug.Stack()))
+}

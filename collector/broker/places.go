@@ -1,0 +1,162 @@
+package broker
+
+import (
+	"container/list"
+	"context"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+const (
+	// doorShare of the places is for strangers alone, so that a board whose old
+	// connection still stands, and an enrolment, get as far as the gate.
+	doorShare, maxDoor = 16, 1024
+	// placesEvery is how often the places are counted anew: the store opens
+	// further files over the years.
+	placesEvery = 10 * time.Second
+	// leaveTime is how long the stranger that gives way may take.
+	leaveTime = time.Second
+)
+
+// places bounds the connections of boards and strangers by the descriptors that
+// there are. A stranger may have any place that is free, and gives it up, the
+// one first that has come first, when another connection needs it; a board keeps
+// its place. The front's mutex guards it.
+type places struct {
+	most      int        // 0 before the first count
+	taken     int        // connections from their being accepted to their end
+	boards    int        // those of them that are boards'
+	strangers *list.List // of *relay, the oldest first
+	refused   bool       // since the last count
+}
+
+// door is how many places boards leave to strangers.
+func (p *places) door() int { return min(max(1, p.most/doorShare), maxDoor) }
+
+// take takes a place for a connection that was accepted. It waits until a
+// stranger has left where there is no other, and reports false when none can.
+func (f *front) take() bool {
+	for range 2 {
+		f.mu.Lock()
+		if f.places.taken < f.places.most {
+			f.places.taken++
+			f.mu.Unlock()
+			return true
+		}
+		f.places.refused = true
+		f.count.refused.WithLabelValues("stranger").Inc()
+		oldest := f.places.strangers.Front()
+		f.mu.Unlock()
+		if oldest == nil {
+			return false
+		}
+		r := oldest.Value.(*relay)
+		r.client.Close()
+		r.server.Close()
+		if !r.ends(leaveTime) {
+			return false
+		}
+	}
+	return false
+}
+
+// leave gives the place of take back.
+func (f *front) leave() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.places.taken--
+}
+
+// ends waits until the relay has ended.
+func (r *relay) ends(within time.Duration) bool {
+	t := time.NewTimer(within)
+	defer t.Stop()
+	select {
+	case <-r.ended:
+		return true
+	case <-t.C:
+		return false
+	}
+}
+
+// settle gives a stranger's place to the board that it turned out to be. cut
+// says that an older connection of the board ends for it. It reports false where
+// boards have all places that they may have. The caller holds mu.
+func (f *front) settle(r *relay, cut bool) bool {
+	if r.board {
+		return true
+	}
+	if !cut && f.places.boards >= f.places.most-f.places.door() {
+		f.places.refused = true
+		f.count.refused.WithLabelValues("board").Inc()
+		return false
+	}
+	f.places.strangers.Remove(r.place)
+	r.board = true
+	f.places.boards++
+	return true
+}
+
+// watchPlaces counts the places until ctx ends.
+func (f *front) watchPlaces(ctx context.Context, enough func(connected int) int) {
+	tick := time.NewTicker(placesEvery)
+	defer tick.Stop()
+	refusing := false
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			refusing = f.reportPlaces(enough, refusing)
+		}
+	}
+}
+
+// reportPlaces counts anew, and says when connections begin to be refused, and
+// when there is room again. It returns whether they are.
+func (f *front) reportPlaces(enough func(connected int) int, refusing bool) bool {
+	most, boards, refused := f.countPlaces(enough)
+	switch {
+	case refused && !refusing:
+		f.log.Error("connections are refused: the limit of open files is reached; raise it with LimitNOFILE= in the service file, or ulimit -n",
+			"enough_for_boards", most, "boards_connected", boards)
+	case !refused && refusing:
+		f.log.Info("connections are no longer refused", "enough_for_boards", most, "boards_connected", boards)
+	}
+	return refused
+}
+
+// countPlaces counts anew, and returns whether somebody was refused since the last time.
+func (f *front) countPlaces(enough func(connected int) int) (most, boards int, refused bool) {
+	f.mu.Lock()
+	taken := f.places.taken
+	f.mu.Unlock()
+	most = min(enough(taken), maxClients)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	refused = f.places.refused
+	f.places.most, f.places.refused = most, false
+	return most, f.places.boards, refused
+}
+
+// collectors are the series about places.
+func (f *front) collectors() []prometheus.Collector {
+	gauge := func(name, help string, value func(*places) int) prometheus.Collector {
+		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, func() float64 {
+			f.mu.Lock()
+			defer f.mu.Unlock()
+			return float64(value(&f.places))
+		})
+	}
+	return []prometheus.Collector{
+		gauge("bramble_broker_places", "Connections of boards for which the limit of open files is enough.", func(p *places) int { return p.most }),
+		gauge("bramble_broker_boards_connected", "Connections of boards that have logged in.", func(p *places) int { return p.boards }),
+	}
+}
+
+// acceptFailed pauses after an accept that failed, of which the log hears once.
+func (f *front) acceptFailed(err error) {
+	f.unaccepted.Do(func() { f.log.Warn("accept board's connection", "err", err) })
+	time.Sleep(acceptPause)
+}
