@@ -26,6 +26,7 @@ import (
 	"bramble/collector/backup"
 	"bramble/collector/broker"
 	"bramble/collector/customers"
+	"bramble/collector/descriptors"
 	"bramble/collector/heartbeat"
 	"bramble/collector/ingest"
 	"bramble/collector/registry"
@@ -52,6 +53,7 @@ type app struct {
 	registry *registry.Registry
 	store    seriesStore
 	embedded *storage.Store // the same, nil where it is a remote one
+	late     lateStart      // of the embedded one; keepStores alone changes it while the app runs
 	rolled   *storage.Store // nil with a remote one, as rollups
 	rollups  *storage.Rollups
 	importer *storage.Importer
@@ -70,7 +72,8 @@ type app struct {
 	domains    *alerting.Domains
 	ingest     *ingest.Ingest
 	pages      *dashboards.Server
-	listener   net.Listener
+	files      *descriptors.Budget
+	listener   *descriptors.Web
 	teardown   []step
 }
 
@@ -101,9 +104,14 @@ func openApp(ctx context.Context, c Config, v variant, log *slog.Logger) (_ *app
 
 	// The listener first: a taken port is the most likely mistake, and the
 	// cheapest to find.
-	if a.listener, err = listen(c); err != nil {
+	if a.files, err = descriptors.New(); err != nil {
 		return nil, err
 	}
+	l, err := listen(c)
+	if err != nil {
+		return nil, err
+	}
+	a.listener = a.files.Web(l)
 	a.defers("http listener", func() error { return ignoreClosed(a.listener.Close()) })
 	if err := os.MkdirAll(c.DataDir, 0o700); err != nil {
 		return nil, fmt.Errorf("create the data directory: %w; choose another with --data-dir DIR", err)
@@ -122,7 +130,7 @@ func openApp(ctx context.Context, c Config, v variant, log *slog.Logger) (_ *app
 		return nil, err
 	}
 
-	if err := a.afterCrash(ctx); err != nil {
+	if err := a.afterCrash(); err != nil {
 		return nil, err
 	}
 	if a.db, err = openState(ctx, c, log); err != nil {
@@ -155,11 +163,13 @@ func openApp(ctx context.Context, c Config, v variant, log *slog.Logger) (_ *app
 	}
 	a.broker, err = broker.New(broker.Options{
 		Addr: c.NATS, WebSocket: c.NATSWebSocket, Dir: c.DataDir, Names: c.NATSNames, Registry: a.registry, Log: log, Registerer: a.metrics,
+		Enough: a.files.Boards,
 	})
 	if err != nil {
 		return nil, err
 	}
 	a.defers("broker", a.broker.Close)
+	a.sayPlaces()
 	if a.pages, err = dashboards.New(a.pageOptions(v)); err != nil {
 		return nil, err
 	}
@@ -238,7 +248,7 @@ func (a *app) close() error {
 
 // run serves until ctx ends and says where once everything answers.
 func (a *app) run(ctx context.Context, stdout io.Writer) error {
-	server := &http.Server{Handler: a.pages.Handler(), ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute,
+	server := &http.Server{Handler: a.pages.Handler(), ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, ConnState: a.listener.State,
 		ErrorLog: slog.NewLogLogger(a.log.Handler(), slog.LevelDebug)}
 	// What readings pass through ends last: pages that a reading has caused
 	// still leave when ingest has stopped.
@@ -309,6 +319,20 @@ func (a *app) evaluate(ctx context.Context) error {
 			}
 		}
 	}
+}
+
+// sayPlaces says for how many boards the limit of open files is enough.
+func (a *app) sayPlaces() {
+	a.metrics.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{
+		Name: "bramble_http_ended_connections_total", Help: "Connections of browsers that ended for newer ones because there were too many.",
+	}, func() float64 { return float64(a.listener.Ended()) }))
+	places, boards := a.broker.Places(), len(a.registry.Boards())
+	if places < boards {
+		a.log.Warn("the limit of open files is not enough for all boards: raise it with LimitNOFILE= in the service file, or ulimit -n",
+			"limit", a.files.Limit(), "enough_for_boards", places, "boards", boards)
+		return
+	}
+	a.log.Info("limit of open files", "limit", a.files.Limit(), "enough_for_boards", places, "boards", boards)
 }
 
 // url is where people reach the pages.

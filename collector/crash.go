@@ -31,16 +31,11 @@ const (
 // engineFrame is in the trace of a crash that began in the store's engine.
 var engineFrame = []byte("github.com/VictoriaMetrics/VictoriaMetrics/")
 
-// notDamage is what ends the engine as well, and no restore helps against.
-var notDamage = [][]byte{
-	[]byte("no space left on device"), []byte("disk quota exceeded"), []byte("too many open files"), []byte("cannot allocate memory"), []byte("out of memory"),
-}
-
 // afterCrash looks at how the last run ended. Where the store's engine ended the process, which it does at damage that it
-// meets, the stores are read as a whole before they are opened: the start ends with the line that names the damaged part,
-// or, at the second such crash in an hour that nothing explains, with one that names the store. So a damaged store
-// never makes the collector crash again and again. A crash from now on is written to a file.
-func (a *app) afterCrash(ctx context.Context) error {
+// meets and for want of files, memory or disk, this start pages before it opens the stores (latestart.go), and a second
+// crash within an hour makes it wait for longer: a store never makes the collector crash again and again. A crash from
+// now on is written to a file.
+func (a *app) afterCrash() error {
 	path, before := filepath.Join(a.config.DataDir, crashFile), filepath.Join(a.config.DataDir, crashBefore)
 	crash, err := readCrash(path)
 	if err != nil {
@@ -59,14 +54,12 @@ func (a *app) afterCrash(ctx context.Context) error {
 	if !ofEngine(crash) || a.config.Store.Write != "" {
 		return nil
 	}
+	a.late = lateStart{after: lateAfter, examine: !storage.IsWant(crash),
+		why: fmt.Errorf("its engine has ended the last run: %s", crashLine(crash))}
 	if twice {
-		return fmt.Errorf("%w: store %s: its engine has ended the process twice within an hour: %s; the trace is in %s; restore the store from a backup",
-			storage.ErrDamaged, filepath.Join(a.config.DataDir, seriesDir), crashLine(crash), before)
+		a.late.after = lateAfterTwice
+		a.late.why = fmt.Errorf("its engine has ended the process twice within an hour: %s; the trace is in %s", crashLine(crash), before)
 	}
-	if err := a.examine(ctx); err != nil {
-		return errors.Join(err, os.Rename(before, path)) // the next start says the same
-	}
-	a.log.Info("no file of the store is damaged")
 	return nil
 }
 
@@ -91,7 +84,13 @@ func (a *app) recordCrashes(path string) error {
 	if err != nil {
 		return err
 	}
-	a.defers("crash file", func() error { return forgetCrash(path) })
+	a.defers("crash file", func() error {
+		err := forgetCrash(path)
+		if a.late.damaged { // the next start reads the stores again before it opens them
+			err = errors.Join(err, os.Rename(filepath.Join(a.config.DataDir, crashBefore), path))
+		}
+		return err
+	})
 	return errors.Join(debug.SetCrashOutput(f, debug.CrashOptions{}), f.Close())
 }
 
@@ -123,19 +122,14 @@ func recentCrash(path string) bool {
 	return err == nil && ofEngine(crash)
 }
 
-// ofEngine reports whether the goroutine that crashed was in the store's engine, for a reason that may be damage.
+// ofEngine reports whether the goroutine that crashed was in the store's engine.
 func ofEngine(crash []byte) bool {
 	what, trace, ok := bytes.Cut(crash, []byte("\ngoroutine "))
 	if !ok {
 		return false
 	}
-	for _, other := range notDamage {
-		if bytes.Contains(what, other) {
-			return false
-		}
-	}
 	first, _, _ := bytes.Cut(trace, []byte("\n\n"))
-	return bytes.Contains(first, engineFrame)
+	return bytes.Contains(first, engineFrame) || bytes.Contains(what, engineFrame) // an exit that was turned into a panic has its own trace
 }
 
 // crashLine is the beginning of what a crash said.

@@ -1,17 +1,21 @@
 package main
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
+	"syscall"
 	"testing"
 	"time"
 )
 
 // engineCrash is what the runtime writes when the engine ends the process.
-const engineCrash = `panic: FATAL: cannot decode something
+const engineCrash = "panic: FATAL: cannot decode something\n" + engineTrace
 
+const engineTrace = `
 goroutine 7 [running]:
 github.com/VictoriaMetrics/VictoriaMetrics/lib/logger.Panicf(...)
 	/x/logger.go:1 +0x1
@@ -21,11 +25,12 @@ created by sync.(*WaitGroup).Go in goroutine 1
 `
 
 // TestAStoreThatCrashesTheCollectorIsNamed damages the index of a store, of which the metadata stays sound: the engine ends
-// the process. The start after that ends with the line that names the part, however often it is tried; what it says to do
-// brings the collector back.
+// the process. The start after that pages without its store and says which part it is, however often it is tried; what it
+// says to do brings the store back.
 func TestAStoreThatCrashesTheCollectorIsNamed(t *testing.T) {
 	t.Parallel()
-	s := newServer(t, "127.0.0.1")
+	k := newSink(t)
+	s := alarmed(t, k)
 	b := s.enrol("pi-1", s.nats)
 	sent := invent(t, "sent", 100, every(5_000))
 	if code := b.replay(t, sent).exit(t, patience); code != 0 {
@@ -52,32 +57,44 @@ func TestAStoreThatCrashesTheCollectorIsNamed(t *testing.T) {
 			damaged = append(damaged, filepath.Dir(items))
 		}
 	}
-	serve := []string{"serve", "--data-dir", s.dir, "--http", s.http, "--nats", s.nats}
+	serve := append([]string{"serve", "--data-dir", s.dir, "--http", s.http, "--nats", s.nats}, s.args...)
 	if a := command(t, "", "collector", serve...); a.code != 2 || !strings.Contains(a.errs, "panic: ") {
 		t.Fatalf("the engine opens a damaged index: exit %d, %s", a.code, a.errs)
 	}
-	var a answer
-	for range 2 {
-		a = command(t, "", "collector", serve...)
-		_, line, _ := strings.Cut(a.errs, "collector: ")
-		if a.code != exitDamaged || !slices.ContainsFunc(damaged, func(part string) bool { return strings.Contains(line, part) }) {
-			t.Fatalf("exit %d, %q; want %d and one of %s", a.code, a.errs, exitDamaged, damaged)
+	var way string
+	for i := range 2 { // however often it is tried
+		s.start()
+		line := s.says(t, s.errs, "the store stays shut until it is restored")
+		if !slices.ContainsFunc(damaged, func(part string) bool { return strings.Contains(line, part) }) {
+			t.Fatalf("%q names none of %s", line, damaged)
 		}
-	}
-	_, way, ok := strings.Cut(a.errs, "collector backup restore ")
-	if !ok {
-		t.Fatalf("no way back: %s", a.errs)
+		var ok bool
+		if _, way, ok = strings.Cut(line, "collector backup restore "); !ok {
+			t.Fatalf("no way back: %s", line)
+		}
+		way = strings.TrimSuffix(way, `"`)
+		b := s.enrol(roundBoard(100+i), s.nats)
+		b.replay(t, understand(t, "hot", hot))
+		eventually(t, patience, func() error {
+			if len(k.keys(b.name)) == 0 {
+				return errors.New("no page while the store is damaged")
+			}
+			return nil
+		})
+		if code := s.stop(t, patience); code != 0 {
+			t.Fatalf("stop: exit %d", code)
+		}
 	}
 	if restored := command(t, "", "collector", append([]string{"backup", "restore"}, strings.Fields(way)...)...); restored.code != 0 {
 		t.Fatalf("following what it says: %s", restored.errs)
 	}
 	s.start()
+	s.says(t, s.errs, "the store is open")
 	s.returned(b, sent, 1)
 }
 
-// TestACrashThatNothingExplains finds no damage behind a crash of the engine and goes on; behind the second in an hour it
-// says which store it is, and the start after that tries again. A crash that has another cause, or is of long ago, is told
-// and no more.
+// TestACrashThatNothingExplains finds no damage behind a crash of the engine and opens the store; behind the second in an hour
+// it waits for longer, and says which store it is and where the trace is.
 func TestACrashThatNothingExplains(t *testing.T) {
 	t.Parallel()
 	s := newServer(t, "127.0.0.1")
@@ -87,40 +104,58 @@ func TestACrashThatNothingExplains(t *testing.T) {
 			t.Fatalf("stop: exit %d", code)
 		}
 	}
-	path, before := filepath.Join(s.dir, crashFile), filepath.Join(s.dir, crashBefore)
-	crashed := func(text string) {
-		t.Helper()
-		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
+	before := filepath.Join(s.dir, crashBefore)
 	stop()
-	crashed(engineCrash)
+	s.crashed(engineCrash)
 	s.start()
+	if line := s.says(t, s.errs, "the store is not opened yet"); !strings.Contains(line, "after=3s") || !strings.Contains(line, "cannot decode something") {
+		t.Errorf("the start says %q", line)
+	}
+	s.says(t, s.errs, "no file of the store is damaged")
+	s.says(t, s.errs, "the store is open")
 	stop()
 	if b, err := os.ReadFile(before); err != nil || string(b) != engineCrash {
 		t.Errorf("the trace is not kept: %q, %v", b, err)
 	}
-	crashed(strings.Replace(engineCrash, "cannot decode something", "write: no space left on device", 1))
+	s.start() // a stop is no crash
+	stop()
+	s.crashed(engineCrash)
 	s.start()
-	stop()
-	crashed(engineCrash)
-	s.start() // the one before had another cause
-	s.kill()
-	s.start() // a kill is no crash
-	stop()
-	crashed(engineCrash)
-	a := command(t, "", "collector", "serve", "--data-dir", s.dir, "--http", s.http, "--nats", s.nats)
-	if a.code != exitDamaged || !strings.Contains(a.errs, filepath.Join(s.dir, "series")) || !strings.Contains(a.errs, before) || !strings.Contains(a.errs, "cannot decode something") {
-		t.Errorf("exit %d, %s", a.code, a.errs)
+	if line := s.says(t, s.errs, "the store is not opened yet"); !strings.Contains(line, "after=10m") || !strings.Contains(line, before) || !strings.Contains(line, filepath.Join(s.dir, "series")) {
+		t.Errorf("the start says %q", line)
 	}
-	s.start()
 	stop()
 	old := time.Now().Add(-2 * crashApart)
 	if err := os.Chtimes(before, old, old); err != nil {
 		t.Fatal(err)
 	}
-	crashed(engineCrash)
+	s.crashed(engineCrash)
 	s.start()
+	if line := s.says(t, s.errs, "the store is not opened yet"); !strings.Contains(line, "after=3s") {
+		t.Errorf("the start says %q", line)
+	}
 	stop()
+}
+
+// crashed leaves what the runtime writes when the process ends by a panic.
+func (s *server) crashed(text string) {
+	s.t.Helper()
+	if err := os.WriteFile(filepath.Join(s.dir, crashFile), []byte(text), 0o600); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// holdStore holds the store's lock, so that it cannot be opened, until the returned function is called.
+func holdStore(t *testing.T, s *server) (release func()) {
+	t.Helper()
+	f, err := os.OpenFile(filepath.Join(s.dir, seriesDir, "flock.lock"), os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX); err != nil {
+		t.Fatal(err)
+	}
+	release = sync.OnceFunc(func() { f.Close() })
+	t.Cleanup(release)
+	return release
 }

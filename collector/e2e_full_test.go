@@ -25,6 +25,12 @@ func fullTime(t testing.TB) time.Duration {
 // when the data is there and nobody holds it.
 func onDisk(t testing.TB, disk string, k *sink, before func(*server)) *server {
 	t.Helper()
+	return onDiskUnder(t, nil, disk, k, before)
+}
+
+// onDiskUnder has a program start the server.
+func onDiskUnder(t testing.TB, under []string, disk string, k *sink, before func(*server)) *server {
+	t.Helper()
 	dir := t.TempDir()
 	for name, text := range map[string]string{
 		"alertmanager.yml": fmt.Sprintf(crossingRoute, k.url), "collector.yml": "alertmanager: alertmanager.yml\n",
@@ -33,7 +39,7 @@ func onDisk(t testing.TB, disk string, k *sink, before func(*server)) *server {
 			t.Fatal(err)
 		}
 	}
-	s := &server{t: t, dir: filepath.Join(disk, "data"), http: freeAddress(t, "127.0.0.1"), nats: freeAddress(t, "127.0.0.1"),
+	s := &server{t: t, under: under, dir: filepath.Join(disk, "data"), http: freeAddress(t, "127.0.0.1"), nats: freeAddress(t, "127.0.0.1"),
 		args: []string{"--config", filepath.Join(dir, "collector.yml")}}
 	s.bearer = s.do("", "token", "create", "--role", "admin")
 	before(s)

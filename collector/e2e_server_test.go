@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/url"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -25,7 +26,8 @@ type server struct {
 	dir        string
 	http, nats string // addresses
 	args       []string
-	bearer     string // an admin's API token
+	under      []string // a program that starts it, such as one that sets a limit; nil for none
+	bearer     string   // an admin's API token
 }
 
 // newServer prepares a data directory and free ports on a host, and starts.
@@ -67,7 +69,7 @@ func freeAddress(t testing.TB, host string) string {
 
 func (s *server) start() {
 	s.t.Helper()
-	s.process = launch(s.t, "collector", append([]string{"serve", "--data-dir", s.dir, "--http", s.http, "--nats", s.nats}, s.args...)...)
+	s.process = spawn(s.t, slices.Concat(s.under, []string{program(s.t, "collector"), "serve", "--data-dir", s.dir, "--http", s.http, "--nats", s.nats}, s.args)...)
 	if got, want := s.says(s.t, s.out, "ready "), s.url(); got != want {
 		s.t.Errorf("ready %q, want %q", got, want)
 	}

@@ -31,29 +31,25 @@ var differences = []storage.Difference{
 	{Metric: "pi_cpu_clock_hertz", Label: "source", Of: "requested", Less: "measured", As: "pi_cpu_clock_lost_hertz"},
 }
 
-// openEmbedded opens the rollups, then the raw readings: for as long as something
-// in them is not rolled up, those are kept beyond their retention.
+// openEmbedded opens the rollups and the raw readings, or leaves that for later (latestart.go).
 func (a *app) openEmbedded(ctx context.Context) (err error) {
 	c := a.config
-	if a.rolled, err = storage.Open(filepath.Join(c.DataDir, rollupsDir), storage.Options{
-		Retention: c.RollupRetention, SeldomWritten: true, MemoryBytes: c.Memory, Log: a.log,
+	if a.rolled, err = storage.Prepare(filepath.Join(c.DataDir, rollupsDir), storage.Options{
+		Retention: c.RollupRetention, SeldomWritten: true, MemoryBytes: c.Memory, Log: a.log, FreeFiles: a.files.Free,
 	}); err != nil {
 		return err
 	}
 	a.defers("rollups", a.rolled.Close)
-	raw := filepath.Join(c.DataDir, seriesDir)
-	retention, err := storage.RetentionFor(ctx, raw, a.rolled, c.Retention)
-	if err != nil {
-		return err
-	}
-	if retention != c.Retention {
-		a.log.Info("readings that are not rolled up yet are kept for longer than configured, until the next start after that", "configured", c.Retention, "kept", retention)
-	}
-	if a.embedded, err = storage.Open(raw, storage.Options{Retention: retention, MemoryBytes: c.Memory, Log: a.log, Registerer: a.metrics}); err != nil {
+	if a.embedded, err = storage.Prepare(filepath.Join(c.DataDir, seriesDir), storage.Options{
+		Retention: c.Retention, MemoryBytes: c.Memory, Log: a.log, Registerer: a.metrics, FreeFiles: a.files.Free,
+	}); err != nil {
 		return err
 	}
 	a.store = a.embedded
 	a.defers("store", a.store.Close)
+	if err := a.startStores(ctx); err != nil {
+		return err
+	}
 	a.rollups, err = storage.NewRollups(ctx, storage.RollupOptions{
 		Raw: a.embedded, Rolled: a.rolled, Late: ingest.Late, Differences: differences, Settle: a.settle, Log: a.log, Registerer: a.metrics,
 	})

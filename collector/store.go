@@ -126,6 +126,9 @@ func (a *app) keepStores(ctx context.Context) error {
 	if a.embedded == nil {
 		return nil
 	}
+	if !a.embedded.IsOpen() {
+		a.openLate(ctx)
+	}
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return a.embedded.Guard(ctx) })
 	g.Go(func() error { return a.rollups.Run(ctx) })
@@ -156,6 +159,9 @@ func (a *app) readOnly() bool { return a.embedded != nil && a.embedded.ReadOnly(
 
 // storeErr returns why readings do not reach the store at present, or nil.
 func (a *app) storeErr() error {
+	if a.embedded != nil && !a.embedded.IsOpen() {
+		return storage.ErrNotOpen
+	}
 	r, ok := a.store.(*storage.Remote)
 	if !ok || r.Err() == nil {
 		return nil

@@ -20,8 +20,8 @@ const (
 // about 0.1 s on average at 20,000 rows/s, 0.3 s at most. An error means that nothing is promised; it is
 // [ErrReadOnly] where the disk has no room for what is in memory.
 func (s *Store) Barrier() error {
-	if !s.gate.enter() {
-		return ErrClosed
+	if err := s.gate.enter(); err != nil {
+		return err
 	}
 	defer s.gate.leave()
 	s.writers.Lock()
@@ -35,9 +35,6 @@ func (s *Store) Barrier() error {
 // makeDurable brings all that is in memory to the disk. The caller holds writers.
 func (s *Store) makeDurable() (err error) {
 	added := s.fresh.added.Load()
-	if s.crammed() {
-		return ErrReadOnly
-	}
 	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("flush store %s: %v", s.dir, p)
@@ -56,6 +53,12 @@ func (s *Store) makeDurable() (err error) {
 // alone. It begins with DebugFlush, which waits for flushes that queries or the engine have begun: these
 // hold rows that are counted nowhere and are in no snapshot. Since writers are excluded, none begins later.
 func (s *Store) flushToDisk() error {
+	if s.crammed() {
+		return ErrReadOnly
+	}
+	if err := s.want(); err != nil {
+		return err
+	}
 	s.db.DebugFlush()
 	pause := minBarrierPause
 	for deadline := time.Now().Add(maxBarrier); ; pause = min(2*pause, maxBarrierPause) {

@@ -57,7 +57,7 @@ func (s *Store) Guard(ctx context.Context) error {
 	tick := time.NewTicker(guardEvery)
 	defer tick.Stop()
 	for {
-		if err := s.look(); err != nil && !errors.Is(err, ErrClosed) {
+		if err := s.look(); err != nil && !errors.Is(err, ErrClosed) && !errors.Is(err, ErrNoFiles) {
 			s.log.Error("guard the store's disk", "dir", s.dir, "err", err)
 		}
 		select {
@@ -70,8 +70,8 @@ func (s *Store) Guard(ctx context.Context) error {
 
 // look does what the free space asks for.
 func (s *Store) look() error {
-	if !s.gate.enter() {
-		return ErrClosed
+	if err := s.gate.enter(); err != nil {
+		return err
 	}
 	defer s.gate.leave()
 	free, err := s.freeSpace()
@@ -133,7 +133,13 @@ func (s *Store) yieldReserve() error {
 }
 
 // ReadOnly reports whether the store takes no rows, for want of room on its disk.
-func (s *Store) ReadOnly() bool { return s.full() }
+func (s *Store) ReadOnly() bool {
+	if s.gate.enter() != nil {
+		return false
+	}
+	defer s.gate.leave()
+	return s.full()
+}
 
 // transition remembers a state, so that only its changes are logged. The zero value is false.
 type transition struct{ state atomic.Bool }

@@ -72,21 +72,26 @@ func (p *process) acquire(dir string, o Options) error {
 
 // open turns the engine's panic into an error. A panic in one of its goroutines cannot be caught; checkFiles has ruled
 // out the known causes before.
-func (p *process) open(dir string, o Options) (db *vm.Storage, err error) {
+func (p *process) open(dir string, retention time.Duration, seldomWritten bool) (db *vm.Storage, err error) {
 	p.mu.Lock() // the sizes of caches are the process's, and in force at the time of opening
 	defer p.mu.Unlock()
 	defer func() {
-		if p := recover(); p != nil {
+		p := recover()
+		switch text := fmt.Sprint(p); {
+		case p == nil:
+		case IsWant([]byte(text)):
+			err = fmt.Errorf("%w: %s", ErrWant, text)
+		default:
 			err = fmt.Errorf("%w: %v; restore it from a backup", ErrDamaged, p)
 		}
 	}()
 	tsids, names := 0, 0 // shares of the memory limit
-	if o.SeldomWritten {
+	if seldomWritten {
 		tsids, names = seldomTSIDs, seldomNames
 	}
 	vm.SetTSIDCacheSize(tsids)
 	vm.SetMetricNameCacheSize(names)
-	return vm.MustOpenStorage(dir, vm.OpenOptions{Retention: o.Retention}), nil
+	return vm.MustOpenStorage(dir, vm.OpenOptions{Retention: retention}), nil
 }
 
 func (p *process) release() {

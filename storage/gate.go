@@ -2,6 +2,7 @@ package storage
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"time"
 )
@@ -9,22 +10,30 @@ import (
 // gate counts the calls inside a store, so that closing waits for them. The zero value is open.
 type gate struct {
 	mu     sync.Mutex
-	closed bool
+	shut   error           // why nobody gets in; nil while the store is open
 	cut    context.Context // done when the calls that still run have to stop
 	cutNow context.CancelFunc
 	inside sync.WaitGroup
 	once   sync.Once
 }
 
-// enter reports whether the store is open; if so, the caller must leave.
-func (g *gate) enter() bool {
+// enter returns nil if the store is open, and the caller must leave; else why it is not.
+func (g *gate) enter() error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.closed {
-		return false
+	if g.shut == nil {
+		g.inside.Add(1)
 	}
-	g.inside.Add(1)
-	return true
+	return g.shut
+}
+
+// open lets callers in, unless the gate was closed.
+func (g *gate) open() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if errors.Is(g.shut, ErrNotOpen) {
+		g.shut = nil
+	}
 }
 
 func (g *gate) leave() { g.inside.Done() }
@@ -43,7 +52,7 @@ func (g *gate) whenCut(f func()) (stop func() bool) {
 func (g *gate) close(grace time.Duration, release func()) {
 	g.once.Do(func() {
 		g.mu.Lock()
-		g.closed = true
+		g.shut = ErrClosed
 		cut := g.cutNow
 		g.mu.Unlock()
 		if cut != nil {

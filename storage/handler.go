@@ -61,8 +61,8 @@ func (s *Store) guard(next http.Handler) http.Handler {
 			fail(w, http.StatusMethodNotAllowed, errors.New("method is not allowed"))
 			return
 		}
-		if !s.gate.enter() {
-			fail(w, http.StatusServiceUnavailable, ErrClosed)
+		if err := s.gate.enter(); err != nil {
+			fail(w, http.StatusServiceUnavailable, err)
 			return
 		}
 		defer s.gate.leave()

@@ -126,7 +126,7 @@ func (im *Importer) conclude(w http.ResponseWriter, t *tally, err error) {
 	switch {
 	case errors.As(err, &bad):
 		im.answer(w, bad.status, err)
-	case errors.Is(err, ErrReadOnly), errors.Is(err, ErrClosed), errors.Is(err, context.Canceled):
+	case errors.Is(err, ErrReadOnly), errors.Is(err, ErrClosed), errors.Is(err, ErrNotOpen), errors.Is(err, ErrNoFiles), errors.Is(err, context.Canceled):
 		w.Header().Set("Retry-After", "5")
 		im.answer(w, http.StatusServiceUnavailable, fmt.Errorf("nothing is promised of this request, send it again: %w", err))
 	case err != nil:

@@ -58,7 +58,7 @@ func (m *metrics) Describe(to chan<- *prometheus.Desc) {
 // Collect implements prometheus.Collector. A closed store has no metrics.
 func (m *metrics) Collect(to chan<- prometheus.Metric) {
 	s := m.store
-	if !s.gate.enter() {
+	if s.gate.enter() != nil {
 		return
 	}
 	defer s.gate.leave()

@@ -57,8 +57,8 @@ func (s *Store) evaluate(ctx context.Context, expr string, start, end time.Time,
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	if !s.gate.enter() {
-		return nil, ErrClosed
+	if err := s.gate.enter(); err != nil {
+		return nil, err
 	}
 	defer s.gate.leave()
 	defer func() { // the engine panics on some expressions that it should refuse

@@ -167,8 +167,8 @@ func OpenRemote(o RemoteOptions) (*Remote, error) {
 // Add returns [ErrReadOnly] while the disk is nearly full, or [ErrClosed]; it never waits for the remote. It keeps no
 // reference to rows.
 func (r *Remote) Add(rows []Row) error {
-	if !r.gate.enter() {
-		return ErrClosed
+	if err := r.gate.enter(); err != nil {
+		return err
 	}
 	defer r.gate.leave()
 	if r.full() {
@@ -236,8 +236,8 @@ func (r *Remote) gather(ctx context.Context) {
 // Barrier returns after all rows of every Add that returned before are on this disk, synced. It says nothing about
 // the remote.
 func (r *Remote) Barrier() error {
-	if !r.gate.enter() {
-		return ErrClosed
+	if err := r.gate.enter(); err != nil {
+		return err
 	}
 	defer r.gate.leave()
 	r.mu.Lock()

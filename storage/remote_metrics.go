@@ -44,7 +44,7 @@ func (m *remoteMetrics) Describe(to chan<- *prometheus.Desc) {
 // Collect implements prometheus.Collector. A closed store has no metrics.
 func (m *remoteMetrics) Collect(to chan<- prometheus.Metric) {
 	r := m.remote
-	if !r.gate.enter() {
+	if r.gate.enter() != nil {
 		return
 	}
 	defer r.gate.leave()

@@ -66,8 +66,8 @@ func (r *Remote) guard(next http.Handler) http.Handler {
 			fail(w, http.StatusMethodNotAllowed, errors.New("method is not allowed"))
 			return
 		}
-		if !r.gate.enter() {
-			fail(w, http.StatusServiceUnavailable, ErrClosed)
+		if err := r.gate.enter(); err != nil {
+			fail(w, http.StatusServiceUnavailable, err)
 			return
 		}
 		defer r.gate.leave()

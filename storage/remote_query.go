@@ -56,8 +56,8 @@ func fresh(v url.Values) {
 }
 
 func (r *Remote) ask(ctx context.Context, path, expr string, form url.Values) (_ []Result, err error) {
-	if !r.gate.enter() {
-		return nil, ErrClosed
+	if err := r.gate.enter(); err != nil {
+		return nil, err
 	}
 	defer r.gate.leave()
 	defer func() {

@@ -2,6 +2,7 @@ package storage
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
@@ -70,7 +71,7 @@ type Rollups struct {
 	until time.Time // all buckets that end by then are on disk; zero before the first
 }
 
-// NewRollups finds out how far the rollups are. Nothing is computed before [Rollups.Run]. It closes neither store.
+// NewRollups finds out how far the rollups are, where their store is open. Nothing is computed before [Rollups.Run]. It closes neither store.
 func NewRollups(ctx context.Context, o RollupOptions) (*Rollups, error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
@@ -78,17 +79,27 @@ func NewRollups(ctx context.Context, o RollupOptions) (*Rollups, error) {
 	if o.Late <= 0 {
 		return nil, fmt.Errorf("open rollups: readings may be %s late: want more than 0", o.Late)
 	}
-	if least := MinRollupRetention(o.Late); o.Raw.options.Retention < least {
+	if least := MinRollupRetention(o.Late); o.Raw.retention() < least {
 		return nil, fmt.Errorf("open rollups: a retention of %s is too short: readings may be %s late, so it takes %s before they are rolled up",
-			o.Raw.options.Retention, o.Late, least)
+			o.Raw.retention(), o.Late, least)
 	}
 	r := &Rollups{RollupOptions: o}
-	var err error
-	if r.until, err = rolledUntil(ctx, o.Rolled, time.Now().Add(-o.Late)); err != nil {
-		return nil, fmt.Errorf("open rollups: %w", err)
+	err := r.Resume(ctx)
+	if err != nil && !errors.Is(err, ErrNotOpen) {
+		return nil, err
 	}
 	r.metrics, err = newRollupMetrics(r)
 	return r, err
+}
+
+// Resume finds out how far the rollups are, for stores that were opened after [NewRollups].
+func (r *Rollups) Resume(ctx context.Context) error {
+	until, err := rolledUntil(ctx, r.Rolled, time.Now().Add(-r.Late))
+	if err != nil {
+		return fmt.Errorf("open rollups: %w", err)
+	}
+	r.setUntil(until)
+	return nil
 }
 
 // Until is the time by which everything is rolled up; zero where nothing is yet.
@@ -197,7 +208,7 @@ func (r *Rollups) begin(ctx context.Context, done *time.Time, limit time.Time) (
 	if err != nil {
 		return from, err
 	}
-	expired := ceil(time.Now().Add(-r.Raw.options.Retention), Bucket)
+	expired := ceil(time.Now().Add(-r.Raw.retention()), Bucket)
 	switch {
 	case oldest.IsZero():
 		return limit, nil // there is nothing to roll up yet

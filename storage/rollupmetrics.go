@@ -63,7 +63,7 @@ func (m *rollupMetrics) Describe(to chan<- *prometheus.Desc) {
 // Collect implements prometheus.Collector. Rollups of a closed store have no metrics.
 func (m *rollupMetrics) Collect(to chan<- prometheus.Metric) {
 	s := m.of.Rolled
-	if !s.gate.enter() {
+	if s.gate.enter() != nil {
 		return
 	}
 	defer s.gate.leave()
@@ -76,7 +76,7 @@ func (m *rollupMetrics) Collect(to chan<- prometheus.Metric) {
 	gauge(rolledHeld, float64(t.PendingRows+t.InmemoryRowsCount+t.SmallRowsCount+t.BigRowsCount))
 	data, index := sizes(&e)
 	gauge(rolledSize, float64(data+index))
-	gauge(rawRetained, m.of.Raw.options.Retention.Seconds())
+	gauge(rawRetained, m.of.Raw.retention().Seconds())
 	if until := m.of.Until(); !until.IsZero() {
 		gauge(rolledSince, time.Since(until).Seconds())
 	}

@@ -50,15 +50,18 @@ type Row struct {
 // Add stores rows, all of them or none. They are visible to the next query and durable after the next
 // [Store.Barrier]. Rows that the store can never take (older than the retention, more than two days ahead,
 // NaN) are left out and counted in bramble_storage_rows_dropped_total; that is no error. Add returns
-// [ErrReadOnly] or [ErrClosed]. It keeps no reference to rows. A running barrier makes it wait, 0.3 s at most
+// [ErrReadOnly], [ErrNoFiles], [ErrNotOpen] or [ErrClosed]. It keeps no reference to rows. A running barrier makes it wait, 0.3 s at most
 // in practice.
 func (s *Store) Add(rows []Row) error {
-	if !s.gate.enter() {
-		return ErrClosed
+	if err := s.gate.enter(); err != nil {
+		return err
 	}
 	defer s.gate.leave()
 	if s.full() {
 		return ErrReadOnly
+	}
+	if err := s.want(); err != nil {
+		return err
 	}
 	batch := batches.Get().(*[]vm.MetricRow)
 	defer batches.Put(batch)

@@ -16,8 +16,8 @@ type scanned func(name *vm.MetricName, at []int64, values []float64) error
 
 // metricNames returns the names of the metrics that may have rows from one time to another, both included.
 func (s *Store) metricNames(times vm.TimeRange) ([]string, error) {
-	if !s.gate.enter() {
-		return nil, ErrClosed
+	if err := s.gate.enter(); err != nil {
+		return nil, err
 	}
 	defer s.gate.leave()
 	s.makeVisible()
@@ -44,8 +44,8 @@ func (s *Store) scan(ctx context.Context, metric string, match []Label, times vm
 
 // blocks hands out where the rows of a metric are; f must not keep that.
 func (s *Store) blocks(ctx context.Context, metric string, match []Label, times vm.TimeRange, f func([]seriesBlocks) error) error {
-	if !s.gate.enter() {
-		return ErrClosed
+	if err := s.gate.enter(); err != nil {
+		return err
 	}
 	defer s.gate.leave()
 	s.makeVisible()

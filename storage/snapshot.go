@@ -38,8 +38,8 @@ type Snapshot struct {
 // Snapshot holds on to the store as it is: all rows of every [Store.Add] that returned before are in it, synced to
 // disk. Adds wait while it runs, as for a [Store.Barrier]. The caller copies the files and releases the snapshot.
 func (s *Store) Snapshot() (_ *Snapshot, err error) {
-	if !s.gate.enter() {
-		return nil, ErrClosed
+	if err := s.gate.enter(); err != nil {
+		return nil, err
 	}
 	defer s.gate.leave()
 	defer func() {
@@ -77,7 +77,7 @@ func (s *Store) freeze() (*Snapshot, error) {
 // Release lets the store remove what only the snapshot held. Releasing twice, or after the store was closed, is
 // harmless: the next [Open] removes what a crash has left.
 func (n *Snapshot) Release() {
-	if n.name == "" || !n.store.gate.enter() {
+	if n.name == "" || n.store.gate.enter() != nil {
 		return
 	}
 	defer n.store.gate.leave()

@@ -55,6 +55,8 @@ var (
 	ErrReadOnly = errors.New("store is read-only: free disk space is below the limit")
 	// ErrDamaged is wrapped by [Open] where files of the store are missing or damaged.
 	ErrDamaged = errors.New("damaged store")
+	// ErrNotOpen is returned by every method of a store from [Prepare] before [Store.Start].
+	ErrNotOpen = errors.New("store is not open")
 	// ErrClosed is returned by every method after [Store.Close].
 	ErrClosed = errors.New("store is closed")
 )
@@ -71,6 +73,9 @@ type Options struct {
 	SeldomWritten bool
 	// MinFreeBytes is the free disk space below which Add refuses rows. 0 means DefaultMinFreeBytes.
 	MinFreeBytes int64
+	// FreeFiles returns how many files the process may still open. The store takes no rows and is not opened where the
+	// engine might need more: it ends the process when it cannot open one. nil does without.
+	FreeFiles func() int
 	// Log receives the store's transitions and the engine's warnings. nil discards them.
 	Log *slog.Logger
 	// Registerer receives the bramble_storage_… metrics until Close. nil registers none.
@@ -101,7 +106,8 @@ type Store struct {
 	dir     string
 	id      string // picks this store among those of the process, see pick.go
 	options Options
-	db      *vm.Storage
+	db      *vm.Storage  // nil until it was opened
+	kept    atomic.Int64 // the retention in force, a time.Duration
 	log     *slog.Logger
 	metrics *metrics
 	handler http.Handler
@@ -123,6 +129,19 @@ type Store struct {
 // already, in this process or another, or when files are missing or damaged. The caller closes the store.
 // After a failure that comes from a damaged store dir can stay locked until the process ends.
 func Open(dir string, o Options) (*Store, error) {
+	s, err := Prepare(dir, o)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.Start(0); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// Prepare returns the store of dir without opening it: every method returns [ErrNotOpen] until [Store.Start] has
+// succeeded. So a collector pages while its store cannot be opened. The caller closes the store.
+func Prepare(dir string, o Options) (*Store, error) {
 	o, err := o.withDefaults()
 	if err != nil {
 		return nil, fmt.Errorf("open store %s: %w", dir, err)
@@ -130,11 +149,26 @@ func Open(dir string, o Options) (*Store, error) {
 	if dir, err = filepath.Abs(dir); err != nil {
 		return nil, fmt.Errorf("open store %s: %w", dir, err)
 	}
-	s := &Store{dir: dir, options: o, log: o.Log}
-	if err := s.open(); err != nil {
-		return nil, fmt.Errorf("open store %s: %w", dir, err)
-	}
+	s := &Store{dir: dir, options: o, log: o.Log, gate: gate{shut: ErrNotOpen}}
+	s.handler = s.routes()
+	s.metrics = newMetrics(s)
+	s.kept.Store(int64(o.Retention))
 	return s, nil
+}
+
+// retention is how long rows are kept.
+func (s *Store) retention() time.Duration { return time.Duration(s.kept.Load()) }
+
+// Start opens a store that was prepared, with a retention where that is not 0. It may be tried again after an error,
+// and must not run beside itself or Close.
+func (s *Store) Start(retention time.Duration) error {
+	if retention != 0 {
+		s.kept.Store(int64(retention))
+	}
+	if err := s.open(); err != nil {
+		return fmt.Errorf("open store %s: %w", s.dir, err)
+	}
+	return nil
 }
 
 func (s *Store) open() error {
@@ -150,10 +184,13 @@ func (s *Store) open() error {
 	if err := s.yieldReserve(); err != nil {
 		return err
 	}
+	if err := s.enoughToOpen(); err != nil {
+		return err
+	}
 	if err := engine.acquire(s.dir, s.options); err != nil {
 		return err
 	}
-	db, err := engine.open(s.dir, s.options)
+	db, err := engine.open(s.dir, s.retention(), s.options.SeldomWritten)
 	if err != nil {
 		engine.release()
 		return err
@@ -162,9 +199,8 @@ func (s *Store) open() error {
 	if err := removeStaleSnapshots(db); err != nil {
 		s.log.Warn("an old snapshot is not removed", "store", s.dir, "err", err)
 	}
-	s.handler = s.routes()
 	stores.add(s)
-	s.metrics = newMetrics(s)
+	s.gate.open()
 	if err := s.metrics.register(s.options.Registerer, s.metrics); err != nil {
 		return errors.Join(err, s.Close())
 	}
@@ -181,6 +217,9 @@ func (s *Store) Close() error {
 
 // release runs once, when nobody uses the store any more.
 func (s *Store) release() {
+	if s.db == nil { // it was never opened
+		return
+	}
 	defer func() {
 		if p := recover(); p != nil {
 			s.closeErr = fmt.Errorf("close store %s: %v", s.dir, p)
@@ -193,6 +232,15 @@ func (s *Store) release() {
 		s.log.Warn("give up the store's reserve of disk space", "dir", s.dir, "err", err)
 	}
 	s.db.MustClose()
+}
+
+// IsOpen reports whether the store takes rows and answers queries.
+func (s *Store) IsOpen() bool {
+	if s.gate.enter() != nil {
+		return false
+	}
+	s.gate.leave()
+	return true
 }
 
 // Dir returns the absolute path of the store's directory.

@@ -14,7 +14,9 @@ const (
 	doorShare, maxDoor = 16, 1024
 	// placesEvery is how often the places are counted anew: the store opens
 	// further files over the years.
-	placesEvery = 10 * time.Second
+	placesEvery = 2 * time.Second
+	// calmTime without a refusal ends what the log says of them.
+	calmTime = time.Minute
 	// leaveTime is how long the stranger that gives way may take.
 	leaveTime = time.Second
 )
@@ -29,6 +31,8 @@ type places struct {
 	boards    int        // those of them that are boards'
 	strangers *list.List // of *relay, the oldest first
 	refused   bool       // since the last count
+	refusing  bool       // the log says so
+	calm      int        // counts since the last refusal
 }
 
 // door is how many places boards leave to strangers.
@@ -102,42 +106,47 @@ func (f *front) settle(r *relay, cut bool) bool {
 func (f *front) watchPlaces(ctx context.Context, enough func(connected int) int) {
 	tick := time.NewTicker(placesEvery)
 	defer tick.Stop()
-	refusing := false
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
-			refusing = f.reportPlaces(enough, refusing)
+			f.reportPlaces(enough)
 		}
 	}
 }
 
 // reportPlaces counts anew, and says when connections begin to be refused, and
-// when there is room again. It returns whether they are.
-func (f *front) reportPlaces(enough func(connected int) int, refusing bool) bool {
-	most, boards, refused := f.countPlaces(enough)
+// when there has been room for a while.
+func (f *front) reportPlaces(enough func(connected int) int) {
+	p, began, ended := f.countPlaces(enough)
 	switch {
-	case refused && !refusing:
+	case began:
 		f.log.Error("connections are refused: the limit of open files is reached; raise it with LimitNOFILE= in the service file, or ulimit -n",
-			"enough_for_boards", most, "boards_connected", boards)
-	case !refused && refusing:
-		f.log.Info("connections are no longer refused", "enough_for_boards", most, "boards_connected", boards)
+			"enough_for_boards", p.most-p.door(), "boards_connected", p.boards)
+	case ended:
+		f.log.Info("connections are no longer refused", "enough_for_boards", p.most-p.door(), "boards_connected", p.boards)
 	}
-	return refused
 }
 
-// countPlaces counts anew, and returns whether somebody was refused since the last time.
-func (f *front) countPlaces(enough func(connected int) int) (most, boards int, refused bool) {
+// countPlaces counts anew. It returns whether refusals have begun or ended.
+func (f *front) countPlaces(enough func(connected int) int) (now places, began, ended bool) {
 	f.mu.Lock()
 	taken := f.places.taken
 	f.mu.Unlock()
-	most = min(enough(taken), maxClients)
+	most := min(enough(taken), maxClients)
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	refused = f.places.refused
-	f.places.most, f.places.refused = most, false
-	return most, f.places.boards, refused
+	p := &f.places
+	p.most = most
+	p.calm++
+	if p.refused {
+		p.calm = 0
+	}
+	began = p.refused && !p.refusing
+	ended = p.refusing && p.calm >= int(calmTime/placesEvery)
+	p.refusing, p.refused = (p.refusing || began) && !ended, false
+	return *p, began, ended
 }
 
 // collectors are the series about places.
