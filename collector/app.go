@@ -104,9 +104,7 @@ func openApp(ctx context.Context, c Config, v variant, log *slog.Logger) (_ *app
 
 	// The listener first: a taken port is the most likely mistake, and the
 	// cheapest to find.
-	if a.files, err = descriptors.New(); err != nil {
-		return nil, err
-	}
+	a.files = descriptors.New()
 	l, err := listen(c)
 	if err != nil {
 		return nil, err

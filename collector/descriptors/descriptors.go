@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"math"
 	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -25,38 +26,44 @@ const (
 	webShare, minWeb, maxWeb             = 16, 64, 8192
 )
 
-// maxLimit is how many descriptors are reckoned with where there is no limit.
+// maxLimit is how many descriptors are reckoned with where there is no limit, or none is known.
 const maxLimit = 1 << 20
 
 // countEvery is how old the count of [Budget.Free] may be: older kernels list
 // a folder for it, with an entry a descriptor.
 const countEvery = time.Second
 
+// counts is of how many counts the least is taken for what is open beside the boards' connections: while many of them come
+// or go at once a single count is off.
+const counts = 5
+
 // Budget is the process's. It is safe for concurrent use.
 type Budget struct {
 	limit, reserve, web int
+	count               func() (int, error) // of what is open
 	webOpen             atomic.Int32
 
 	mu      sync.Mutex
-	open    int
+	open    int // as of counted
 	counted time.Time
+	others  []int // the last counts
 }
 
-// New reads the limit, which the Go runtime has raised to the hard one.
-func New() (*Budget, error) {
+// New reads the limit, which the Go runtime has raised to the hard one. Where the system does not say it, or does not
+// count, there is none.
+func New() *Budget {
 	var r syscall.Rlimit
-	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &r); err != nil {
-		return nil, fmt.Errorf("read the limit of open files: %w", err)
+	_, err := countOpen()
+	if err != nil || syscall.Getrlimit(syscall.RLIMIT_NOFILE, &r) != nil {
+		return share(maxLimit, func() (int, error) { return 0, nil })
 	}
-	if _, err := count(); err != nil {
-		return nil, err
-	}
-	return share(int(min(r.Cur, maxLimit))), nil
+	return share(int(min(r.Cur, maxLimit)), countOpen)
 }
 
-func share(limit int) *Budget {
+func share(limit int, count func() (int, error)) *Budget {
 	return &Budget{
 		limit:   limit,
+		count:   count,
 		reserve: min(max(limit/reserveShare, minReserve), maxReserve),
 		web:     min(max(limit/webShare, minWeb), maxWeb),
 	}
@@ -70,25 +77,34 @@ func (b *Budget) Free() int {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if time.Since(b.counted) > countEvery {
-		n, err := count()
-		if err != nil { // /proc was there at the start: there is no descriptor left to list it
-			n = b.limit
-		}
-		b.open, b.counted = n, time.Now()
+		b.recount()
 	}
 	return b.limit - b.open
+}
+
+// recount counts what is open. The caller holds mu.
+func (b *Budget) recount() {
+	n, err := b.count()
+	if err != nil { // it went at the start: there is no descriptor left to count with
+		n = b.limit
+	}
+	b.open, b.counted = n, time.Now()
 }
 
 // Boards is for how many connections of boards the limit is enough, of which
 // there are some already.
 func (b *Budget) Boards(connected int) int {
-	others := b.limit - b.Free() - PerBoard*connected - int(b.webOpen.Load())
-	return max(0, (b.limit-b.reserve-b.web-max(0, others))/PerBoard)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.recount()
+	b.others = append(b.others, max(0, b.open-PerBoard*connected-int(b.webOpen.Load())))
+	b.others = b.others[max(0, len(b.others)-counts):]
+	return max(0, (b.limit-b.reserve-b.web-slices.Min(b.others))/PerBoard)
 }
 
-// count returns how many descriptors are open. Linux 6.2 and later say it as the
+// countOpen returns how many descriptors are open. Linux 6.2 and later say it as the
 // size of a folder.
-func count() (int, error) {
+func countOpen() (int, error) {
 	const folder = "/proc/self/fd"
 	info, err := os.Stat(folder)
 	if err == nil && info.Size() > 0 {
