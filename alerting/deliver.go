@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"strings"
 	"sync"
 	"time"
 
@@ -144,6 +145,9 @@ func (p *Pager) recordTry(l *letter, state, answer string, now time.Time) {
 		err := e.exec("write page", `UPDATE page SET state = ?, attempts = ?, next_at = ?, answer = ?, left_at = ?
 			WHERE id = ? AND NOT (state = 'stopped' AND ? = 'waiting')`,
 			state, l.attempts, l.nextAt, answer, leftAt, l.id, state)
+		if state == "delivered" && l.incident != "" && l.readingAt != 0 && l.way != nil {
+			err = errors.Join(err, e.event(l.incident, "timing", l.receiver, "%s", l.took(leftAt)))
+		}
 		return errors.Join(err, e.tried(l, state, answer, leftAt))
 	}
 	for range 3 {
@@ -154,6 +158,40 @@ func (p *Pager) recordTry(l *letter, state, answer string, now time.Time) {
 		}
 		p.log.Error("record a page's delivery", "page", l.id, "state", state, "err", err)
 	}
+}
+
+// took says where the time went from the reading that fired until the provider took the page, at leftAt.
+func (l *letter) took(leftAt int64) string {
+	var parts []string
+	at := l.way.Sampled
+	until := func(to int64, what string) {
+		if to != 0 {
+			parts = append(parts, what+" "+milliseconds(to-at))
+			at = max(at, to)
+		}
+	}
+	until(l.way.Arrived, "sampled to received")
+	until(l.way.Decided, "decided")
+	until(l.way.Journalled, "journalled")
+	until(l.way.Passed, "held for peers")
+	until(l.createdAt, "written")
+	if l.attempts > 1 {
+		until(l.flownAt, fmt.Sprintf("until try %d", l.attempts))
+	}
+	until(l.sentAt, "prepared")
+	if l.drew > 0 {
+		until(l.sentAt+l.drew.Milliseconds(), "picture")
+	}
+	until(leftAt, "sent and taken")
+	return milliseconds(leftAt-l.way.Sampled) + " in all: " + strings.Join(parts, ", ")
+}
+
+// milliseconds writes a length of time; clocks that were set in between make none negative.
+func milliseconds(ms int64) string {
+	if ms < 1000 {
+		return fmt.Sprintf("%d ms", max(0, ms))
+	}
+	return fmt.Sprintf("%.1f s", float64(ms)/1000)
 }
 
 func (p *Pager) logTry(l *letter, state string, err error, now time.Time) {
@@ -208,8 +246,12 @@ func (p *Pager) send(ctx context.Context, l *letter) (retry bool, err error) {
 	}
 	ctx, alerts := p.enriched(withPageID(l.context(ctx, body), l.id), l, body.Alerts)
 	ctx, retryAfter := withRetryAfter(ctx)
+	l.way, l.sentAt = body.Way, time.Now().UnixMilli()
 	retry, err = safeNotify(notify.WithNflogStore(ctx, thread.store), to, alerts)
 	l.retryAfter = retryAfter()
+	if f := factsIn(ctx); f != nil {
+		l.drew = f.drew
+	}
 	if err == nil {
 		thread.save(p)
 	}

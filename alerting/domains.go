@@ -83,6 +83,7 @@ func (d *Domains) take(ts []Transition) []Transition {
 	ordered := slices.Clone(ts)
 	slices.SortStableFunc(ordered, func(a, b Transition) int { return cmp.Compare(domainOrder(a), domainOrder(b)) })
 	for _, t := range ordered {
+		t.Journalled = now.UnixMilli()
 		d.state.take(&fx, t, now, d.fleet)
 	}
 	return fx.pass

@@ -38,6 +38,7 @@ const (
 type facts struct {
 	incident Incident
 	notes    map[string]string
+	drew     time.Duration // for how long the integration drew the picture
 }
 
 // factsOf reads what the page for a receiver says. links is false for receivers that must not be able to act.

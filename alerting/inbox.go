@@ -65,6 +65,17 @@ type liveAlert struct {
 	resolve *Transition           // held back until the alert's page is handed over
 	until   time.Time
 	quiet   bool // it ended while a domain's alert stood for it: no page is to come
+	way     pageWay
+}
+
+// pageWay is when the reading that made an alert fire passed the stations on its way to a page, in Unix milliseconds; 0 for those
+// that are not known.
+type pageWay struct {
+	Sampled    int64 `json:"sampled"`
+	Arrived    int64 `json:"arrived,omitempty"`
+	Decided    int64 `json:"decided,omitempty"`
+	Journalled int64 `json:"journalled,omitempty"`
+	Passed     int64 `json:"passed,omitempty"` // to routing; until then it was held for its peers
 }
 
 func newInbox() *inbox {
@@ -227,6 +238,9 @@ func (b *inbox) accept(t Transition, firing *[]*amalert.Alert) {
 
 func (b *inbox) fires(t Transition) {
 	l := b.alert(t)
+	if len(l.firing) == 0 {
+		l.way = pageWay{Sampled: t.FiredAt, Arrived: t.Arrived, Decided: t.Received, Journalled: t.Journalled, Passed: time.Now().UnixMilli()}
+	}
 	l.quiet = false
 	l.firing[t.Key()], l.last = t, t
 	b.unhold(l)
@@ -344,6 +358,19 @@ func (p *Pager) graphOf(rule string) string {
 		return ""
 	}
 	return p.link("vmui/#/?g0.range_input=1h&g0.expr=" + strings.ReplaceAll(url.QueryEscape(expr), "+", "%20"))
+}
+
+// wayOf is the way of the newest reading that made one of these alerts fire, nil where none is the engine's.
+func (p *Pager) wayOf(alerts []*amalert.Alert) (newest *pageWay) {
+	p.inbox.mu.Lock()
+	defer p.inbox.mu.Unlock()
+	for _, a := range alerts {
+		if l := p.inbox.live[a.Fingerprint()]; l != nil && len(l.firing) > 0 && (newest == nil || l.way.Sampled > newest.Sampled) {
+			way := l.way
+			newest = &way
+		}
+	}
+	return newest
 }
 
 // originOf names the engine's alert behind an alert of Alertmanager's, "" for one that came by the API, and the boards

@@ -24,6 +24,12 @@ type letter struct {
 	refused    bool
 	retryAfter time.Duration
 
+	// way, sentAt and drew are of the last try: how the reading came to the page, when the integration was asked, in Unix milliseconds,
+	// and for how long it drew the picture.
+	way    *pageWay
+	sentAt int64
+	drew   time.Duration
+
 	flying  bool
 	flownAt int64 // when it began to fly last, Unix milliseconds
 	landing bool  // answered; what came of it is being recorded

@@ -83,6 +83,7 @@ func (m *mailer) picture(ctx context.Context) []byte {
 	defer cancel()
 	start := time.Now()
 	b, err := m.pager.pictures.Draw(ctx, &f.incident, now)
+	f.drew = time.Since(start)
 	m.pager.metrics.pictures.WithLabelValues(drawnWord(err)).Inc()
 	if err != nil {
 		m.pager.log.Warn("mail leaves without its picture", "incident", f.incident.ID, "after", time.Since(start), "err", err)

@@ -12,7 +12,9 @@ import (
 	"net"
 	"net/mail"
 	"regexp"
+	"runtime"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -223,6 +225,15 @@ func TestAMailSaysWhatWhereSinceWhenAndShowsIt(t *testing.T) {
 }
 
 func TestAMailLeavesWithoutAPictureThatIsLate(t *testing.T) {
+	ctx, idle := context.WithCancel(t.Context())
+	var busy sync.WaitGroup
+	defer func() { idle(); busy.Wait() }()
+	for range 4 * runtime.GOMAXPROCS(0) { // the bound holds on a busy machine
+		busy.Go(func() {
+			for ctx.Err() == nil {
+			}
+		})
+	}
 	box, store := newLetterbox(t), slowStore{make(chan struct{})}
 	pictures := NewPictures(NewEngine(DefaultRules()), store, nil)
 	defer pictures.Close()
@@ -233,5 +244,58 @@ func TestAMailLeavesWithoutAPictureThatIsLate(t *testing.T) {
 	_, parts := box.next(t).parts(t)
 	if _, ok := parts["image/png"]; ok || strings.Contains(string(parts["text/html"].body), "cid:") {
 		t.Error("a picture that nobody drew is in the mail")
+	}
+	waitFor(t, p, func(in Incident) bool { return len(in.Pages) == 1 && in.Pages[0].State == "delivered" })
+	took := timings(t, p)
+	if len(took) != 1 {
+		t.Fatalf("%d events say where the time went: %q", len(took), took)
+	}
+	drew := regexp.MustCompile(`, picture (\d+(?:\.\d)?) (m?s),`).FindStringSubmatch(took[0])
+	if drew == nil {
+		t.Fatalf("no time of a picture in %q", took[0])
+	}
+	if d, err := time.ParseDuration(drew[1] + drew[2]); err != nil || d < pictureBudget || d > tryTimeout/2 {
+		t.Errorf("the mail waited %s for its picture, want %s and the scheduler's delay", d, pictureBudget)
+	}
+}
+
+// timings are the events of the newest incident that say where the time went.
+func timings(t testing.TB, p *Pager) (out []string) {
+	t.Helper()
+	list, err := p.Incidents(t.Context(), Query{})
+	if err != nil || len(list) == 0 {
+		t.Fatalf("%d incidents, %v", len(list), err)
+	}
+	events, err := p.Timeline(t.Context(), list[0].ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range events {
+		if e.Kind == "timing" {
+			out = append(out, e.Text)
+		}
+	}
+	return out
+}
+
+// The incident shows where the time went from the reading to the provider, once for each page that tells of something new.
+func TestAnIncidentShowsWhereTheTimeWent(t *testing.T) {
+	t.Parallel()
+	s := newSink(t, nil)
+	p := runPager(t, PagerOptions{DB: openDB(t, t.TempDir()), Config: oneSink(s.URL, "")})
+	now := time.Now().UnixMilli()
+	hot := fire("b1", time.UnixMilli(now-3000))
+	hot.Arrived, hot.Received, hot.Journalled = now-2500, now-2490, now-2400
+	p.Deliver([]Transition{hot})
+	s.next(t)
+	waitFor(t, p, pageState("delivered"))
+	p.Deliver([]Transition{resolve(hot, time.Now())})
+	s.next(t)
+	waitFor(t, p, func(in Incident) bool { return len(in.Pages) == 2 && in.Pages[1].State == "delivered" })
+	const number = `\d+(\.\d)? m?s`
+	want := regexp.MustCompile(`^` + number + ` in all: sampled to received 500 ms, decided 10 ms, journalled 90 ms, held for peers ` + number +
+		`, written ` + number + `, prepared ` + number + `, sent and taken ` + number + `$`)
+	if took := timings(t, p); len(took) != 1 || !want.MatchString(took[0]) {
+		t.Errorf("the time line says %q", took)
 	}
 }

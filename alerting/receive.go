@@ -40,6 +40,7 @@ type payload struct {
 	Now            time.Time        `json:"now"`
 	RepeatInterval time.Duration    `json:"repeat_interval"`
 	Alerts         []*amalert.Alert `json:"alerts"`
+	Way            *pageWay         `json:"way,omitempty"`
 }
 
 // notification is one call of Notify, taken apart.
@@ -102,7 +103,7 @@ func (p *Pager) takeApart(ctx context.Context, receiver string, alerts []*amaler
 	n.resolved, _ = notify.ResolvedAlerts(ctx)
 	n.repeat, _ = notify.RepeatInterval(ctx)
 	n.now = time.Now()
-	n.payload = payload{Now: n.now, RepeatInterval: n.repeat, Alerts: alerts}
+	n.payload = payload{Now: n.now, RepeatInterval: n.repeat, Alerts: alerts, Way: p.wayOf(alerts)}
 	n.payload.GroupLabels, _ = notify.GroupLabels(ctx)
 	n.payload.RouteLabels, _ = notify.RouteLabels(ctx)
 	for _, a := range alerts {

@@ -15,8 +15,8 @@ import (
 // Event is one thing that happened to an incident. At is in Unix milliseconds.
 type Event struct {
 	At int64 `json:"at"`
-	// Kind is opened, alerts, ended, refired, moved, step, channel, gap, held, repeat, exhausted, page, acknowledged, snoozed, awake,
-	// resolved or closed; next is what is still to come.
+	// Kind is opened, alerts, ended, refired, moved, step, channel, gap, held, repeat, exhausted, page, timing, acknowledged, snoozed,
+	// awake, resolved or closed; next is what is still to come.
 	Kind string `json:"kind"`
 	// Who did it, or to whom it happened; empty for the collector itself.
 	Who  string `json:"who,omitempty"`

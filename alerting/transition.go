@@ -101,6 +101,10 @@ type Transition struct {
 	Since    int64 `json:"since"`
 	FiredAt  int64 `json:"fired_at,omitempty"`
 	Received int64 `json:"received"`
+	// Arrived is when the report with that reading came in, Journalled when the transition was on disk, in Unix milliseconds; 0
+	// where they are not known. They tell where the time of a page went and are in no journal.
+	Arrived    int64 `json:"-"`
+	Journalled int64 `json:"-"`
 	// Value is the value of that reading.
 	Value Value `json:"value"`
 	// Boards are those of a domain's alert, in order: all that were part of it so far. A board's alert has none.

@@ -339,6 +339,11 @@ func TestReadingReachesStoreRulesAndPages(t *testing.T) {
 		t.Errorf("delivered %v", got)
 	}
 	c.mu.Lock()
+	for _, tr := range c.delivered {
+		if now := time.Now().UnixMilli(); tr.Labels["alertname"] == "Hot" && (tr.Arrived < from.UnixMilli() || tr.Arrived > now) {
+			t.Errorf("the report of %v arrived at %d, now is %d", tr.State, tr.Arrived, now)
+		}
+	}
 	defer c.mu.Unlock()
 	want := fmt.Sprint("pi-1 ", from.UnixMilli()+1000, " pi_soc_temperature_celsius 85")
 	if !slices.Contains(c.live, want) {

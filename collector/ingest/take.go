@@ -265,6 +265,9 @@ func (in *Ingest) decide(b *board, r *report.Report, from, to int, received int6
 			in.Live(b.name, at, in.tick.values)
 		}
 	}
+	for i := range transitions {
+		transitions[i].Arrived = received
+	}
 	return rows, transitions
 }
 

@@ -5,7 +5,7 @@ import { dayClock, duration } from "./format.js";
 
 const words = {
   opened: "Opened", alerts: "Joined", ended: "Ended", refired: "Fires again", moved: "Moved", step: "Escalation", channel: "Channel", gap: "Gap", held: "On hold",
-  repeat: "Again", exhausted: "Nobody acknowledged", acknowledged: "Acknowledged", snoozed: "Snoozed", awake: "Snooze over", resolved: "Resolved", closed: "Closed",
+  repeat: "Again", exhausted: "Nobody acknowledged", acknowledged: "Acknowledged", snoozed: "Snoozed", awake: "Snooze over", resolved: "Resolved", closed: "Closed", timing: "Where the time went",
 };
 const about = { resolve: "the end", ack: "that somebody has it" };
 
@@ -24,7 +24,7 @@ function mark(e) {
 function text(e, now) {
   if (e.kind === "next") return [`Next${e.at > now ? ` in ${duration(e.at - now)}` : ""}: ${e.text}`];
   if (e.kind === "page") return page(e.page);
-  const who = e.who ? ` by ${e.who}` : "";
+  const who = e.who ? ` ${e.kind === "timing" ? "to" : "by"} ${e.who}` : "";
   return [el("b", {}, words[e.kind] || e.kind), e.kind === "channel" ? ` of ${e.who}` : who, e.text ? `: ${e.text}` : ""];
 }
 
