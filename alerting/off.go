@@ -256,7 +256,7 @@ func (p *Pager) besides(n *notification, r *routing) []string {
 			work = append(work, name)
 		}
 	}
-	all := append(work, broken...)
+	all := slices.Concat(work, broken)
 	return all[:min(len(all), maxOthers)]
 }
 
