@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"time"
 
 	vm "github.com/VictoriaMetrics/VictoriaMetrics/lib/storage"
 )
@@ -16,8 +17,15 @@ type Difference struct {
 	As            string // the metric of the difference
 }
 
-// differenceStep is how often a difference is evaluated where it is queried: as often as boards report by default.
-const differenceStep = ":10s"
+// differenceStep is the longest time between two instants at which a difference is evaluated where it is queried: as often
+// as boards report by default.
+const differenceStep = 10 * time.Second
+
+// differenceEvery returns how often a difference is evaluated within steps of a length, as the end of a range selector.
+// An evaluation falls into each step, so that the difference has a value wherever its two series have one.
+func differenceEvery(step time.Duration) string {
+	return fmt.Sprintf(":%ds", int64(min(step, differenceStep).Seconds()))
+}
 
 // expr is the difference as an expression, of the series that a history is about.
 func (d *Difference) expr(q *HistoryQuery) string {

@@ -105,7 +105,7 @@ func queryReadings(ctx context.Context, s RangeQuerier, differences []Difference
 	p := part{from: floor(q.Start, q.Step), to: ceil(q.End, q.Step), step: q.Step}
 	for _, d := range differences {
 		if d.As == q.Metric {
-			over, p.every = d.expr(&q), differenceStep
+			over, p.every = d.expr(&q), differenceEvery(q.Step)
 		}
 	}
 	if err := h.ask(ctx, s, p, func(a aggregate) (string, string) { return a.reading, over }); err != nil {

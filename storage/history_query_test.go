@@ -47,3 +47,43 @@ func TestHistoriesAreAlikeWithAndWithoutRollups(t *testing.T) {
 		t.Error("a bad question is answered")
 	}
 }
+
+// TestDifferenceHasTheStepsOfItsSeries: boards report at instants of their own, so short steps of a difference must not
+// depend on when it is evaluated. Each step in which both series have a reading has the difference.
+func TestDifferenceHasTheStepsOfItsSeries(t *testing.T) {
+	differences := []storage.Difference{{Metric: "pi_cpu_clock_hertz", Label: "source", Of: "requested", Less: "measured", As: "pi_cpu_clock_lost_hertz"}}
+	r := roll(t, t.TempDir(), aYear, storage.RollupOptions{Differences: differences})
+	clock := func(source string) storage.Series {
+		return series("pi_cpu_clock_hertz", "board", "b1", "source", source)
+	}
+	end := align(time.Now().Add(-time.Hour), bucket)
+	begin := end.Add(-15 * time.Minute)
+	var rows []storage.Row
+	for at := begin.Add(3400 * time.Millisecond); at.Before(end); at = at.Add(10 * time.Second) {
+		rows = append(rows, storage.Row{Series: clock("requested"), At: at.UnixMilli(), Value: 1200e6}, storage.Row{Series: clock("measured"), At: at.UnixMilli(), Value: 600e6})
+	}
+	add(t, r.raw, rows)
+	for _, step := range []time.Duration{time.Second, 2 * time.Second, 5 * time.Second, 15 * time.Second, time.Minute} {
+		of := func(metric string, by ...string) []storage.Span {
+			spans, err := storage.QueryReadings(t.Context(), r.raw, differences, storage.HistoryQuery{Metric: metric, Match: []storage.Label{{Name: "board", Value: "b1"}}, By: by, Start: begin, End: end, Step: step})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return spans
+		}
+		clocks, lost := of("pi_cpu_clock_hertz", "source"), of("pi_cpu_clock_lost_hertz")
+		if len(clocks) != 2 || len(lost) != 1 {
+			t.Fatalf("step %s: %d clocks and %d differences", step, len(clocks), len(lost))
+		}
+		known := map[int64]float64{}
+		for i, at := range lost[0].At {
+			known[at] = lost[0].Max[i]
+		}
+		for _, at := range clocks[0].At {
+			if known[at] != 600e6 {
+				t.Errorf("step %s: %v lost at %s, want 6e8", step, known[at], time.UnixMilli(at).UTC())
+				break
+			}
+		}
+	}
+}
