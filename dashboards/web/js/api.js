@@ -1,27 +1,40 @@
 // JSON over our own origin. A lost session leads to the login.
 
-export async function get(path) {
-  return answer(await fetch(path, { headers: { Accept: "application/json" } }));
+const patience = 30000; // ms: longer than any query that the store answers
+
+// Unanswered is thrown where the collector could not be asked, or gave no answer.
+export class Unanswered extends Error {}
+
+// Refused is thrown where the collector answered that it does not do it; status is HTTP's.
+export class Refused extends Error {
+  constructor(message, status, answer) {
+    super(message);
+    Object.assign(this, { status, answer });
+  }
 }
-export async function post(path, body) {
-  const init = { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) };
-  return answer(await fetch(path, init));
-}
-export async function remove(path) {
-  return answer(await fetch(path, { method: "DELETE" }));
-}
-async function answer(response) {
+
+export const get = (path) => ask(path, { headers: { Accept: "application/json" } });
+export const post = (path, body) => ask(path, { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) });
+export const remove = (path) => ask(path, { method: "DELETE" });
+
+async function ask(path, init) {
+  let response, text;
+  try {
+    response = await fetch(path, { ...init, signal: AbortSignal.timeout(patience) });
+    text = await response.text();
+  } catch (e) {
+    throw new Unanswered(e.name === "TimeoutError" ? `the collector gave no answer within ${patience / 1000} s` : "the collector does not answer");
+  }
   if (response.status === 401) {
     location.href = "/login?next=" + encodeURIComponent(location.pathname + location.search);
   }
-  const text = await response.text();
   let data = null;
   try {
-    data = JSON.parse(text);
+    data = text ? JSON.parse(text) : {};
   } catch {
-    throw new Error(`the collector answered ${response.status} without JSON`);
+    throw new Refused(`the collector answered ${response.status} without JSON`, response.status);
   }
-  if (!response.ok) throw new Error(data.error || `the collector answered ${response.status}`);
+  if (!response.ok) throw new Refused(data.error || `the collector answered ${response.status}`, response.status, data);
   return data;
 }
 

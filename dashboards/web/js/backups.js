@@ -3,20 +3,12 @@
 import { $, setText } from "./dom.js";
 import { count, dayClock, duration } from "./format.js";
 import { get } from "./api.js";
+import { keepFresh } from "./fresh.js";
 
-export function startBackups() {
-  show();
-  setInterval(show, 30000);
-}
+export const startBackups = (live) => keepFresh(live, [$("backups")], show, 30000);
 
 async function show() {
-  if (document.hidden) return;
-  let b;
-  try {
-    b = await get("/api/backups");
-  } catch {
-    return; // the live status says that the collector is away
-  }
+  const b = await get("/api/backups");
   const box = $("backups");
   const { text, bad } = line(b);
   const summary = box.querySelector("summary");

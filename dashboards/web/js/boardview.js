@@ -5,6 +5,7 @@ import { clock, dayClock, duration, zone } from "./format.js";
 import { rangeWords, ranges } from "./boarddata.js";
 
 const standard = "15m";
+const pauseMost = 86400000; // ms behind now up to which a view has only stopped, and is not of another time
 
 export class BoardView extends EventTarget {
   constructor(live, lease) {
@@ -24,6 +25,10 @@ export class BoardView extends EventTarget {
     const [from, to] = [Number(q.get("from")), Number(q.get("to"))];
     this.range = ranges[q.get("range")] ? q.get("range") : standard;
     this.fixed = from > 0 && to > from ? [from / 1000, to / 1000] : null;
+  }
+  // words name the range.
+  get words() {
+    return this.fixed ? "This range" : rangeWords[this.range];
   }
   get seconds() {
     return this.fixed ? this.fixed[1] - this.fixed[0] : ranges[this.range];
@@ -87,7 +92,8 @@ export class BoardView extends EventTarget {
     const long = to - from >= 86400;
     const end = long || new Date(to * 1000).toDateString() !== new Date(now).toDateString() ? dayClock(to * 1000, now) : clock(to * 1000);
     setText(this.text, `${dayClock(from * 1000, now)} – ${end} ${zone(now)}`);
-    if (this.fixed) setText(this.paused.querySelector("span"), `Live paused, ${duration(now - to * 1000)} behind`);
+    const behind = now - to * 1000;
+    if (this.fixed) setText(this.paused.querySelector("span"), behind < pauseMost ? `Live paused, ${duration(behind)} behind` : `A range of the past, until ${dayClock(to * 1000, now)} ${zone(to * 1000)}`);
   }
 }
 
@@ -107,6 +113,7 @@ export class Lease extends EventTarget {
     live.addEventListener("watching", (e) => e.detail.board === board && this.#granted());
     live.addEventListener("error", (e) => this.on && this.#end(e.detail.error));
     live.addEventListener("hello", () => this.on && this.#ask());
+    live.addEventListener("state", (e) => e.detail === "unreachable" && this.on && this.#ask());
     document.addEventListener("visibilitychange", () => document.hidden && this.on && this.#end("ended: the tab was hidden"));
   }
   toggle() {
@@ -119,10 +126,12 @@ export class Lease extends EventTarget {
     this.#until = Date.now() + longest;
     this.#ask();
     this.#timer = setInterval(() => (Date.now() > this.#until ? this.#end("ended after 15 min") : this.#ask()), renewEvery);
-    this.dispatchEvent(new Event("change"));
   }
+  // ask asks once more with the next hello where the collector is away.
   #ask() {
-    this.live.send({ type: "watch", board: this.board });
+    const sent = this.live.send({ type: "watch", board: this.board });
+    if (!sent) this.note = "Not done: the collector does not answer";
+    this.dispatchEvent(new Event("change"));
   }
   #granted() {
     if (!this.on) return;

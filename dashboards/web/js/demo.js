@@ -3,6 +3,7 @@
 import { $, el, glyph, setText } from "./dom.js";
 import { clock, count, countdown, dayClock } from "./format.js";
 import { get } from "./api.js";
+import { keepFresh } from "./fresh.js";
 import { ackButton } from "./incidentstore.js";
 
 const askEvery = 2000;
@@ -16,20 +17,15 @@ export class Demo extends EventTarget {
     this.faults = [];
     this.inbox = [];
     this.historyEnds = 0;
-    this.#ask();
-    setInterval(() => this.#ask(), askEvery);
-    live.addEventListener("incidents", () => this.#ask());
+    this.loaded = false;
+    const ask = keepFresh(live, [$("demo-bar")], () => this.#ask(), askEvery);
+    live.addEventListener("incidents", ask);
     live.addEventListener("tick", () => this.#bar());
   }
 
   async #ask() {
-    if (document.hidden) return;
-    try {
-      const d = await get("/api/demo");
-      Object.assign(this, { faults: d.faults, inbox: d.inbox, historyEnds: d.historyEnds || 0 });
-    } catch {
-      return; // the live status says that the collector is away
-    }
+    const d = await get("/api/demo");
+    Object.assign(this, { loaded: true, faults: d.faults, inbox: d.inbox, historyEnds: d.historyEnds || 0 });
     this.#bar();
     this.dispatchEvent(new Event("change"));
   }
@@ -44,7 +40,7 @@ export class Demo extends EventTarget {
     const [first, second] = this.next();
     const now = this.live.now();
     setText(bar.querySelector(".history"), this.historyEnds ? `history before ${dayClock(this.historyEnds, now)} is simulated too` : "");
-    setText(bar.querySelector(".next"), first ? `in ${countdown(first.at - now)} ${first.what}` : "no fault is planned");
+    setText(bar.querySelector(".next"), first ? `in ${countdown(first.at - now)} ${first.what}` : this.loaded ? "no fault is planned" : "");
     setText(bar.querySelector(".then"), second ? `then in ${countdown(second.at - now)} ${second.what}` : "");
   }
 }
@@ -70,6 +66,7 @@ export class DemoPanel {
   }
 
   #faultRows() {
+    if (!this.demo.loaded) return;
     const now = this.demo.live.now();
     const rows = [...this.demo.faults].sort((a, b) => a.at - b.at);
     const list = rows.map((f) => {
@@ -80,6 +77,7 @@ export class DemoPanel {
   }
 
   #mails() {
+    if (!this.demo.loaded) return;
     const { inbox, incidents } = this.demo;
     const state = (m) => incidents.list.find((i) => i.id === m.incidentId);
     const key = JSON.stringify([inbox.map((m) => [m.at, m.id]), incidents.list.map((i) => [i.id, i.state, incidents.pending(i.id)])]);

@@ -1,6 +1,7 @@
 // The incidents page: what is firing, who has it, and what was sent.
 
 import { $, el, glyph, setText } from "./dom.js";
+import { act } from "./act.js";
 import { get, post } from "./api.js";
 import { timeline } from "./timeline.js";
 import { ackButton, alertsText, lasted, mayAcknowledge, severityGlyph, shortId, sinceText, whoHas } from "./incidentstore.js";
@@ -12,13 +13,13 @@ let chosen = new URLSearchParams(location.search).get("id");
 let ages = [];
 let comment = "";
 let story = { id: null, events: [] };
-let wrong = "";
+const said = el("p", { id: "incident-said", role: "status" });
 
 function choose(id) {
   chosen = id;
   history.replaceState(null, "", "?id=" + encodeURIComponent(id));
   comment = "";
-  wrong = "";
+  said.textContent = "";
   build();
 }
 // tell fetches what happened to the chosen incident; the list itself stays small.
@@ -33,19 +34,13 @@ async function tell() {
     // Asked again with the next change; the live status says what is wrong.
   }
 }
-async function act(path, body) {
-  wrong = "";
+async function change(path, body, done) {
   const from = document.activeElement;
-  try {
-    await post(path, body);
-    // Who types on meanwhile keeps the text, and the focus: without it keys are shortcuts.
-    if (comment === body.comment) comment = "";
-    if (document.activeElement === from) from?.blur();
-    await incidents.refresh();
-  } catch (e) {
-    wrong = e.message;
-    detail();
-  }
+  if (!(await act(said, () => post(path, body), done))) return;
+  // Who types on meanwhile keeps the text, and the focus: without it keys are shortcuts.
+  if (comment === body.comment) comment = "";
+  if (document.activeElement === from) from?.blur();
+  await incidents.refresh();
 }
 const current = () => incidents.list.find((i) => i.id === chosen) || incidents.open()[0] || incidents.list[0];
 const inOrder = () => [...incidents.open(), ...incidents.quiet(), ...incidents.list.filter((i) => i.state === "resolved")];
@@ -104,21 +99,22 @@ function rank(i) {
 function ackBox(i) {
   if (!i.pagesNobody && i.state === "firing" && mayAcknowledge()) {
     const note = el("input", { type: "text", placeholder: "With a note (optional)", "aria-label": "Note", maxlength: "300", value: comment, oninput: () => (comment = note.value) });
-    return el("div", { class: "ack-box firing" }, note, ackButton(incidents, i, () => note.value), ...more(i, null), fault());
+    return el("div", { class: "ack-box firing" }, note, ackButton(incidents, i, () => note.value), ...more(i, null), refusal(i), said);
   }
-  return el("div", { class: "ack-box" }, whoHas(i, live.now()), i.comment ? el("span", { class: "dim" }, `“${i.comment}”`) : "", ...(mayAcknowledge() && !i.pagesNobody ? more(i, "") : []), fault());
+  return el("div", { class: "ack-box" }, whoHas(i, live.now()), i.comment ? el("span", { class: "dim" }, `“${i.comment}”`) : "", ...(mayAcknowledge() && !i.pagesNobody ? more(i, "") : []), said);
 }
 
-const fault = () => (wrong ? el("span", { class: "is-critical", role: "alert" }, wrong) : "");
+// refusal says why an acknowledgement is not done.
+const refusal = (i) => (incidents.refusal(i.id) ? el("p", { class: "is-critical", role: "alert" }, incidents.refusal(i.id)) : "");
 
 // more is what else can be done: be quiet for a time, or close with a comment.
 function more(i, text) {
   const path = "/api/incidents/" + encodeURIComponent(i.id);
   const note = text === null ? null : el("input", { type: "text", placeholder: "What was it? (a closing comment)", "aria-label": "Comment", maxlength: "1000", value: comment, oninput: () => (comment = note.value) });
-  const close = el("button", { "data-close": i.id, onclick: () => act(path + "/resolve", { comment }) }, i.state === "resolved" ? "Keep comment" : "Resolve");
+  const close = el("button", { "data-close": i.id, onclick: () => change(path + "/resolve", { comment }, "Done.") }, i.state === "resolved" ? "Keep comment" : "Resolve");
   if (i.state === "resolved") return i.closing ? [] : [note, close];
   const time = el("select", { "aria-label": "Snooze for" }, ...["30m", "1h", "4h", "12h"].map((d) => el("option", { value: d }, d.replace("m", " min").replace("h", " h"))));
-  const snooze = el("button", { "data-snooze": i.id, onclick: () => act(path + "/snooze", { for: time.value, comment }) }, "Snooze");
+  const snooze = el("button", { "data-snooze": i.id, onclick: () => change(path + "/snooze", { for: time.value, comment }, `Snoozed for ${time.value}.`) }, "Snooze");
   return [...(note ? [note] : []), el("span", { class: "snooze" }, time, snooze), close];
 }
 function boards(i) {

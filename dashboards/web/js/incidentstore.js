@@ -2,6 +2,7 @@
 // not done until the server says so.
 
 import { el, glyph } from "./dom.js";
+import { attempt } from "./act.js";
 import { get, post } from "./api.js";
 import { clock, count, dayClock, duration } from "./format.js";
 
@@ -10,6 +11,7 @@ const retryEvery = 3000;
 
 export class Incidents extends EventTarget {
   #live;
+  #refused = new Map(); // id → why an acknowledgement that is not tried again was not done
   #pending = new Map(Object.entries(JSON.parse(sessionStorage.getItem(pendingKey) || "{}")));
 
   constructor(live) {
@@ -32,6 +34,11 @@ export class Incidents extends EventTarget {
   }
   pending(id) {
     return this.#pending.get(id);
+  }
+  // refusal says why the acknowledgement of an incident is not done, whether it is tried again or not.
+  refusal(id) {
+    const p = this.#pending.get(id);
+    return p?.error ? `${p.error}. It is tried again every ${retryEvery / 1000} s.` : this.#refused.get(id);
   }
   now() {
     return this.#live.now();
@@ -56,6 +63,7 @@ export class Incidents extends EventTarget {
   }
 
   acknowledge(id, comment) {
+    this.#refused.delete(id);
     this.#pending.set(id, { comment: comment || "", tries: 0, error: "" });
     this.#try(id);
   }
@@ -64,12 +72,12 @@ export class Incidents extends EventTarget {
     const p = this.#pending.get(id);
     p.tries++;
     this.#changed();
-    try {
-      await post(`/api/incidents/${encodeURIComponent(id)}/ack`, { comment: p.comment });
+    const { error, again } = await attempt(() => post(`/api/incidents/${encodeURIComponent(id)}/ack`, { comment: p.comment }));
+    if (error && again) p.error = error;
+    else {
       this.#pending.delete(id);
-      await this.refresh();
-    } catch (e) {
-      p.error = e.message;
+      if (error) this.#refused.set(id, error + ".");
+      else await this.refresh();
     }
     this.#changed();
   }
@@ -93,8 +101,8 @@ export function ackButton(incidents, i, comment) {
   if (!p) {
     return el("button", { class: "primary", "data-ack": i.id, onclick: () => incidents.acknowledge(i.id, comment?.()) }, "Acknowledge");
   }
-  const text = p.error ? `Not sent, try ${p.tries + 1}` : "Sending…";
-  return el("button", { class: "primary", disabled: true, title: p.error || "not done until the server says so" }, text);
+  const text = p.error ? `Not done, try ${p.tries + 1}` : "Sending…";
+  return el("button", { class: "primary", disabled: true, title: incidents.refusal(i.id) || "not done until the server says so" }, text);
 }
 
 export function whoHas(i, now) {

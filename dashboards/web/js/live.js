@@ -33,9 +33,9 @@ export class Live extends EventTarget {
     this.#open();
   }
 
-  // now is the collector's time: ages must not depend on the viewer's clock.
+  // now is the collector's time: ages must not depend on the viewer's clock, and do not grow while the collector is away.
   now() {
-    return Date.now() + this.#offset;
+    return (this.state === "unreachable" && this.lastHeard ? this.lastHeard : Date.now()) + this.#offset;
   }
   get behind() {
     return Date.now() - this.#lastMessage;
@@ -52,8 +52,11 @@ export class Live extends EventTarget {
     this.#wanted.delete(key);
     this.send(message);
   }
+  // send returns whether the message could be sent.
   send(message) {
-    if (this.#socket && this.#socket.readyState === WebSocket.OPEN) this.#socket.send(JSON.stringify(message));
+    const open = this.#socket?.readyState === WebSocket.OPEN;
+    if (open) this.#socket.send(JSON.stringify(message));
+    return open;
   }
   retryNow() {
     clearTimeout(this.#timer);

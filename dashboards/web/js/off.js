@@ -2,7 +2,9 @@
 
 import { $, el, glyph, setText } from "./dom.js";
 import { count, dayClock, duration, zone } from "./format.js";
+import { act, say } from "./act.js";
 import { get, post } from "./api.js";
+import { keepFresh } from "./fresh.js";
 import { offText } from "./offcount.js";
 import { startShell } from "./shell.js";
 
@@ -12,12 +14,7 @@ const utc = (ms) => new Date(ms).toISOString().slice(11, 16) + " UTC";
 const when = (ms) => `${dayClock(ms, live.now())} ${zone(ms)}` + (zone(ms) === "UTC" ? "" : ` (${utc(ms)})`);
 
 async function load() {
-  let off, book;
-  try {
-    [off, book] = await Promise.all([get("/api/oncall/off"), get("/api/oncall/maintenance")]);
-  } catch {
-    return; // the live status says that the collector is away
-  }
+  const [off, book] = await Promise.all([get("/api/oncall/off"), get("/api/oncall/maintenance")]);
   build(off);
   maintenances(book);
 }
@@ -49,39 +46,37 @@ function row(m) {
 }
 async function end(button, number) {
   button.disabled = true;
-  try {
-    await post(`/api/oncall/maintenance/${number}/end`, {});
-  } catch (e) {
-    say(e.message, true);
-  }
-  load();
-}
-
-function say(text, bad) {
-  const box = $("maintenance-said");
-  setText(box, text);
-  box.className = bad ? "is-critical" : "is-done";
+  if (!(await act(said, () => post(`/api/oncall/maintenance/${number}/end`, {}), `Maintenance ${number} is over.`))) button.disabled = false;
+  refresh();
 }
 
 // start asks for a maintenance; one over 5 % of the fleet comes back with a number, which a second press confirms.
 let confirm = 0;
+const said = $("maintenance-said");
 async function start(e) {
   e.preventDefault();
   const f = e.target;
   const matcher = `${f.label.value}=${JSON.stringify(f.value.value.trim())}`;
   const body = { matchers: [matcher], for: f.for.value.trim(), comment: f.comment.value.trim(), confirm };
-  const r = await fetch("/api/oncall/maintenance", { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) });
-  const answer = await r.json().catch(() => ({ error: `the collector answered ${r.status}` }));
-  if (r.status === 409) {
+  const ask = async () => {
+    try {
+      return await post("/api/oncall/maintenance", body);
+    } catch (e) {
+      if (e.status !== 409) throw e;
+      return e.answer; // a question, and no refusal
+    }
+  };
+  let answer;
+  const words = (m) => (m.number ? `Maintenance ${m.number} until ${when(m.endsAt)}.` : `This covers ${count(m.boards)} of ${count(m.of)} boards.`);
+  if (!(await act(said, async () => (answer = await ask()), words))) return;
+  if (!answer.number) {
     confirm = answer.boards;
     setText($("maintenance-go"), `Yes, page nobody for ${count(answer.boards)} boards`);
-    return say(`This covers ${count(answer.boards)} of ${count(answer.of)} boards.`, true);
+    return say(said, words(answer), "is-critical");
   }
   unconfirmed();
-  if (!r.ok) return say(answer.error, true);
   f.reset();
-  say(`Maintenance ${answer.number} until ${when(answer.endsAt)}.`, false);
-  load();
+  refresh();
 }
 function unconfirmed() {
   confirm = 0;
@@ -92,5 +87,4 @@ const form = $("maintenance-form");
 form.hidden = !mayChange;
 form.addEventListener("submit", start);
 form.addEventListener("input", unconfirmed);
-load();
-setInterval(() => document.hidden || load(), 5000);
+const refresh = keepFresh(live, [$("off-title").parentElement, $("maintenance-list")], load, 5000);

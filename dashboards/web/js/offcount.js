@@ -3,20 +3,12 @@
 import { $, setText } from "./dom.js";
 import { count } from "./format.js";
 import { get } from "./api.js";
+import { keepFresh } from "./fresh.js";
 
-export function startOff() {
-  show();
-  setInterval(show, 10000);
-}
+export const startOff = (live) => keepFresh(live, [$("off")], show, 10000);
 
 async function show() {
-  if (document.hidden) return;
-  let r;
-  try {
-    r = await get("/api/oncall/off");
-  } catch {
-    return; // the live status says that the collector is away
-  }
+  const r = await get("/api/oncall/off");
   const box = $("off");
   box.hidden = r.items.length === 0;
   box.classList.toggle("everything", r.everything);

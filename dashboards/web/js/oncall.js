@@ -1,7 +1,9 @@
 // Who is on call now and next, where nobody is, and who stands in for whom.
 
 import { $, el, glyph } from "./dom.js";
+import { act } from "./act.js";
 import { get, post } from "./api.js";
+import { keepFresh } from "./fresh.js";
 import { duration, zone } from "./format.js";
 import { mayAcknowledge } from "./incidentstore.js";
 import { startShell } from "./shell.js";
@@ -9,17 +11,14 @@ import { startShell } from "./shell.js";
 const stripHours = 72;
 const refreshEvery = 30000;
 const hour = 3600000;
-startShell();
+const { live } = startShell();
+const said = el("p", { id: "override-said", role: "status" });
 let data = null;
-let wrong = "";
+let typed = null; // the form, kept while nothing was set with it
 
-async function refresh() {
-  try {
-    data = await get("/api/oncall");
-    build();
-  } catch {
-    // The live status says what is wrong; asked again soon.
-  }
+async function load() {
+  data = await get("/api/oncall");
+  build();
 }
 
 function build() {
@@ -90,9 +89,9 @@ function policy(p) {
 function overrides() {
   const all = data.rotas.flatMap((r) => r.overrides || []);
   const time = (ms) => new Date(ms).toLocaleString("en-GB", { weekday: "short", day: "numeric", month: "short", hour: "2-digit", minute: "2-digit" });
-  const row = (o) => el("li", {}, el("span", { class: "grow" }, el("b", {}, o.person), ` in ${o.rota}, `, el("span", { class: "num" }, `${time(o.from)} – ${time(o.to)}`), el("span", { class: "dim" }, o.id ? ` by ${o.by}` : " in oncall.yml")), o.id && mayAcknowledge() ? el("button", { "data-end": o.id, onclick: () => act(`/api/oncall/overrides/${o.id}/end`, {}) }, "End") : "");
+  const row = (o) => el("li", {}, el("span", { class: "grow" }, el("b", {}, o.person), ` in ${o.rota}, `, el("span", { class: "num" }, `${time(o.from)} – ${time(o.to)}`), el("span", { class: "dim" }, o.id ? ` by ${o.by}` : " in oncall.yml")), o.id && mayAcknowledge() ? el("button", { "data-end": o.id, onclick: () => change(`/api/oncall/overrides/${o.id}/end`, {}, "The override is over.") }, "End") : "");
   const list = all.length ? el("ul", { class: "override-list" }, ...all.map(row)) : el("p", { class: "quiet" }, "Nobody stands in for anybody.");
-  return [el("h2", {}, "Overrides", el("small", {}, `times in ${zone(data.now)}`)), list, mayAcknowledge() ? form() : ""];
+  return [el("h2", {}, "Overrides", el("small", {}, `times in ${zone(data.now)}`)), list, mayAcknowledge() ? (typed ??= form()) : "", said];
 }
 
 function form() {
@@ -104,21 +103,15 @@ function form() {
   const to = el("input", { type: "datetime-local", name: "to", value: local(data.now + 8 * hour) });
   const send = (e) => {
     e.preventDefault();
-    act("/api/oncall/overrides", { rota: where.value, person: who.value, from: new Date(from.value).toISOString(), to: new Date(to.value).toISOString() });
+    change("/api/oncall/overrides", { rota: where.value, person: who.value, from: new Date(from.value).toISOString(), to: new Date(to.value).toISOString() }, "Set.");
   };
-  return el("form", { class: "override-form", onsubmit: send }, el("label", {}, "Who", who), el("label", {}, "stands in for", where), el("label", {}, "From", from), el("label", {}, "To", to), el("button", { class: "primary" }, "Set override"), wrong ? el("p", { class: "is-critical", role: "alert" }, wrong) : "");
+  return el("form", { class: "override-form", onsubmit: send }, el("label", {}, "Who", who), el("label", {}, "stands in for", where), el("label", {}, "From", from), el("label", {}, "To", to), el("button", { class: "primary" }, "Set override"));
 }
 
-async function act(path, body) {
-  wrong = "";
-  try {
-    await post(path, body);
-  } catch (e) {
-    wrong = e.message;
-  }
+async function change(path, body, done) {
+  if (await act(said, () => post(path, body), done)) typed = null;
   document.activeElement?.blur();
-  await refresh();
+  refresh();
 }
 
-refresh();
-setInterval(refresh, refreshEvery);
+const refresh = keepFresh(live, [$("oncall-rotas"), $("oncall-policies"), $("oncall-overrides")], load, refreshEvery);

@@ -2,14 +2,16 @@
 
 import { $, el, glyph, setText } from "./dom.js";
 import { clock, zone } from "./format.js";
+import { act } from "./act.js";
 import { get, post, remove } from "./api.js";
+import { keepFresh } from "./fresh.js";
 
 export const kindWords = { hot: "SoC temperature", throttled: "clock throttled", under_voltage: "under-voltage", silent: "board silent", memory: "memory low" };
 const units = { hot: ["°C", 1], memory: ["MiB", 1 << 20] };
 const unitOf = (kind) => units[kind] || ["", 1];
 const mailWords = { waiting: "a mail waits for the mail server", delivered: "last mail sent", failed: "the last mail was refused" };
 
-export function startSettings() {
+export function startSettings(live) {
   let known = "";
   const threshold = $("threshold-form");
   const contact = $("contact-form");
@@ -43,28 +45,16 @@ export function startSettings() {
     const [unit, by] = unitOf(t.kind);
     const value = units[t.kind] ? ` ${t.kind === "memory" ? "below" : "from"} ${t.value / by} ${unit}` + (t.hysteresis ? `, ends ${t.hysteresis / by} ${unit} ${t.kind === "memory" ? "above" : "below"}` : "") : "";
     return el("li", {}, glyph("next"), el("div", {}, el("b", {}, `${kindWords[t.kind] ?? t.kind}${value}`), el("span", { class: "dim" }, `${t.board || "all boards"}, for ${t.for}, over after ${t.keepFiringFor}`)),
-      el("button", { onclick: () => act("threshold", () => remove(`/api/own/thresholds/${t.kind}?` + new URLSearchParams(t.board ? { board: t.board } : {}))) }, "Remove"));
+      el("button", { onclick: () => change("threshold", () => remove(`/api/own/thresholds/${t.kind}?` + new URLSearchParams(t.board ? { board: t.board } : {}))) }, "Remove"));
   }
   function contactRow(c) {
     const state = c.confirmed ? mailWords[c.lastMail] ?? "confirmed" : "not confirmed: a link was sent there";
     return el("li", { class: c.lastMail === "failed" ? "bad" : "" }, glyph(c.confirmed ? "acknowledged" : "next"), el("div", {}, el("b", {}, c.address), el("span", { class: "dim" }, state)),
-      el("span", { class: "own-buttons" }, c.confirmed ? "" : el("button", { onclick: () => act("contact", () => post(`/api/own/contacts/${c.id}/ask`, {})) }, "Send the link again"), el("button", { onclick: () => act("contact", () => remove("/api/own/contacts/" + c.id)) }, "Remove")));
+      el("span", { class: "own-buttons" }, c.confirmed ? "" : el("button", { onclick: () => change("contact", () => post(`/api/own/contacts/${c.id}/ask`, {})) }, "Send the link again"), el("button", { onclick: () => change("contact", () => remove("/api/own/contacts/" + c.id)) }, "Remove")));
   }
 
-  // act does something and shows what is set then, or why it was refused.
-  async function act(what, run, done) {
-    const box = $(what + "-said");
-    try {
-      show(await run());
-      setText(box, done ?? "Done.");
-      box.className = "is-done";
-      return true;
-    } catch (e) {
-      setText(box, e.message);
-      box.className = "is-critical";
-      return false;
-    }
-  }
+  // change does something and shows what is set then.
+  const change = (part, run, done) => act($(part + "-said"), async () => show(await run()), done);
   threshold.addEventListener("submit", (e) => {
     e.preventDefault();
     const f = threshold;
@@ -72,17 +62,15 @@ export function startSettings() {
     const body = { kind: f.kind.value, board: f.board.value, for: f.for.value.trim() || "0s", keepFiringFor: f.keepFiringFor.value.trim() || "2m" };
     const number = (input) => Number(input.value.trim().replace(",", ".")) * by;
     if (f.value.required) Object.assign(body, { value: number(f.value), hysteresis: number(f.hysteresis) });
-    act("threshold", () => post("/api/own/thresholds", body), "Set.");
+    change("threshold", () => post("/api/own/thresholds", body), "Set.");
   });
   contact.addEventListener("submit", async (e) => {
     e.preventDefault();
     const address = contact.address.value.trim();
-    if (await act("contact", () => post("/api/own/contacts", { address }), `A link to confirm is on its way to ${address}.`)) contact.reset();
+    if (await change("contact", () => post("/api/own/contacts", { address }), `A link to confirm is on its way to ${address}.`)) contact.reset();
   });
 
-  const load = () => get("/api/own/settings").then(show, () => {}); // the live status says that the collector is away
-  load();
-  setInterval(() => document.hidden || load(), 30000);
+  keepFresh(live, [$("threshold-list"), $("contact-list")], async () => show(await get("/api/own/settings")), 30000);
   return {
     // boards fills the choice where it has changed, so that it does not close under the pointer.
     boards(names) {

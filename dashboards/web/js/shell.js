@@ -8,6 +8,8 @@ import { Incidents } from "./incidentstore.js";
 import { startDemo } from "./demo.js";
 import { startBackups } from "./backups.js";
 import { startOff } from "./offcount.js";
+import { keepFresh, markFigures } from "./fresh.js";
+import "./forms.js";
 
 export function startShell() {
   const live = new Live();
@@ -17,10 +19,9 @@ export function startShell() {
   incidents.addEventListener("change", () => incidentCount(incidents));
   const demo = document.body.hasAttribute("data-demo") ? startDemo(live, incidents) : null;
   find();
-  rejected();
-  setInterval(rejected, 5000);
-  startBackups();
-  startOff();
+  keepFresh(live, [$("rejected")], rejected, 5000);
+  startBackups(live);
+  startOff(live);
   status(live);
   return { live, incidents, demo };
 }
@@ -36,6 +37,7 @@ export function status(live) {
   if (shown) setText($("clock"), clock(shown) + " " + zone(shown));
   document.body.classList.toggle("stale", live.state === "unreachable");
   staleBanner(live);
+  markFigures(live);
 }
 
 function staleBanner(live) {
@@ -72,26 +74,25 @@ function find() {
       input.focus();
     }
   });
-  input.addEventListener("focus", fillFind, { once: true });
+  input.addEventListener("focus", fillFind);
   input.addEventListener("keydown", (e) => {
     if (e.key === "Enter" && input.value.trim()) location.href = "/board/" + encodeURIComponent(input.value.trim());
     if (e.key === "Escape") input.blur();
   });
 }
 async function fillFind() {
-  const { boards } = await get("/api/boards");
+  let boards;
+  try {
+    ({ boards } = await get("/api/boards"));
+  } catch {
+    return; // a name can be typed without the list, which is asked for at the next focus
+  }
   $("find-list").replaceChildren(...boards.slice(0, 2000).map((b) => el("option", { value: b.name })));
 }
 
 // rejected shows the dropped reports: a bad report is counted, never hidden.
 async function rejected() {
-  if (document.hidden) return;
-  let s;
-  try {
-    s = await get("/api/status");
-  } catch {
-    return; // the live status says that the collector is away
-  }
+  const s = await get("/api/status");
   const box = $("rejected");
   const summary = box.querySelector("summary");
   setText(summary, `${count(s.rejectedTotal)} ${s.rejectedTotal === 1 ? "report" : "reports"} rejected`);

@@ -2,7 +2,9 @@
 
 import { $, el, glyph, setText } from "./dom.js";
 import { dayClock, duration, zone } from "./format.js";
-import { get, post } from "./api.js";
+import { act } from "./act.js";
+import { get, post, remove } from "./api.js";
+import { keepFresh } from "./fresh.js";
 import { startShell } from "./shell.js";
 
 const { live } = startShell();
@@ -10,12 +12,7 @@ const mayChange = document.body.dataset.role !== "viewer";
 const when = (ms) => `${dayClock(ms, live.now())} ${zone(ms)}`;
 
 async function load() {
-  let h, t;
-  try {
-    [h, t] = await Promise.all([get("/api/heartbeats"), get("/api/oncall/test")]);
-  } catch {
-    return; // the live status says that the collector is away
-  }
+  const [h, t] = await Promise.all([get("/api/heartbeats"), get("/api/oncall/test")]);
   beats(h.watchdog, h.now);
   $("heartbeat-list").replaceChildren(...(h.heartbeats.length ? h.heartbeats.map((one) => heartbeat(one, h.now)) : [el("p", { class: "dim" }, "None yet: the first POST to /api/heartbeats/NAME makes one.")]));
   $("test-list").replaceChildren(...(t.tests.length ? t.tests.slice(0, 10).map(test) : [el("p", { class: "dim" }, "None was sent yet.")]));
@@ -33,13 +30,13 @@ function heartbeat(h, now) {
   const left = h.overdue ? `overdue for ${duration(now - h.deadline)}` : `due within ${duration(h.deadline - now)}`;
   return el("li", { class: h.overdue ? "bad" : "" }, glyph(h.overdue ? "critical" : "acknowledged"),
     el("div", {}, el("b", {}, h.name), el("span", {}, left + (h.message ? ` · ${h.message}` : "")), el("span", { class: "dim num" }, `last ${when(h.lastAt)}, by ${h.by}, at least every ${duration(h.withinSeconds * 1000)}${h.board ? `, board ${h.board}` : ""}`)),
-    mayChange ? el("button", { onclick: (e) => remove(e.target, h.name), title: `Do not wait for ${h.name} any more` }, "Remove") : "");
+    mayChange ? el("button", { onclick: (e) => forget(e.target, h.name), title: `Do not wait for ${h.name} any more` }, "Remove") : "");
 }
 
-async function remove(button, name) {
+async function forget(button, name) {
   button.disabled = true;
-  await fetch("/api/heartbeats/" + encodeURIComponent(name), { method: "DELETE" });
-  load();
+  if (!(await act($("heartbeat-said"), () => remove("/api/heartbeats/" + encodeURIComponent(name)), `${name} is not waited for any more.`))) button.disabled = false;
+  refresh();
 }
 
 function test(t) {
@@ -52,17 +49,7 @@ const form = $("test-form");
 form.hidden = !mayChange;
 form.addEventListener("submit", async (e) => {
   e.preventDefault();
-  $("test-go").disabled = true;
-  try {
-    const t = await post("/api/oncall/test", { receiver: form.receiver.value.trim() });
-    $("test-said").className = "is-done";
-    setText($("test-said"), `Test page ${t.number} is on its way to ${t.receiver}.`);
-  } catch (err) {
-    $("test-said").className = "is-critical";
-    setText($("test-said"), err.message);
-  }
-  $("test-go").disabled = false;
-  load();
+  await act($("test-said"), () => post("/api/oncall/test", { receiver: form.receiver.value.trim() }), (t) => `Test page ${t.number} is on its way to ${t.receiver}.`);
+  refresh();
 });
-load();
-setInterval(() => document.hidden || load(), 2000);
+const refresh = keepFresh(live, [$("beats"), $("test-list"), $("heartbeat-list")], load, 2000);
