@@ -72,6 +72,9 @@ func (a *app) boards() []dashboards.Board {
 		if !b.KeyChanged.IsZero() {
 			board.KeyChanged = b.KeyChanged.UnixMilli()
 		}
+		if !b.Enrolled.IsZero() {
+			board.EnrolledAt = b.Enrolled.UnixMilli()
+		}
 		all = append(all, board)
 	}
 	return all

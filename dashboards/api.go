@@ -28,6 +28,7 @@ type boardAnswer struct {
 	Board
 	LastReport  int64    `json:"lastReport,omitempty"`
 	Up          *bool    `json:"up,omitempty"`
+	Stopped     bool     `json:"stopped,omitempty"` // its sensor ended properly: neither up nor silent
 	Temperature *float64 `json:"temperature,omitempty"`
 	Requested   *float64 `json:"requested,omitempty"`
 	Measured    *float64 `json:"measured,omitempty"`
@@ -48,6 +49,7 @@ func (s *Server) answer(b Board) boardAnswer {
 		return a
 	}
 	a.LastReport = max(a.LastReport, c.at)
+	a.Stopped = c.stopped
 	if v, ok := c.get(up); ok {
 		is := v != 0
 		a.Up = &is

@@ -52,6 +52,9 @@ func twoYears(t *testing.T, store *storage.Store, board string, now time.Time) (
 	return peak
 }
 
+// clockLoss is the difference that the collector keeps a history of.
+var clockLoss = []storage.Difference{{Metric: "pi_cpu_clock_hertz", Label: "source", Of: "requested", Less: "measured", As: "pi_cpu_clock_lost_hertz"}}
+
 // rollups opens both stores in dir.
 func rollups(t *testing.T, dir string, retention time.Duration) (*storage.Rollups, func()) {
 	t.Helper()
@@ -63,9 +66,7 @@ func rollups(t *testing.T, dir string, retention time.Duration) (*storage.Rollup
 	if err != nil {
 		t.Fatal(err)
 	}
-	r, err := storage.NewRollups(t.Context(), storage.RollupOptions{Raw: raw, Rolled: rolled, Late: 8 * 24 * time.Hour, Log: quiet(), Differences: []storage.Difference{
-		{Metric: "pi_cpu_clock_hertz", Label: "source", Of: "requested", Less: "measured", As: "pi_cpu_clock_lost_hertz"},
-	}})
+	r, err := storage.NewRollups(t.Context(), storage.RollupOptions{Raw: raw, Rolled: rolled, Late: 8 * 24 * time.Hour, Log: quiet(), Differences: clockLoss})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -87,17 +88,22 @@ func historyOf(r *storage.Rollups) Options {
 			found, err := r.History(ctx, storage.HistoryQuery{
 				Metric: q.Metric, Match: []storage.Label{{Name: "board", Value: q.Board}}, By: q.By, Start: q.Start, End: q.End, Step: q.Step,
 			})
-			spans := []Span{}
-			for _, f := range found {
-				s := Span{Labels: map[string]string{}, At: f.At, Min: f.Min, Max: f.Max, Mean: f.Mean, Count: f.Count}
-				for _, l := range f.Labels {
-					s.Labels[l.Name] = l.Value
-				}
-				spans = append(spans, s)
-			}
-			return spans, err
+			return spansOf(found), err
 		},
 	}
+}
+
+// spansOf are a store's spans as the pages have them.
+func spansOf(found []storage.Span) []Span {
+	spans := []Span{}
+	for _, f := range found {
+		s := Span{Labels: map[string]string{}, At: f.At, Min: f.Min, Max: f.Max, Mean: f.Mean, Count: f.Count}
+		for _, l := range f.Labels {
+			s.Labels[l.Name] = l.Value
+		}
+		spans = append(spans, s)
+	}
+	return spans
 }
 
 // inkAt counts pixels of the colour of a line in the temperature graph, near a share of its width and between two temperatures.

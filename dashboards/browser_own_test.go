@@ -11,6 +11,7 @@ import (
 	"github.com/chromedp/chromedp"
 
 	"bramble/alerting"
+	"bramble/storage"
 )
 
 // TestBrowserOwn goes over a customer's pages in a browser: boards, a threshold, a contact, a board's graphs.
@@ -99,6 +100,72 @@ func TestBrowserOwn(t *testing.T) {
 	b.text("h1", "Alerts of Kelp & Co")
 	b.shots("owncontact")
 	b.clean()
+}
+
+// TestBrowserLostClockOnBothPages: a board that reports at instants of its own has its measured clock and what it lost on
+// the customer's page as on the operator's.
+func TestBrowserLostClockOnBothPages(t *testing.T) {
+	r, stop := rollups(t, t.TempDir(), 90*24*time.Hour)
+	defer stop()
+	now := time.Now()
+	var rows []storage.Row
+	put := func(at time.Time, value float64, name string, labels ...string) {
+		all := []storage.Label{{Name: "__name__", Value: name}, {Name: "board", Value: "r1-02"}, {Name: "customer", Value: "Kelp & Co"}}
+		if len(labels) > 0 {
+			all = append(all, storage.Label{Name: labels[0], Value: labels[1]})
+		}
+		rows = append(rows, storage.Row{Series: storage.SeriesOf(all), At: at.UnixMilli(), Value: value})
+	}
+	for at := now.Truncate(10 * time.Second).Add(-20*time.Minute + 3400*time.Millisecond); at.Before(now); at = at.Add(10 * time.Second) {
+		put(at, 81, "pi_soc_temperature_celsius")
+		put(at, 1.2e9, "pi_cpu_clock_hertz", "source", "requested")
+		put(at, 6e8, "pi_cpu_clock_hertz", "source", "measured")
+		put(at, 1, "pi_throttled", "reason", "throttled")
+	}
+	if err := r.Raw.Add(rows); err != nil {
+		t.Fatal(err)
+	}
+	own := leasehold()
+	own.History = func(ctx context.Context, customer string, q HistoryQuery) ([]Span, error) {
+		found, err := storage.QueryReadings(ctx, r.Raw, clockLoss, storage.HistoryQuery{
+			Metric: q.Metric, Match: []storage.Label{{Name: "board", Value: q.Board}, {Name: "customer", Value: customer}}, By: q.By, Start: q.Start, End: q.End, Step: q.Step,
+		})
+		return spansOf(found), err
+	}
+	auth := ofCustomers()
+	auth.passwords["kim"] = "secret"
+	auth.session = "kelp-token"
+	operator, customer := historyOf(r), historyOf(r)
+	operator.Boards, customer.Boards = threeBoards, threeBoards
+	customer.Open, customer.Auth, customer.Own = false, auth, own
+	_, ofOperator := start(t, operator)
+	_, ofCustomer := start(t, customer)
+	view := fmt.Sprintf("?from=%d&to=%d", now.Add(-15*time.Minute).UnixMilli(), now.UnixMilli())
+	for _, page := range []struct{ origin, path string }{{ofOperator.URL, "/board/r1-02"}, {ofCustomer.URL, "/own/board/r1-02"}} {
+		b := openTab(t, page.origin)
+		b.open(page.path + view)
+		if page.origin == ofCustomer.URL {
+			b.do(chromedp.SendKeys("input[name=name]", "kim"), chromedp.SendKeys("input[name=password]", "secret"), chromedp.Click("button"))
+		}
+		b.text("h1", "r1-02")
+		b.text(".summary-text", "up to 600 MHz lost")
+		b.text(".summary-text", "measured clock 600 to 600 MHz")
+		b.text(".summary-text", "no gap.")
+		b.until(inkOf("clock", "accent", 40)+" > 200", inkOf("clock", "accent", 40)) // the line of the measured clock
+		b.clean()
+	}
+}
+
+// inkOf counts the pixels of a graph that have the colour of a token, or one that differs by less in each channel.
+func inkOf(graph, token string, less int) string {
+	return fmt.Sprintf(`(() => {
+		const c = document.querySelector('[data-graph="%s"] canvas');
+		const want = getComputedStyle(document.documentElement).getPropertyValue("--%s").trim().match(/\w\w/g).map((h) => parseInt(h, 16));
+		const d = c.getContext("2d").getImageData(0, 0, c.width, c.height).data;
+		let n = 0;
+		for (let i = 0; i < d.length; i += 4) if (d[i+3] > 40 && want.every((w, k) => Math.abs(w - d[i+k]) < %d)) n++;
+		return n;
+	})()`, graph, token, less)
 }
 
 // shots takes a picture of a page in both themes and on a phone, where BRAMBLE_SHOTS names a directory.

@@ -12,7 +12,7 @@ import (
 // maxSeries bounds what is kept of one board. A report carries at most 64 series.
 const maxSeries = 256
 
-// Value is one reading. Series is the name with its own labels, such as
+// Value is one reading. A pi_board_up of NaN says that the board's sensor was stopped properly. Series is the name with its own labels, such as
 // `pi_cpu_clock_hertz{source="measured"}`; the value is in base units.
 type Value struct {
 	Series string
@@ -67,6 +67,8 @@ type cell struct {
 	at     int64 // the last reading that the board itself sent
 	values [fields]float64
 	has    uint16
+	// stopped says that the board's sensor ended properly: it is neither up nor silent.
+	stopped bool
 }
 
 func (c *cell) set(f field, v float64, ok bool) {
@@ -135,7 +137,9 @@ func (b *boardState) keep(l *latest, at int64, v float64) {
 	if l.field != otherField {
 		b.cell.set(l.field, v, l.ok)
 	}
-	if l.field != up && at > b.cell.at {
+	if l.field == up {
+		b.cell.stopped = math.IsNaN(v)
+	} else if at > b.cell.at {
 		b.cell.at = at
 	}
 }
@@ -204,6 +208,9 @@ func (c *cell) appendFields(dst []byte) []byte {
 		dst = strconv.AppendInt(append(dst, `,"at":`...), c.at, 10)
 	}
 	dst = c.appendNumber(dst, `,"up":`, up)
+	if c.stopped {
+		dst = append(dst, `,"stopped":true`...)
+	}
 	dst = c.appendNumber(dst, `,"temperature":`, temperature)
 	dst = c.appendNumber(dst, `,"requested":`, requested)
 	dst = c.appendNumber(dst, `,"measured":`, measured)

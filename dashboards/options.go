@@ -74,6 +74,7 @@ type Board struct {
 	Name       string            `json:"name"`
 	Labels     map[string]string `json:"labels"`
 	Enrolled   bool              `json:"enrolled"`
+	EnrolledAt int64             `json:"enrolledAt,omitempty"` // Unix ms of its first enrolment, 0 before
 	KeyChanged int64             `json:"keyChanged,omitempty"` // Unix ms at which its key was last accepted or forgotten, 0 before
 	LastReport time.Time         `json:"-"`
 	// Rejected counts by reason what of the board was not taken since the collector started: readings, or whole reports

@@ -97,8 +97,10 @@ type ownBoardAnswer struct {
 	Name        string   `json:"name"`
 	Model       string   `json:"model,omitempty"`
 	Since       int64    `json:"since,omitempty"` // since when it is theirs, 0 for always
+	EnrolledAt  int64    `json:"enrolledAt,omitempty"`
 	LastReport  int64    `json:"lastReport,omitempty"`
 	Up          *bool    `json:"up,omitempty"`
+	Stopped     bool     `json:"stopped,omitempty"`
 	Temperature *float64 `json:"temperature,omitempty"`
 	Requested   *float64 `json:"requested,omitempty"`
 	Measured    *float64 `json:"measured,omitempty"`
@@ -108,11 +110,14 @@ type ownBoardAnswer struct {
 
 // ownAnswer describes a board under one tenancy.
 func (s *Server) ownAnswer(b Board, since int64, latest bool) ownBoardAnswer {
-	a := ownBoardAnswer{Name: b.Name, Model: b.Labels["model"], Since: since}
+	a := ownBoardAnswer{Name: b.Name, Model: b.Labels["model"], Since: since, EnrolledAt: b.EnrolledAt}
 	if at := b.LastReport.UnixMilli(); !b.LastReport.IsZero() && at >= since {
 		a.LastReport = at
 	}
 	var c cell
+	if all, ok := s.hub.cell(b.Name); ok {
+		a.Stopped = all.stopped
+	}
 	for _, l := range s.hub.Latest(b.Name) {
 		if f := fieldOf[l.Series]; f == up { // whether it reports is of now, however long it has done so
 			is := l.Value != 0

@@ -16,17 +16,18 @@ let info = { name, labels: {} };
 let others = null;
 
 function words() {
-  head.update(info, page.latest, live.now());
+  head.update({ ...info, stopped: page.data.stopped }, page.latest, live.now());
   if (others) otherReadings(others, page.latest, live.now());
 }
 
 async function loadInfo() {
   try {
-    info = await get("/api/boards/" + name);
+    info = { ...(await get("/api/boards/" + name)), loaded: true };
   } catch {
     return; // asked again after the next hello
   }
   page.graphs.setModel(info.labels?.model);
+  page.data.about(info);
   for (const l of info.latest || []) page.take(l.series, l.at, l.value);
   others = await facts($("facts"), info);
   page.say();

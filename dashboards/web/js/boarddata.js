@@ -2,7 +2,7 @@
 // All times are seconds, as the store and the graphs use them.
 
 import { queryRange } from "./api.js";
-import { historyStep, loadHistory } from "./boardhistory.js";
+import { historyStep, latestOf, readHistory } from "./boardhistory.js";
 
 export const ranges = { "15m": 900, "1h": 3600, "6h": 21600, "24h": 86400, "7d": 604800, "30d": 2592000, "90d": 7776000, "1y": 31536000, "2y": 63072000 };
 export const rangeWords = { "15m": "15 m", "1h": "1 h", "6h": "6 h", "24h": "24 h", "7d": "7 d", "30d": "30 d", "90d": "90 d", "1y": "1 y", "2y": "2 y" };
@@ -57,6 +57,10 @@ export { lanes };
 export class BoardData {
   constructor(board) {
     this.board = board;
+    this.read = null; // [from, to] in seconds: the time of which all readings are here
+    this.enrolled = null; // since when the board can report, in seconds; null where that is not known
+    this.reported = null; // whether it ever has; null where that is not known
+    this.stopped = false; // its sensor ended properly
     this.clear();
   }
   clear() {
@@ -71,32 +75,51 @@ export class BoardData {
 
   // load reads a range, and takes it unless another one is wanted by the time that it is there.
   async load(start, end, wanted) {
+    const found = await this.ask(start, end);
+    if (!wanted()) return;
+    this.take(found, end);
+    this.read = [start, end];
+  }
+
+  // ask returns the series of a range, each as a list of {labels, at, min, max}, and the step in which they are. In a
+  // history a step is in force from its begin on, and has a mean.
+  async ask(start, end) {
     const step = stepFor(end - start);
     const coarse = await historyStep(start, end, step, points);
-    if (coarse) return loadHistory(this, start, end, coarse, wanted);
+    if (coarse) return readHistory("/api/boards/" + this.board, start, end, coarse, latestOf(this.board, end));
     const from = Math.floor(start / step) * step;
     const to = Math.ceil(end / step) * step;
     const match = `{board="${this.board}"}[${step}s]`;
-    const ask = (f, name, by) => queryRange(`${f}(${f}_over_time(${name}${match}))${by ? ` by (${by})` : ""}`, from, to, step);
-    const [tMax, tMin, cMax, cMin, bits, loss, tLast, tLastAt] = await Promise.all([
-      ask("max", "pi_soc_temperature_celsius"), ask("min", "pi_soc_temperature_celsius"),
-      ask("max", "pi_cpu_clock_hertz", "source"), ask("min", "pi_cpu_clock_hertz", "source"),
-      ask("max", "pi_throttled", "reason"), queryRange(lossOf(this.board, step, to - from), from, to, step),
+    const series = (f, name, by) => queryRange(`${f}(${f}_over_time(${name}${match}))${by ? ` by (${by})` : ""}`, from, to, step);
+    const [tMax, tMin, cMax, cMin, bits, lost, tLast, tLastAt] = await Promise.all([
+      series("max", "pi_soc_temperature_celsius"), series("min", "pi_soc_temperature_celsius"),
+      series("max", "pi_cpu_clock_hertz", "source"), series("min", "pi_cpu_clock_hertz", "source"),
+      series("max", "pi_throttled", "reason"), queryRange(lossOf(this.board, step, to - from), from, to, step),
       queryRange(`max(last_over_time(pi_soc_temperature_celsius${match}))`, from, to, step),
       queryRange(`max(tlast_over_time(pi_soc_temperature_celsius${match}))`, to, to, step),
     ]);
-    if (!wanted()) return;
+    return {
+      step, history: 0, temperature: spans(tMax, tMin), clocks: spans(cMax, cMin), bits: spans(bits, bits), lost: spans(lost, lost),
+      latest: tLast[0]?.values.at(-1), latestAt: tLastAt[0]?.values.at(-1),
+    };
+  }
+
+  // take fills the tracks with a range that ends at a time.
+  take(found, end) {
     this.clear();
-    this.step = step;
-    fill(this.temperature, tMax[0], tMin[0]);
-    this.temperature.latest = tLast[0]?.values.at(-1);
-    const clock = (list, source) => list.find((s) => s.labels.source === source);
-    fill(this.requested, clock(cMax, "requested"), clock(cMin, "requested"));
-    fill(this.measured, clock(cMax, "measured"), clock(cMin, "measured"));
-    keep(this.kept, this.requested, this.measured, loss[0]);
-    const latestAt = tLastAt[0]?.values.at(-1) ?? end;
-    for (const t of [this.temperature, this.requested, this.measured, this.kept]) present(t, end, latestAt);
-    for (const s of bits) if (this.throttled[s.labels.reason]) present(fill(this.throttled[s.labels.reason], s, s), end, latestAt);
+    this.step = found.step;
+    this.history = found.history;
+    const clock = (source) => found.clocks.find((s) => s.labels.source === source);
+    fill(this.temperature, found.temperature[0]);
+    this.temperature.latest = found.latest;
+    fill(this.requested, clock("requested"));
+    fill(this.measured, clock("measured"));
+    join(this.kept, this.requested, this.measured, found.lost[0], found.step);
+    for (const s of found.bits) if (this.throttled[s.labels.reason]) fill(this.throttled[s.labels.reason], s);
+    for (const t of this.tracks) present(t, end, found.latestAt ?? end);
+  }
+  get tracks() {
+    return [this.temperature, this.requested, this.measured, this.kept, ...Object.values(this.throttled)];
   }
 
   // add takes a live reading; true when it belongs to a graph.
@@ -117,7 +140,7 @@ export class BoardData {
     return used;
   }
   trim(from) {
-    for (const t of [this.temperature, this.requested, this.measured, this.kept, ...Object.values(this.throttled)]) t.trim(from);
+    for (const t of this.tracks) t.trim(from);
   }
 
   // gapLength is three times the usual spacing, and never less than the time after which a board is silent.
@@ -128,17 +151,40 @@ export class BoardData {
     const spacing = at.slice(1).map((t, i) => t - at[i]).sort((a, b) => a - b);
     return 3 * Math.max(silentAfter / 3, this.step, spacing[spacing.length >> 1] || 0);
   }
+
+  // about takes over when the board was enrolled (Unix ms), before which it can have no reading, whether it has ever
+  // reported, and whether its sensor was stopped.
+  about({ enrolledAt, lastReport, stopped }) {
+    this.enrolled = enrolledAt ? enrolledAt / 1000 : null;
+    this.reported = Boolean(lastReport);
+    this.stopped = Boolean(stopped);
+  }
+
+  // state says how much of a view is known: "unread" before it was read and where that failed, "waiting" before the board's
+  // first reading, "empty" where it was read and there is nothing, else "shown".
+  state([start, end]) {
+    if (this.tracks.some((t) => t.at.some((at) => at >= start && at <= end))) return "shown";
+    if (this.reported === false && !this.tracks.some((t) => t.at.length)) return "waiting";
+    return this.read && this.read[0] < end && this.read[1] > start ? "empty" : "unread";
+  }
+
+  // gaps are the times of a view in which the board was to report and a track has nothing. Time that was not read, or in
+  // which the board was not enrolled yet, is none: nothing is known of it.
   gaps(track, start, end) {
+    if (!this.read || (this.reported === false && !track.at.length)) return [];
     const limit = this.gapLength;
+    const first = track.at.find((t) => t >= start) ?? end;
+    const from = Math.max(start, this.read[0], this.enrolled ?? first);
+    const to = Math.min(end, this.read[1]);
     const out = [];
-    let last = start;
+    let last = from;
     for (const t of track.at) {
-      if (t < start) continue;
-      if (t > end) break;
-      if (t - last > limit) out.push([last > start ? last + this.history : last, t]);
+      if (t < from) continue;
+      if (t > to) break;
+      if (t - last > limit) out.push([last > from ? last + this.history : last, t]);
       last = t;
     }
-    if (end - last > limit) out.push([last > start ? last + this.history : last, end]);
+    if (to - last > limit) out.push([last > from ? last + this.history : last, to]);
     return out;
   }
 }
@@ -151,23 +197,33 @@ function lossOf(board, step, seconds) {
   return `max(max_over_time((${clock("requested")} - ignoring(source) ${clock("measured")})[${step}s:${resolution}s]))`;
 }
 
-// keep joins the loss with the requested clock where both clocks have readings.
-function keep(track, requested, measured, loss) {
-  if (!loss) return;
-  const lost = new Map(loss.at.map((t, i) => [t, loss.values[i]]));
+// join puts beside the clock that is left at the worst moment of each step: the highest requested one less the greatest
+// loss of the step. A step ends at its time, so a loss belongs to the clock that follows it within one step, on whatever
+// grid either is. Without a requested clock the measured one is all that is known.
+function join(kept, requested, measured, lost, step) {
+  if (!requested.at.length) fill(kept, { ...measured, max: measured.min });
+  if (!lost) return;
   const here = new Set(measured.at);
-  requested.at.forEach((t, i) => {
-    if (here.has(t) && lost.has(t)) track.push(t, requested.max[i] - Math.max(0, lost.get(t)));
+  let i = 0;
+  requested.at.forEach((t, k) => {
+    let most = null;
+    for (; i < lost.at.length && lost.at[i] <= t; i++) if (lost.at[i] > t - step) most = Math.max(most ?? 0, lost.max[i]);
+    if (most !== null && here.has(t)) kept.push(t, requested.max[k] - most);
   });
 }
 
-function fill(track, max, min) {
-  if (!max) return;
-  const lowest = min && min.at.length === max.at.length ? min.values : max.values;
-  track.at = max.at;
-  track.max = max.values;
-  track.min = [...lowest];
-  return track;
+// spans joins the greatest and the least values of series.
+const spans = (greatest, least) => greatest.map((s) => {
+  const low = least.find((l) => JSON.stringify(l.labels) === JSON.stringify(s.labels));
+  return { labels: s.labels, at: s.at, max: s.values, min: low?.at.length === s.at.length ? low.values : s.values };
+});
+
+function fill(track, span) {
+  if (!span) return;
+  track.at = [...span.at];
+  track.max = [...span.max];
+  track.min = [...span.min];
+  if (span.mean) track.mean = [...span.mean];
 }
 
 // present moves the step that has only begun back to its latest reading: it neither hides live readings that follow nor

@@ -16,15 +16,16 @@ export class BoardHead {
   update(info, latest, now) {
     const value = (s) => latest.get(s)?.value;
     const up = value("pi_board_up");
-    const bits = reasonOrder.filter((r) => value(`pi_throttled{reason="${r}"}`));
+    const { stopped } = info;
+    const bits = stopped ? [] : reasonOrder.filter((r) => value(`pi_throttled{reason="${r}"}`));
     const [t, q, m] = [value("pi_soc_temperature_celsius"), value('pi_cpu_clock_hertz{source="requested"}'), value('pi_cpu_clock_hertz{source="measured"}')];
     const last = Math.max(info.lastReport || 0, ...[...latest].filter(([s]) => s !== "pi_board_up").map(([, v]) => v.at));
     const incident = [...this.incidents.open(), ...this.incidents.quiet()].find((i) => (i.boards || []).includes(this.board) || i.labels?.board === this.board);
     const silentFor = up === 0 && last ? duration(now - last) : "";
-    const key = JSON.stringify([up, bits, t, q, m, incident?.id, incident?.state, silentFor]);
+    const key = JSON.stringify([up, stopped, info.loaded, bits, t, q, m, incident?.id, incident?.state, silentFor]);
     if (key === this.#key) return;
     this.#key = key;
-    $("board-head").replaceChildren(this.#name(info, up, bits, incident, last, silentFor, now), el("span", { class: "grow" }), ...figures(up === 0 ? {} : { t, q, m }));
+    $("board-head").replaceChildren(this.#name(info, up, bits, incident, last, silentFor, now), el("span", { class: "grow" }), ...figures(up === 0 || stopped ? {} : { t, q, m }));
   }
 
   #name(info, up, bits, incident, last, silentFor, now) {
@@ -33,11 +34,15 @@ export class BoardHead {
     let state = null;
     if (up === 0) state = el("span", { class: "state", "data-field": "state" }, glyph("silent"), `Silent for ${silentFor || "some time"}`, last ? el("span", { class: "dim" }, `, last report ${dayClock(last, now)}`) : "");
     else if (bits.length) state = el("span", { class: "state", "data-field": "state" }, ...bits.flatMap((r, i) => [i ? ", " : "", glyph(r, "is-" + r), el("span", { class: "is-" + r }, reasonWords[r])]));
-    else if (!last) state = el("span", { class: "state dim", "data-field": "state" }, "has never reported");
+    else if (info.stopped) state = el("span", { class: "state dim", "data-field": "state" }, glyph("stopped"), stoppedText(last, now));
+    else if (info.loaded && !last) state = el("span", { class: "state dim", "data-field": "state" }, "has never reported");
     const part = incident && el("span", { class: "dim" }, " part of ", el("a", { href: "/incidents?id=" + encodeURIComponent(incident.id) }, incident.title), incident.acknowledgedBy ? `, acknowledged by ${incident.acknowledgedBy}` : "");
     return el("div", {}, crumbs, el("h1", {}, this.board), ...[state, part].filter(Boolean));
   }
 }
+
+// stoppedText says that a sensor ended properly, and when it last reported.
+export const stoppedText = (last, now) => "Stopped" + (last ? `, last report ${dayClock(last, now)}` : "");
 
 function figures({ t, q, m }) {
   const temperature = el("div", { class: "fig" }, el("span", {}, "SoC temperature"), el("b", { class: "num", "data-field": "temperature" }, celsius(t)));

@@ -17,42 +17,25 @@ export async function historyStep(start, end, step, points) {
   return longest.find((s) => s >= r.bucketSeconds && (end - start) / s <= points) || Math.ceil((end - start) / points / 86400) * 86400;
 }
 
-// loadHistory fills the tracks of a board. A step is in force from its begin on, so that is its time.
-export async function loadHistory(data, start, end, step, wanted) {
-  const ask = (metric, by) => {
+// latestOf asks for the reading of the temperature that is the present at a time.
+export async function latestOf(board, at) {
+  const found = await queryRange(`max(last_over_time(pi_soc_temperature_celsius{board="${board}"}[${latestWithin}s]))`, Math.floor(at), Math.floor(at), 60);
+  return found[0]?.values.at(-1);
+}
+
+// readHistory asks for the history of a board at a path, in the form that BoardData.take understands; latest is a promise of
+// the present temperature, where somebody knows it. A step of rolled is in force from its begin on, so that is its time;
+// other steps are of readings and end at their time.
+export async function readHistory(path, start, end, step, latest, rolled = true) {
+  const back = rolled ? step : 0;
+  const ask = async (metric, by) => {
     const q = new URLSearchParams({ metric, start: String(Math.floor(start * 1000)), end: String(Math.ceil(end * 1000)), step: String(step) });
     if (by) q.set("by", by);
-    return get(`/api/boards/${data.board}/history?` + q).then((r) => r.spans);
+    const { spans } = await get(path + "/history?" + q);
+    return spans.map((s) => ({ labels: s.labels, at: s.at.map((t) => t / 1000 - back), min: s.min, max: s.max, mean: rolled ? s.mean : null }));
   };
-  const last = `max(last_over_time(pi_soc_temperature_celsius{board="${data.board}"}[${latestWithin}s]))`;
-  const [temperature, clocks, bits, lost, latest] = await Promise.all([
-    ask("pi_soc_temperature_celsius"), ask("pi_cpu_clock_hertz", "source"), ask("pi_throttled", "reason"),
-    ask("pi_cpu_clock_lost_hertz"), queryRange(last, Math.floor(end), Math.floor(end), 60),
+  const [temperature, clocks, bits, lost, present] = await Promise.all([
+    ask("pi_soc_temperature_celsius"), ask("pi_cpu_clock_hertz", "source"), ask("pi_throttled", "reason"), ask("pi_cpu_clock_lost_hertz"), latest,
   ]);
-  if (!wanted()) return;
-  data.clear();
-  data.step = data.history = step;
-  fill(data.temperature, temperature[0], step);
-  data.temperature.latest = latest[0]?.values.at(-1) ?? data.temperature.mean?.at(-1);
-  fill(data.requested, clocks.find((s) => s.labels.source === "requested"), step);
-  fill(data.measured, clocks.find((s) => s.labels.source === "measured"), step);
-  keep(data.kept, data.requested, lost[0], step);
-  for (const s of bits) if (data.throttled[s.labels.reason]) fill(data.throttled[s.labels.reason], s, step);
-}
-
-function fill(track, span, step) {
-  if (!span) return;
-  track.at = span.at.map((t) => t / 1000 - step);
-  track.min = span.min;
-  track.max = span.max;
-  track.mean = span.mean;
-}
-
-// keep takes the greatest loss of a step, both clocks read at one instant, from the highest clock requested in it.
-function keep(track, requested, lost, step) {
-  if (!lost) return;
-  const most = new Map(lost.at.map((t, i) => [t / 1000 - step, lost.max[i]]));
-  requested.at.forEach((t, i) => {
-    if (most.has(t)) track.push(t, requested.max[i] - most.get(t));
-  });
+  return { step, history: back, temperature, clocks, bits, lost, latest: present ?? temperature[0]?.mean?.at(-1) };
 }

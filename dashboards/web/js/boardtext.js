@@ -16,24 +16,34 @@ export class BoardText {
     box.append(el("section", { class: "summary-text", "aria-label": "Summary of the graphs" }, this.text, this.details));
   }
 
-  update(view, now) {
+  // update puts a view into words; failed says that it could not be read.
+  update(view, now, failed) {
     this.view = view;
     const d = this.data;
     const inView = (t, key) => t[key].filter((_, i) => t.at[i] >= view[0] && t.at[i] <= view[1]);
     const words = [`${dayClock(view[0] * 1000, now)} to ${dayClock(view[1] * 1000, now)}:`];
+    const state = d.state(view);
+    if (state !== "shown") {
+      const nothing = { unread: failed ? "could not be read." : "not read yet.", waiting: "no reading yet: the board has not reported so far.", empty: "no readings." };
+      return this.#show(`${words[0]} ${nothing[state]}`);
+    }
     const t = [inView(d.temperature, "min"), inView(d.temperature, "max")];
     words.push(t[0].length ? `${least(t[0]).toFixed(1)} to ${most(t[1]).toFixed(1)} °C;` : "no temperature;");
     const m = [inView(d.measured, "min"), inView(d.measured, "max")];
     const lost = d.kept.at.map((t, i) => (t >= view[0] && t <= view[1] ? (d.requested.before(t, 0)?.value ?? d.kept.max[i]) - d.kept.max[i] : 0));
     if (lost.length) words.push(most(lost) > 1e6 ? `up to ${Math.round(most(lost) / 1e6)} MHz lost;` : "no clock lost;");
-    words.push(m[0].length ? `measured clock ${Math.round(least(m[0]) / 1e6)} to ${Math.round(most(m[1]) / 1e6)} MHz;` : "clock not measured on this board;");
+    const q = inView(d.requested, "max");
+    words.push(m[0].length ? `measured clock ${Math.round(least(m[0]) / 1e6)} to ${Math.round(most(m[1]) / 1e6)} MHz;` : q.length ? "clock requested, but not measured;" : "no clock;");
     for (const lane of lanes) {
       const sum = laneSeconds(d.throttled[lane], view, d.gapLength);
       if (sum) words.push(`${reasonWords[lane]} for ${duration(sum * 1000)};`);
     }
     const gaps = d.gaps(d.temperature, ...view);
     words.push(gaps.length ? `${gaps.length} ${gaps.length === 1 ? "gap" : "gaps"} without readings, ${duration(1000 * gaps.reduce((s, [a, b]) => s + b - a, 0))} in all.` : "no gap.");
-    const text = words.join(" ");
+    if (!d.read || d.read[0] > view[0] + d.gapLength || d.read[1] < view[1] - d.gapLength) words.push("The rest of this range " + (failed ? "could not be read." : "is not read yet."));
+    this.#show(words.join(" "));
+  }
+  #show(text) {
     if (this.text.textContent !== text) this.text.textContent = text;
     this.#table();
   }

@@ -29,13 +29,14 @@ const paths = {
   soft_temperature_limit: "M1.2 8.2h9.6v2H1.2z",
   frequency_capped: "M1.2 1.2h9.6v1.7H1.2zM6 3.8l3.6 3.7H7V11H5V7.5H2.4z",
   silent: "M2.4 2.4l7.2 7.2M9.6 2.4 2.4 9.6",
+  stopped: "M2.4 2.4h7.2v7.2H2.4z",
   critical: "M6 .8 11.6 11H.4z",
   warning: "M6 .6 11.4 6 6 11.4.6 6z",
   acknowledged: "M1.6 6.4l3.1 3.1 5.8-6.8",
   next: "M6 2.2a3.8 3.8 0 1 0 0 7.6 3.8 3.8 0 0 0 0-7.6z",
   bell: "M6 .8c2 0 3.2 1.5 3.2 3.6 0 2.6 1 3.4 1 4.1H1.8c0-.7 1-1.5 1-4.1C2.8 2.3 4 .8 6 .8zM4.6 9.4h2.8a1.4 1.4 0 0 1-2.8 0z",
 };
-const strokes = new Set(["silent", "acknowledged", "next"]);
+const strokes = new Set(["silent", "stopped", "acknowledged", "next"]);
 export const glyphPath = (name) => paths[name];
 export const glyphIsStroke = (name) => strokes.has(name);
 

@@ -83,7 +83,7 @@ export class Graphs {
       ...common, ...this.#size(240), scales: scales((u, min, max) => [0, this.#clockTop()]),
       axes: [x, { ...y, values: (u, s) => s.map((v) => String(Math.round(v / 1e6))), splits: (u) => clockSplits(u.scales.y.max) }],
       series: [{}, line(token("requested"), 1.4, { paths: stepped }), hidden, { ...hidden, paths: stepped }, line(token("accent"), 1.8, { paths: stepped })],
-      hooks: { drawClear: [(u) => this.#hatchGaps(u, this.data.kept.at.length ? this.data.kept : this.data.requested)], drawAxes: [(u) => this.#lost(u)], draw: [(u) => this.#clockMarks(u)] },
+      hooks: { drawClear: [(u) => this.#hatchGaps(u, this.data.requested.at.length ? this.data.requested : this.data.kept)], drawAxes: [(u) => this.#lost(u)], draw: [(u) => this.#clockMarks(u)] },
     }, [[], [], [], [], []], this.clock.body);
 
     this.lPlot = new uPlot({
@@ -168,7 +168,13 @@ export class Graphs {
   }
 
   #hatchGaps(u, track) {
-    for (const [a, b] of this.data.gaps(track, ...this.view)) hatch(u, a, b, token("line-strong"));
+    for (const [a, b] of this.data.gaps(track, ...this.view)) hatch(u, a, b, token("line-strong"), { words: this.data.stopped && b === this.data.read[1] ? "sensor stopped" : "no reports" });
+    this.#before(u);
+  }
+  // before says why the begin of a view is blank: the board could not report yet.
+  #before(u) {
+    const { enrolled, read } = this.data;
+    if (enrolled && read && enrolled > this.view[0] && this.data.state(this.view) === "shown") between(u, this.view[0], Math.min(enrolled, this.view[1]), "not enrolled yet");
   }
 
   #temperatureMarks(u) {
@@ -281,8 +287,9 @@ export class Graphs {
       g.fillRect(x0, y - 5 * r, Math.max(2 * r, x1 - x0), 10 * r);
     }
     const sum = laneSeconds(track, this.view, this.data.gapLength);
-    for (const [a, b] of this.data.gaps(track, ...this.view)) if (track.at.length) hatch(u, a, b, token("line-strong"), y - 7 * r, 14 * r);
-    const text = !track.at.length ? name + ": no data" : sum ? `${name} ${duration(sum * 1000)}` : `${name}: none`;
+    for (const [a, b] of this.data.gaps(track, ...this.view)) if (track.at.length) hatch(u, a, b, token("line-strong"), { top: y - 7 * r, height: 14 * r });
+    const some = track.at.some((at) => at >= this.view[0] && at <= this.view[1]);
+    const text = !some ? name + (this.data.state(this.view) === "unread" ? ": not read" : ": no data") : sum ? `${name} ${duration(sum * 1000)}` : `${name}: none`;
     if (!this.#narrow) label(u, text, y, token(sum ? "text" : "text-2"), sum ? bold.replace("12", "11") : font);
   }
 
@@ -398,7 +405,8 @@ function apart(y80, y85, y, room) {
   }
   return [Math.max(y80, y + room), Math.min(y85, y - room)];
 }
-function hatch(u, a, b, ink, top, height) {
+// hatch fills a time with lines, over the whole height where none is given, and says why where there is room.
+function hatch(u, a, b, ink, { top, height, words } = {}) {
   const g = u.ctx;
   const [x0, x1] = [u.valToPos(a, "x", true), u.valToPos(b, "x", true)];
   g.save();
@@ -407,6 +415,25 @@ function hatch(u, a, b, ink, top, height) {
   g.rect(x0, top ?? u.bbox.top, x1 - x0, height ?? u.bbox.height);
   g.clip();
   hatchArea(g, { left: x0, top: top ?? u.bbox.top, width: x1 - x0, height: height ?? u.bbox.height }, ink, 6);
+  g.restore();
+  if (words) between(u, a, b, words);
+}
+// between writes into the middle of a time, on the ground, where there is room for it.
+function between(u, a, b, words) {
+  const g = u.ctx;
+  const [x0, x1] = [Math.max(u.bbox.left, u.valToPos(a, "x", true)), Math.min(u.bbox.left + u.bbox.width, u.valToPos(b, "x", true))];
+  g.save();
+  g.font = scaled(bold);
+  const room = g.measureText(words).width + 12 * devicePixelRatio;
+  if (room < x1 - x0) {
+    const [x, y] = [(x0 + x1) / 2, u.bbox.top + u.bbox.height * 0.45];
+    g.fillStyle = token("surface");
+    g.fillRect(x - room / 2, y - 10 * devicePixelRatio, room, 20 * devicePixelRatio);
+    g.fillStyle = token("text-2");
+    g.textBaseline = "middle";
+    g.textAlign = "center";
+    g.fillText(words, x, y);
+  }
   g.restore();
 }
 function hatchArea(g, box, ink, spacing) {
