@@ -83,6 +83,8 @@ func (a *app) report(ctx context.Context, from, to time.Time) (digest.Report, er
 			r.Reporting++
 		case presence.Silent:
 			r.Silent++
+		case presence.Stopped:
+			r.Stopped++
 		}
 	}
 	counts, err := a.pager.CountPages(ctx, from, to)

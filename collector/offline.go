@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"io"
+	"time"
 
 	"bramble/alerting"
 	"bramble/alerting/rehearse"
@@ -52,7 +53,12 @@ func openOffline(ctx context.Context, dir string) (admin.State, func(), error) {
 
 // adminState lets the commands into the running collector.
 func (a *app) adminState() admin.State {
+	report := func(board string) (string, time.Time) {
+		s := a.ingest.Status()[board]
+		return s.State, s.LastReport
+	}
 	return admin.State{Registry: a.registry, DB: a.db, Pin: a.broker.Pin(), Disconnect: a.broker.Disconnect, Relabel: a.ingest.Relabel, Backups: a.backups, Maintenances: a.pager.Maintenances(),
+		Report: report,
 		Rehearse: func(ctx context.Context, q admin.RehearseRequest) (*rehearse.Rehearsal, error) {
 			return rehearseStored(ctx, a.store, placesOf(a.registry), q)
 		}}

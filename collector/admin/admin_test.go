@@ -123,6 +123,36 @@ func run(t *testing.T, dir, line, stdin string) (stdout, stderr string, err erro
 	return out.String(), errs.String(), err
 }
 
+// TestBoardListOfARunningCollector says of each board whether it reports, and tells a sensor that was stopped from one that
+// has never reported.
+func TestBoardListOfARunningCollector(t *testing.T) {
+	s, closeState, err := state(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer closeState()
+	s.Report = func(board string) (string, time.Time) {
+		if board == "b1" {
+			return "stopped", time.Date(2026, 11, 24, 22, 56, 59, 0, time.UTC)
+		}
+		return "", time.Time{}
+	}
+	var out, errs bytes.Buffer
+	for _, line := range []string{"board add b1", "board add b2"} {
+		if err := Run(t.Context(), strings.Fields(line), strings.NewReader(""), &out, &errs, s); err != nil {
+			t.Fatal(err)
+		}
+	}
+	out.Reset()
+	if err := Run(t.Context(), []string{"board", "list"}, strings.NewReader(""), &out, &errs, s); err != nil {
+		t.Fatal(err)
+	}
+	want := "NAME  LABELS  ENROLLED  KEY CHANGED  STATE    LAST REPORT\nb1    -       -         -            stopped  2026-11-24 22:56:59 UTC\nb2    -       -         -            -        -\n"
+	if out.String() != want {
+		t.Errorf("board list:\n%s\nwant\n%s", out.String(), want)
+	}
+}
+
 // Tokens, ids and times differ from run to run.
 var varying = regexp.MustCompile(`brm1\.\S+|bra1\.\S+|\b[0-9a-f]{8}\b|\d{4}-\d\d-\d\d \d\d:\d\d UTC`)
 

@@ -1,9 +1,11 @@
 package admin
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"bramble/collector/registry"
 )
@@ -80,9 +82,26 @@ func (*boardList) run(c *call) error {
 		case b.Key == "" && !b.Enrolled.IsZero():
 			enrolled = "revoked"
 		}
-		rows = append(rows, []string{b.Name, labelText(b), enrolled, when(b.KeyChanged)})
+		row := []string{b.Name, labelText(b), enrolled, when(b.KeyChanged)}
+		if c.Report != nil {
+			state, last := c.Report(b.Name)
+			row = append(row, cmp.Or(state, "-"), whenReported(last))
+		}
+		rows = append(rows, row)
 	}
-	return c.table([]string{"NAME", "LABELS", "ENROLLED", "KEY CHANGED"}, rows)
+	head := []string{"NAME", "LABELS", "ENROLLED", "KEY CHANGED"}
+	if c.Report != nil {
+		head = append(head, "STATE", "LAST REPORT")
+	}
+	return c.table(head, rows)
+}
+
+// whenReported shows the time of a report to the second, or a dash for the zero time.
+func whenReported(t time.Time) string {
+	if t.IsZero() {
+		return "-"
+	}
+	return t.UTC().Format("2006-01-02 15:04:05 MST")
 }
 
 // labelText shows the newest labels: those that a change has just given count

@@ -36,6 +36,8 @@ type State struct {
 	Relabel func(ctx context.Context, board string, labels map[string]string) error
 	// Maintenances is what the maintenance commands work on; they alone need it.
 	Maintenances *alerting.Maintenances
+	// Report says whether a board reports, "" before its first report, and when it last did; nil while no collector runs.
+	Report func(board string) (state string, last time.Time)
 	// Backups is what the backup commands work on; they alone need it.
 	Backups *backup.Keeper
 	// Restore brings a backup back; nil while a collector runs.

@@ -126,7 +126,7 @@ func TestWords(t *testing.T) {
 	}
 	to := time.Date(2026, 11, 24, 8, 0, 0, 0, zone)
 	m, err := Report{
-		From: to.AddDate(0, 0, -1), To: to, Link: "https://bramble.example.org/", Version: "v0.3.0", Boards: 96, Reporting: 93, Silent: 3,
+		From: to.AddDate(0, 0, -1), To: to, Link: "https://bramble.example.org/", Version: "v0.3.0", Boards: 96, Reporting: 92, Silent: 3, Stopped: 1,
 		Rules: []Rule{{"SocHot", 4, 2, 5}}, Late: []Line{{What: "SocHot", Text: "r1-a-03 (84.2)", Bad: true}},
 		Off:      []Line{{What: `48 boards, rack="r7"`, Text: "silenced <script>", Bad: true}},
 		Outdated: []Line{{What: "v0.2.1", Text: "12 boards"}}, Newest: "v0.3.0",
@@ -138,7 +138,7 @@ func TestWords(t *testing.T) {
 		t.Errorf("subject %q, want %q", m.Subject, want)
 	}
 	for _, want := range []string{
-		"From Mon 23 Nov 08:00 CET to Tue 24 Nov 08:00 CET\n", "96 boards, 93 report, 3 silent.\n", "  - SocHot: 4 pages, 2 incidents on 5 boards\n",
+		"From Mon 23 Nov 08:00 CET to Tue 24 Nov 08:00 CET\n", "96 boards, 92 report, 3 silent, 1 stopped.\n", "  - SocHot: 4 pages, 2 incidents on 5 boards\n",
 		"were off:\n  ! SocHot: r1-a-03 (84.2)\n", "  ! 48 boards, rack=\"r7\": silenced <script>\n", "Backups: none are made\n", "Sensors older than v0.3.0:\n  - v0.2.1: 12 boards\n",
 	} {
 		if !strings.Contains(m.Text, want) {

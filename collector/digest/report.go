@@ -17,6 +17,7 @@ type Report struct {
 	Version  string
 
 	Boards, Reporting, Silent int
+	Stopped                   int // boards whose sensor was stopped properly
 	Rules                     []Rule
 	Late                      []Line // crossings that no alert told of
 	Off                       []Line

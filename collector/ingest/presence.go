@@ -82,6 +82,13 @@ func (in *Ingest) refresh(b *board, known *registry.Board) {
 // heard notes a sign of life.
 func (in *Ingest) heard(b *board, r *report.Report, now time.Time) error {
 	b.learn(r.Info)
+	if s, _ := in.fleet.State(b.name); s == presence.Silent && r.Goodbye { // it came back to say so: its silence is over
+		back := *r
+		back.Goodbye = false
+		if err := in.heard(b, &back, now); err != nil {
+			return err
+		}
+	}
 	changed := in.fleet.Heard(b.name, now, time.Duration(r.Due)*time.Millisecond, r.Goodbye)
 	in.setStatus(b, func(s *Status) {
 		s.LastReport = now
@@ -93,7 +100,7 @@ func (in *Ingest) heard(b *board, r *report.Report, now time.Time) error {
 		return nil
 	}
 	if r.Goodbye { // intended: neither up nor silent
-		in.Live(b.name, now.UnixMilli(), []dashboards.Value{{Series: upSeries, Value: math.NaN()}})
+		in.showStopped(b, now)
 		return nil
 	}
 	return in.changed(now, nil, b)
@@ -226,8 +233,18 @@ func (in *Ingest) speaksOf(b *board) bool {
 	return s == presence.Up || s == presence.Silent
 }
 
+// showStopped tells the pages that a board's sensor has ended properly: later than its return from silence, where that was
+// in the same instant.
+func (in *Ingest) showStopped(b *board, now time.Time) {
+	b.decided = now
+	in.Live(b.name, now.UnixMilli()+1, []dashboards.Value{{Series: upSeries, Value: math.NaN()}})
+}
+
 // decidePresence shows the rules what has not changed.
 func (in *Ingest) decidePresence(b *board, now time.Time) error {
+	if s, _ := in.fleet.State(b.name); s == presence.Stopped && b.decided.IsZero() { // the pages have forgotten it with the start
+		in.showStopped(b, now)
+	}
 	if !in.speaksOf(b) || now.Sub(b.decided) < decideEvery {
 		return nil
 	}

@@ -2,6 +2,7 @@ package ingest
 
 import (
 	"encoding/json"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -81,6 +82,69 @@ func TestSilenceSurvivesARestart(t *testing.T) {
 	c.back("pi-1", time.Now())
 	if got := c.Status()["pi-1"].State; got != "up" {
 		t.Errorf("pi-1 is %q", got)
+	}
+}
+
+// TestStoppedSensor: the pages hear of a sensor that ended properly, after a restart too; the reasons of others' silence
+// tell it apart; and a silent board that comes back to say goodbye is silent no more.
+func TestStoppedSensor(t *testing.T) {
+	dir, s := t.TempDir(), startNATS(t)
+	c := start(t, dir, s)
+	now := time.Now()
+	for _, name := range []string{"pi-1", "pi-2", "pi-3"} {
+		c.addBoard(name, map[string]string{"rack": "r1", "switch": "r1-a"})
+	}
+	c.look(now)
+	bye := func(name string, at time.Time) {
+		t.Helper()
+		var err error
+		if doErr := c.Do(t.Context(), func() { err = c.heard(c.Ingest.board(name), &report.Report{Due: 10_000, Goodbye: true}, at) }); doErr != nil || err != nil {
+			t.Fatal(doErr, err)
+		}
+	}
+	stopped := func(name string) (n int) {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		for _, l := range c.live {
+			if strings.HasPrefix(l, name+" ") && strings.HasSuffix(l, " pi_board_up NaN") {
+				n++
+			}
+		}
+		return n
+	}
+	for _, name := range []string{"pi-1", "pi-2", "pi-3"} {
+		r := hot(1, now, 50)
+		r.Due, r.Goodbye = 10_000, name == "pi-3"
+		c.publish(name, r)
+		c.ack()
+	}
+	if n := stopped("pi-3"); n != 1 {
+		t.Fatalf("the pages heard %d times that pi-3 stopped", n)
+	}
+	for d := time.Second; d < 46*time.Second; d += 4 * time.Second {
+		if d == 29*time.Second {
+			c.back("pi-2", now.Add(d))
+		}
+		c.look(now.Add(d))
+	}
+	c.committed()
+	c.mu.Lock()
+	last := c.delivered[len(c.delivered)-1]
+	c.mu.Unlock()
+	if reason, want := last.Annotations[alerting.ReasonNote], "The other board of switch r1-a reports. The sensor of one more was stopped."; !strings.Contains(reason, want) {
+		t.Errorf("reason %q does not say %q", reason, want)
+	}
+	bye("pi-1", now.Add(50*time.Second))
+	c.committed()
+	if got := c.transitions("Silent"); !slices.Equal(got, []string{"firing", "cooling"}) {
+		t.Errorf("a silent board said goodbye: delivered %v", got)
+	}
+	heard := c.Status()["pi-3"].LastReport
+	c.stop()
+	c = start(t, dir, s)
+	c.look(time.Now())
+	if got := c.Status()["pi-3"]; got.State != "stopped" || got.LastReport.UnixMilli() != heard.UnixMilli() || stopped("pi-3") != 1 {
+		t.Errorf("after a restart pi-3 is %q, last heard %v, want stopped at %v; the pages were told %d times", got.State, got.LastReport, heard, stopped("pi-3"))
 	}
 }
 

@@ -50,7 +50,20 @@ func (in *Ingest) remembered(b *board, now time.Time) map[string]string {
 	return in.reasons(b, presence.Verdict{Board: b.name, Last: last}, now)
 }
 
+// peers says of the other boards of a domain whether they report. A sensor that ended properly is told apart: its board
+// neither reports nor is silent.
 func peers(v presence.Verdict, domain string) string {
+	text := reporting(v, domain)
+	switch {
+	case v.Stopped == 1:
+		text += " The sensor of one more was stopped."
+	case v.Stopped > 1:
+		text += fmt.Sprintf(" The sensors of %d more were stopped.", v.Stopped)
+	}
+	return text
+}
+
+func reporting(v presence.Verdict, domain string) string {
 	switch {
 	case v.Peers == 1 && v.Reports == 1:
 		return fmt.Sprintf("The other board of %s reports.", domain)

@@ -23,6 +23,8 @@ type Verdict struct {
 	// its Peers there, so many Report.
 	Domain         string
 	Peers, Reports int
+	// Stopped is how many more boards of the domain have a sensor that ended properly.
+	Stopped int
 }
 
 // Look is what follows from looking at the clock.
@@ -97,6 +99,7 @@ func (f *Fleet) overdue(at time.Time, q Queue, look *Look) (waiting []*board) {
 // summary is what a set of boards says about one of them that is overdue.
 type summary struct {
 	watched, reports int
+	stopped          int
 	open             bool      // one of them is overdue, and not all is known of it yet
 	oldest, newest   time.Time // last reports of those that are up and not overdue
 }
@@ -134,8 +137,11 @@ func (f *Fleet) summarize(at time.Time, q Queue, waiting []*board) (fleet summar
 }
 
 func (s *summary) add(b *board) {
-	if b.state == Up || b.state == Silent {
+	switch b.state {
+	case Up, Silent:
 		s.watched++
+	case Stopped:
+		s.stopped++
 	}
 	if b.state != Up || b.overdue {
 		return
@@ -179,7 +185,7 @@ func (b *board) verdict(domains map[string]summary) Verdict {
 	}
 	for _, d := range b.domains {
 		if s := domains[d]; s.watched > 1 {
-			v.Domain, v.Peers, v.Reports = d, s.watched-1, s.reports
+			v.Domain, v.Peers, v.Reports, v.Stopped = d, s.watched-1, s.reports, s.stopped
 			break
 		}
 	}

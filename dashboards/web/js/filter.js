@@ -2,15 +2,16 @@
 
 import { el } from "./dom.js";
 import { count, natural } from "./format.js";
-import { isSilent, isUp, reasons } from "./fleetstate.js";
+import { current, isSilent, isStopped, isUp, reasons } from "./fleetstate.js";
 
 const states = {
   up: ["up", isUp],
   silent: ["silent", isSilent],
+  stopped: ["stopped", isStopped],
   throttled: ["throttled", (b) => reasons(b).includes("throttled")],
   under_voltage: ["under-voltage", (b) => reasons(b).includes("under_voltage")],
   soft: ["soft limit", (b) => reasons(b).includes("soft_temperature_limit")],
-  hot: ["60 °C and more", (b) => !isSilent(b) && b.r.temperature >= 60],
+  hot: ["60 °C and more", (b) => current(b, "temperature") >= 60],
 };
 const labels = ["rack", "customer", "model"];
 

@@ -39,7 +39,7 @@ export class Fleet extends EventTarget {
     }
     const next = new Map();
     for (const b of answer.boards.sort((x, y) => natural(x.name, y.name))) {
-      next.set(b.name, { name: b.name, labels: b.labels, enrolled: b.enrolled, lastReport: b.lastReport, r: this.#readings.get(b.name) || {} });
+      next.set(b.name, { name: b.name, labels: b.labels, enrolled: b.enrolled, stopped: b.stopped, lastReport: b.lastReport, r: this.#readings.get(b.name) || {} });
     }
     const before = layoutKey(this.boards);
     this.boards = next;
@@ -72,8 +72,11 @@ const layoutKey = (boards) => [...boards.values()].map((b) => b.name + JSON.stri
 // isSilent: the collector said so. A board without a word from the collector is unknown.
 export const isSilent = (b) => b.r.up === 0;
 export const isUp = (b) => b.r.up === 1;
-// now returns a reading only while the board reports: the last value of a silent board is history.
-export const current = (b, key) => (isSilent(b) ? undefined : b.r[key]);
+// isStopped: the sensor ended properly, so that the board neither reports nor is silent.
+export const isStopped = (b) => b.r.stopped ?? (b.r.up === undefined && Boolean(b.stopped));
+export const hasReported = (b) => reportedAt(b) > 0;
+// current returns a reading only while the board reports: the last value of a silent or stopped board is history.
+export const current = (b, key) => (isSilent(b) || isStopped(b) ? undefined : b.r[key]);
 export const reasons = (b) => current(b, "throttled") || [];
 export const reportedAt = (b) => b.r.at || b.lastReport || 0;
 export const lostShare = (b) => {
@@ -81,10 +84,12 @@ export const lostShare = (b) => {
   const m = current(b, "measured");
   return q > 0 && m !== undefined && m < q * 0.99 ? 1 - m / q : 0;
 };
-export const marks = (b) => (isSilent(b) ? ["silent"] : reasons(b));
+export const marks = (b) => (isSilent(b) ? ["silent"] : isStopped(b) ? ["stopped"] : reasons(b));
 
 export function spoken(b, celsius, words) {
   if (isSilent(b)) return `${b.name}, silent`;
+  if (isStopped(b)) return `${b.name}, stopped`;
+  if (!hasReported(b)) return `${b.name}, never reported`;
   const t = current(b, "temperature");
   return [b.name, t === undefined ? "no temperature" : celsius(t), ...reasons(b).map((r) => words[r])].join(", ");
 }

@@ -113,7 +113,7 @@ export class BoardMap {
     c.node.style.color = paint ? paint.ink : "";
     const list = marks(b);
     c.node.classList.toggle("warm", paint !== null);
-    c.node.classList.toggle("silent", list[0] === "silent");
+    c.node.classList.toggle("silent", list[0] === "silent" || list[0] === "stopped");
     c.node.classList.toggle("has-mark", list.length > 0);
     setAttr(c.node, "data-temperature", t === undefined ? null : String(t));
     setText(c.temperature, t === undefined ? "" : t.toFixed(1));
@@ -239,7 +239,7 @@ export function readout(b, now, fmt) {
   const swatch = el("i", { class: "swatch" });
   if (t !== undefined) swatch.style.backgroundColor = colour(t).fill;
   const heat = t === undefined ? null : el("b", {}, swatch, celsius(t));
-  const list = marks(b).map((m) => el("span", {}, glyph(m, "is-" + m), " ", m === "silent" ? "silent" : reasonWords[m]));
+  const list = marks(b).map((m) => el("span", {}, glyph(m, "is-" + m), " ", reasonWords[m] ?? m));
   const place = [b.labels.model, b.labels.customer, b.labels.rack && "rack " + b.labels.rack, b.labels.switch && shortSwitch(b.labels.switch)].filter(Boolean).join(" · ");
   const at = reportedAt(b);
   box.replaceChildren(el("b", {}, b.name), ...[heat].filter(Boolean), ...list, el("span", {}, fmt.clockText(b)), el("span", { class: "dim" }, place), el("span", { class: "dim" }, at ? `reported ${fmt.age(now - at)} ago` : "never reported"), el("span", { class: "grow" }), el("span", { class: "dim" }, el("kbd", {}, "↵"), " open"));

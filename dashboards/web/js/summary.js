@@ -1,8 +1,8 @@
 // The summary row: each figure answers one question and is a filter.
 
-import { $, el, glyph, setText } from "./dom.js";
+import { $, el, glyph } from "./dom.js";
 import { count } from "./format.js";
-import { current, isSilent, isUp, reasons } from "./fleetstate.js";
+import { current, hasReported, isSilent, isStopped, isUp, reasons } from "./fleetstate.js";
 
 const figures = [
   { id: "boards", name: "Boards", filter: "" },
@@ -52,8 +52,8 @@ export class Summary {
     const has = (r) => n((b) => reasons(b).includes(r));
     const soft = has("soft_temperature_limit");
     this.hottest = boards.reduce((top, b) => ((current(b, "temperature") ?? -300) > (top ? current(top, "temperature") : -300) ? b : top), null);
-    const never = n((b) => !isUp(b) && !isSilent(b));
-    this.#show("boards", count(boards.length), never ? `${never} never reported` : "");
+    const [stopped, never] = [n(isStopped), n((b) => !hasReported(b))];
+    this.#show("boards", count(boards.length), [stopped && `${count(stopped)} stopped`, never && `${count(never)} never reported`].filter(Boolean).join(", "));
     this.#show("up", count(n(isUp)));
     this.#show("silent", stale ? "?" : count(n(isSilent)));
     this.#show("throttled", count(has("throttled")), soft ? `+${soft} soft` : "");
@@ -61,7 +61,7 @@ export class Summary {
     this.#show("hottest", this.hottest ? this.hottest.r.temperature.toFixed(1) + " °C" : "—", this.hottest?.name);
     const open = incidents.open();
     const alerts = open.reduce((sum, i) => sum + (i.alerts || 0), 0);
+    if (!incidents.loaded) return this.#show("firing", "—");
     this.#show("firing", `${open.length} ${open.length === 1 ? "incident" : "incidents"}`, open.length ? `${alerts} ${alerts === 1 ? "alert" : "alerts"}` : "");
-    setText($("main").querySelector("h1"), "Fleet");
   }
 }

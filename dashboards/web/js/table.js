@@ -3,7 +3,7 @@
 import { el, glyph, setAttr, setText } from "./dom.js";
 import { celsius, dayClock, mhz, natural, none, reasonWords } from "./format.js";
 import { colour } from "./scale.js";
-import { current, isSilent, isUp, lostShare, reasons, reportedAt } from "./fleetstate.js";
+import { current, isSilent, isStopped, isUp, lostShare, reasons, reportedAt } from "./fleetstate.js";
 
 const resortEvery = 10000;
 const columns = [
@@ -62,7 +62,8 @@ export class BoardTable {
     this.#value(row.cells.measured, current(b, "measured"), mhz(current(b, "measured")));
     row.cells.measured.classList.toggle("lost", lostShare(b) > 0);
     this.#throttled(row, b);
-    this.#value(row.cells.up, b.r.up, isSilent(b) ? "silent" : isUp(b) ? "up" : none);
+    this.#value(row.cells.up, b.r.up, isSilent(b) ? "silent" : isUp(b) ? "up" : isStopped(b) ? "stopped" : none);
+    setAttr(row.node, "data-state", isUp(b) ? "up" : isSilent(b) ? "silent" : isStopped(b) ? "stopped" : null);
     const at = reportedAt(b);
     this.#value(row.cells.reported, at || undefined, at ? dayClock(at, now) : "never");
   }
