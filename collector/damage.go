@@ -25,6 +25,8 @@ var errDamaged = errors.New("nothing was changed")
 func explainDamage(ctx context.Context, c Config, err error) error {
 	options := "--aside"
 	switch {
+	case errors.Is(err, storage.ErrDamagedQueue): // no backup has it
+		return fmt.Errorf("%w; %w", err, errDamaged)
 	case errors.Is(err, storage.ErrDamaged):
 		options = "--series-only --aside"
 	case errors.Is(err, registry.ErrDamaged), errors.Is(err, journal.ErrDamaged):

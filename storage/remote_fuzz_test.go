@@ -38,15 +38,16 @@ func FuzzParseQueue(f *testing.F) {
 	f.Add(whole)
 	f.Add(whole[:len(whole)-3])
 	f.Add([]byte(queueMagic))
+	f.Add(firstQueue("body"))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		size, rows, err := parseQueue(b)
-		if size < 0 || size > int64(len(b)) {
-			t.Fatalf("ends at %d of %d", size, len(b))
+		s, err := parseQueue(b)
+		if s.size < 0 || s.size > int64(len(b)) {
+			t.Fatalf("ends at %d of %d", s.size, len(b))
 		}
-		if again, same, err := parseQueue(b[:size]); size > 0 && (err != nil || again != size || same != rows) {
-			t.Fatalf("what is whole is not: %d of %d, %d of %d rows, %v", again, size, same, rows, err)
+		if again, err := parseQueue(b[:s.size]); s.size > 0 && (err != nil || again.size != s.size || again.rows != s.rows) {
+			t.Fatalf("what is whole is not: %d of %d, %d of %d rows, %v", again.size, s.size, again.rows, s.rows, err)
 		}
-		if err == nil && size != int64(len(b)) {
+		if err == nil && s.size != int64(len(b)) {
 			t.Fatal("no error, and something is left")
 		}
 	})

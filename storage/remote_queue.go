@@ -15,13 +15,19 @@ import (
 	"time"
 
 	"github.com/VictoriaMetrics/VictoriaMetrics/lib/encoding/zstd"
+
+	"bramble/storage/segment"
 )
 
-// A segment of the queue is a file that begins with the magic. Each request follows as a header (the length of its
-// body, its CRC-32C, its rows, each 32 bits little-endian) and the body: remote write's protobuf, compressed by zstd
-// as VictoriaMetrics takes it.
+// A segment of the queue begins with the header of package segment. A mark of that package begins the requests that one
+// sync commits. A request is a header (the length of its body, a CRC-32C of length, rows and body, its rows, each 32 bits
+// little-endian) and the body: remote write's protobuf, compressed by zstd as VictoriaMetrics takes it.
+//
+// Segments of the first version begin with its magic alone; they have no marks, and the CRC covers rows and body. They are
+// read, and never written to again.
 const (
-	queueMagic  = "brmqueu1"
+	queueMagic  = "requests"
+	queueMagic1 = "brmqueu1"
 	queueSuffix = ".queue"
 	queueHeader = 12
 	// maxQueued bounds a request on disk. It is far above what is written; a damaged length is not.
@@ -35,6 +41,9 @@ const (
 
 var queueTable = crc32.MakeTable(crc32.Castagnoli)
 
+// ErrDamagedQueue is wrapped by [OpenRemote] where a file of the queue is damaged.
+var ErrDamagedQueue = errors.New("damaged queue for the remote store")
+
 // queue keeps requests on disk until the remote has them safely. One goroutine reads; any may append.
 type queue struct {
 	dir string
@@ -45,12 +54,14 @@ type queue struct {
 	segments []*queueSegment // oldest first; the last one is written to
 	file     *os.File        // of the last one
 	dirty    bool            // something is not synced
+	marked   bool            // what is not synced has its mark
 	buffer   []byte
 }
 
 // queueSegment is one file. Its fields are guarded by the queue's mutex.
 type queueSegment struct {
 	number uint64
+	kind   queueKind
 	size   int64 // bytes of whole requests
 	rows   uint64
 	born   time.Time // of its first request; at a start, when its file last changed
@@ -62,8 +73,8 @@ type place struct {
 	offset  int64
 }
 
-// openQueue opens the queue in dir and creates it where there is none. A torn end, which no barrier covered, is left
-// out; damage before it is an error that names file and offset.
+// openQueue opens the queue in dir and creates it where there is none. A torn end, which no barrier covered, is cut off;
+// damage before it is an error that wraps ErrDamagedQueue and names file and offset, and nothing is cut.
 func openQueue(dir string) (*queue, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("create the queue: %w", err)
@@ -103,35 +114,54 @@ func queueNumbers(dir string) ([]uint64, error) {
 	return numbers, nil
 }
 
-func (q *queue) path(number uint64) string {
-	return filepath.Join(q.dir, fmt.Sprintf("%016d%s", number, queueSuffix))
+func (q *queue) path(number uint64) string { return queuePath(q.dir, number) }
+
+func queuePath(dir string, number uint64) string {
+	return filepath.Join(dir, fmt.Sprintf("%016d%s", number, queueSuffix))
 }
 
-// load looks at a whole file, cuts its torn end off if it is the last one, and removes it if it holds nothing.
+// load looks at a whole file, cuts its torn end off, and removes it if it holds nothing.
 func (q *queue) load(number uint64, last bool) (*queueSegment, error) {
 	path := q.path(number)
 	info, err := os.Stat(path)
 	if err != nil {
 		return nil, fmt.Errorf("read the queue: %w", err)
 	}
-	data, err := os.ReadFile(path)
-	if err != nil {
-		return nil, fmt.Errorf("read the queue: %w", err)
-	}
-	size, rows, err := parseQueue(data)
-	torn := last && errors.Is(err, errTornQueue)
+	s, torn, err := readQueue(path, last)
 	switch {
-	case err != nil && !torn:
-		return nil, fmt.Errorf("queue %s, offset %d: %w; move this file away to go on without its rows", path, size, err)
-	case rows == 0:
-		err = os.Remove(path)
+	case err != nil:
 		return nil, err
+	case s.rows == 0:
+		return nil, os.Remove(path)
 	case torn:
-		if err := cutFile(path, size); err != nil {
+		if err := cutFile(path, s.size); err != nil {
 			return nil, fmt.Errorf("cut the torn end of the queue: %w", err)
 		}
 	}
-	return &queueSegment{number: number, size: size, rows: rows, born: info.ModTime()}, nil
+	s.number, s.born = number, info.ModTime()
+	return &s, nil
+}
+
+// readQueue reads a whole file. Behind its whole requests the last file may have the torn end of a group that no sync
+// covered; no other one may, and no group may follow.
+func readQueue(path string, last bool) (s queueSegment, torn bool, err error) {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return s, false, fmt.Errorf("read the queue: %w", err)
+	}
+	s, err = parseQueue(data)
+	if torn = last && errors.Is(err, errTornQueue); torn {
+		err = nil
+		if s.size > 0 && !s.kind.first {
+			if follows, _ := s.kind.salt.MarkWithin(bytes.NewReader(data), s.size+1, int64(len(data))); follows { // memory is always read
+				err = errors.New("a request is damaged, and later ones that were synced follow it")
+			}
+		}
+	}
+	if err != nil {
+		return s, false, fmt.Errorf("%w: file %s, offset %d: %w; no backup has the queue: to go on without the rows of this file: mv %s %s.damaged", ErrDamagedQueue, path, s.size, err, path, path)
+	}
+	return s, torn, nil
 }
 
 // cutFile shortens a file, durably: it will not be the last one any more.
@@ -145,28 +175,62 @@ func cutFile(path string, size int64) error {
 
 var errTornQueue = errors.New("a request is cut off or damaged")
 
-// parseQueue returns where the whole requests of a segment end, and their rows.
-func parseQueue(data []byte) (size int64, rows uint64, err error) {
-	if !bytes.HasPrefix(data, []byte(queueMagic)) {
-		if len(data) < len(queueMagic) && strings.HasPrefix(queueMagic, string(data)) {
-			return 0, 0, errTornQueue // a crash right after the file was made
-		}
-		return 0, 0, errors.New("not a segment of the queue")
-	}
-	size = int64(len(queueMagic))
-	for size < int64(len(data)) {
-		body, n, err := parseRequest(data[size:])
-		if err != nil {
-			return size, rows, err
-		}
-		rows += uint64(n)
-		size += int64(queueHeader + len(body))
-	}
-	return size, rows, nil
+// queueKind is how a file of the queue is read.
+type queueKind struct {
+	first bool // the first version
+	salt  segment.Salt
 }
 
-// parseRequest returns the first request of b.
-func parseRequest(b []byte) (body []byte, rows uint32, err error) {
+// start is where the requests, or the first mark, begin.
+func (k queueKind) start() int64 {
+	if k.first {
+		return int64(len(queueMagic1))
+	}
+	return segment.HeaderSize
+}
+
+func queueKindOf(data []byte) (queueKind, error) {
+	head := data[:min(len(data), segment.HeaderSize)]
+	magic := string(head[:min(len(head), segment.MagicSize)])
+	salt, err := segment.ParseHeader(head)
+	switch {
+	case magic == queueMagic1:
+		return queueKind{first: true}, nil
+	case err == nil && magic == queueMagic:
+		return queueKind{salt: salt}, nil
+	case len(data) <= segment.HeaderSize && (strings.HasPrefix(queueMagic, magic) || strings.HasPrefix(queueMagic1, magic) || strings.Trim(string(head), "\x00") == ""):
+		return queueKind{}, errTornQueue // a crash right after the file was made: requests follow a header that is on the disk
+	case magic == queueMagic:
+		return queueKind{}, err
+	}
+	return queueKind{}, errors.New("not a segment of the queue")
+}
+
+// parseQueue returns a segment with the size of its whole requests, 0 where not even the header is whole, and their rows.
+func parseQueue(data []byte) (s queueSegment, err error) {
+	if s.kind, err = queueKindOf(data); err != nil {
+		return s, err
+	}
+	s.size = s.kind.start()
+	for s.size < int64(len(data)) {
+		if s.kind.marked(data[s.size:], s.size) {
+			s.size += segment.MarkSize
+			continue
+		}
+		body, n, err := s.kind.request(data[s.size:])
+		if err != nil {
+			return s, err
+		}
+		s.rows += uint64(n)
+		s.size += int64(queueHeader + len(body))
+	}
+	return s, nil
+}
+
+func (k queueKind) marked(b []byte, at int64) bool { return !k.first && k.salt.IsMark(b, at) }
+
+// request returns the first request of b.
+func (k queueKind) request(b []byte) (body []byte, rows uint32, err error) {
 	if len(b) < queueHeader {
 		return nil, 0, errTornQueue
 	}
@@ -174,30 +238,40 @@ func parseRequest(b []byte) (body []byte, rows uint32, err error) {
 	if n > maxQueued || int64(n) > int64(len(b)-queueHeader) {
 		return nil, 0, errTornQueue
 	}
-	rows = binary.LittleEndian.Uint32(b[8:])
-	body = b[queueHeader : queueHeader+int(n)]
-	if sumRequest(body, rows) != binary.LittleEndian.Uint32(b[4:]) {
+	whole := b[:queueHeader+int(n)]
+	rows, body = binary.LittleEndian.Uint32(b[8:]), whole[queueHeader:]
+	sum := sumRequest(whole)
+	if k.first {
+		sum = crc32.Update(rows, queueTable, body)
+	}
+	if sum != binary.LittleEndian.Uint32(b[4:]) {
 		return nil, 0, errTornQueue
 	}
 	return body, rows, nil
 }
 
-// sumRequest covers the rows too.
-func sumRequest(body []byte, rows uint32) uint32 {
-	return crc32.Update(rows, queueTable, body)
+// sumRequest is the checksum of all of a request but its checksum.
+func sumRequest(request []byte) uint32 {
+	return crc32.Update(crc32.Checksum(request[:4], queueTable), queueTable, request[8:])
 }
 
-// begin makes a segment the one that is written to. The caller holds mu, or is alone.
+// begin makes a segment the one that is written to. The caller holds mu, or is alone. The header is on the disk on
+// return, so that none can be missing where requests are.
 func (q *queue) begin(number uint64) error {
 	f, err := os.OpenFile(q.path(number), os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
 		return fmt.Errorf("create a segment of the queue: %w", err)
 	}
-	if _, err := f.WriteString(queueMagic); err != nil {
+	head, salt := segment.NewHeader(queueMagic)
+	_, err = f.Write(head)
+	if err == nil {
+		err = errors.Join(f.Sync(), syncQueueDir(q.dir))
+	}
+	if err != nil {
 		return errors.Join(fmt.Errorf("create a segment of the queue: %w", err), f.Close(), os.Remove(f.Name()))
 	}
-	q.file, q.dirty = f, true
-	q.segments = append(q.segments, &queueSegment{number: number, size: int64(len(queueMagic))})
+	q.file, q.dirty, q.marked = f, false, false
+	q.segments = append(q.segments, &queueSegment{number: number, kind: queueKind{salt: salt}, size: segment.HeaderSize})
 	return nil
 }
 
@@ -213,11 +287,16 @@ func (q *queue) append(body []byte, rows int) error {
 		}
 	}
 	s := q.last()
-	q.buffer = zstd.CompressLevel(append(q.buffer[:0], make([]byte, queueHeader)...), body, queueLevel)
-	compressed := q.buffer[queueHeader:]
-	binary.LittleEndian.PutUint32(q.buffer, uint32(len(compressed)))
-	binary.LittleEndian.PutUint32(q.buffer[4:], sumRequest(compressed, uint32(rows)))
-	binary.LittleEndian.PutUint32(q.buffer[8:], uint32(rows))
+	q.buffer = q.buffer[:0]
+	if !q.marked {
+		q.buffer = s.kind.salt.AppendMark(q.buffer, s.size)
+	}
+	start := len(q.buffer)
+	q.buffer = zstd.CompressLevel(append(q.buffer, make([]byte, queueHeader)...), body, queueLevel)
+	request := q.buffer[start:]
+	binary.LittleEndian.PutUint32(request, uint32(len(request)-queueHeader))
+	binary.LittleEndian.PutUint32(request[8:], uint32(rows))
+	binary.LittleEndian.PutUint32(request[4:], sumRequest(request))
 	q.dirty = true
 	if _, err := q.file.WriteAt(q.buffer, s.size); err != nil {
 		return fmt.Errorf("write the queue: %w", err) // what was written lies behind size: it is written over, or cut off
@@ -225,6 +304,7 @@ func (q *queue) append(body []byte, rows int) error {
 	if s.rows == 0 {
 		s.born = time.Now()
 	}
+	q.marked = true
 	s.size += int64(len(q.buffer))
 	s.rows += uint64(rows)
 	select {
@@ -264,10 +344,7 @@ func (q *queue) flush() error {
 	if err := q.file.Sync(); err != nil {
 		return fmt.Errorf("sync the queue: %w", err)
 	}
-	if err := syncQueueDir(q.dir); err != nil {
-		return fmt.Errorf("sync the queue: %w", err)
-	}
-	q.dirty = false
+	q.dirty, q.marked = false, false
 	return nil
 }
 
@@ -279,62 +356,89 @@ func syncQueueDir(dir string) error {
 	return errors.Join(d.Sync(), d.Close())
 }
 
+// close proves to the next start that all that was synced was: an empty group follows it.
 func (q *queue) close() error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	return q.file.Close()
+	var err error
+	if s := q.last(); s.rows > 0 && !q.dirty {
+		if _, err = q.file.WriteAt(s.kind.salt.AppendMark(nil, s.size), s.size); err == nil {
+			err = q.file.Sync()
+		}
+	}
+	return errors.Join(err, q.file.Close())
 }
 
 // start is where the oldest request is.
 func (q *queue) start() place {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	return place{q.segments[0].number, int64(len(queueMagic))}
+	return place{q.segments[0].number, q.segments[0].kind.start()}
 }
 
 // read returns the request at a place and the place behind it. Where there is none yet, ok is false, and the place is
 // the one to ask again.
 func (q *queue) read(at place) (body []byte, rows uint32, next place, ok bool, err error) {
-	q.mu.Lock()
-	i := slices.IndexFunc(q.segments, func(s *queueSegment) bool { return s.number == at.segment })
-	for i >= 0 && i < len(q.segments)-1 && at.offset >= q.segments[i].size { // go on with the next one
-		i++
-		at = place{q.segments[i].number, int64(len(queueMagic))}
+	for {
+		var kind queueKind
+		var size int64
+		if at, kind, size = q.find(at); at.offset >= size {
+			return nil, 0, at, false, nil
+		}
+		body, rows, n, err := q.readAt(kind, at, size)
+		if err != nil {
+			return nil, 0, at, false, fmt.Errorf("queue %s, offset %d: %w", q.path(at.segment), at.offset, err)
+		}
+		next := place{at.segment, at.offset + n}
+		if body != nil {
+			return body, rows, next, true, nil
+		}
+		at = next // behind a mark
 	}
-	size := int64(0)
-	if i >= 0 {
-		size = q.segments[i].size
-	}
-	q.mu.Unlock()
-	if at.offset >= size {
-		return nil, 0, at, false, nil
-	}
-	body, rows, err = q.readAt(at, size)
-	if err != nil {
-		return nil, 0, at, false, fmt.Errorf("queue %s, offset %d: %w", q.path(at.segment), at.offset, err)
-	}
-	return body, rows, place{at.segment, at.offset + int64(queueHeader+len(body))}, true, nil
 }
 
-func (q *queue) readAt(at place, size int64) ([]byte, uint32, error) {
+// find returns a place, or the next segment's start where it is the end of one, with the kind and the size of its segment.
+func (q *queue) find(at place) (place, queueKind, int64) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	i := slices.IndexFunc(q.segments, func(s *queueSegment) bool { return s.number == at.segment })
+	if i < 0 {
+		return at, queueKind{}, 0
+	}
+	for i < len(q.segments)-1 && at.offset >= q.segments[i].size { // go on with the next one
+		i++
+		at = place{q.segments[i].number, q.segments[i].kind.start()}
+	}
+	return at, q.segments[i].kind, q.segments[i].size
+}
+
+// readAt returns the request at a place and the bytes that it takes; no body where a mark is there.
+func (q *queue) readAt(kind queueKind, at place, size int64) (body []byte, rows uint32, n int64, err error) {
 	f, err := os.Open(q.path(at.segment))
 	if err != nil {
-		return nil, 0, err
+		return nil, 0, 0, err
 	}
 	defer f.Close()
-	var head [queueHeader]byte
-	if _, err := f.ReadAt(head[:], at.offset); err != nil {
-		return nil, 0, err
+	head := make([]byte, min(queueHeader, size-at.offset))
+	if _, err := f.ReadAt(head, at.offset); err != nil {
+		return nil, 0, 0, err
 	}
-	n := int64(binary.LittleEndian.Uint32(head[:]))
-	if n > size-at.offset-queueHeader {
-		return nil, 0, errTornQueue
+	if kind.marked(head, at.offset) {
+		return nil, 0, segment.MarkSize, nil
 	}
-	whole := make([]byte, queueHeader+n)
+	if len(head) < queueHeader {
+		return nil, 0, 0, errTornQueue
+	}
+	n = queueHeader + int64(binary.LittleEndian.Uint32(head))
+	if n > size-at.offset {
+		return nil, 0, 0, errTornQueue
+	}
+	whole := make([]byte, n)
 	if _, err := f.ReadAt(whole, at.offset); err != nil {
-		return nil, 0, err
+		return nil, 0, 0, err
 	}
-	return parseRequest(whole)
+	body, rows, err = kind.request(whole)
+	return body, rows, n, err
 }
 
 // remove deletes a segment that is not written to any more.
