@@ -29,6 +29,7 @@ import (
 	"bramble/collector/descriptors"
 	"bramble/collector/heartbeat"
 	"bramble/collector/ingest"
+	"bramble/collector/journal"
 	"bramble/collector/registry"
 	"bramble/dashboards"
 	"bramble/pisensor/report"
@@ -131,6 +132,9 @@ func openApp(ctx context.Context, c Config, v variant, log *slog.Logger) (_ *app
 	if err := a.afterCrash(); err != nil {
 		return nil, err
 	}
+	if err := journal.Check(journalDir(c.DataDir)); err != nil { // before anything is changed
+		return nil, err
+	}
 	if a.db, err = openState(ctx, c, log); err != nil {
 		return nil, err
 	}
@@ -208,7 +212,7 @@ func openApp(ctx context.Context, c Config, v variant, log *slog.Logger) (_ *app
 		Commit: func(ts []alerting.Transition) error { return a.ingest.Commit(ts) },
 	})
 	a.ingest, err = ingest.New(ingest.Options{
-		Dir: filepath.Join(c.DataDir, "journal"), Conn: a.broker.Conn(), Registry: a.registry, Store: a.store, Retention: a.storeDrops(),
+		Dir: journalDir(c.DataDir), Conn: a.broker.Conn(), Registry: a.registry, Store: a.store, Retention: a.storeDrops(),
 		Engine: a.engine, Live: a.pages.Hub().Publish, Deliver: a.deliver, Settle: a.settleAlerts, Forgotten: a.pages.Hub().Forget,
 		Address: a.broker.Address,
 		Lines:   func() []report.Line { return lines(a.engine) },

@@ -107,13 +107,16 @@ func lookAtState(ctx context.Context, c Config) (*sql.DB, registry.Plan, error) 
 // stateFile is the state database of a data directory.
 func stateFile(dir string) string { return filepath.Join(dir, "state.db") }
 
+// journalDir is the journal of a data directory.
+func journalDir(dir string) string { return filepath.Join(dir, "journal") }
+
 // lostState returns an error where there is a journal and no state: a collector makes its state first.
 func lostState(dir string) error {
 	info, err := os.Stat(stateFile(dir))
 	if err == nil && info.Size() > 0 || err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	if segments, _ := filepath.Glob(filepath.Join(dir, "journal", "*.journal")); len(segments) > 0 { // the pattern is right
+	if segments, _ := filepath.Glob(filepath.Join(journalDir(dir), "*.journal")); len(segments) > 0 { // the pattern is right
 		return fmt.Errorf("%w: file %s is missing or empty, and its journal %s is not", registry.ErrDamaged, stateFile(dir), filepath.Dir(segments[0]))
 	}
 	return nil

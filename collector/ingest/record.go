@@ -11,8 +11,9 @@ import (
 )
 
 // JournalVersion rises when an older collector could not read what this one writes into the journal: a record of a
-// new kind, a field without which a record means something else. Records of all older versions are read for ever.
-const JournalVersion = 1
+// new kind, a field without which a record means something else, files of another frame (2: marks of commit groups).
+// Records of all older versions are read for ever.
+const JournalVersion = 2
 
 // A journal record begins with what it is.
 const (

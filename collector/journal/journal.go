@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	marks "bramble/storage/segment"
 )
 
 const (
@@ -80,9 +82,10 @@ func (e *entry) weight() int {
 }
 
 // Open opens the journal in dir, creating it if need be, and calls replay for
-// every record in order. A record that a crash cut off at the very end was
-// never acknowledged and is dropped; damage anywhere else is an error that
-// names the file and the offset. replay must not keep the record's bytes.
+// every record in order. A group of records that a crash cut off at the very end
+// was never acknowledged and is dropped; damage anywhere else is an error that
+// wraps ErrDamaged and names the file and the offset, and nothing is cut. replay
+// must not keep the record's bytes.
 func Open(dir string, o Options, replay func(record []byte) error) (*Journal, error) {
 	if o.Log == nil {
 		o.Log = slog.Default()
@@ -93,7 +96,7 @@ func Open(dir string, o Options, replay func(record []byte) error) (*Journal, er
 	if o.MaxBytes == 0 {
 		o.MaxBytes = DefaultMaxBytes
 	}
-	last, err := replayAll(dir, replay)
+	last, torn, err := replayAll(dir, replay)
 	if err != nil {
 		return nil, err
 	}
@@ -101,8 +104,8 @@ func Open(dir string, o Options, replay func(record []byte) error) (*Journal, er
 		dir: dir, log: o.Log, metrics: newMetrics(o.Registerer, dir), most: o.MaxBytes, segment: last, wake: make(chan struct{}, 1),
 		end: Position{last.number, last.size}, held: size(dir),
 	}
-	if last.torn > 0 {
-		j.log.Warn("journal: its end was torn off or damaged, which a crash does to what was not acknowledged", "file", last.Name(), "offset", last.size, "bytes", last.torn)
+	if torn.bytes > 0 {
+		j.log.Warn("journal: the end of its last group of records was torn off; unless the disk damaged it later, it was not acknowledged", "file", torn.path, "offset", torn.offset, "bytes", torn.bytes)
 	}
 	j.secure()
 	return j, nil
@@ -213,6 +216,9 @@ func (j *Journal) shut() error {
 	j.closed = true
 	j.mu.Unlock()
 	_, err := j.commit(j.take())
+	if err == nil {
+		err = j.segment.seal()
+	}
 	return errors.Join(err, j.segment.finish())
 }
 
@@ -280,7 +286,7 @@ func (j *Journal) write(group []entry) error {
 	return nil
 }
 
-// committed notes that a group is on disk, and returns where it begins.
+// committed notes that a group is on disk, and returns where its first record begins.
 func (j *Journal) committed(group []entry) Position {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -289,7 +295,9 @@ func (j *Journal) committed(group []entry) Position {
 		n += len(group[i].record)
 		j.bytes -= group[i].weight()
 	}
-	j.held += int64(n)
+	if n > 0 {
+		j.held += int64(marks.MarkSize + n)
+	}
 	j.end = Position{j.segment.number, j.segment.size}
 	return Position{j.end.Segment, j.end.Offset - int64(n)}
 }

@@ -7,16 +7,23 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash/crc32"
+	"log/slog"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"go.uber.org/goleak"
+
+	marks "bramble/storage/segment"
 )
 
 func TestMain(m *testing.M) {
@@ -221,7 +228,7 @@ func TestReadGoesOnFromAnyPosition(t *testing.T) {
 		}
 		return nil
 	})
-	if !errors.Is(err, stop) || end != (Position{ends[3].Segment, int64(len(magic))}) && end != ends[2] {
+	if !errors.Is(err, stop) || end != (Position{ends[3].Segment, marks.HeaderSize + marks.MarkSize}) && end != ends[2] {
 		t.Errorf("stopped at %v with %v", end, err)
 	}
 }
@@ -252,10 +259,11 @@ func lastSegment(t *testing.T, dir string) (string, []byte) {
 func TestTornEndIsCutOff(t *testing.T) {
 	dir := t.TempDir()
 	j, _, stop := open(t, dir)
-	appendAll(t, j, "first", "second")
+	appendAll(t, j, "first")
+	appendAll(t, j, "second")
 	stop()
 	path, whole := lastSegment(t, dir)
-	firstEnds := len(magic) + header + len("first")
+	firstEnds := marks.HeaderSize + marks.MarkSize + header + len("first")
 	for cut := range whole {
 		if err := os.WriteFile(path, whole[:cut], 0o600); err != nil {
 			t.Fatal(err)
@@ -264,8 +272,10 @@ func TestTornEndIsCutOff(t *testing.T) {
 		switch {
 		case cut < firstEnds:
 			expect(t, got)
-		default:
+		case cut < len(whole)-marks.MarkSize: // of the seal
 			expect(t, got, "first")
+		default:
+			expect(t, got, "first", "second")
 		}
 		appendAll(t, j, "third")
 		stop()
@@ -293,9 +303,144 @@ func TestDamageInAnOldSegmentIsNamed(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, err = Open(dir, Options{}, func([]byte) error { return nil })
-	if err == nil || !strings.Contains(err.Error(), path) || !strings.Contains(err.Error(), "offset 8") {
-		t.Errorf("error %v, want one that names %s and offset 8", err, path)
+	if err == nil || !strings.Contains(err.Error(), path) || !strings.Contains(err.Error(), "offset 28") {
+		t.Errorf("error %v, want one that names %s and offset 28", err, path)
 	}
+}
+
+// left writes three segments, the last one with three groups, and returns the files as a killed process leaves them.
+func left(t *testing.T) map[string][]byte {
+	t.Helper()
+	dir := t.TempDir()
+	j, _, stop := open(t, dir)
+	appendAll(t, j, "a", "b")
+	rotate(t, j, "c")
+	rotate(t, j, "d")
+	appendAll(t, j, "e")
+	appendAll(t, j, "f")
+	files := filesOf(t, dir)
+	stop()
+	return files
+}
+
+func filesOf(t *testing.T, dir string) map[string][]byte {
+	t.Helper()
+	numbers, err := segments(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	files := map[string][]byte{}
+	for _, n := range numbers {
+		path := segmentPath(dir, n)
+		if files[filepath.Base(path)], err = os.ReadFile(path); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return files
+}
+
+// startOver opens the files in a directory of their own and returns what is replayed. Where they are damaged, Check says
+// the same and nothing is changed.
+func startOver(t *testing.T, files map[string][]byte) (replayed string, err error) {
+	t.Helper()
+	dir := t.TempDir()
+	for name, b := range files {
+		if err := os.WriteFile(filepath.Join(dir, name), b, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if checked := Check(dir); checked != nil {
+		err = checked
+	}
+	j, failed := Open(dir, Options{Log: slog.New(slog.DiscardHandler)}, func(b []byte) error { replayed += string(b); return nil })
+	if (err == nil) != (failed == nil) || failed != nil && !errors.Is(failed, ErrDamaged) {
+		t.Fatalf("check says %v, open says %v", err, failed)
+	}
+	if failed != nil {
+		if d := cmp.Diff(files, filesOf(t, dir)); d != "" {
+			t.Fatalf("a damaged journal was changed: %s", d)
+		}
+		return "", failed
+	}
+	return replayed, j.segment.Close()
+}
+
+// TestEachByteOfAJournal flips every byte of every segment: a start has every record, or refuses. Only the last group of
+// a process that was killed cannot be told from one that was never committed.
+func TestEachByteOfAJournal(t *testing.T) {
+	files := left(t)
+	last := segmentPath("", 3)
+	mayGo := len(files[last]) - marks.MarkSize - header - 1 // the offset of the last group, "f"
+	stopped := maps.Clone(files)
+	salt, err := marks.ParseHeader(files[last][:marks.HeaderSize])
+	if err != nil {
+		t.Fatal(err)
+	}
+	stopped[last] = salt.AppendMark(bytes.Clone(files[last]), int64(len(files[last])))
+	for name, whole := range files {
+		for at := range whole {
+			flip := []byte{1, 0xff}[at%2]
+			f := func(files map[string][]byte, want ...string) {
+				t.Helper()
+				damaged := maps.Clone(files)
+				damaged[name] = bytes.Clone(files[name])
+				damaged[name][at] ^= flip
+				got, err := startOver(t, damaged)
+				if err == nil && !slices.Contains(want, got) {
+					t.Fatalf("%s, byte %d ^ %#x: replayed %q", name, at, flip, got)
+				}
+			}
+			f(stopped)
+			if name == last && at >= mayGo {
+				f(files, "abcde")
+			} else {
+				f(files)
+			}
+		}
+	}
+}
+
+// A power loss leaves any part of the last group, and nothing behind it.
+func TestAnyPartOfTheLastGroupIsNoDamage(t *testing.T) {
+	files := left(t)
+	last := segmentPath("", 3)
+	whole := files[last]
+	for at := len(whole) - marks.MarkSize - header - 1; at < len(whole); at++ {
+		for _, torn := range [][]byte{whole[:at], append(bytes.Clone(whole[:at]), make([]byte, 600)...), append(bytes.Clone(whole[:at]), bytes.Repeat([]byte{0xff}, 600)...)} {
+			files[last] = torn
+			if got, err := startOver(t, files); err != nil || got != "abcde" {
+				t.Fatalf("cut at %d of %d: replayed %q, %v", at, len(whole), got, err)
+			}
+		}
+	}
+}
+
+// TestTheFirstVersionIsRead goes on from a journal without marks, of which the end is torn.
+func TestTheFirstVersionIsRead(t *testing.T) {
+	dir := t.TempDir()
+	first := []byte(magic1)
+	for _, r := range []string{"a", "b"} {
+		first = binary.LittleEndian.AppendUint32(first, uint32(len(r)))
+		first = append(binary.LittleEndian.AppendUint32(first, crc32.Checksum([]byte(r), castagnoli)), r...)
+	}
+	path := segmentPath(dir, 7)
+	if err := os.WriteFile(path, append(bytes.Clone(first), 1, 0, 0), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	j, got, stop := open(t, dir)
+	expect(t, got, "a", "b")
+	appendAll(t, j, "c")
+	var read []string
+	if _, err := j.Read(Position{7, 17}, func(b []byte, _ Position) error { read = append(read, string(b)); return nil }); err != nil {
+		t.Fatal(err)
+	}
+	expect(t, read, "b", "c")
+	stop()
+	if b, err := os.ReadFile(path); err != nil || !bytes.Equal(b, first) {
+		t.Errorf("the segment of the first version holds %q, %v", b, err)
+	}
+	_, got, _ = open(t, dir)
+	expect(t, got, "a", "b", "c")
 }
 
 func TestForeignFileIsRefused(t *testing.T) {
@@ -372,16 +517,22 @@ func TestKillLosesNothingCommitted(t *testing.T) {
 }
 
 func FuzzParse(f *testing.F) {
-	f.Add([]byte(magic + string(frame([]byte("a"))) + string(frame(nil))))
-	f.Add([]byte(magic))
+	begin, salt := marks.NewHeader(magic)
+	f.Add(append(append(salt.AppendMark(bytes.Clone(begin), marks.HeaderSize), frame([]byte("a"))...), frame(nil)...))
+	f.Add(begin)
+	f.Add([]byte(magic1 + "\x01\x00\x00\x00\x30\x43\xd0\xc1a"))
+	f.Add([]byte(magic1))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		var records []byte
-		size, err := parse(bytes.NewReader(b), 0, int64(len(b)), func(r []byte, _ int64) error { records = append(records, frame(r)...); return nil })
-		if size > int64(len(b)) || size < 0 {
-			t.Fatalf("ends at %d of %d bytes", size, len(b))
-		}
-		if err == nil && !bytes.Equal(b, append([]byte(magic), records...)) {
-			t.Fatal("the records are not what the file holds")
+		last := int64(-1)
+		size, err := parse(bytes.NewReader(b), 0, int64(len(b)), func(r []byte, end int64) error {
+			if start := end - int64(len(r)); start < last+header || !bytes.Equal(r, b[start:end]) {
+				t.Fatalf("a record of %d bytes ends at %d, the one before at %d", len(r), end, last)
+			}
+			last = end
+			return nil
+		})
+		if size > int64(len(b)) || size < last || err == nil && size != int64(len(b)) {
+			t.Fatalf("ends at %d of %d bytes, the last record at %d: %v", size, len(b), last, err)
 		}
 	})
 }
