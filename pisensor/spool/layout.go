@@ -1,6 +1,8 @@
 package spool
 
 import (
+	"encoding/binary"
+	"hash/crc32"
 	"math"
 	"math/bits"
 	"sync/atomic"
@@ -31,16 +33,51 @@ const magic = "brspool\x01"
 // atomic, so that a process that dies between two instructions leaves either
 // the old or the new.
 type header struct {
-	magic    [8]byte
-	bytes    uint64 // of the whole memory
-	session  uint32
-	series   atomic.Uint32 // entries of the dictionary
-	next     atomic.Uint64 // number of the next tick
-	anchor   atomic.Int64  // of the current era, or unanchored
-	dropped  atomic.Uint64 // readings
-	board    [64]byte      // whose ticks these are, padded with zeros
-	entries  [report.MaxColumns]entry
-	reserved [blockSize - 112 - report.MaxColumns*entrySize]byte
+	magic   [8]byte
+	bytes   uint64 // of the whole memory
+	session uint32
+	series  atomic.Uint32 // entries of the dictionary
+	next    atomic.Uint64 // number of the next tick
+	anchor  atomic.Int64  // of the current era, or unanchored
+	dropped atomic.Uint64 // readings
+	board   [64]byte      // whose ticks these are, padded with zeros
+	entries [report.MaxColumns]entry
+	// Guards follow what they guard, so that a process that dies in between leaves one that is a step behind; 0 is of a
+	// process that knew none.
+	sum        atomic.Uint64 // of what stays: see identity
+	dictionary atomic.Uint64 // see guardSeries
+	nextCopy   atomic.Uint64
+	anchorCopy atomic.Int64
+	reserved   [blockSize - 112 - report.MaxColumns*entrySize - 32]byte
+}
+
+func (h *header) setNext(n uint64) {
+	h.next.Store(n)
+	h.nextCopy.Store(n)
+}
+
+func (h *header) setAnchor(a int64) {
+	h.anchor.Store(a)
+	h.anchorCopy.Store(a)
+}
+
+// identity is the guard of what a session never changes.
+func (h *header) identity() uint64 {
+	b := binary.NativeEndian.AppendUint64(nil, h.bytes)
+	b = append(binary.NativeEndian.AppendUint32(b, h.session), h.board[:]...)
+	return guard(b)
+}
+
+// guard is never 0.
+func guard(b []byte) uint64 { return 1<<32 | uint64(crc32.ChecksumIEEE(b)) }
+
+// guardSeries is the guard of the first n entries: their number and their checksum in one word.
+func (h *header) guardSeries(n int) uint64 {
+	sum := uint32(0)
+	for i := range h.entries[:n] {
+		sum = h.entries[i].sum(sum)
+	}
+	return uint64(n+1)<<32 | uint64(sum)
 }
 
 const entrySize = 36
@@ -55,6 +92,12 @@ type entry struct {
 func (e *entry) set(s report.Series) {
 	*e = entry{metric: uint16(s.Metric), size: uint16(len(s.Instance))}
 	copy(e.name[:], s.Instance)
+}
+
+// sum goes on with a checksum over the entry.
+func (e *entry) sum(sum uint32) uint32 {
+	sum = crc32.Update(sum, crc32.IEEETable, []byte{byte(e.metric), byte(e.metric >> 8), byte(e.size), byte(e.size >> 8)})
+	return crc32.Update(sum, crc32.IEEETable, e.name[:])
 }
 
 // get returns the series, and false for what no board can have written.
@@ -73,7 +116,8 @@ type block struct {
 	anchor atomic.Int64
 	commit atomic.Uint64 // see commit; 0 = the block is free
 	acked  [blockTicks / 64]atomic.Uint64
-	_      uint64
+	place  atomic.Uint32 // guard of anchor; 0 = of a process that knew none
+	acks   atomic.Uint32 // guard of acked; the same
 	data   [blockData]byte
 }
 
@@ -98,6 +142,49 @@ func (b *block) isAcked(i int) bool { return b.acked[i/64].Load()&(1<<(i%64)) !=
 
 func (b *block) ack(i int) { b.acked[i/64].Or(1 << (i % 64)) }
 
+// setAnchor places a block's ticks.
+func (b *block) setAnchor(anchor int64) {
+	b.anchor.Store(anchor)
+	b.place.Store(guardAnchor(anchor))
+}
+
+func guardAnchor(anchor int64) uint32 {
+	return crc32.ChecksumIEEE(binary.NativeEndian.AppendUint64(nil, uint64(anchor))) | 1
+}
+
+// guardAcks is the guard of the acknowledgements that are noted now.
+func (b *block) guardAcks() uint32 {
+	var words [blockTicks / 8]byte
+	for i := range b.acked {
+		binary.NativeEndian.PutUint64(words[8*i:], b.acked[i].Load())
+	}
+	return crc32.ChecksumIEEE(words[:]) | 1
+}
+
+// checkAnchor reports whether the anchor is what it was. One of a process that died while it placed the block is as
+// unknown as it was before.
+func (b *block) checkAnchor() bool {
+	switch b.place.Load() {
+	case 0, guardAnchor(b.anchor.Load()):
+		return anchorOK(b.anchor.Load())
+	case guardAnchor(unanchored):
+		b.setAnchor(unanchored)
+		return true
+	}
+	return false
+}
+
+// checkAcks forgets acknowledgements that may be damaged, or half noted: the ticks are sent again, which is harmless.
+func (b *block) checkAcks() {
+	if is := b.acks.Load(); is == 0 || is == b.guardAcks() {
+		return
+	}
+	for i := range b.acked {
+		b.acked[i].Store(0)
+	}
+	b.acks.Store(b.guardAcks())
+}
+
 // left returns how many of the first ticks wait for their acknowledgement.
 func (b *block) left(ticks int) int {
 	n := ticks
@@ -114,8 +201,9 @@ func (b *block) left(ticks int) int {
 // start makes a free block hold nothing, from tick first on.
 func (b *block) start(first uint64, anchor int64) {
 	b.first.Store(first)
-	b.anchor.Store(anchor)
+	b.setAnchor(anchor)
 	for i := range b.acked {
 		b.acked[i].Store(0)
 	}
+	b.acks.Store(b.guardAcks())
 }

@@ -69,7 +69,20 @@ func restore(mem []byte, board string, now int64) (*Spool, error) {
 	if a, ok := s.Anchor(); ok {
 		s.SetAnchor(a)
 	}
+	s.guard()
 	return s, nil
+}
+
+// guard writes the guards of all that was restored: an older process knew none.
+func (s *Spool) guard() {
+	h := s.head
+	h.sum.Store(h.identity())
+	h.dictionary.Store(h.guardSeries(len(s.series)))
+	h.setAnchor(h.anchor.Load())
+	for _, b := range s.live {
+		b.setAnchor(b.anchor.Load())
+		b.acks.Store(b.guardAcks())
+	}
 }
 
 // check checks the header, and reads the dictionary.
@@ -87,6 +100,11 @@ func (s *Spool) check(size int, board string) error {
 		return fmt.Errorf("%w: session %d, next tick %d, %d dropped, anchor %d", errNotOurs, h.session, h.next.Load(), h.dropped.Load(), a)
 	case h.series.Load() > report.MaxColumns:
 		return fmt.Errorf("%w: %d series", errNotOurs, h.series.Load())
+	case !h.guarded():
+		return fmt.Errorf("%w: its header is damaged", errNotOurs)
+	}
+	if is := h.anchorCopy.Load(); is != 0 && is != a {
+		h.setAnchor(unanchored) // damaged, or of a process that died between the two: the collector says it again
 	}
 	for i := range h.series.Load() {
 		series, ok := h.entries[i].get()
@@ -97,6 +115,20 @@ func (s *Spool) check(size int, board string) error {
 		s.numbers[series] = uint8(i)
 	}
 	return nil
+}
+
+// guarded reports whether the header is what it was, but for a step that its process did not finish.
+func (h *header) guarded() bool {
+	sum, dictionary, next := h.sum.Load(), h.dictionary.Load(), h.nextCopy.Load()
+	if sum != 0 && sum != h.identity() || next != 0 && next != h.next.Load() && next+1 != h.next.Load() {
+		return false
+	}
+	n := int(h.series.Load())
+	if n < report.MaxColumns && dictionary == h.guardSeries(n+1) {
+		n++
+		h.series.Store(uint32(n))
+	}
+	return dictionary == 0 || dictionary == h.guardSeries(n)
 }
 
 // The largest numbers that a report carries (report.Decode).
@@ -128,7 +160,7 @@ func (s *Spool) adopt(b *block, now int64) {
 // whole checks that a block's ticks are what the collector would accept.
 func (s *Spool) whole(b *segment, c commit, now int64) bool {
 	if c.ticks == 0 || c.ticks > blockTicks || c.used+c.ticks > blockData || b.first == 0 || b.first > maxNumber ||
-		!anchorOK(b.anchor.Load()) || crc32.Update(sumOf(b.first), crc32.IEEETable, b.data[:c.used]) != c.sum {
+		!b.checkAnchor() || crc32.Update(sumOf(b.first), crc32.IEEETable, b.data[:c.used]) != c.sum {
 		return false
 	}
 	known := uint64(1)<<len(s.series) - 1 // 1<<64 is 0
@@ -137,11 +169,13 @@ func (s *Spool) whole(b *segment, c commit, now int64) bool {
 	last := int64(-1)
 	for i := range c.ticks {
 		if !d.next() || d.elapsed <= last || d.elapsed > min(now, maxTime) ||
-			d.values.mask&^known != 0 || bits.OnesCount64(d.values.mask) != int(*b.count(i)) {
+			d.values.mask&^known != 0 {
 			return false
 		}
+		*b.count(i) = byte(bits.OnesCount64(d.values.mask))
 		last = d.elapsed
 	}
+	b.checkAcks()
 	return len(d.b) == 0
 }
 
@@ -168,7 +202,7 @@ func (s *Spool) sort() {
 		}
 	}
 	s.last = max(s.last, 0)
-	s.head.next.Store(max(s.head.next.Load(), end))
+	s.head.setNext(max(s.head.next.Load(), end))
 }
 
 // span returns the times of a block's first and last tick.

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"unsafe"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
@@ -129,15 +130,17 @@ func TestAnEndBetweenTwoStores(t *testing.T) {
 		}
 		return m
 	}
-	nextAt, commitAt := 24, -1
+	const nextAt = 24
+	copyAt, commitAt := int(unsafe.Offsetof(header{}.nextCopy)), -1
 	for i := 1; i < len(before)/blockSize; i++ {
 		if w := i*blockSize + 16; !bytes.Equal(before[w:w+8], after[w:w+8]) {
 			commitAt = w
 		}
 	}
-	f("before the commit", copyWords(before, after, nextAt, commitAt), want, 101)
+	f("before the commit", copyWords(before, after, nextAt, copyAt, commitAt), want, 101)
 	all := waiting(t, s)
-	f("behind the commit", copyWords(before, after, nextAt), all, 102)
+	f("behind the commit", copyWords(before, after, nextAt, copyAt), all, 102)
+	f("before the next number's copy", copyWords(before, after, copyAt), all, 102)
 	f("whole", after, all, 102)
 }
 
@@ -163,6 +166,96 @@ func TestDamagedBlocksAreDroppedAndCounted(t *testing.T) {
 	waiting(t, got)
 	if got.Refused() != 3 || got.Readings() != all-lost {
 		t.Errorf("%d blocks refused, %d readings, want 3 and %d", got.Refused(), got.Readings(), all-lost)
+	}
+}
+
+// ticksOf returns what the collector would read of each tick that waits.
+func ticksOf(t *testing.T, s *Spool) map[uint64]string {
+	t.Helper()
+	all := map[uint64]string{}
+	for first := uint64(1); first < s.Next(); first++ {
+		from, n := s.Run(first, first+1, 1)
+		if n == 0 || from != first {
+			continue
+		}
+		var r report.Report
+		s.Fill(&r, from, n)
+		all[first] = string(r.Append(nil))
+	}
+	return all
+}
+
+// TestEachByteOfASpool flips every byte of heads, and many of the ticks: what is restored is what was there. A block that
+// is not whole is refused and counted, and takes no other one with it; what no block can vouch for is refused as a whole.
+func TestEachByteOfASpool(t *testing.T) {
+	mem := make([]byte, MinBytes)
+	s := fresh(mem, "pi-1")
+	some(s, 100)
+	want := ticksOf(t, s) // that wait
+	acked := bytes.Clone(mem)
+	again, err := restore(acked, "pi-1", 1e9)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, b := range again.live {
+		for k := range b.acked {
+			b.acked[k].Store(0)
+		}
+	}
+	all := ticksOf(t, again) // with those that are acknowledged: where that is in doubt they are sent again
+	dropped := int(unsafe.Offsetof(header{}.dropped))
+	entries, guards, unused := int(unsafe.Offsetof(header{}.entries)), int(unsafe.Offsetof(header{}.sum)), int(unsafe.Offsetof(header{}.reserved))
+	for at := range mem {
+		switch within := at % blockSize; {
+		case at >= dropped && at < dropped+8: // a count, of which nothing depends
+			continue
+		case at < blockSize && at >= unused, at >= blockSize && within >= blockHead && within%61 != 0, at >= entries && at < guards && within%7 != 0:
+			continue
+		}
+		flip := []byte{1, 0xff}[at%2]
+		flipped := bytes.Clone(mem)
+		flipped[at] ^= flip
+		got, err := restore(flipped, "pi-1", 1e9)
+		if err != nil {
+			continue
+		}
+		has := ticksOf(t, got)
+		for n, tick := range has {
+			if all[n] != tick {
+				t.Fatalf("byte %d ^ %#x: tick %d is another one", at, flip, n)
+			}
+		}
+		lost := 0
+		for n := range want {
+			if has[n] == "" {
+				lost++
+			}
+		}
+		if lost > 0 && got.Refused() != 1 || got.Next() != s.Next() && got.Next() != s.Next()+1 {
+			t.Fatalf("byte %d ^ %#x: %d ticks are lost, %d blocks refused, next %d", at, flip, lost, got.Refused(), got.Next())
+		}
+	}
+}
+
+// TestASpoolWithoutGuards restores what a process has left that knew none, and guards it.
+func TestASpoolWithoutGuards(t *testing.T) {
+	mem := make([]byte, MinBytes)
+	s := fresh(mem, "pi-1")
+	some(s, 100)
+	want := waiting(t, s)
+	clear(mem[unsafe.Offsetof(header{}.sum):unsafe.Offsetof(header{}.reserved)])
+	for i := blockSize; i < len(mem); i += blockSize {
+		clear(mem[i+int(unsafe.Offsetof(block{}.place)):][:8])
+	}
+	for range 2 {
+		got, err := restore(mem, "pi-1", 1e9)
+		if err != nil || got.Refused() != 0 {
+			t.Fatalf("%d refused, %v", got.Refused(), err)
+		}
+		same(t, "restored", waiting(t, got), want)
+		if got.head.sum.Load() == 0 || got.live[0].place.Load() == 0 || got.live[0].acks.Load() == 0 {
+			t.Error("there are no guards")
+		}
 	}
 }
 
@@ -240,6 +333,14 @@ func FuzzRestore(f *testing.F) {
 			used := int(binary.NativeEndian.Uint16(mem[i+16:]))
 			sum := crc32.Update(sumOf(binary.NativeEndian.Uint64(mem[i:])), crc32.IEEETable, mem[i+blockHead:i+blockHead+min(used, blockData)])
 			binary.NativeEndian.PutUint32(mem[i+20:], sum)
+		}
+		if sums {
+			guarded, blocks := over(mem)
+			guarded.series = make([]report.Series, min(guarded.head.series.Load(), report.MaxColumns))
+			for _, b := range blocks {
+				guarded.live = append(guarded.live, segment{block: b})
+			}
+			guarded.guard()
 		}
 		s, err := restore(mem, "pi-1", 1e9)
 		if err != nil {

@@ -76,9 +76,11 @@ func (s *Spool) begin(bytes int, board string) {
 	for h.session = 0; h.session == 0; {
 		h.session = rand.Uint32()
 	}
-	h.next.Store(1)
-	h.anchor.Store(unanchored)
+	h.setNext(1)
+	h.setAnchor(unanchored)
 	copy(h.board[:], board)
+	h.sum.Store(h.identity())
+	h.dictionary.Store(h.guardSeries(0))
 	copy(h.magic[:], magic)
 }
 
@@ -121,10 +123,10 @@ func (s *Spool) Anchor() (int64, bool) {
 // The session's first anchor also places the ticks that wait for one. Ticks
 // that have an anchor keep it.
 func (s *Spool) SetAnchor(anchor int64) {
-	s.head.anchor.Store(anchor)
+	s.head.setAnchor(anchor)
 	for i := range s.live {
 		if s.live[i].anchor.Load() == unanchored {
-			s.live[i].anchor.Store(anchor)
+			s.live[i].setAnchor(anchor)
 		}
 	}
 }
@@ -148,7 +150,7 @@ func (s *Spool) Add(elapsed int64, readings []report.Reading) uint64 {
 	*b.count(c.ticks) = byte(n)
 	c = commit{sum: crc32.Update(c.sum, crc32.IEEETable, s.scratch), ticks: c.ticks + 1, used: c.used + len(s.scratch)}
 	b.block.commit.Store(c.word())
-	s.head.next.Store(b.first + uint64(c.ticks))
+	s.head.setNext(b.first + uint64(c.ticks))
 	b.ticks++
 	b.left++
 	s.readings += n
@@ -170,6 +172,7 @@ func (s *Spool) number(readings []report.Reading) {
 	if s.overflow && s.Empty() { // nothing refers to the dictionary: begin another
 		s.overflow, s.series = false, s.series[:0]
 		clear(s.numbers)
+		s.head.dictionary.Store(s.head.guardSeries(0))
 		s.head.series.Store(0)
 		s.code.reset()
 	}
@@ -210,6 +213,7 @@ func (s *Spool) learn(series report.Series) (uint8, bool) {
 	s.series = append(s.series, series)
 	s.numbers[series] = uint8(n)
 	s.head.entries[n].set(series)
+	s.head.dictionary.Store(s.head.guardSeries(n + 1)) // before it is used; see check
 	s.head.series.Store(uint32(n + 1))
 	return uint8(n), true
 }
@@ -282,8 +286,12 @@ func (s *Spool) Ack(r report.Range) {
 	end := min(r.First+r.Count, s.Next()) // r.First ≤ 2⁶², r.Count ≤ 2³² (report.DecodeAck)
 	for i := 0; i < len(s.live); i++ {
 		b := &s.live[i]
-		for n := max(r.First, b.first); n < min(end, b.end()); n++ {
+		from, to := max(r.First, b.first), min(end, b.end())
+		for n := from; n < to; n++ {
 			s.ackOne(b, int(n-b.first))
+		}
+		if from < to {
+			b.acks.Store(b.guardAcks())
 		}
 		if b.left == 0 {
 			s.remove(i)
