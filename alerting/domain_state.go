@@ -302,10 +302,13 @@ func (s *domainState) follow(fx *domainEffects, rule string, o *openDomain, now 
 		}
 		return
 	}
-	firing, grown := map[string]bool{}, false
+	firing, holding, grown := map[string]bool{}, map[string]bool{}, false
 	for _, a := range s.alerts[rule] {
 		if o.domain.holds(a.last.Labels) && a.last.State.Active() {
 			firing[a.board()] = true
+			if a.last.State == Firing {
+				holding[a.board()] = true
+			}
 			grown = grown || !o.boards[a.board()]
 		}
 	}
@@ -314,7 +317,7 @@ func (s *domainState) follow(fx *domainEffects, rule string, o *openDomain, now 
 	}
 	switch {
 	case len(firing) == 0, 10*len(firing) <= len(o.boards) && now.Sub(o.changed) >= lingerFor:
-		o.closing, o.asked, o.last = true, now, o.closed(firing, now)
+		o.closing, o.asked, o.last = true, now, o.closed(holding, now)
 	case grown && now.Sub(o.asked) >= updateEvery:
 		maps.Copy(o.boards, firing)
 		o.asked, o.last = now, s.updated(rule, o, now, f)

@@ -363,6 +363,26 @@ func TestRebootsSayNothingOfReports(t *testing.T) {
 	f(two, boardsIn(two, "r"), "All 16 boards rebooted", "16 of 16 boards"+within+" No board is spared, whatever its switch or rack.")
 }
 
+// TestDissolvedDomainNamesWhatHolds: boards that only cool when the rest is well are not on their own.
+func TestDissolvedDomainNamesWhatHolds(t *testing.T) {
+	places := fleetOf(1, 1, 20, nil)
+	h := newTheatre(t, places)
+	gone := h.each(boardsIn(places, "r1"), h.hot)
+	h.take(gone...)
+	h.until(time.Second)
+	cool := gone[0]
+	cool.From, cool.State, cool.At = Firing, Cooling, h.now.UnixMilli()
+	h.take(cool)
+	for _, g := range gone[2:] {
+		h.take(h.over(g))
+	}
+	h.until(3 * time.Minute)
+	last := h.passed[len(h.passed)-1]
+	if want := "Over for 19 of 20 boards; not for r1-a-02, each on its own now."; last.State != Inactive || last.Annotations[ReasonNote] != want {
+		t.Errorf("%s: %q, want %q", last.State, last.Annotations[ReasonNote], want)
+	}
+}
+
 // TestSilencedBoardsAreNoDomain: whoever has silenced the boards of a switch by their names is not paged for the switch.
 func TestSilencedBoardsAreNoDomain(t *testing.T) {
 	places := fleetOf(3, 1, 4, nil)

@@ -306,13 +306,13 @@ func (s *domainState) updated(rule string, o *openDomain, now time.Time, f *flee
 	return t
 }
 
-// closed is the last transition of a domain's alert.
-func (o *openDomain) closed(firing map[string]bool, now time.Time) Transition {
+// closed is the last transition of a domain's alert; on the boards of holding its condition still holds.
+func (o *openDomain) closed(holding map[string]bool, now time.Time) Transition {
 	t := o.last
 	t.From, t.State, t.At, t.Received = Firing, Inactive, max(now.UnixMilli(), o.last.At+1), now.UnixMilli()
-	if len(firing) > 0 {
+	if len(holding) > 0 {
 		t.Annotations = maps.Clone(t.Annotations)
-		left := slices.Sorted(maps.Keys(firing))
+		left := slices.Sorted(maps.Keys(holding))
 		t.Annotations[ReasonNote] = fmt.Sprintf("Over for %d of %d boards; not for %s, each on its own now.",
 			len(o.boards)-len(left), len(o.boards), enumerate(left))
 	}

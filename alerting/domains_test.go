@@ -16,6 +16,11 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/prometheus/alertmanager/silence/silencepb"
+	"github.com/prometheus/common/model"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"bramble/storage"
 )
 
 // stage is a Domains before a running pager. Its journal is a list, on disk at once.
@@ -33,6 +38,7 @@ func startStage(t testing.TB, db *sql.DB, config []byte, places map[string]Place
 	t.Helper()
 	s := &stage{engine: NewEngine(DefaultRules()), journal: slices.Clone(journal)}
 	s.pager = startPager(t, db, config, func(p *Pager) {
+		p.engine = s.engine
 		s.Domains = NewDomains(DomainsOptions{Engine: s.engine, Pager: p, Fleet: func() map[string]Place { return places }, Commit: s.commit})
 		for _, tr := range append(slices.Clone(checkpoint), journal...) {
 			s.engine.Apply(tr)
@@ -433,4 +439,135 @@ receivers:
 	commit(bit(places, "r3-a-01", "Elsewhere", "throttled", now))
 	want("firing Elsewhere r3-a-01", "firing SoftTemperatureLimit r3-a-01", "firing UnderVoltage r3-a-01, firing UnderVoltage switch r2-a")
 	s.none(t, "all is told")
+}
+
+// TestReleasedPagesWhatHolds lets a board throttle for one reading and another one for good while something suppresses
+// their pages, each in every way in which that comes to an end: the page tells of the board that throttles by its newest
+// reading, and of the other when it throttles again. A board that is silent by then counts as one that does.
+func TestReleasedPagesWhatHolds(t *testing.T) {
+	t.Parallel()
+	const over, holds, dark = "r1-a-01", "r2-a-01", "r3-a-01"
+	places := fleetOf(3, 1, 4, func(_ string, labels map[string]string) { delete(labels, "customer") })
+	config := func(url string) []byte {
+		return []byte(fmt.Sprintf(`
+route: {receiver: oncall, group_by: [alertname], group_wait: 0s, group_interval: 1s, repeat_interval: 4h}
+inhibit_rules:
+- {source_matchers: [alertname = Works], target_matchers: [alertname = Throttled]}
+receivers:
+- {name: oncall, webhook_configs: [{url: %q}]}
+`, url))
+	}
+	f := func(name string, suppress func(*testing.T, *stage) (release func(*stage)), restart bool, first, then string) {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			sk, db := newSink(t, nil), openDB(t, t.TempDir())
+			d := startStage(t, db, config(sk.URL), places, nil)
+			d.running(t)
+			ms := time.Now().UnixMilli()
+			read := func(board, metric string, value float64, own ...string) {
+				t.Helper()
+				ms += 1000
+				var registry []storage.Label
+				for n, v := range places[board].Labels {
+					registry = append(registry, storage.Label{Name: n, Value: v})
+				}
+				s := d.engine.Series(labels(metric, board, own...), registry)
+				if err := d.commit(d.engine.Observe(board+metric, ms, []Reading{{s, value}})); err != nil {
+					t.Fatal(err)
+				}
+			}
+			throttle := func(board string, value float64) { read(board, throttledMetric, value, "reason", "throttled") }
+			want := func(said string) {
+				t.Helper()
+				for {
+					got := sk.next(t).said()
+					if strings.Contains(got, "BoardSilent") || strings.Contains(got, "Works") {
+						continue
+					}
+					if got != said {
+						t.Fatalf("page: %s, want %s", got, said)
+					}
+					return
+				}
+			}
+			release := suppress(t, d)
+			for _, b := range []string{over, holds, dark} {
+				throttle(b, 1)
+			}
+			throttle(over, 0)
+			throttle(dark, 0)
+			read(dark, upMetric, 0)
+			taken := func() bool { return len(d.engine.Firing()) >= 4 && d.pager.suppressedAlerts() == 3 }
+			d.until(t, "the alerts are not taken in", taken)
+			if restart {
+				firing := d.engine.Firing()
+				d.stop()
+				d = startStage(t, db, config(sk.URL), places, firing)
+				d.until(t, "the alerts are not taken in again", taken)
+				for _, b := range []string{over, holds} { // the collector decides on the next readings
+					throttle(b, map[string]float64{holds: 1}[b])
+				}
+				read(dark, upMetric, 0)
+			}
+			release(d)
+			want(first)
+			throttle(over, 1)
+			want(then)
+		})
+	}
+	inhibit := func(t *testing.T, d *stage) func(*stage) {
+		works := fire("", time.Now())
+		works.Rule, works.Series, works.Labels = "x/Works", "", map[string]string{"alertname": "Works"}
+		if err := d.commit([]Transition{works}); err != nil {
+			t.Fatal(err)
+		}
+		d.until(t, "no inhibition", func() bool { return d.pager.muted(model.LabelSet{"alertname": "Throttled"}) })
+		return func(d *stage) {
+			if err := d.commit([]Transition{resolve(works, time.Now())}); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	silence := func(length time.Duration) func(*testing.T, *stage) func(*stage) {
+		return func(t *testing.T, d *stage) func(*stage) {
+			one := &silencepb.Silence{
+				StartsAt: timestamppb.Now(), EndsAt: timestamppb.New(time.Now().Add(length)), CreatedBy: "mira",
+				MatcherSets: []*silencepb.MatcherSet{{Matchers: []*silencepb.Matcher{{Name: "alertname", Pattern: "Throttled"}}}},
+			}
+			if err := d.pager.silences.Set(t.Context(), one); err != nil {
+				t.Fatal(err)
+			}
+			d.until(t, "the silence is not followed", func() bool { return d.pager.mutes.holdsSilence(model.LabelSet{"alertname": "Throttled"}) })
+			return func(d *stage) {
+				if length < time.Hour {
+					return // it ends by itself
+				}
+				if err := d.pager.silences.Expire(t.Context(), one.Id); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+	}
+	maintain := func(t *testing.T, d *stage) func(*stage) {
+		m := d.begin(t, 0, "alertname=Throttled")
+		return func(d *stage) { d.end(t, m) }
+	}
+	const both, all = "firing Throttled r2-a-01, firing Throttled r3-a-01", "firing Throttled r1-a-01, firing Throttled r2-a-01, firing Throttled r3-a-01"
+	f("inhibition", inhibit, false, both, all)
+	f("silence that is deleted", silence(time.Hour), false, "firing StillFiringAfterSilence ", "firing Throttled r1-a-01")
+	f("silence that expires", silence(5*time.Second), false, "firing StillFiringAfterSilence ", "firing Throttled r1-a-01")
+	f("maintenance", maintain, false, "firing NotBackAfterMaintenance ", "firing Throttled r1-a-01")
+	f("maintenance and a restart", maintain, true, "firing NotBackAfterMaintenance ", "firing Throttled r1-a-01")
+}
+
+// suppressedAlerts counts the alerts of which the pager knows that something suppressed them.
+func (p *Pager) suppressedAlerts() (n int) {
+	p.inbox.mu.Lock()
+	defer p.inbox.mu.Unlock()
+	for _, l := range p.inbox.live {
+		if l.suppressed {
+			n++
+		}
+	}
+	return n
 }

@@ -301,6 +301,71 @@ func (e *Engine) nowLocked(ts []Transition) []Transition {
 	return ts
 }
 
+// Condition is how the condition of an alert stands at the newest reading. Times are Unix milliseconds.
+type Condition struct {
+	// Over is since when it does not hold. It is 0 where it holds, and where nobody can know: the board is silent, the rule's
+	// query fails, or the alert is not the engine's.
+	Over int64
+	// Metric, Value and At are the newest reading of the series that decides it; of a rule that asks the store, its newest
+	// result and no metric. At is 0 where there is none.
+	Metric string
+	Value  float64
+	At     int64
+}
+
+// Condition returns how the condition of an alert that fires stands; that of a domain is over where it is on all boards.
+func (e *Engine) Condition(t Transition) Condition {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if d, ok := domainOf(&t); ok {
+		return e.domainCondition(baseRule(t.Rule), d)
+	}
+	return e.condition(alertKey{t.Rule, t.Series})
+}
+
+func (e *Engine) condition(k alertKey) (c Condition) {
+	a, r := e.alerts[k], e.byID[k.rule]
+	if a == nil || r == nil {
+		return c
+	}
+	board, known := a.last.Labels[boardLabel], e.health[k.rule].err == nil
+	for _, s := range e.boards[board] {
+		switch {
+		case s.name == upMetric && s.at != 0 && s.value == 0:
+			known = false
+		case s.key == k.series && s.at != 0 && r.decidedBy(s):
+			c.Metric, c.Value, c.At = s.name, s.value, s.at
+			known = known && time.Now().UnixMilli()-s.at <= staleAfter
+		}
+	}
+	if r.condition == nil && known && a.last.State == Firing && a.labels != nil {
+		c.Value, c.At = a.value, e.health[k.rule].at.UnixMilli()
+	}
+	if known && a.last.State == Cooling {
+		c.Over = a.last.At
+	}
+	return c
+}
+
+// decidedBy reports whether readings of a series decide the rule on arrival.
+func (r *Rule) decidedBy(s *Series) bool {
+	return r.condition != nil && slices.ContainsFunc(r.condition.leaves, func(l *leaf) bool { return l.name == s.name && l.matches(s.labels) })
+}
+
+func (e *Engine) domainCondition(rule string, d Domain) (c Condition) {
+	for series, a := range e.active[rule] {
+		if !a.last.State.Active() || !d.holds(a.last.Labels) {
+			continue
+		}
+		one := e.condition(alertKey{rule, series})
+		if one.Over == 0 {
+			return Condition{}
+		}
+		c.Over = max(c.Over, one.Over)
+	}
+	return c
+}
+
 func (e *Engine) statesLocked(wanted func(State) bool) []Transition {
 	var out []Transition
 	for _, a := range e.alerts {

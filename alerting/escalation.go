@@ -71,9 +71,10 @@ type escalating struct {
 	oncall  *oncall.Config
 	c       *sql.Conn
 	now     int64
-	// muted are the incidents that a silence, an inhibition or a domain's alert stands for. It is found out before the
+	// muted says of incidents with a due step why it pages nobody: something suppresses all of their alerts, or did, and
+	// their conditions are over. It is found out before the
 	// transaction: silences are written under a lock of theirs, in a transaction.
-	muted map[string]bool
+	muted map[string]string
 
 	letters   []*letter
 	folded    []*Incident

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	amalert "github.com/prometheus/alertmanager/alert"
@@ -16,6 +17,8 @@ const (
 	stepsAtOnce = 2000
 	// holdStep is when a step is looked at again whose alerts are all silenced or inhibited.
 	holdStep = 15 * time.Second
+	// overStep is the same where their conditions are over: it pages as soon as one holds again.
+	overStep = 2 * time.Second
 )
 
 // stepper wakes the loop that does what is due.
@@ -89,23 +92,40 @@ func (p *Pager) doDue(ctx context.Context) error {
 	return err
 }
 
-// mutedIncidents are those with a due step for whose alerts, all of them, something else stands.
-func (p *Pager) mutedIncidents(ctx context.Context) (map[string]bool, error) {
-	rows, err := p.db.QueryContext(ctx, `SELECT e.incident, e.payload FROM escalation e WHERE e.incident IN
-		(SELECT incident FROM escalation_step WHERE state = 'pending' AND kind IN ('step', 'channel') AND due_at <= ?)`, p.clock.now())
+// Why a due step pages nobody.
+const (
+	heldSuppressed = "silenced, or another failure stands for it: pages nobody until that ends"
+	heldOver       = "its condition is over: pages nobody until it holds again"
+)
+
+// mutedIncidents are those whose due step pages nobody, and why: something suppresses all of their alerts; or a snooze or
+// what suppressed them has ended, and so have their conditions.
+func (p *Pager) mutedIncidents(ctx context.Context) (map[string]string, error) {
+	rows, err := p.db.QueryContext(ctx, `SELECT e.incident, e.payload, s.released FROM escalation e JOIN
+		(SELECT incident, max(held OR kind = 'wake') AS released FROM escalation_step
+		WHERE state = 'pending' AND kind IN ('step', 'channel', 'wake') AND due_at <= ? GROUP BY incident) s ON s.incident = e.incident`, p.clock.now())
 	if err != nil {
 		return nil, fmt.Errorf("read due incidents: %w", err)
 	}
 	defer rows.Close()
-	out := map[string]bool{}
+	out := map[string]string{}
 	for rows.Next() {
-		var id, text string
-		if err := rows.Scan(&id, &text); err != nil {
+		var (
+			id, text string
+			released bool
+			body     payload
+		)
+		if err := rows.Scan(&id, &text, &released); err != nil {
 			return nil, fmt.Errorf("read due incidents: %w", err)
 		}
-		var body payload
-		// What cannot be read is not muted; its step says what is wrong.
-		out[id] = json.Unmarshal([]byte(text), &body) == nil && p.allMuted(body.firing())
+		if json.Unmarshal([]byte(text), &body) != nil {
+			continue // its step says what is wrong
+		}
+		if p.allMuted(body.firing()) {
+			out[id] = heldSuppressed
+		} else if released && !slices.ContainsFunc(body.firing(), func(a *amalert.Alert) bool { return p.overSince(a.Fingerprint()) == 0 }) {
+			out[id] = heldOver
+		}
 	}
 	return out, rows.Err()
 }

@@ -82,11 +82,12 @@ func (e *escalating) do(s *escalationStep) error {
 	if esc == nil || esc.state == escalationOver {
 		return e.finish(s, "stopped")
 	}
-	if s.kind == stepOfSnooze {
+	why := e.muted[s.incident]
+	if s.kind == stepOfSnooze && why != heldOver {
 		return errors.Join(e.finish(s, "done"), e.wake(esc))
 	}
-	if e.muted[s.incident] {
-		return e.hold(s)
+	if why != "" {
+		return e.hold(s, why)
 	}
 	if s.kind == stepOfChannel {
 		return errors.Join(e.finish(s, "done"), e.page(s, esc))
@@ -98,15 +99,19 @@ func (e *escalating) finish(s *escalationStep, state string) error {
 	return e.exec("write step", `UPDATE escalation_step SET state = ? WHERE seq = ?`, state, s.seq)
 }
 
-// hold puts a step off while something else stands for all alerts of the incident.
-func (e *escalating) hold(s *escalationStep) error {
+// hold puts a step off.
+func (e *escalating) hold(s *escalationStep, why string) error {
 	if !s.held {
-		if err := e.event(s.incident, "held", "", "silenced, or another failure stands for it: pages nobody until that ends"); err != nil {
+		if err := e.event(s.incident, "held", "", "%s", why); err != nil {
 			return err
 		}
 	}
+	off := holdStep
+	if why == heldOver {
+		off = overStep
+	}
 	return e.exec("hold step", `UPDATE escalation_step SET due_at = ?, delay = ?, held = 1 WHERE seq = ?`,
-		e.now+holdStep.Milliseconds(), holdStep.Milliseconds(), s.seq)
+		e.now+off.Milliseconds(), off.Milliseconds(), s.seq)
 }
 
 // catchUp moves the steps of incidents that are far behind, each incident's with the rhythm that they have: what a

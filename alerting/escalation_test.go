@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"fmt"
 	"log/slog"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -320,6 +321,41 @@ func TestSnoozeKeepsTheAcknowledgement(t *testing.T) {
 	if in, err := b.Incident(t.Context(), id); err != nil || in.Ack != nil || in.Escalation.State != escalationRunning {
 		t.Errorf("after the snooze: ack %+v, escalation %+v, %v", in.Ack, in.Escalation, err)
 	}
+}
+
+// TestSnoozeOfWhatIsOver: a snooze that ends when the condition is over pages nobody until it holds again.
+func TestSnoozeOfWhatIsOver(t *testing.T) {
+	b := newBench(t, twoSteps)
+	id := b.notify(notify.ReasonFirstNotification, "b1", true)
+	b.deliver()
+	b.tx(func(e *escalating) error { return e.acknowledge(id, Ack{By: "ada", At: e.now, Until: e.now + 1}) })
+	tr := fire("b1", time.Now())
+	delete(tr.Labels, "rack")
+	due := func(state State) map[string]string {
+		t.Helper()
+		tr.From, tr.State, tr.At = tr.State, state, tr.At+1
+		b.Deliver([]Transition{tr})
+		b.takeIn()
+		for b.clock.now() <= b.zero+1 {
+			runtime.Gosched()
+		}
+		muted, err := b.mutedIncidents(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return muted
+	}
+	b.at = time.Second
+	muted := due(Cooling)
+	b.tx(func(e *escalating) error { e.muted = muted; return e.run("") })
+	if in, err := b.Incident(t.Context(), id); err != nil || in.Ack == nil || !strings.HasPrefix(in.Now, "condition over since ") {
+		t.Errorf("ack %+v, now %q, %v; want the snooze to go on", in.Ack, in.Now, err)
+	}
+	b.want(b.written(), "0s ada-ntfy")
+	if muted := due(Firing); len(muted) != 0 {
+		t.Errorf("it holds again, and still %v", muted)
+	}
+	b.want(b.until(time.Minute), "0s ada-ntfy, 3s ada-ntfy")
 }
 
 // TestClose: by hand it is over though it fires; it pages again only when it begins anew.

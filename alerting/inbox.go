@@ -66,6 +66,8 @@ type liveAlert struct {
 	until   time.Time
 	quiet   bool // it ended while a domain's alert stood for it: no page is to come
 	way     pageWay
+	// suppressed says that something has kept it from paging, and that its condition was not seen to hold since.
+	suppressed bool
 }
 
 // pageWay is when the reading that made an alert fire passed the stations on its way to a page, in Unix milliseconds; 0 for those
@@ -164,6 +166,7 @@ func (p *Pager) takeIn() {
 	p.inbox.lifted = nil
 	p.inbox.mu.Unlock()
 	p.put(latest(firing))
+	p.noteSuppressed(firing)
 	p.put(resolved)
 	p.lift(lifted, resolved)
 	if err := p.retell(grown); err != nil {

@@ -38,8 +38,10 @@ type Incident struct {
 	ChangedAt  int64           `json:"changed_at"`
 	ResolvedAt int64           `json:"resolved_at,omitempty"`
 	Alerts     []IncidentAlert `json:"alerts"`
-	Ack        *Ack            `json:"ack,omitempty"`
-	Pages      []Page          `json:"pages"`
+	// Now says how the condition stands at the newest reading, "" where nobody knows and when it is resolved.
+	Now   string `json:"now,omitempty"`
+	Ack   *Ack   `json:"ack,omitempty"`
+	Pages []Page `json:"pages"`
 	// Closing is what a person said at the end, nil where nobody did.
 	Closing *Closing `json:"closing,omitempty"`
 	// Escalation is nil where the receiver stands for no policy.

@@ -3,8 +3,11 @@ package alerting
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/prometheus/alertmanager/notify"
+
+	"bramble/alerting/picture"
 )
 
 // Incidents returns incidents with their pages, the newest first.
@@ -44,6 +47,7 @@ func (p *Pager) Incident(ctx context.Context, id string) (Incident, error) {
 
 // fill reads what belongs to an incident beside its row.
 func (p *Pager) fill(ctx context.Context, in *Incident) (err error) {
+	in.Now = p.now(in)
 	if in.Pages, err = queryPages(ctx, p.often, in.ID); err != nil {
 		return err
 	}
@@ -51,6 +55,40 @@ func (p *Pager) fill(ctx context.Context, in *Incident) (err error) {
 		return err
 	}
 	return p.escalates(ctx, in)
+}
+
+// now says how the condition of an incident stands: its value, or since when it is over.
+func (p *Pager) now(in *Incident) string {
+	firing, over, since, value := 0, 0, int64(0), ""
+	for _, a := range in.Alerts {
+		if a.EndsAt != 0 || in.ResolvedAt != 0 {
+			continue
+		}
+		firing++
+		fp := labelSet(a.Labels).Fingerprint()
+		if at := p.overSince(fp); at != 0 {
+			over, since = over+1, max(since, at)
+		}
+		for _, t := range p.firingOf(fp) {
+			if c := p.condition(t); c.At != 0 && c.Metric != throttledMetric && c.Metric != upMetric { // bits have no value to show
+				value = "now " + picture.Number(c.Metric, c.Value)
+			}
+		}
+	}
+	if firing != 1 {
+		value = ""
+	}
+	switch {
+	case over == 0:
+		return value
+	case over < firing:
+		return fmt.Sprintf("condition over for %d of %d alerts", over, firing)
+	}
+	text := "condition over since " + time.UnixMilli(since).UTC().Format("15:04:05 UTC")
+	if value != "" {
+		text += ", " + value
+	}
+	return text
 }
 
 func readIncident(ctx context.Context, db querier, id string) (Incident, error) {

@@ -248,7 +248,7 @@ func bothZones(ms int64) string {
 	return text
 }
 
-// leftBehind returns the alerts of boards that fire, that were never paged, and that nothing else stands for.
+// leftBehind returns the alerts of boards whose condition holds, that were never paged, and that nothing else stands for.
 func (p *Pager) leftBehind(matches, stillHeld func(model.LabelSet) bool) (out []Transition) {
 	p.inbox.mu.Lock()
 	for fp, l := range p.inbox.live {
@@ -256,11 +256,14 @@ func (p *Pager) leftBehind(matches, stillHeld func(model.LabelSet) bool) (out []
 			continue
 		}
 		if labels := labelSet(l.last.Labels); matches(labels) && !stillHeld(labels) {
+			l.suppressed = true
 			out = append(out, l.last)
 		}
 	}
 	p.inbox.mu.Unlock()
-	out = slices.DeleteFunc(out, func(t Transition) bool { return p.silencer.Mutes(context.Background(), labelSet(t.Labels)) })
+	out = slices.DeleteFunc(out, func(t Transition) bool {
+		return p.condition(t).Over != 0 || p.silencer.Mutes(context.Background(), labelSet(t.Labels))
+	})
 	sortMembers(out)
 	return out
 }

@@ -60,6 +60,8 @@ type PagerOptions struct {
 	Receivers string
 	// ExternalURL is what links in pages start with.
 	ExternalURL string
+	// Engine decides the alerts that the pager is given; nil: how their conditions stand is known from transitions alone.
+	Engine *Engine
 	// Pictures draws incidents for pages; nil draws none.
 	Pictures *Pictures
 	// Fleet says where every board stands; nil: a silence or a maintenance of any size needs no confirmation.
@@ -101,6 +103,7 @@ type Pager struct {
 	clock        *stepClock
 	steps        *stepper
 	rotas        atomic.Pointer[oncall.Config] // with overrides
+	engine       *Engine                       // nil for none
 	pictures     *Pictures
 	linkKey      []byte
 	mutes        *mutes
@@ -177,7 +180,7 @@ func newPager(o PagerOptions) (*Pager, error) {
 	p := &Pager{
 		db: o.DB, often: &statements{db: o.DB}, dir: dir, receivers: o.Receivers, externalURL: external, pagesFrom: time.Now().Add(o.StartDelay), log: o.Log, amLog: slog.New(warnings{o.Log.Handler()}), changes: newChanges(o.Changed),
 		commits: &committer{db: o.DB}, mail: newMailroom(), customerMail: newMailroom(), inbox: newInbox(), clock: newStepClock(), steps: newStepper(), running: make(chan struct{}),
-		pictures: o.Pictures, health: newHealth(), boardAlerts: o.BoardAlerts, expression: o.Expression,
+		engine: o.Engine, pictures: o.Pictures, health: newHealth(), boardAlerts: o.BoardAlerts, expression: o.Expression,
 	}
 	if o.Expression != nil {
 		p.inbox.graph = p.graphOf

@@ -224,7 +224,7 @@ func (p *Pager) start(r *routing) *dispatching {
 // holdStages keep alerts from paging that something else stands for. What a maintenance or a silence left stands for its
 // alerts before they are let go, so it is looked at after them: the other way round an alert could slip through between.
 func (p *Pager) holdStages() notify.MultiStage {
-	return notify.MultiStage{muteStage{p}, domainInhibition{p}}
+	return notify.MultiStage{releaseStage{p}, muteStage{p}, domainInhibition{p}}
 }
 
 // stop ends it and waits.

@@ -192,7 +192,7 @@ func openApp(ctx context.Context, c Config, v variant, log *slog.Logger) (_ *app
 	}
 	a.pager, err = alerting.OpenPager(alerting.PagerOptions{
 		DB: a.db, Dir: a.routesDir(), Config: routing, Receivers: c.Receivers, OnCall: onCall,
-		ExternalURL: a.url(), Pictures: pictures,
+		ExternalURL: a.url(), Engine: a.engine, Pictures: pictures,
 		Fleet: func() map[string]alerting.Place { return a.fleet.of(a.registry) }, BoardAlerts: a.engine.BoardAlerts, Expression: a.engine.Expression, Watchdog: dog, StartDelay: c.StartDelay,
 		Log: log, Registerer: a.metrics, Changed: func(alerting.Incident) { a.pages.Hub().Alerts() },
 	})

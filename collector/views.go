@@ -111,7 +111,7 @@ func (a *app) incidents(ctx context.Context) ([]dashboards.Incident, error) {
 
 func incidentView(in alerting.Incident) dashboards.Incident {
 	v := dashboards.Incident{
-		ID: in.ID, Number: in.Number, Title: in.Title, Severity: in.Severity, State: "firing", Since: in.StartedAt, ResolvedAt: in.ResolvedAt,
+		ID: in.ID, Number: in.Number, Title: in.Title, Severity: in.Severity, State: "firing", Since: in.StartedAt, ResolvedAt: in.ResolvedAt, Now: in.Now,
 	}
 	if in.Ack != nil {
 		v.State, v.AcknowledgedAt, v.AcknowledgedBy, v.Comment = "acknowledged", in.Ack.At, in.Ack.By, in.Ack.Comment

@@ -89,6 +89,7 @@ type Incident struct {
 	Title          string            `json:"title"`
 	Reason         string            `json:"reason,omitempty"` // why the collector believes it
 	Detail         string            `json:"detail,omitempty"`
+	Now            string            `json:"now,omitempty"` // how its condition stands at the newest reading
 	Runbook        string            `json:"runbook,omitempty"`
 	PagesNobody    bool              `json:"pagesNobody,omitempty"` // recorded only: what a customer may have done himself
 	Shadow         bool              `json:"shadow,omitempty"`      // it pages nobody because its rule is tried out

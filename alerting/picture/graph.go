@@ -147,6 +147,9 @@ func (g *Graph) Main() string {
 // Last is the last value of the main line with its unit; the graph has one.
 func (g *Graph) Last() string { return g.number(g.main[0].last()) }
 
+// Number writes a value of a metric with its unit.
+func Number(metric string, v float64) string { return newGraph(metric).number(v) }
+
 // number writes a value with its unit.
 func (g *Graph) number(v float64) string {
 	v *= g.factor

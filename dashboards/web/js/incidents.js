@@ -8,6 +8,7 @@ import { ackButton, alertsText, lasted, mayAcknowledge, severityGlyph, shortId, 
 import { startShell } from "./shell.js";
 
 const shownBoards = 12;
+const nowEvery = 10000; // a calm board's newest reading is not younger
 const { live, incidents } = startShell();
 let chosen = new URLSearchParams(location.search).get("id");
 let ages = [];
@@ -27,9 +28,14 @@ async function tell() {
   const i = current();
   if (!i) return;
   try {
-    const { events } = await get("/api/incidents/" + encodeURIComponent(i.id));
+    const { events, now } = await get("/api/incidents/" + encodeURIComponent(i.id));
+    const same = story.id === i.id && JSON.stringify(story.events) === JSON.stringify(events);
     story = { id: i.id, events };
-    if (current()?.id === i.id) detail();
+    i.now = now;
+    if (current()?.id !== i.id) return;
+    const line = $("incident-detail").querySelector(".now");
+    if (same && line) setText(line, nowText(i)); // nothing else is touched, a focus least of all
+    else detail();
   } catch {
     // Asked again with the next change; the live status says what is wrong.
   }
@@ -75,7 +81,7 @@ function detail() {
     return;
   }
   const state = el("p", {}, severityGlyph(i), " ", rank(i), ` ${shortId(i)}, ${i.state} · since ${sinceText(i, live.now())} · `, agesNode(i));
-  const parts = [state, el("h2", {}, i.title), ackBox(i)];
+  const parts = [state, el("h2", {}, i.title), el("p", { class: "now" }, nowText(i)), ackBox(i)];
   if (i.reason) parts.push(el("h3", {}, "Why we think so"), el("p", {}, i.reason));
   if (i.detail) parts.push(el("h3", {}, "Likely cause"), el("p", {}, i.detail));
   if (i.runbook) parts.push(el("h3", {}, "First steps"), el("p", {}, i.runbook));
@@ -84,6 +90,9 @@ function detail() {
   parts.push(el("h3", {}, "What happened"), happened(i));
   box.replaceChildren(...parts);
 }
+// nowText says how the condition stands at the newest reading; empty where nobody knows.
+const nowText = (i) => (i.now ? i.now[0].toUpperCase() + i.now.slice(1) : "");
+
 function agesNode(i) {
   const age = el("span", { class: "num" }, lasted(i, live.now()));
   ages.push({ age, i });
@@ -130,6 +139,7 @@ function happened(i) {
 }
 
 incidents.addEventListener("change", build);
+setInterval(() => document.hidden || current()?.state === "resolved" || tell(), nowEvery);
 live.addEventListener("tick", () => {
   for (const { age, i } of ages) setText(age, lasted(i, live.now()));
 });
