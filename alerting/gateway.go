@@ -8,7 +8,6 @@ import (
 	"io"
 	"net/http"
 	"net/url"
-	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -34,7 +33,7 @@ type gatewayConfig struct {
 	URL          string                      `yaml:"url"`
 	Headers      map[string]string           `yaml:"headers"`
 	Body         string                      `yaml:"body"`
-	Secrets      map[string]string           `yaml:"secrets"` // files, by the name that templates use
+	Secrets      map[string]string           `yaml:"secrets" file:"secret"` // files, by the name that templates use
 	Expect       gatewayAnswer               `yaml:"expect"`
 	SendResolved bool                        `yaml:"send_resolved"`
 	HTTPConfig   *commoncfg.HTTPClientConfig `yaml:"http_config"`
@@ -77,10 +76,7 @@ func newGateway(p *Pager, c *gatewayConfig, tmpl *template.Template) (*gateway, 
 	if g.client, err = p.httpClient(c.HTTPConfig, gatewayName); err != nil {
 		return nil, err
 	}
-	for name, file := range c.Secrets {
-		if !filepath.IsAbs(file) {
-			c.Secrets[name] = filepath.Join(filepath.Dir(p.receivers), file)
-		}
+	for name := range c.Secrets {
 		if _, err := (&pageData{secrets: c.Secrets}).Secret(name); err != nil {
 			return nil, fmt.Errorf("secrets: %s: %w", name, err)
 		}
@@ -172,7 +168,6 @@ func (p *Pager) httpClient(c *commoncfg.HTTPClientConfig, name string) (*http.Cl
 	if c == nil {
 		c = &commoncfg.HTTPClientConfig{FollowRedirects: true, EnableHTTP2: true}
 	}
-	c.SetDirectory(filepath.Dir(p.receivers))
 	client, err := commoncfg.NewClientFromConfig(*c, name)
 	if err != nil {
 		return nil, fmt.Errorf("http_config: %w", err)

@@ -9,6 +9,8 @@ import (
 
 	"github.com/prometheus/alertmanager/config"
 	commoncfg "github.com/prometheus/common/config"
+
+	"bramble/alerting/namedfile"
 )
 
 // MailSender is one way in which an alertmanager.yml sends mail.
@@ -35,7 +37,7 @@ func MailSenders(text []byte, dir string) ([]MailSender, error) {
 	if dir, err = filepath.Abs(dir); err != nil {
 		return nil, fmt.Errorf("alertmanager.yml: %w", err)
 	}
-	resolvePaths(dir, conf)
+	namedfile.Each(conf, namedfile.In(dir))
 	var out []MailSender
 	add := func(receiver string, e *config.EmailConfig) error {
 		s, err := mailSender(e)

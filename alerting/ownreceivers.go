@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"maps"
 	"os"
+	"path/filepath"
 	"reflect"
 	"regexp"
 	"slices"
@@ -21,6 +22,8 @@ import (
 	"github.com/prometheus/alertmanager/template"
 	commoncfg "github.com/prometheus/common/config"
 	"go.yaml.in/yaml/v3"
+
+	"bramble/alerting/namedfile"
 )
 
 // pushoverName is the integration's name, as Alertmanager has it.
@@ -65,19 +68,20 @@ func parseReceivers(text []byte) (*ownReceivers, error) {
 	return o, nil
 }
 
-// readReceivers reads the receivers.yml; it has nothing where there is none.
-func (p *Pager) readReceivers() (*ownReceivers, error) {
-	if p.receivers == "" {
+// readReceivers reads a receivers.yml; it has nothing where file is "". Relative paths in it start beside the file.
+func readReceivers(file string) (*ownReceivers, error) {
+	if file == "" {
 		return &ownReceivers{}, nil
 	}
-	text, err := os.ReadFile(p.receivers)
+	text, err := os.ReadFile(file)
 	if err != nil {
 		return nil, fmt.Errorf("read receivers: %w", err)
 	}
 	own, err := parseReceivers(text)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", p.receivers, err)
+		return nil, fmt.Errorf("%s: %w", file, err)
 	}
+	namedfile.Each(own, namedfile.In(filepath.Dir(file)))
 	return own, nil
 }
 

@@ -2,6 +2,7 @@ package alerting
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"path/filepath"
 	"reflect"
@@ -15,9 +16,9 @@ import (
 	"github.com/prometheus/alertmanager/notify"
 	"github.com/prometheus/alertmanager/template"
 	"github.com/prometheus/alertmanager/timeinterval"
-	commoncfg "github.com/prometheus/common/config"
 	"github.com/prometheus/common/model"
 
+	"bramble/alerting/namedfile"
 	"bramble/alerting/oncall"
 )
 
@@ -57,8 +58,8 @@ func (p *Pager) buildRouting(text []byte) (*routing, error) {
 	if err != nil {
 		return nil, fmt.Errorf("alertmanager.yml: %w", err)
 	}
-	resolvePaths(p.dir, conf)
-	own, err := p.readReceivers()
+	namedfile.Each(conf, namedfile.In(p.dir))
+	own, err := readReceivers(p.receivers)
 	if err != nil {
 		return nil, err
 	}
@@ -135,35 +136,27 @@ func sendsSomething(c *config.Config, name string) bool {
 	return false
 }
 
-// resolvePaths makes relative paths start at dir, which must be absolute, as Alertmanager's LoadFile does.
-func resolvePaths(dir string, conf *config.Config) {
-	for i, path := range conf.Templates {
-		if !filepath.IsAbs(path) {
-			conf.Templates[i] = filepath.Join(dir, path)
+// Files lists the files that an alertmanager.yml and a receivers.yml name, with the patterns of templates as they are
+// written. Relative paths start beside each file; the receivers.yml may be "". With an error it lists what it could.
+func Files(alertmanager, receivers string) (all []namedfile.Path, err error) {
+	initMatchers()
+	var errs []error
+	if alertmanager != "" {
+		if conf, err := config.LoadFile(alertmanager); err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", alertmanager, err))
+		} else {
+			namedfile.Each(conf, namedfile.In(filepath.Dir(alertmanager)))
+			all = namedfile.Files(conf)
 		}
 	}
-	conf.Global.HTTPConfig.SetDirectory(dir)
-	for _, rcv := range conf.Receivers {
-		fields := reflect.ValueOf(rcv)
-		for i := range fields.NumField() {
-			if list := fields.Field(i); list.Kind() == reflect.Slice {
-				setDirectories(dir, list)
-			}
+	if receivers != "" {
+		if own, err := readReceivers(receivers); err != nil {
+			errs = append(errs, err)
+		} else {
+			all = append(all, namedfile.Files(own)...)
 		}
 	}
-}
-
-// setDirectories resolves the paths of one kind of integration; those without HTTP have none.
-func setDirectories(dir string, list reflect.Value) {
-	for i := range list.Len() {
-		field := reflect.Indirect(list.Index(i)).FieldByName("HTTPConfig")
-		if !field.IsValid() {
-			continue
-		}
-		if c, ok := field.Interface().(*commoncfg.HTTPClientConfig); ok {
-			c.SetDirectory(dir)
-		}
-	}
+	return all, errors.Join(errs...)
 }
 
 // integration finds one, nil where the configuration has none such.
