@@ -36,7 +36,7 @@ func runCheckBackup(ctx context.Context, args []string, stdin io.Reader, stderr 
 	if len(args) != 1 {
 		return fmt.Errorf("%s is the collector's own: use `collector backup verify`", checkBackup)
 	}
-	return backup.Check(ctx, args[0], stdin, stderr, broker.PinOf)
+	return backup.Check(ctx, args[0], stdin, stderr, broker.PinOfPEM)
 }
 
 // readBackups takes over the `backups` block, which puts backups on a schedule.
@@ -99,26 +99,12 @@ func (a *app) openBackups(ctx context.Context) error {
 	}
 	a.backups = backup.New(a.config.Backups, backup.Source{
 		DataDir: a.config.DataDir, DB: a.db, Store: a.embedded, Rollups: a.rolled, Remote: a.config.Store.Write, Hold: a.ingest.Hold,
-		Settings: a.config.settings, Rules: a.config.ruleFiles, Pin: a.broker.Pin(), Version: version(),
+		Files: a.config.files, Pin: a.broker.Pin(), Version: version(),
 		Spare: spare,
 	}, child(), a.log)
 	a.metrics.MustRegister(a.backups)
 	a.defers("backups", func() error { a.backups.Close(); return nil })
 	return nil
-}
-
-// settings are the files that the configuration is made of, but for the rules.
-func (c *Config) settings() []string {
-	return slices.DeleteFunc([]string{c.file, c.Alertmanager, c.TLSCert, c.TLSKey}, func(s string) bool { return s == "" })
-}
-
-// ruleFiles are the rule files that the patterns match now.
-func (c *Config) ruleFiles() (files []string) {
-	for _, p := range c.Rules {
-		names, _ := filepath.Glob(p) // the patterns have been checked
-		files = append(files, names...)
-	}
-	return files
 }
 
 // runBackup runs a backup command, in the collector that holds the data
@@ -202,7 +188,7 @@ func (o offlineBackups) open(ctx context.Context, args []string) (admin.State, f
 	}
 	if o.config.Store.Write != "" {
 		k := o.keeper(backup.Source{
-			DataDir: o.config.DataDir, DB: db, Remote: o.config.Store.Write, Settings: o.config.settings, Rules: o.config.ruleFiles, Pin: pin, Version: version(),
+			DataDir: o.config.DataDir, DB: db, Remote: o.config.Store.Write, Files: o.config.files, Pin: pin, Version: version(),
 		})
 		return admin.State{Backups: k}, func() { k.Close(); o.closed(db.Close()) }, nil
 	}
@@ -211,7 +197,7 @@ func (o offlineBackups) open(ctx context.Context, args []string) (admin.State, f
 		return admin.State{}, nil, errors.Join(explainDamage(ctx, o.config, err), db.Close())
 	}
 	k := o.keeper(backup.Source{
-		DataDir: o.config.DataDir, DB: db, Store: store, Rollups: rolled, Settings: o.config.settings, Rules: o.config.ruleFiles, Pin: pin, Version: version(),
+		DataDir: o.config.DataDir, DB: db, Store: store, Rollups: rolled, Files: o.config.files, Pin: pin, Version: version(),
 	})
 	return admin.State{Backups: k}, func() {
 		k.Close()
@@ -235,7 +221,7 @@ func (o offlineBackups) restore(ctx context.Context, q admin.RestoreRequest) (ba
 		return backup.Result{}, fmt.Errorf("restore: %w", err)
 	}
 	r := backup.Restore{
-		Backup: entry.Location, S3: o.config.Backups.S3, DataDir: o.config.DataDir, Aside: q.Aside, SeriesOnly: q.SeriesOnly, Rate: o.config.Backups.Rate, Child: child(),
+		Backup: entry.Location, S3: o.config.Backups.S3, DataDir: o.config.DataDir, ConfigTo: q.ConfigTo, Aside: q.Aside, SeriesOnly: q.SeriesOnly, Rate: o.config.Backups.Rate, Child: child(),
 	}
 	if !q.WithoutKeys && !q.SeriesOnly {
 		named := q.Key
@@ -250,7 +236,32 @@ func (o offlineBackups) restore(ctx context.Context, q admin.RestoreRequest) (ba
 	if err == nil && r.Key != "" {
 		err = backup.KeepKey(r.Key, o.config.DataDir)
 	}
+	if err == nil && res.Config != "" {
+		if lacks := unready(res.Config, o.config.DataDir); lacks != nil {
+			o.log.Warn("the collector does not start as it was with the configuration that was put back", "err", lacks)
+		}
+	}
 	return res, err
+}
+
+// unready says what keeps a collector from starting on a data directory with a configuration file, or from paging then.
+func unready(file, dataDir string) error {
+	c := DefaultConfig
+	if err := c.read(file); err != nil {
+		return err
+	}
+	f := c.files()
+	errs := []error{c.Validate()}
+	for _, path := range slices.Concat(f.Secret, f.Rules) {
+		errs = append(errs, checkFile(path))
+	}
+	for _, text := range f.Unknown {
+		errs = append(errs, errors.New(text))
+	}
+	if c.DataDir != dataDir {
+		errs = append(errs, fmt.Errorf("data_dir is %s, restored is %s", c.DataDir, dataDir))
+	}
+	return errors.Join(errs...)
 }
 
 // backupsAt is the configuration of the backups with another target; "" is the

@@ -21,29 +21,32 @@ import (
 	"github.com/prometheus/common/model"
 	"go.yaml.in/yaml/v3"
 
+	"bramble/alerting"
+	"bramble/alerting/namedfile"
 	"bramble/collector/backup"
 	"bramble/collector/customers"
 )
 
-// Config is all that an operator can set. A flag wins over the file.
+// Config is all that an operator can set. A flag wins over the file. Fields that hold paths have a tag `file`, as package
+// namedfile has it: by it they are resolved and backed up.
 type Config struct {
-	DataDir         string        // everything that the collector keeps
+	DataDir         string        `file:"not in backups"` // everything that the collector keeps
 	HTTP            string        // address of the pages and the API
 	NATS            string        // address that the boards connect to
 	NATSWebSocket   string        // address for boards that reach port 443 only, as wss://; empty = none
 	NATSNames       []string      // further names of this host, for the boards' certificate
 	ExternalURL     string        // what links in pages begin with
-	TLSCert         string        // certificate file of the pages, PEM
-	TLSKey          string        // its key
+	TLSCert         string        `file:"secret"` // certificate file of the pages, PEM
+	TLSKey          string        `file:"secret"` // its key
 	Retention       time.Duration // how long readings are kept
 	RollupRetention time.Duration // how long their rollups are
 	Memory          int64         // bytes for the store's caches; 0 = a share of the machine's
-	Rules           []string      // rule files; none = the default rules
-	Alertmanager    string        // alertmanager.yml; none = incidents are recorded and nobody is told
+	Rules           []string      `file:"rules"`  // rule files; none = the default rules
+	Alertmanager    string        `file:"secret"` // alertmanager.yml; none = incidents are recorded and nobody is told
 	StartDelay      time.Duration // how long after a start the first page may leave
 	Store           remoteConfig  // a store elsewhere, by URL
-	OnCall          string        // oncall.yml; none = receivers send by themselves and nothing escalates
-	Receivers       string        // receivers.yml: what receivers have beyond Alertmanager's; none = nothing
+	OnCall          string        `file:"secret"` // oncall.yml; none = receivers send by themselves and nothing escalates
+	Receivers       string        `file:"secret"` // receivers.yml: what receivers have beyond Alertmanager's; none = nothing
 	Backups         backup.Config // on a schedule where the file has the block
 	Watchdog        WatchdogConfig
 	TestPage        TestPageConfig
@@ -173,7 +176,7 @@ func (c *Config) take(key string, value *yaml.Node, set func(*yaml.Node) error, 
 	if err := set(value); err != nil {
 		return err
 	}
-	c.resolve(key, dir)
+	c.resolve(dir)
 	return c.check(key)
 }
 
@@ -194,40 +197,45 @@ func oneLine(err error) string {
 	return b.String()
 }
 
-// resolve makes the paths of a key, which are relative to dir, absolute.
-func (c *Config) resolve(key, dir string) {
-	abs := func(p *string) {
-		if *p != "" && !filepath.IsAbs(*p) {
-			*p = filepath.Join(dir, *p)
+// resolve makes paths, which are relative to dir, absolute. A key for the backups that is not there yet stays relative to
+// the data directory: a service cannot write beside its configuration.
+func (c *Config) resolve(dir string) {
+	namedfile.Each(c, func(p namedfile.Path) string {
+		beside := namedfile.In(dir)(p)
+		if backup.InBucket(p.Value) || p.Key == "Backups.Key" && checkFile(beside) != nil {
+			return p.Value
+		}
+		return beside
+	})
+}
+
+// files are all files that the configuration names, in itself and in the files that it names.
+func (c *Config) files() backup.Files {
+	f := backup.Files{Config: c.file}
+	all, err := alerting.Files(c.Alertmanager, c.Receivers)
+	if err != nil {
+		f.Unknown = append(f.Unknown, "files that alertmanager.yml or receivers.yml name: "+oneLine(err))
+	}
+	if c.file != "" {
+		all = append(all, namedfile.Path{Value: c.file, Kind: namedfile.Secret})
+	}
+	for _, p := range append(all, namedfile.Files(c)...) {
+		found, err := filepath.Glob(p.Value)
+		if err != nil || len(found) == 0 && !strings.ContainsAny(p.Value, `*?[`) {
+			found = []string{p.Value}
+		}
+		for _, path := range found {
+			if abs, err := filepath.Abs(path); err == nil {
+				path = abs
+			}
+			if p.Kind == namedfile.Rules {
+				f.Rules = append(f.Rules, path)
+			} else {
+				f.Secret = append(f.Secret, path)
+			}
 		}
 	}
-	if key == "backups" {
-		if !backup.InBucket(c.Backups.Target) {
-			abs(&c.Backups.Target)
-		}
-		if beside := filepath.Join(dir, c.Backups.Key); c.Backups.Key != "" && checkFile(beside) == nil {
-			abs(&c.Backups.Key) // else it is made in the data directory: a service cannot write beside its configuration
-		}
-		abs(&c.Backups.S3.Credentials)
-		abs(&c.Backups.S3.CA)
-	}
-	if key == "store" {
-		for _, f := range c.Store.files() {
-			abs(f)
-		}
-	}
-	if key == "watchdog" {
-		abs(&c.Watchdog.TokenFile)
-	}
-	paths := map[string]*string{"data_dir": &c.DataDir, "tls_cert": &c.TLSCert, "tls_key": &c.TLSKey, "alertmanager": &c.Alertmanager, "oncall": &c.OnCall, "receivers": &c.Receivers}
-	if p := paths[key]; p != nil {
-		abs(p)
-	}
-	for i := range c.Rules {
-		if key == "rules" {
-			abs(&c.Rules[i])
-		}
-	}
+	return f
 }
 
 // check validates the value of one key.

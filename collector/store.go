@@ -35,8 +35,8 @@ type remoteConfig struct {
 	Nodes                []string
 	Keep                 time.Duration
 	Username             string
-	Password, Token      string // files
-	CA, Certificate, Key string // files
+	Password, Token      string `file:"secret"`
+	CA, Certificate, Key string `file:"secret"`
 }
 
 // queueDir is where rows wait for a remote store, in the data directory.

@@ -166,7 +166,7 @@ func backUpOld(ctx context.Context, c Config, db *sql.DB, log *slog.Logger) (str
 		return "", err
 	}
 	k := backup.New(c.Backups, backup.Source{
-		DataDir: c.DataDir, DB: db, Store: store, Rollups: rolled, Settings: c.settings, Rules: c.ruleFiles, Pin: pin, Version: version(),
+		DataDir: c.DataDir, DB: db, Store: store, Rollups: rolled, Files: c.files, Pin: pin, Version: version(),
 	}, child(), log)
 	defer k.Close()
 	m, err := k.Create(ctx)

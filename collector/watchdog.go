@@ -18,7 +18,7 @@ import (
 // WatchdogConfig says where the collector shows that its alerting works.
 type WatchdogConfig struct {
 	URL       string        // takes a POST for each beat; "" for none
-	TokenFile string        // holds a token for it; "" for none
+	TokenFile string        `file:"secret"` // holds a token for it; "" for none
 	Every     time.Duration // between beats
 }
 

@@ -18,6 +18,7 @@ type RestoreRequest struct {
 	At          time.Time // not later than; zero = no limit
 	Key         string    // age identity file; "" = where a collector keeps it
 	WithoutKeys bool
+	ConfigTo    []string // directories that files of the configuration are put back into; none = it stays in a folder of the data directory
 	Aside       bool
 	SeriesOnly  bool
 }
@@ -34,6 +35,9 @@ func (a *backupCreate) run(c *call) error {
 	}
 	fmt.Fprintln(c.stdout, m.Name)
 	c.say("%s: %s in %.1f s; restored in a test in %.1f s", contents(m), bytesText(m.Bytes), m.Seconds, m.Test.Seconds)
+	for _, text := range m.Missing() {
+		c.say("the configuration names a file that is not in it: %s", text)
+	}
 	c.say("CA and configuration in it are encrypted; %s opens them: keep a copy of that file away from this machine", keeper.Key())
 	return nil
 }
@@ -83,15 +87,18 @@ type backupRestore struct {
 	At          string `placeholder:"TIME" help:"The newest good one taken by then, such as 2026-11-24T03:30:00Z."`
 	Key         string `placeholder:"FILE" help:"The key that opens its secrets; backup.key in the data directory or beside the backups if not given."`
 	WithoutKeys bool   `help:"Leave CA and configuration behind: every board must enrol again."`
-	Aside       bool   `help:"Move what is in the way into a folder of the data directory."`
-	SeriesOnly  bool   `help:"Bring back the series alone; boards, people and incidents stay as they are."`
+
+	ConfigTo []string `sep:"none" placeholder:"DIR" help:"Put the configuration back into this directory, and files that it had elsewhere where they were, if that is in a directory given again."`
+
+	Aside      bool `help:"Move what is in the way into a folder of the data directory, and files of a configuration to other names beside them."`
+	SeriesOnly bool `help:"Bring back the series alone; boards, people and incidents stay as they are."`
 }
 
 func (a *backupRestore) run(c *call) error {
 	if c.Restore == nil {
 		return errors.New("restore: a collector runs on this data directory: stop it first, or name another --data-dir")
 	}
-	q := RestoreRequest{Name: a.Name, Target: a.Target, Key: a.Key, WithoutKeys: a.WithoutKeys, Aside: a.Aside, SeriesOnly: a.SeriesOnly}
+	q := RestoreRequest{Name: a.Name, Target: a.Target, Key: a.Key, WithoutKeys: a.WithoutKeys, ConfigTo: a.ConfigTo, Aside: a.Aside, SeriesOnly: a.SeriesOnly}
 	if a.At != "" {
 		at, err := time.Parse(time.RFC3339, a.At)
 		if err != nil || a.Name != "" {
@@ -107,6 +114,12 @@ func (a *backupRestore) run(c *call) error {
 	c.say("restored as of %s: %s", r.Taken.Format(time.RFC3339), contents(r.Manifest))
 	if r.Aside != "" {
 		c.say("what was there before is in %s: delete it when all is well", r.Aside)
+	}
+	for _, path := range r.ConfigAside {
+		c.say("a file of the configuration that was there before is now %s", path)
+	}
+	if r.Config != "" {
+		c.say("the configuration is back where it was: collector serve --config %s", r.Config)
 	}
 	if r.Settings != "" {
 		c.say("configuration and rule files are in %s", r.Settings)
@@ -134,7 +147,7 @@ func bytesText(n int64) string {
 }
 
 // pathFlags are flags of the backup commands whose values are paths.
-var pathFlags = []string{"--target", "--key"}
+var pathFlags = []string{"--target", "--key", "--config-to"}
 
 // Absolute makes the paths in a backup command's arguments absolute: the collector that runs the command works in
 // another directory than the person who types it.

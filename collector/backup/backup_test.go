@@ -29,7 +29,7 @@ func TestMain(m *testing.M) {
 	}
 	if os.Getenv(checkEnv) != "" {
 		peak := watchPeak()
-		if err := Check(context.Background(), os.Args[len(os.Args)-1], os.Stdin, os.Stderr, broker.PinOf); err != nil {
+		if err := Check(context.Background(), os.Args[len(os.Args)-1], os.Stdin, os.Stderr, broker.PinOfPEM); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}
@@ -95,8 +95,7 @@ func newCollector(t testing.TB, dir string) *collector {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { rolled.Close() })
-	none := func() []string { return nil }
-	return &collector{Source{DataDir: dir, DB: db, Store: store, Rollups: rolled, Settings: none, Rules: none, Pin: pin, Version: "test"}, boards}
+	return &collector{Source{DataDir: dir, DB: db, Store: store, Rollups: rolled, Pin: pin, Version: "test"}, boards}
 }
 
 // fill adds boards with n rows each, an hour old and older.
@@ -153,7 +152,7 @@ func TestARestoredBackupAnswersAsTheOriginal(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	c.Settings, c.Rules = func() []string { return []string{settings} }, func() []string { return []string{rules} }
+	c.Files = func() Files { return Files{Config: settings, Secret: []string{settings}, Rules: []string{rules}} }
 	if err := c.boards.AddBoard(t.Context(), "b0", nil); err != nil {
 		t.Fatal(err)
 	}
@@ -581,7 +580,7 @@ func TestStoppingEndsABackup(t *testing.T) {
 	if err := os.WriteFile(noise, make([]byte, 64<<20), 0o600); err != nil { // a minute at this rate
 		t.Fatal(err)
 	}
-	c.Rules = func() []string { return []string{noise} }
+	c.Files = func() Files { return Files{Rules: []string{noise}} }
 	k := c.keeper(t, Config{Target: t.TempDir(), Rate: 1 << 20, Every: time.Hour})
 	asked := make(chan error, 1)
 	go func() { _, err := k.Create(context.WithoutCancel(t.Context())); asked <- err }()

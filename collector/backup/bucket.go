@@ -44,9 +44,9 @@ type S3 struct {
 	Region   string `json:"region,omitempty"`   // "" = asked for, or us-east-1
 	// Credentials is a file with access keys as Amazon's tools write it; "" = the environment's AWS_ACCESS_KEY_ID and
 	// AWS_SECRET_ACCESS_KEY.
-	Credentials string `json:"credentials,omitempty"`
+	Credentials string `json:"credentials,omitempty" file:"secret"`
 	// CA is a PEM file of authorities beside the machine's own, one of which signs the endpoint's certificate.
-	CA string `json:"ca,omitempty"`
+	CA string `json:"ca,omitempty" file:"secret"`
 }
 
 // Check returns what is wrong with the target and the options, as far as that is known without a connection.

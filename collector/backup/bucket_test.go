@@ -149,7 +149,7 @@ func TestABackupInABucketRestoresAsTheOriginal(t *testing.T) {
 	if err := os.WriteFile(large, bytes.Repeat([]byte("# a rule\n"), 2_500_000), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	c.Rules = func() []string { return []string{large} }
+	c.Files = func() Files { return Files{Rules: []string{large}} }
 	if err := c.boards.AddBoard(t.Context(), "b0", nil); err != nil {
 		t.Fatal(err)
 	}

@@ -1,6 +1,7 @@
 package backup
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -52,13 +53,15 @@ type Job struct {
 	Scratch string `json:"scratch"`
 	Key     string `json:"key"` // age identity file; "" leaves secrets.age closed
 	Rate    int64  `json:"rate"`
+	// Unseal is set for a restore: the secrets are written into Scratch, and the state gets its keys back.
+	Unseal bool `json:"unseal,omitempty"`
 	// SeriesOnly leaves the rest of the backup out.
 	SeriesOnly bool `json:"series_only,omitempty"`
 }
 
 // Check is the checking process: it does the job that argument describes and returns nil where all is as the
-// manifest says. It ends when stdin does: nobody waits for the answer any more. pinOf names the CA in a directory.
-func Check(ctx context.Context, argument string, stdin io.Reader, stderr io.Writer, pinOf func(dir string) (string, error)) error {
+// manifest says. It ends when stdin does: nobody waits for the answer any more. pinOf names the CA of two PEM files.
+func Check(ctx context.Context, argument string, stdin io.Reader, stderr io.Writer, pinOf func(key, cert []byte) (string, error)) error {
 	var j Job
 	if err := json.Unmarshal([]byte(argument), &j); err != nil {
 		return fmt.Errorf("check backup: read job: %w", err)
@@ -75,7 +78,7 @@ func Check(ctx context.Context, argument string, stdin io.Reader, stderr io.Writ
 	return verdict(causeOf(ctx, j.run(ctx, log, pinOf)))
 }
 
-func (j Job) run(ctx context.Context, log *slog.Logger, pinOf func(string) (string, error)) error {
+func (j Job) run(ctx context.Context, log *slog.Logger, pinOf func(key, cert []byte) (string, error)) error {
 	from, err := j.shelf()
 	if err != nil {
 		return err
@@ -157,7 +160,7 @@ func inSeries(path string) bool {
 }
 
 // checkState opens the secrets and the database.
-func (j Job) checkState(ctx context.Context, m *Manifest, pinOf func(string) (string, error)) error {
+func (j Job) checkState(ctx context.Context, m *Manifest, pinOf func(key, cert []byte) (string, error)) error {
 	state, err := registry.CheckDB(ctx, filepath.Join(j.Scratch, stateFile))
 	if err != nil {
 		return err
@@ -175,21 +178,84 @@ func (j Job) checkState(ctx context.Context, m *Manifest, pinOf func(string) (st
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrNotTested, err)
 	}
-	return j.checkSecrets(m, id, pinOf)
+	return j.checkSecrets(ctx, m, id, pinOf)
 }
 
-func (j Job) checkSecrets(m *Manifest, id *age.X25519Identity, pinOf func(string) (string, error)) error {
-	if err := unseal(filepath.Join(j.Scratch, secretsFile), id, j.Scratch); err != nil {
+// checkSecrets decrypts everything. A restore writes it into the scratch folder, which then is in the data directory; a
+// test writes no secret in the clear anywhere.
+func (j Job) checkSecrets(ctx context.Context, m *Manifest, id *age.X25519Identity, pinOf func(key, cert []byte) (string, error)) error {
+	f, err := os.Open(filepath.Join(j.Scratch, secretsFile))
+	if err != nil {
+		return fmt.Errorf("open secrets: %w", err)
+	}
+	defer f.Close()
+	write := unsealInto(j.Scratch)
+	small := map[string][]byte{placesName: nil, keysName: nil, authorityFiles[0]: nil, authorityFiles[1]: nil}
+	has := map[string]bool{}
+	err = unseal(f, id, func(name string, r io.Reader) error {
+		has[name] = true
+		if _, ok := small[name]; ok {
+			text, err := io.ReadAll(r)
+			if err != nil {
+				return err
+			}
+			small[name], r = text, bytes.NewReader(text)
+		}
+		if j.Unseal {
+			return write(name, r)
+		}
+		_, err := io.Copy(io.Discard, r)
+		return err
+	})
+	if err != nil {
 		return err
 	}
-	pin, err := pinOf(j.Scratch)
+	pin, err := pinOf(small[authorityFiles[0]], small[authorityFiles[1]])
 	if err != nil {
 		return err
 	}
 	if pin != m.Pin {
 		return fmt.Errorf("the CA in secrets.age is %s, the manifest says %s", pin, m.Pin)
 	}
+	if err := checkPlaces(small[placesName], m, has); err != nil {
+		return err
+	}
+	return j.checkKeys(ctx, small[keysName])
+}
+
+// checkPlaces looks for every file that the backup says it has of the configuration. Older backups do not say.
+func checkPlaces(text []byte, m *Manifest, has map[string]bool) error {
+	if text == nil {
+		return nil
+	}
+	var p places
+	if err := json.Unmarshal(text, &p); err != nil {
+		return fmt.Errorf("read %s: %w", placesName, err)
+	}
+	for _, f := range m.Files {
+		has[f.Path] = true
+	}
+	for _, f := range p.Files {
+		if !has[f.Name] {
+			return fmt.Errorf("the backup has no %s, which was %s", f.Name, f.Path)
+		}
+	}
 	return nil
+}
+
+// checkKeys reads the state's keys, and puts them into what is restored. Older backups have them in state.db.
+func (j Job) checkKeys(ctx context.Context, text []byte) error {
+	if text == nil {
+		return nil
+	}
+	var keys registry.Keys
+	if err := json.Unmarshal(text, &keys); err != nil {
+		return fmt.Errorf("read %s: %w", keysName, err)
+	}
+	if !j.Unseal {
+		return nil
+	}
+	return registry.PutKeys(ctx, filepath.Join(j.Scratch, stateFile), keys)
 }
 
 // checkSeries opens the restored stores and counts.

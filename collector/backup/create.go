@@ -27,6 +27,7 @@ const (
 	rulesDir    = "rules"
 	settingsDir = "config"
 	secretsFile = "secrets.age"
+	keysName    = "state-keys.json" // in secrets.age: the keys that the state signs with
 )
 
 // authorityFiles are the collector's CA in the data directory; boards pin it.
@@ -67,9 +68,12 @@ func (k *Keeper) build(ctx context.Context, p place, now time.Time) (m *Manifest
 		}
 	}()
 	_, remote := p.(*bucket)
-	w := &writer{manifest: m, source: k.source, copy: newCopier(k.config.Rate), draft: d, dir: d.dir(), remote: remote}
+	w := &writer{manifest: m, source: k.source, copy: newCopier(k.config.Rate), draft: d, dir: d.dir(), remote: remote, key: k.config.Key}
 	if err := w.writeAll(ctx, id); err != nil {
 		return nil, explain(err)
+	}
+	if missing := m.Missing(); len(missing) > 0 {
+		k.log.Warn("the backup lacks files that the configuration names: a restore does not start without them", "missing", missing)
 	}
 	m.Seconds = time.Since(now).Seconds()
 	return m, d.publish(ctx, m)
@@ -81,8 +85,10 @@ type writer struct {
 	source   Source
 	copy     *copier
 	draft    draft
-	dir      string // the draft's
-	remote   bool   // the series are not kept on a local disk
+	dir      string        // the draft's
+	remote   bool          // the series are not kept on a local disk
+	key      string        // the file that opens the secrets
+	keys     registry.Keys // of the state
 }
 
 func (w *writer) writeAll(ctx context.Context, id *age.X25519Identity) error {
@@ -158,16 +164,20 @@ func (w *writer) snapshot() (*storage.Snapshot, error) {
 
 // checkSpace asks for room for the backup, where it is kept on a disk, and the restored copy of its test.
 func (w *writer) checkSpace(snapshot *storage.Snapshot) error {
-	var bytes int64
+	state, err := treeSize(filepath.Join(w.source.DataDir, stateFile))
+	if err != nil {
+		return err
+	}
+	if err := checkSpace("the copy of the state", w.source.DataDir, w.source.DataDir, state); err != nil {
+		return err
+	}
+	bytes, err := treeSize(filepath.Join(w.source.DataDir, journalDir))
+	if err != nil {
+		return err
+	}
+	bytes += state
 	for _, f := range snapshot.Files {
 		bytes += f.Size
-	}
-	for _, name := range []string{stateFile, journalDir} {
-		more, err := treeSize(filepath.Join(w.source.DataDir, name))
-		if err != nil {
-			return err
-		}
-		bytes += more
 	}
 	if w.remote {
 		return checkSpace("the test restore of a backup", w.dir, w.source.DataDir, bytes)
@@ -191,16 +201,28 @@ func treeSize(root string) (bytes int64, err error) {
 	return bytes, err
 }
 
-// addState copies the database, and counts what the copy holds.
+// addState copies the database, and counts what the copy holds. Its keys are taken out in the data directory, for they must
+// not touch the target's disk.
 func (w *writer) addState(ctx context.Context) (err error) {
-	to := filepath.Join(w.dir, stateFile)
-	if err := registry.CopyDB(ctx, w.source.DB, to); err != nil {
+	apart := filepath.Join(w.source.DataDir, ".backup-"+stateFile)
+	defer func() { err = errors.Join(err, removeFile(apart)) }()
+	if err := removeFile(apart); err != nil { // of a backup that was killed
 		return err
 	}
-	if w.manifest.State, err = registry.CheckDB(ctx, to); err != nil {
+	if w.keys, err = registry.CopyDB(ctx, w.source.DB, apart); err != nil {
 		return err
 	}
-	return w.note(ctx, stateFile)
+	if w.manifest.State, err = registry.CheckDB(ctx, apart); err != nil {
+		return err
+	}
+	return w.add(ctx, apart, stateFile)
+}
+
+func removeFile(path string) error {
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
 }
 
 // note lists a file that is there.
@@ -244,26 +266,4 @@ func (w *writer) addTree(ctx context.Context, dir, name string) error {
 		}
 	}
 	return nil
-}
-
-// addFiles copies the rules and encrypts the rest.
-func (w *writer) addFiles(ctx context.Context, id *age.X25519Identity) error {
-	for _, f := range archiveNames(rulesDir, w.source.Rules()) {
-		if err := w.add(ctx, f.path, f.name); err != nil {
-			return fmt.Errorf("copy the rules: %w", err)
-		}
-	}
-	var secrets []secret
-	for _, name := range authorityFiles {
-		secrets = append(secrets, secret{name, filepath.Join(w.source.DataDir, name)})
-	}
-	secrets = slices.Concat(secrets, archiveNames(settingsDir, w.source.Settings()))
-	f, err := os.OpenFile(filepath.Join(w.dir, secretsFile), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if err != nil {
-		return err
-	}
-	if err := errors.Join(seal(f, id, secrets), f.Sync(), f.Close()); err != nil {
-		return err
-	}
-	return w.note(ctx, secretsFile)
 }

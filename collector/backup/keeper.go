@@ -19,11 +19,11 @@ import (
 type Config struct {
 	// Target is the directory of the backups; "" = backups in the data directory. One that is named must be there:
 	// an absent disk is not to be mistaken for an empty one. s3://BUCKET/PREFIX is a bucket, reached as S3 says.
-	Target string
+	Target string `file:"not in backups"`
 	S3     S3
 	Every  time.Duration // how often one is taken; 0 = on command only
 	Keep   Keep          // how many are kept; used only with Every
-	Key    string        // age identity file, as KeyIn takes it
+	Key    string        `file:"not in backups"` // age identity file, as KeyIn takes it
 	Rate   int64         // bytes a second that are read and written; 0 = DefaultRate
 }
 
@@ -48,11 +48,10 @@ type Source struct {
 	Remote  string         // its URL
 	// Hold waits until the store has what was acknowledged and keeps the journal as it is until release; nil where no
 	// collector runs.
-	Hold func(ctx context.Context) (release func(), err error)
-	// Settings are configuration files, kept encrypted; Rules are rule files, kept as they are. Both by path.
-	Settings, Rules func() []string
-	Pin             string // of the collector's CA
-	Version         string
+	Hold    func(ctx context.Context) (release func(), err error)
+	Files   func() Files // of the configuration; nil = none
+	Pin     string       // of the collector's CA
+	Version string
 	// Spare is the name of a backup that pruning never removes: the way back from the last upgrade. "" = none.
 	Spare string
 }

@@ -28,6 +28,9 @@ type Restore struct {
 	DataDir string
 	// Key opens secrets.age; "" restores without the CA and the configuration.
 	Key string
+	// ConfigTo puts the files of the configuration back: the first directory gets what was in that of the collector's
+	// configuration, each of them what was there. Empty leaves them in a folder of the data directory.
+	ConfigTo []string
 	// Aside moves what is in the way into a folder of the data directory; without it Run refuses.
 	Aside bool
 	// SeriesOnly brings back the series alone and leaves state, CA and journal as they are.
@@ -40,7 +43,10 @@ type Restore struct {
 type Result struct {
 	*Manifest
 	Aside    string // folder with what was in the way, "" where nothing was
-	Settings string // folder with the configuration and rule files, "" where there are none
+	Settings string // folder with the configuration and rule files, "" where there are none, or ConfigTo has put them back
+	Config   string // the collector's configuration that was put back, "" without ConfigTo
+	// ConfigAside are files of a configuration that were in the way, under their new names.
+	ConfigAside []string
 }
 
 // Unfinished returns an error that says what to do when a restore into dir was cut short, else nil.
@@ -66,7 +72,7 @@ func (r Restore) Run(ctx context.Context) (res Result, err error) {
 	if res.Manifest, err = readManifest(ctx, from); err != nil {
 		return res, err
 	}
-	if err := r.refuse(res.Manifest); err != nil {
+	if err := errors.Join(r.refuse(res.Manifest), r.refuseConfig(ctx, from)); err != nil {
 		return res, err
 	}
 	stage := filepath.Join(r.DataDir, stageName)
@@ -77,7 +83,7 @@ func (r Restore) Run(ctx context.Context) (res Result, err error) {
 	if err := checkSpace("what is restored", r.DataDir, r.DataDir, res.Bytes); err != nil {
 		return res, err
 	}
-	job := Job{Backup: r.Backup, S3: r.S3, Scratch: stage, Key: r.Key, Rate: r.Rate, SeriesOnly: r.SeriesOnly}
+	job := Job{Backup: r.Backup, S3: r.S3, Scratch: stage, Key: r.Key, Rate: r.Rate, SeriesOnly: r.SeriesOnly, Unseal: r.Key != ""}
 	if err := job.runChild(ctx, r.Child); err != nil {
 		return res, fmt.Errorf("restore backup %s: %w", res.Name, err)
 	}
@@ -118,7 +124,11 @@ func (r Restore) refuse(m *Manifest) error {
 // commit puts the tested stage in place.
 func (r Restore) commit(stage string, res *Result) error {
 	mark := filepath.Join(r.DataDir, unfinishedName)
-	if err := writeFile(mark, []byte(r.Backup+"\n")); err != nil {
+	again := r.Backup
+	for _, dir := range r.ConfigTo {
+		again += " --config-to " + dir
+	}
+	if err := writeFile(mark, []byte(again+"\n")); err != nil {
 		return explain(err)
 	}
 	if err := r.moveAside(res); err != nil {
@@ -164,8 +174,11 @@ func (r Restore) moveIn(stage string, res *Result) error {
 			return err
 		}
 	}
-	if r.SeriesOnly {
+	switch {
+	case r.SeriesOnly:
 		return nil
+	case len(r.ConfigTo) > 0:
+		return r.putConfig(stage, res)
 	}
 	return r.moveSettings(stage, res)
 }
@@ -173,7 +186,7 @@ func (r Restore) moveIn(stage string, res *Result) error {
 // moveSettings puts configuration and rules into a folder of their own: where they belong is the operator's to say.
 func (r Restore) moveSettings(stage string, res *Result) error {
 	to := filepath.Join(r.DataDir, "restored-"+res.Name)
-	for _, name := range []string{settingsDir, rulesDir} {
+	for _, name := range []string{settingsDir, rulesDir, placesName} {
 		from := filepath.Join(stage, name)
 		if _, err := os.Stat(from); errors.Is(err, fs.ErrNotExist) {
 			continue

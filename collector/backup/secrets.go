@@ -2,6 +2,7 @@ package backup
 
 import (
 	"archive/tar"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -59,8 +60,11 @@ func readKey(path string) (*age.X25519Identity, error) {
 	return nil, fmt.Errorf("read backup key %s: it holds no line AGE-SECRET-KEY-1…: give an identity file as age-keygen writes it", path)
 }
 
-// secret is one file of secrets.age.
-type secret struct{ name, path string }
+// secret is one file of secrets.age: a path's, or a text.
+type secret struct {
+	name, path string
+	text       []byte
+}
 
 // seal writes files, encrypted for id, to w.
 func seal(w io.Writer, id *age.X25519Identity, files []secret) error {
@@ -71,14 +75,17 @@ func seal(w io.Writer, id *age.X25519Identity, files []secret) error {
 	archive := tar.NewWriter(encrypted)
 	for _, f := range files {
 		if err := sealFile(archive, f); err != nil {
-			return fmt.Errorf("encrypt %s: %w", f.path, err)
+			return fmt.Errorf("encrypt %s: %w", cmp.Or(f.path, f.name), err)
 		}
 	}
 	return errors.Join(archive.Close(), encrypted.Close())
 }
 
 func sealFile(archive *tar.Writer, f secret) error {
-	data, err := os.ReadFile(f.path)
+	data, err := f.text, error(nil)
+	if f.path != "" {
+		data, err = os.ReadFile(f.path)
+	}
 	if err != nil {
 		return err
 	}
@@ -92,16 +99,11 @@ func sealFile(archive *tar.Writer, f secret) error {
 	return err
 }
 
-// unseal decrypts secrets.age into dir.
-func unseal(path string, id *age.X25519Identity, dir string) error {
-	f, err := os.Open(path)
+// unseal decrypts secrets.age and hands each file to take, by its name, which is one below a directory.
+func unseal(secrets io.Reader, id age.Identity, take func(name string, r io.Reader) error) error {
+	plain, err := age.Decrypt(secrets, id)
 	if err != nil {
-		return fmt.Errorf("open secrets: %w", err)
-	}
-	defer f.Close()
-	plain, err := age.Decrypt(f, id)
-	if err != nil {
-		return fmt.Errorf("decrypt %s: %w: give the key that the manifest names as recipient", path, err)
+		return fmt.Errorf("decrypt %s: %w: give the key that the manifest names as recipient", secretsFile, err)
 	}
 	archive := tar.NewReader(plain)
 	for {
@@ -110,28 +112,31 @@ func unseal(path string, id *age.X25519Identity, dir string) error {
 			return nil
 		}
 		if err != nil {
-			return fmt.Errorf("decrypt %s: %w", path, err)
+			return fmt.Errorf("decrypt %s: %w", secretsFile, err)
 		}
-		if err := unsealFile(archive, h, dir); err != nil {
-			return fmt.Errorf("decrypt %s of %s: %w", h.Name, path, err)
+		if !filepath.IsLocal(h.Name) || h.Typeflag != tar.TypeReg || h.Size > maxSecret {
+			return fmt.Errorf("decrypt %s: %s is not a file that a backup can hold", secretsFile, h.Name)
+		}
+		if err := take(h.Name, archive); err != nil {
+			return fmt.Errorf("decrypt %s of %s: %w", h.Name, secretsFile, err)
 		}
 	}
 }
 
-func unsealFile(archive io.Reader, h *tar.Header, dir string) error {
-	if !filepath.IsLocal(h.Name) || h.Typeflag != tar.TypeReg || h.Size > maxSecret {
-		return errors.New("it is not a file that a backup can hold")
+// unsealInto returns what writes the files of secrets.age below dir.
+func unsealInto(dir string) func(name string, r io.Reader) error {
+	return func(name string, r io.Reader) error {
+		to := filepath.Join(dir, filepath.FromSlash(name))
+		if err := os.MkdirAll(filepath.Dir(to), 0o700); err != nil {
+			return err
+		}
+		f, err := os.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+		if err != nil {
+			return err
+		}
+		_, err = io.Copy(f, r)
+		return explain(errors.Join(err, f.Sync(), f.Close()))
 	}
-	to := filepath.Join(dir, filepath.FromSlash(h.Name))
-	if err := os.MkdirAll(filepath.Dir(to), 0o700); err != nil {
-		return err
-	}
-	f, err := os.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = io.Copy(f, archive)
-	return explain(errors.Join(err, f.Sync(), f.Close()))
 }
 
 // archiveNames gives each file a name of its own below a folder.
@@ -144,7 +149,7 @@ func archiveNames(folder string, paths []string) []secret {
 			name = fmt.Sprintf("%s/%d-%s", folder, i, strings.TrimPrefix(filepath.Base(p), "/"))
 		}
 		seen[name] = true
-		all = append(all, secret{name, p})
+		all = append(all, secret{name: name, path: p})
 	}
 	return all
 }

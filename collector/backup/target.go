@@ -38,6 +38,8 @@ func (e *Entry) Result() string {
 		return "never tested"
 	case e.Manifest.Test.Error != "":
 		return "bad: " + e.Manifest.Test.Error
+	case len(e.Manifest.Missing()) > 0:
+		return "good, but without files of the configuration: " + strings.Join(e.Manifest.Missing(), "; ")
 	}
 	return "good"
 }

@@ -17,6 +17,8 @@ import (
 	"os"
 	"path/filepath"
 	"time"
+
+	"bramble/pisensor/report"
 )
 
 // Names of the authority's files in the data directory. Boards pin the key, so
@@ -156,8 +158,32 @@ func createCert(path string, key *ecdsa.PrivateKey) (*x509.Certificate, error) {
 	return x509.ParseCertificate(der)
 }
 
+// PinOfPEM returns the pin of a CA whose two files are in memory, as a backup has them.
+func PinOfPEM(key, cert []byte) (string, error) {
+	k, err := parseKey(caKeyFile, key)
+	if err != nil {
+		return "", err
+	}
+	c, err := parseCert(caCertFile, cert)
+	if err != nil {
+		return "", err
+	}
+	if !k.PublicKey.Equal(c.PublicKey) {
+		return "", fmt.Errorf("%s does not belong to %s", caKeyFile, caCertFile)
+	}
+	return report.Pin(c), nil
+}
+
 func loadKey(path string) (*ecdsa.PrivateKey, error) {
-	der, err := readPEM(path)
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	return parseKey(path, text)
+}
+
+func parseKey(path string, text []byte) (*ecdsa.PrivateKey, error) {
+	der, err := parsePEM(path, text)
 	if err != nil {
 		return nil, err
 	}
@@ -173,7 +199,15 @@ func loadKey(path string) (*ecdsa.PrivateKey, error) {
 }
 
 func loadCert(path string) (*x509.Certificate, error) {
-	der, err := readPEM(path)
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	return parseCert(path, text)
+}
+
+func parseCert(path string, text []byte) (*x509.Certificate, error) {
+	der, err := parsePEM(path, text)
 	if err != nil {
 		return nil, err
 	}
@@ -184,11 +218,7 @@ func loadCert(path string) (*x509.Certificate, error) {
 	return cert, nil
 }
 
-func readPEM(path string) ([]byte, error) {
-	text, err := os.ReadFile(path)
-	if err != nil {
-		return nil, err
-	}
+func parsePEM(path string, text []byte) ([]byte, error) {
 	block, _ := pem.Decode(text)
 	if block == nil {
 		return nil, fmt.Errorf("read %s: it holds no PEM block: restore it from a backup", path)

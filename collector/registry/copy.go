@@ -9,36 +9,111 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 )
 
 // Ephemeral says which rows a copy of the database leaves out, and why.
 const Ephemeral = "open logins (table session): people log in again"
 
+// Keys are the keys that the database signs with, by table. Each is the one row of a table whose column key is a BLOB.
+type Keys map[string][]byte
+
 // CopyDB writes a consistent copy of the database to path, where nothing is yet, while others read and write it. It
-// leaves out what is ephemeral. SQLite's page cache bounds the memory that it takes.
-func CopyDB(ctx context.Context, db *sql.DB, path string) error {
+// leaves out what is ephemeral, and returns the keys, which it leaves out, too. Until it returns the file has had them:
+// path is in a directory that may. SQLite's page cache bounds the memory that it takes.
+func CopyDB(ctx context.Context, db *sql.DB, path string) (Keys, error) {
 	if _, err := db.ExecContext(ctx, `VACUUM INTO ?`, path); err != nil {
-		return fmt.Errorf("copy database: %w", err)
+		return nil, fmt.Errorf("copy database: %w", err)
 	}
-	if err := strip(ctx, path); err != nil {
-		return fmt.Errorf("copy database: %w", err)
+	keys, err := strip(ctx, path)
+	if err != nil {
+		return nil, fmt.Errorf("copy database: %w", err)
 	}
-	return nil
+	return keys, nil
 }
 
-// strip removes what is ephemeral, its bytes too, and leaves one file that is on disk.
-func strip(ctx context.Context, path string) (err error) {
+// strip removes what is ephemeral and the keys, their bytes too, and leaves one file that is on disk.
+func strip(ctx context.Context, path string) (keys Keys, err error) {
 	if err := os.Chmod(path, 0o600); err != nil {
-		return err
+		return nil, err
 	}
 	db, err := openAlone(path, "rw")
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
-	for _, statement := range []string{`PRAGMA journal_mode=DELETE`, `PRAGMA secure_delete=ON`, `PRAGMA synchronous=FULL`, `DELETE FROM session`} {
+	if keys, err = readKeys(ctx, db); err != nil {
+		return nil, err
+	}
+	statements := []string{`PRAGMA journal_mode=DELETE`, `PRAGMA secure_delete=ON`, `PRAGMA synchronous=FULL`, `DELETE FROM session`}
+	for table := range keys {
+		statements = append(statements, `DELETE FROM `+quoted(table))
+	}
+	for _, statement := range statements {
 		if _, err := db.ExecContext(ctx, statement); err != nil {
-			return err
+			return nil, err
+		}
+	}
+	return keys, nil
+}
+
+func quoted(name string) string { return `"` + strings.ReplaceAll(name, `"`, `""`) + `"` }
+
+func readKeys(ctx context.Context, db *sql.DB) (Keys, error) {
+	tables, err := keyTables(ctx, db)
+	if err != nil {
+		return nil, err
+	}
+	keys := Keys{}
+	for _, table := range tables {
+		var key []byte
+		err := db.QueryRowContext(ctx, `SELECT key FROM `+quoted(table)).Scan(&key)
+		if errors.Is(err, sql.ErrNoRows) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		keys[table] = key
+	}
+	return keys, nil
+}
+
+// keyTables are the tables that hold a key.
+func keyTables(ctx context.Context, db *sql.DB) (tables []string, err error) {
+	rows, err := db.QueryContext(ctx, `SELECT t.name FROM sqlite_schema t JOIN pragma_table_info(t.name) c WHERE t.type = 'table' AND c.name = 'key' AND c.type = 'BLOB'`)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var name string
+		if err := rows.Scan(&name); err != nil {
+			return nil, err
+		}
+		tables = append(tables, name)
+	}
+	return tables, rows.Err()
+}
+
+// PutKeys puts keys back into a copy of the database that nobody else uses.
+func PutKeys(ctx context.Context, path string, keys Keys) (err error) {
+	db, err := openAlone(path, "rw")
+	if err != nil {
+		return fmt.Errorf("put keys into database %s: %w", path, err)
+	}
+	defer func() { err = errors.Join(err, db.Close()) }()
+	tables, err := keyTables(ctx, db)
+	if err != nil {
+		return fmt.Errorf("put keys into database %s: %w", path, err)
+	}
+	for table, key := range keys {
+		if !slices.Contains(tables, table) {
+			return fmt.Errorf("put keys into database %s: it has no table %q for one", path, table)
+		}
+		if _, err := db.ExecContext(ctx, `INSERT INTO `+quoted(table)+` (id, key) VALUES (1, ?) ON CONFLICT (id) DO UPDATE SET key = excluded.key`, key); err != nil {
+			return fmt.Errorf("put the key of %s into database %s: %w", table, path, err)
 		}
 	}
 	return nil

@@ -24,7 +24,7 @@ func TestCopyHasEverythingButOpenLogins(t *testing.T) {
 		t.Fatal(err)
 	}
 	path := filepath.Join(t.TempDir(), "copy #1?.db")
-	if err := CopyDB(t.Context(), db, path); err != nil {
+	if _, err := CopyDB(t.Context(), db, path); err != nil {
 		t.Fatal(err)
 	}
 	got, err := CheckDB(t.Context(), path)
@@ -52,7 +52,7 @@ func TestCopyHasEverythingButOpenLogins(t *testing.T) {
 	if len(r.sessions) != 1 {
 		t.Error("the original lost its open login")
 	}
-	if err := CopyDB(t.Context(), db, path); err == nil {
+	if _, err := CopyDB(t.Context(), db, path); err == nil {
 		t.Error("a copy went over a file")
 	}
 }
@@ -65,7 +65,7 @@ func TestCheckFindsDamage(t *testing.T) {
 		}
 	}
 	path := filepath.Join(t.TempDir(), "copy.db")
-	if err := CopyDB(t.Context(), db, path); err != nil {
+	if _, err := CopyDB(t.Context(), db, path); err != nil {
 		t.Fatal(err)
 	}
 	whole, err := os.ReadFile(path)
@@ -98,5 +98,45 @@ func TestCheckFindsDamage(t *testing.T) {
 	}
 	if _, err := CheckDB(t.Context(), path); err == nil {
 		t.Error("a file that is gone")
+	}
+}
+
+// TestCopyHasNoKeys looks for the bytes of a key in a copy, and puts it back.
+func TestCopyHasNoKeys(t *testing.T) {
+	_, db := opened(t, t.TempDir())
+	key := []byte("a key that signs acknowledgements")
+	for _, q := range []string{`CREATE TABLE some_key (id INTEGER PRIMARY KEY CHECK (id = 1), key BLOB NOT NULL) STRICT`, `CREATE TABLE other_key (id INTEGER PRIMARY KEY CHECK (id = 1), key BLOB NOT NULL) STRICT`} {
+		if _, err := db.Exec(q); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := db.Exec(`INSERT INTO some_key VALUES (1, ?)`, key); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), "copy.db")
+	keys, err := CopyDB(t.Context(), db, path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d := cmp.Diff(Keys{"some_key": key}, keys); d != "" {
+		t.Errorf("keys (-want +got):\n%s", d)
+	}
+	if text, err := os.ReadFile(path); err != nil || bytes.Contains(text, key) {
+		t.Errorf("the copy has the key in the clear (%v)", err)
+	}
+	if err := PutKeys(t.Context(), path, Keys{"board": key}); err == nil || !strings.Contains(err.Error(), `no table "board"`) {
+		t.Errorf("a key for the boards' table: %v", err)
+	}
+	if err := PutKeys(t.Context(), path, keys); err != nil {
+		t.Fatal(err)
+	}
+	copied, err := OpenDB(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer copied.Close()
+	var got []byte
+	if err := copied.QueryRow(`SELECT key FROM some_key`).Scan(&got); err != nil || !bytes.Equal(got, key) {
+		t.Errorf("the key came back as %q, %v", got, err)
 	}
 }
