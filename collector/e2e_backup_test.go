@@ -196,7 +196,7 @@ func stock(t *testing.T, target string, n int) (dir, config string) {
 	return dir, config
 }
 
-// TestKilledWhileBackingUp kills real backups at random moments. What is left
+// TestKilledWhileBackingUp kills real backups at random moments, one in a plain run. What is left
 // is good, or says that it was never tested, or is no backup.
 func TestKilledWhileBackingUp(t *testing.T) {
 	t.Parallel()
@@ -209,7 +209,7 @@ func TestKilledWhileBackingUp(t *testing.T) {
 		t.Fatal(a.errs)
 	}
 	good := 1
-	for range 8 {
+	for range often(1, 8) {
 		p := launch(t, "collector", "backup", "create", "--config", config)
 		after(t, time.Duration(rand.IntN(4000))*time.Millisecond)
 		p.kill()
@@ -246,7 +246,7 @@ func TestKilledWhileBackingUp(t *testing.T) {
 	}
 }
 
-// TestKilledWhileRestoring kills real restores at random moments: the directory
+// TestKilledWhileRestoring kills real restores at random moments, one in a plain run: the directory
 // holds nothing that a collector would take, or everything, or says that it is
 // unfinished.
 func TestKilledWhileRestoring(t *testing.T) {
@@ -262,7 +262,7 @@ func TestKilledWhileRestoring(t *testing.T) {
 		t.Errorf("the backup says %q, want %s", made.errs, counts)
 	}
 	key := filepath.Join(dir, "backup.key")
-	for range 5 {
+	for range often(1, 5) {
 		to := filepath.Join(t.TempDir(), "new")
 		args := []string{"backup", "restore", "--config", config, "--data-dir", to, "--key", key}
 		p := launch(t, "collector", args...)
@@ -407,7 +407,7 @@ func newServerOn(t *testing.T, config string) *server {
 		t.Fatal(err)
 	}
 	s := &server{t: t, dir: c.DataDir, http: freeAddress(t, "127.0.0.1"), nats: freeAddress(t, "127.0.0.1"), args: []string{"--config", config}}
-	s.bearer = s.do("", "token", "create", "--role", "admin")
+	s.found()
 	s.start()
 	return s
 }

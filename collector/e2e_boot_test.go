@@ -197,6 +197,7 @@ func degrees(t testing.TB, line string) float64 {
 // model. What the kernel's own thermal driver says arrives, at the right time
 // although the board's clock stands in 1970, and follows when it changes.
 func TestBoardBoots(t *testing.T) {
+	endurance(t)
 	t.Parallel()
 	k := newKernel(t)
 	s := newServer(t, "127.0.0.1")

@@ -68,7 +68,7 @@ func TestARestoredCollectorAnswersTheSame(t *testing.T) {
 	s := &server{t: t, dir: filepath.Join(t.TempDir(), "data"), http: freeAddress(t, "127.0.0.1"), nats: freeAddress(t, "127.0.0.1")}
 	config := bucketConfig(t, s.dir)
 	s.args = []string{"--config", config}
-	s.bearer = s.do("", "token", "create", "--role", "admin")
+	s.found()
 	s.start()
 	b := s.enrol("pi-1", s.nats, "rack=r1")
 	sent := invent(t, "sent", 400, every(5_000))

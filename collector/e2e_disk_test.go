@@ -17,7 +17,7 @@ func TestFullDisk(t *testing.T) {
 	t.Parallel()
 	disk := smallDisk(t, 220)
 	s := &server{t: t, dir: filepath.Join(disk, "data"), http: freeAddress(t, "127.0.0.1"), nats: freeAddress(t, "127.0.0.1")}
-	s.bearer = s.do("", "token", "create", "--role", "admin")
+	s.found()
 	s.start()
 	b := s.enrol("pi-1", s.nats)
 	before := invent(t, "before", 100, every(1_000))

@@ -182,6 +182,8 @@ func (s *server) grows(name string, before, by int) {
 // collector: enrolment, sampling, the collector's and the sensor's kill -9, once
 // and replay.
 func TestEmulatedProcessors(t *testing.T) {
+	endurance(t) // it compiles everything for other processors
+	t.Parallel()
 	for _, c := range []struct {
 		target target
 		qemu   string
@@ -198,7 +200,6 @@ func TestEmulatedProcessors(t *testing.T) {
 
 // emulated goes through a sensor's life. pisensor is how it is started.
 func emulated(t *testing.T, pisensor []string) {
-	s := newServer(t, "127.0.0.1")
 	root, state := t.TempDir(), filepath.Join(t.TempDir(), "state")
 	tree(t, root, piZero)
 	line := func(args ...string) []string { return slices.Concat(pisensor, args) }
@@ -211,6 +212,7 @@ func emulated(t *testing.T, pisensor []string) {
 		}
 	}
 
+	s := newServer(t, "127.0.0.1")
 	enrolment := line("enrol", "nats://"+s.nats, s.do("", "board", "add", "pi-1", "--label", "rack=r1"), "--state-dir", state)
 	if a := execute(t, "", enrolment...); a.code != 0 || a.out != "pi-1\n" {
 		t.Fatalf("enrol: %+v", a)

@@ -41,13 +41,13 @@ func onDiskUnder(t testing.TB, under []string, disk string, k *sink, before func
 	}
 	s := &server{t: t, under: under, dir: filepath.Join(disk, "data"), http: freeAddress(t, "127.0.0.1"), nats: freeAddress(t, "127.0.0.1"),
 		args: []string{"--config", filepath.Join(dir, "collector.yml")}}
-	s.bearer = s.do("", "token", "create", "--role", "admin")
+	s.found()
 	before(s)
 	s.start()
 	return s
 }
 
-// TestFullDiskPagesGoOn fills the disk below 200 boards: first the store takes nothing and the journal takes all, then
+// TestFullDiskPagesGoOn fills the disk below 20 boards, or 200 in a run for endurance: first the store takes nothing and the journal takes all, then
 // no byte is free. Pages leave all the time, also after a kill, each once; and when there is room again every reading
 // comes to the store by itself. How long the slowest page took stands in the log.
 func TestFullDiskPagesGoOn(t *testing.T) {
@@ -57,7 +57,7 @@ func TestFullDiskPagesGoOn(t *testing.T) {
 	var f *fleet
 	var connect func()
 	s := onDisk(t, disk, k, func(s *server) {
-		boards, keys := newFleet(t, s, 200)
+		boards, keys := newFleet(t, s, often(20, 200))
 		f, connect = boards, func() { boards.connect(keys, nil) }
 	})
 	f.server = s

@@ -84,7 +84,7 @@ func sixServer(t *testing.T) (s *server, port, webPort string) {
 	t.Helper()
 	args, web := withWebSocket(t, "::")
 	s = &server{t: t, dir: filepath.Join(t.TempDir(), "data"), http: freeAddress(t, "::1"), nats: freeAddress(t, "::"), args: args}
-	s.bearer = s.do("", "token", "create", "--role", "admin")
+	s.found()
 	s.start()
 	_, port, err := net.SplitHostPort(s.nats)
 	if err != nil {

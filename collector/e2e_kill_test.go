@@ -10,13 +10,13 @@ import (
 	"time"
 )
 
-// killPlan is how often a collector is killed in the middle of its work, and the seed of the moments. BRAMBLE_KILLS and
-// BRAMBLE_SEED set others.
+// killPlan is how often a collector is killed in the middle of its work, once in a plain run, and the seed of the moments.
+// BRAMBLE_KILLS and BRAMBLE_SEED set others.
 func killPlan(t testing.TB) (kills int, seed uint64) {
 	t.Helper()
 	kills, err := strconv.Atoi(os.Getenv("BRAMBLE_KILLS"))
 	if err != nil {
-		kills = 10
+		kills = often(1, 10)
 	}
 	if seed, err = strconv.ParseUint(os.Getenv("BRAMBLE_SEED"), 10, 64); err != nil {
 		seed = rand.Uint64()
@@ -25,22 +25,22 @@ func killPlan(t testing.TB) (kills int, seed uint64) {
 	return kills, seed
 }
 
-// TestKilledAgainAndAgain kills the collector at random moments while boards report and replay: they ride it out, and
-// every reading is there exactly once.
+// TestKilledAgainAndAgain kills the collector at random moments, once in a plain run, while boards report and replay: they
+// ride it out, and every reading is there exactly once.
 func TestKilledAgainAndAgain(t *testing.T) {
 	t.Parallel()
 	kills, seed := killPlan(t)
 	random := rand.New(rand.NewPCG(seed, 0))
 	s := &server{t: t, dir: filepath.Join(t.TempDir(), "data"), http: freeAddress(t, "127.0.0.1"), nats: freeAddress(t, "127.0.0.1")}
-	s.bearer = s.do("", "token", "create", "--role", "admin")
-	f, keys := newFleet(t, s, 50)
+	s.found()
+	f, keys := newFleet(t, s, often(20, 50))
 	s.start()
 	f.connect(keys, nil)
 	boards := []board{s.enrol("pi-1", s.nats, "rack=r1"), s.enrol("pi-2", s.nats, "rack=r1"), s.enrol("pi-3", s.nats)}
 	sent := []*recorded{
-		invent(t, "live", 400, every(1_000)),    // 20 s at speed 20
-		invent(t, "slow", 100, every(10_000)),   // 20 s at speed 50
-		invent(t, "past", 30_000, every(5_000)), // more than one report, as fast as it goes
+		invent(t, "live", often(160, 400), every(1_000)),      // 8 or 20 s at speed 20
+		invent(t, "slow", often(40, 100), every(10_000)),      // 8 or 20 s at speed 50
+		invent(t, "past", often(6_000, 30_000), every(5_000)), // more than one report, as fast as it goes
 	}
 	speeds := []float64{20, 50, 1}
 	replays := []*process{
@@ -48,7 +48,7 @@ func TestKilledAgainAndAgain(t *testing.T) {
 	}
 	stop := f.keepReporting(50 * time.Millisecond)
 	for i := range kills {
-		longest := []int{300, 1500, 3000}[i%3] // ms
+		longest := []int{1500, 3000, 300}[i%3] // ms
 		after(t, time.Duration(random.IntN(longest))*time.Millisecond)
 		s.kill()
 		s.start()

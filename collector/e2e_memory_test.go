@@ -68,9 +68,10 @@ func (g group) peak(t testing.TB) (bytes, kills int64) {
 // TestLittleMemory runs a collector, under load and with queries over all that it has, in half the memory that it takes
 // when nobody limits it: slower, not dead, and nothing is lost.
 func TestLittleMemory(t *testing.T) {
+	endurance(t)
 	t.Parallel()
 	s := &server{t: t, dir: filepath.Join(t.TempDir(), "data"), http: freeAddress(t, "127.0.0.1"), nats: freeAddress(t, "127.0.0.1")}
-	s.bearer = s.do("", "token", "create", "--role", "admin")
+	s.found()
 	f, keys := newFleet(t, s, 100)
 	s.start()
 	f.connect(keys, nil)

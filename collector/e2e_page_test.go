@@ -57,7 +57,7 @@ func TestCrossingThenKill(t *testing.T) {
 	t.Parallel()
 	k := newSink(t)
 	s := alarmed(t, k)
-	const rounds = 15
+	rounds := often(3, 15)
 	for i := range rounds {
 		b := s.enrol(roundBoard(i), s.nats)
 		s.crossThenKill(k, b, i)
@@ -102,7 +102,7 @@ func roundBoard(i int) string { return fmt.Sprintf("pi-%d", i) }
 func (s *server) crossThenKill(k *sink, b board, round int) {
 	s.t.Helper()
 	recording := hot
-	if round%5 == 4 {
+	if round%5 == 2 {
 		recording = spike
 	}
 	paged := make(chan struct{}, 100)

@@ -21,9 +21,30 @@ import (
 // The tests of this file's kind start the programs that people start, as
 // processes of their own: what they kill is really gone.
 
-// patience is how long a test waits for what should come at once. It covers a
-// machine that is busy with other tests.
-const patience = 60 * time.Second
+// patience ends a test that hangs. A machine that is busy with other tests may
+// take a minute for a start that usually takes half a second.
+const patience = 2 * time.Minute
+
+// enduranceEnv asks for the tests that take minutes: many kills, fleets, emulated boards.
+const enduranceEnv = "BRAMBLE_ENDURANCE"
+
+func enduring() bool { return os.Getenv(enduranceEnv) == "1" }
+
+// endurance skips a test that takes minutes, unless the environment asks for it.
+func endurance(t testing.TB) {
+	t.Helper()
+	if !enduring() {
+		t.Skipf("endurance: set %s=1", enduranceEnv)
+	}
+}
+
+// often is how many of something a test has: a few in a plain run, many in one for endurance.
+func often(plain, endurance int) int {
+	if enduring() {
+		return endurance
+	}
+	return plain
+}
 
 // programs is where the binaries are built to, once for all tests.
 var programs string
@@ -60,7 +81,7 @@ func setParallel() {
 	if given {
 		return
 	}
-	if err := flag.Set("test.parallel", strconv.Itoa(max(4, runtime.GOMAXPROCS(0)))); err != nil {
+	if err := flag.Set("test.parallel", strconv.Itoa(max(6, runtime.GOMAXPROCS(0)))); err != nil {
 		panic(err)
 	}
 }
@@ -143,6 +164,7 @@ func spawn(t testing.TB, argv ...string) *process {
 func prepare(argv ...string) *process {
 	p := &process{name: strings.Join(argv, " "), out: newText(), errs: newText(), done: make(chan struct{})}
 	p.cmd = exec.Command(argv[0], argv[1:]...)
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL} // where go test's time-out ends this process, no cleanup runs
 	p.cmd.Stdout, p.cmd.Stderr = p.out, p.errs
 	return p
 }

@@ -147,6 +147,7 @@ func TestRemoteStore(t *testing.T) {
 // TestRemoteStoreKilledAgainAndAgain kills the collector and the remote store at
 // random moments while boards replay: every reading is there exactly once.
 func TestRemoteStoreKilledAgainAndAgain(t *testing.T) {
+	endurance(t)
 	t.Parallel()
 	kills, seed := killPlan(t)
 	random := rand.New(rand.NewPCG(seed, 0))

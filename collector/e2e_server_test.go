@@ -3,16 +3,20 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/url"
+	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -34,9 +38,44 @@ type server struct {
 func newServer(t testing.TB, host string, args ...string) *server {
 	t.Helper()
 	s := &server{t: t, dir: filepath.Join(t.TempDir(), "data"), http: freeAddress(t, host), nats: freeAddress(t, host), args: args}
-	s.bearer = s.do("", "token", "create", "--role", "admin")
+	s.found()
 	s.start()
 	return s
+}
+
+// foundation is the state of a collector that knows an admin's API token and nothing else.
+type foundation struct {
+	state  []byte
+	bearer string
+}
+
+// founded makes a foundation once for all tests.
+var founded = sync.OnceValues(func() (f foundation, err error) {
+	dir, err := os.MkdirTemp(programs, "foundation-")
+	if err != nil {
+		return f, err
+	}
+	token, err := exec.Command(filepath.Join(programs, "collector"), "token", "create", "--role", "admin", "--data-dir", dir).Output()
+	if err != nil {
+		return f, fmt.Errorf("create a token: %w", err)
+	}
+	f.bearer = strings.TrimSpace(string(token))
+	f.state, err = os.ReadFile(filepath.Join(dir, "state.db"))
+	return f, err
+})
+
+// found gives the server a data directory with an admin's token. Its CA is its own.
+func (s *server) found() {
+	s.t.Helper()
+	program(s.t, "collector")
+	f, err := founded()
+	if err == nil {
+		err = errors.Join(os.MkdirAll(s.dir, 0o700), os.WriteFile(filepath.Join(s.dir, "state.db"), f.state, 0o600))
+	}
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.bearer = f.bearer
 }
 
 // Ports from below those that the kernel gives to connections (Linux begins at 32768, others higher): what is free there

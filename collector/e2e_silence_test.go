@@ -94,35 +94,19 @@ func (s *server) are(up, silent int) func() error {
 	}
 }
 
-// TestSilence runs real processes: a collector that is stopped for 40 s calls
-// nobody silent; a rack that vanishes is one page, with its reasons; what all
-// boards share is the collector; and each is over when the boards are back.
+// TestSilence runs real processes: a rack that vanishes is one page, with its
+// reasons. In a run for endurance a collector that is stopped for 40 s before
+// calls nobody silent; what all boards share is the collector; and each is over
+// when the boards are back.
 func TestSilence(t *testing.T) {
-	if testing.Short() {
-		t.Skip("silence takes its time")
-	}
 	t.Parallel()
 	k := newSink(t)
 	s := onDefaults(t, k)
 	first, second := s.herd("r1", 4), s.herd("r2", 4)
 	eventually(t, patience, s.are(8, 0))
-
-	if err := s.cmd.Process.Signal(syscall.SIGSTOP); err != nil {
-		t.Fatal(err)
+	if enduring() {
+		s.pauses(k)
 	}
-	after(t, 40*time.Second)
-	if err := s.cmd.Process.Signal(syscall.SIGCONT); err != nil {
-		t.Fatal(err)
-	}
-	for end := time.Now().Add(75 * time.Second); time.Now().Before(end); after(t, time.Second) {
-		if _, silent, err := s.states(); err != nil || silent > 0 {
-			t.Fatalf("after the pause %d boards are silent, %v", silent, err)
-		}
-	}
-	if told := k.told(); len(told) != 0 {
-		t.Fatalf("after the pause pages left: %v", told)
-	}
-	eventually(t, patience, s.are(8, 0))
 
 	first.kill()
 	eventually(t, patience, s.are(4, 4))
@@ -132,6 +116,9 @@ func TestSilence(t *testing.T) {
 		if !strings.Contains(in.Title+" "+in.Reason, wanted) {
 			t.Errorf("incident %+v does not say %q", in, wanted)
 		}
+	}
+	if !enduring() {
+		return
 	}
 	second.kill()
 	eventually(t, patience, s.are(0, 8))
@@ -151,6 +138,27 @@ func TestSilence(t *testing.T) {
 			t.Errorf("a page about %s", who)
 		}
 	}
+}
+
+// pauses stops a collector, all of whose boards report, for longer than a board may be silent.
+func (s *server) pauses(k *sink) {
+	s.t.Helper()
+	if err := s.cmd.Process.Signal(syscall.SIGSTOP); err != nil {
+		s.t.Fatal(err)
+	}
+	after(s.t, 40*time.Second)
+	if err := s.cmd.Process.Signal(syscall.SIGCONT); err != nil {
+		s.t.Fatal(err)
+	}
+	for end := time.Now().Add(75 * time.Second); time.Now().Before(end); after(s.t, time.Second) {
+		if _, silent, err := s.states(); err != nil || silent > 0 {
+			s.t.Fatalf("after the pause %d boards are silent, %v", silent, err)
+		}
+	}
+	if told := k.told(); len(told) != 0 {
+		s.t.Fatalf("after the pause pages left: %v", told)
+	}
+	eventually(s.t, patience, s.are(8, 0))
 }
 
 // has wants these pages and no other.
@@ -197,16 +205,10 @@ func (s *server) firing(t testing.TB) told {
 // page, in the words that were announced; the operator's own board pages, and
 // the page says that its address answers.
 func TestLoneBoards(t *testing.T) {
-	if testing.Short() {
-		t.Skip("silence takes its time")
-	}
 	t.Parallel()
 	k := newSink(t)
 	s := onDefaults(t, k)
-	s.herd("r1", 3)
 	let := s.enrol("let", s.nats, "rack=r1", "customer=alder")
-	sensor := launch(t, "pisensor", "run", "--state-dir", let.state, "--interval", "1s")
-	eventually(t, patience, s.are(4, 0))
 	code, b, err := s.request(http.MethodPost, "api/boards/let/expect", []byte(`{"what":"reinstall","within":"20m"}`))
 	if err != nil || code != http.StatusOK {
 		t.Fatalf("announce: %d %s %v", code, b, err)
@@ -226,6 +228,8 @@ func TestLoneBoards(t *testing.T) {
 	}
 	s.kill() // the announcement is on disk
 	s.start()
+	s.herd("r1", 3) // boards that reported before the start would be given a minute
+	sensor := launch(t, "pisensor", "run", "--state-dir", let.state, "--interval", "1s")
 	eventually(t, patience, s.are(4, 0))
 	sensor.kill()
 	eventually(t, 3*patience, s.are(3, 1))
@@ -249,9 +253,6 @@ func TestLoneBoards(t *testing.T) {
 // TestSensorThatStopped: a board alone behind its address, whose sensor is
 // killed, is said to live.
 func TestSensorThatStopped(t *testing.T) {
-	if testing.Short() {
-		t.Skip("silence takes its time")
-	}
 	t.Parallel()
 	k := newSink(t)
 	s := onDefaults(t, k)

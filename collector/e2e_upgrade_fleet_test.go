@@ -12,15 +12,29 @@ import (
 	"time"
 )
 
-// TestUpgradeOfAFleet replaces a release's collector by today's while boards
-// report: no page, no reading lost, none doubled.
+// TestRestartOfAFleet stops and starts a collector while boards report: no page, no reading lost, none doubled.
+func TestRestartOfAFleet(t *testing.T) {
+	t.Parallel()
+	replaceCollector(t, program(t, "collector"), 20, 2*fleetRhythm)
+}
+
+// TestUpgradeOfAFleet replaces a release's collector by today's, of three times as many boards, and waits for as long as a
+// page about silence would take.
 func TestUpgradeOfAFleet(t *testing.T) {
+	endurance(t)
 	t.Parallel()
 	upgradeFleet(t, 60)
 }
 
 // BenchmarkUpgradeOfAFleet is the same with 2,000 boards, once.
 func BenchmarkUpgradeOfAFleet(b *testing.B) { upgradeFleet(b, 2000) }
+
+func upgradeFleet(t testing.TB, boards int) {
+	s := replaceCollector(t, programOf(t, oldestRelease(t).Commit), boards, quiet)
+	if !strings.Contains(s.errs.String(), "upgraded") {
+		t.Errorf("it did not upgrade: %s", s.errs)
+	}
+}
 
 const (
 	// fleetRhythm is the time between two readings of a board at the default rate, and fleetSlack how late one may be
@@ -32,8 +46,10 @@ const (
 	quiet = 100 * time.Second
 )
 
-func upgradeFleet(t testing.TB, boards int) {
-	old := programOf(t, oldestRelease(t).Commit)
+// replaceCollector stops a program that serves a fleet and starts today's on its data, which it returns. It looks at the
+// readings and pages until some time after the start.
+func replaceCollector(t testing.TB, old string, boards int, quiet time.Duration) *server {
+	t.Helper()
 	k := newSink(t)
 	dir := t.TempDir()
 	config := filepath.Join(dir, "collector.yml")
@@ -57,8 +73,8 @@ func upgradeFleet(t testing.TB, boards int) {
 	s.says(t, s.out, "ready ")
 	token := administer("board", "token", "--rack", "r9", "--count", strconv.Itoa(boards))
 	swarm := launch(t, "collector", "swarm", "--boards", strconv.Itoa(boards), "--nats", "nats://"+s.nats, "--token", token)
-	eventually(t, 5*patience, s.reporting(boards))
-	after(t, 2*fleetRhythm)
+	eventually(t, 2*patience, s.reporting(boards))
+	after(t, fleetRhythm+fleetSlack)
 	from := time.Now()
 
 	stopped := time.Now()
@@ -67,11 +83,8 @@ func upgradeFleet(t testing.TB, boards int) {
 	}
 	s.start()
 	away := time.Since(stopped)
-	if !strings.Contains(s.errs.String(), "upgraded") {
-		t.Errorf("it did not upgrade: %s", s.errs)
-	}
 	after(t, quiet)
-	until := time.Now().Add(-2 * fleetRhythm) // what is on its way is not looked at
+	until := time.Now().Add(-fleetRhythm) // what is on its way is waited for
 	eventually(t, 2*patience, func() error { return s.unbroken(boards, from, until) })
 	if pages := k.told(); len(pages) > 0 {
 		t.Errorf("pages: %v", pages)
@@ -84,6 +97,7 @@ func upgradeFleet(t testing.TB, boards int) {
 	if b, ok := t.(*testing.B); ok {
 		b.ReportMetric(away.Seconds(), "s-away")
 	}
+	return s
 }
 
 func oldestRelease(t testing.TB) recordedRelease {

@@ -128,13 +128,13 @@ func TestAnUpgradeTakesTheBackupThatIsThere(t *testing.T) {
 	}
 }
 
-// TestKilledWhileUpgrading kills the first start at random moments: the next one
+// TestKilledWhileUpgrading kills the first start at random moments, once in a plain run: the next one
 // finds the data as it was or upgraded, and the release's answers.
 func TestKilledWhileUpgrading(t *testing.T) {
 	t.Parallel()
 	for name, want := range readReleases(t) {
 		killed := 0
-		for range 6 {
+		for range often(1, 6) {
 			s := oldServer(t, name, newSink(t))
 			s.bearer = want.Bearer
 			p := launch(t, "collector", append([]string{"serve", "--data-dir", s.dir, "--http", s.http, "--nats", s.nats}, s.args...)...)
@@ -169,6 +169,7 @@ func TestKilledWhileUpgrading(t *testing.T) {
 // TestRollbackToTheRelease upgrades a release's data, goes back to the release's
 // own program with the backup that the upgrade made, and finds all as it was.
 func TestRollbackToTheRelease(t *testing.T) {
+	endurance(t) // it builds the release's program
 	t.Parallel()
 	for name, want := range readReleases(t) {
 		t.Run(name, func(t *testing.T) {
