@@ -32,7 +32,37 @@ type tab struct {
 	faults []string
 }
 
-// openTab starts a browser, or skips the test where there is none, unless
+// chromium is the browser that all tests share. TestMain ends it.
+var chromium struct {
+	start sync.Once
+	ctx   context.Context
+	err   error
+	stop  func() // nil where no test has asked for it
+}
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	if chromium.stop != nil {
+		chromium.stop()
+	}
+	os.Exit(code)
+}
+
+// startChromium starts the browser at a path, unless it runs.
+func startChromium(path string) (context.Context, error) {
+	chromium.start.Do(func() {
+		opts := append(chromedp.DefaultExecAllocatorOptions[:],
+			chromedp.ExecPath(path), chromedp.NoSandbox, chromedp.DisableGPU, chromedp.WSURLReadTimeout(patience),
+			chromedp.Flag("disable-quic", true), chromedp.Flag("disable-component-update", true))
+		alloc, stop := chromedp.NewExecAllocator(context.Background(), opts...)
+		ctx, cancel := chromedp.NewContext(alloc)
+		chromium.ctx, chromium.stop = ctx, func() { cancel(); stop() }
+		_, chromium.err = chromedp.Run(ctx, chromedp.Evaluate[bool]("true"))
+	})
+	return chromium.ctx, chromium.err
+}
+
+// openTab opens a page of its own, with cookies of its own, in the browser, or skips the test where there is none, unless
 // BRAMBLE_REQUIRE_BROWSER=1 asks for one.
 func openTab(t *testing.T, origin string) *tab {
 	t.Helper()
@@ -43,16 +73,15 @@ func openTab(t *testing.T, origin string) *tab {
 		}
 		t.Skip("no chromium found: install it to run the browser tests")
 	}
-	opts := append(chromedp.DefaultExecAllocatorOptions[:],
-		chromedp.ExecPath(path), chromedp.NoSandbox, chromedp.DisableGPU, chromedp.WSURLReadTimeout(time.Minute),
-		chromedp.Flag("disable-quic", true), chromedp.Flag("disable-component-update", true))
-	alloc, stop := chromedp.NewExecAllocator(t.Context(), opts...)
-	t.Cleanup(stop)
-	ctx, cancel := chromedp.NewContext(alloc)
+	running, err := startChromium(path)
+	if err != nil {
+		t.Fatalf("start %s: %v", path, err)
+	}
+	ctx, cancel := chromedp.NewContext(running, chromedp.WithNewBrowserContext())
 	t.Cleanup(cancel)
 	b := &tab{T: t, ctx: ctx, origin: strings.TrimPrefix(origin, "http://")}
 	if err := chromedp.Listen(ctx, b.watch); err != nil {
-		t.Fatalf("start %s: %v", path, err)
+		t.Fatalf("open a page: %v", err)
 	}
 	b.size(1440, 900, "light")
 	return b
@@ -123,7 +152,7 @@ func (b *tab) open(path string) {
 
 func (b *tab) do(steps ...chromedp.Action[chromedp.Void]) {
 	b.Helper()
-	ctx, cancel := context.WithTimeout(b.ctx, 30*time.Second)
+	ctx, cancel := context.WithTimeout(b.ctx, patience)
 	defer cancel()
 	for _, step := range steps {
 		err := chromedp.Do(ctx, step)
@@ -152,9 +181,9 @@ func (b *tab) click(selector string) {
 // until waits for a JavaScript expression to be true, and shows another one when it never is.
 func (b *tab) until(condition, show string) {
 	b.Helper()
-	ctx, cancel := context.WithTimeout(b.ctx, 30*time.Second)
+	ctx, cancel := context.WithTimeout(b.ctx, patience)
 	defer cancel()
-	poll := chromedp.Poll[bool]("Boolean("+condition+")", chromedp.WithPollingInterval(50*time.Millisecond), chromedp.WithPollingTimeout(20*time.Second))
+	poll := chromedp.Poll[bool]("Boolean("+condition+")", chromedp.WithPollingInterval(50*time.Millisecond), chromedp.WithPollingTimeout(patience))
 	_, err := chromedp.Run(ctx, poll)
 	for ctx.Err() == nil && pageLeft(err) {
 		_, err = chromedp.Run(ctx, poll)
@@ -374,7 +403,7 @@ func TestBrowserReconnects(t *testing.T) {
 			t.Fatal(err)
 		}
 		s.Hub().Publish("r1-01", time.Now().UnixMilli(), full(temperature, 1.2e9, 1.2e9, 0))
-		web := &http.Server{Handler: s.Handler(), ReadHeaderTimeout: time.Second}
+		web := &http.Server{Handler: s.Handler(), ReadHeaderTimeout: patience}
 		go web.Serve(l)
 		return func() {
 			s.Close()
