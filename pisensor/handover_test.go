@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"net"
 	"os"
 	"os/exec"
@@ -35,7 +36,7 @@ func newManager(t testing.TB) *manager {
 	if out, err := exec.Command("go", "build", "-o", binary, ".").CombinedOutput(); err != nil {
 		t.Fatalf("build: %v\n%s", err, out)
 	}
-	name := "@bramble-pisensor-test-" + strconv.Itoa(os.Getpid())
+	name := fmt.Sprintf("@bramble-pisensor-test-%d-%s", os.Getpid(), t.Name())
 	conn, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: name, Net: "unixgram"})
 	if err != nil {
 		t.Fatal(err)
@@ -109,6 +110,7 @@ func (m *manager) keep(name string, oob []byte) {
 // away, by kill -9 and by a signal, and wants every tick of the one session that
 // all three processes are.
 func TestWhatWaitsOutlivesTheProcess(t *testing.T) {
+	t.Parallel()
 	c := newCollector(t)
 	dir, m := enrolled(t, c), newManager(t)
 	args := append([]string{"--interval", "1s", "--state-dir", dir}, roots(fixture(t))...)
@@ -165,6 +167,7 @@ func number(t *testing.T, match []string) int {
 
 // TestForeignSpoolIsRefusedAndCounted passes the daemon a file that is no spool.
 func TestForeignSpoolIsRefusedAndCounted(t *testing.T) {
+	t.Parallel()
 	c := newCollector(t)
 	dir, m := enrolled(t, c), newManager(t)
 	foreign, err := os.CreateTemp(t.TempDir(), "")

@@ -124,6 +124,7 @@ func believer(t *testing.T, url, pin string) string {
 // TestTroubleIsSaidOnceAndAtOnce has boards meet everything but their collector:
 // `run` says what is wrong in one line and keeps trying, `enrol` ends.
 func TestTroubleIsSaidOnceAndAtOnce(t *testing.T) {
+	t.Parallel()
 	c := newCollector(t)
 	config, _ := certificates(t)
 	_, pin := certificates(t)
