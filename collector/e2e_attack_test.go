@@ -154,9 +154,7 @@ func amplified(session uint32, first uint64, last time.Time) []byte {
 // TestOneBoardsFloodOfReadingsSlowsNobody measures an attack of full size: a board whose reports hold 61,440 readings in
 // 1.3 kB, sent as fast as its connection takes them, beside two boards that report once a second.
 func TestOneBoardsFloodOfReadingsSlowsNobody(t *testing.T) {
-	if os.Getenv("BRAMBLE_ENDURANCE") != "1" {
-		t.Skip("endurance: set BRAMBLE_ENDURANCE=1")
-	}
+	endurance(t)
 	const calm, attack = 10 * time.Second, 45 * time.Second
 	s := newServer(t, "127.0.0.1")
 	honest := []*witness{s.witness("honest-1"), s.witness("honest-2")}
