@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math"
 	"strings"
 	"time"
 
@@ -79,7 +80,7 @@ type format struct {
 
 var lines = []line{
 	{"SoC temperature", []format{{report.SOCTemperature, func(v int64) string {
-		return fmt.Sprintf("%.1f °C", (physic.ZeroCelsius + physic.Temperature(v)*physic.MilliKelvin).Celsius())
+		return fmt.Sprintf("%.1f °C", float64(int64(math.Round(float64(v)/100)))/10) // m°C; an integer has no -0
 	}}}},
 	{"clock, measured", []format{{report.ClockMeasured, func(v int64) string { return megahertz(physic.Frequency(v) * physic.MegaHertz) }}}},
 	{"clock, requested", []format{{report.ClockRequested, kilohertz}}},

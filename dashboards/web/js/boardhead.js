@@ -76,7 +76,7 @@ export async function facts(box, info, live) {
 }
 
 const units = [
-  [/_celsius$/, (v) => v.toFixed(1) + " °C"], [/^pi_core_volts/, (v) => v.toFixed(4) + " V"], [/_hertz/, (v) => Math.round(v / 1e6) + " MHz"],
+  [/_celsius$/, celsius], [/^pi_core_volts/, (v) => v.toFixed(4) + " V"], [/_hertz/, (v) => Math.round(v / 1e6) + " MHz"],
   [/_bytes(_total)?(\{|$)/, (v) => (v / 1048576).toFixed(1) + " MiB"], [/boot_time_seconds/, (v, now) => "up " + duration(now - v * 1000)],
   [/_seconds(_total)?(\{|$)/, (v) => (Math.abs(v) < 1 ? (v * 1000).toFixed(1) + " ms" : v.toFixed(1) + " s")], [/_rpm$/, (v) => Math.round(v) + " rpm"],
 ];

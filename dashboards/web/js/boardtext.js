@@ -1,7 +1,7 @@
 // What the graphs show, in words and as a table.
 
 import { el } from "./dom.js";
-import { clock, dayClock, duration, none, reasonWords } from "./format.js";
+import { clock, dayClock, duration, none, reasonWords, tenths } from "./format.js";
 import { lanes } from "./boarddata.js";
 import { laneSeconds } from "./graphs.js";
 
@@ -28,7 +28,7 @@ export class BoardText {
       return this.#show(`${words[0]} ${nothing[state]}`);
     }
     const t = [inView(d.temperature, "min"), inView(d.temperature, "max")];
-    words.push(t[0].length ? `${least(t[0]).toFixed(1)} to ${most(t[1]).toFixed(1)} °C;` : "no temperature;");
+    words.push(t[0].length ? `${tenths(least(t[0]))} to ${tenths(most(t[1]))} °C;` : "no temperature;");
     const m = [inView(d.measured, "min"), inView(d.measured, "max")];
     const lost = d.kept.at.map((t, i) => (t >= view[0] && t <= view[1] ? (d.requested.before(t, 0)?.value ?? d.kept.max[i]) - d.kept.max[i] : 0));
     if (lost.length) words.push(most(lost) > 1e6 ? `up to ${Math.round(most(lost) / 1e6)} MHz lost;` : "no clock lost;");
@@ -64,7 +64,7 @@ export class BoardText {
       return r ? f(r) : none;
     };
     const bits = lanes.filter((l) => this.data.throttled[l].before(at, gap)?.value).map((l) => reasonWords[l]);
-    const cells = [step >= 3600 ? dayClock(at * 1000, Date.now()) : clock(at * 1000), read(this.data.temperature, (r) => r.value.toFixed(1)), read(this.data.requested, (r) => Math.round(r.value / 1e6)), read(this.data.measured, (r) => Math.round(r.min / 1e6)), bits.join(", ") || none];
+    const cells = [step >= 3600 ? dayClock(at * 1000, Date.now()) : clock(at * 1000), read(this.data.temperature, (r) => tenths(r.value)), read(this.data.requested, (r) => Math.round(r.value / 1e6)), read(this.data.measured, (r) => Math.round(r.min / 1e6)), bits.join(", ") || none];
     return el("tr", {}, ...cells.map((c) => el("td", { class: "num" }, String(c))));
   }
 }

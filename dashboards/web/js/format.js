@@ -6,7 +6,9 @@ const thin = "\u2009";
 export function count(n) {
   return String(n).replace(/\B(?=(\d{3})+(?!\d))/g, thin);
 }
-export const celsius = (t) => (t === undefined || t === null ? none : t.toFixed(1) + " °C");
+// tenths writes a number with one decimal; what rounds to zero has no sign.
+export const tenths = (v) => (Math.round(v * 10) / 10 + 0).toFixed(1);
+export const celsius = (t) => (t === undefined || t === null ? none : tenths(t) + " °C");
 export const mhz = (hz) => (hz === undefined || hz === null ? none : Math.round(hz / 1e6) + " MHz");
 
 const pad = (n) => String(n).padStart(2, "0");

@@ -1,7 +1,7 @@
 // The graphs of a board: temperature, clock and throttle lanes on one time axis.
 
 import { $, el, glyphIsStroke, glyphPath, setText } from "./dom.js";
-import { clock, dayClock, duration, reasonWords } from "./format.js";
+import { celsius, clock, dayClock, duration, reasonWords } from "./format.js";
 import { colour, onTheme, token } from "./scale.js";
 import { lanes, plotColumns } from "./boarddata.js";
 
@@ -195,7 +195,7 @@ export class Graphs {
       g.fillStyle = colour(u.posToVal(py / devicePixelRatio, "y")).fill;
       g.fillRect(bar, u.bbox.top + py, 3 * devicePixelRatio, 2.5);
     }
-    this.#end(u, this.data.temperature, (v) => v.toFixed(1) + " °C", (v) => colour(v).fill, token("text"));
+    this.#end(u, this.data.temperature, celsius, (v) => colour(v).fill, token("text"));
     g.restore();
   }
 
@@ -299,7 +299,7 @@ export class Graphs {
     const gap = this.data.gapLength;
     const read = (track) => (at === null ? null : track.before(at, gap));
     const t = read(this.data.temperature);
-    show(this.temperature.at, when, t ? t.value.toFixed(1) + " °C" : null);
+    show(this.temperature.at, when, t ? celsius(t.value) : null);
     const [q, m] = [read(this.data.requested), read(this.data.kept)];
     const words = [m && Math.round(m.min / 1e6), q && `${m ? "of " : "requested "}${Math.round(q.value / 1e6)}`].filter(Boolean).join(" ");
     show(this.clock.at, when, words ? words + " MHz" : null);

@@ -2,6 +2,7 @@
 
 import { el, glyph, setText } from "./dom.js";
 import { queryRange } from "./api.js";
+import { celsius } from "./format.js";
 import { current, reasons } from "./fleetstate.js";
 import { colour, token } from "./scale.js";
 
@@ -45,7 +46,7 @@ export class Hottest {
   }
   #numbers(row, b) {
     const t = b && current(b, "temperature");
-    setText(row.value, t === undefined ? "—" : t.toFixed(1) + " °C");
+    setText(row.value, celsius(t));
     const key = b ? b.name + reasons(b).join() : "";
     if (row.key !== key && b) {
       row.key = key;

@@ -1,7 +1,7 @@
 // The map: racks are columns, switches are rows, and a board keeps its cell.
 
 import { $, el, glyph, setAttr, setText } from "./dom.js";
-import { celsius, natural, reasonWords } from "./format.js";
+import { celsius, natural, reasonWords, tenths } from "./format.js";
 import { colour, onTheme } from "./scale.js";
 import { current, marks, reportedAt, spoken } from "./fleetstate.js";
 
@@ -116,7 +116,7 @@ export class BoardMap {
     c.node.classList.toggle("silent", list[0] === "silent" || list[0] === "stopped");
     c.node.classList.toggle("has-mark", list.length > 0);
     setAttr(c.node, "data-temperature", t === undefined ? null : String(t));
-    setText(c.temperature, t === undefined ? "" : t.toFixed(1));
+    setText(c.temperature, t === undefined ? "" : tenths(t));
     setAttr(c.node, "aria-label", spoken(b, celsius, reasonWords));
     if (c.marks !== list.join()) {
       c.marks = list.join();
@@ -222,7 +222,7 @@ function statText(key, boards) {
   if (key === "median" || key === "hottest") {
     const t = boards.map((b) => current(b, "temperature")).filter((v) => v !== undefined).sort((a, b) => a - b);
     if (!t.length) return "·";
-    return (key === "hottest" ? t[t.length - 1] : t[t.length >> 1]).toFixed(1);
+    return tenths(key === "hottest" ? t[t.length - 1] : t[t.length >> 1]);
   }
   const n = boards.filter((b) => marks(b).includes(key)).length;
   return n ? String(n) : "·";

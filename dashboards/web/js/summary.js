@@ -1,7 +1,7 @@
 // The summary row: each figure answers one question and is a filter.
 
 import { $, el, glyph } from "./dom.js";
-import { count } from "./format.js";
+import { celsius, count } from "./format.js";
 import { current, hasReported, isSilent, isStopped, isUp, reasons } from "./fleetstate.js";
 
 const figures = [
@@ -58,7 +58,7 @@ export class Summary {
     this.#show("silent", stale ? "?" : count(n(isSilent)));
     this.#show("throttled", count(has("throttled")), soft ? `+${soft} soft` : "");
     this.#show("under_voltage", count(has("under_voltage")));
-    this.#show("hottest", this.hottest ? this.hottest.r.temperature.toFixed(1) + " °C" : "—", this.hottest?.name);
+    this.#show("hottest", celsius(this.hottest?.r.temperature), this.hottest?.name);
     const open = incidents.open();
     const alerts = open.reduce((sum, i) => sum + (i.alerts || 0), 0);
     if (!incidents.loaded) return this.#show("firing", "—");
