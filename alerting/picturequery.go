@@ -18,6 +18,7 @@ import (
 const (
 	upMetric          = "pi_board_up"
 	throttledMetric   = "pi_throttled"
+	supplyMetric      = "pi_supply_fault"
 	temperatureMetric = "pi_soc_temperature_celsius"
 	clockMetric       = "pi_cpu_clock_hertz"
 	// mostNamed is how many boards a query names; more are asked for by their domain's labels.
@@ -174,7 +175,7 @@ func (p *Pictures) read(ctx context.Context, in *Incident, at time.Time) (*pictu
 	switch x.metric {
 	case upMetric:
 		s.Rows, err = p.readRows(ctx, in, s)
-	case throttledMetric:
+	case throttledMetric, supplyMetric:
 		s.Graphs, err = p.readThrottled(ctx, in, s, x)
 	default:
 		s.Graphs, err = p.readGraph(ctx, s, x)
@@ -224,7 +225,7 @@ func (p *Pictures) readThrottled(ctx context.Context, in *Incident, s *picture.P
 		}
 		out = append(out, g)
 	}
-	bits, err := p.ask(ctx, s, "sum("+x.expr+")")
+	bits, err := p.ask(ctx, s, "sum(("+x.expr+") > bool 0)")
 	if err != nil {
 		return nil, err
 	}

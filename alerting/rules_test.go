@@ -22,7 +22,7 @@ func TestDefaultRules(t *testing.T) {
 	n := 0
 	for r := range DefaultRules().All() {
 		n++
-		if slow := []string{"BoardRebooted", "BootLoop", "NetworkErrors", "SensorOverBudget", "IngestRejects", "ConnectionsRefused", "CollectorFault", "BackupStale", "BackupNeverVerified"}; r.OnArrival() == slices.Contains(slow, r.Name) {
+		if slow := []string{"BoardRebooted", "BootLoop", "NetworkErrors", "SensorOverBudget", "UnderVoltageDips", "IngestRejects", "ConnectionsRefused", "CollectorFault", "BackupStale", "BackupNeverVerified"}; r.OnArrival() == slices.Contains(slow, r.Name) {
 			t.Errorf("%s is decided on arrival: %v", r.Name, r.OnArrival())
 		}
 		for _, want := range []string{"summary", "description", "runbook"} {
@@ -34,8 +34,8 @@ func TestDefaultRules(t *testing.T) {
 			t.Errorf("%s lacks severity or hysteresis", r.Name)
 		}
 	}
-	if n != 27 {
-		t.Errorf("%d default rules, want 27", n)
+	if n != 29 {
+		t.Errorf("%d default rules, want 29", n)
 	}
 }
 

@@ -187,9 +187,11 @@ func fixture(t testing.TB) string {
 		"sys/class/thermal/thermal_zone0/temp":                    "48312\n",
 		"sys/devices/system/cpu/cpufreq/policy0/scaling_cur_freq": "1400000\n",
 		"sys/devices/platform/soc/soc:firmware/get_throttled":     "50005\n",
-		"proc/loadavg":              "0.53 0.40 0.31 1/123 4567\n",
-		"proc/device-tree/model":    "Raspberry Pi 3 Model B Plus Rev 1.3\x00",
-		"proc/sys/kernel/osrelease": "6.12.34-v8\n",
+		"sys/class/hwmon/hwmon1/name":                             "rpi_volt\n",
+		"sys/class/hwmon/hwmon1/in0_lcrit_alarm":                  "1\n",
+		"proc/loadavg":                                            "0.53 0.40 0.31 1/123 4567\n",
+		"proc/device-tree/model":                                  "Raspberry Pi 3 Model B Plus Rev 1.3\x00",
+		"proc/sys/kernel/osrelease":                               "6.12.34-v8\n",
 	} {
 		path := filepath.Join(root, name)
 		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
@@ -323,6 +325,19 @@ func TestOnce(t *testing.T) {
 	}
 	if n := strings.Count(out, "\n"); n > 24 {
 		t.Errorf("%d lines are more than a screen", n)
+	}
+}
+
+// TestOnceBelowZero: what rounds to zero has no sign.
+func TestOnceBelowZero(t *testing.T) {
+	root := fixture(t)
+	for says, want := range map[string]string{"-1": "0.0 °C", "-49": "0.0 °C", "0": "0.0 °C", "-50": "-0.1 °C", "-1000": "-1.0 °C", "49": "0.0 °C"} {
+		if err := os.WriteFile(root+"/sys/class/thermal/thermal_zone0/temp", []byte(says+"\n"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if _, out, _ := command(t, append([]string{"once"}, roots(root)...)...); !strings.Contains(out, "SoC temperature   "+want+"\n") {
+			t.Errorf("%s m°C: want %s:\n%s", says, want, out)
+		}
 	}
 }
 

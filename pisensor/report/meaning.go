@@ -13,6 +13,7 @@ var meanings = map[string]Meaning{
 	"pi_soc_temperature_celsius":       {"Temperature of the SoC.", "celsius"},
 	"pi_cpu_clock_hertz":               {"CPU clock by source: requested by the kernel, measured by the firmware (the true one under throttling), maximum of the board.", "hertz"},
 	"pi_throttled":                     {"Whether the firmware acts now, 0 or 1, by reason.", ""},
+	"pi_supply_fault":                  {"What is wrong with the supply: 0 nothing, 1 a dip since the last reading, 2 too low a voltage now; none in the first minute after a boot.", ""},
 	"pi_cpu_busy_seconds_total":        {"CPU time of all cores that was not idle.", "seconds"},
 	"pi_core_volts":                    {"Core voltage of the SoC.", "volts"},
 	"pi_fan_rpm":                       {"Speed of the fan, in revolutions a minute.", "rpm"},

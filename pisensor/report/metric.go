@@ -36,6 +36,17 @@ const (
 	// in0_lcrit_alarm. The other bits are then not known. A board sends one of
 	// the two, since both are the same series.
 	UnderVoltage Metric = 25
+	// SupplyFault is what is wrong with the supply: 0 nothing, SupplyDipped a dip
+	// since the last reading, SupplyLow too low a voltage now. A board sends none
+	// in the first minute after its boot, when the supply dips by itself.
+	SupplyFault Metric = 26
+)
+
+// Values of SupplyFault. A board whose firmware cannot be asked never says
+// SupplyLow: its kernel tells of dips alone.
+const (
+	SupplyDipped = 1
+	SupplyLow    = 2
 )
 
 // Definition says how a metric becomes series in base units.
@@ -90,6 +101,7 @@ var definitions = []Definition{
 	SensorReadErrors:   {Name: "pisensor_read_errors_total", InstanceLabel: "source", Max: counter},
 	ClockMaximum:       {Name: "pi_cpu_clock_hertz", Label: "source", Value: "maximum", Multiply: 1e3, Max: 10e6},
 	UnderVoltage:       {Name: "pi_throttled", Label: "reason", Value: "under_voltage", Max: 1},
+	SupplyFault:        {Name: "pi_supply_fault", Max: SupplyLow},
 }
 
 func init() {

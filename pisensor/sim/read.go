@@ -11,6 +11,10 @@ import (
 // rounding: what a real 3B shows from one second to the next.
 const sensorNoise = 0.28
 
+// startUp is how long after its boot a sensor does not judge the supply, in
+// seconds.
+const startUp = 60
+
 // Read advances the board to the present and adds what its sensors say.
 func (b *Board) Read(t *report.Tick) {
 	b.ReadAt(b.options.Now(), t)
@@ -31,6 +35,9 @@ func (b *Board) append(t *report.Tick) {
 	t.Add(report.ClockRequested, int64(math.Round(b.governor.requested*1000)))
 	t.Add(report.ClockMeasured, int64(math.Round(b.firmware.measured)))
 	t.Add(report.Throttled, b.firmware.bits)
+	if b.unix-b.boot.Unix() >= startUp {
+		t.Add(report.SupplyFault, b.firmware.bits&underVoltage*report.SupplyLow)
+	}
 	t.Add(report.CPUBusy, int64(b.busyTicks))
 	t.Add(report.CoreVolts, int64(math.Round(b.volts*1e4)))
 	t.Add(report.Load1, int64(math.Round(b.load1*100)))

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -226,5 +227,77 @@ func TestAWatchEndsWithItsFile(t *testing.T) {
 	}
 	if _, err := startWatch(path+"x", nil); !errors.Is(err, os.ErrNotExist) {
 		t.Error(err)
+	}
+}
+
+// TestADipBetweenTwoReads: an alarm that is over when it is read was up all the same, once.
+func TestADipBetweenTwoReads(t *testing.T) {
+	root := t.TempDir()
+	dir := filepath.Join(root, "class/hwmon/hwmon0")
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "name"), []byte("rpi_volt\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	const calm = "/proc/sys/vm/panic_on_oom" // a file of the kernel's that can be polled for nothing and says 0
+	if b, err := os.ReadFile(calm); err != nil || string(b) != "0\n" {
+		t.Skipf("%s says %q, %v", calm, b, err)
+	}
+	if err := os.Symlink(calm, filepath.Join(dir, "in0_lcrit_alarm")); err != nil {
+		t.Fatal(err)
+	}
+	u := newUnderVoltage(source.Roots{Sysfs: root})
+	defer u.Close()
+	u.settled = true
+	read := func(bits, want, fault int64) {
+		t.Helper()
+		var tick report.Tick
+		if bits >= 0 {
+			tick.Add(report.Throttled, bits)
+		}
+		if err := u.Read(&tick, scratch); err != nil {
+			t.Fatal(err)
+		}
+		metric := report.Throttled
+		if bits < 0 {
+			metric = report.UnderVoltage
+		}
+		if got := tick.Readings[source.Index(&tick, metric)].Value; got != want {
+			t.Errorf("bits %d: got %d, want %d", bits, got, want)
+		}
+		if got := tick.Readings[source.Index(&tick, report.SupplyFault)].Value; got != fault {
+			t.Errorf("bits %d: fault %d, want %d", bits, got, fault)
+		}
+	}
+	read(4, 4, 0)
+	read(-1, 0, 0)
+	u.watch.raised.Store(true)
+	read(4, 5, report.SupplyDipped)
+	read(4, 4, 0)
+	u.watch.raised.Store(true)
+	read(-1, 1, report.SupplyDipped)
+	read(-1, 0, 0)
+	u.watch.raised.Store(true)
+	read(5, 5, report.SupplyLow)
+}
+
+// TestAChangeIsRemembered: a watch that sees the alarm rise and fall says that it rose, whenever it is asked.
+func TestAChangeIsRemembered(t *testing.T) {
+	f, err := os.Create(filepath.Join(t.TempDir(), "in0_lcrit_alarm"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	var raised atomic.Bool
+	c, wake := content{raised: &raised}, make(chan struct{}, 1)
+	for i, says := range []string{"0\n", "1\n", "0\n"} {
+		if _, err := f.WriteAt([]byte(says), 0); err != nil {
+			t.Fatal(err)
+		}
+		c.look(f.Fd(), wake)
+		if raised.Load() != (i > 0) {
+			t.Errorf("after %q: raised is %v", says, raised.Load())
+		}
 	}
 }

@@ -1,8 +1,11 @@
 package soc
 
 import (
+	"bytes"
 	"errors"
 	"os"
+	"sync/atomic"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -11,18 +14,30 @@ import (
 )
 
 // underVoltage is the kernel's own watch over the supply: raspberrypi-hwmon
-// asks the firmware every 2 s, says whether the voltage was too low since, and
-// wakes whoever polls when that changes.
+// asks the firmware every 2 s for its sticky bit 16, which the same request
+// clears (drivers/hwmon/raspberrypi-hwmon.c), raises the alarm where the
+// voltage was too low since it asked last, and wakes whoever polls when that
+// changes. So the alarm has dips that bit 0, the present, never shows.
 type underVoltage struct {
 	*source.Value
-	wake  chan struct{}
-	watch *watch // of the file as it was opened last; nil = none
+	wake    chan struct{}
+	watch   *watch // of the file as it was opened last; nil = none
+	settled bool   // the board has been up for longer than startUp
+}
+
+// startUp is how long after its boot a board's supply is not judged: discs and
+// radios start, and every bit of it dips.
+const startUp = time.Minute
+
+// newAlarm is rpi_volt's alarm, 0 or 1.
+func newAlarm(r source.Roots) *source.Value {
+	return source.NewValue(report.UnderVoltage, source.Integer, func() []string {
+		return source.Labelled(hwmon(r), "name", []string{"rpi_volt"}, "in0_lcrit_alarm")
+	})
 }
 
 func newUnderVoltage(r source.Roots) *underVoltage {
-	return &underVoltage{wake: make(chan struct{}, 1), Value: source.NewValue(report.UnderVoltage, source.Integer, func() []string {
-		return source.Labelled(hwmon(r), "name", []string{"rpi_volt"}, "in0_lcrit_alarm")
-	})}
+	return &underVoltage{wake: make(chan struct{}, 1), Value: newAlarm(r)}
 }
 
 // Prompt is source.Prompt's: to start the watch opens the file once more.
@@ -30,25 +45,59 @@ func (u *underVoltage) Prompt() bool {
 	return (u.watch != nil || !u.Kernel()) && u.Value.Prompt()
 }
 
-// Read starts the watch, and adds the alarm where nothing else has told the
-// throttle bits, of which it is the first.
+// Read starts the watch, and adds the alarm: to the throttle bits, of which
+// under-voltage is the first, or by itself where nothing has told them. It adds
+// what is wrong with the supply as far as bits and alarm are known.
 func (u *underVoltage) Read(t *report.Tick, scratch []byte) error {
-	v, err := u.Get(scratch)
-	if u.watch != nil && !u.Kernel() {
-		err = errors.Join(err, u.unwatch())
+	alarm, err := u.alarm(scratch)
+	dipped := err == nil && alarm != 0
+	i := source.Index(t, report.Throttled)
+	low := i >= 0 && t.Readings[i].Value&underVoltageBit != 0
+	switch {
+	case dipped && i >= 0:
+		t.Readings[i].Value |= underVoltageBit
+	case err == nil && i < 0:
+		err = source.Add(t, report.UnderVoltage, alarm)
 	}
-	if err != nil {
+	if i < 0 && err != nil || !u.isSettled() {
 		return err
 	}
-	if u.watch == nil && u.Kernel() {
-		if u.watch, err = startWatch(u.Path(), u.wake); err != nil {
-			return err
+	fault := int64(0)
+	switch {
+	case low:
+		fault = report.SupplyLow
+	case dipped:
+		fault = report.SupplyDipped
+	}
+	return errors.Join(err, source.Add(t, report.SupplyFault, fault))
+}
+
+// alarm is the alarm, which is also up where it came and went since the last
+// read.
+func (u *underVoltage) alarm(scratch []byte) (int64, error) {
+	v, err := u.Get(scratch)
+	if u.watch != nil {
+		if u.watch.raised.Swap(false) && err == nil {
+			v = 1
+		}
+		if !u.Kernel() {
+			err = errors.Join(err, u.unwatch())
 		}
 	}
-	if source.Has(t, report.Throttled) {
-		return nil
+	if err == nil && u.watch == nil && u.Kernel() {
+		u.watch, err = startWatch(u.Path(), u.wake)
 	}
-	return source.Add(t, report.UnderVoltage, v)
+	return v, err
+}
+
+// isSettled reports whether the board has started up. Where its clock cannot be
+// read it has.
+func (u *underVoltage) isSettled() bool {
+	if !u.settled {
+		var up unix.Timespec
+		u.settled = unix.ClockGettime(unix.CLOCK_BOOTTIME, &up) != nil || time.Duration(up.Nano()) >= startUp
+	}
+	return u.settled
 }
 
 func (u *underVoltage) unwatch() error {
@@ -67,8 +116,9 @@ func (u *underVoltage) Close() error { return errors.Join(u.unwatch(), u.Value.C
 // poller, not in a thread of its own: the kernel tells of a change by POLLPRI
 // and POLLERR, of which an epoll hears the second whatever it has asked for.
 type watch struct {
-	file  *os.File
-	ended chan struct{}
+	file   *os.File
+	ended  chan struct{}
+	raised atomic.Bool // a change to something but 0 was seen since somebody asked
 }
 
 // startWatch starts a goroutine that sends to wake when the file's content has
@@ -78,12 +128,12 @@ func startWatch(path string, wake chan<- struct{}) (*watch, error) {
 	if err != nil {
 		return nil, &os.PathError{Op: "open", Path: path, Err: err}
 	}
-	w := &watch{os.NewFile(uintptr(fd), path), make(chan struct{})}
+	w := &watch{file: os.NewFile(uintptr(fd), path), ended: make(chan struct{})}
 	raw, err := w.file.SyscallConn()
 	if err != nil {
 		return nil, errors.Join(err, w.file.Close())
 	}
-	last := &content{}
+	last := &content{raised: &w.raised}
 	last.look(uintptr(fd), wake)
 	go func() {
 		defer close(w.ended)
@@ -98,7 +148,8 @@ func startWatch(path string, wake chan<- struct{}) (*watch, error) {
 type content struct {
 	buf, before [64]byte
 	n           int
-	read        bool // there is something before
+	read        bool         // there is something before
+	raised      *atomic.Bool // set at a change to something but 0
 }
 
 // look reads the file, without which the kernel would not tell of the next
@@ -109,6 +160,9 @@ func (c *content) look(fd uintptr, wake chan<- struct{}) bool {
 		return !errors.Is(err, unix.EINTR) && !errors.Is(err, unix.EIO)
 	}
 	if changed := string(c.buf[:n]) != string(c.before[:c.n]); changed && c.read {
+		if !bytes.Equal(bytes.TrimSpace(c.buf[:n]), []byte{'0'}) {
+			c.raised.Store(true)
+		}
 		select {
 		case wake <- struct{}{}:
 		default: // one wake is already waiting, and that is enough

@@ -11,6 +11,7 @@ package source
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"bramble/pisensor/report"
@@ -73,11 +74,10 @@ func AddInstance(t *report.Tick, m report.Metric, instance string, v int64) erro
 }
 
 // Has reports whether the tick holds a reading of the metric.
-func Has(t *report.Tick, m report.Metric) bool {
-	for i := range t.Readings {
-		if t.Readings[i].Series.Metric == m {
-			return true
-		}
-	}
-	return false
+func Has(t *report.Tick, m report.Metric) bool { return Index(t, m) >= 0 }
+
+// Index returns where in the tick's readings the first one of the metric
+// stands, -1 where there is none.
+func Index(t *report.Tick, m report.Metric) int {
+	return slices.IndexFunc(t.Readings, func(r report.Reading) bool { return r.Series.Metric == m })
 }
