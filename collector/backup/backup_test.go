@@ -240,8 +240,13 @@ var damages = map[string]func(data []byte, at int) []byte{
 }
 
 // TestEveryDamageIsCaught changes every file of a backup: each of the first and
-// last 300 bytes, and 300 between them, is flipped, removed and the end of the file.
+// last 60 bytes, and 60 between them, is flipped, removed and the end of the file;
+// 300 of each in a run for endurance.
 func TestEveryDamageIsCaught(t *testing.T) {
+	bytesOfEach := 60
+	if os.Getenv("BRAMBLE_ENDURANCE") == "1" {
+		bytesOfEach = 300
+	}
 	dir := quick(t)
 	c := newCollector(t, filepath.Join(dir, "data"))
 	c.fill(t, 8, 60)
@@ -269,7 +274,7 @@ func TestEveryDamageIsCaught(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, at := range positions(len(whole), 300) {
+		for _, at := range positions(len(whole), bytesOfEach) {
 			for what, damage := range damages {
 				cases++
 				if err := os.WriteFile(path, damage(bytes.Clone(whole), at), 0o600); err != nil {
