@@ -171,7 +171,9 @@ func openApp(ctx context.Context, c Config, v variant, log *slog.Logger) (_ *app
 		return nil, err
 	}
 	a.defers("broker", a.broker.Close)
-	a.sayPlaces()
+	a.metrics.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{
+		Name: "bramble_http_ended_connections_total", Help: "Connections of browsers that ended for newer ones because there were too many.",
+	}, func() float64 { return float64(a.listener.Ended()) }))
 	if a.pages, err = dashboards.New(a.pageOptions(v)); err != nil {
 		return nil, err
 	}
@@ -250,6 +252,7 @@ func (a *app) close() error {
 
 // run serves until ctx ends and says where once everything answers.
 func (a *app) run(ctx context.Context, stdout io.Writer) error {
+	a.sayPlaces()
 	server := &http.Server{Handler: a.pages.Handler(), ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, ConnState: a.listener.State,
 		ErrorLog: slog.NewLogLogger(a.log.Handler(), slog.LevelDebug)}
 	// What readings pass through ends last: pages that a reading has caused
@@ -325,9 +328,6 @@ func (a *app) evaluate(ctx context.Context) error {
 
 // sayPlaces says for how many boards the limit of open files is enough.
 func (a *app) sayPlaces() {
-	a.metrics.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{
-		Name: "bramble_http_ended_connections_total", Help: "Connections of browsers that ended for newer ones because there were too many.",
-	}, func() float64 { return float64(a.listener.Ended()) }))
 	places, boards := a.broker.Places(), len(a.registry.Boards())
 	if places < boards {
 		a.log.Warn("the limit of open files is not enough for all boards: raise it with LimitNOFILE= in the service file, or ulimit -n",
