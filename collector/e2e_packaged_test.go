@@ -125,8 +125,8 @@ receivers:
 - name: sms
 `,
 		"oncall.yml": `
-people: [{name: Ada, channels: [{receiver: ada}, {receiver: sms}]}]
-policies: [{name: all, receivers: [oncall], steps: [{notify: [Ada]}]}]
+people: [{name: Ada, channels: [{receiver: ada}]}, {name: Jonas, channels: [{receiver: sms}]}]
+policies: [{name: all, receivers: [oncall], steps: [{notify: [Ada, Jonas]}]}]
 `,
 		"receivers.yml":       `{receivers: {sms: {http: [{url: "` + provider.URL + `/sms", headers: {X-Sms-Key: '{{ .Secret "key" }}'}, body: '{{ template "own.text" . }}', secrets: {key: secrets/sms.key}}]}}}`,
 		"templates/own.tmpl":  `{{ define "own.text" }}own words: {{ .CommonLabels.alertname }}{{ end }}`,
