@@ -24,19 +24,19 @@ func TestDefaultRulesFromTheStore(t *testing.T) {
 	end := time.Now().Truncate(time.Minute)
 	begin := end.Add(-time.Hour)
 	series := map[string]func(i int) float64{ // every 10 s; "board metric label=value"
-		"well pi_boot_time_seconds":                                  func(i int) float64 { return 1e9 + 0.3*float64(i%2) }, // jitter of the clock
-		"well pi_cpu_busy_seconds_total":                             func(i int) float64 { return float64(i) },
+		"well pi_boot_time_seconds":                                  func(i int) float64 { return 1e9 + 3600*float64(i/300) }, // a clock is set
+		"well pi_boots_total":                                        func(int) float64 { return 7 },
 		"well pi_network_errors_total device=eth0":                   func(i int) float64 { return 100 + float64(i/60) },
 		"well pisensor_cpu_seconds_total":                            func(i int) float64 { return 0.05 * float64(i) }, // 0.5 %
 		"well bramble_reports_rejected_total reason=replayed":        func(i int) float64 { return float64(i) },
 		"well bramble_readings_rejected_total reason=unknown_metric": func(i int) float64 { return float64(i) * 100 },
 		"garbage bramble_reports_rejected_total reason=undecodable":  func(i int) float64 { return float64(i) },
 		"broken bramble_readings_rejected_total reason=implausible":  func(i int) float64 { return float64(i) * 2 },
-		"reboots pi_boot_time_seconds":                               func(i int) float64 { return 1e9 + float64(i/180)*500 },
-		"loops pi_cpu_busy_seconds_total":                            func(i int) float64 { return float64(i % 40) },
+		"reboots pi_boots_total":                                     func(i int) float64 { return float64(i / 180) },
+		"loops pi_boots_total":                                       func(i int) float64 { return float64(i / 40) },
 		"errs pi_network_errors_total device=eth0":                   func(i int) float64 { return float64(i) },
 		"greedy pisensor_cpu_seconds_total":                          func(i int) float64 { return 0.2 * float64(i) }, // 2 %
-		"lately pi_boot_time_seconds":                                func(i int) float64 { return 1e9 + float64(i/20)*500 },
+		"lately pi_boots_total":                                      func(i int) float64 { return float64(i / 300) },
 		"lately pi_network_errors_total device=usb0":                 func(int) float64 { return 7 },
 	}
 	var rows []storage.Row
@@ -73,7 +73,7 @@ func TestDefaultRulesFromTheStore(t *testing.T) {
 		got = append(got, k+":"+states[k])
 	}
 	want := []string{
-		"BoardRebooted lately: firing", "BoardRebooted reboots: firing cooling inactive", "BootLoop loops: firing",
+		"BoardRebooted lately: firing", "BoardRebooted loops: firing", "BoardRebooted reboots: firing cooling inactive", "BootLoop loops: firing",
 		"IngestRejects broken: firing", "IngestRejects garbage: firing", "NetworkErrors errs: firing",
 		"SensorOverBudget greedy: pending firing",
 	}

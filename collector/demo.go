@@ -198,10 +198,14 @@ func (a *app) tellHistory(racks *rack.Racks, simulated map[string]rack.Identity)
 	step := time.Duration(int64(demoPast)*int64(len(simulated))*rowsPerTick/demoRows).Truncate(10*time.Second) + 10*time.Second
 	var rows []storage.Row
 	for name := range simulated {
+		booted, info, err := racks.Boot(name)
+		if err != nil {
+			return err
+		}
 		var failed error
 		emit := func(at int64, t *report.Tick) {
 			var err error
-			if rows, err = a.ingest.Backfill(rows, name, at, t); err == nil && len(rows) > 10_000 {
+			if rows, err = a.ingest.Backfill(rows, name, at, t, booted, info); err == nil && len(rows) > 10_000 {
 				err = a.store.Add(rows)
 				rows = rows[:0]
 			}

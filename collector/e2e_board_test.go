@@ -170,7 +170,7 @@ type point struct {
 }
 
 // ownSeries are what the collector itself says of a board.
-var ownSeries = []string{"pi_board_up", "pi_info"}
+var ownSeries = []string{"pi_board_up", "pi_info", "pi_boot_time_seconds", "pi_boots_total"}
 
 // seriesText names a stored series without the registry's labels.
 func seriesText(m map[string]string) string {

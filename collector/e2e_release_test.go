@@ -117,7 +117,7 @@ func readReleases(t *testing.T) map[string]recordedRelease {
 // boardSeries are the boards' own series between two times, Unix ms.
 func (s *server) boardSeries(from, until int64) ([]stored, error) {
 	second := func(ms int64) string { return strconv.FormatFloat(float64(ms)/1000, 'f', 3, 64) }
-	q := url.Values{"match[]": {`{__name__=~"pi_.*",__name__!~"pi_board_up|pi_info"}`}, "start": {second(from)}, "end": {second(until)}}
+	q := url.Values{"match[]": {`{__name__=~"pi_.*",__name__!~"pi_board_up|pi_info|pi_boot.*"}`}, "start": {second(from)}, "end": {second(until)}}
 	b, err := s.get("api/v1/export?" + q.Encode())
 	if err != nil {
 		return nil, err

@@ -54,8 +54,10 @@ type metadata struct {
 
 // ingestMetadata are the series that ingest makes of a board, beside those of its readings.
 var ingestMetadata = map[string]metadata{
-	"pi_board_up": {"gauge", "1 while the board reports, 0 while it is silent or has stopped.", ""},
-	"pi_info":     {"gauge", "1, with the board's facts as labels: model, revision, kernel, firmware, system, version of the sensor.", ""},
+	"pi_board_up":          {"gauge", "1 while the board reports, 0 while it is silent or has stopped.", ""},
+	"pi_boot_time_seconds": {"gauge", "Unix time of the boot by the collector's clock: setting the board's own does not move it.", "seconds"},
+	"pi_boots_total":       {"counter", "How often the board has booted since the collector first saw it, by its boot id.", ""},
+	"pi_info":              {"gauge", "1, with the board's facts as labels: model, revision, kernel, firmware, system, version of the sensor.", ""},
 }
 
 // metadata returns that of all series that the collector itself stores, by name.

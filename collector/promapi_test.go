@@ -36,7 +36,7 @@ func TestPrometheusAPI(t *testing.T) {
 	}
 	var all map[string][]metadata
 	ask("/api/v1/metadata", 200, &all)
-	for _, name := range append(report.SeriesNames(), "pi_board_up", "pi_info", "bramble_storage_disk_free_bytes", "bramble_reports_rejected_total") {
+	for _, name := range append(report.SeriesNames(), "pi_board_up", "pi_info", "pi_boot_time_seconds", "pi_boots_total", "bramble_storage_disk_free_bytes", "bramble_reports_rejected_total") {
 		m := all[name]
 		if len(m) != 1 || m[0].Help == "" || (m[0].Type == "counter") != strings.HasSuffix(name, "_total") {
 			t.Errorf("metadata of %s: %+v", name, m)

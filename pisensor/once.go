@@ -14,6 +14,7 @@ import (
 	"periph.io/x/conn/v3/physic"
 
 	"bramble/pisensor/report"
+	"bramble/pisensor/sensor"
 )
 
 // absent is what a person reads of a source that there is not.
@@ -33,6 +34,7 @@ func once(_ context.Context, args []string, stdout, stderr io.Writer) error {
 	for _, l := range lines {
 		row(&w, l.title, l.text(&tick))
 	}
+	row(&w, "booted", time.Now().Add(-sensor.Uptime()).UTC().Format("2006-01-02 15:04:05 UTC")+", by the board's clock")
 	network(&w, &tick)
 	if failed := instances(&tick, report.SensorReadErrors); len(failed) > 0 {
 		row(&w, "could not read", strings.Join(failed, ", "))
@@ -95,7 +97,6 @@ var lines = []line{
 	}}}},
 	{"load, 1 min", []format{{report.Load1, func(v int64) string { return fmt.Sprintf("%.2f", float64(v)/100) }}}},
 	{"memory available", []format{{report.MemoryAvailable, func(v int64) string { return fmt.Sprintf("%d MiB", v/1024) }}}},
-	{"booted", []format{{report.BootTime, func(v int64) string { return time.UnixMilli(v).UTC().Format("2006-01-02 15:04:05 UTC") }}}},
 	{"NFS", []format{{report.NFSRetransmissions, func(v int64) string {
 		return fmt.Sprintf("%d retransmissions since mounting; its latency takes two readings", v)
 	}}}},

@@ -29,6 +29,7 @@ type board struct {
 	sessions sessions
 	seen     int64 // time of the latest reading taken, Unix ms
 	info     []report.Attribute
+	boot     boot
 	expected *Expectation
 	address  netip.Addr // of its last connection
 	upSent
@@ -46,7 +47,7 @@ type columnKey struct {
 // column is a series of a report under one version of the board's labels.
 type column struct {
 	definition *report.Definition
-	outputs    []output
+	outputs    []output // none where the metric is retired
 }
 
 // output is a stored series: a column itself, or one bit of it.
@@ -84,7 +85,7 @@ func (b *board) refresh(now *registry.Board) {
 	}
 	b.registry = now
 	b.columns = make(map[columnKey]*column)
-	b.upOutput, b.upFrom = nil, 0
+	b.upOutput, b.bootOutputs = nil, nil
 }
 
 // column returns the outputs of a series under a version of the labels.
@@ -101,6 +102,9 @@ func (b *board) column(e *alerting.Engine, s report.Series, v *registry.Version)
 func (b *board) newColumn(e *alerting.Engine, s report.Series, v *registry.Version) *column {
 	d := report.Define(s.Metric)
 	c := &column{definition: d}
+	if d.Retired {
+		return c
+	}
 	if d.Bits == nil {
 		c.outputs = []output{newOutput(e, b.name, d.Name, ownLabels(d, s.Instance), v, -1)}
 		return c

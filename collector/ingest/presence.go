@@ -18,16 +18,22 @@ const (
 	// decideEvery is how often the rules see pi_board_up while it does not
 	// change: what keeps firing for a time resolves by it.
 	decideEvery = 10 * time.Second
-	// upEvery is how often pi_board_up and pi_info are stored while nothing changes.
+	// upEvery is how often pi_board_up, pi_info and the boots' series are stored while nothing changes.
 	upEvery = time.Minute
 )
 
-// upSent is what was said of a board's pi_board_up so far.
+// upSent is what was said of a board's pi_board_up and of its boots so far.
 type upSent struct {
 	stored   time.Time // when it was last stored
 	decided  time.Time // when the rules last saw it
 	upOutput *output
 	upFrom   int64
+
+	bootOutputs []output // of pi_boot_time_seconds and pi_boots_total
+	bootFrom    int64
+	bootStored  boot
+	bootShown   boot
+	bootShownAt int64 // Unix ms
 }
 
 // Status is what the pages show of a board beside its readings.
@@ -62,6 +68,7 @@ func (in *Ingest) setStatus(b *board, change func(*Status)) {
 func (b *board) learn(info []report.Attribute) {
 	if len(info) > 0 {
 		b.info = slices.Clone(info)
+		b.boot.learn(info)
 	}
 }
 
@@ -245,7 +252,7 @@ func (in *Ingest) decidePresence(b *board, now time.Time) error {
 	if s, _ := in.fleet.State(b.name); s == presence.Stopped && b.decided.IsZero() { // the pages have forgotten it with the start
 		in.showStopped(b, now)
 	}
-	if !in.speaksOf(b) || now.Sub(b.decided) < decideEvery {
+	if !in.speaksOf(b) || now.Sub(b.decided) < decideEvery && !in.bootNews(b) {
 		return nil
 	}
 	row := in.upRow(b, now.UnixMilli())
@@ -254,18 +261,25 @@ func (in *Ingest) decidePresence(b *board, now time.Time) error {
 		in.Live(b.name, row.At, []dashboards.Value{{Series: upSeries, Value: row.Value}})
 	}
 	b.decided = now
-	return in.Commit(in.Engine.Observe(upOrigin(b.name), row.At, []alerting.Reading{{Series: b.upOutput.rule, Value: row.Value}}))
+	in.showBoot(b)
+	readings := append(in.bootReadings(b, row.At), alerting.Reading{Series: b.upOutput.rule, Value: row.Value})
+	return in.Commit(in.Engine.Observe(upOrigin(b.name), row.At, readings))
 }
 
-// storePresence stores pi_board_up and pi_info at their slow pace. They are
-// not journalled: the next ones say the same.
+// storePresence stores pi_board_up, pi_info and the boots' series at their slow
+// pace, and the latter at once when they change. They are not journalled: the
+// next ones say the same.
 func (in *Ingest) storePresence(b *board, now time.Time) {
-	if !in.speaksOf(b) || now.Sub(b.stored) < upEvery {
-		return
+	switch {
+	case !in.speaksOf(b):
+	case in.bootNews(b):
+		b.bootStored = b.boot
+		in.feeder.offerUnjournalled(in.bootRows(b, now.UnixMilli()))
+	case now.Sub(b.stored) >= upEvery:
+		b.stored = now
+		at := now.Truncate(time.Second).UnixMilli()
+		in.feeder.offerUnjournalled(append(in.presenceRows(b, at), in.bootRows(b, at)...))
 	}
-	b.stored = now
-	at := now.Truncate(time.Second).UnixMilli()
-	in.feeder.offerUnjournalled(in.presenceRows(b, at))
 }
 
 // presenceRows returns pi_board_up as it stands and, of a board that reports,
@@ -281,7 +295,7 @@ func (in *Ingest) presenceRows(b *board, at int64) []storage.Row {
 // infoSeries names pi_info: the board's own words on itself, and the
 // registry's labels where the names differ. Of what a board says, the boot id
 // is no label: it is another after each boot, and each would begin a series
-// that the store's index keeps for years. pi_boot_time_seconds tells reboots.
+// that the store's index keeps for years. pi_boots_total tells reboots.
 func infoSeries(b *board, at int64) storage.Series {
 	labels := []storage.Label{{Name: "__name__", Value: "pi_info"}, {Name: "board", Value: b.name}}
 	own := attributes(b.info)

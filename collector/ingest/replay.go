@@ -26,6 +26,7 @@ type boardState struct {
 	Sessions sessions           `json:"sessions,omitempty"`
 	Seen     int64              `json:"seen"`
 	Info     []report.Attribute `json:"info,omitempty"`
+	Boot     boot               `json:"boot,omitzero"`
 	State    presence.State     `json:"state,omitempty"`
 	Last     int64              `json:"last,omitempty"` // time of arrival of its last report
 	Address  netip.Addr         `json:"address,omitzero"`
@@ -72,7 +73,7 @@ func (in *Ingest) appendCheckpoint(dst []byte) ([]byte, error) {
 		state, last := in.fleet.State(name)
 		in.locate(b)
 		c.Boards[name] = boardState{
-			Sessions: b.sessions, Seen: b.seen, Info: b.info, State: state, Last: unixMilli(last), Address: b.address, Expected: b.expected,
+			Sessions: b.sessions, Seen: b.seen, Info: b.info, Boot: b.boot, State: state, Last: unixMilli(last), Address: b.address, Expected: b.expected,
 		}
 	}
 	encoded, err := json.Marshal(c)
@@ -164,7 +165,7 @@ func (in *Ingest) replayReport(body []byte, limited bool) ([]alerting.Transition
 		in.resolve(b, r, at, i == old)
 		*rows = in.place(r, i, at, *rows, at > b.seen)
 		if at > b.seen {
-			b.seen = at
+			b.seen, b.boot.Anchor = at, r.Anchor
 			in.Engine.Seen(b.name, at, in.tick.readings...)
 		}
 	}
@@ -252,7 +253,8 @@ func (in *Ingest) restore(body []byte) error {
 	}
 	for name, s := range c.Boards {
 		b := in.board(name)
-		b.sessions, b.seen, b.info, b.address, b.expected = s.Sessions, s.Seen, s.Info, s.Address, s.Expected
+		b.sessions, b.seen, b.boot, b.address, b.expected = s.Sessions, s.Seen, s.Boot, s.Address, s.Expected
+		b.learn(s.Info) // older checkpoints know the boot by it alone
 		in.fleet.Restore(name, s.State, moment(s.Last))
 	}
 	return nil

@@ -260,7 +260,7 @@ func (in *Ingest) decide(b *board, r *report.Report, from, to int, received int6
 		fresh := at > b.seen
 		*rows = in.place(r, i, at, *rows, fresh)
 		if fresh {
-			b.seen = at
+			b.seen, b.boot.Anchor = at, r.Anchor
 			transitions = append(transitions, in.Engine.Observe(b.name, at, in.tick.readings)...)
 			in.Live(b.name, at, in.tick.values)
 		}

@@ -122,6 +122,15 @@ func (r *Racks) History(name string, from, to time.Time, step time.Duration, emi
 	return nil
 }
 
+// Boot returns when a board booted, and its description: its past and its present belong to one boot.
+func (r *Racks) Boot(name string) (booted time.Time, info []report.Attribute, err error) {
+	b, ok := r.boards[name]
+	if !ok {
+		return time.Time{}, nil, fmt.Errorf("boot of %q: no such board", name)
+	}
+	return b.sim.Booted(), b.sim.Attributes(), nil
+}
+
 // Run starts each board's daemon with its identity and blocks until ctx ends
 // and all of them have stopped. A board without an identity stays off. Run may
 // be called once.

@@ -15,15 +15,6 @@ func FuzzBusy(f *testing.F) {
 	})
 }
 
-func FuzzBootTime(f *testing.F) {
-	f.Add([]byte("cpu  1\nintr 5 0 0\nbtime 1764000000\nprocesses 7\n"))
-	f.Fuzz(func(t *testing.T, b []byte) {
-		if v, err := parseBootTime(b); err == nil && v*1000/1000 != v {
-			t.Errorf("%q: %d", b, v)
-		}
-	})
-}
-
 func FuzzLoad(f *testing.F) {
 	f.Add([]byte("0.53 0.40 0.31 1/123 4567\n"))
 	f.Fuzz(func(_ *testing.T, b []byte) { parseLoad(b) })

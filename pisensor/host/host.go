@@ -30,7 +30,6 @@ func New(roots source.Roots) *Host {
 		{Name: "meminfo", Reader: newMemory(r), Every: source.Calm},
 		{Name: "network", Reader: newNetwork(r), Every: source.Calm},
 		{Name: "mountstats", Reader: newNFS(r), Every: source.Calm},
-		{Name: "btime", Reader: newBootTime(r), Every: source.Seldom},
 	}
 	for _, x := range h.texts {
 		h.items = append(h.items, x.Item())

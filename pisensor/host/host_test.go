@@ -114,26 +114,6 @@ func TestMemory(t *testing.T) {
 	f("MemTotal:"+strings.Repeat(" ", 1<<20), none, "longer than 65536 bytes")
 }
 
-func TestBootTimeIsHeldSteady(t *testing.T) {
-	files := newTree(t)
-	b := newBootTime(files.roots())
-	f := func(btime string, want map[report.Series]int64, text string) {
-		t.Helper()
-		files.write("proc/stat", "cpu  1 2 3 4 5 6 7 8 9 10\nintr 5 0 0\nctxt 9\n"+btime+"processes 7\n")
-		reads(t, b, want, text)
-	}
-	f("btime 12\n", none, "") // the clock is not set: 1970
-	f("btime 1764000000\n", one(report.BootTime, 1_764_000_000_000), "")
-	f("btime 1764000001\n", one(report.BootTime, 1_764_000_000_000), "") // the clock, not a boot
-	f("btime 1763999999\n", one(report.BootTime, 1_764_000_000_000), "")
-	f("btime 1764000002\n", one(report.BootTime, 1_764_000_002_000), "") // the clock was set
-	f("btime 1764000001\n", one(report.BootTime, 1_764_000_002_000), "")
-	f("btime -5\n", none, "")
-	f("btime 99999999999999\n", none, "beyond any clock")
-	f("btime soon\n", none, `"soon" is not a number`)
-	f("", none, "has no btime")
-}
-
 const devHeader = `Inter-|   Receive                                                |  Transmit
  face |bytes    packets errs drop fifo frame compressed multicast|bytes    packets errs drop fifo colls carrier compressed
 `

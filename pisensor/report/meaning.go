@@ -19,7 +19,6 @@ var meanings = map[string]Meaning{
 	"pi_fan_rpm":                       {"Speed of the fan, in revolutions a minute.", "rpm"},
 	"pi_load1":                         {"Load average of one minute.", ""},
 	"pi_memory_available_bytes":        {"Memory that programs can still have without swapping.", "bytes"},
-	"pi_boot_time_seconds":             {"Unix time of the boot.", "seconds"},
 	"pi_clock_offset_seconds":          {"The board's wall clock minus the collector's.", "seconds"},
 	"pi_network_receive_bytes_total":   {"Bytes received, by network device.", "bytes"},
 	"pi_network_transmit_bytes_total":  {"Bytes sent, by network device.", "bytes"},
@@ -52,7 +51,7 @@ func SeriesNames() []string {
 	var names []string
 	seen := map[string]bool{}
 	for i := range definitions {
-		if name := definitions[i].Name; name != "" && !seen[name] {
+		if name := definitions[i].Name; name != "" && !definitions[i].Retired && !seen[name] {
 			seen[name] = true
 			names = append(names, name)
 		}

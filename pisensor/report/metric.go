@@ -16,7 +16,7 @@ const (
 	FanSpeed           Metric = 7  // rpm
 	Load1              Metric = 8  // 0.01, as in /proc/loadavg
 	MemoryAvailable    Metric = 9  // KiB, as in /proc/meminfo
-	BootTime           Metric = 10 // ms since 1970
+	BootTime           Metric = 10 // retired: ms since 1970 by the board's own clock, which a step moves; older sensors send it, the collector ignores it
 	ClockOffset        Metric = 11 // ms, board's wall clock minus the collector's
 	NetworkReceive     Metric = 12 // bytes, instance = device
 	NetworkTransmit    Metric = 13 // bytes, instance = device
@@ -55,6 +55,7 @@ type Definition struct {
 	Label, Value  string   // a fixed label, or empty
 	InstanceLabel string   // the label that the instance becomes, or empty
 	Bits          []string // where set, value bit i is a series of its own, 0 or 1, labelled reason=Bits[i]
+	Retired       bool     // only older sensors send it, and no series is made of it
 
 	// A wire value v is v × Multiply ÷ Divide base units. Division by a power
 	// of ten keeps decimals exact: 46698 m°C is 46.698, not 46.69800000000001.
@@ -85,7 +86,7 @@ var definitions = []Definition{
 	FanSpeed:           {Name: "pi_fan_rpm", Max: 100e3},
 	Load1:              {Name: "pi_load1", Divide: 100, Max: 1e9},
 	MemoryAvailable:    {Name: "pi_memory_available_bytes", Multiply: 1024, Max: 1 << 40},
-	BootTime:           {Name: "pi_boot_time_seconds", Divide: 1e3, Max: counter},
+	BootTime:           {Name: "pi_boot_time_seconds", Divide: 1e3, Max: counter, Retired: true},
 	ClockOffset:        {Name: "pi_clock_offset_seconds", Divide: 1e3, Min: -counter, Max: counter},
 	NetworkReceive:     {Name: "pi_network_receive_bytes_total", InstanceLabel: "device", Max: counter},
 	NetworkTransmit:    {Name: "pi_network_transmit_bytes_total", InstanceLabel: "device", Max: counter},

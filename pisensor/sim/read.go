@@ -42,7 +42,6 @@ func (b *Board) append(t *report.Tick) {
 	t.Add(report.CoreVolts, int64(math.Round(b.volts*1e4)))
 	t.Add(report.Load1, int64(math.Round(b.load1*100)))
 	t.Add(report.MemoryAvailable, m.MemoryKB-int64(b.memory))
-	t.Add(report.BootTime, b.boot.UnixMilli())
 	if m.Fan {
 		t.Add(report.FanSpeed, fanSpeeds[b.fan])
 	}

@@ -135,6 +135,9 @@ func (b *Board) State() State {
 	}
 }
 
+// Booted returns when the board booted.
+func (b *Board) Booted() time.Time { return b.boot }
+
 // Uptime returns how long the board has been up.
 func (b *Board) Uptime() time.Duration { return b.options.Now().Sub(b.boot) }
 
