@@ -126,7 +126,7 @@ func TestPagesWithoutAStore(t *testing.T) {
 		}
 		got, err := s.export(`pi_soc_temperature_celsius`, false)
 		if err != nil || len(got) != 1 || len(got[0].Values) != 3 {
-			return fmt.Errorf("%v, %w, want three readings", got, err)
+			return errors.Join(err, fmt.Errorf("%v, want three readings", got))
 		}
 		return nil
 	})
