@@ -67,7 +67,7 @@ func quiet() *slog.Logger { return slog.New(slog.NewTextHandler(io.Discard, nil)
 func twoBoards() []Board {
 	return []Board{
 		{Name: "r1-02", Labels: map[string]string{"rack": "r1", "customer": "Kelp & Co", "model": "Pi 4B"}, Enrolled: true},
-		{Name: "r1-01", Labels: map[string]string{"rack": "r1", "model": "Pi 3B"}, Enrolled: true, LastReport: time.UnixMilli(5000)},
+		{Name: "r1-01", Labels: map[string]string{"rack": "r1", "model": "Pi 3B"}, Enrolled: true, EnrolledAt: 1000, LastReport: time.UnixMilli(5000)},
 	}
 }
 
@@ -434,7 +434,7 @@ func TestBoardsAndStatus(t *testing.T) {
 	}
 	want := []map[string]any{
 		{
-			"name": "r1-01", "labels": map[string]any{"rack": "r1", "model": "Pi 3B"}, "enrolled": true, "lastReport": 7000.0,
+			"name": "r1-01", "labels": map[string]any{"rack": "r1", "model": "Pi 3B"}, "enrolled": true, "enrolledAt": 1000.0, "lastReport": 7000.0,
 			"up": true, "temperature": 61.5, "measured": 1.2e9, "throttled": []any{"under_voltage"},
 		},
 		{
