@@ -107,8 +107,7 @@ func (in *Ingest) heard(b *board, r *report.Report, now time.Time) error {
 		return nil
 	}
 	if r.Goodbye { // intended: neither up nor silent
-		in.showStopped(b, now)
-		return nil
+		return in.stopped(b, now)
 	}
 	return in.changed(now, nil, b)
 }
@@ -238,6 +237,18 @@ func (in *Ingest) isUp(b *board) bool {
 func (in *Ingest) speaksOf(b *board) bool {
 	s, _ := in.fleet.State(b.name)
 	return s == presence.Up || s == presence.Silent
+}
+
+// stopped journals and shows that a board's sensor has ended properly. Its goodbye is no reading, so that no report's record
+// holds it; without one of its own a restart would take the board for one that reports, and then for a silent one.
+func (in *Ingest) stopped(b *board, now time.Time) error {
+	in.showStopped(b, now)
+	record, err := appendOwnRecord(nil, ownRecord{At: now.UnixMilli(), Stopped: b.name})
+	if err != nil {
+		return err
+	}
+	in.sinceCut++
+	return in.commit(record, nil, nil, nil)
 }
 
 // showStopped tells the pages that a board's sensor has ended properly: later than its return from silence, where that was

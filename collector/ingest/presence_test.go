@@ -146,6 +146,9 @@ func TestStoppedSensor(t *testing.T) {
 	if got := c.Status()["pi-3"]; got.State != "stopped" || got.LastReport.UnixMilli() != heard.UnixMilli() || stopped("pi-3") != 1 {
 		t.Errorf("after a restart pi-3 is %q, last heard %v, want stopped at %v; the pages were told %d times", got.State, got.LastReport, heard, stopped("pi-3"))
 	}
+	if got := c.Status()["pi-1"].State; got != "stopped" { // its goodbye carried no reading
+		t.Errorf("after a restart pi-1 is %q, want stopped", got)
+	}
 }
 
 // TestOlderJournal: a record of pi_board_up as earlier collectors wrote it.

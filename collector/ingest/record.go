@@ -119,6 +119,7 @@ type ownRecord struct {
 	Up          bool                  `json:"up,omitempty"`
 	At          int64                 `json:"at,omitempty"`
 	Boards      []ownBoard            `json:"boards,omitempty"`
+	Stopped     string                `json:"stopped,omitempty"` // a board whose sensor ended properly
 	Expected    *Expectation          `json:"expected,omitempty"`
 	Transitions []alerting.Transition `json:"transitions,omitempty"`
 }

@@ -188,6 +188,11 @@ func (in *Ingest) replayOwn(body []byte) ([]alerting.Transition, error) {
 	for _, o := range own.all() {
 		in.replayUp(o, own.At)
 	}
+	if known, ok := in.Registry.Board(own.Stopped); ok {
+		b := in.board(own.Stopped)
+		in.refresh(b, known)
+		in.fleet.Restore(b.name, presence.Stopped, time.UnixMilli(own.At))
+	}
 	if e := own.Expected; e != nil {
 		in.board(e.Board).expected = e
 	}
