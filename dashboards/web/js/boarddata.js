@@ -168,13 +168,18 @@ export class BoardData {
     return this.read && this.read[0] < end && this.read[1] > start ? "empty" : "unread";
   }
 
+  // begin is when a view's readings can begin: with the enrolment, or with readings that are from before it (imported ones).
+  begin(track, start, end) {
+    const first = track.at.find((t) => t >= start) ?? end;
+    return Math.min(this.enrolled ?? first, first);
+  }
+
   // gaps are the times of a view in which the board was to report and a track has nothing. Time that was not read, or in
   // which the board was not enrolled yet, is none: nothing is known of it.
   gaps(track, start, end) {
     if (!this.read || (this.reported === false && !track.at.length)) return [];
     const limit = this.gapLength;
-    const first = track.at.find((t) => t >= start) ?? end;
-    const from = Math.max(start, this.read[0], this.enrolled ?? first);
+    const from = Math.max(start, this.read[0], this.begin(track, start, end));
     const to = Math.min(end, this.read[1]);
     const out = [];
     let last = from;

@@ -169,12 +169,12 @@ export class Graphs {
 
   #hatchGaps(u, track) {
     for (const [a, b] of this.data.gaps(track, ...this.view)) hatch(u, a, b, token("line-strong"), { words: this.data.stopped && b === this.data.read[1] ? "sensor stopped" : "no reports" });
-    this.#before(u);
+    this.#before(u, track);
   }
   // before says why the begin of a view is blank: the board could not report yet.
-  #before(u) {
-    const { enrolled, read } = this.data;
-    if (enrolled && read && enrolled > this.view[0] && this.data.state(this.view) === "shown") between(u, this.view[0], Math.min(enrolled, this.view[1]), "not enrolled yet");
+  #before(u, track) {
+    const begin = this.data.begin(track, ...this.view);
+    if (this.data.enrolled && this.data.read && begin > this.view[0] && this.data.state(this.view) === "shown") between(u, this.view[0], begin, "not enrolled yet");
   }
 
   #temperatureMarks(u) {
