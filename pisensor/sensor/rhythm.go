@@ -186,8 +186,14 @@ func (r *rhythm) distance(temperature int64) time.Duration {
 // reached reports whether the temperature has come to a line, or beyond it, since the tick before. A rule may ask for a
 // second reading there; the next tick is then due within a second, however far beyond the line the first one is.
 func (r *rhythm) reached(temperature int64) bool {
-	between := func(level int64) bool { return r.heat < level && level <= temperature }
-	return slices.ContainsFunc(r.limits, between) || slices.ContainsFunc(r.lines, between)
+	for _, levels := range [...][]int64{r.limits, r.lines} {
+		for _, level := range levels {
+			if r.heat < level && level <= temperature {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // control carries out what the collector asks for, as far as allow let it through.

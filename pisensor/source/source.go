@@ -11,7 +11,6 @@ package source
 import (
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"bramble/pisensor/report"
@@ -79,5 +78,10 @@ func Has(t *report.Tick, m report.Metric) bool { return Index(t, m) >= 0 }
 // Index returns where in the tick's readings the first one of the metric
 // stands, -1 where there is none.
 func Index(t *report.Tick, m report.Metric) int {
-	return slices.IndexFunc(t.Readings, func(r report.Reading) bool { return r.Series.Metric == m })
+	for i := range t.Readings {
+		if t.Readings[i].Series.Metric == m {
+			return i
+		}
+	}
+	return -1
 }
