@@ -19,6 +19,7 @@ import (
 	"github.com/chromedp/cdproto/network"
 	"github.com/chromedp/cdproto/runtime"
 	"github.com/chromedp/chromedp"
+	"github.com/chromedp/chromedp/kb"
 )
 
 // tab is one page of a real browser. It collects what must not happen: errors on the
@@ -282,6 +283,72 @@ func TestBrowserPhone(t *testing.T) {
 		b.text(cellOf("r1-01", "temperature"), "61.0 °C")
 		b.until(`getComputedStyle(document.getElementById("map")).display === "none"`, "innerWidth")
 	}
+	b.clean()
+}
+
+// TestBrowserFind finds boards, places, customers and incidents by parts of them, by keys and by the pointer, on a phone
+// too; no page is wider than its window at any width.
+func TestBrowserFind(t *testing.T) {
+	boards := func() (all []Board) {
+		for i := range 24 {
+			all = append(all, Board{Name: fmt.Sprintf("r3-%c-%02d", 'a'+i/12, i%12+1), Enrolled: true,
+				Labels: map[string]string{"rack": "r3", "switch": fmt.Sprintf("r3-%c", 'a'+i/12), "customer": "Kelp & Co", "model": "4B"}})
+		}
+		return all
+	}
+	o := Options{Auth: newTokens(), Series: noHistory, Boards: boards, Incidents: func(context.Context) ([]Incident, error) {
+		return []Incident{{ID: "seven", Number: 17, Title: "Switch r3-b: 12 of 12 boards silent", Severity: "critical", State: "firing", Since: time.Now().UnixMilli()}}, nil
+	}}
+	_, web := start(t, o)
+	b := openTab(t, web.URL)
+	b.open("/login")
+	b.do(chromedp.SendKeys(chromedp.CSS(`[name="name"]`), "mira"), chromedp.SendKeys(chromedp.CSS(`[name="password"]`), "secret\r"))
+	b.text("#live-status", "Live")
+	rows := `[...document.querySelectorAll("#find-list li")].map((l) => l.textContent)`
+	find := func(typed string, condition string) {
+		t.Helper()
+		b.open("/")
+		b.text(".incident-row", "Switch r3-b")
+		b.do(chromedp.SendKeys(chromedp.CSS("#find"), typed))
+		b.until(condition, rows+` + location.href`)
+	}
+	find("r3-b", rows+`[0] === "r3-bswitch" && `+rows+`.length === 11 && `+rows+`.at(-1) === "and 3 more: type on"`)
+	b.do(chromedp.SendKeys(chromedp.CSS("#find"), "\r"))
+	b.until(`location.pathname === "/" && location.search === "?q=r3-b"`, "location.href")
+	b.text(".shown", "12 of 24")
+	find("b-07", rows+`[0] === "r3-b-07board"`)
+	b.do(chromedp.SendKeys(chromedp.CSS("#find"), "\r"))
+	b.until(`location.pathname === "/board/r3-b-07"`, "location.href")
+	find("r3-a-0", rows+`.length === 9`)
+	b.do(chromedp.SendKeys(chromedp.CSS("#find"), kb.ArrowDown+kb.ArrowDown+kb.ArrowDown+kb.ArrowUp))
+	b.until(`document.querySelector("#find-list [aria-selected=true]").textContent === "r3-a-02board" && document.getElementById("find").getAttribute("aria-activedescendant") === "find-1"`, rows)
+	b.do(chromedp.SendKeys(chromedp.CSS("#find"), "\r"))
+	b.until(`location.pathname === "/board/r3-a-02"`, "location.href")
+	find("elp", rows+`[0] === "Kelp & Cocustomer"`)
+	b.do(chromedp.SendKeys(chromedp.CSS("#find"), "\r"))
+	b.until(`new URLSearchParams(location.search).get("customer") === "Kelp & Co"`, "location.href")
+	for _, typed := range []string{"17", "#17"} {
+		find(typed, rows+`[0].startsWith("#17incident: Switch r3-b")`)
+	}
+	b.do(chromedp.SendKeys(chromedp.CSS("#find"), "\r"))
+	b.until(`location.pathname === "/incidents" && location.search === "?id=seven"`, "location.href")
+	find("nowhere", rows+`[0] === "Nothing is called “nowhere”."`)
+	b.do(chromedp.SendKeys(chromedp.CSS("#find"), "\r"))
+	b.until(`location.pathname === "/"`, "location.href")
+
+	for _, width := range []int64{320, 599, 640, 790, 1440} {
+		b.size(width, 844, "light")
+		for _, page := range []string{"/", "/board/r3-b-07", "/incidents", "/oncall", "/off", "/watch"} {
+			b.open(page)
+			b.text("#live-status", "Live")
+			b.until(`document.documentElement.scrollWidth <= innerWidth`, `location.pathname + " " + innerWidth + " " + document.documentElement.scrollWidth + " " + [...document.querySelectorAll("*")].filter((e) => e.getBoundingClientRect().right > innerWidth + 1).map((e) => e.tagName + "." + e.className + "#" + e.id).slice(0, 8)`)
+			b.until(`document.getElementById("find").checkVisibility() && document.querySelector(".who button").checkVisibility()`, "innerWidth")
+		}
+	}
+	b.size(390, 844, "dark")
+	find("r3-b-01", rows+`[0] === "r3-b-01board"`)
+	b.until(`document.documentElement.scrollWidth <= 390 && document.getElementById("find-list").getBoundingClientRect().right <= 390`, rows)
+	b.shots("find")
 	b.clean()
 }
 

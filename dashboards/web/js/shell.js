@@ -6,6 +6,7 @@ import { get } from "./api.js";
 import { Live } from "./live.js";
 import { Incidents } from "./incidentstore.js";
 import { startDemo } from "./demo.js";
+import { startFind } from "./find.js";
 import { startBackups } from "./backups.js";
 import { startOff } from "./offcount.js";
 import { keepFresh, markFigures } from "./fresh.js";
@@ -18,7 +19,7 @@ export function startShell() {
   live.addEventListener("tick", () => status(live));
   incidents.addEventListener("change", () => incidentCount(incidents));
   const demo = document.body.hasAttribute("data-demo") ? startDemo(live, incidents) : null;
-  find();
+  startFind(incidents);
   keepFresh(live, [$("rejected")], rejected, 5000);
   startBackups(live);
   startOff(live);
@@ -63,31 +64,6 @@ function incidentCount(incidents) {
   badge.hidden = n === 0;
   setText(badge, String(n));
   badge.classList.toggle("acknowledged", incidents.open().every((i) => i.state === "acknowledged"));
-}
-
-// find opens a board by its name from any page.
-function find() {
-  const input = $("find");
-  document.addEventListener("keydown", (e) => {
-    if (e.key === "/" && !/^(INPUT|SELECT|TEXTAREA)$/.test(e.target.tagName)) {
-      e.preventDefault();
-      input.focus();
-    }
-  });
-  input.addEventListener("focus", fillFind);
-  input.addEventListener("keydown", (e) => {
-    if (e.key === "Enter" && input.value.trim()) location.href = "/board/" + encodeURIComponent(input.value.trim());
-    if (e.key === "Escape") input.blur();
-  });
-}
-async function fillFind() {
-  let boards;
-  try {
-    ({ boards } = await get("/api/boards"));
-  } catch {
-    return; // a name can be typed without the list, which is asked for at the next focus
-  }
-  $("find-list").replaceChildren(...boards.slice(0, 2000).map((b) => el("option", { value: b.name })));
 }
 
 // rejected shows the dropped reports: a bad report is counted, never hidden.
