@@ -6,6 +6,7 @@ import (
 	"errors"
 	"maps"
 	"net/http"
+	"net/url"
 	"slices"
 	"time"
 
@@ -20,7 +21,7 @@ import (
 // openApp has returned.
 func (a *app) pageOptions(v variant) dashboards.Options {
 	o := dashboards.Options{
-		Version: version(), Boards: a.boards, Open: v.open, Demo: v.demo,
+		Version: version(), BoardsPort: portOf(a.broker.URL()), Boards: a.boards, Open: v.open, Demo: v.demo,
 		Series: a.promAPI(a.current(a.store.Handler())), Import: a.importer.Handler(), Rules: alerting.RulesHandler(a.engine), Metrics: a.metricsHandler(),
 		Alerts: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { a.pager.Handler().ServeHTTP(w, r) }),
 		Links:  a.links(), Rollups: a.rollupsHandler(), History: a.history, RollupStatus: a.rollupStatus,
@@ -35,6 +36,15 @@ func (a *app) pageOptions(v variant) dashboards.Options {
 		o.Auth = auth{a.registry}
 	}
 	return o
+}
+
+// portOf returns the port of a URL, empty where it names none.
+func portOf(address string) string {
+	u, err := url.Parse(address)
+	if err != nil {
+		return ""
+	}
+	return u.Port()
 }
 
 // queryPatience is how long a query waits for readings that are on their way to the store: some 10 ms, and seconds where

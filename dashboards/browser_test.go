@@ -353,10 +353,11 @@ func TestBrowserFind(t *testing.T) {
 }
 
 func TestBrowserNoBoards(t *testing.T) {
-	_, web := start(t, Options{Open: true, Series: noHistory, Boards: func() []Board { return nil }})
+	_, web := start(t, Options{Open: true, Series: noHistory, BoardsPort: "4333", Boards: func() []Board { return nil }})
 	b := openTab(t, web.URL)
 	b.open("/")
 	b.text("#empty", "collector board add")
+	b.text("#empty", "pisensor enrol nats://127.0.0.1:4333 TOKEN")
 	b.clean()
 }
 

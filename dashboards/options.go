@@ -180,8 +180,10 @@ type Demo struct {
 // other nil func means "there is none".
 type Options struct {
 	Version string
-	Started time.Time // zero: when New was called
-	Boards  func() []Board
+	// BoardsPort is the port at which boards connect; empty where it is not known.
+	BoardsPort string
+	Started    time.Time // zero: when New was called
+	Boards     func() []Board
 
 	Auth Auth
 	// Open lets everybody in as an operator, from loopback hosts only.

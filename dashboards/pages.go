@@ -10,7 +10,7 @@ type view struct {
 	Static, Title, Script, Nav string
 	User                       User
 	Open, Demo                 bool
-	Version                    string
+	Version, BoardsPort        string
 	Board                      string
 	Next, Name, Message        string
 }
@@ -52,7 +52,7 @@ func (s *Server) renderFor(w http.ResponseWriter, r *http.Request, code int, nam
 }
 
 func (s *Server) render(w http.ResponseWriter, code int, name string, v page) {
-	v.common().Static, v.common().Version = s.web.prefix, s.opts.Version
+	v.common().Static, v.common().Version, v.common().BoardsPort = s.web.prefix, s.opts.Version, s.opts.BoardsPort
 	var b bytes.Buffer
 	if err := s.web.templates.ExecuteTemplate(&b, name, v); err != nil {
 		s.opts.Log.Error("page not rendered", "page", name, "error", err)

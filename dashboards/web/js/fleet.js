@@ -90,7 +90,7 @@ function showEmpty() {
   $("empty").className = "empty";
   $("empty").replaceChildren(
     el("h2", {}, "No boards yet"), el("p", { class: "dim" }, "Enrol the first one in two commands."),
-    el("ol", {}, step("Here, make a token for its place:", "collector board add r1-01 --label rack=r1"), step("On the board, as root:", `pisensor enrol nats://${location.hostname}:4222 TOKEN`), step("It appears here within 10 s of pisensor run.")),
+    el("ol", {}, step("Here, make a token for its place:", "collector board add r1-01 --label rack=r1"), step("On the board, as root:", `pisensor enrol nats://${location.hostname}:${document.body.dataset.boardsPort || "PORT"} TOKEN`), step("It appears here within 10 s of pisensor run.")),
     el("p", { class: "wait" }, "Waiting for a first report…"),
     el("p", { class: "dim" }, "No board at hand? ", el("code", {}, "collector demo --boards 48"), " shows this page with simulated ones."));
 }
