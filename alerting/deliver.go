@@ -177,6 +177,8 @@ func (l *letter) took(leftAt int64) string {
 	until(l.createdAt, "written")
 	if l.attempts > 1 {
 		until(l.flownAt, fmt.Sprintf("until try %d", l.attempts))
+	} else {
+		until(l.flownAt, "queued") // with others to the same person, or behind another page to the receiver
 	}
 	until(l.sentAt, "prepared")
 	if l.drew > 0 {

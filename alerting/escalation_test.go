@@ -451,7 +451,7 @@ func TestChannelFails(t *testing.T) {
 	b.want(b.until(5*time.Second), "0s ada-ntfy, 5s ada-sms")
 	b.at = 6 * time.Second
 	fail("ada-sms", 1, "failed")
-	b.want(b.until(9*time.Second), "0s ada-ntfy, 5s ada-sms, 9s ada-phone")
+	b.want(b.until(9*time.Second), "0s ada-ntfy, 5s ada-sms, 7s ada-phone")
 }
 
 // TestClockSet: an hour forth or back, running or across a restart, makes no page early, late or twice.

@@ -294,7 +294,7 @@ func TestAnIncidentShowsWhereTheTimeWent(t *testing.T) {
 	waitFor(t, p, func(in Incident) bool { return len(in.Pages) == 2 && in.Pages[1].State == "delivered" })
 	const number = `\d+(\.\d)? m?s`
 	want := regexp.MustCompile(`^` + number + ` in all: sampled to received 500 ms, decided 10 ms, journalled 90 ms, held for peers ` + number +
-		`, written ` + number + `, prepared ` + number + `, sent and taken ` + number + `$`)
+		`, written ` + number + `, queued ` + number + `, prepared ` + number + `, sent and taken ` + number + `$`)
 	if took := timings(t, p); len(took) != 1 || !want.MatchString(took[0]) {
 		t.Errorf("the time line says %q", took)
 	}

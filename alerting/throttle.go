@@ -17,8 +17,11 @@ const (
 	// routes. The last of them is for what was collected.
 	throttleWindow = time.Minute
 	throttleMost   = 3
-	// bundleDelay is how long what is too much is collected before the message that counts and lists it.
-	bundleDelay = 3 * time.Second
+	// bundleDelay is how long a page that is too much waits for further ones before the message that counts and lists
+	// them leaves; each that comes meanwhile begins the wait anew, bundleLongest in all. With the half second that a board
+	// waits for its peers it keeps a lone third page within a minute below 2 s.
+	bundleDelay   = time.Second
+	bundleLongest = 3 * time.Second
 	// bundleLines is how many of them a message lists; the rest is counted, and all are on the page of incidents.
 	bundleLines = 25
 )
@@ -52,8 +55,26 @@ func (e *escalating) send(l *letter, person, about string) error {
 	case at < due:
 		return e.exec("bring messages forward", `UPDATE escalation_step SET due_at = ? WHERE kind = 'bundle' AND state = 'pending' AND person = ? AND receiver = ?`,
 			at, person, l.receiver)
+	case at > due && about == aboutFiring:
+		return e.collectOn(person, l.receiver, due, at)
 	}
 	return nil
+}
+
+// collectOn lets a collection that is due wait for more, until at or as long as its first message may wait.
+func (e *escalating) collectOn(person, receiver string, due, at int64) error {
+	var first int64
+	row := e.c.QueryRowContext(e.ctx, `SELECT coalesce(min(p.created_at), 0) FROM page p JOIN page_to t ON t.page = p.id
+		WHERE p.state = 'bundled' AND t.bundle = '' AND t.person = ? AND p.receiver = ?`, person, receiver)
+	if err := row.Scan(&first); err != nil {
+		return fmt.Errorf("read messages collected for %s: %w", person, err)
+	}
+	at = min(at, first+bundleLongest.Milliseconds())
+	if at <= due {
+		return nil
+	}
+	return e.exec("collect on", `UPDATE escalation_step SET due_at = ? WHERE kind = 'bundle' AND state = 'pending' AND person = ? AND receiver = ?`,
+		at, person, receiver)
 }
 
 // room is when what is too much may leave, given the times of the last messages in order. Ends leave the last place to

@@ -83,9 +83,29 @@ func TestBundleAcknowledged(t *testing.T) {
 		ids = append(ids, b.notify(1, fmt.Sprintf("b%d", i), true))
 		b.deliver()
 	}
-	b.want(b.until(time.Second), strings.Join([]string{"0s ada-ntfy", "0s ada-ntfy", never(b) + " ada-ntfy bundled", never(b) + " ada-ntfy bundled"}, ", "))
+	b.want(b.until(900*time.Millisecond), strings.Join([]string{"0s ada-ntfy", "0s ada-ntfy", never(b) + " ada-ntfy bundled", never(b) + " ada-ntfy bundled"}, ", "))
 	b.tx(func(e *escalating) error { return e.acknowledge(ids[2], Ack{By: "ada", At: e.now}) })
-	b.want(b.until(10*time.Second), strings.Join([]string{"0s ada-ntfy", "0s ada-ntfy", never(b) + " ada-ntfy stopped", "3s ada-ntfy"}, ", "))
+	b.want(b.until(10*time.Second), strings.Join([]string{"0s ada-ntfy", "0s ada-ntfy", never(b) + " ada-ntfy stopped", "1s ada-ntfy"}, ", "))
+}
+
+// TestABundleWaitsForMore: a third page within a minute leaves a second later; each that comes meanwhile begins the second
+// anew, three in all.
+func TestABundleWaitsForMore(t *testing.T) {
+	f := func(more int, leaves string) {
+		t.Helper()
+		b := newBench(t, oneAda)
+		for i := range 3 + more {
+			if i > 2 {
+				b.until(time.Duration(i-2) * 700 * time.Millisecond)
+			}
+			b.notify(1, fmt.Sprintf("b%d", i), true)
+			b.deliver()
+		}
+		b.want(b.until(10*time.Second), "0s ada-ntfy, 0s ada-ntfy, "+leaves+" ada-ntfy")
+	}
+	f(0, "1s")
+	f(1, "1.7s")
+	f(4, "3s")
 }
 
 // never is how a page that was not sent looks.
