@@ -179,8 +179,7 @@ func inkOf(graph, token string, less int) string {
 
 // shots takes a picture of a page in both themes and on a phone, where BRAMBLE_SHOTS names a directory.
 func (b *tab) shots(name string) {
-	dir := os.Getenv("BRAMBLE_SHOTS")
-	if dir == "" {
+	if os.Getenv("BRAMBLE_SHOTS") == "" {
 		return
 	}
 	for _, of := range []struct {
@@ -188,13 +187,22 @@ func (b *tab) shots(name string) {
 		theme string
 	}{{1440, "light"}, {1440, "dark"}, {390, "light"}} {
 		b.size(of.width, 900, of.theme)
-		png, err := chromedp.Run(b.ctx, chromedp.FullScreenshot(100))
-		if err == nil {
-			err = os.WriteFile(fmt.Sprintf("%s/%s-%d-%s.png", dir, name, of.width, of.theme), png, 0o600)
-		}
-		if err != nil {
-			b.Fatal(err)
-		}
+		b.shot(name, of.width, of.theme)
 	}
 	b.size(1440, 900, "light")
+}
+
+// shot takes a picture of a page as it is, where BRAMBLE_SHOTS names a directory.
+func (b *tab) shot(name string, width int64, theme string) {
+	dir := os.Getenv("BRAMBLE_SHOTS")
+	if dir == "" {
+		return
+	}
+	png, err := chromedp.Run(b.ctx, chromedp.FullScreenshot(100))
+	if err == nil {
+		err = os.WriteFile(fmt.Sprintf("%s/%s-%d-%s.png", dir, name, width, theme), png, 0o600)
+	}
+	if err != nil {
+		b.Fatal(err)
+	}
 }

@@ -120,8 +120,13 @@ func TestBrowserOnCall(t *testing.T) {
 	}
 	_, web := start(t, o)
 	b := openTab(t, web.URL)
+	b.zone("Asia/Kolkata")
 	b.open("/oncall")
-	b.text("#oncall-gaps", "Nobody is on call in first from Sat 28 Nov 08:00 to Sat 28 Nov 20:00 CET")
+	inIndia := func(d time.Duration) string {
+		return now.Add(d).In(time.FixedZone("GMT+5:30", 19_800)).Format("Mon 2 Jan 15:04")
+	}
+	b.text("#oncall-gaps", "Nobody is on call in first from "+inIndia(20*time.Hour)+" to "+inIndia(30*time.Hour)+" GMT+5:30")
+	b.text(".shifts", "planned in Europe/Berlin time")
 	b.text(".rota .now", "ada")
 	b.text(".rota", "then nobody")
 	b.text(".policy", "ada: ada-ntfy, ada-sms after 2 m 00 s")

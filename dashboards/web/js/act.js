@@ -1,6 +1,7 @@
 // Acts: whatever a page changes at the collector goes through attempt, so that each says how it went and why.
 
 import { setText } from "./dom.js";
+import { localTimes } from "./format.js";
 import { Refused } from "./api.js";
 
 // attempt runs an act once. error is null where it was done, else says why it was not; again says whether the same act may
@@ -10,7 +11,7 @@ export async function attempt(run) {
     return { answer: await run(), error: null, again: false };
   } catch (e) {
     const refused = e instanceof Refused;
-    return { answer: refused ? e.answer : null, error: `Not done: ${e.message}`, again: !refused || e.status >= 500 || e.status === 429, status: e.status };
+    return { answer: refused ? e.answer : null, error: `Not done: ${localTimes(e.message, Date.now())}`, again: !refused || e.status >= 500 || e.status === 429, status: e.status };
   }
 }
 

@@ -70,7 +70,7 @@ export async function facts(box, info, live) {
   for (const k of ["model", "revision", "kernel", "firmware", "os", "sensor"]) if (about[k] && !(k === "model" && info.labels?.model)) rows.push([k[0].toUpperCase() + k.slice(1), about[k]]);
   rows.push(["Enrolled", info.enrolled ? "yes" : "not yet"]);
   const dl = el("dl", {}, ...rows.filter(([, v]) => v).flatMap(([k, v]) => [el("dt", {}, k), el("dd", {}, v)]));
-  const now = el("dl", { id: "latest" });
+  const now = el("div", { id: "latest" });
   box.replaceChildren(el("section", {}, el("h2", {}, "Board"), dl), el("section", {}, el("h2", {}, "Also reported ", el("small", {}, "latest reading")), now));
   return now;
 }
@@ -89,5 +89,5 @@ export function otherReadings(box, latest, now) {
   const key = rows.map(([s, r]) => s + text(s, r.value)).join();
   if (box.dataset.key === key) return;
   box.dataset.key = key;
-  box.replaceChildren(...(rows.length ? rows.flatMap(([s, r]) => [el("dt", { title: s }, name(s)), el("dd", { class: "num" }, text(s, r.value))]) : [el("dd", { class: "none" }, "nothing else")]));
+  box.replaceChildren(rows.length ? el("dl", {}, ...rows.flatMap(([s, r]) => [el("dt", { title: s }, name(s)), el("dd", { class: "num" }, text(s, r.value))])) : el("p", { class: "none" }, "nothing else"));
 }

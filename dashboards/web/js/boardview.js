@@ -63,18 +63,22 @@ export class BoardView extends EventTarget {
   }
   #moved() {
     this.#sync();
+    this.tick();
     this.dispatchEvent(new Event("change"));
   }
 
   #build() {
     const presets = Object.keys(ranges).map((r, i) => el("button", { "data-range": r, title: `key ${i + 1}`, onclick: () => this.preset(r) }, rangeWords[r]));
-    this.text = el("span", { class: "range-text num" });
+    this.text = el("b", { class: "range-text num" });
     this.knob = el("button", { id: "live-toggle", class: "live-toggle", "aria-pressed": "false", onclick: () => this.lease.toggle() }, el("span", { class: "knob" }), el("b", {}, "Live"), el("span", { class: "note" }));
     $("view-bar").replaceChildren(el("span", { class: "segment", role: "group", "aria-label": "Range" }, ...presets),
-      el("button", { "aria-label": "earlier", onclick: () => this.step(-1) }, "‹"), this.text, el("button", { "aria-label": "later", onclick: () => this.step(1) }, "›"),
-      el("span", { class: "grow" }), el("span", { class: "hint only-wide" }, "drag: zoom · double-click: back"), this.knob);
-    this.paused = el("div", { class: "paused", hidden: true }, glyph("warning", "is-warning"), el("span", {}), el("button", { onclick: () => this.back() }, "Back to now"));
-    $("graphs").append(this.paused);
+      el("button", { "aria-label": "earlier", onclick: () => this.step(-1) }, "‹"), el("button", { "aria-label": "later", onclick: () => this.step(1) }, "›"),
+      el("span", { class: "grow" }), this.knob);
+    // The bar has the same height whether the view is paused or not: nothing moves under the pointer that zooms.
+    this.state = el("span", {});
+    this.now = el("button", { onclick: () => this.back() }, "Back to now");
+    this.bar = el("div", { class: "range-bar" }, this.text, el("span", { class: "range-state" }, glyph("warning", "is-warning"), this.state, el("span", { class: "hint" }, " · drag: zoom, double-click: back")), this.now);
+    $("graphs").append(this.bar);
     this.lease.addEventListener("change", () => this.#sync());
     this.#sync();
     this.tick();
@@ -83,7 +87,8 @@ export class BoardView extends EventTarget {
     for (const b of $("view-bar").querySelectorAll("[data-range]")) b.setAttribute("aria-pressed", String(!this.fixed && b.dataset.range === this.range));
     this.knob.setAttribute("aria-pressed", String(this.lease.on));
     setText(this.knob.querySelector(".note"), this.lease.note);
-    this.paused.hidden = !this.fixed;
+    this.bar.classList.toggle("paused", Boolean(this.fixed));
+    this.now.disabled = !this.fixed;
   }
 
   tick() {
@@ -93,7 +98,7 @@ export class BoardView extends EventTarget {
     const end = long || new Date(to * 1000).toDateString() !== new Date(now).toDateString() ? dayClock(to * 1000, now) : clock(to * 1000);
     setText(this.text, `${dayClock(from * 1000, now)} – ${end} ${zone(now)}`);
     const behind = now - to * 1000;
-    if (this.fixed) setText(this.paused.querySelector("span"), behind < pauseMost ? `Live paused, ${duration(behind)} behind` : `A range of the past, until ${dayClock(to * 1000, now)} ${zone(to * 1000)}`);
+    setText(this.state, !this.fixed ? "ends now" : behind < pauseMost ? `Live paused, ${duration(behind)} behind` : "A range of the past");
   }
 }
 

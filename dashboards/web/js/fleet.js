@@ -6,7 +6,7 @@ import { onTheme } from "./scale.js";
 import { Fleet, current, lostShare } from "./fleetstate.js";
 import { Filter } from "./filter.js";
 import { Summary } from "./summary.js";
-import { BoardMap, readout } from "./map.js";
+import { BoardMap, narrowWindow, readout } from "./map.js";
 import { Legend } from "./legend.js";
 import { BoardTable } from "./table.js";
 import { Hottest } from "./hottest.js";
@@ -128,6 +128,7 @@ incidents.addEventListener("change", () => {
   summaryAt = 0;
 });
 narrow.addEventListener("change", refilter);
+narrowWindow.addEventListener("change", layout);
 onTheme(() => {
   summaryAt = 0;
   if (tableBuilt) table.update(fleet.list(), fleet.now());

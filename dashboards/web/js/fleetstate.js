@@ -91,5 +91,5 @@ export function spoken(b, celsius, words) {
   if (isStopped(b)) return `${b.name}, stopped`;
   if (!hasReported(b)) return `${b.name}, never reported`;
   const t = current(b, "temperature");
-  return [b.name, t === undefined ? "no temperature" : celsius(t), ...reasons(b).map((r) => words[r])].join(", ");
+  return [t === undefined ? `${b.name}, no temperature` : `${b.name} ${celsius(t)}`, ...reasons(b).map((r) => words[r])].join(", ");
 }

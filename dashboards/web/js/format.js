@@ -26,6 +26,20 @@ export function zone(ms) {
   const part = new Intl.DateTimeFormat("en-GB", { timeZoneName: "short" }).formatToParts(new Date(ms));
   return part.find((p) => p.type === "timeZoneName").value;
 }
+// dayTime is a time with its day, today's as well.
+export function dayTime(ms) {
+  return new Date(ms).toLocaleDateString("en-GB", { weekday: "short", day: "numeric", month: "short" }).replace(",", "") + " " + clock(ms).slice(0, 5);
+}
+
+// localTimes writes the times in a sentence of the collector's in the zone of the page. The collector names them in UTC, and
+// in places in its own zone behind. near is a time of about that day, which decides on summer time.
+const utcTime = /\b(\d\d):(\d\d)(?::(\d\d))? UTC\b(?: \(\d\d:\d\d [^)\s]+\))?/g;
+export function localTimes(text, near) {
+  return text?.replace(utcTime, (_, h, m, s) => {
+    const at = new Date(near).setUTCHours(Number(h), Number(m), Number(s ?? 0));
+    return clock(at).slice(0, s ? 8 : 5) + " " + zone(at);
+  });
+}
 export function duration(ms) {
   const s = Math.max(0, Math.round(ms / 1000));
   if (s < 60) return s + " s";

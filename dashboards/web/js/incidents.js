@@ -4,7 +4,7 @@ import { $, el, glyph, setText } from "./dom.js";
 import { act } from "./act.js";
 import { get, post } from "./api.js";
 import { timeline } from "./timeline.js";
-import { ackButton, alertsText, lasted, mayAcknowledge, severityGlyph, shortId, sinceText, whoHas } from "./incidentstore.js";
+import { ackButton, alertsText, inZone, lasted, mayAcknowledge, severityGlyph, shortId, sinceText, whoHas } from "./incidentstore.js";
 import { startShell } from "./shell.js";
 
 const shownBoards = 12;
@@ -28,7 +28,9 @@ async function tell() {
   const i = current();
   if (!i) return;
   try {
-    const { events, now } = await get("/api/incidents/" + encodeURIComponent(i.id));
+    const answer = await get("/api/incidents/" + encodeURIComponent(i.id));
+    const events = answer.events.map((e) => inZone(e, e.at));
+    const { now } = inZone(answer, live.now());
     const same = story.id === i.id && JSON.stringify(story.events) === JSON.stringify(events);
     story = { id: i.id, events };
     i.now = now;

@@ -4,10 +4,14 @@
 import { el, glyph } from "./dom.js";
 import { attempt } from "./act.js";
 import { get, post } from "./api.js";
-import { clock, count, dayClock, duration } from "./format.js";
+import { clock, count, dayClock, duration, localTimes } from "./format.js";
 
 const pendingKey = "bramble.pending-acknowledge";
 const retryEvery = 3000;
+
+// inZone is an incident, or an event of one, whose sentences give their times in the zone of the page.
+const sentences = ["title", "reason", "detail", "now", "text"];
+export const inZone = (what, near) => ({ ...what, ...Object.fromEntries(sentences.filter((k) => what[k]).map((k) => [k, localTimes(what[k], near)])) });
 
 export class Incidents extends EventTarget {
   #live;
@@ -52,7 +56,8 @@ export class Incidents extends EventTarget {
     }
   }
 
-  #take(list) {
+  #take(found) {
+    const list = found.map((i) => inZone(i, i.resolvedAt || this.now()));
     const known = new Set(this.list.map((i) => i.id));
     const fresh = list.filter((i) => this.loaded && !known.has(i.id) && i.state === "firing" && i.severity === "critical" && !i.pagesNobody);
     if (fresh.length) document.getElementById("announce").textContent = fresh.map((i) => i.title).join(". ");

@@ -5,7 +5,9 @@ import { celsius, natural, reasonWords, tenths } from "./format.js";
 import { colour, onTheme } from "./scale.js";
 import { current, marks, reportedAt, spoken } from "./fleetstate.js";
 
-const racksPerLine = 8;
+// narrow windows have room for half as many racks beside each other.
+export const narrowWindow = matchMedia("(max-width: 899px)");
+const racksPerLine = () => (narrowWindow.matches ? 4 : 8);
 const noRack = "no rack";
 
 // size: few boards get room for their numbers, many get a picture.
@@ -43,17 +45,17 @@ export class BoardMap {
     this.marksShown = s.name === "l" || s.name === "m" ? 2 : 1;
     this.box.className = "map size-" + s.name;
     const lines = [];
-    for (let i = 0; i < racks.length; i += racksPerLine) lines.push(this.#line(racks.slice(i, i + racksPerLine), s, racks.length));
+    const most = racksPerLine();
+    for (let i = 0; i < racks.length; i += most) lines.push(this.#line(racks.slice(i, i + most), s, Math.min(racks.length, most)));
     this.box.replaceChildren(...lines);
     const first = this.box.querySelector(".board-cell");
     if (first) first.tabIndex = 0;
     this.update(boards);
   }
 
-  #line(racks, s, all) {
+  #line(racks, s, columns) {
     const perRack = racks.map(([, boards]) => group(boards, (b) => b.labels.switch || ""));
     const rows = Math.max(...perRack.map((p) => p.length));
-    const columns = Math.min(all, racksPerLine);
     const line = el("div", { class: "rack-line" });
     line.style.gridTemplateColumns = `64px repeat(${columns}, minmax(0, ${s.name === "l" && columns < 3 ? "440px" : "1fr"}))`;
     const put = (node, column) => {
@@ -91,7 +93,7 @@ export class BoardMap {
     const name = el("span", { class: "nm" }, b.name);
     const temperature = el("span", { class: "tp" });
     const box = el("span", { class: "marks" });
-    node.append(name, temperature, box);
+    node.append(name, " ", temperature, box); // the name of the cell begins with what is seen in it
     this.#cells.set(b.name, { node, temperature, box, board: b, marks: "" });
     return node;
   }

@@ -1,7 +1,7 @@
 // The page of what pages nobody now, and of maintenances.
 
 import { $, el, glyph, setText } from "./dom.js";
-import { count, dayClock, duration, zone } from "./format.js";
+import { count, dayClock, duration, localTimes, zone } from "./format.js";
 import { act, say } from "./act.js";
 import { get, post } from "./api.js";
 import { keepFresh } from "./fresh.js";
@@ -10,8 +10,7 @@ import { startShell } from "./shell.js";
 
 const { live } = startShell();
 const mayChange = document.body.dataset.role !== "viewer";
-const utc = (ms) => new Date(ms).toISOString().slice(11, 16) + " UTC";
-const when = (ms) => `${dayClock(ms, live.now())} ${zone(ms)}` + (zone(ms) === "UTC" ? "" : ` (${utc(ms)})`);
+const when = (ms) => `${dayClock(ms, live.now())} ${zone(ms)}`;
 
 async function load() {
   const [off, book] = await Promise.all([get("/api/oncall/off"), get("/api/oncall/maintenance")]);
@@ -21,21 +20,21 @@ async function load() {
 
 function build(r) {
   setText($("off-title"), r.items.length ? offText(r) : "Every alert can page somebody");
-  $("off-list").replaceChildren(...(r.items.length ? r.items.map((o) => item(o, r.now)) : [el("p", { class: "dim" }, "No silence, no maintenance, somebody on call, and every receiver takes its pages.")]));
+  $("off-list").replaceChildren(...(r.items.length ? r.items.map((o) => item(o, r.now)) : [el("li", { class: "none dim" }, "No silence, no maintenance, somebody on call, and every receiver takes its pages.")]));
 }
 
 function item(o, now) {
   const until = o.until ? `until ${when(o.until)}, ${duration(o.until - now)} left` : "until somebody mends it";
   const boards = o.boards?.length ? el("details", {}, el("summary", {}, `${count(o.boards.length)} ${o.boards.length === 1 ? "board" : "boards"}`), el("p", { class: "chips" }, ...o.boards.slice(0, 200).map((b) => el("a", { href: "/board/" + b }, b)), o.boards.length > 200 ? el("span", { class: "dim" }, `${count(o.boards.length - 200)} more`) : "")) : "";
   return el("li", { class: o.everything || o.kind === "receiver" || o.kind === "rota" ? "bad" : "" }, glyph(o.kind === "receiver" || o.kind === "rota" ? "warning" : "silent"),
-    el("div", {}, el("b", {}, o.what), el("span", {}, o.why + (o.by ? `, by ${o.by}` : "")), el("span", { class: "dim num" }, until), boards));
+    el("div", {}, el("b", {}, o.what), el("span", {}, localTimes(o.why, now) + (o.by ? `, by ${o.by}` : "")), el("span", { class: "dim num" }, until), boards));
 }
 
 const words = { planned: "planned", running: "running", returning: "over, boards may still report", over: "over" };
 
 function maintenances(book) {
   const list = book.maintenances;
-  $("maintenance-list").replaceChildren(...(list.length ? list.map(row) : [el("p", { class: "dim" }, "None so far.")]));
+  $("maintenance-list").replaceChildren(...(list.length ? list.map(row) : [el("li", { class: "none dim" }, "None so far.")]));
 }
 function row(m) {
   const state = m.state === "over" && m.notBack?.length ? `over, ${m.notBack.length} did not come back` : m.state === "returning" ? `boards have until ${when(m.returnBy)}` : words[m.state];

@@ -4,7 +4,7 @@ import { $, el, glyph } from "./dom.js";
 import { act } from "./act.js";
 import { get, post } from "./api.js";
 import { keepFresh } from "./fresh.js";
-import { duration, zone } from "./format.js";
+import { dayTime, duration, zone } from "./format.js";
 import { mayAcknowledge } from "./incidentstore.js";
 import { startShell } from "./shell.js";
 
@@ -31,41 +31,44 @@ function build() {
   }
 }
 
+// span names a time from one to another, in the zone of the page.
+const span = ({ from, to }, between = "to") => `${dayTime(from)} ${between} ${dayTime(to)} ${zone(from)}`;
+
 function gapNote(r) {
   const g = r.gaps[0];
   const more = r.gaps.length - 1;
-  return el("p", { class: "gap-note", role: "status" }, glyph("warning", "is-warning"), el("span", {}, el("b", {}, `Nobody is on call in ${r.name} from ${g.starts} to ${g.ends} ${g.zoneName}`), more ? `, and ${more} more ${more === 1 ? "gap" : "gaps"} within 30 days` : "", ". A step that finds nobody goes on to the next at once."));
+  return el("p", { class: "gap-note", role: "status" }, glyph("warning", "is-warning"), el("span", {}, el("b", {}, `Nobody is on call in ${r.name} from ${span(g)}`), more ? `, and ${more} more ${more === 1 ? "gap" : "gaps"} within 30 days` : "", ". A step that finds nobody goes on to the next at once."));
 }
 
 function rota(r) {
   const [now, next] = r.shifts;
   const until = now.to - data.now;
   const facts = el("div", {},
-    el("p", { class: "dim" }, `${r.name}: on call now, until ${now.ends} ${now.zoneName}`),
+    el("p", { class: "dim" }, `${r.name}: on call now, until ${dayTime(now.to)} ${zone(now.to)}`),
     el("p", { class: now.person ? "now" : "now nobody" }, now.person || "Nobody"),
     el("p", { class: "dim" }, next ? `then ${next.person || "nobody"}, in ${duration(until)}` : "no hand-over within 14 days"));
-  const list = el("details", { class: "shifts" }, el("summary", {}, `The next 14 days, in ${r.zone}`), el("ul", {}, ...r.shifts.map((s) => el("li", {}, el("time", { class: "num" }, `${s.starts} – ${s.ends} ${s.zoneName}`), el("span", {}, s.person ? el("b", {}, s.person) : el("b", { class: "is-critical" }, "Nobody"), ` ${s.override ? "stands in" : s.layer || ""}`, el("span", { class: "dim" }, ` ${duration(s.to - s.from)}`))))));
+  const list = el("details", { class: "shifts" }, el("summary", {}, "The next 14 days"), el("ul", {}, ...r.shifts.map((s) => el("li", {}, el("time", { class: "num" }, span(s, "–")), el("span", {}, s.person ? el("b", {}, s.person) : el("b", { class: "is-critical" }, "Nobody"), ` ${s.override ? "stands in" : s.layer || ""}`, el("span", { class: "dim" }, ` ${duration(s.to - s.from)}`))))), el("p", { class: "dim" }, `Hand-overs are planned in ${r.zone} time.`));
   return el("article", { class: "rota" }, facts, strip(r), list);
 }
 
 // strip draws the next days to scale. Positions are set through the style object: the page's policy allows no inline style.
 function strip(r) {
-  const span = stripHours * hour;
+  const whole = stripHours * hour;
   const at = (node, from, to) => {
-    node.style.left = `${((from - data.now) / span) * 100}%`;
-    if (to) node.style.width = `${((to - from) / span) * 100}%`;
+    node.style.left = `${((from - data.now) / whole) * 100}%`;
+    if (to) node.style.width = `${((to - from) / whole) * 100}%`;
     return node;
   };
-  const shown = r.shifts.filter((s) => s.from < data.now + span);
-  const bars = shown.map((s, i) => at(el("span", { class: [i === 0 && s.person ? "first" : "", s.person ? "" : "nobody", s.override ? "override" : ""].join(" ").trim() || null, title: `${s.person || "nobody"}, ${s.starts} – ${s.ends} ${s.zoneName}` }, s.person || "nobody"), s.from, Math.min(s.to, data.now + span)));
+  const shown = r.shifts.filter((s) => s.from < data.now + whole);
+  const bars = shown.map((s, i) => at(el("span", { class: [i === 0 && s.person ? "first" : "", s.person ? "" : "nobody", s.override ? "override" : ""].join(" ").trim() || null, title: `${s.person || "nobody"}, ${span(s, "–")}` }, s.person || "nobody"), s.from, Math.min(s.to, data.now + whole)));
   let last = -Infinity;
   const ends = shown.filter((s) => {
-    if (s.to >= data.now + span * 0.9 || s.to - last < span * 0.16) return false;
+    if (s.to >= data.now + whole * 0.9 || s.to - last < whole * 0.16) return false;
     last = s.to;
     return true;
   });
-  const days = [at(el("span", {}, "now"), data.now), ...ends.filter((s) => s.to > data.now + span * 0.06).map((s) => at(el("span", { class: "num" }, s.ends.replace(/^(\S+) \S+ \S+ /, "$1 ")), s.to))];
-  const text = shown.map((s) => `${s.person || "nobody"} until ${s.ends}`).join(", ");
+  const days = [at(el("span", {}, "now"), data.now), ...ends.filter((s) => s.to > data.now + whole * 0.06).map((s) => at(el("span", { class: "num" }, dayTime(s.to).replace(/^(\S+) \S+ \S+ /, "$1 ")), s.to))];
+  const text = shown.map((s) => `${s.person || "nobody"} until ${dayTime(s.to)}`).join(", ");
   return el("div", {}, el("div", { class: "strip", role: "img", "aria-label": `The next ${stripHours / 24} days: ${text}` }, ...bars), el("div", { class: "strip-days", "aria-hidden": "true" }, ...days));
 }
 
@@ -88,8 +91,7 @@ function policy(p) {
 
 function overrides() {
   const all = data.rotas.flatMap((r) => r.overrides || []);
-  const time = (ms) => new Date(ms).toLocaleString("en-GB", { weekday: "short", day: "numeric", month: "short", hour: "2-digit", minute: "2-digit" });
-  const row = (o) => el("li", {}, el("span", { class: "grow" }, el("b", {}, o.person), ` in ${o.rota}, `, el("span", { class: "num" }, `${time(o.from)} – ${time(o.to)}`), el("span", { class: "dim" }, o.id ? ` by ${o.by}` : " in oncall.yml")), o.id && mayAcknowledge() ? el("button", { "data-end": o.id, onclick: () => change(`/api/oncall/overrides/${o.id}/end`, {}, "The override is over.") }, "End") : "");
+  const row = (o) => el("li", {}, el("span", { class: "grow" }, el("b", {}, o.person), ` in ${o.rota}, `, el("span", { class: "num" }, span(o, "–")), el("span", { class: "dim" }, o.id ? ` by ${o.by}` : " in oncall.yml")), o.id && mayAcknowledge() ? el("button", { "data-end": o.id, onclick: () => change(`/api/oncall/overrides/${o.id}/end`, {}, "The override is over.") }, "End") : "");
   const list = all.length ? el("ul", { class: "override-list" }, ...all.map(row)) : el("p", { class: "quiet" }, "Nobody stands in for anybody.");
   return [el("h2", {}, "Overrides", el("small", {}, `times in ${zone(data.now)}`)), list, mayAcknowledge() ? (typed ??= form()) : "", said];
 }

@@ -14,7 +14,7 @@ async function load() {
   const [book, past] = await Promise.all([get("/api/own/boards"), get("/api/own/alerts")]);
   $("own-boards").replaceChildren(...(book.boards.length ? book.boards.map((b) => boardRow(b, book.now)) : [el("tr", {}, el("td", { colspan: 5, class: "dim" }, "No board is yours at present."))]));
   settings.boards(book.boards.map((b) => b.name));
-  $("own-alerts").replaceChildren(...(past.alerts.length ? past.alerts.map((a) => alertRow(a, past.now)) : [el("p", { class: "dim" }, "None.")]));
+  $("own-alerts").replaceChildren(...(past.alerts.length ? past.alerts.map((a) => alertRow(a, past.now)) : [el("li", { class: "none dim" }, "None.")]));
 }
 
 function boardRow(b, now) {

@@ -22,8 +22,8 @@ export function startSettings(live) {
       kinds(s);
       threshold.kind.addEventListener("change", () => kinds(s));
     }
-    $("threshold-list").replaceChildren(...(s.thresholds.length ? s.thresholds.map(thresholdRow) : [el("p", { class: "dim" }, "None: you are told of nothing.")]));
-    $("contact-list").replaceChildren(...(s.contacts.length ? s.contacts.map(contactRow) : [el("p", { class: "dim" }, "Nobody: alerts are shown here alone.")]));
+    $("threshold-list").replaceChildren(...(s.thresholds.length ? s.thresholds.map(thresholdRow) : [el("li", { class: "none dim" }, "None: you are told of nothing.")]));
+    $("contact-list").replaceChildren(...(s.contacts.length ? s.contacts.map(contactRow) : [el("li", { class: "none dim" }, "Nobody: alerts are shown here alone.")]));
     contact.hidden = !s.mail;
     if (!s.mail) setText($("contact-note"), "This collector sends no mail: alerts are shown here alone.");
     const waits = $("own-waiting");

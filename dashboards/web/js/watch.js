@@ -14,8 +14,8 @@ const when = (ms) => `${dayClock(ms, live.now())} ${zone(ms)}`;
 async function load() {
   const [h, t] = await Promise.all([get("/api/heartbeats"), get("/api/oncall/test")]);
   beats(h.watchdog, h.now);
-  $("heartbeat-list").replaceChildren(...(h.heartbeats.length ? h.heartbeats.map((one) => heartbeat(one, h.now)) : [el("p", { class: "dim" }, "None yet: the first POST to /api/heartbeats/NAME makes one.")]));
-  $("test-list").replaceChildren(...(t.tests.length ? t.tests.slice(0, 10).map(test) : [el("p", { class: "dim" }, "None was sent yet.")]));
+  $("heartbeat-list").replaceChildren(...(h.heartbeats.length ? h.heartbeats.map((one) => heartbeat(one, h.now)) : [el("li", { class: "none dim" }, "None yet: the first POST to /api/heartbeats/NAME makes one.")]));
+  $("test-list").replaceChildren(...(t.tests.length ? t.tests.slice(0, 10).map(test) : [el("li", { class: "none dim" }, "None was sent yet.")]));
 }
 
 function beats(b, now) {
