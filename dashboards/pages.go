@@ -29,7 +29,7 @@ func (s *Server) boardPage(w http.ResponseWriter, r *http.Request) {
 	if !validBoard(name) || !s.registered(name) {
 		s.renderFor(w, r, http.StatusNotFound, "message.html", view{
 			Title: "No such board", Script: "plain", Nav: "fleet",
-			Message: "No board is registered under this name. It may have been renamed or retired.",
+			Message: "No board is registered under this name. Find takes any part of a name.",
 		})
 		return
 	}

@@ -154,7 +154,7 @@ func TestUnknownRoutes(t *testing.T) {
 			t.Errorf("%s: %d %s", p, resp.StatusCode, body)
 		}
 	}
-	if resp, body := (call{path: "/board/none"}).do(t, web.URL); resp.StatusCode != 404 || !strings.Contains(body, "No such board") {
+	if resp, body := (call{path: "/board/none"}).do(t, web.URL); resp.StatusCode != 404 || !strings.Contains(body, "No such board") || strings.Contains(body, "retired") {
 		t.Errorf("unknown board: %d", resp.StatusCode)
 	}
 }

@@ -23,7 +23,7 @@ function candidates(boards, incidents) {
   ];
 }
 
-// rank is 0 for the whole text, 1 for its begin, 2 for a part of it, and -1 for none of it.
+// rank is 0 for the whole text, 1 for its beginning, 2 for a part of it, and -1 for none of it.
 function rank(c, typed) {
   const text = c.text.toLowerCase();
   const word = c.kind === "incident" ? "#" + typed.replace(/^#/, "") : typed;
@@ -39,7 +39,7 @@ export function matches(all, typed) {
 }
 
 export function startFind(incidents) {
-  const input = $("find"), list = $("find-list");
+  const input = $("find"), list = $("find-list"), note = $("find-note");
   let boards = null, failed = false, found = [], at = -1;
 
   document.addEventListener("keydown", (e) => {
@@ -50,6 +50,7 @@ export function startFind(incidents) {
   });
   input.addEventListener("focus", load);
   input.addEventListener("input", () => show());
+  incidents.addEventListener("change", () => found.length || show()); // rows stay where they are under the pointer
   input.addEventListener("blur", close);
   input.addEventListener("keydown", (e) => {
     if (e.key === "ArrowDown" || e.key === "ArrowUp") {
@@ -69,9 +70,9 @@ export function startFind(incidents) {
       ({ boards } = await get("/api/boards"));
       failed = false;
     } catch {
-      failed = boards === null; // what was read before is better than nothing
+      failed = boards === null; // boards that were read before are better than none
     }
-    show();
+    show(found[at]?.url);
   }
 
   // enter opens the marked row, else the first one.
@@ -82,36 +83,43 @@ export function startFind(incidents) {
     if (c) location.href = c.url;
   }
 
-  function show() {
+  // show draws the rows for the text in the field; the row that leads to marked stays marked.
+  function show(marked) {
     const typed = input.value.trim();
-    at = -1;
     if (!typed || document.activeElement !== input) return close();
     const all = boards ? matches(candidates(boards, incidents.list), typed) : [];
     found = all.slice(0, rows);
-    let note = "";
-    if (failed) note = "The collector does not answer: the boards could not be read.";
-    else if (boards && !found.length) note = `Nothing is called “${typed}”.`;
-    else if (all.length > rows) note = `and ${all.length - rows} more: type on`;
-    list.replaceChildren(
-      ...found.map((c, i) => el("li", { id: "find-" + i, role: "option", "aria-selected": "false", onpointerdown: (e) => { e.preventDefault(); location.href = c.url; } },
-        el("b", {}, c.text), el("span", { class: "dim" }, c.more ? `${c.kind}: ${c.more}` : c.kind))),
-      ...(note ? [el("li", { class: "note dim", role: "presentation" }, el("span", { role: "status" }, note))] : []),
-    );
-    list.hidden = !list.firstChild;
+    list.replaceChildren(...found.map((c, i) =>
+      el("li", { id: "find-" + i, role: "option", onmousedown: (e) => e.preventDefault(), onclick: () => { location.href = c.url; } },
+        el("b", {}, c.text), el("span", { class: "dim" }, c.more ? `${c.kind}: ${c.more}` : c.kind))));
+    list.hidden = !found.length;
+    note.textContent = remark(typed, all.length);
     input.setAttribute("aria-expanded", String(found.length > 0));
-    input.removeAttribute("aria-activedescendant");
+    mark(found.findIndex((c) => c.url === marked));
+  }
+
+  // remark says why rows are missing. The page has the newest incidents only, so an absent number may be an older one.
+  function remark(typed, n) {
+    if (failed) return "The collector does not answer: the boards could not be read.";
+    if (n > rows) return `and ${n - rows} more: type on`;
+    if (n || !boards) return "";
+    if (!/^#?\d+$/.test(typed)) return `Nothing is called “${typed}”.`;
+    if (!incidents.loaded) return "The incidents have not been read yet.";
+    return `Nothing is called “${typed}”. Incidents older than those on the Incidents page are not searched.`;
   }
 
   function mark(i) {
     at = i;
     for (const [n, li] of [...list.querySelectorAll("[role=option]")].entries()) li.setAttribute("aria-selected", String(n === at));
     if (at >= 0) input.setAttribute("aria-activedescendant", "find-" + at);
+    else input.removeAttribute("aria-activedescendant");
   }
 
   function close() {
     list.hidden = true;
+    note.textContent = "";
     found = [];
     input.setAttribute("aria-expanded", "false");
-    input.removeAttribute("aria-activedescendant");
+    mark(-1);
   }
 }
