@@ -2,6 +2,7 @@ package oncall
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -134,8 +135,9 @@ func (p *parser) file(f *file) {
 	for i := range f.People {
 		p.person(&f.People[i])
 	}
+	zone := p.zone(f.Zone)
 	for i := range f.Rotas {
-		p.rota(&f.Rotas[i], f.Zone)
+		p.rota(&f.Rotas[i], zone)
 	}
 	for i := range f.Policies {
 		p.policy(&f.Policies[i])
@@ -185,18 +187,25 @@ func (p *parser) duration(t text, what string, without time.Duration) time.Durat
 	return time.Duration(d)
 }
 
-func (p *parser) rota(f *fileRota, zone text) {
-	p.name("rota", f.Name)
-	if f.Zone.line != 0 {
-		zone = f.Zone
+// zone returns the time zone of a file or a rota, nil where none is given. A bad one is UTC until the file is mended.
+func (p *parser) zone(t text) *time.Location {
+	if t.line == 0 {
+		return nil
 	}
-	out := &Rota{Name: f.Name.is, Zone: time.UTC}
-	if zone.line == 0 {
+	z, err := time.LoadLocation(t.is)
+	if err != nil || t.is == "" || t.is == "Local" {
+		p.bad(t.line, "zone: %q is no IANA time zone such as Europe/Berlin", t.is)
+		return time.UTC
+	}
+	return z
+}
+
+// rota adds a rota, whose zone is its own or else that of the file.
+func (p *parser) rota(f *fileRota, ofFile *time.Location) {
+	p.name("rota", f.Name)
+	out := &Rota{Name: f.Name.is, Zone: cmp.Or(p.zone(f.Zone), ofFile, time.UTC)}
+	if f.Zone.line == 0 && ofFile == nil {
 		p.bad(f.Name.line, "rota %s has no zone: give one such as Europe/Berlin or UTC", f.Name.is)
-	} else if z, err := time.LoadLocation(zone.is); err != nil || zone.is == "" || zone.is == "Local" {
-		p.bad(zone.line, "zone: %q is no IANA time zone such as Europe/Berlin", zone.is)
-	} else {
-		out.Zone = z
 	}
 	if len(f.Layers) == 0 {
 		p.bad(f.Name.line, "rota %s has no layer", f.Name.is)
