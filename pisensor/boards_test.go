@@ -18,9 +18,9 @@ import (
 	"bramble/pisensor/source"
 )
 
-// fixtureBoard is a board of testdata/boards: its files, written by hand after
-// the kernel's and the firmware's sources, what its firmware answers, and what
-// it is to report. testdata/boards/README.md describes the format.
+// fixtureBoard is a board of testdata/boards: its files, written by hand after the kernel's and the
+// firmware's sources, its firmware's answers, and the series expected of it.
+// testdata/boards/README.md describes the format.
 type fixtureBoard struct {
 	name     string
 	files    map[string]string
@@ -110,8 +110,7 @@ func sorted(text string) string {
 	return strings.Join(lines, "\n") + "\n"
 }
 
-// TestBoards wants from each board exactly its series: what a board lacks has
-// none.
+// TestBoards wants from each board exactly its series: a source that a board lacks has none.
 func TestBoards(t *testing.T) {
 	for _, b := range fixtureBoards(t) {
 		t.Run(b.name, func(t *testing.T) {
@@ -180,8 +179,8 @@ func put(tb testing.TB, path, text string) {
 	}
 }
 
-// TestATickCostsNoAllocation reads what a tick of the default rate reads, once what
-// is absent is looked for rarely.
+// TestATickCostsNoAllocation reads the sources of a tick at the default rate, after the group has
+// come to look for absent ones rarely.
 func TestATickCostsNoAllocation(t *testing.T) {
 	log := slog.New(slog.NewTextHandler(io.Discard, nil))
 	opened := openBoard(piLike(t), log)
@@ -212,13 +211,13 @@ func everyTick(i source.Item) source.Item {
 	return i
 }
 
-// untilLooksAreRare is after how many reads what is absent is looked for as rarely
-// as ever: 1 + 2 + 4 + … + 256 (pisensor/source).
+// untilLooksAreRare is the number of reads after which the group looks for an absent source at its
+// longest gap: 1 + 2 + 4 + … + 256 (pisensor/source).
 const untilLooksAreRare = 520
 
-// TestAReportHasRoom counts the series of a board that has every source, each
+// TestAReportHoldsAllSeries counts the series of a board that has every source, each
 // of which has failed at least once.
-func TestAReportHasRoom(t *testing.T) {
+func TestAReportHoldsAllSeries(t *testing.T) {
 	opened := openBoard(source.Roots{}, slog.New(slog.NewTextHandler(io.Discard, nil)))
 	names := map[string]bool{"ack": true, "control": true} // of pisensor/sensor
 	items := append(opened.soc.Items(), opened.host.Items()...)
@@ -249,8 +248,8 @@ func TestAReportHasRoom(t *testing.T) {
 	t.Logf("%d of %d series", series, report.MaxColumns)
 }
 
-// TestMailboxFailuresAreCounted has the firmware fail and come back. What the
-// board answers in one call is asked for in one call.
+// TestMailboxFailuresAreCounted has the firmware fail and come back. Values that the firmware
+// returns in one call are read in one call.
 func TestMailboxFailuresAreCounted(t *testing.T) {
 	roots := piLike(t)
 	put(t, filepath.Join(roots.Devfs, "vcio"), "-> /dev/null")

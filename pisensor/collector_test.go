@@ -125,8 +125,8 @@ func (c *collector) stop() {
 	c.server.WaitForShutdown()
 }
 
-// Check is what the real collector does for a connection: nkeys for boards,
-// the token for who enrols (server.Authentication).
+// Check authenticates a connection as the real collector does: boards by their nkey, an enrolment by its token
+// (server.Authentication).
 func (c *collector) Check(client server.ClientAuthentication) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()

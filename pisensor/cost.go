@@ -14,7 +14,7 @@ import (
 // measuring it costs too.
 const costGap = time.Minute
 
-// cost is what this process uses: CPU time, wake-ups and resident memory.
+// cost reads this process's use of CPU time, wake-ups and resident memory.
 type cost struct {
 	statm *source.File
 	last  time.Time
@@ -22,8 +22,7 @@ type cost struct {
 	buf   [128]byte
 }
 
-// openCost reads the real /proc, whatever --procfs-root says: it is about this
-// process.
+// openCost reads the real /proc, not --procfs-root: it measures this process.
 func openCost() *cost { return &cost{statm: source.NewFile(source.At("/proc/self/statm"))} }
 
 // Read adds the process's cost, once in costGap.
@@ -61,5 +60,5 @@ func (c *cost) resident() (int64, bool) {
 	return v, err == nil
 }
 
-// Close closes what was opened.
+// Close closes the file of /proc.
 func (c *cost) Close() error { return c.statm.Close() }

@@ -18,13 +18,13 @@ import (
 // Between two tries of an enrolment that waits.
 const (
 	retryFirst = time.Second
-	retryMost  = 15 * time.Second
+	retryMax   = 15 * time.Second
 )
 
-// maxTokenFile bounds what is read of a token's file, in bytes.
+// maxTokenFile bounds the bytes read from a token's file.
 const maxTokenFile = 4 << 10
 
-// enrolment is what `pisensor enrol` was asked for.
+// enrolment holds the flags and arguments of `pisensor enrol`.
 type enrolment struct {
 	config
 	url   string
@@ -96,11 +96,11 @@ func readToken(name string) (string, error) {
 	return strings.TrimSpace(string(b)), nil
 }
 
-// do asks until the collector has answered or the time is over. It says once
-// what it waits for, until that changes.
+// do asks until the collector has answered or the time is over. It prints the reason for waiting
+// once, and again when the reason changes.
 func (e *enrolment) do(ctx context.Context, stderr io.Writer) (identity.Enrolment, error) {
 	end, said := time.Now().Add(e.wait), ""
-	for pause := retryFirst; ; pause = min(2*pause, retryMost) {
+	for pause := retryFirst; ; pause = min(2*pause, retryMax) {
 		done, err := identity.Enrol(ctx, e.stateDir, e.url, e.token, e.name)
 		if !errors.Is(err, identity.ErrUnreachable) {
 			return done, err
@@ -124,8 +124,8 @@ func (e *enrolment) do(ctx context.Context, stderr io.Writer) (identity.Enrolmen
 	}
 }
 
-// defaultNames are host names that images come with: they tell no board from
-// another, and a rack's token takes each name once.
+// defaultNames are host names that images come with: they distinguish no board from another, and a
+// rack's token takes each name once.
 var defaultNames = map[string]bool{"localhost": true, "raspberrypi": true, "debian": true, "ubuntu": true, "dietpi": true, "alarm": true, "alarmpi": true}
 
 // hostName is the host's name as far as it can be a board's, else empty.

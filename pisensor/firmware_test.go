@@ -19,13 +19,13 @@ import (
 // caller's memory as the driver would. The daemon's own code runs unchanged,
 // down to the number of its ioctl.
 
-// firmware is what a played firmware answers. playing.mu guards it.
+// firmware holds the answers of a simulated firmware. playing.mu guards it.
 type firmware struct {
 	values map[string]uint32 // clock in Hz (old-clock: by command alone), throttled, volts in µV, revision; it knows no others
 	gencmd bool              // only text commands pass
 	fails  unix.Errno        // every call fails
 	calls  int
-	wrong  []string // what no caller should do
+	wrong  []string // mistakes of the caller
 }
 
 // The property interface's numbers, after the firmware's documentation and not

@@ -59,7 +59,7 @@ func parse(f *flag.FlagSet, args []string, want int) ([]string, error) {
 	return found, counted(f, found, want)
 }
 
-// positional reads flags and returns what stands between them.
+// positional parses flags and returns the arguments between them.
 func positional(f *flag.FlagSet, args []string) (found []string, err error) {
 	for {
 		if err := f.Parse(args); err != nil {

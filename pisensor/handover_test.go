@@ -21,8 +21,8 @@ import (
 	"bramble/pisensor/report"
 )
 
-// manager is the part of a service manager that the daemon speaks to: it
-// starts real processes, hears what they say, and keeps their files.
+// manager is the part of a service manager that the daemon speaks to: it starts real processes,
+// receives their notifications, and keeps their files.
 type manager struct {
 	t      testing.TB
 	conn   *net.UnixConn
@@ -208,7 +208,7 @@ func TestAHostThatVanishesIsNoticed(t *testing.T) {
 	c.until("a reading", func() bool { return len(c.values) > 0 })
 	began := time.Now()
 	way.swallow()
-	for deadline := time.After(patience); !strings.Contains(errs.String(), "no sign of life"); { // what was on its way has come
+	for deadline := time.After(patience); !strings.Contains(errs.String(), "no sign of life"); { // messages in flight have arrived
 		select {
 		case <-errs.wrote:
 		case <-deadline:

@@ -26,10 +26,10 @@ const usage = `usage: pisensor COMMAND [flags]
 Each command explains its flags with -h.
 `
 
-// memoryLimit is where the garbage collector begins, in bytes of all that the
-// runtime has taken. Left to its usual pace it would run every two minutes; the
-// daemon needs it about once an hour (shed). The limit is far above what lives at
-// a time, 2.5 MB beside the spool's 1 MiB, so that it is a bound and no pace.
+// memoryLimit is where the garbage collector begins, in bytes of all that the runtime has taken.
+// Left to its usual pace it would run every two minutes; the daemon needs it about once an hour
+// (shed). The limit is far above the live memory, 2.5 MB beside the spool's 1 MiB, so that it is a
+// bound and not a pace.
 const memoryLimit = 6 << 20
 
 func main() {
@@ -47,8 +47,8 @@ func main() {
 // usageError is a command line that cannot be carried out.
 type usageError struct{ error }
 
-// exitCode tells the person what went wrong, in one line, and the shell by a
-// code: 2 for a wrong command line, 1 for everything else.
+// exitCode prints the error on one line and returns the shell's exit code: 2 for a wrong command
+// line, 1 for every other error.
 func exitCode(err error, stderr io.Writer) int {
 	var wrong usageError
 	switch {

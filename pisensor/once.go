@@ -17,7 +17,7 @@ import (
 	"bramble/pisensor/sensor"
 )
 
-// absent is what a person reads of a source that there is not.
+// absent is printed for a source that the board lacks.
 const absent = "not on this board"
 
 // once is `pisensor once`: one reading for a person, on one screen.
@@ -45,8 +45,7 @@ func once(_ context.Context, args []string, stdout, stderr io.Writer) error {
 	return board.Close()
 }
 
-// row writes what something is called and what it is. The longest name has 16
-// letters.
+// row writes a name and its value. The longest name has 16 characters.
 func row(w io.Writer, name, text string) { fmt.Fprintf(w, "%-18s%s\n", name, text) }
 
 // described are the facts of a board's description, in the order in which a

@@ -171,7 +171,7 @@ func TestEnrolWaitsForTheCollector(t *testing.T) {
 	if code, _, errs := command(t, "enrol", "nats://127.0.0.1:1", c.token.String(), "--state-dir", dir, "--wait", "2s"); code != 1 || !strings.Contains(errs, "gave up after 2s") || time.Since(begin) < 2*time.Second {
 		t.Errorf("exit %d after %v, stderr %q", code, time.Since(begin), errs)
 	}
-	// What the collector refuses, waiting does not help.
+	// A refusal by the collector ends --wait at once.
 	begin = time.Now()
 	if code, _, errs := command(t, "enrol", c.url, report.NewToken(c.pin).String(), "--state-dir", dir, "--wait", "1m"); code != 1 || time.Since(begin) >= time.Minute {
 		t.Errorf("exit %d after %v, stderr %q", code, time.Since(begin), errs)
@@ -328,7 +328,7 @@ func TestOnce(t *testing.T) {
 	}
 }
 
-// TestOnceBelowZero: what rounds to zero has no sign.
+// TestOnceBelowZero wants no sign on a temperature that rounds to zero.
 func TestOnceBelowZero(t *testing.T) {
 	root := fixture(t)
 	for says, want := range map[string]string{"-1": "0.0 °C", "-49": "0.0 °C", "0": "0.0 °C", "-50": "-0.1 °C", "-1000": "-1.0 °C", "49": "0.0 °C"} {

@@ -15,7 +15,7 @@ import (
 	"bramble/pisensor/sensor"
 )
 
-// recording is what a board once read.
+// recording holds the readings of a board from the past.
 type recording struct {
 	rows    []sensor.Row
 	ignored []string // columns that mean nothing here
@@ -48,7 +48,7 @@ var columns = map[string]column{
 // timeColumns are the ones that say when a row was taken.
 var timeColumns = map[string]func(string) (time.Duration, error){"t_s": parseSeconds, "datetime": parseDateTime}
 
-// longest is the longest recording, far within what a report can carry.
+// longest is the longest recording, far below the limit of a report's times.
 const longest = 100 * 365 * 24 * time.Hour
 
 // parseRecording reads comma-separated values with a header line. An empty
@@ -82,7 +82,7 @@ func parseRecording(b []byte) (recording, error) {
 	return p.recording, nil
 }
 
-// binaryLine finds the first line that holds what text does not.
+// binaryLine finds the first line with a byte that text cannot have: NUL or invalid UTF-8.
 func binaryLine(b []byte) (int, bool) {
 	number := 0
 	for line := range bytes.Lines(b) {

@@ -29,7 +29,7 @@ func BenchmarkResident(b *testing.B) {
 	c.stop()
 	for b.Loop() {
 		p := m.start(append([]string{"--interval", "1s", "--state-dir", dir}, roots(fixture(b))...)...)
-		for range 100 { // signs of life, one a second: what the start needed is given back after a minute
+		for range 100 { // watchdog messages, one a second: memory used by the start is given back after a minute
 			m.until(`WATCHDOG=1\nSTATUS=collector away, every 1s, [0-9]{6} readings wait`)
 		}
 		b.ReportMetric(resident(b, p.Process.Pid, "VmRSS"), "kB-full")

@@ -38,7 +38,7 @@ func runSensor(ctx context.Context, args []string, _, stderr io.Writer) (err err
 		Log:        log,
 	}
 	if super != nil {
-		o.Beat = super.beat
+		o.Heartbeat = super.heartbeat
 	}
 	s, err := sensor.New(o)
 	if err != nil {

@@ -13,10 +13,10 @@ import (
 // shedGap is how often memory is given back.
 const shedGap = time.Hour
 
-// shed gives back what the process does not need any more: garbage, and the
-// pages of its program that only its start or a backlog has run. The kernel would
-// drop these under pressure only, and counts them until then. What is needed
-// again comes back from the page cache, some 30 pages in five minutes.
+// shed gives back memory that the process no longer needs: garbage, and the pages of its program
+// that only its start or a backlog has run. The kernel would drop these under pressure only, and
+// counts them until then. Pages that are needed again come back from the page cache, some 30 in
+// five minutes.
 func shed() {
 	debug.FreeOSMemory()
 	maps, err := os.ReadFile("/proc/self/smaps")
@@ -32,9 +32,8 @@ func shed() {
 // part is a piece of the process's memory, in bytes.
 type part struct{ from, size uintptr }
 
-// untouched finds in /proc/self/smaps (proc_pid_smaps(5)) the parts of files that
-// cannot be written to and never were, by a dynamic linker for instance:
-// dropping others would lose what is in them.
+// untouched finds in /proc/self/smaps (proc_pid_smaps(5)) the parts of files that cannot be written
+// to and never were, by a dynamic linker for instance: dropping others would lose their contents.
 func untouched(smaps []byte) (found []part) {
 	var p part
 	candidate := false

@@ -45,7 +45,7 @@ Anonymous:             0 kB
 	}
 }
 
-// TestProcessGoesOnAfterItHasShedMemory runs what was dropped again.
+// TestProcessGoesOnAfterItHasShedMemory runs dropped pages of the program again.
 func TestProcessGoesOnAfterItHasShedMemory(t *testing.T) {
 	before := map[string]int{"a": 1}
 	shed()

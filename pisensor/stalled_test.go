@@ -81,7 +81,7 @@ func TestAStalledServerCostsOnlyItsFiles(t *testing.T) {
 	if later := time.Since(begin) - first; first > 5*time.Second || later > 10*first { // twenty times, were it waited for
 		t.Errorf("the first tick took %v, twenty more %v", first, later)
 	}
-	if n := runtime.NumGoroutine(); n > goroutines+1 { // the next one to read what may wait
+	if n := runtime.NumGoroutine(); n > goroutines+1 { // the worker that reads the next slow source
 		t.Errorf("%d goroutines, before %d", n, goroutines)
 	}
 	if text := log.String(); strings.Count(text, "does not answer") != 2 || !strings.Contains(text, "source=thermal") || !strings.Contains(text, "source=os") {

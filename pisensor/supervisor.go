@@ -12,13 +12,13 @@ import (
 	"bramble/pisensor/systemd"
 )
 
-// supervisor tells the service manager how the sensor is.
+// supervisor reports the sensor's state to the service manager.
 type supervisor struct {
 	manager *systemd.Manager
 	log     *slog.Logger
 	every   time.Duration // at most between two signs of life; 0 = none are wanted
 	last    time.Time     // of the last one
-	said    sensor.Health // with what
+	said    sensor.Health // the health that was last sent
 	ready   bool
 	failing bool
 	buf     []byte
@@ -31,7 +31,7 @@ const unwatched = time.Hour
 func newSupervisor(log *slog.Logger) *supervisor {
 	m, err := systemd.Connect(os.Getenv)
 	if err != nil {
-		log.Warn("going on without the service manager", "error", err)
+		log.Warn("going on without the service manager", "err", err)
 	}
 	if m == nil {
 		return nil
@@ -39,9 +39,9 @@ func newSupervisor(log *slog.Logger) *supervisor {
 	return &supervisor{manager: m, log: log, every: m.Watchdog() / 2}
 }
 
-// beat is the sensor's Options.Beat. It speaks when something has changed, and
+// heartbeat is the sensor's Options.Beat. It speaks when something has changed, and
 // for the watchdog on the last wake-up that comes anyway before it must.
-func (s *supervisor) beat(h sensor.Health) time.Duration {
+func (s *supervisor) heartbeat(h sensor.Health) time.Duration {
 	now := time.Now()
 	changed := h
 	changed.Waiting, changed.Interval = s.said.Waiting, s.said.Interval // these change all the time
@@ -72,12 +72,12 @@ func (s *supervisor) say(h sensor.Health) {
 // note logs when the way to the manager fails, once.
 func (s *supervisor) note(err error) {
 	if err != nil && !s.failing {
-		s.log.Warn("service manager", "error", err)
+		s.log.Warn("service manager", "err", err)
 	}
 	s.failing = err != nil
 }
 
-// appendStatus writes what `systemctl status` shows.
+// appendStatus writes the line that `systemctl status` shows.
 func appendStatus(b []byte, h sensor.Health) []byte {
 	b = append(b, "STATUS="...)
 	if h.Stopping {
@@ -111,9 +111,9 @@ func (s *supervisor) Close() error {
 // spoolName is the name of the spool's file in the manager's store.
 const spoolName = "spool"
 
-// spool takes over what the process before left with the service manager, else
-// begins a spool that the manager keeps. It is nil where neither can be: the
-// sensor's own then ends with the process.
+// spool restores the spool that the previous process left with the service manager, else begins one
+// that the manager keeps. It is nil where neither works: the sensor's own spool then ends with the
+// process.
 func (s *supervisor) spool(board string) *spool.Spool {
 	if s == nil {
 		return nil
@@ -124,12 +124,12 @@ func (s *supervisor) spool(board string) *spool.Spool {
 		if found == nil && f.Name() == spoolName {
 			var err error
 			if found, err = spool.Restore(f, sensor.DefaultSpoolBytes, board, sensor.Uptime().Milliseconds()); err != nil {
-				s.log.Warn("what the last process left cannot be used, so its readings are lost", "error", err)
+				s.log.Warn("what the last process left cannot be used, so its readings are lost", "err", err)
 				refused = true
 			}
 		}
 		if err := f.Close(); err != nil {
-			s.log.Warn("close an inherited file", "error", err)
+			s.log.Warn("close an inherited file", "err", err)
 		}
 	}
 	if found != nil {
@@ -137,7 +137,7 @@ func (s *supervisor) spool(board string) *spool.Spool {
 	}
 	found, err := s.begin(board, refused)
 	if err != nil {
-		s.log.Warn("readings that wait will not outlive this process", "error", err)
+		s.log.Warn("readings that wait will not outlive this process", "err", err)
 		return nil
 	}
 	if refused {

@@ -47,7 +47,7 @@ func TestSignsOfLifeRideOnWakeUps(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer m.Close()
-	f := func(interval time.Duration, most int) {
+	f := func(interval time.Duration, limit int) {
 		t.Helper()
 		synctest.Test(t, func(t *testing.T) {
 			s := &supervisor{manager: m, every: m.Watchdog() / 2, log: slog.New(slog.DiscardHandler)}
@@ -55,7 +55,7 @@ func TestSignsOfLifeRideOnWakeUps(t *testing.T) {
 			began, last := time.Now(), time.Now()
 			messages, wakeUps := 0, 0
 			for next := began; time.Since(began) < time.Hour; {
-				again := s.beat(h)
+				again := s.heartbeat(h)
 				h.Waiting++
 				if said := heard(); len(said) > 0 {
 					messages += len(said)
@@ -72,7 +72,7 @@ func TestSignsOfLifeRideOnWakeUps(t *testing.T) {
 				}
 				time.Sleep(min(again, time.Until(next)))
 			}
-			if messages > most || interval <= 30*time.Second && wakeUps > 0 {
+			if messages > limit || interval <= 30*time.Second && wakeUps > 0 {
 				t.Errorf("ticks every %v: %d messages and %d wake-ups of their own in an hour", interval, messages, wakeUps)
 			}
 		})
@@ -93,7 +93,7 @@ func TestTheManagerHearsWhatChanges(t *testing.T) {
 	s := &supervisor{manager: m, log: slog.New(slog.DiscardHandler)}
 	f := func(h sensor.Health, want ...string) {
 		t.Helper()
-		if next := s.beat(h); next != unwatched {
+		if next := s.heartbeat(h); next != unwatched {
 			t.Errorf("again in %v", next)
 		}
 		if got := strings.Join(heard(), "|"); got != strings.Join(want, "|") {

@@ -22,7 +22,7 @@ import (
 	"bramble/pisensor/report"
 )
 
-// gateway passes connections on to a server and tells of each.
+// gateway passes connections on to a server and reports each.
 func gateway(t *testing.T, target string) (addr string, tried <-chan struct{}) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -121,8 +121,8 @@ func believer(t *testing.T, url, pin string) string {
 	return dir
 }
 
-// TestTroubleIsSaidOnceAndAtOnce has boards meet everything but their collector:
-// `run` says what is wrong in one line and keeps trying, `enrol` ends.
+// TestTroubleIsSaidOnceAndAtOnce has boards meet everything but their collector: `run` logs the
+// cause in one line and keeps trying, `enrol` ends.
 func TestTroubleIsSaidOnceAndAtOnce(t *testing.T) {
 	t.Parallel()
 	c := newCollector(t)
@@ -199,7 +199,7 @@ func TestTroubleIsSaidOnceAndAtOnce(t *testing.T) {
 	}
 }
 
-// encounter is what a board says of a server.
+// encounter holds a board's output after it met a server.
 type encounter struct {
 	runCode, code  int
 	log, out, errs string

@@ -11,7 +11,7 @@ import (
 // release is set by the release build with -ldflags -X.
 var release string
 
-// versionText is the release, else what Go knows of the source.
+// versionText is the release, else the module version that Go recorded in the binary.
 func versionText() string {
 	if release != "" {
 		return release

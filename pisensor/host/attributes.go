@@ -9,7 +9,7 @@ import (
 	"bramble/pisensor/source"
 )
 
-// description names the files that say what the board runs.
+// description lists the files that name the board's kernel, boot and system.
 //
 // The boot id changes with each boot. It travels with the description, and
 // the collector keeps it out of the labels of pi_info: each boot would else

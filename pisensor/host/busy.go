@@ -16,7 +16,7 @@ var busyColumns = [...]bool{0: true, 1: true, 2: true, 5: true, 6: true, 7: true
 
 var errStat = errors.New("no line of all processors")
 
-// stat is the beginning of /proc/stat, which holds what is asked of it.
+// stat is the beginning of /proc/stat, which holds the line of all processors.
 type stat struct{ *source.File }
 
 // busy is the processors' time, in USER_HZ, which is 100 on every Pi.

@@ -43,8 +43,7 @@ func FuzzNetwork(f *testing.F) {
 	})
 }
 
-// FuzzMountstats also checks that what is found twice in a row says nothing
-// of an interval.
+// FuzzMountstats also checks that the same text twice in a row gives no latency of an interval.
 func FuzzMountstats(f *testing.F) {
 	f.Add([]byte(v3Root))
 	f.Add([]byte(v4Home + others))

@@ -1,10 +1,9 @@
-// Package host reads what a board's kernel accounts for itself: processor time
-// and load, memory, when it was started, its network devices, its NFS root,
-// and which kernel and system it runs. It knows no chip: that is pisensor/soc.
+// Package host reads the accounting of a board's kernel: processor time and load, memory, when it
+// was started, its network devices, its NFS root, and which kernel and system it runs. It knows no
+// chip: that is pisensor/soc.
 //
-// Each source is a file of its own. A board that lacks one has no reading of
-// it; how a source is read, and what becomes of its failures, is
-// pisensor/source's.
+// Each source is a file of its own. A board that lacks one has no reading of it; pisensor/source
+// owns how a source is read and how its failures are counted.
 package host
 
 import (

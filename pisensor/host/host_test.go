@@ -165,9 +165,9 @@ func TestNetwork(t *testing.T) {
 	}
 }
 
-// TestNetworkLeavesRoom has more devices than a report has room for, and one
+// TestNetworkLeavesSpace has more devices than a report has room for, and one
 // with a name that would make the collector refuse the report.
-func TestNetworkLeavesRoom(t *testing.T) {
+func TestNetworkLeavesSpace(t *testing.T) {
 	files := newTree(t)
 	text := devHeader
 	for _, d := range []string{"böse", "eth0", "eth1", "eth2", "eth3", "eth4", "usb0"} {

@@ -9,9 +9,9 @@ import (
 	"bramble/pisensor/source"
 )
 
-// memory is what programs could still have without swapping. Kernels before
-// 3.14 do not say it, and there is no reading then: a guess from free and
-// cached memory would be wrong in both directions.
+// memory reads the memory that programs could still get without swapping. Kernels before 3.14 do
+// not report it, and then there is no reading: a guess from free and cached memory would be wrong
+// in both directions.
 type memory struct{ *source.File }
 
 func newMemory(r source.Roots) memory {

@@ -9,14 +9,14 @@ import (
 	"bramble/pisensor/source"
 )
 
-// mount is what the kernel has counted for one NFS mount.
+// mount holds the kernel's counters of one NFS mount.
 type mount struct {
 	ops             [len(operations)]operation
 	retransmissions int64 // requests that were sent more than once, all operations together
 }
 
-// operation is what one kind of request has cost: how often it was answered,
-// and the milliseconds from sending to answer in all.
+// operation holds the cost of one kind of request: the number of answers, and the milliseconds from
+// sending to answer in total.
 type operation struct{ count, rtt int64 }
 
 // parse finds the mount in /proc/self/mountstats: the last NFS at /, which

@@ -14,7 +14,7 @@ const maxLines = 64
 // counters are the lines of /proc/net/dev.
 type counters struct{ found []counter }
 
-// counter is what one device has counted since it came.
+// counter holds a device's counters since it appeared.
 type counter struct {
 	name                   []byte // within the text that was parsed
 	received, sent, errors int64

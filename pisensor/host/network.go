@@ -48,8 +48,8 @@ func (n *network) Prompt() bool {
 	return n.names != 0 && n.File.Prompt() && !slices.ContainsFunc(n.devices, func(d device) bool { return !d.carrier.Prompt() })
 }
 
-// Read adds what the devices count. Counters begin again when a device comes
-// anew; on 32-bit kernels some drivers' begin again at 4 GiB.
+// Read adds the devices' counters. They begin again when a device reappears; on 32-bit kernels
+// those of some drivers begin again at 4 GiB.
 func (n *network) Read(t *report.Tick, scratch []byte) error {
 	b, err := n.ReadAll(scratch)
 	if err != nil {

@@ -24,16 +24,14 @@ const (
 	connectTime = 10 * time.Second
 )
 
-// ErrUnreachable is wrapped where asking again later may help: the collector did
-// not answer, or something else did. All other errors stay as they are until
-// somebody does what they say.
+// ErrUnreachable is wrapped where asking again later may help: the collector did not answer, or
+// something else did. All other errors remain until somebody takes the step that they name.
 var ErrUnreachable = errors.New("cannot reach the collector")
 
-// Enrol registers the board whose state is in dir with the collector at url,
-// and keeps what it answers there. The key is made, and on disk, before the
-// collector hears of it; asking again with the same directory and token is
-// harmless. name is the name that the board would like; only a rack's token
-// heeds it.
+// Enrol registers the board whose state is in dir with the collector at url, and keeps its answer
+// there. The key is made, and on disk, before the collector hears of it; asking again with the same
+// directory and token is harmless. name is the name that the board would like; the collector uses
+// it for a rack's token alone.
 func Enrol(ctx context.Context, dir, url string, token report.Token, name string) (Enrolment, error) {
 	e := Enrolment{URL: url, Pin: token.Pin}
 	key, err := ensureKey(dir)

@@ -20,11 +20,10 @@ import (
 // Files of the state directory.
 const (
 	KeyFile       = "board.nk"       // the board's nkey seed, readable by its owner only
-	EnrolmentFile = "enrolment.json" // what the collector said
+	EnrolmentFile = "enrolment.json" // the collector's answer to the enrolment
 )
 
-// Enrolment is what a board knows of its collector. The zero value is that of a
-// board that is not enrolled.
+// Enrolment identifies a board's collector. The zero value is that of a board that is not enrolled.
 type Enrolment struct {
 	URL   string `json:"url"`
 	Board string `json:"board"` // the name under which the collector knows it

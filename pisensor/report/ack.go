@@ -8,8 +8,8 @@ const maxRanges = 256
 // maxMessage is the largest hello, ack or control message, in bytes.
 const maxMessage = 8 << 10
 
-// Hello is what a sensor says when it has connected, until it is answered: it
-// asks for the collector's time and names its session.
+// Hello is a sensor's message after it has connected, repeated until the collector answers: it asks
+// for the collector's time and names its session.
 type Hello struct {
 	Session uint32
 	Nonce   uint64 // comes back in the answer, so that the sensor knows its age
@@ -32,9 +32,9 @@ func DecodeHello(b []byte) (Hello, error) {
 // Range is Count ticks, numbered from First.
 type Range struct{ First, Count uint64 }
 
-// Ack tells a sensor which ticks of a session are on the collector's disk, and
-// decided. The ranges of several acks add up; none takes anything back. An ack
-// that answers a hello carries its nonce and usually no ranges.
+// Ack names the ticks of a session that are on the collector's disk, and decided. The ranges of
+// several acks add up; none takes anything back. An ack that answers a hello carries its nonce and
+// usually no ranges.
 type Ack struct {
 	Session uint32
 	Time    int64  // the collector's clock when the ack left, Unix ms

@@ -9,20 +9,20 @@ type Line struct {
 	Level  int64
 }
 
-// What a board heeds of a control message: with more lines or watchers than
-// these it refuses the whole message.
+// Limits of a control message: a board refuses the whole message if it has more lines or watchers.
 const (
 	MaxLines    = 64
 	MaxWatchers = 1000
 )
 
-// Control is what the collector asks of a sensor. The sensor caps what it is
-// asked; nothing here can make it cost more than its budget allows.
+// Control is the collector's request to a sensor. The sensor caps each part of it; nothing here can
+// make it cost more than its budget allows.
 type Control struct {
 	// Lease asks for live mode (one reading a second) for so many milliseconds
 	// from now; it ends by itself. 0 leaves a running lease alone.
 	Lease int64
-	// Watchers tells the board's owner how many people look. It counts only with a lease.
+	// Watchers is the number of people who look at the board, for its owner. It counts only with a
+	// lease.
 	Watchers uint64
 	// SetLines says that Lines replace the ones that the sensor knows.
 	SetLines bool

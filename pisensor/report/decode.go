@@ -103,7 +103,7 @@ func (r *reader) close() error {
 	return r.err
 }
 
-// IsReport tells a report from a hello by its first byte.
+// IsReport distinguishes a report from a hello by its first byte.
 func IsReport(b []byte) bool { return len(b) > 0 && b[0] == lead(kindReport) }
 
 // Decode takes a report apart into r, whose memory it uses again. Nothing in r
@@ -198,8 +198,8 @@ func (r *Report) columns(d *reader) {
 	}
 }
 
-// column reads a column. It takes the instance of the last column that has one,
-// and returns what it then is.
+// column reads a column. It takes the instance of the last column that has one, and returns the instance for the next
+// column.
 func (r *Report) column(d *reader, device string) string {
 	key := d.limited("metric", 1<<(16+columnShift)-1)
 	s := Series{Metric: Metric(key >> columnShift)}
@@ -296,8 +296,7 @@ func (r *Report) instance(d *reader, before string) string {
 	return s
 }
 
-// validInstance accepts what the kernel calls devices and operations: letters,
-// digits and . _ : @ -.
+// validInstance accepts the characters of the kernel's names for devices and operations: letters, digits and . _ : @ -.
 func validInstance[T string | []byte](b T) bool {
 	for i := range len(b) {
 		switch c := b[i]; {

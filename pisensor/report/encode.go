@@ -6,9 +6,8 @@ import (
 	"slices"
 )
 
-// Version is the codec's version, in the upper half of a message's first byte.
-// A decoder refuses other versions; what can be added without a new one
-// (metrics, attributes, flags) does not change it.
+// Version is the codec's version, in the upper half of a message's first byte. A decoder refuses
+// other versions. New metrics, attributes and flags do not change it.
 const Version = 1
 
 // kind is the lower half of a message's first byte.
@@ -23,7 +22,8 @@ const (
 
 func lead(k kind) byte { return Version<<4 | byte(k) }
 
-// Flags of a report. Unknown ones are refused: they may change what follows.
+// Flags of a report. Unknown ones are refused: they may change the meaning of the bytes behind
+// them.
 const (
 	flagGoodbye = 1 << iota
 	flagInfo

@@ -56,8 +56,7 @@ func ParseToken(s string) (Token, error) {
 	return t, nil
 }
 
-// Credentials is what the holder of a token shows at its first connection,
-// as the NATS connection's auth token.
+// Credentials is the auth token that the holder shows at its first NATS connection.
 func (t Token) Credentials() string { return t.ID + "." + t.Secret }
 
 // Pin names a certificate by its public key (RFC 7469: SHA-256 over the
@@ -101,19 +100,19 @@ func VerifyPinned(chain []*x509.Certificate, pin string) error {
 	return fmt.Errorf("%w: pin %s is not in its chain (it shows %s)", ErrPin, pin, Pin(chain[len(chain)-1]))
 }
 
-// EnrolRequest is what a board publishes on EnrolSubject, as JSON.
+// EnrolRequest is a board's request on EnrolSubject, as JSON.
 type EnrolRequest struct {
 	Token string `json:"token"` // Token.Credentials: a publisher is invisible to subscribers, so the request proves itself inside the pinned TLS connection
 	Key   string `json:"key"`   // the board's public nkey, U…
-	Name  string `json:"name"`  // the name that the board would like; only a rack's token heeds it
+	Name  string `json:"name"`  // the name that the board would like; used with a rack's token alone
 }
 
-// EnrolAnswer is what the collector answers on EnrolAnswerSubject, as JSON.
-// Several boards with one rack token hear each other's answers; Key tells whose it is.
+// EnrolAnswer is the collector's answer on EnrolAnswerSubject, as JSON. Several boards with one
+// rack token hear each other's answers; Key identifies the board.
 type EnrolAnswer struct {
 	Key   string `json:"key"`
 	Board string `json:"board,omitempty"`
-	Error string `json:"error,omitempty"` // for people: what was wrong, and the next step
+	Error string `json:"error,omitempty"` // for people: the cause and the next step
 }
 
 // maxEnrol is the largest enrolment message, in bytes.

@@ -14,7 +14,7 @@ import (
 	"time"
 )
 
-// issuer is a CA, or what somebody takes for one.
+// issuer is a CA, or a certificate that poses as one.
 type issuer struct {
 	cert *x509.Certificate
 	key  *ecdsa.PrivateKey

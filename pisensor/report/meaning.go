@@ -2,7 +2,7 @@ package report
 
 import "strings"
 
-// Meaning says for people and programs what a series holds.
+// Meaning describes a series to people and programs.
 type Meaning struct {
 	Help string // one sentence
 	Unit string // the base unit in the series' name, such as "celsius"; empty for a plain number

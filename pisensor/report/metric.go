@@ -36,14 +36,14 @@ const (
 	// in0_lcrit_alarm. The other bits are then not known. A board sends one of
 	// the two, since both are the same series.
 	UnderVoltage Metric = 25
-	// SupplyFault is what is wrong with the supply: 0 nothing, SupplyDipped a dip
-	// since the last reading, SupplyLow too low a voltage now. A board sends none
-	// in the first minute after its boot, when the supply dips by itself.
+	// SupplyFault is the state of the supply: 0 good, SupplyDipped a dip since the last reading,
+	// SupplyLow too low a voltage now. A board sends none in the first minute after its boot, when
+	// the supply dips by itself.
 	SupplyFault Metric = 26
 )
 
-// Values of SupplyFault. A board whose firmware cannot be asked never says
-// SupplyLow: its kernel tells of dips alone.
+// Values of SupplyFault. A board whose firmware cannot be asked never says SupplyLow: its kernel
+// reports dips alone.
 const (
 	SupplyDipped = 1
 	SupplyLow    = 2

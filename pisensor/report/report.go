@@ -13,7 +13,7 @@ import (
 	"math"
 )
 
-// Limits of one report. A decoder refuses what exceeds them.
+// Limits of one report. A decoder refuses a report that exceeds one.
 const (
 	// MaxSize is the largest encoded report, in bytes. It keeps a backlog
 	// report below one NATS payload of 256 KiB with room to spare, and bounds

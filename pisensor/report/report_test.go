@@ -278,5 +278,5 @@ func FuzzMessages(f *testing.F) {
 	})
 }
 
-// goldenReport is what a board of the first release sends. It must decode for ever.
+// goldenReport is a report of the first release. It must decode for ever.
 var goldenReport, _ = hex.DecodeString("11027856341280908cfcd563a09c010703904e904e00030880d905b40800240063046574683005c8010a010305362e362e31")

@@ -12,7 +12,7 @@ const (
 	ackPrefix       = "ack."
 	controlPrefix   = "control."
 
-	// AllTelemetry is what the collector subscribes.
+	// AllTelemetry is the subject that the collector subscribes to.
 	AllTelemetry = telemetryPrefix + "*"
 	// EnrolSubject is where a board asks to be enrolled.
 	EnrolSubject = "enrol"

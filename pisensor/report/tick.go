@@ -6,9 +6,8 @@ type Reading struct {
 	Value  int64
 }
 
-// Tick is what a sensor reads in one instant. Sources fill it; a source that
-// cannot read adds nothing. The zero value is empty and ready for use; a Tick
-// is not safe for concurrent use.
+// Tick holds a sensor's readings of one instant. Sources fill it; a source that cannot read adds
+// nothing. The zero value is empty and ready for use; a Tick is not safe for concurrent use.
 type Tick struct {
 	Readings []Reading
 }

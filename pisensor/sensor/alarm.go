@@ -2,21 +2,20 @@ package sensor
 
 import "time"
 
-// alarm is what the loop waits for.
+// alarm ends the loop's waits.
 type alarm interface {
-	// wait returns after a time, or when somebody has rung since the last wait.
-	// One goroutine waits.
+	// wait returns after a time, or at a signal since the last wait. One goroutine waits.
 	wait(time.Duration)
-	// ring ends a wait early: the one that is, else the next. Any goroutine may.
-	ring()
+	// signal ends the current wait early, else the next. Any goroutine may call it.
+	signal()
 	close()
 }
 
 // goAlarm is an alarm on the runtime's clock: for simulated boards and where
 // the system has no better one.
 type goAlarm struct {
-	timer *time.Timer
-	rung  chan struct{} // holds at most one
+	timer     *time.Timer
+	signalled chan struct{} // holds at most one
 }
 
 func newGoAlarm() goAlarm {
@@ -29,15 +28,15 @@ func (a goAlarm) wait(d time.Duration) {
 	a.timer.Reset(d)
 	select {
 	case <-a.timer.C:
-	case <-a.rung:
+	case <-a.signalled:
 		a.timer.Stop()
 	}
 }
 
-func (a goAlarm) ring() {
+func (a goAlarm) signal() {
 	select {
-	case a.rung <- struct{}{}:
-	default: // it has been rung already
+	case a.signalled <- struct{}{}:
+	default: // a signal is pending already
 	}
 }
 

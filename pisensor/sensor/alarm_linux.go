@@ -15,8 +15,8 @@ import (
 // whole milliseconds, and while it is late for a timer its monitor thread wakes
 // up every 20 µs, some 25 times a tick.
 //
-// The loop waits in the runtime's poller itself, and is rung for by a deadline
-// that has passed, so that a tick wakes up no other goroutine.
+// The loop waits in the runtime's poller itself, and is signalled by a deadline that has passed, so
+// that a tick wakes up no other goroutine.
 type bootAlarm struct {
 	file *os.File
 	raw  syscall.RawConn
@@ -52,8 +52,8 @@ func (a *bootAlarm) wait(d time.Duration) {
 	}
 }
 
-// attend sets the timer before the first look at it, when the poller has begun to
-// listen: what happens from then on is not missed.
+// attend sets the timer before the first look at it, when the poller has begun to listen: no later
+// expiry is missed.
 func (a *bootAlarm) attend(fd uintptr) bool {
 	if a.next == 0 {
 		return expired(fd)
@@ -74,7 +74,7 @@ func expired(fd uintptr) bool {
 	return n == unsafe.Sizeof(times)
 }
 
-func (a *bootAlarm) ring() {
+func (a *bootAlarm) signal() {
 	_ = a.file.SetReadDeadline(time.Unix(1, 0)) // it fails where the loop has ended
 }
 

@@ -17,19 +17,19 @@ func TestAlarmWaitsForTheTimeAndForABell(t *testing.T) {
 				t.Errorf("a wait of 20 ms ends after %v", d)
 			}
 			took(-time.Second) // it ends, although that has passed
-			a.ring()
-			a.ring()
-			took(never) // it ends, since somebody has rung
+			a.signal()
+			a.signal()
+			took(never) // it ends at the signal
 			if d := took(20 * time.Millisecond); d < 20*time.Millisecond {
-				t.Errorf("a wait of 20 ms behind two rings ends after %v", d)
+				t.Errorf("a wait of 20 ms behind two signals ends after %v", d)
 			}
 			woken := make(chan struct{})
 			go func() { defer close(woken); a.wait(never) }()
-			a.ring() // whether it waits already or not
+			a.signal() // whether it waits already or not
 			select {
 			case <-woken:
 			case <-time.After(10 * time.Second):
-				t.Fatal("a ring does not end a wait")
+				t.Fatal("a signal does not end a wait")
 			}
 			a.close()
 		})

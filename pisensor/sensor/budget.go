@@ -14,19 +14,19 @@ const (
 )
 
 const (
-	// budgetWindow is what is averaged before a decision: long enough for a
+	// budgetWindow is the time over which the cost is averaged before a decision: long enough for a
 	// TLS handshake on the slowest board, which costs seconds.
 	budgetWindow = 10 * time.Minute
 	// budgetSpare is the share of the budget below which a stretched interval
 	// may return.
 	budgetSpare = 0.6
-	// restFirst and restMost are how long the cost must have stayed that low;
+	// restFirst and restMax are how long the cost must have stayed that low;
 	// it doubles each time that the return was too early.
 	restFirst = 30 * time.Minute
-	restMost  = 8 * time.Hour
-	// stretchMost doublings make the longest interval: 8 times, and never more
+	restMax   = 8 * time.Hour
+	// stretchMax doublings make the longest interval: 8 times, and never more
 	// than MaxInterval.
-	stretchMost = 3
+	stretchMax = 3
 )
 
 // stretch lengthens an interval by doublings.
@@ -34,7 +34,7 @@ type stretch int
 
 func (s stretch) factor() time.Duration { return 1 << s }
 
-// measured is what the process has used since its start.
+// measured holds the process's use of CPU time and wake-ups since its start, and its memory now.
 type measured struct {
 	cpu     time.Duration
 	wakeups int64
@@ -42,10 +42,10 @@ type measured struct {
 	known   bool
 }
 
-// budget decides how much the sensor must slow down to keep what it may cost.
-// It is pure. First live mode yields, then the calm interval; the interval of a
-// board near a line never does. Memory is only watched: sampling less often
-// would not give any back. The zero value has spent nothing.
+// budget decides how much the sensor must slow down to stay within its allowed cost. It is pure.
+// First live mode yields, then the calm interval; the interval of a board near a line never does.
+// Memory is only watched: sampling less often would not give any back. The zero value has spent
+// nothing.
 type budget struct {
 	calm, live stretch
 
@@ -62,7 +62,7 @@ type budget struct {
 	memory         int64   // resident bytes at its end
 }
 
-// ticked counts a tick, and what asked for its rate.
+// ticked counts a tick, and the causes of its rate.
 func (b *budget) ticked(atLine, inLease bool) {
 	b.ticks++
 	if atLine {
@@ -103,7 +103,7 @@ func (b *budget) decide(seconds float64, m measured) {
 	used := max(b.share/between(calmShare, fastShare), b.wakeups/between(calmWakeups, fastWakeups))
 	spare := budgetSpare
 	if b.calm == 0 && b.inLease == 0 {
-		spare = 1 // nobody looked: what live mode costs does not show
+		spare = 1 // nobody looked, so the average holds no cost of live mode
 	}
 	switch {
 	case used > 1:
@@ -116,16 +116,16 @@ func (b *budget) decide(seconds float64, m measured) {
 	}
 }
 
-// slower lets yield what may.
+// slower stretches the next interval that may yield.
 func (b *budget) slower() {
 	if b.tried {
-		b.rest = min(2*b.rest, restMost)
+		b.rest = min(2*b.rest, restMax)
 	}
 	b.low, b.tried = 0, false
 	switch {
-	case b.inLease > 0 && b.live < stretchMost:
+	case b.inLease > 0 && b.live < stretchMax:
 		b.live++
-	case b.atLine == 0 && b.calm < stretchMost:
+	case b.atLine == 0 && b.calm < stretchMax:
 		b.calm++
 	}
 }

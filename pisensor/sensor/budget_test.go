@@ -18,11 +18,11 @@ type spender struct {
 	temperature  int64
 	leased       bool
 
-	cpu     time.Duration
-	wakeups int64
-	told    time.Duration
-	longest time.Duration // interval of the last pass
-	ticks   int           // of the last pass
+	cpu      time.Duration
+	wakeups  int64
+	reported time.Duration
+	longest  time.Duration // interval of the last pass
+	ticks    int           // of the last pass
 }
 
 func newSpender() *spender {
@@ -45,8 +45,8 @@ func (s *spender) pass(d time.Duration) {
 		s.cpu += s.perTick
 		s.wakeups += s.wakeupsATick
 		readings := []report.Reading{{Series: report.Series{Metric: report.SOCTemperature}, Value: s.temperature}}
-		if s.now-s.told >= time.Minute {
-			s.told = s.now
+		if s.now-s.reported >= time.Minute {
+			s.reported = s.now
 			readings = append(readings,
 				report.Reading{Series: report.Series{Metric: report.SensorCPU}, Value: s.cpu.Milliseconds()},
 				report.Reading{Series: report.Series{Metric: report.SensorWakeups}, Value: s.wakeups})

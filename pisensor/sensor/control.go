@@ -10,7 +10,7 @@ import (
 // maxLease caps one lease; a viewer who stays renews it.
 const maxLease = time.Minute
 
-// request is what a control message asks for, within the board's caps.
+// request is a control message within the board's caps.
 type request struct {
 	lease    time.Duration // 0 = none
 	watchers uint64
@@ -18,11 +18,10 @@ type request struct {
 	lines    []int64 // temperatures in m°C
 }
 
-// allow applies the board's caps to what the collector asks for. refused
-// counts the parts that go beyond them: a lease is cut to maxLease, and a line
-// that no board can reach, or on a metric that this build does not know, is left
-// out; the rest holds, since a collector may be newer than the board. An error
-// means that the message as a whole is refused: nobody asks that in earnest.
+// allow applies the board's caps to a control message. refused counts the parts that go beyond
+// them: a lease is cut to maxLease, and a line that no board can reach, or on a metric that this
+// build does not know, is left out; the rest holds, since a collector may be newer than the board.
+// An error means that the message as a whole is refused: nobody asks that in earnest.
 //
 // Lines on metrics other than the temperature are allowed and change nothing:
 // these are decided within an interval.

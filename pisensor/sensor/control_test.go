@@ -80,7 +80,7 @@ func TestTheOwnerSeesWhoWatches(t *testing.T) {
 		o := b.options(&readings{n: 4})
 		o.Log = slog.New(slog.NewTextHandler(&log, nil))
 		var health Health
-		o.Beat = func(h Health) time.Duration { b.do(func() { health = h }); return time.Hour }
+		o.Heartbeat = func(h Health) time.Duration { b.do(func() { health = h }); return time.Hour }
 		said := func() (h Health) { b.do(func() { h = health }); return h }
 		b.connect(true)
 		_, stop := b.start(o)
@@ -116,8 +116,8 @@ func TestTheOwnerSeesWhoWatches(t *testing.T) {
 	})
 }
 
-// FuzzReceive gives a sensor with ticks under way what a collector, or who
-// speaks in its name, may send.
+// FuzzReceive sends a sensor with ticks in flight the messages of a collector, or of somebody who
+// poses as one.
 func FuzzReceive(f *testing.F) {
 	ack := report.Ack{Session: 1, Time: 1, Ranges: []report.Range{{First: 1, Count: 5}}}
 	f.Add(false, ack.Append(nil))

@@ -39,7 +39,7 @@ type core struct {
 	log *slog.Logger
 
 	feed    feed
-	sampler *sampler // the feed, where it is one: what control messages adapt
+	sampler *sampler // the feed, where it is one: control messages adapt it
 	block   bool     // a full spool holds the feed back; else it drops its oldest
 	fixed   bool     // the first anchor holds for ever: a recording's spacing counts
 
@@ -47,17 +47,17 @@ type core struct {
 	spool *spool.Spool
 	tick  report.Tick
 
-	link     link
-	epoch    uint64 // of the connection in use, 0 = none
-	answered bool   // the collector has answered on this connection
-	greeting greeting
-	delivery delivery
-	about    description
-	stopping bool          // ticks have ended: every report says goodbye
-	deadline time.Duration // of a sensor that stops, else never
-	parted   uint64        // connection on which one did
+	link         link
+	epoch        uint64 // of the connection in use, 0 = none
+	answered     bool   // the collector has answered on this connection
+	greeting     greeting
+	delivery     delivery
+	about        description
+	stopping     bool          // ticks have ended: every report says goodbye
+	deadline     time.Duration // of a sensor that stops, else never
+	goodbyeEpoch uint64        // connection on which the goodbye was sent, 0 = none
 
-	refused [3]int64 // by what is refused
+	refused [3]int64 // by kind: refusedAck, refusedControl, refusedSpool
 	dropped uint64   // that were logged
 	ownAt   time.Duration
 	live    live
@@ -77,8 +77,8 @@ func newCore(o *Options, f feed) *core {
 	return c
 }
 
-// resume goes on where the spool's earlier process stopped: what it holds is
-// backlog, and its era holds on.
+// resume goes on where the spool's earlier process stopped: its ticks are backlog, and its era
+// holds on.
 func (c *core) resume() {
 	c.refused[refusedSpool] = c.spool.Refused()
 	c.delivery.fresh = c.spool.Next()
@@ -100,19 +100,19 @@ func (c *core) run(ctx context.Context, l link, messages <-chan *nats.Msg, chang
 	c.deadline = never
 	alarm := c.alarm()
 	defer alarm.close()
-	events := c.listen(ctx, alarm.ring, messages, changed)
+	events := c.listen(ctx, alarm.signal, messages, changed)
 	defer events.close()
 	for {
 		now := c.o.Uptime()
 		c.connection(now)
 		c.step(now)
-		beat := c.beat(now)
+		heartbeat := c.heartbeat(now)
 		if c.finished(now) {
-			c.farewell(now)
+			c.shutdown(now)
 			return c.spool.Empty()
 		}
-		if !c.heed(events) {
-			alarm.wait(min(c.next(now), beat, c.deadline) - now)
+		if !c.poll(events) {
+			alarm.wait(min(c.next(now), heartbeat, c.deadline) - now)
 		}
 	}
 }
@@ -131,7 +131,7 @@ type ended struct{}
 func (ended) due(time.Duration) (time.Duration, bool)              { return never, false }
 func (ended) take(now time.Duration, _ *report.Tick) time.Duration { return now }
 
-// step does what is due now.
+// step takes, sends and expires everything that is due now.
 func (c *core) step(now time.Duration) {
 	c.sample(now)
 	c.delivery.expire(now, c)
@@ -141,7 +141,7 @@ func (c *core) step(now time.Duration) {
 	c.greet(now)
 	c.sendPresent(now)
 	if c.stopping {
-		c.part()
+		c.sendGoodbye()
 	}
 	c.sendBacklog(now)
 }
@@ -157,7 +157,7 @@ func (c *core) next(now time.Duration) time.Duration {
 
 func (c *core) nextTick(now time.Duration) time.Duration {
 	at, more := c.feed.due(now)
-	if !more || c.block && !c.spool.Room() {
+	if !more || c.block && !c.spool.HasSpace() {
 		return never
 	}
 	return at

@@ -338,12 +338,12 @@ func TestSteadyStateAllocatesNothing(t *testing.T) {
 	o.Uptime = func() time.Duration { return now }
 	o.Wall = func() time.Time { return time.UnixMilli(now.Milliseconds() + 1_700_000_000_000) }
 	o.OwnSeries = true
-	o.Beat = func(Health) time.Duration { return 30 * time.Second }
+	o.Heartbeat = func(Health) time.Duration { return 30 * time.Second }
 	c := newCore(&o, &sampler{rhythm: newRhythm(o.Board, o.Interval, now), sources: o.Sources})
 	collector := &ackLink{message: nats.Msg{Subject: report.AckSubject(o.Board)}, now: o.Wall}
 	c.link = collector
 	work := func() {
-		now = min(c.next(now), c.beat(now))
+		now = min(c.next(now), c.heartbeat(now))
 		c.connection(now)
 		c.step(now)
 		if collector.said {

@@ -15,8 +15,8 @@ const (
 	// ackSlack is how much later that may be noticed, by a tick that comes
 	// anyway: the timer of a wait that mostly ends at once is a wake-up too.
 	ackSlack = 6 * time.Second
-	// ackMost bounds the wait for a backlog report's acknowledgement.
-	ackMost = time.Minute
+	// ackMax bounds the wait for a backlog report's acknowledgement.
+	ackMax = time.Minute
 	// backlogSize is the size that a backlog report aims at, in bytes. Beyond
 	// it larger reports save nothing, while the present would have to wait
 	// behind them on a link that the collector limits.
@@ -31,11 +31,10 @@ const (
 	// reports may wait for their acknowledgement: those that do not ask for one, and
 	// at 1 Hz those that leave within ackTime and ackSlack behind one that does.
 	presentTicks, presentFlights = 32, 32
-	// askReports and askTime bound for how many reports of new ticks, and for how
-	// long, no acknowledgement is asked for. Each one costs a wake-up and some 60
-	// bytes; what is not acknowledged stays in the spool, and loses nothing, but is
-	// sent again to a collector that was restarted. A connection that has died
-	// silently is found by its writes (vanishedAfter).
+	// askReports and askTime bound for how many reports of new ticks, and for how long, no
+	// acknowledgement is asked for. Each one costs a wake-up and some 60 bytes. Ticks that are not
+	// acknowledged stay in the spool and are not lost, but are sent again to a collector that was
+	// restarted. A connection that has died silently is found by its writes (vanishedAfter).
 	askReports = 15
 	askTime    = 150 * time.Second
 	// backlogTicks bounds a backlog report, and with it the memory that it
@@ -55,9 +54,9 @@ type flight struct {
 	deadline time.Duration // never = no acknowledgement is asked for yet
 }
 
-// delivery is the state of publishing: new ticks go out at once in small
-// reports; whatever is not acknowledged in time is backlog, of which one large
-// report at a time is under way, behind the present.
+// delivery is the state of publishing: new ticks go out at once in small reports; ticks that are
+// not acknowledged in time are backlog, of which one large report at a time is in flight, behind
+// the present.
 type delivery struct {
 	past    bool     // a recording of the past: everything is backlog
 	fresh   uint64   // ticks from this number on were never sent
@@ -72,7 +71,7 @@ type delivery struct {
 	bulky   bool // report and buf have grown for a backlog
 }
 
-// interrupted forgets what is under way: the connection is gone.
+// interrupted forgets the reports in flight: the connection is gone.
 func (d *delivery) interrupted() {
 	d.present, d.backlog.count = d.present[:0], 0
 }
@@ -100,7 +99,7 @@ func (d *delivery) expire(now time.Duration, c *core) {
 	if d.backlog.count > 0 && d.backlog.deadline <= now {
 		c.about.lost(d.backlog.first)
 		d.backlog.count = 0
-		d.retry = now + backOff(helloFirst, helloMost, d.attempt)
+		d.retry = now + backOff(helloFirst, helloMax, d.attempt)
 		d.attempt++
 	}
 }
@@ -195,7 +194,7 @@ func (c *core) sendBacklog(now time.Duration) {
 		return
 	}
 	wait := ackTime + time.Duration(len(b))*time.Second/backlogRate
-	d.backlog = flight{first, count, now, now + backOff(wait, ackMost, d.attempt)}
+	d.backlog = flight{first, count, now, now + backOff(wait, ackMax, d.attempt)}
 }
 
 // packBacklog encodes as many of the oldest ticks as fit backlogSize.
@@ -208,11 +207,11 @@ func (c *core) packBacklog(now time.Duration) (b []byte, first uint64, count int
 	if len(d.present) > 0 {
 		to = min(to, d.present[0].first)
 	}
-	most := backlogTicks
+	limit := backlogTicks
 	if d.perTick > 0 {
-		most = min(most, max(1, backlogSize/d.perTick))
+		limit = min(limit, max(1, backlogSize/d.perTick))
 	}
-	first, count = c.spool.Run(0, to, most)
+	first, count = c.spool.Run(0, to, limit)
 	for count > 0 {
 		b = c.encode(now, &d.report, first, count, false)
 		d.bulky = true
@@ -231,7 +230,7 @@ func (c *core) encode(now time.Duration, r *report.Report, first uint64, count i
 	r.Reset()
 	r.Due, r.AckLater = c.announce(now), ackLater
 	if c.stopping {
-		r.Goodbye, c.parted = true, c.epoch
+		r.Goodbye, c.goodbyeEpoch = true, c.epoch
 	}
 	c.spool.Fill(r, first, count)
 	c.about.attach(r, first)

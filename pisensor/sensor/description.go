@@ -15,9 +15,8 @@ const (
 	repeatGap = time.Hour
 )
 
-// description sends what the board says about itself: at the start, on every
-// new connection, on change, and hourly. It rides on a report and is sent
-// again until a report that carries it is acknowledged.
+// description sends the board's attributes: at the start, on every new connection, on change, and
+// hourly. It rides on a report and is sent again until a report that carries it is acknowledged.
 type description struct {
 	read    func() []report.Attribute
 	current []report.Attribute
@@ -40,7 +39,7 @@ func (d *description) look(now time.Duration) (changed bool) {
 	return changed
 }
 
-// model returns what the board calls itself, or an empty string.
+// model returns the board's model, or an empty string.
 func (d *description) model() string {
 	for _, a := range d.current {
 		if a.Key == report.AttributeModel {

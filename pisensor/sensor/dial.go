@@ -32,10 +32,10 @@ func Dialing(within time.Duration) []nats.Option {
 	return []nats.Option{nats.SkipHostLookup(), nats.SetCustomDialer(dialer(dial)), nats.Timeout(within)}
 }
 
-// patientConn is a connection on which a server that hangs up is still heard. The
-// library writes its login in pieces and takes an error on the last for the
-// whole answer; but what the server said, such as that it does not know the
-// key, is waiting to be read, and behind it the same end of the connection.
+// patientConn is a connection on which a server that hangs up is still heard. The library writes
+// its login in pieces and takes an error on the last for the whole answer. But the server's
+// message, such as that it does not know the key, is waiting to be read, and behind it the same end
+// of the connection.
 type patientConn struct{ net.Conn }
 
 func (p patientConn) Write(b []byte) (int, error) {

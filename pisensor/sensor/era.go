@@ -17,9 +17,8 @@ const (
 // is pure. Times are milliseconds: an anchor is the Unix time at which the
 // boot-relative clock stood at zero.
 //
-// The first era has no anchor until the collector has answered. A later era
-// opens only by a confirmed correction, and with its anchor. What is anchored
-// stays as it is.
+// The first era has no anchor until the collector has answered. A later era opens only by a
+// confirmed correction, and with its anchor. The anchor of an earlier tick never changes.
 type eras struct {
 	opened int   // eras with an anchor so far
 	at     int64 // anchor of the last one
@@ -35,8 +34,7 @@ type eras struct {
 	confirmed int64       // uptime when the collector last said the same, 0 = never
 }
 
-// measurement is what one answered hello tells: the collector's anchor, and by
-// how much it may be off.
+// measurement is the result of one answered hello: the collector's anchor, and its largest error.
 type measurement struct{ anchor, uncertain int64 }
 
 // anchor returns the current era's anchor, and false while it is unknown.

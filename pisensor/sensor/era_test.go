@@ -49,7 +49,7 @@ func TestDriftIsCorrectedInSteps(t *testing.T) {
 			}
 		}
 		a, _ := e.anchor()
-		if off := distance(a+now, collector); off > tolerance.Milliseconds()+2 { // what an answer over 2 ms leaves open
+		if off := distance(a+now, collector); off > tolerance.Milliseconds()+2 { // an answer over 2 ms leaves 2 ms open
 			t.Fatalf("after %d ms the clock is off by %d ms", now, off)
 		}
 	}

@@ -7,28 +7,29 @@ import (
 	"github.com/nats-io/nats.go"
 )
 
-// events are what comes to the loop beside the time. Goroutines of their own
-// take them and ring for the loop, which so waits for one thing alone: most of
-// its wake-ups are for the time. What the loop does not take stays where it is.
+// events are the loop's inputs beside the time. Goroutines take them and signal the loop's alarm,
+// so that the loop waits for the alarm alone: most of its wake-ups are for the time. Events that
+// the loop does not take stay in their channel.
 type events struct {
 	done     <-chan struct{}
 	messages chan *nats.Msg
 	calls    chan struct{} // of the hardware; holds at most one
-	ring     func()
+	signal   func()
 	stop     chan struct{}
 	work     sync.WaitGroup
 }
 
-func (c *core) listen(ctx context.Context, ring func(), messages <-chan *nats.Msg, changed <-chan struct{}) *events {
-	e := &events{done: ctx.Done(), messages: make(chan *nats.Msg, 1), calls: make(chan struct{}, 1), ring: ring, stop: make(chan struct{})}
+func (c *core) listen(ctx context.Context, signal func(), messages <-chan *nats.Msg, changed <-chan struct{}) *events {
+	e := &events{done: ctx.Done(), messages: make(chan *nats.Msg, 1), calls: make(chan struct{}, 1), signal: signal, stop: make(chan struct{})}
 	e.work.Go(func() { e.forward(messages, changed) })
 	e.work.Go(func() { e.pass(c.o.Wake) })
 	return e
 }
 
-// forward passes messages on, and rings for what the loop sees by itself.
+// forward passes messages on, and signals a changed connection and the end of the context, which
+// the loop reads by itself.
 func (e *events) forward(messages <-chan *nats.Msg, changed <-chan struct{}) {
-	for done := e.done; ; e.ring() {
+	for done := e.done; ; e.signal() {
 		select {
 		case m := <-messages:
 			select {
@@ -48,7 +49,7 @@ func (e *events) forward(messages <-chan *nats.Msg, changed <-chan struct{}) {
 // pass passes calls of the hardware on, the next one when the loop has taken
 // the last.
 func (e *events) pass(wake <-chan struct{}) {
-	for ; ; e.ring() {
+	for ; ; e.signal() {
 		select {
 		case _, open := <-wake:
 			if !open {
@@ -70,9 +71,9 @@ func (e *events) close() {
 	e.work.Wait()
 }
 
-// heed takes what has come since the last time, and reports whether there was
-// something. A call of the hardware waits while one is due already.
-func (c *core) heed(e *events) (some bool) {
+// poll takes one event, and reports whether there was one. A call of the hardware waits while an
+// earlier one is still due.
+func (c *core) poll(e *events) (some bool) {
 	select {
 	case m := <-e.messages:
 		c.receive(c.o.Uptime(), m)

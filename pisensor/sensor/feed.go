@@ -16,7 +16,7 @@ type feed interface {
 	take(now time.Duration, t *report.Tick) time.Duration
 }
 
-// sampler feeds what the sources read, in the board's rhythm.
+// sampler feeds the sources' readings in the board's rhythm.
 type sampler struct {
 	rhythm
 	sources []Source

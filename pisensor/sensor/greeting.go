@@ -8,10 +8,10 @@ import (
 )
 
 const (
-	// helloFirst and helloMost are the shortest and the longest wait for the
+	// helloFirst and helloMax are the shortest and the longest wait for the
 	// answer to a hello; it doubles in between.
 	helloFirst = time.Second
-	helloMost  = 30 * time.Second
+	helloMax   = 30 * time.Second
 	// helloGap keeps a doubt about the clock from becoming traffic.
 	helloGap = time.Minute
 	// measureGap is how often the collector's clock is measured without a doubt.
@@ -72,7 +72,7 @@ func (c *core) greet(now time.Duration) {
 		c.link.Probe()
 	}
 	g.nonce, g.sent = h.Nonce, now
-	g.next = now + backOff(helloFirst, helloMost, g.attempt)
+	g.next = now + backOff(helloFirst, helloMax, g.attempt)
 	g.measure = now + measureGap
 	g.attempt++
 }
@@ -81,7 +81,7 @@ func (c *core) greet(now time.Duration) {
 // until it says that it is up again.
 func (c *core) publish(b []byte) bool {
 	if err := c.link.Publish(b); err != nil {
-		c.log.Debug("publish", "error", err)
+		c.log.Debug("publish", "err", err)
 		c.epoch = 0
 		c.delivery.interrupted()
 		return false
@@ -91,12 +91,12 @@ func (c *core) publish(b []byte) bool {
 
 // backOff doubles first with every attempt up to most, and spreads it by a
 // quarter both ways, so that boards do not speak in step.
-func backOff(first, most time.Duration, attempt int) time.Duration {
-	d := min(first<<min(attempt, 16), most)
+func backOff(first, limit time.Duration, attempt int) time.Duration {
+	d := min(first<<min(attempt, 16), limit)
 	return d*3/4 + rand.N(d/2)
 }
 
-// begin tells the spool and the log of an era that has begun with an answer.
+// begin passes an era that has begun with an answer to the spool and the log.
 func (c *core) begin(before, offset int64) {
 	c.spool.SetAnchor(c.eras.at)
 	if c.eras.opened == 1 {

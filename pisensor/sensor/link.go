@@ -18,14 +18,14 @@ import (
 )
 
 const (
-	// reconnectFirst and reconnectMost bound the wait between two attempts to
+	// reconnectFirst and reconnectMax bound the wait between two attempts to
 	// connect.
 	reconnectFirst = 2 * time.Second
-	reconnectMost  = 30 * time.Second
-	// refusedMost bounds it where the collector refuses the board, or is not the
+	reconnectMax   = 30 * time.Second
+	// refusedMax bounds it where the collector refuses the board, or is not the
 	// pinned one: it will not change its mind soon, and each attempt's handshake
 	// is half a second's work for the slowest boards.
-	refusedMost = 5 * time.Minute
+	refusedMax = 5 * time.Minute
 	// reconnectSpread is over how long ten thousand boards that lose their
 	// collector together come back.
 	reconnectSpread = 8 * time.Second
@@ -69,7 +69,7 @@ type natsLink struct {
 	conn   *nats.Conn
 	closed bool
 
-	trouble atomic.Pointer[string] // what was last logged
+	trouble atomic.Pointer[string] // the error that was last logged
 }
 
 func newLink(o *Options) (*natsLink, error) {
@@ -112,9 +112,9 @@ func (l *natsLink) configure(identity nats.Option, pin string) []nats.Option {
 		nats.CustomReconnectDelay(func(attempts int) time.Duration {
 			l.reportLast()
 			if l.refused.Load() {
-				return reconnectDelay(attempts, refusedMost)
+				return reconnectDelay(attempts, refusedMax)
 			}
-			return reconnectDelay(attempts, reconnectMost)
+			return reconnectDelay(attempts, reconnectMax)
 		}),
 		nats.PingInterval(pingInterval),
 		nats.ConnectHandler(func(*nats.Conn) { l.connected() }),
@@ -128,10 +128,10 @@ func (l *natsLink) configure(identity nats.Option, pin string) []nats.Option {
 			l.refused.Store(true)
 			l.report(err)
 		})
-		// The hybrid with ML-KEM, which comes first by default, sends 2.3 kB more for
-		// each connection (FIPS 203, table 3), what 200 readings take. It keeps what
-		// is said today from a quantum computer to come: no secret is said here, the
-		// board's key signs. An enrolment, where a token is said, has it.
+		// The hybrid with ML-KEM, which comes first by default, sends 2.3 kB more for each
+		// connection (FIPS 203, table 3), as much as 200 readings take. It protects today's secrets
+		// from a future quantum computer. No secret is sent here: the board's key signs. An
+		// enrolment sends a token, so it uses the hybrid.
 		secure.CurvePreferences = []tls.CurveID{tls.X25519, tls.CurveP256}
 		options = append(options, nats.Secure(secure))
 	}
@@ -139,11 +139,11 @@ func (l *natsLink) configure(identity nats.Option, pin string) []nats.Option {
 }
 
 // reconnectDelay spreads the first attempt, and backs off from it up to most.
-func reconnectDelay(attempts int, most time.Duration) time.Duration {
+func reconnectDelay(attempts int, limit time.Duration) time.Duration {
 	if attempts <= 1 {
 		return reconnectFirst/4 + rand.N(reconnectSpread)
 	}
-	return backOff(reconnectFirst, most, attempts-1)
+	return backOff(reconnectFirst, limit, attempts-1)
 }
 
 // PinnedTLS accepts a server only if report.VerifyPinned does. refused, which
@@ -171,7 +171,7 @@ func (l *natsLink) open() error {
 			return
 		}
 		if err := l.connect(); err != nil {
-			l.log.Error("connect", "error", err)
+			l.log.Error("connect", "err", err)
 		}
 	})
 	return nil
@@ -238,7 +238,7 @@ func (l *natsLink) disconnected(err error) {
 	l.note()
 }
 
-// report logs what keeps the connection down, once until it changes.
+// report logs why the connection is down, once until the reason changes.
 func (l *natsLink) report(err error) {
 	if errors.Is(err, nats.ErrAuthorization) {
 		l.refused.Store(true)
@@ -247,7 +247,7 @@ func (l *natsLink) report(err error) {
 	if old := l.trouble.Swap(&text); old != nil && *old == text {
 		return
 	}
-	l.log.Error("connection to the collector", "error", text)
+	l.log.Error("connection to the collector", "err", text)
 }
 
 // reportLast logs why the last attempt failed: the library calls no handler
@@ -283,9 +283,9 @@ func (l *natsLink) Publish(b []byte) error {
 	return conn.Publish(l.subject, b)
 }
 
-// Close flushes what was published and ends the connection. It waits for a
-// connection attempt or a probe that is under way. A collector that goes away meanwhile is
-// no error: what counts has been acknowledged, and a goodbye may be lost.
+// Close flushes what was published and ends the connection. It waits for a connection attempt or a
+// probe that is under way. A collector that goes away meanwhile is no error: the readings are
+// acknowledged, and a goodbye may be lost.
 func (l *natsLink) Close() error {
 	l.mu.Lock()
 	conn := l.conn
@@ -301,7 +301,7 @@ func (l *natsLink) Close() error {
 		return nil
 	}
 	if err := conn.FlushTimeout(flushTime); err != nil {
-		l.log.Debug("flush", "error", err)
+		l.log.Debug("flush", "err", err)
 	}
 	return nil
 }

@@ -34,15 +34,14 @@ const (
 	DefaultSpoolBytes = 1 << 20
 )
 
-// Source reads one thing of a board. Read adds what it can read now to the
-// tick and adds nothing where it cannot; it must return within milliseconds.
-// One goroutine calls it.
+// Source reads one thing of a board. Read adds the readings that it can take now to the tick, and
+// none where it cannot; it must return within milliseconds. One goroutine calls it.
 type Source interface {
 	Read(*report.Tick)
 }
 
-// Options say what a sensor is and where it publishes. Board, URL and Key are
-// needed; every other zero value has a meaning of its own.
+// Options configure a sensor. Board, URL and Key are required; every other zero value has a meaning
+// of its own.
 type Options struct {
 	Board string        // the name under which the collector knows it (report.ValidateBoard)
 	URL   string        // nats://, tls://, ws:// or wss://
@@ -64,19 +63,19 @@ type Options struct {
 	SpoolBytes int           // 0 = DefaultSpoolBytes
 	Spool      *spool.Spool  // of SpoolBytes; nil = one that ends with this process
 	Kept       bool          // somebody keeps Spool for the next process
-	OwnSeries  bool          // each tick also says how full the spool is and what it dropped
+	OwnSeries  bool          // each tick also reports how full the spool is and how many readings it dropped
 
 	Attributes func() []report.Attribute // the board's description; nil = none
 	Log        *slog.Logger              // nil = slog.Default()
 
 	// Beat is called by the loop each time it wakes up, and says how soon it
 	// must be called again: a loop that does not is hung. nil = nobody watches.
-	Beat func(Health) time.Duration
+	Heartbeat func(Health) time.Duration
 
 	boottime bool // Uptime is CLOCK_BOOTTIME
 }
 
-// Health is what a running sensor says of itself.
+// Health is the state of a running sensor.
 type Health struct {
 	Connected bool
 	Waiting   int           // readings in the spool
@@ -85,7 +84,7 @@ type Health struct {
 	Stopping  bool
 }
 
-// complete fills in the defaults and checks what a caller can get wrong.
+// complete fills in the defaults and checks the caller's values.
 func (o *Options) complete() error {
 	if o.Interval == 0 {
 		o.Interval = DefaultInterval
@@ -117,8 +116,8 @@ func (o *Options) complete() error {
 	return CheckURL(o.URL, o.Pin)
 }
 
-// CheckURL refuses what the client library would misread, and a pin that could
-// not be checked.
+// CheckURL refuses an address that the client library would misread, and a pin that could not be
+// checked.
 func CheckURL(address, pin string) error {
 	if !strings.Contains(address, "://") {
 		return fmt.Errorf("collector URL %q names no protocol: write nats://%s, or wss://… where the board reaches port 443 alone", address, address)

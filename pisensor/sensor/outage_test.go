@@ -15,7 +15,7 @@ import (
 	"bramble/pisensor/spool"
 )
 
-// witness reads a source and keeps what it said when.
+// witness reads a source and keeps each of its values with the time.
 type witness struct {
 	Source
 	wrote map[placed]int64
@@ -207,10 +207,10 @@ func TestUnacknowledgedReportsProbeTheConnection(t *testing.T) {
 			t.Errorf("%d probes while all is well", b.probes)
 		}
 		b.do(func() { b.answers = false })
-		const most = askTime + 2*DefaultInterval
-		pass(most)
+		const limit = askTime + 2*DefaultInterval
+		pass(limit)
 		if b.probes == 0 {
-			t.Errorf("no probe %v after the last acknowledgement", most)
+			t.Errorf("no probe %v after the last acknowledgement", limit)
 		}
 		stop()
 	})
@@ -249,7 +249,7 @@ func TestBoardsComeBackSpread(t *testing.T) {
 	const boards = 10_000
 	perSecond := map[time.Duration]int{}
 	for range boards {
-		perSecond[reconnectDelay(1, reconnectMost).Truncate(time.Second)]++
+		perSecond[reconnectDelay(1, reconnectMax).Truncate(time.Second)]++
 	}
 	for second, n := range perSecond {
 		if n > boards/5 {
@@ -257,8 +257,8 @@ func TestBoardsComeBackSpread(t *testing.T) {
 		}
 	}
 	for attempt := range 100 {
-		for _, most := range []time.Duration{reconnectMost, refusedMost} {
-			if d := reconnectDelay(attempt, most); d < reconnectFirst/4 || d > most*5/4 || attempt > 20 && d < most*3/4 {
+		for _, limit := range []time.Duration{reconnectMax, refusedMax} {
+			if d := reconnectDelay(attempt, limit); d < reconnectFirst/4 || d > limit*5/4 || attempt > 20 && d < limit*3/4 {
 				t.Errorf("attempt %d after %v", attempt, d)
 			}
 		}
@@ -270,7 +270,7 @@ func TestARackThatGetsItsPowerBackConnectsSpread(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	f := func(uptime, most time.Duration) (slots map[time.Duration]int) {
+	f := func(uptime, limit time.Duration) (slots map[time.Duration]int) {
 		t.Helper()
 		slots = map[time.Duration]int{}
 		for range 1000 {
@@ -279,7 +279,7 @@ func TestARackThatGetsItsPowerBackConnectsSpread(t *testing.T) {
 				t.Fatal(err)
 			}
 			l.cancel()
-			if l.delay < 0 || l.delay > most {
+			if l.delay < 0 || l.delay > limit {
 				t.Fatalf("up for %v: connects after %v", uptime, l.delay)
 			}
 			slots[l.delay.Truncate(time.Second)]++

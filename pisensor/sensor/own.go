@@ -10,7 +10,7 @@ import (
 // ownGap is how often a tick says how far the system clock is off.
 const ownGap = time.Minute
 
-// addOwn adds what the sensor knows about itself.
+// addOwn adds the sensor's series about itself.
 func (c *core) addOwn(now time.Duration, wall int64) {
 	for kind, n := range c.refused {
 		if n > 0 {

@@ -30,7 +30,7 @@ func (l *natsLink) Probe() {
 		}
 		l.report(fmt.Errorf("no sign of life from the server in %v", probeTime))
 		if err := conn.ForceReconnect(); err != nil {
-			l.log.Debug("reconnect", "error", err)
+			l.log.Debug("reconnect", "err", err)
 		}
 	})
 }

@@ -12,18 +12,18 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// vanishedAfter is for how long nothing of what was written may reach the other
-// host before a connection counts as dead. The kernel itself would try for a
-// quarter of an hour; told to give up earlier (TCP_USER_TIMEOUT, tcp(7)), it was
-// measured to make a tick dearer by a seventh (docs/benchmarks.md).
+// vanishedAfter is how long none of the written bytes may reach the other host before a connection
+// counts as dead. The kernel itself would try for a quarter of an hour; told to give up earlier
+// (TCP_USER_TIMEOUT, tcp(7)), it was measured to make a tick dearer by a seventh
+// (docs/benchmarks.md).
 const vanishedAfter = 30 * time.Second
 
-// promptConn is a TCP connection that waits for its peer as any other does, but
-// does not tell the scheduler of the calls that move bytes, which never wait
-// on such a socket: pisensor/source, prompt.go, says what that saves.
+// promptConn is a TCP connection that waits for its peer as any other does, but hides from the
+// scheduler the calls that move bytes, which never wait on such a socket: pisensor/source,
+// prompt.go, has the cost that this saves.
 //
-// Nor does it tell of a write's deadline, which the client library sets and lifts
-// around each write, before a write has to wait.
+// It also hides a write's deadline, which the client library sets and lifts around each write,
+// until a write has to wait.
 //
 // A write fails where the other host has vanished without a word.
 type promptConn struct {
@@ -36,10 +36,10 @@ type promptConn struct {
 	try     func(fd uintptr) bool
 	once    func(fd uintptr) bool // try, and no more
 
-	mu       sync.Mutex
-	deadline time.Time // of writes
-	told     bool      // the scheduler knows a deadline, or may
-	waited   bool      // a write has had to wait: from then on the scheduler is always told
+	mu            sync.Mutex
+	deadline      time.Time // of writes
+	deadlineKnown bool      // the scheduler may know a deadline
+	waited        bool      // a write has had to wait: from then on the scheduler gets every deadline
 }
 
 // prompt returns a connection as a promptConn where it can be one.
@@ -52,7 +52,7 @@ func prompt(c net.Conn) net.Conn {
 	if err != nil {
 		return c
 	}
-	p := &promptConn{Conn: c, raw: raw, told: true, out: transfer{call: syscall.SYS_WRITE}, arrival: arrival{patience: vanishedAfter}}
+	p := &promptConn{Conn: c, raw: raw, deadlineKnown: true, out: transfer{call: syscall.SYS_WRITE}, arrival: arrival{patience: vanishedAfter}}
 	p.try = p.out.try // made once, since they allocate
 	p.once = func(fd uintptr) bool {
 		if p.arrival.overdue(fd) {
@@ -65,7 +65,7 @@ func prompt(c net.Conn) net.Conn {
 	return p
 }
 
-// arrival watches whether what is written reaches the other host.
+// arrival watches whether written bytes reach the other host.
 type arrival struct {
 	patience time.Duration
 	written  uint64    // bytes so far
@@ -108,7 +108,7 @@ func (t *transfer) try(fd uintptr) bool {
 	}
 }
 
-// result is what net's own connections return.
+// result returns the same values and errors as net's own connections.
 func (t *transfer) result(op string, err error) (int, error) {
 	switch {
 	case err != nil:
@@ -119,7 +119,7 @@ func (t *transfer) result(op string, err error) (int, error) {
 	return int(t.n), nil
 }
 
-// Read reads what there is, at least one byte.
+// Read reads the bytes that have arrived, at least one.
 func (c *promptConn) Read(b []byte) (int, error) {
 	if len(b) == 0 {
 		return 0, nil
@@ -151,7 +151,7 @@ func (c *promptConn) done() {
 	c.writing.Unlock()
 }
 
-// write writes what it can at once, or waits until it can write something.
+// write writes as many bytes as the socket takes at once, or waits until it takes some.
 func (c *promptConn) write(b []byte) (int, error) {
 	t := &c.out
 	t.b = b
@@ -174,11 +174,11 @@ func (c *promptConn) late() bool {
 	return !c.deadline.IsZero() && time.Until(c.deadline) <= 0
 }
 
-// wait tells the scheduler the deadline.
+// wait passes the deadline to the scheduler.
 func (c *promptConn) wait() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.told, c.waited = true, true
+	c.deadlineKnown, c.waited = true, true
 	return c.Conn.SetWriteDeadline(c.deadline)
 }
 
@@ -187,10 +187,10 @@ func (c *promptConn) SetWriteDeadline(t time.Time) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.deadline = t
-	if !c.told {
+	if !c.deadlineKnown {
 		return nil
 	}
-	c.told = c.waited || !t.IsZero()
+	c.deadlineKnown = c.waited || !t.IsZero()
 	return c.Conn.SetWriteDeadline(t)
 }
 

@@ -12,7 +12,7 @@ import (
 // controlSubject starts the subject of every control message (report.ControlSubject).
 var controlSubject = report.ControlSubject("")
 
-// What can be refused; these index core.refused.
+// Kinds of refused input; these index core.refused.
 const (
 	refusedAck = iota
 	refusedControl
@@ -45,11 +45,11 @@ func (c *core) acknowledge(now time.Duration, b []byte) {
 	}
 	c.delivery.acknowledged(now, c)
 	c.about.acknowledged(now, c.spool)
-	c.tell(now, a)
+	c.learnTime(now, a)
 }
 
-// tell passes the collector's time on to the eras.
-func (c *core) tell(now time.Duration, a *report.Ack) {
+// learnTime passes the collector's time on to the eras.
+func (c *core) learnTime(now time.Duration, a *report.Ack) {
 	uptime := now.Milliseconds()
 	switch {
 	case c.fixed && c.eras.opened > 0:
@@ -66,7 +66,7 @@ func (c *core) tell(now time.Duration, a *report.Ack) {
 
 func (c *core) refuse(kind int, n int64, err error) {
 	if c.refused[kind] == 0 {
-		c.log.Warn("refused a message, further ones are only counted", "kind", refusedNames[kind], "error", err)
+		c.log.Warn("refused a message, further ones are only counted", "kind", refusedNames[kind], "err", err)
 	}
 	c.refused[kind] += n
 }

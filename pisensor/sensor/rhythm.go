@@ -54,7 +54,7 @@ type rhythm struct {
 	limits     []int64       // temperatures at which the firmware acts, m°C
 	lines      []int64       // temperatures at which a rule does
 	heat       int64         // the last tick's temperature, m°C; before the first one below every line
-	near       time.Duration // what the temperature's distance to a line asks for
+	near       time.Duration // the interval that the temperature's distance to a line asks for
 	bits       int64         // throttle bits of the last tick
 	bitsSince  time.Duration // when they changed
 	event      time.Duration // the hardware calls for a tick then
@@ -132,13 +132,13 @@ func (r *rhythm) call(now time.Duration) {
 	}
 	gap := eventGap
 	r.eventPaid = max(r.eventPaid, now) + fast
-	if most := now + eventBurst*fast; r.eventPaid >= most {
-		r.eventPaid, gap = most, fast
+	if limit := now + eventBurst*fast; r.eventPaid >= limit {
+		r.eventPaid, gap = limit, fast
 	}
 	r.event, r.eventIsDue = max(now, r.last+gap), true
 }
 
-// observe adapts the rhythm to what a tick has read.
+// observe adapts the rhythm to a tick's readings.
 func (r *rhythm) observe(now time.Duration, readings []report.Reading) {
 	var m measured
 	for i := range readings {
@@ -196,7 +196,7 @@ func (r *rhythm) reached(temperature int64) bool {
 	return false
 }
 
-// control carries out what the collector asks for, as far as allow let it through.
+// control carries out a request that allow has capped.
 func (r *rhythm) control(now time.Duration, q request) {
 	if q.lease > 0 {
 		r.lease = max(r.lease, now+q.lease)

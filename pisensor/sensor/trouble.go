@@ -16,8 +16,8 @@ import (
 	"bramble/pisensor/report"
 )
 
-// Explain says in one line why a collector cannot be reached and what to do. The
-// text is the same for the same cause, whatever port an attempt had.
+// Explain says in one line why a collector cannot be reached and what to do. The text is the same
+// for the same cause: ports, which differ from attempt to attempt, are left out.
 func Explain(err error) string {
 	var dns *net.DNSError
 	var record tls.RecordHeaderError
@@ -65,7 +65,7 @@ func explainLookup(dns *net.DNSError) string {
 	return fmt.Sprintf("no DNS server says where %s is: none can be asked; check /etc/resolv.conf and the network", dns.Name)
 }
 
-// explainRecord looks at what came in place of a TLS handshake.
+// explainRecord names the protocol of a server that answered without TLS.
 func explainRecord(header []byte) string {
 	switch {
 	case bytes.HasPrefix(header, []byte("INFO ")):

@@ -2,8 +2,8 @@ package sensor
 
 import "time"
 
-// minBeat keeps a supervisor from keeping the loop awake.
-const minBeat = 100 * time.Millisecond
+// minHeartbeat keeps a supervisor from keeping the loop awake.
+const minHeartbeat = 100 * time.Millisecond
 
 // alarm returns one that fits the clock.
 func (c *core) alarm() alarm {
@@ -13,10 +13,9 @@ func (c *core) alarm() alarm {
 	return newGoAlarm()
 }
 
-// beat tells the supervisor that the loop runs, and returns when it must hear
-// so again.
-func (c *core) beat(now time.Duration) time.Duration {
-	if c.o.Beat == nil {
+// heartbeat notifies the supervisor that the loop runs, and returns when the next heartbeat is due.
+func (c *core) heartbeat(now time.Duration) time.Duration {
+	if c.o.Heartbeat == nil {
 		return never
 	}
 	h := Health{Connected: c.epoch != 0, Waiting: c.spool.Readings(), Stopping: c.stopping}
@@ -26,5 +25,5 @@ func (c *core) beat(now time.Duration) time.Duration {
 			h.Watchers = c.live.watchers
 		}
 	}
-	return now + max(c.o.Beat(h), minBeat)
+	return now + max(c.o.Heartbeat(h), minHeartbeat)
 }

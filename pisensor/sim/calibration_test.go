@@ -92,9 +92,9 @@ type fit struct {
 	lowest, lowestRecorded float64
 }
 
-// replay drives the model with what the recorded board did, second by second,
-// and compares temperature and clock at each row. Heat, governor where the
-// recording has no clock, and firmware are the model's, in a closed loop.
+// replay drives the model with the recorded board's work, second by second, and compares
+// temperature and clock at each row. Heat, governor where the recording has no clock, and firmware
+// are the model's, in a closed loop.
 func (r recording) replay(t *testing.T, samples []sample) fit {
 	s := r.machine(samples[0])
 	f := fit{lowest: math.Inf(1), lowestRecorded: math.Inf(1)}

@@ -44,10 +44,9 @@ const (
 	softTemperature = 1 << 3
 )
 
-// What the recordings of throttling boards show: under heat the clock takes
-// values 53.76 MHz apart (2.8 × 19.2 MHz, the crystal), starting 5.4 MHz below
-// the top, and follows the temperature from 80 °C down to its minimum at 85 °C.
-// It falls faster than it comes back.
+// Fitted to the recordings of throttling boards: under heat the clock takes values 53.76 MHz apart
+// (2.8 × 19.2 MHz, the crystal), starting 5.4 MHz below the top, and follows the temperature from
+// 80 °C down to its minimum at 85 °C. It falls faster than it comes back.
 const (
 	throttleFrom, throttleFull = 80.0, 85.0
 	throttleStep, throttleTop  = 53.76, 5.4
@@ -78,10 +77,10 @@ func (f *firmware) step(m *Model, celsius, requested float64, weak bool) {
 	}
 }
 
-// follow moves the clock's steps towards what the temperature wants.
+// follow moves the clock's steps towards those that the temperature demands.
 func (f *firmware) follow(m *Model, celsius, requested float64) {
-	most := (m.top(requested) - throttleTop - m.MinMHz) / throttleStep
-	want := int(most * min(1, max(0, (celsius-throttleFrom)/(throttleFull-throttleFrom))))
+	limit := (m.top(requested) - throttleTop - m.MinMHz) / throttleStep
+	want := int(limit * min(1, max(0, (celsius-throttleFrom)/(throttleFull-throttleFrom))))
 	switch {
 	case want > f.steps:
 		f.steps = min(want, f.steps+throttleDown)

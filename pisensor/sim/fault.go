@@ -18,7 +18,7 @@ const (
 	faultVoltage
 )
 
-// conditions is what the faults of one second add up to.
+// conditions is the sum of the faults of one second.
 type conditions struct {
 	overload bool
 	airflow  float64 // factor on the resistance towards the air
@@ -26,8 +26,8 @@ type conditions struct {
 	weak     bool    // the supply is too weak
 }
 
-// Overload makes all cores work hard, whatever the load says. A fault that
-// lies in the board's past has no effect.
+// Overload makes all cores work hard, in place of the load. A fault that lies in the board's past
+// has no effect.
 func (b *Board) Overload(from, to time.Time) { b.add(from, to, faultOverload, 0) }
 
 // BlockAirflow multiplies the resistance between board and air: 2 is a board

@@ -2,16 +2,16 @@ package sim
 
 import "math"
 
-// Work is what a board's cores do in one second.
+// Work is the work of a board's cores in one second.
 type Work struct {
 	Busy   float64 // cores, 0 to the model's number
-	Peak   float64 // the busiest core's share in the busiest 100 ms, 0 to 1: what the governor sees
+	Peak   float64 // the busiest core's share in the busiest 100 ms, 0 to 1: the share that the governor sees
 	Vector bool    // dense vector code (video, matrices), which draws more power
 }
 
-// Load says what a board does in the second that begins at a Unix time. It is
-// a pure function of that time, so that a board's past does not depend on when
-// somebody looked. A nil Load is an idle board.
+// Load returns a board's work in the second that begins at a Unix time. It is a pure function of
+// that time, so that a board's past does not depend on when somebody looked. A nil Load is an idle
+// board.
 type Load func(unix int64) Work
 
 // Hours of the day in seconds.

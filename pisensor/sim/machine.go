@@ -68,7 +68,7 @@ func (s *machine) voltage() float64 {
 	return s.model.volts(s.governor.requested)
 }
 
-// power is what the SoC turns into heat: idle + busy cores × V² × f.
+// power is the SoC's power in watts, all of which becomes heat: idle + busy cores × V² × f.
 func (s *machine) power(w Work) float64 {
 	m := s.model
 	active := w.Busy * m.WattsPerGHz * s.volts * s.volts * s.firmware.measured / 1000

@@ -1,9 +1,8 @@
 package sim
 
-// Model describes one Raspberry Pi model: what it says of itself, its clocks,
-// its sensor, and the constants of its heat. The thermal constants, powers and
-// clock steps are fitted to recordings of real boards; docs/simulation.md says
-// how well.
+// Model describes one Raspberry Pi model: its names, its clocks, its sensor, and the constants of
+// its heat. The thermal constants, powers and clock steps are fitted to recordings of real boards;
+// docs/simulation.md says how well.
 type Model struct {
 	Name     string // short name, such as 3B+
 	Board    string // as in /proc/device-tree/model
@@ -20,7 +19,7 @@ type Model struct {
 	SoftLimit, SoftMHz float64
 
 	IdleWatts   float64 // the SoC with all cores asleep
-	OtherWatts  float64 // what the rest of the board turns into heat
+	OtherWatts  float64 // heat of the rest of the board
 	WattsPerGHz float64 // one busy core at 1 V and 1 GHz
 	Vector      float64 // power of vector code relative to integer code
 
@@ -50,8 +49,8 @@ var (
 	bcm2712 = Register{450000, 550}
 )
 
-// quantise returns what the sensor says at a temperature in °C: the nearest
-// value that it can say, in m°C.
+// quantise returns the sensor's value at a temperature in °C: the nearest one that the register can
+// hold, in m°C.
 func (r Register) quantise(celsius float64) int64 {
 	n := (float64(r.Offset)-celsius*1000)/float64(r.Step) + 0.5
 	return r.Offset - r.Step*int64(n)

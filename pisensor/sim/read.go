@@ -7,21 +7,21 @@ import (
 	"bramble/pisensor/report"
 )
 
-// sensorNoise is the spread of one temperature reading, in °C, without the
-// rounding: what a real 3B shows from one second to the next.
+// sensorNoise is the spread of one temperature reading, in °C, without the rounding: the spread of
+// a real 3B from one second to the next.
 const sensorNoise = 0.28
 
 // startUp is how long after its boot a sensor does not judge the supply, in
 // seconds.
 const startUp = 60
 
-// Read advances the board to the present and adds what its sensors say.
+// Read advances the board to the present and adds its sensors' readings.
 func (b *Board) Read(t *report.Tick) {
 	b.ReadAt(b.options.Now(), t)
 }
 
-// ReadAt advances the board to a time and adds what its sensors say then. The
-// past cannot be read: an earlier time yields the board as it is.
+// ReadAt advances the board to a time and adds its sensors' readings of then. The past cannot be
+// read: an earlier time yields the board as it is.
 func (b *Board) ReadAt(at time.Time, t *report.Tick) {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -1,9 +1,9 @@
-// Package sim is a simulated Raspberry Pi: load makes heat, heat fills thermal
-// masses, the kernel's governor asks for a clock and the firmware grants what
-// the temperature allows; the sensors say it in the steps of the real ones.
+// Package sim is a simulated Raspberry Pi: load makes heat, heat fills thermal masses, the kernel's
+// governor asks for a clock and the firmware grants one that the temperature allows; the sensors'
+// values have the steps of the real ones.
 //
-// It owns no clock, goroutine or connection: a Board is a sensor.Source that
-// is advanced by whoever reads it. It measures nothing of its host.
+// It owns no clock, goroutine or connection: a Board is a sensor.Source that each read advances. It
+// measures nothing of its host.
 package sim
 
 import (
@@ -34,7 +34,7 @@ type Options struct {
 	// SoftLimit overrides the model's soft temperature limit, in °C
 	// (temp_soft_limit in config.txt). 0 = the model's own.
 	SoftLimit float64
-	// Now tells Read how far to advance. nil = time.Now.
+	// Now is the time to which Read advances. nil = time.Now.
 	Now func() time.Time
 }
 
@@ -49,7 +49,7 @@ type Board struct {
 	machine
 }
 
-// State is what a board is like at one time, in the units of people.
+// State is a board's state at one time, in units that people use.
 type State struct {
 	SoC, Plate, Ambient float64 // °C
 	Requested, Measured float64 // MHz
@@ -123,7 +123,7 @@ func (b *Board) Clone() *Board {
 	return &Board{options: b.options, boot: b.boot, unix: b.unix, faults: slices.Clone(b.faults), machine: b.machine}
 }
 
-// State returns what the board is like at the second up to which it was advanced.
+// State returns the board's state at the second up to which it was advanced.
 func (b *Board) State() State {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -20,7 +20,7 @@ func full(m *Model) Load {
 	return func(int64) Work { return Work{Busy: float64(m.Cores), Peak: 1} }
 }
 
-// In balance, what flows into the air is what the board takes in, and each
+// In balance, the heat that flows into the air equals the power that the board takes in, and each
 // temperature lies above the next by power × resistance.
 func TestBalance(t *testing.T) {
 	for _, m := range Models {

@@ -24,14 +24,14 @@ const (
 // command is a property call with one text command.
 type command [commandText + commandSize/4 + 1]uint32
 
-// question is a command and what becomes of its answer.
+// question is a command and the parser of its answer.
 type question struct {
 	text string
 	take func(*answer, []byte) error
 }
 
-// questions are the commands that say what one call of the mailbox does.
-// get_throttled without an argument clears nothing.
+// questions are the commands that return the values of one call of the mailbox. get_throttled
+// without an argument clears nothing.
 var (
 	measureClock = question{"measure_clock arm", (*answer).clockText}
 	questions    = [...]question{

@@ -94,9 +94,9 @@ func TestCommandAnswers(t *testing.T) {
 	})
 }
 
-// TestCommandAnswersOfRealBoards reads what vcgencmd said on real boards, where
-// it lies beside the source: in each row measure_clock arm is the eighth column
-// from the end, then others, measure_volts, measure_temp, get_throttled.
+// TestCommandAnswersOfRealBoards reads vcgencmd's answers on real boards, where they lie beside the
+// source: in each row measure_clock arm is the eighth column from the end, then others,
+// measure_volts, measure_temp, get_throttled.
 func TestCommandAnswersOfRealBoards(t *testing.T) {
 	const path = "../../../shared/data/vcgencmd/scrooge_snapshots.csv"
 	b, err := os.ReadFile(path)

@@ -112,7 +112,7 @@ func (m *mailbox) askRevision() {
 
 func (m *mailbox) failed(err error) error { return &fs.PathError{Op: "ask", Path: m.node, Err: err} }
 
-// add adds what the firmware has said.
+// add adds the values of the firmware's answer.
 func (a *answer) add(t *report.Tick) error {
 	var clock, throttled, voltage error
 	if a.hasClock {

@@ -45,7 +45,7 @@ func (m *message) askRevision() {
 	*m = message{uint32(len(m) * 4), codeRequest, tagRevision, 4, 0, 0, tagEnd}
 }
 
-// answer is what the firmware said; a tag that it does not know is not there.
+// answer is the firmware's answer; a tag that it does not know is absent.
 type answer struct {
 	clock        physic.Frequency
 	voltage      physic.ElectricPotential

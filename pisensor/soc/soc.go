@@ -1,11 +1,9 @@
-// Package soc reads what a Raspberry Pi says about its processor: temperature,
-// requested, highest and measured clock, core voltage, throttle bits,
-// under-voltage, fan, model and firmware. What the kernel accounts for itself
-// is pisensor/host's.
+// Package soc reads the sources of a Raspberry Pi about its processor: temperature, requested,
+// highest and measured clock, core voltage, throttle bits, under-voltage, fan, model and firmware.
+// The kernel's own accounting belongs to pisensor/host.
 //
-// Each source is a file of its own. A board that lacks one has no reading of
-// it; how a source is read, and what becomes of its failures, is
-// pisensor/source's.
+// Each source is a file of its own. A board that lacks one has no reading of it; pisensor/source
+// owns how a source is read and how its failures are counted.
 package soc
 
 import (

@@ -17,8 +17,8 @@ import (
 
 var scratch = make([]byte, 64<<10)
 
-// The boards that each source is found on, and what they report together, are
-// tested in pisensor, on trees of files.
+// The boards that have each source, and the series that the sources give together, are tested in pisensor, on
+// trees of files.
 
 func TestThrottledKeepsTheBitsOfNow(t *testing.T) {
 	f := func(in string, want int64, ok bool) {
@@ -64,9 +64,8 @@ func TestModelAndRevision(t *testing.T) {
 	f(revision, "\x00\x00", "", false)
 }
 
-// TestCPUInfoOfRealBoards reads what real boards say, where it lies beside the
-// source. The revision's second digit group names the model, so that one
-// checks the other.
+// TestCPUInfoOfRealBoards reads the files of real boards, where they lie beside the source. The revision's
+// second digit group names the model, so that one checks the other.
 func TestCPUInfoOfRealBoards(t *testing.T) {
 	const dir = "../../../shared/data/cpuinfo"
 	files, err := filepath.Glob(filepath.Join(dir, "*.cpuinfo"))

@@ -8,21 +8,19 @@ import (
 	"bramble/pisensor/source"
 )
 
-// nowBits are the throttle bits that say what is now; bits 16–19 say what has
-// been since boot (raspberrypi/firmware, tag GET_THROTTLED).
+// nowBits are the throttle bits of the present; bits 16–19 hold events since boot
+// (raspberrypi/firmware, tag GET_THROTTLED).
 const nowBits = 0xf
 
 // underVoltageBit is the first of them.
 const underVoltageBit = 1
 
-// throttled is the firmware driver's copy of the throttle bits, which anybody
-// may read. The driver refreshes it only when somebody in the kernel asks the
-// firmware, and in practice that is raspberrypi-hwmon's poll every 2 s
-// (drivers/firmware/raspberrypi.c, rpi_firmware_get_throttled; public report
-// raspberrypi/linux#2367): without an rpi_volt device the copy says for ever
-// what was at boot, and is no reading. The kernel calls the file deprecated and
-// warns once in its log when it is first read, so it is read only where the
-// mailbox has not answered.
+// throttled is the firmware driver's copy of the throttle bits, which anybody may read. The driver
+// refreshes it only when somebody in the kernel asks the firmware, and in practice that is
+// raspberrypi-hwmon's poll every 2 s (drivers/firmware/raspberrypi.c, rpi_firmware_get_throttled;
+// public report raspberrypi/linux#2367): without an rpi_volt device the copy holds the state at
+// boot for ever, and is no reading. The kernel calls the file deprecated and warns once in its log
+// when it is first read, so it is read only where the mailbox has not answered.
 type throttled struct {
 	*source.Value
 	poll    *source.Value // rpi_volt's alarm: the copy is fresh while it can be read

@@ -13,10 +13,9 @@ import (
 	"bramble/pisensor/source"
 )
 
-// underVoltage is the kernel's own watch over the supply: raspberrypi-hwmon
-// asks the firmware every 2 s for its sticky bit 16, which the same request
-// clears (drivers/hwmon/raspberrypi-hwmon.c), raises the alarm where the
-// voltage was too low since it asked last, and wakes whoever polls when that
+// underVoltage is the kernel's own watch over the supply: raspberrypi-hwmon asks the firmware every
+// 2 s for its sticky bit 16, which the same request clears (drivers/hwmon/raspberrypi-hwmon.c),
+// raises the alarm where the voltage was too low since it asked last, and wakes pollers when that
 // changes. So the alarm has dips that bit 0, the present, never shows.
 type underVoltage struct {
 	*source.Value
@@ -45,9 +44,9 @@ func (u *underVoltage) Prompt() bool {
 	return (u.watch != nil || !u.Kernel()) && u.Value.Prompt()
 }
 
-// Read starts the watch, and adds the alarm: to the throttle bits, of which
-// under-voltage is the first, or by itself where nothing has told them. It adds
-// what is wrong with the supply as far as bits and alarm are known.
+// Read starts the watch, and adds the alarm: to the throttle bits, of which under-voltage is the
+// first, or by itself where no source has read them. It adds the supply's fault as far as bits and
+// alarm are known.
 func (u *underVoltage) Read(t *report.Tick, scratch []byte) error {
 	alarm, err := u.alarm(scratch)
 	dipped := err == nil && alarm != 0
@@ -112,9 +111,9 @@ func (u *underVoltage) unwatch() error {
 // Close ends the watch and closes the file.
 func (u *underVoltage) Close() error { return errors.Join(u.unwatch(), u.Value.Close()) }
 
-// watch waits for a file of the kernel to change. It waits in the runtime's
-// poller, not in a thread of its own: the kernel tells of a change by POLLPRI
-// and POLLERR, of which an epoll hears the second whatever it has asked for.
+// watch waits for a file of the kernel to change. It waits in the runtime's poller, not in a thread
+// of its own: the kernel reports a change by POLLPRI and POLLERR, of which an epoll always reports
+// the second, whether asked for or not.
 type watch struct {
 	file   *os.File
 	ended  chan struct{}
@@ -144,7 +143,7 @@ func startWatch(path string, wake chan<- struct{}) (*watch, error) {
 	return w, nil
 }
 
-// content is what the file said when it was last read.
+// content is the file's text when it was last read.
 type content struct {
 	buf, before [64]byte
 	n           int
@@ -152,8 +151,8 @@ type content struct {
 	raised      *atomic.Bool // set at a change to something but 0
 }
 
-// look reads the file, without which the kernel would not tell of the next
-// change, and reports whether there is nothing more to wait for.
+// look reads the file, without which the kernel would not report the next change, and reports
+// whether there is nothing more to wait for.
 func (c *content) look(fd uintptr, wake chan<- struct{}) bool {
 	n, err := unix.Pread(int(fd), c.buf[:], 0)
 	if err != nil {

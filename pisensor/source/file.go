@@ -8,9 +8,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// lookAgain is how many reads pass at most before a missing source is looked
-// for again: a driver may load late. At the default rate it is some 40 min. A
-// look costs as much as three ticks, since what it opens may make it wait.
+// lookAgain is how many reads pass at most before a missing source is looked for again: a driver
+// may load late. At the default rate it is some 40 min. A look costs as much as three ticks, since
+// opening a file may block.
 const lookAgain = 256
 
 // Retry spaces the attempts to find something: the first at once, then after
@@ -41,7 +41,7 @@ func (r *Retry) Found() { *r = Retry{} }
 // is empty.
 type File struct {
 	paths func() []string
-	path  string // what was opened last
+	path  string // the file that was opened last
 	fd    int
 	open  bool
 	plain bool // it was found in a plain directory
@@ -119,7 +119,7 @@ func pread(p *prompt, fd int, scratch []byte, all bool) (int, error) {
 	for n := 0; ; {
 		more, err := p.pread(fd, scratch[n:], n)
 		if err != nil {
-			if interrupted++; errors.Is(err, unix.EINTR) && interrupted <= mostInterrupted {
+			if interrupted++; errors.Is(err, unix.EINTR) && interrupted <= maxInterrupted {
 				continue
 			}
 			return n, err
@@ -134,9 +134,9 @@ func pread(p *prompt, fd int, scratch []byte, all bool) (int, error) {
 	}
 }
 
-// mostInterrupted is how often is tried again where a signal came in between. The
+// maxInterrupted is how often is tried again where a signal came in between. The
 // runtime sends some; more are a device that cannot be read.
-const mostInterrupted = 2
+const maxInterrupted = 2
 
 // gone reports that a file's device is not there any more.
 func gone(err error) bool {
@@ -170,7 +170,7 @@ func (f *File) find() error {
 // that leads nowhere is fs.ErrNotExist.
 func openFile(path string) (int, error) {
 	fd, err := -1, error(unix.EINTR)
-	for range 1 + mostInterrupted {
+	for range 1 + maxInterrupted {
 		if fd, err = unix.Open(path, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC|unix.O_NOCTTY, 0); !errors.Is(err, unix.EINTR) {
 			break
 		}

@@ -19,9 +19,8 @@ func write(t *testing.T, path, text string) {
 	}
 }
 
-// TestBadFiles reads what a kernel, a broken disk or a board's owner may put in
-// a file's place. The errors are the real kernel's: they do not depend on who
-// runs the test.
+// TestBadFiles reads the contents and nodes that a kernel, a broken disk or a board's owner may put
+// in a file's place. The errors are the real kernel's: they do not depend on who runs the test.
 func TestBadFiles(t *testing.T) {
 	dir := t.TempDir()
 	at := func(name string) string { return filepath.Join(dir, name) }

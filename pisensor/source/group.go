@@ -16,19 +16,18 @@ const (
 	// firmware's slowest answer is a few ms; the kernel's own time-out for the
 	// mailbox is 1 s, an NFS server's is minutes.
 	patience = 150 * time.Millisecond
-	// scratchSize bounds what one source can read at once. Only what is used of
-	// it becomes resident.
+	// scratchSize bounds the bytes that one source can read at once. Only its used pages become
+	// resident.
 	scratchSize = 64 << 10
 )
 
 // Group reads its sources in order. It is a sensor.Source.
 //
-// A source that says that it is Prompt is read where it stands. Any other is
-// read by a worker goroutine. Where that takes longer than patience, the worker
-// is left to it, and the next source has another one; the source that hangs is
-// not asked again before it has come back, so that there are never more
-// goroutines than sources. In a tick that goes well no goroutine wakes another
-// one up, or one does twice, on one thread.
+// A source that says that it is Prompt is read where it stands. Any other is read by a worker
+// goroutine. Where that takes longer than patience, the worker is left behind with it, and the next
+// source gets another one; the source that hangs is not asked again before it has come back, so
+// that there are never more goroutines than sources. In a tick that goes well no goroutine wakes
+// another one up, or one does twice, on one thread.
 //
 // One goroutine may use a Group.
 type Group struct {
@@ -51,7 +50,7 @@ type item struct {
 	hanging atomic.Bool
 	errors  int64
 	news    error // not yet logged
-	told    bool  // an error has been logged: further ones are only counted
+	logged  bool  // an error has been logged: further ones are only counted
 }
 
 // worker reads for a group.
@@ -78,9 +77,8 @@ func NewGroup(log *slog.Logger, items ...Item) *Group {
 	return g
 }
 
-// Read adds what the sources say now, and the error counters of those that
-// ever failed. It returns within milliseconds; each source that begins to
-// hang costs twice patience once.
+// Read adds the sources' readings, and the error counters of those that ever failed. It returns
+// within milliseconds; each source that begins to hang costs twice patience once.
 func (g *Group) Read(t *report.Tick) {
 	now, news := time.Now(), false
 	for _, i := range g.items {
@@ -94,7 +92,7 @@ func (g *Group) Read(t *report.Tick) {
 		}
 	}
 	if news {
-		g.tell()
+		g.logErrors()
 	}
 }
 
@@ -177,8 +175,8 @@ func (g *Group) work(w *worker) {
 	}
 }
 
-// finished hands over how a read went. What one has read that was given up is
-// of another time.
+// finished hands over a read's error. The readings of a worker that was left behind are of another
+// time, and are dropped.
 func (g *Group) finished(w *worker, i *item, err error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -188,15 +186,15 @@ func (g *Group) finished(w *worker, i *item, err error) {
 	}
 	i.hanging.Store(false)
 	if g.closed {
-		_ = i.Reader.Close() // nobody is left to be told
+		_ = i.Reader.Close() // nobody is left to take the error
 	}
 }
 
-// tell logs the first error of each source.
-func (g *Group) tell() {
+// logErrors logs the first error of each source.
+func (g *Group) logErrors() {
 	for _, i := range g.items {
 		if i.news != nil {
-			g.log.Warn("a source gives no reading, further errors are only counted", "source", i.Name, "error", i.news)
+			g.log.Warn("a source gives no reading, further errors are only counted", "source", i.Name, "err", i.news)
 			i.news = nil
 		}
 	}
@@ -208,10 +206,10 @@ func (i *item) note(err error) bool {
 		return false
 	}
 	i.errors++
-	if i.told {
+	if i.logged {
 		return false
 	}
-	i.told, i.news = true, err
+	i.logged, i.news = true, err
 	return true
 }
 

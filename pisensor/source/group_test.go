@@ -20,7 +20,7 @@ import (
 // scripted is a source that a test leads.
 type scripted struct {
 	metric  report.Metric
-	err     error         // what Read returns
+	err     error         // the result of Read
 	hang    chan struct{} // where set, Read waits until it is closed
 	reads   atomic.Int64
 	closed  int
@@ -76,7 +76,7 @@ func TestAGroupCountsFailuresAndGoesOn(t *testing.T) {
 	if err := g.Close(); err != nil || a.closed != 1 || b.closed != 1 || c.closed != 1 {
 		t.Errorf("closed %d, %d, %d times: %v", a.closed, b.closed, c.closed, err)
 	}
-	if text := log.String(); strings.Count(text, "\n") != 1 || !strings.Contains(text, "source=a error=EIO") {
+	if text := log.String(); strings.Count(text, "\n") != 1 || !strings.Contains(text, "source=a err=EIO") {
 		t.Errorf("log %q", text)
 	}
 }

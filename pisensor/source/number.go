@@ -80,8 +80,8 @@ func notANumber(b []byte) error {
 	return fmt.Errorf("%q is not a number", b)
 }
 
-// Field cuts the next word off a line: what stands before, and what behind,
-// the first run of spaces and tabs.
+// Field cuts the next word off a line. It skips leading spaces and tabs; rest begins behind the
+// word.
 func Field(b []byte) (word, rest []byte) {
 	start := 0
 	for start < len(b) && blank(b[start]) {

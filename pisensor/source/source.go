@@ -16,18 +16,17 @@ import (
 	"bramble/pisensor/report"
 )
 
-// ErrAbsent says that the board does not have what was asked for. That is a
-// state, not a failure: it is not counted.
+// ErrAbsent means that the board does not have the source. That is a state, not a failure: it is
+// not counted.
 var ErrAbsent = errors.New("not on this board")
 
 // Reader is one source. A Group calls it from one goroutine at a time.
 type Reader interface {
-	// Read adds what the source says now. The tick holds what the sources
-	// before it in the group have read in this pass. The scratch is Read's until
-	// it returns. An error is counted, unless it is ErrAbsent; what Read has
-	// added nevertheless counts.
+	// Read adds the source's readings. The tick holds the readings of the sources before it in the
+	// group. The scratch is Read's until it returns. An error is counted, unless it is ErrAbsent;
+	// readings that were added before an error stay.
 	Read(t *report.Tick, scratch []byte) error
-	// Close gives up what the source holds open.
+	// Close closes the source's files.
 	Close() error
 }
 
@@ -48,13 +47,13 @@ type Item struct {
 
 // How often sources are read whose cost or news do not deserve every tick.
 const (
-	// Calm is for what takes the kernel long to tell, as the processors' time, or
-	// is nobody's concern each second, as the load, which the kernel itself takes
-	// each 5 s (LOAD_FREQ in include/linux/sched/loadavg.h). At the default rate of
-	// a tick in 10 s it is read in each, at 1 Hz in every tenth. It is a little
-	// less than 10 s, so that no tick comes too early for it.
+	// Calm is for values that take the kernel long to compute, such as the processors' time, or
+	// that nobody needs each second, such as the load, which the kernel itself takes each 5 s
+	// (LOAD_FREQ in include/linux/sched/loadavg.h). At the default rate of a tick in 10 s it is
+	// read in each, at 1 Hz in every tenth. It is a little less than 10 s, so that no tick comes
+	// too early for it.
 	Calm = 9500 * time.Millisecond
-	// Seldom is for what changes with a configuration or a reboot.
+	// Seldom is for values that change with a configuration or a reboot.
 	Seldom = 59500 * time.Millisecond
 	// Rarely is for the board's description.
 	Rarely = 10*time.Minute - 500*time.Millisecond

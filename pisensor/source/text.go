@@ -11,8 +11,8 @@ import (
 	"bramble/pisensor/report"
 )
 
-// Text is one fact of the board's description, read rarely. What it holds is
-// the board owner's word, not a proof of anything.
+// Text is one fact of the board's description, read rarely. It is the board owner's claim, not a
+// proof.
 type Text struct {
 	key   report.AttributeKey
 	parse func([]byte) (string, error)
@@ -78,8 +78,8 @@ func (x *Text) Close() error { return nil }
 // Plain takes a file's whole text as the fact.
 func Plain(b []byte) (string, error) { return string(b), nil }
 
-// Printable trims what the device tree and files leave around a text, and
-// refuses one that cannot stand on the wire. An empty one is ErrAbsent.
+// Printable trims the NUL bytes, spaces and newlines around a text, and refuses one that the wire
+// format cannot carry. An empty one is ErrAbsent.
 func Printable(s string) (string, error) {
 	s = strings.TrimSpace(strings.Trim(s, "\x00\n"))
 	if s == "" {

@@ -7,8 +7,8 @@ import (
 	"bramble/pisensor/report"
 )
 
-// day reads what a busy board with all sources says, every 10 s: 29 readings,
-// counters that grow by amounts that differ, gauges with the sensors' noise.
+// day makes the readings of a busy board with all sources, every 10 s: 29 readings, counters that
+// grow by amounts that differ, gauges with the sensors' noise.
 type day struct {
 	r        *rand.Rand
 	counters [40]int64

@@ -16,22 +16,21 @@ const (
 	blockSize = 4096
 	// blockTicks bounds the ticks of a block.
 	blockTicks = 256
-	// blockHead is what a block needs beside its ticks.
+	// blockHead is the size of a block's header, in bytes.
 	blockHead = 64
-	// blockData is what is left for ticks.
+	// blockData is the space for ticks, in bytes.
 	blockData = blockSize - blockHead
 
 	// unanchored stands where an era's place on the wall clock is not known yet.
 	unanchored = math.MinInt64
 )
 
-// magic begins the memory. Its last byte is the layout's version: whatever
-// changes below makes another one, and the older spool is refused.
+// magic begins the memory. Its last byte is the layout's version: any change below needs another version, and an older
+// spool is then refused.
 const magic = "brspool\x01"
 
-// header is the first block: what all ticks share. Fields that change are
-// atomic, so that a process that dies between two instructions leaves either
-// the old or the new.
+// header is the first block: the values that all ticks share. Fields that change are atomic, so that a process that dies
+// between two instructions leaves either the old or the new.
 type header struct {
 	magic   [8]byte
 	bytes   uint64 // of the whole memory
@@ -42,9 +41,9 @@ type header struct {
 	dropped atomic.Uint64 // readings
 	board   [64]byte      // whose ticks these are, padded with zeros
 	entries [report.MaxColumns]entry
-	// Guards follow what they guard, so that a process that dies in between leaves one that is a step behind; 0 is of a
-	// process that knew none.
-	sum        atomic.Uint64 // of what stays: see identity
+	// Guards are written after the values that they guard, so that a process that dies in between leaves a guard that is
+	// one step behind; 0 comes from a process without guards.
+	sum        atomic.Uint64 // of the values that stay: see identity
 	dictionary atomic.Uint64 // see guardSeries
 	nextCopy   atomic.Uint64
 	anchorCopy atomic.Int64
@@ -61,7 +60,7 @@ func (h *header) setAnchor(a int64) {
 	h.anchorCopy.Store(a)
 }
 
-// identity is the guard of what a session never changes.
+// identity is the guard of the values that a session never changes.
 func (h *header) identity() uint64 {
 	b := binary.NativeEndian.AppendUint64(nil, h.bytes)
 	b = append(binary.NativeEndian.AppendUint32(b, h.session), h.board[:]...)
@@ -100,7 +99,7 @@ func (e *entry) sum(sum uint32) uint32 {
 	return crc32.Update(sum, crc32.IEEETable, e.name[:])
 }
 
-// get returns the series, and false for what no board can have written.
+// get returns the series, and false for one that no board can have written.
 func (e *entry) get() (report.Series, bool) {
 	if e.size > report.MaxInstance {
 		return report.Series{}, false
@@ -175,7 +174,7 @@ func mixed(sum, word uint64) uint64 {
 // guardOf folds a sum into a word that is never 0.
 func guardOf(sum uint64) uint32 { return uint32(sum>>32^sum) | 1 }
 
-// checkAnchor reports whether the anchor is what it was. One of a process that died while it placed the block is as
+// checkAnchor reports whether the anchor is undamaged. One of a process that died while it placed the block is as
 // unknown as it was before.
 func (b *block) checkAnchor() bool {
 	switch b.place.Load() {

@@ -8,14 +8,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// seals keep whoever else holds the file from cutting it off under the
-// mapping, which would end the process.
+// seals keep other holders of the file from cutting it off under the mapping, which would end the
+// process.
 const seals = unix.F_SEAL_SHRINK | unix.F_SEAL_GROW | unix.F_SEAL_SEAL
 
-// Create returns an empty spool of so many bytes, a multiple of 4096 and at
-// least MinBytes, in a file that lives in memory only (memfd_create, Linux
-// 3.17). Who keeps the file open keeps the spool, beyond the end of this
-// process. The file is the caller's to close; the memory stays mapped.
+// Create returns an empty spool of so many bytes, a multiple of 4096 and at least MinBytes, in a
+// file that lives in memory only (memfd_create, Linux 3.17). A process that keeps the file open
+// keeps the spool, beyond the end of this process. The file is the caller's to close; the memory
+// stays mapped.
 func Create(bytes int, board string) (*Spool, *os.File, error) {
 	fd, err := unix.MemfdCreate("pisensor-spool", unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING)
 	if err != nil {
@@ -43,11 +43,10 @@ func reserve(fd, bytes int) ([]byte, error) {
 	return unix.Mmap(fd, 0, bytes, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
 }
 
-// Restore takes over the spool that an earlier process of the board left in a
-// file of Create, at boot-relative time now in ms. What it holds is checked: a
-// block that is damaged is dropped and counted (Refused). An error means that
-// this is no spool for this board and this version, and nothing was taken. The
-// file is the caller's to close.
+// Restore takes over the spool that an earlier process of the board left in a file of Create, at
+// boot-relative time now in ms. Its content is checked: a block that is damaged is dropped and
+// counted (Refused). An error means that this is no spool for this board and this version, and
+// nothing was taken. The file is the caller's to close.
 func Restore(f *os.File, bytes int, board string, now int64) (*Spool, error) {
 	fd := int(f.Fd())
 	var st unix.Stat_t

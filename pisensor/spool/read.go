@@ -8,7 +8,7 @@ import (
 
 // Run finds the first ticks from number from up to, but not with, number to
 // that wait and whose era has its anchor: consecutive, of one era, at most most.
-func (s *Spool) Run(from, to uint64, most int) (first uint64, count int) {
+func (s *Spool) Run(from, to uint64, limit int) (first uint64, count int) {
 	var anchor int64
 	for k := range s.live {
 		b := &s.live[k]
@@ -21,7 +21,7 @@ func (s *Spool) Run(from, to uint64, most int) (first uint64, count int) {
 		for n := max(from, b.first); n < b.end(); n++ {
 			i := int(n - b.first)
 			switch {
-			case n >= to || count == most:
+			case n >= to || count == limit:
 				return first, count
 			case !b.isAcked(i):
 				if count == 0 {

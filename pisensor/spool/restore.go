@@ -36,7 +36,7 @@ func over(mem []byte) (*Spool, []*block) {
 	return s, blocks
 }
 
-// fresh begins a session in mapped memory, whatever it held before.
+// fresh begins a session in mapped memory and drops its old content.
 func fresh(mem []byte, board string) *Spool {
 	s, blocks := over(mem)
 	clear(s.head.magic[:])
@@ -52,10 +52,9 @@ func fresh(mem []byte, board string) *Spool {
 	return s
 }
 
-// restore takes over what an earlier process of this board left in mapped
-// memory, at boot-relative time now in ms. All of it is checked: an error means
-// that nothing was taken; single blocks that are not what they should be are
-// dropped and counted.
+// restore takes over the spool that an earlier process of this board left in mapped memory, at
+// boot-relative time now in ms. All of it is checked: an error means that nothing was taken; single
+// damaged blocks are dropped and counted.
 func restore(mem []byte, board string, now int64) (*Spool, error) {
 	s, blocks := over(mem)
 	if err := s.check(len(mem), board); err != nil {
@@ -117,7 +116,7 @@ func (s *Spool) check(size int, board string) error {
 	return nil
 }
 
-// guarded reports whether the header is what it was, but for a step that its process did not finish.
+// guarded reports whether the header is undamaged, but for a step that its process did not finish.
 func (h *header) guarded() bool {
 	sum, dictionary, next := h.sum.Load(), h.dictionary.Load(), h.nextCopy.Load()
 	if sum != 0 && sum != h.identity() || next != 0 && next != h.next.Load() && next+1 != h.next.Load() {
@@ -157,7 +156,7 @@ func (s *Spool) adopt(b *block, now int64) {
 	s.free = append(s.free, b)
 }
 
-// whole checks that a block's ticks are what the collector would accept.
+// whole checks that a block's ticks are undamaged and that the collector would accept them.
 func (s *Spool) whole(b *segment, c commit, now int64) bool {
 	if c.ticks == 0 || c.ticks > blockTicks || c.used+c.ticks > blockData || b.first == 0 || b.first > maxNumber ||
 		!b.checkAnchor() || crc32.Update(sumOf(b.first), crc32.IEEETable, b.data[:c.used]) != c.sum {
@@ -192,7 +191,7 @@ func (s *Spool) sort() {
 			s.refused++
 			s.remove(i)
 			i--
-			continue // what it held is there already, or never was
+			continue // its ticks are duplicates or damaged
 		}
 		end, s.last = b.end(), to
 		for k := range b.ticks {

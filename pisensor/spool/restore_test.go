@@ -15,8 +15,7 @@ import (
 	"bramble/pisensor/report"
 )
 
-// waiting reads all that a spool would send, each report through the codec: what
-// the collector would refuse is an error.
+// waiting reads all reports that a spool would send through the codec: one that the collector would refuse is an error.
 func waiting(t *testing.T, s *Spool) []report.Report {
 	t.Helper()
 	var all []report.Report
@@ -99,7 +98,7 @@ func TestTheNextProcessGoesOnWhereTheLastStopped(t *testing.T) {
 	}
 }
 
-// TestAnEndBetweenTwoStores restores what a process leaves that dies within Add.
+// TestAnEndBetweenTwoStores restores the memory of a process that died within Add.
 func TestAnEndBetweenTwoStores(t *testing.T) {
 	s, _ := mapped(t, 100)
 	defer s.Unmap()
@@ -169,7 +168,7 @@ func TestDamagedBlocksAreDroppedAndCounted(t *testing.T) {
 	}
 }
 
-// ticksOf returns what the collector would read of each tick that waits.
+// ticksOf returns the encoded report of each tick that waits.
 func ticksOf(t *testing.T, s *Spool) map[uint64]string {
 	t.Helper()
 	all := map[uint64]string{}
@@ -185,8 +184,9 @@ func ticksOf(t *testing.T, s *Spool) map[uint64]string {
 	return all
 }
 
-// TestEachByteOfASpool flips every byte of heads, and many of the ticks: what is restored is what was there. A block that
-// is not whole is refused and counted, and takes no other one with it; what no block can vouch for is refused as a whole.
+// TestEachByteOfASpool flips every byte of heads, and many of the ticks: every restored tick equals the original. A
+// damaged block is refused and counted, and takes no other one with it; a spool with a damaged header is refused as a
+// whole.
 func TestEachByteOfASpool(t *testing.T) {
 	mem := make([]byte, MinBytes)
 	s := fresh(mem, "pi-1")
@@ -237,7 +237,7 @@ func TestEachByteOfASpool(t *testing.T) {
 	}
 }
 
-// TestASpoolWithoutGuards restores what a process has left that knew none, and guards it.
+// TestASpoolWithoutGuards restores a spool of a process that wrote no guards, and guards it.
 func TestASpoolWithoutGuards(t *testing.T) {
 	mem := make([]byte, MinBytes)
 	s := fresh(mem, "pi-1")
@@ -307,9 +307,8 @@ func TestTicksOfTheFutureAreRefused(t *testing.T) {
 	}
 }
 
-// FuzzRestore changes bytes of a real spool, in every block where it says so
-// with a checksum that is right again. Whatever is restored must be sendable and
-// usable.
+// FuzzRestore changes bytes of a real spool, in every block where it says so with a checksum that is right again. A
+// restored spool must be sendable and usable.
 func FuzzRestore(f *testing.F) {
 	base := make([]byte, 4*MinBytes)
 	some(fresh(base, "pi-1"), 700)

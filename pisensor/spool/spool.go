@@ -1,12 +1,11 @@
 // Package spool keeps a board's readings in bounded memory until the collector
 // has acknowledged them.
 //
-// It owns the ticks of one session: their numbers, times and eras. The memory
-// has a layout of its own (layout.go), so that a mapped file without a disk
-// (Create) carries it from one process of the daemon to the next (Restore). What
-// comes from there is checked like a stranger's message. A spool never writes
-// to a disk, so what it holds is gone when the board stops, and after a crash of
-// the board nobody can know how much that was: its numbers are gone with it.
+// It owns the ticks of one session: their numbers, times and eras. The memory has a layout of its
+// own (layout.go), so that a mapped file without a disk (Create) carries it from one process of the
+// daemon to the next (Restore). Restored memory is checked like a stranger's message. A spool never
+// writes to a disk, so its ticks are gone when the board stops. After a crash of the board nobody
+// can know how many there were, since their numbers are gone with them.
 package spool
 
 import (
@@ -270,8 +269,8 @@ func (s *Spool) remove(i int) {
 	s.live = slices.Delete(s.live, i, i+1)
 }
 
-// Room reports whether one more tick fits without dropping anything.
-func (s *Spool) Room() bool {
+// HasSpace reports whether one more tick fits without dropping anything.
+func (s *Spool) HasSpace() bool {
 	if !s.Full() {
 		return true
 	}
@@ -280,8 +279,8 @@ func (s *Spool) Room() bool {
 	return s.grows && c.ticks < blockTicks && c.used+c.ticks+maxTick <= blockData
 }
 
-// Ack forgets the ticks of a range. Ranges are the collector's word: they may
-// name what was never there.
+// Ack forgets the ticks of a range. Ranges are the collector's claim: they may name ticks that
+// never existed.
 func (s *Spool) Ack(r report.Range) {
 	end := min(r.First+r.Count, s.Next()) // r.First ≤ 2⁶², r.Count ≤ 2³² (report.DecodeAck)
 	for i := 0; i < len(s.live); i++ {

@@ -41,7 +41,8 @@ func Connect(getenv func(string) string) (*Manager, error) {
 	return m, nil
 }
 
-// watchdog returns within what time the manager must hear from this process.
+// watchdog returns the longest time that this process may leave the manager without a message; 0 =
+// no limit.
 func watchdog(getenv func(string) string) time.Duration {
 	if pid := getenv("WATCHDOG_PID"); pid != "" && pid != strconv.Itoa(os.Getpid()) {
 		return 0
@@ -53,8 +54,8 @@ func watchdog(getenv func(string) string) time.Duration {
 	return time.Duration(usec) * time.Microsecond
 }
 
-// Watchdog returns within what time the manager wants to hear WATCHDOG=1, else
-// it ends the process; 0 = it does not.
+// Watchdog returns the time within which the manager must receive WATCHDOG=1, else it ends the
+// process; 0 = it never does.
 func (m *Manager) Watchdog() time.Duration { return m.watchdog }
 
 // Notify sends assignments, one a line, such as READY=1. It never waits: a
@@ -83,8 +84,8 @@ func (m *Manager) Discard(name string) error {
 // Close ends the way to the manager, not the manager's interest in the process.
 func (m *Manager) Close() error { return unix.Close(m.socket) }
 
-// mostFiles bounds what is believed of the environment.
-const mostFiles = 64
+// maxFiles bounds the number of files that the environment may announce.
+const maxFiles = 64
 
 // firstFile is the number of the first inherited file (SD_LISTEN_FDS_START).
 const firstFile = 3
@@ -103,7 +104,7 @@ func Files(getenv func(string) string) []*os.File {
 // fileNames returns the names of the files that are meant for process pid.
 func fileNames(getenv func(string) string, pid int) []string {
 	n, err := strconv.Atoi(getenv("LISTEN_FDS"))
-	if err != nil || n <= 0 || n > mostFiles || getenv("LISTEN_PID") != strconv.Itoa(pid) {
+	if err != nil || n <= 0 || n > maxFiles || getenv("LISTEN_PID") != strconv.Itoa(pid) {
 		return nil
 	}
 	names := make([]string, n)
