@@ -106,10 +106,10 @@ func (m *manager) keep(name string, oob []byte) {
 	m.files[name] = f
 }
 
-// TestWhatWaitsOutlivesTheProcess ends the daemon twice while its collector is
+// TestWaitingReadingsOutliveTheProcess ends the daemon twice while its collector is
 // away, by kill -9 and by a signal, and wants every tick of the one session that
 // all three processes are.
-func TestWhatWaitsOutlivesTheProcess(t *testing.T) {
+func TestWaitingReadingsOutliveTheProcess(t *testing.T) {
 	t.Parallel()
 	c := newCollector(t)
 	dir, m := enrolled(t, c), newManager(t)

@@ -24,7 +24,7 @@ func TestOnlyPartsOfTheProgramAreDropped(t *testing.T) {
 	f("zz-1000 r-xp 00000000 b3:02 1234 /usr/bin/pisensor", 0, 0, false)
 }
 
-func TestWhatALinkerHasWrittenIsKept(t *testing.T) {
+func TestPagesWrittenByALinkerAreKept(t *testing.T) {
 	const smaps = `00400000-0070e000 r-xp 00000000 fe:00 10022034                           /usr/bin/pisensor
 Size:               3128 kB
 Private_Dirty:         0 kB

@@ -83,7 +83,7 @@ func TestSignsOfLifeRideOnWakeUps(t *testing.T) {
 	f(time.Minute, 121)
 }
 
-func TestTheManagerHearsWhatChanges(t *testing.T) {
+func TestTheManagerIsNotifiedOfChanges(t *testing.T) {
 	name, heard := hearing(t)
 	m, err := systemd.Connect(func(k string) string { return map[string]string{"NOTIFY_SOCKET": name}[k] })
 	if err != nil {

@@ -72,7 +72,7 @@ func TestADevicesNameTravelsOnce(t *testing.T) {
 	}
 }
 
-func TestDecodeReturnsWhatWasEncoded(t *testing.T) {
+func TestDecodeReturnsTheEncodedReport(t *testing.T) {
 	var got Report // one for all, as ingest uses it
 	for seed := range uint64(150) {
 		want := randomReport(rand.New(rand.NewPCG(seed, 0)))

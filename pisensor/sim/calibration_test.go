@@ -170,7 +170,7 @@ func readRecording(t *testing.T, file string) []sample {
 
 // A recorded temperature is one that the model's sensor can say. A step of the
 // sensor is 0.5 °C, so that a wrong offset or step misses most of them.
-func TestSensorSaysWhatRecordingsSay(t *testing.T) {
+func TestSensorSendsTheRecordedReadings(t *testing.T) {
 	for _, r := range calibration {
 		register := ModelNamed(r.model).Register
 		rounding := 0.0501 // sbc-bench prints one decimal

@@ -2,7 +2,7 @@ package source
 
 import "testing"
 
-func TestWhatWasSlowOnceIsReadTheUsualWay(t *testing.T) {
+func TestASourceThatWasSlowIsReadTheUsualWay(t *testing.T) {
 	var p prompt
 	p.took(promptly)
 	if p.slow {

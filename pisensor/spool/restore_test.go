@@ -259,7 +259,7 @@ func TestASpoolWithoutGuards(t *testing.T) {
 	}
 }
 
-func TestWhatIsNoSpoolOfThisBoardIsRefused(t *testing.T) {
+func TestASpoolOfAnotherBoardIsRefused(t *testing.T) {
 	f := func(name string, change func(mem []byte)) {
 		t.Helper()
 		s, file := mapped(t, 10)
