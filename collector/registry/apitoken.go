@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// Role says what a user or an API token may do; each includes those before it.
+// Role is the set of rights of a user or an API token; each includes those before it.
 type Role string
 
 // The roles of people and tokens, weakest first. A viewer changes nothing; an operator acknowledges
@@ -19,11 +19,12 @@ const (
 	Viewer   Role = "viewer"
 	Operator Role = "operator"
 	Admin    Role = "admin"
-	// Importer is for API tokens alone: they may write foreign series and see nothing.
+	// Importer is for API tokens alone: they may write foreign series and read nothing.
 	Importer Role = "importer"
-	// Beating is for API tokens alone: they may send heartbeats and see nothing.
-	Beating Role = "heartbeat"
-	// Customer stands beside the others: it sees the boards of one customer and sets what it is told of them.
+	// Heartbeats is for API tokens alone: they may send heartbeats and read nothing.
+	Heartbeats Role = "heartbeat"
+	// Customer stands beside the others: it sees the boards of one customer, and sets its thresholds and
+	// contacts.
 	Customer Role = "customer"
 )
 
@@ -34,7 +35,7 @@ func ParseRole(s string) (Role, error) {
 		return r, nil
 	case Customer:
 		return "", errors.New("role \"customer\" belongs to one customer: add `--customer NAME`, as in the boards' label customer=NAME")
-	case Beating, Importer:
+	case Heartbeats, Importer:
 		return "", fmt.Errorf("role %q is for programs: `collector token create --role %s`", r, r)
 	}
 	return "", fmt.Errorf("role %q: use viewer, operator or admin, or customer with --customer", s)
@@ -42,7 +43,7 @@ func ParseRole(s string) (Role, error) {
 
 // ParseTokenRole reads the name of a role that an API token may have.
 func ParseTokenRole(s string) (Role, error) {
-	if r := Role(s); r == Beating || r == Importer {
+	if r := Role(s); r == Heartbeats || r == Importer {
 		return r, nil
 	}
 	if r, err := ParseRole(s); err == nil || s == string(Customer) {
@@ -57,9 +58,9 @@ const apiTokenPrefix = "bra1."
 // APIToken lets a program in as `Authorization: Bearer …`.
 type APIToken struct {
 	ID   string // public
-	Name string // what it is for
+	Name string // the purpose that its maker gave
 	Role Role
-	// Customer is whose boards it sees, of the role customer; "" for any other.
+	// Customer owns the boards that a token of the role customer sees; "" for any other role.
 	Customer string
 	Created  time.Time
 	secret   digest

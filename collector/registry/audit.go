@@ -24,9 +24,9 @@ func actor(ctx context.Context) string {
 // Event is one line of the audit table.
 type Event struct {
 	At     time.Time
-	Actor  string // who
-	Action string // what, such as "relabel board"
-	Object string // to which board, user or token
+	Actor  string // user, token or program
+	Action string // such as "relabel board"
+	Object string // the board, user or token that changed
 	Detail string
 }
 
@@ -51,7 +51,7 @@ func (r *Registry) Events(ctx context.Context, limit int) ([]Event, error) {
 	return events, rows.Err()
 }
 
-// Note writes a line of the audit table for what changes nothing in the registry.
+// Note writes a line of the audit table for an action that changes nothing in the registry.
 func (r *Registry) Note(ctx context.Context, action, object, detail string) error {
 	r.write.Lock()
 	defer r.write.Unlock()

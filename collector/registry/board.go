@@ -192,9 +192,8 @@ func relabel(b *Board, changes map[string]string, from int64) []Version {
 	return versions
 }
 
-// Revoke forgets the board's key. Whoever holds it is a stranger from now on,
-// and no token that it was enrolled with lets it back in; a live connection is
-// the broker's to cut.
+// Revoke forgets the board's key. The key's holder is a stranger from now on, and no token that the
+// board was enrolled with lets it back in. The broker must cut a live connection.
 func (r *Registry) Revoke(ctx context.Context, name string) error {
 	r.write.Lock()
 	defer r.write.Unlock()

@@ -20,8 +20,8 @@ const Ephemeral = "open logins (table session): people log in again"
 type Keys map[string][]byte
 
 // CopyDB writes a consistent copy of the database to path, where nothing is yet, while others read and write it. It
-// leaves out what is ephemeral, and returns the keys, which it leaves out, too. Until it returns the file has had them:
-// path is in a directory that may. SQLite's page cache bounds the memory that it takes.
+// leaves out ephemeral rows and the keys, and returns the keys. The file holds the keys until it returns, so path must
+// be in a directory that may hold them. SQLite's page cache bounds the memory that it takes.
 func CopyDB(ctx context.Context, db *sql.DB, path string) (Keys, error) {
 	if _, err := db.ExecContext(ctx, `VACUUM INTO ?`, path); err != nil {
 		return nil, fmt.Errorf("copy database: %w", err)
@@ -33,7 +33,7 @@ func CopyDB(ctx context.Context, db *sql.DB, path string) (Keys, error) {
 	return keys, nil
 }
 
-// strip removes what is ephemeral and the keys, their bytes too, and leaves one file that is on disk.
+// strip removes ephemeral rows and the keys, their bytes too, and leaves one file that is on disk.
 func strip(ctx context.Context, path string) (keys Keys, err error) {
 	if err := os.Chmod(path, 0o600); err != nil {
 		return nil, err

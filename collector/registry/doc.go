@@ -1,8 +1,7 @@
-// Package registry owns who may speak to the collector: boards with their keys
-// and labels, enrolment tokens, API tokens, users and their sessions, and the
-// record of who changed what. It keeps all of it in SQLite and mirrors it in
-// memory, so that a lookup never waits for the disk.
+// Package registry owns the identities that may speak to the collector: boards with their keys and
+// labels, enrolment tokens, API tokens, users and their sessions, and the audit table of changes.
+// It keeps all of it in SQLite and mirrors it in memory, so that a lookup never waits for the disk.
 //
-// It owns no connection and no network: whoever changes a key tells the broker.
-// Secrets are never stored, only their hashes.
+// It owns no connection and no network: the caller that changes a key notifies the broker. Secrets
+// are never stored, only their hashes.
 package registry

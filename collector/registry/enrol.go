@@ -31,12 +31,10 @@ type Enrolled struct {
 // credentials, <id>.<secret>. Asking again with the same key gives the same
 // answer, as long as the key is in force.
 //
-// A board's own token stays good for its board: whoever holds it can put
-// another key in place of the one in force, as often as keyChanges allows, until
-// the operator makes a new token, revokes or retires the board. That is how a
-// board comes back after its OS was installed anew, and it is all that the
-// holder can do. A rack's token makes new boards only: nothing in it proves
-// which board it was.
+// A board's own token stays good for its board: its holder can put another key in place of the one
+// in force, as often as keyChanges allows, until the operator makes a new token, revokes or retires
+// the board. That is how a board comes back after its OS was installed anew, and it is all that the
+// holder can do. A rack's token makes new boards only: it proves nothing about an existing board.
 //
 // Every error is meant for the person at the board and shows no secret.
 func (r *Registry) Enrol(ctx context.Context, q report.EnrolRequest) (Enrolled, error) {

@@ -10,7 +10,7 @@ import (
 	"unicode/utf8"
 )
 
-// Limits of what a board is labelled with.
+// Limits of a board's labels.
 const (
 	// MaxLabels is the largest number of labels of one board. The store's own
 	// limit for a series is 40, its own labels included.
@@ -44,16 +44,16 @@ func Misspelt(name string) string {
 		return ""
 	}
 	for _, g := range grouping {
-		if oneLetterAway(name, g) || name != g && strings.EqualFold(name, g) {
+		if oneCharacterAway(name, g) || name != g && strings.EqualFold(name, g) {
 			return g
 		}
 	}
 	return ""
 }
 
-// oneLetterAway reports whether the optimal string alignment distance of two
+// oneCharacterAway reports whether the optimal string alignment distance of two
 // different names is one.
-func oneLetterAway(a, b string) bool {
+func oneCharacterAway(a, b string) bool {
 	if len(a) > len(b) {
 		a, b = b, a
 	}
@@ -112,7 +112,7 @@ func validateLabel(name, value string) error {
 	return validateText("label "+name, value)
 }
 
-// validateText checks what people may write as a label's value or a name.
+// validateText checks a text that people wrote as a label's value or a name.
 func validateText(what, text string) error {
 	switch {
 	case len(text) > MaxLabelValue:
@@ -126,8 +126,8 @@ func validateText(what, text string) error {
 func validLabelName(name string) bool {
 	for i := range len(name) {
 		c := name[i]
-		letter := c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c == '_'
-		if !letter && (i == 0 || c < '0' || c > '9') {
+		isLetter := c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c == '_'
+		if !isLetter && (i == 0 || c < '0' || c > '9') {
 			return false
 		}
 	}

@@ -56,9 +56,8 @@ func Open(ctx context.Context, db *sql.DB) (*Registry, error) {
 	return r, nil
 }
 
-// Generation changes with every change of a board. Whoever keeps something
-// derived from a board reads the generation first, the board after, and compares
-// for equality only.
+// Generation changes with every change of a board. A caller that keeps a value derived from a board
+// reads the generation first, the board after, and compares generations for equality only.
 func (r *Registry) Generation() uint64 { return r.generation.Load() }
 
 // each runs scan for every row of a query.
@@ -84,7 +83,7 @@ type statement struct {
 
 func exec(query string, args ...any) statement { return statement{query, args} }
 
-// event is what the audit table keeps of a change.
+// event is a change's line in the audit table.
 type event struct{ action, object, detail string }
 
 // change commits the statements together with their audit line, then calls

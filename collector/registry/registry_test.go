@@ -348,7 +348,7 @@ func TestRackTokenNeverTakesAKnownBoard(t *testing.T) {
 	if got := must(ask(t, r, token, k, "another"))(t); got != (Enrolled{Board: "pi-1", Repeated: true}) {
 		t.Errorf("asked again: %+v", got)
 	}
-	// What was refused did not count.
+	// Refused requests did not count.
 	must(ask(t, r, token, key(t), "pi-2"))(t)
 	_, err := ask(t, r, token, key(t), "pi-3")
 	wants(t, err, "all of its 2 boards", "collector board token NAME")
@@ -494,7 +494,7 @@ func TestUsersSessionsAndAPITokens(t *testing.T) {
 	wants(t, r.RevokeAPIToken(ctx, "nope"), `"nope"`, "token list")
 }
 
-func TestAuditTellsWhoDidWhat(t *testing.T) {
+func TestAuditNamesActorAndAction(t *testing.T) {
 	r, _ := opened(t, t.TempDir())
 	ctx := WithActor(context.Background(), "local kim")
 	if err := r.AddBoard(ctx, "b1", map[string]string{"rack": "r1"}); err != nil {

@@ -42,9 +42,8 @@ type holding struct {
 // after the database: to close a file of it before would take SQLite's locks away.
 func NewReserve(path string) *Reserve { return &Reserve{path: path} }
 
-// Keep takes what is missing of the reserve. Call it after the database was
-// opened, and now and then. It fails on a disk that is full already; file
-// systems without reservations have none.
+// Keep fills the reserve up. Call it after the database was opened, and periodically. It fails on a disk that is full
+// already; file systems without reservations have none.
 func (r *Reserve) Keep() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -57,9 +56,9 @@ func (r *Reserve) Keep() error {
 	return errors.Join(errs...)
 }
 
-// Checkpoint brings what the log holds into the database, so that little is lost with a damaged log, and empties the log
-// where the disk is not nearly full. It waits for nobody: what others use at the moment stays for the next call. Call
-// [Reserve.Keep] after it.
+// Checkpoint copies the log's pages into the database, so that little is lost with a damaged log, and empties the log
+// where the disk is not nearly full. It waits for nobody: pages in use stay for the next call. Call [Reserve.Keep] after
+// it.
 func (r *Reserve) Checkpoint(ctx context.Context) error {
 	info, err := os.Stat(r.path + "-wal")
 	if errors.Is(err, fs.ErrNotExist) || err == nil && info.Size() == 0 {
@@ -70,7 +69,7 @@ func (r *Reserve) Checkpoint(ctx context.Context) error {
 		return fmt.Errorf("checkpoint %s: %w", r.path, err)
 	}
 	_, err = checkpoint(ctx, db, "PASSIVE") // the writes and fsyncs, during which others may write
-	if err == nil && roomy(r.path) {
+	if err == nil && hasSpace(r.path) {
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		var emptied bool
@@ -91,7 +90,7 @@ func checkpoint(ctx context.Context, db *sql.DB, mode string) (done bool, err er
 	return err == nil && busy == 0, err
 }
 
-func roomy(path string) bool {
+func hasSpace(path string) bool {
 	var s syscall.Statfs_t
 	return syscall.Statfs(path, &s) == nil && s.Bavail*uint64(s.Bsize) >= emptyFree
 }
@@ -143,7 +142,7 @@ func reopen(f **holding, path string, forEver bool) error {
 	return nil
 }
 
-// Close gives nothing back: what is not written stays the files'.
+// Close gives nothing back: unused reserved space stays with the files.
 func (r *Reserve) Close() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()

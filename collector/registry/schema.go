@@ -9,35 +9,36 @@ import (
 	"time"
 )
 
-// Schema is what one room keeps in the data directory, as this build writes it. A build reads every older version
-// and no newer one.
+// Schema is the layout of one package's data in the data directory, as this build writes it. A build reads every older
+// version and no newer one.
 type Schema struct {
-	Room string
-	// Version counts from 1; 0 stands for a room that has kept nothing yet.
+	Package string
+	// Version counts from 1; 0 stands for a package that has no data yet.
 	Version int
-	// Steps lift the room's tables in state.db: Steps[i] from version i to i+1. A released one never changes: a new
-	// table or column is one more entry. A room that keeps files alone has none, and reads old files as they are.
+	// Steps upgrade the package's tables in state.db: Steps[i] from version i to i+1. A released one never changes: a
+	// new table or column is one more entry. A package that keeps files alone has none, and reads old files as they
+	// are.
 	Steps []string
 }
 
-// Tables is the schema of a room that keeps tables in state.db.
-func Tables(room string, steps []string) Schema { return Schema{room, len(steps), steps} }
+// Tables is the schema of a package that keeps tables in state.db.
+func Tables(pkg string, steps []string) Schema { return Schema{pkg, len(steps), steps} }
 
-// Files is the schema of a room that keeps files beside state.db.
-func Files(room string, version int) Schema { return Schema{Room: room, Version: version} }
+// Files is the schema of a package that keeps files beside state.db.
+func Files(pkg string, version int) Schema { return Schema{Package: pkg, Version: version} }
 
-// Own is the registry's schema. Its tables record the versions of all rooms.
+// Own is the registry's schema. Its tables record the versions of all packages.
 func Own() Schema { return Tables("registry", migrations) }
 
-// Change is a room whose version differs from this build's.
+// Change is a package whose version differs from this build's.
 type Change struct {
-	Room     string
+	Package  string
 	From, To int
 }
 
-func (c Change) String() string { return fmt.Sprintf("%s %d to %d", c.Room, c.From, c.To) }
+func (c Change) String() string { return fmt.Sprintf("%s %d to %d", c.Package, c.From, c.To) }
 
-// Plan says what an upgrade of a database would do.
+// Plan lists the changes that an upgrade would make to a database.
 type Plan struct {
 	Empty   bool // there is nothing yet
 	Changes []Change
@@ -60,13 +61,13 @@ type Upgrade struct {
 
 // NewerError says that a newer build has written the database.
 type NewerError struct {
-	Room       string
+	Package    string
 	Has, Knows int
 	Last       Upgrade // that made it so, as far as it is on record
 }
 
 func (e *NewerError) Error() string {
-	return fmt.Sprintf("the state's %s is of version %d, this build knows %d", e.Room, e.Has, e.Knows)
+	return fmt.Sprintf("the state's %s is of version %d, this build knows %d", e.Package, e.Has, e.Knows)
 }
 
 // PlanUpgrade compares a database with all schemas of this build and changes nothing. It returns a *NewerError where a
@@ -76,28 +77,28 @@ func PlanUpgrade(ctx context.Context, db *sql.DB, schemas []Schema) (p Plan, err
 	if err != nil {
 		return p, fmt.Errorf("read the state's schema: %w", err)
 	}
-	p.Empty = has[Own().Room] == 0
+	p.Empty = has[Own().Package] == 0
 	for _, s := range schemas {
-		switch have := has[s.Room]; {
+		switch have := has[s.Package]; {
 		case have > s.Version:
-			return p, newer(ctx, db, s.Room, have, s.Version)
+			return p, newer(ctx, db, s.Package, have, s.Version)
 		case have < s.Version:
-			p.Changes = append(p.Changes, Change{s.Room, have, s.Version})
+			p.Changes = append(p.Changes, Change{s.Package, have, s.Version})
 		}
-		delete(has, s.Room)
+		delete(has, s.Package)
 	}
-	for room, have := range has {
-		return p, newer(ctx, db, room, have, 0)
+	for pkg, have := range has {
+		return p, newer(ctx, db, pkg, have, 0)
 	}
 	return p, nil
 }
 
-func newer(ctx context.Context, db *sql.DB, room string, has, knows int) error {
+func newer(ctx context.Context, db *sql.DB, pkg string, has, knows int) error {
 	last, err := LastUpgrade(ctx, db)
-	return errors.Join(&NewerError{room, has, knows, last}, err)
+	return errors.Join(&NewerError{pkg, has, knows, last}, err)
 }
 
-// versions reads the version of each room. A database without tables has none.
+// versions reads the version of each package. A database without tables has none.
 func versions(ctx context.Context, db *sql.DB) (map[string]int, error) {
 	has := map[string]int{}
 	if there, err := hasTable(ctx, db, "registry_schema"); err != nil || !there {
@@ -107,7 +108,7 @@ func versions(ctx context.Context, db *sql.DB) (map[string]int, error) {
 	if err := db.QueryRowContext(ctx, `SELECT coalesce(max(version), 0) FROM registry_schema`).Scan(&own); err != nil {
 		return nil, err
 	}
-	has[Own().Room] = own
+	has[Own().Package] = own
 	if there, err := hasTable(ctx, db, "schema_version"); err != nil || !there {
 		return has, err
 	}
@@ -117,12 +118,12 @@ func versions(ctx context.Context, db *sql.DB) (map[string]int, error) {
 	}
 	defer rows.Close()
 	for rows.Next() {
-		var room string
+		var pkg string
 		var version int
-		if err := rows.Scan(&room, &version); err != nil {
+		if err := rows.Scan(&pkg, &version); err != nil {
 			return nil, err
 		}
-		has[room] = version
+		has[pkg] = version
 	}
 	return has, rows.Err()
 }
@@ -155,7 +156,7 @@ func Migrate(ctx context.Context, db *sql.DB, schemas []Schema, u Upgrade) error
 	}
 	steps := map[string][]string{}
 	for _, s := range schemas {
-		steps[s.Room] = s.Steps
+		steps[s.Package] = s.Steps
 	}
 	tx, err := db.BeginTx(ctx, nil)
 	if err != nil {
@@ -163,7 +164,7 @@ func Migrate(ctx context.Context, db *sql.DB, schemas []Schema, u Upgrade) error
 	}
 	defer tx.Rollback()
 	for _, c := range plan.Changes {
-		if err := lift(ctx, tx, c, steps[c.Room]); err != nil {
+		if err := lift(ctx, tx, c, steps[c.Package]); err != nil {
 			return fmt.Errorf("upgrade the state's %s: %w", c, err)
 		}
 	}
@@ -175,20 +176,20 @@ func Migrate(ctx context.Context, db *sql.DB, schemas []Schema, u Upgrade) error
 	return tx.Commit()
 }
 
-// lift changes one room's tables and records its version. The registry's own stands where builds from before the
-// other rooms had one look for it.
+// lift changes one package's tables and records its version. The registry's own stands where builds from before the
+// other packages had one look for it.
 func lift(ctx context.Context, tx *sql.Tx, c Change, steps []string) error {
 	for version := c.From; version < min(c.To, len(steps)); version++ {
 		if _, err := tx.ExecContext(ctx, steps[version]); err != nil {
 			return err
 		}
 	}
-	if c.Room == Own().Room {
+	if c.Package == Own().Package {
 		_, err := tx.ExecContext(ctx, `CREATE TABLE IF NOT EXISTS registry_schema (version INTEGER NOT NULL) STRICT;
 			INSERT INTO registry_schema VALUES (?)`, c.To)
 		return err
 	}
-	_, err := tx.ExecContext(ctx, `INSERT INTO schema_version (room, version) VALUES (?, ?) ON CONFLICT (room) DO UPDATE SET version = excluded.version`, c.Room, c.To)
+	_, err := tx.ExecContext(ctx, `INSERT INTO schema_version (room, version) VALUES (?, ?) ON CONFLICT (room) DO UPDATE SET version = excluded.version`, c.Package, c.To)
 	return err
 }
 
@@ -200,11 +201,11 @@ func ready(ctx context.Context, db *sql.DB) error {
 		return fmt.Errorf("read the state's schema: %w", err)
 	}
 	own := Own()
-	switch have := has[own.Room]; {
+	switch have := has[own.Package]; {
 	case have == 0:
 		return Migrate(ctx, db, []Schema{own}, Upgrade{})
 	case have > own.Version:
-		return newer(ctx, db, own.Room, have, own.Version)
+		return newer(ctx, db, own.Package, have, own.Version)
 	case have < own.Version:
 		return fmt.Errorf("open registry: its tables are of version %d, this build's are %d: start the collector, which makes a backup and upgrades them", have, own.Version)
 	}

@@ -10,7 +10,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// anOldDB is a database as a build made it that knew the first version of the registry's tables and no other room's.
+// anOldDB is a database as a build made it that knew the first version of the registry's tables and no other
+// package's.
 func anOldDB(t *testing.T) *sql.DB {
 	t.Helper()
 	db, err := OpenDB(filepath.Join(t.TempDir(), "state.db"))
@@ -38,7 +39,7 @@ func planned(t *testing.T, db *sql.DB, schemas ...Schema) Plan {
 	return p
 }
 
-func TestUpgradeOfAllRooms(t *testing.T) {
+func TestUpgradeOfAllPackages(t *testing.T) {
 	ctx, db := t.Context(), anOldDB(t)
 	pager := Tables("alerting", []string{
 		`CREATE TABLE IF NOT EXISTS incident (number INTEGER PRIMARY KEY) STRICT`,

@@ -16,7 +16,7 @@ import (
 // is withdrawn: by a new token, or because the board is revoked or retired.
 const TokenLifetime = 30 * 24 * time.Hour
 
-// maxRackBoards bounds what one leaked token can register.
+// maxRackBoards bounds the boards that one leaked token can register.
 const maxRackBoards = 10_000
 
 // enrolToken is a stored enrolment token. Its fields are guarded by Registry.mu.

@@ -173,7 +173,7 @@ func TestALogOfTwoGenerations(t *testing.T) {
 	}
 }
 
-// A log without its database is what SQLite would delete.
+// SQLite would delete a log without its database.
 func TestALogWithoutItsDatabase(t *testing.T) {
 	_, log := killed(t)
 	if _, err := OpenDB(put(t, nil, log)); !errors.Is(err, ErrDamaged) {
