@@ -67,8 +67,8 @@ type app struct {
 	loaded      atomic.Pointer[loading]
 	rulesBroken prometheus.Gauge
 
-	heartbeats *heartbeat.Book
-	customers  *customers.Book
+	heartbeats *heartbeat.Store
+	customers  *customers.Store
 	fleet      placeCache
 	domains    *alerting.Domains
 	ingest     *ingest.Ingest

@@ -45,7 +45,7 @@ func heartbeatView(h heartbeat.Heartbeat) dashboards.Heartbeat {
 }
 
 func (a *app) takeBeat(ctx context.Context, name string, b dashboards.Beat) (dashboards.Heartbeat, error) {
-	h, err := a.heartbeats.Beat(ctx, name, heartbeat.Beat{Within: b.Within, Board: b.Board, Message: b.Message, By: b.By})
+	h, err := a.heartbeats.Ping(ctx, name, heartbeat.Ping{Within: b.Within, Board: b.Board, Message: b.Message, By: b.By})
 	if errors.Is(err, heartbeat.ErrBad) {
 		return dashboards.Heartbeat{}, fmt.Errorf("%w: %w", dashboards.ErrBadHeartbeat, err)
 	}

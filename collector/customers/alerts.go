@@ -12,31 +12,31 @@ import (
 
 // Alert is one alert of a threshold.
 type Alert struct {
-	seq         int64
-	Customer    string
-	Kind, Board string
-	FiredAt     int64 // Unix ms of the reading
-	EndedAt     int64 // 0: it still fires
-	Value       float64
-	toldFired   int64
+	seq           int64
+	Customer      string
+	Kind, Board   string
+	FiredAt       int64 // Unix ms of the reading
+	EndedAt       int64 // 0: it still fires
+	Value         float64
+	notifiedFired int64
 }
 
-// nobodyTold marks what was not told because nobody was there to hear it.
-const nobodyTold = -1
+// nobodyNotified marks alerts without a mail, because the customer had no confirmed contact.
+const nobodyNotified = -1
 
 // Deliver takes transitions of customers' thresholds that are journalled, those of a replay included. It never blocks.
-func (b *Book) Deliver(ts []alerting.Transition) {
+func (b *Store) Deliver(ts []alerting.Transition) {
 	if len(ts) == 0 {
 		return
 	}
 	b.mu.Lock()
 	b.queue = append(b.queue, ts...)
 	b.mu.Unlock()
-	b.ring()
+	b.signal()
 }
 
 // Settle returns when all that was delivered before is in the database. The caller calls it before it truncates its journal.
-func (b *Book) Settle() error {
+func (b *Store) Settle() error {
 	b.write.Lock()
 	defer b.write.Unlock()
 	b.mu.Lock()
@@ -79,11 +79,11 @@ func record(ctx context.Context, tx *sql.Tx, t alerting.Transition) (err error) 
 }
 
 // Alerts lists those of a customer since a time, the newest first, and all that fire.
-func (b *Book) Alerts(ctx context.Context, customer string, since time.Time) ([]Alert, error) {
+func (b *Store) Alerts(ctx context.Context, customer string, since time.Time) ([]Alert, error) {
 	return b.alerts(ctx, `WHERE customer = ? AND (fired_at > ? OR ended_at = 0) ORDER BY fired_at DESC, seq DESC LIMIT 500`, customer, since.UnixMilli())
 }
 
-func (b *Book) alerts(ctx context.Context, where string, args ...any) (all []Alert, err error) {
+func (b *Store) alerts(ctx context.Context, where string, args ...any) (all []Alert, err error) {
 	rows, err := b.DB.QueryContext(ctx, `SELECT seq, customer, kind, board, fired_at, ended_at, value, told_fired FROM customer_alert `+where, args...)
 	if err != nil {
 		return nil, fmt.Errorf("read customers' alerts: %w", err)
@@ -91,7 +91,7 @@ func (b *Book) alerts(ctx context.Context, where string, args ...any) (all []Ale
 	defer rows.Close()
 	for rows.Next() {
 		var a Alert
-		if err := rows.Scan(&a.seq, &a.Customer, &a.Kind, &a.Board, &a.FiredAt, &a.EndedAt, &a.Value, &a.toldFired); err != nil {
+		if err := rows.Scan(&a.seq, &a.Customer, &a.Kind, &a.Board, &a.FiredAt, &a.EndedAt, &a.Value, &a.notifiedFired); err != nil {
 			return nil, fmt.Errorf("read a customer's alert: %w", err)
 		}
 		all = append(all, a)
@@ -99,24 +99,25 @@ func (b *Book) alerts(ctx context.Context, where string, args ...any) (all []Ale
 	return all, rows.Err()
 }
 
-const untold = `(told_fired = 0 OR ended_at > 0 AND told_ended = 0)`
+const pending = `(told_fired = 0 OR ended_at > 0 AND told_ended = 0)`
 
-// tell writes the mails about what was not told yet, where the limits let it. What exceeds them waits, and leaves in one.
-func (b *Book) tell(ctx context.Context, now time.Time) error {
+// notify writes the mails about pending alerts, where the limits let it. Alerts beyond the limits wait, and leave in one
+// mail.
+func (b *Store) notify(ctx context.Context, now time.Time) error {
 	names, err := b.waiting(ctx)
 	if err != nil {
 		return err
 	}
 	var errs []error
 	for _, customer := range names {
-		errs = append(errs, b.tellOne(ctx, customer, now))
+		errs = append(errs, b.notifyOne(ctx, customer, now))
 	}
 	return errors.Join(errs...)
 }
 
-// waiting are the customers of whose alerts something is not told.
-func (b *Book) waiting(ctx context.Context) (names []string, err error) {
-	rows, err := b.DB.QueryContext(ctx, `SELECT DISTINCT customer FROM customer_alert WHERE `+untold)
+// waiting are the customers with pending alerts.
+func (b *Store) waiting(ctx context.Context) (names []string, err error) {
+	rows, err := b.DB.QueryContext(ctx, `SELECT DISTINCT customer FROM customer_alert WHERE `+pending)
 	if err != nil {
 		return nil, fmt.Errorf("read untold alerts: %w", err)
 	}
@@ -131,39 +132,39 @@ func (b *Book) waiting(ctx context.Context) (names []string, err error) {
 	return names, rows.Err()
 }
 
-// maxTold is how many alerts are looked at for one mail; of those beyond it tells the number.
-const maxTold = 200
+// maxNotified is how many alerts one mail may list; it counts those beyond.
+const maxNotified = 200
 
-// tellOne writes one mail for each contact of a customer about all that is not told, and notes in the same transaction that
-// it is.
-func (b *Book) tellOne(ctx context.Context, customer string, now time.Time) error {
+// notifyOne writes one mail for each contact of a customer about all pending alerts, and marks them notified in the same
+// transaction.
+func (b *Store) notifyOne(ctx context.Context, customer string, now time.Time) error {
 	b.change.Lock() // an address that is being removed gets no mail
 	defer b.change.Unlock()
-	room, _, err := b.room(ctx, customer, now)
+	allowance, _, err := b.allowance(ctx, customer, now)
 	if err != nil {
 		return err
 	}
 	to, err := b.listeners(ctx, customer)
-	if err != nil || len(to) > 0 && room < len(to) {
-		return err // it stays untold, and Settings says until when
+	if err != nil || len(to) > 0 && allowance < len(to) {
+		return err // the alerts stay pending, and Waiting returns until when
 	}
-	b.write.Lock() // what ends meanwhile is for the next mail
+	b.write.Lock() // an alert that ends meanwhile is for the next mail
 	defer b.write.Unlock()
-	all, err := b.alerts(ctx, `WHERE customer = ? AND `+untold+` ORDER BY seq LIMIT ?`, customer, maxTold)
+	all, err := b.alerts(ctx, `WHERE customer = ? AND `+pending+` ORDER BY seq LIMIT ?`, customer, maxNotified)
 	if err != nil || len(all) == 0 {
 		return err
 	}
 	var n int
-	if err := b.DB.QueryRowContext(ctx, `SELECT count(*) FROM customer_alert WHERE customer = ? AND `+untold, customer).Scan(&n); err != nil {
+	if err := b.DB.QueryRowContext(ctx, `SELECT count(*) FROM customer_alert WHERE customer = ? AND `+pending, customer).Scan(&n); err != nil {
 		return fmt.Errorf("count untold alerts: %w", err)
 	}
-	tellable := b.tellable(all)
-	if len(to) == 0 || len(tellable) == 0 {
-		return b.within(ctx, func(tx *sql.Tx) error { return told(ctx, tx, customer, nobodyTold) })
+	reportable := b.reportable(all)
+	if len(to) == 0 || len(reportable) == 0 {
+		return b.within(ctx, func(tx *sql.Tx) error { return markNotified(ctx, tx, customer, nobodyNotified) })
 	}
 	var mails []alerting.CustomerMail
 	for _, c := range to {
-		mails = append(mails, b.alertMail(c, tellable, n-len(all)))
+		mails = append(mails, b.alertMail(c, reportable, n-len(all)))
 	}
 	return b.Post(mails, func(conn *sql.Conn) error {
 		for range mails {
@@ -171,12 +172,12 @@ func (b *Book) tellOne(ctx context.Context, customer string, now time.Time) erro
 				return err
 			}
 		}
-		return told(ctx, conn, customer, now.UnixMilli())
+		return markNotified(ctx, conn, customer, now.UnixMilli())
 	})
 }
 
 // listeners are the contacts that confirmed.
-func (b *Book) listeners(ctx context.Context, customer string) (to []Contact, err error) {
+func (b *Store) listeners(ctx context.Context, customer string) (to []Contact, err error) {
 	all, err := b.contactsOf(ctx, customer)
 	for _, c := range all {
 		if c.Confirmed {
@@ -186,15 +187,15 @@ func (b *Book) listeners(ctx context.Context, customer string) (to []Contact, er
 	return to, err
 }
 
-// tellable leaves out what befell a board that was somebody else's by then: it is not the customer's to know.
-func (b *Book) tellable(all []Alert) (out []Alert) {
+// reportable leaves out events of a board at a time when it was not this customer's.
+func (b *Store) reportable(all []Alert) (out []Alert) {
 	for _, a := range all {
 		if b.Owner(a.Board, a.FiredAt) != a.Customer {
 			continue
 		}
 		if a.EndedAt != 0 && b.Owner(a.Board, a.EndedAt) != a.Customer {
 			a.EndedAt = 0
-			if a.toldFired != 0 {
+			if a.notifiedFired != 0 {
 				continue
 			}
 		}
@@ -203,18 +204,18 @@ func (b *Book) tellable(all []Alert) (out []Alert) {
 	return out
 }
 
-// told notes that a customer was told of all. The caller keeps Settle out.
-func told(ctx context.Context, db execer, customer string, at int64) error {
+// markNotified notes that all of a customer's alerts are notified. The caller holds write, which keeps Settle out.
+func markNotified(ctx context.Context, db execer, customer string, at int64) error {
 	_, err := db.ExecContext(ctx, `UPDATE customer_alert SET told_fired = CASE told_fired WHEN 0 THEN ? ELSE told_fired END,
-		told_ended = CASE WHEN ended_at > 0 AND told_ended = 0 THEN ? ELSE told_ended END WHERE customer = ? AND `+untold, at, at, customer)
+		told_ended = CASE WHEN ended_at > 0 AND told_ended = 0 THEN ? ELSE told_ended END WHERE customer = ? AND `+pending, at, at, customer)
 	if err != nil {
 		return fmt.Errorf("note that a customer was told: %w", err)
 	}
 	return nil
 }
 
-// room is how many mails about alerts a customer may be sent now, and where that is none, when the next may leave.
-func (b *Book) room(ctx context.Context, customer string, now time.Time) (n int, next time.Time, err error) {
+// allowance is how many mails about alerts a customer may be sent now, and where that is none, when the next may leave.
+func (b *Store) allowance(ctx context.Context, customer string, now time.Time) (n int, next time.Time, err error) {
 	n = b.Limits.Daily
 	for _, w := range []struct {
 		limit  int
@@ -233,11 +234,11 @@ func (b *Book) room(ctx context.Context, customer string, now time.Time) (n int,
 }
 
 // Waiting says how many alerts of a customer wait because of the limits, and until when; the zero time where none does.
-func (b *Book) Waiting(ctx context.Context, customer string) (n int, until time.Time, err error) {
-	row := b.DB.QueryRowContext(ctx, `SELECT count(*) FROM customer_alert WHERE customer = ? AND `+untold, customer)
+func (b *Store) Waiting(ctx context.Context, customer string) (n int, until time.Time, err error) {
+	row := b.DB.QueryRowContext(ctx, `SELECT count(*) FROM customer_alert WHERE customer = ? AND `+pending, customer)
 	if err := row.Scan(&n); err != nil || n == 0 {
 		return 0, until, err
 	}
-	_, until, err = b.room(ctx, customer, time.Now())
+	_, until, err = b.allowance(ctx, customer, time.Now())
 	return n, until, err
 }

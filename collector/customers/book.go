@@ -1,7 +1,7 @@
-// Package customers owns what customers set for their own boards: thresholds, and the addresses that hear of them. It keeps
-// both in the state database, with every alert of a threshold and whether it was told.
+// Package customers owns customers' settings for their own boards: thresholds, and the addresses that get mails about them.
+// It keeps both in the state database, with every alert of a threshold and whether it was notified.
 //
-// It refuses to page: an operator never hears of a customer's threshold, and no operator's receiver is used. It sends
+// It does not page: an operator is never notified of a customer's threshold, and no operator's receiver is used. It sends
 // nothing itself: mails go through the journal that it is given, and to confirmed addresses alone.
 package customers
 
@@ -19,8 +19,8 @@ import (
 	"bramble/alerting"
 )
 
-// Migrations lift the room's tables in state.db: Migrations[i] from version i to i+1. A released one never changes. Times
-// are Unix milliseconds, 0 where they have not come, durations milliseconds.
+// Migrations upgrade the package's tables in state.db: Migrations[i] from version i to i+1. A released one never changes.
+// Times are Unix milliseconds, 0 where they have not come, durations milliseconds.
 var Migrations = []string{`
 CREATE TABLE customer_threshold (
 	customer TEXT NOT NULL,
@@ -79,7 +79,7 @@ const (
 
 // Errors that callers branch on.
 var (
-	// ErrBad is wrapped where what was asked for cannot be, with the reason for the person.
+	// ErrBad is wrapped where a request cannot be met, with the reason for the person.
 	ErrBad = errors.New("bad request")
 	// ErrTooOften is wrapped where a limit is reached.
 	ErrTooOften = errors.New("too often")
@@ -87,28 +87,29 @@ var (
 	ErrNotFound = errors.New("not found")
 )
 
-// Options are what a Book works with. All but Log and Limits are required.
+// Options are a Store's dependencies. All but Log and Limits are required.
 type Options struct {
 	DB *sql.DB
 	// SetThresholds puts a customer's thresholds in force and returns the alerts that end by that, which go to Commit.
 	SetThresholds func(customer string, all []alerting.Threshold) []alerting.Transition
 	EndStrayed    func(owner func(board string) string) []alerting.Transition
 	Commit        func([]alerting.Transition) error
-	// Post journals mails together with what also writes; also may run more than once. CanMail says why none can be sent.
+	// Post journals mails in one transaction with the writes of also, which may run more than once. CanMail says why none can
+	// be sent.
 	Post    func(mails []alerting.CustomerMail, also func(*sql.Conn) error) error
 	CanMail func() error
-	// MailState is how the last mail to a contact stands.
+	// MailState is the state of the last mail to a contact, and the server's answer.
 	MailState func(ctx context.Context, contact string) (state, answer string, err error)
-	// Owner is whose a board is at a time (Unix ms), "" where it is nobody's.
+	// Owner is the customer of a board at a time (Unix ms), "" where it has none.
 	Owner func(board string, at int64) string
-	URL   string // what links begin with, with a slash at its end
+	URL   string // the beginning of links, with a slash at its end
 	// Limits are DefaultLimits where they are zero.
 	Limits Limits
 	Log    *slog.Logger
 }
 
-// Book keeps what customers set. All methods are safe for concurrent use.
-type Book struct {
+// Store keeps customers' settings and alerts. All methods are safe for concurrent use.
+type Store struct {
 	Options
 	key  []byte // of links
 	wake chan struct{}
@@ -117,18 +118,18 @@ type Book struct {
 
 	mu    sync.Mutex
 	queue []alerting.Transition // delivered, and not in the database yet
-	write sync.Mutex            // serialises what empties the queue
+	write sync.Mutex            // serialises the transactions that empty the queue
 }
 
-// Open reads what was set and puts it in force. Its tables are those of Migrations.
-func Open(ctx context.Context, o Options) (*Book, error) {
+// Open reads the settings and puts them in force. Its tables are those of Migrations.
+func Open(ctx context.Context, o Options) (*Store, error) {
 	if o.Log == nil {
 		o.Log = slog.Default()
 	}
 	if o.Limits == (Limits{}) {
 		o.Limits = DefaultLimits
 	}
-	b := &Book{Options: o, wake: make(chan struct{}, 1)}
+	b := &Store{Options: o, wake: make(chan struct{}, 1)}
 	var err error
 	if b.key, err = linkKey(ctx, o.DB); err != nil {
 		return nil, err
@@ -160,8 +161,8 @@ func linkKey(ctx context.Context, db *sql.DB) (key []byte, err error) {
 	return key, nil
 }
 
-// tidy drops what is too old to matter.
-func (b *Book) tidy(ctx context.Context, now time.Time) error {
+// tidy drops rows that are too old to matter.
+func (b *Store) tidy(ctx context.Context, now time.Time) error {
 	for _, q := range []struct {
 		text string
 		at   time.Time
@@ -181,16 +182,16 @@ func (b *Book) tidy(ctx context.Context, now time.Time) error {
 	return nil
 }
 
-func (b *Book) ring() {
+func (b *Store) signal() {
 	select {
 	case b.wake <- struct{}{}:
 	default:
 	}
 }
 
-// Run writes down what is delivered, tells whom it concerns, and ends alerts on boards that went to somebody else, until ctx
-// ends. It takes what is delivered before and after as well: see Settle.
-func (b *Book) Run(ctx context.Context) error {
+// Run writes delivered transitions, notifies the customers, and ends alerts on boards that went to another customer, until
+// ctx ends. Transitions delivered before and after it are written as well: see Settle.
+func (b *Store) Run(ctx context.Context) error {
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
 	hourly := time.Now()
@@ -208,12 +209,12 @@ func (b *Book) Run(ctx context.Context) error {
 			b.try(ctx, "end alerts of boards that are another's", b.Commit(gone))
 		}
 		b.try(ctx, "write alerts", b.Settle())
-		b.try(ctx, "tell customers", b.tell(ctx, time.Now()))
+		b.try(ctx, "tell customers", b.notify(ctx, time.Now()))
 	}
 }
 
-// try logs what will be tried again.
-func (b *Book) try(ctx context.Context, what string, err error) {
+// try logs the error of a step that will be tried again.
+func (b *Store) try(ctx context.Context, what string, err error) {
 	if err != nil && ctx.Err() == nil {
 		b.Log.Error("customers: "+what, "err", err)
 	}

@@ -43,7 +43,7 @@ type Contact struct {
 }
 
 // AddContact asks an address whether it wants mails. None but that goes there before it says so.
-func (b *Book) AddContact(ctx context.Context, customer, who, text string) (Contact, error) {
+func (b *Store) AddContact(ctx context.Context, customer, who, text string) (Contact, error) {
 	address, err := ParseAddress(text)
 	if err != nil {
 		return Contact{}, err
@@ -77,7 +77,7 @@ func (b *Book) AddContact(ctx context.Context, customer, who, text string) (Cont
 }
 
 // AskAgain sends the mail to confirm once more.
-func (b *Book) AskAgain(ctx context.Context, customer, who, id string) error {
+func (b *Store) AskAgain(ctx context.Context, customer, who, id string) error {
 	b.change.Lock()
 	defer b.change.Unlock()
 	c, err := b.contact(ctx, id)
@@ -96,8 +96,8 @@ func (b *Book) AskAgain(ctx context.Context, customer, who, id string) error {
 	})
 }
 
-// ask journals the mail to confirm, together with what also writes. The caller holds b.change.
-func (b *Book) ask(ctx context.Context, c Contact, now time.Time, also func(execer) error) error {
+// ask journals the mail to confirm, in one transaction with the writes of also. The caller holds b.change.
+func (b *Store) ask(ctx context.Context, c Contact, now time.Time, also func(execer) error) error {
 	if err := b.CanMail(); err != nil {
 		return fmt.Errorf("%w: this collector sends no mail: ask its operator", ErrBad)
 	}
@@ -123,7 +123,7 @@ func (b *Book) ask(ctx context.Context, c Contact, now time.Time, also func(exec
 }
 
 // RemoveContact forgets an address; no mail leaves for it any more.
-func (b *Book) RemoveContact(ctx context.Context, customer, who, id string) error {
+func (b *Store) RemoveContact(ctx context.Context, customer, who, id string) error {
 	b.change.Lock()
 	defer b.change.Unlock()
 	return b.within(ctx, func(tx *sql.Tx) error {
@@ -150,7 +150,7 @@ func scanContact(scan func(...any) error) (c Contact, err error) {
 	return c, err
 }
 
-func (b *Book) contact(ctx context.Context, id string) (Contact, error) {
+func (b *Store) contact(ctx context.Context, id string) (Contact, error) {
 	c, err := scanContact(b.DB.QueryRowContext(ctx, contactColumns+`WHERE id = ?`, id).Scan)
 	if errors.Is(err, sql.ErrNoRows) {
 		return c, fmt.Errorf("%w: no contact %.40q of yours", ErrNotFound, id)
@@ -158,7 +158,7 @@ func (b *Book) contact(ctx context.Context, id string) (Contact, error) {
 	return c, err
 }
 
-func (b *Book) contactsOf(ctx context.Context, customer string) ([]Contact, error) {
+func (b *Store) contactsOf(ctx context.Context, customer string) ([]Contact, error) {
 	rows, err := b.DB.QueryContext(ctx, contactColumns+`WHERE customer = ? ORDER BY added_at, id`, customer)
 	if err != nil {
 		return nil, fmt.Errorf("read contacts: %w", err)
@@ -176,7 +176,7 @@ func (b *Book) contactsOf(ctx context.Context, customer string) ([]Contact, erro
 }
 
 // Contacts lists those of a customer, with how the last mail to each stands.
-func (b *Book) Contacts(ctx context.Context, customer string) ([]Contact, error) {
+func (b *Store) Contacts(ctx context.Context, customer string) ([]Contact, error) {
 	all, err := b.contactsOf(ctx, customer)
 	if err != nil {
 		return nil, err
@@ -191,7 +191,7 @@ func (b *Book) Contacts(ctx context.Context, customer string) ([]Contact, error)
 
 // Linked returns the contact that a link in a mail is about. The link holds for who reads the mail; it wraps ErrNotFound
 // for any other.
-func (b *Book) Linked(ctx context.Context, link string) (Contact, error) {
+func (b *Store) Linked(ctx context.Context, link string) (Contact, error) {
 	id, _, ok := strings.Cut(link, ".")
 	if !ok || len(link) > 100 {
 		return Contact{}, fmt.Errorf("%w: the link is not complete", ErrNotFound)
@@ -209,15 +209,15 @@ func (b *Book) Linked(ctx context.Context, link string) (Contact, error) {
 	return c, nil
 }
 
-// link names a contact to whoever gets mail there, and to nobody else.
-func (b *Book) link(c Contact) string {
+// link is a contact's secret name: only the reader of its mails knows it.
+func (b *Store) link(c Contact) string {
 	mac := hmac.New(sha256.New, b.key)
 	fmt.Fprintf(mac, "contact\x00%s\x00%s\x00%s", c.ID, c.Customer, c.Address)
 	return c.ID + "." + base64.RawURLEncoding.EncodeToString(mac.Sum(nil)[:16])
 }
 
 // Confirm lets mails go to the contact of a link.
-func (b *Book) Confirm(ctx context.Context, link string) error {
+func (b *Store) Confirm(ctx context.Context, link string) error {
 	b.change.Lock()
 	defer b.change.Unlock()
 	c, err := b.Linked(ctx, link)
@@ -230,8 +230,8 @@ func (b *Book) Confirm(ctx context.Context, link string) error {
 	})
 }
 
-// Refuse removes the contact of a link. An address that never confirmed is not asked again, whoever wants that.
-func (b *Book) Refuse(ctx context.Context, link string) error {
+// Refuse removes the contact of a link. An address that never confirmed is not asked again, by no customer.
+func (b *Store) Refuse(ctx context.Context, link string) error {
 	b.change.Lock()
 	defer b.change.Unlock()
 	c, err := b.Linked(ctx, link)

@@ -16,7 +16,7 @@ import (
 
 // house is a Book on a real database, with an engine, whose mails are kept instead of sent.
 type house struct {
-	*Book
+	*Store
 	t         *testing.T
 	engine    *alerting.Engine
 	committed []alerting.Transition
@@ -41,7 +41,7 @@ func openOn(t *testing.T, db *sql.DB, limits Limits) *house {
 	t.Helper()
 	h := &house{t: t, engine: alerting.NewEngine(nil), owners: map[string]string{"b1": "alder", "b2": "birch"}}
 	var err error
-	h.Book, err = Open(t.Context(), Options{
+	h.Store, err = Open(t.Context(), Options{
 		DB: db, SetThresholds: h.engine.SetThresholds, EndStrayed: h.engine.EndStrayed,
 		Commit: func(ts []alerting.Transition) error {
 			h.committed = append(h.committed, ts...)
@@ -119,17 +119,17 @@ func crossing(board, customer string, at int64, state alerting.State) alerting.T
 	return t
 }
 
-var silent = alerting.Threshold{Kind: "silent", KeepFiringFor: leastKeep}
+var silent = alerting.Threshold{Kind: "silent", KeepFiringFor: minKeep}
 
 func TestThresholdsAreBoundedAndKept(t *testing.T) {
 	ctx := t.Context()
 	h := open(t, Limits{Contacts: 1, Thresholds: 2, Changes: 6, Confirmations: 1, Hourly: 1, Daily: 1})
 	h.refused(h.SetThreshold(ctx, "alder", "kim", alerting.Threshold{Kind: "hot", Value: 29}), ErrBad, "30 to 110")
 	h.refused(h.SetThreshold(ctx, "alder", "kim", alerting.Threshold{Kind: "hot", Value: 60}), ErrBad, "10s to 24h")
-	h.refused(h.SetThreshold(ctx, "alder", "kim", alerting.Threshold{Kind: "hot", Value: 60, Board: "b2", KeepFiringFor: leastKeep}), ErrNotFound, "no board of yours")
+	h.refused(h.SetThreshold(ctx, "alder", "kim", alerting.Threshold{Kind: "hot", Value: 60, Board: "b2", KeepFiringFor: minKeep}), ErrNotFound, "no board of yours")
 	h.must(h.SetThreshold(ctx, "alder", "kim", alerting.Threshold{Kind: "hot", Value: 60, Hysteresis: 2, For: time.Second, KeepFiringFor: time.Minute}))
-	h.must(h.SetThreshold(ctx, "alder", "kim", alerting.Threshold{Kind: "hot", Value: 70, Board: "b1", KeepFiringFor: leastKeep}))
-	h.must(h.SetThreshold(ctx, "alder", "kim", alerting.Threshold{Kind: "hot", Value: 71, Board: "b1", KeepFiringFor: leastKeep})) // replaces it
+	h.must(h.SetThreshold(ctx, "alder", "kim", alerting.Threshold{Kind: "hot", Value: 70, Board: "b1", KeepFiringFor: minKeep}))
+	h.must(h.SetThreshold(ctx, "alder", "kim", alerting.Threshold{Kind: "hot", Value: 71, Board: "b1", KeepFiringFor: minKeep})) // replaces it
 	h.refused(h.SetThreshold(ctx, "alder", "kim", silent), ErrBad, "2 thresholds are the most")
 	h.refused(h.RemoveThreshold(ctx, "birch", "bea", "hot", "b1"), ErrNotFound, "no threshold")
 	again := openOn(t, h.DB, h.Limits)
@@ -201,7 +201,7 @@ func mustContacts(h *house, customer string) []Contact {
 }
 
 // A replay of the journal tells nobody twice, and each customer hears of the own boards alone.
-func TestAlertsAreToldOnce(t *testing.T) {
+func TestAlertsAreNotifiedOnce(t *testing.T) {
 	ctx, now := t.Context(), time.Now()
 	h := open(t, Limits{Contacts: 5, Thresholds: 5, Changes: 50, Confirmations: 50, Hourly: 50, Daily: 50})
 	h.confirmed("alder", "a@example.org")
@@ -216,8 +216,8 @@ func TestAlertsAreToldOnce(t *testing.T) {
 	again := openOn(t, h.DB, h.Limits) // killed before anybody was told
 	again.Deliver(fired)               // and the journal replayed
 	again.must(again.Settle())
-	again.must(again.tell(ctx, now))
-	again.must(again.tell(ctx, now))
+	again.must(again.notify(ctx, now))
+	again.must(again.notify(ctx, now))
 	if len(again.mails) != 2 || asked != 3 {
 		t.Fatalf("mails %+v", again.mails)
 	}
@@ -229,21 +229,21 @@ func TestAlertsAreToldOnce(t *testing.T) {
 	}
 	again.Deliver([]alerting.Transition{crossing("b1", "alder", at, alerting.Inactive), fired[0]})
 	again.must(again.Settle())
-	again.must(again.tell(ctx, now))
+	again.must(again.notify(ctx, now))
 	if len(again.mails) != 3 || !strings.Contains(again.mails[2].Text, "over at") {
 		t.Errorf("mails %+v", again.mails)
 	}
 }
 
-// What the limits hold back is counted, and one mail tells of all of it.
-func TestWhatExceedsTheLimitIsBundled(t *testing.T) {
+// Alerts beyond the limits are counted, and one mail covers all of them.
+func TestAlertsBeyondTheLimitAreBundled(t *testing.T) {
 	ctx, now := t.Context(), time.Now()
 	h := open(t, Limits{Contacts: 1, Thresholds: 5, Changes: 50, Confirmations: 50, Hourly: 2, Daily: 3})
 	h.confirmed("alder", "a@example.org")
 	fire := func(at time.Time) {
 		h.Deliver([]alerting.Transition{crossing("b1", "alder", at.UnixMilli(), alerting.Firing)})
 		h.must(h.Settle())
-		h.must(h.tell(ctx, at))
+		h.must(h.notify(ctx, at))
 	}
 	for i := range 5 {
 		fire(now.Add(time.Duration(i) * time.Millisecond))
@@ -256,11 +256,11 @@ func TestWhatExceedsTheLimitIsBundled(t *testing.T) {
 		t.Errorf("%d wait until %v, %v", n, until, err)
 	}
 	later := now.Add(time.Hour + time.Second)
-	h.must(h.tell(ctx, later))
+	h.must(h.notify(ctx, later))
 	if len(h.mails) != 4 || !strings.Contains(h.mails[3].Subject, "and 2 more") || strings.Count(h.mails[3].Text, "b1: SoC") != 3 {
 		t.Errorf("mails %+v", h.mails[3:])
 	}
-	for i := range keepOfOne { // and what a hostile board makes of it has an end
+	for i := range keepOfOne { // and the alerts of a hostile board have a bound
 		at := later.Add(time.Duration(i+2) * time.Millisecond).UnixMilli()
 		h.Deliver([]alerting.Transition{crossing("b1", "alder", at, alerting.Firing), crossing("b1", "alder", at, alerting.Inactive)})
 	}
@@ -269,7 +269,7 @@ func TestWhatExceedsTheLimitIsBundled(t *testing.T) {
 	if len(h.mails) != 4 {
 		t.Errorf("beyond the day's limit: %+v", h.mails[4:])
 	}
-	h.must(h.tell(ctx, now.Add(day+time.Minute)))
+	h.must(h.notify(ctx, now.Add(day+time.Minute)))
 	if len(h.mails) != 5 || !strings.Contains(h.mails[4].Text, "and 4951 more") || len(h.mails[4].Text) > 10_000 {
 		t.Errorf("a day later %d mails, the last is %.400s", len(h.mails), h.mails[len(h.mails)-1].Text)
 	}
@@ -282,17 +282,17 @@ func TestWhatExceedsTheLimitIsBundled(t *testing.T) {
 }
 
 // A board that went to another customer tells the former one nothing.
-func TestAReRentedBoardTellsItsFormerCustomerNothing(t *testing.T) {
+func TestAReRentedBoardNotifiesItsLastCustomerOfNothing(t *testing.T) {
 	ctx, now := t.Context(), time.Now()
 	h := open(t, DefaultLimits)
 	h.confirmed("alder", "a@example.org")
 	h.Deliver([]alerting.Transition{crossing("b1", "alder", now.UnixMilli(), alerting.Firing)})
 	h.must(h.Settle())
-	h.must(h.tell(ctx, now))
+	h.must(h.notify(ctx, now))
 	h.owners["b1"] = "birch"
 	h.Deliver([]alerting.Transition{crossing("b1", "alder", now.UnixMilli(), alerting.Inactive), crossing("b1", "alder", now.UnixMilli()+5, alerting.Firing)})
 	h.must(h.Settle())
-	h.must(h.tell(ctx, now))
+	h.must(h.notify(ctx, now))
 	if len(h.mails) != 2 {
 		t.Errorf("mails %+v", h.mails)
 	}

@@ -12,22 +12,22 @@ const (
 	day  = 24 * time.Hour
 )
 
-// Limits bound what one customer may set and be sent.
+// Limits bound one customer's settings and mails.
 type Limits struct {
 	Contacts, Thresholds int // at a time
 	Changes              int // of settings an hour
 	Confirmations        int // mails that ask an address to confirm, an hour
-	Hourly, Daily        int // mails about alerts, by contact's mail; what exceeds them waits and leaves in one
+	Hourly, Daily        int // mails about alerts, by contact's mail; alerts beyond them wait and leave in one
 }
 
 // DefaultLimits suit a customer with some hundred boards.
 var DefaultLimits = Limits{Contacts: 5, Thresholds: 100, Changes: 60, Confirmations: 5, Hourly: 20, Daily: 100}
 
-// asksAnAddress is how many mails a day ask one address to confirm, whoever wants that: a stranger's mailbox must not be
-// filled by many customers.
+// asksAnAddress is how many mails a day ask one address to confirm, for all customers together: many customers must not
+// fill a stranger's mailbox.
 const asksAnAddress = 3
 
-// What is counted.
+// Kinds of counted acts.
 const (
 	aChange  = "change"
 	anAsk    = "ask"
@@ -39,7 +39,7 @@ type execer interface {
 	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
 }
 
-// acts counts what was done within a time, and says when the first of it was.
+// acts counts a customer's acts of a kind since a time, and returns the time of the first.
 func acts(ctx context.Context, db execer, customer, what string, since time.Time) (n int, first time.Time, err error) {
 	var at int64
 	row := db.QueryRowContext(ctx, `SELECT count(*), coalesce(min(at), 0) FROM customer_act WHERE customer = ? AND what = ? AND at > ?`, customer, what, since.UnixMilli())
@@ -69,7 +69,7 @@ func spend(ctx context.Context, db execer, customer, what string, limit int, win
 }
 
 // within runs a change in a transaction.
-func (b *Book) within(ctx context.Context, run func(tx *sql.Tx) error) error {
+func (b *Store) within(ctx context.Context, run func(tx *sql.Tx) error) error {
 	tx, err := b.DB.BeginTx(ctx, nil)
 	if err != nil {
 		return fmt.Errorf("change a customer's settings: %w", err)

@@ -13,7 +13,7 @@ const maxLines = 50
 
 // askMail asks an address whether it wants mails. It has no word that a customer has chosen but the customer's name, which is
 // the operator's.
-func (b *Book) askMail(c Contact) alerting.CustomerMail {
+func (b *Store) askMail(c Contact) alerting.CustomerMail {
 	text := fmt.Sprintf(`Somebody asked this collector to send alerts about the boards of %s to this address.
 
 If you want them, open this page and press the button. It holds for %.0f hours:
@@ -25,7 +25,7 @@ If you do not, do nothing: no further mail comes. On the same page you can say t
 }
 
 // alertMail tells a contact of alerts that fired or ended, and of how many others did.
-func (b *Book) alertMail(c Contact, all []Alert, others int) alerting.CustomerMail {
+func (b *Store) alertMail(c Contact, all []Alert, others int) alerting.CustomerMail {
 	var lines []string
 	for _, a := range all {
 		lines = append(lines, a.line())

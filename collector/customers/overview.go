@@ -6,7 +6,7 @@ import (
 	"fmt"
 )
 
-// Count is how much one customer has set, and what waits for a limit.
+// Count counts one customer's settings, and the alerts that wait for a limit.
 type Count struct {
 	Thresholds, Contacts, Confirmed, Waiting int
 }
@@ -17,7 +17,7 @@ func Counts(ctx context.Context, db *sql.DB) (map[string]Count, error) {
 		SELECT customer, sum(t), sum(c), sum(f), sum(w) FROM (
 			SELECT customer, count(*) AS t, 0 AS c, 0 AS f, 0 AS w FROM customer_threshold GROUP BY customer
 			UNION ALL SELECT customer, 0, count(*), sum(confirmed_at > 0), 0 FROM customer_contact GROUP BY customer
-			UNION ALL SELECT customer, 0, 0, 0, count(*) FROM customer_alert WHERE `+untold+` GROUP BY customer
+			UNION ALL SELECT customer, 0, 0, 0, count(*) FROM customer_alert WHERE `+pending+` GROUP BY customer
 		) GROUP BY customer`)
 	if err != nil {
 		return nil, fmt.Errorf("count what customers have set: %w", err)

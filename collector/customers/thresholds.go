@@ -14,11 +14,11 @@ import (
 const (
 	// maxWait bounds how long a condition may have to hold, or not to hold.
 	maxWait = day
-	// leastKeep bounds how often an alert can begin: a board's owner decides what it reports.
-	leastKeep = 10 * time.Second
+	// minKeep bounds how often an alert can begin: a board's owner decides which readings it reports.
+	minKeep = 10 * time.Second
 )
 
-// Check says what is wrong with a threshold. Values are in base units.
+// Check validates a threshold. Values are in base units.
 func Check(t alerting.Threshold) error {
 	kind, ok := alerting.KindOf(t.Kind)
 	if !ok {
@@ -38,14 +38,14 @@ func Check(t alerting.Threshold) error {
 		return fmt.Errorf("%w: hysteresis %v: %s takes 0 to %v", ErrBad, t.Hysteresis, kind.Name, kind.MaxHysteresis)
 	case t.For < 0 || t.For > maxWait:
 		return fmt.Errorf("%w: for %s: use 0s to %s", ErrBad, t.For, maxWait)
-	case t.KeepFiringFor < leastKeep || t.KeepFiringFor > maxWait:
-		return fmt.Errorf("%w: keepFiringFor %s: use %s to %s", ErrBad, t.KeepFiringFor, leastKeep, maxWait)
+	case t.KeepFiringFor < minKeep || t.KeepFiringFor > maxWait:
+		return fmt.Errorf("%w: keepFiringFor %s: use %s to %s", ErrBad, t.KeepFiringFor, minKeep, maxWait)
 	}
 	return nil
 }
 
 // SetThreshold sets or replaces one. A board must be the customer's.
-func (b *Book) SetThreshold(ctx context.Context, customer, who string, t alerting.Threshold) error {
+func (b *Store) SetThreshold(ctx context.Context, customer, who string, t alerting.Threshold) error {
 	if err := Check(t); err != nil {
 		return err
 	}
@@ -70,7 +70,7 @@ func (b *Book) SetThreshold(ctx context.Context, customer, who string, t alertin
 }
 
 // RemoveThreshold removes one; its alerts end.
-func (b *Book) RemoveThreshold(ctx context.Context, customer, who, kind, board string) error {
+func (b *Store) RemoveThreshold(ctx context.Context, customer, who, kind, board string) error {
 	return b.changeThresholds(ctx, customer, func(tx *sql.Tx, _ time.Time) error {
 		r, err := tx.ExecContext(ctx, `DELETE FROM customer_threshold WHERE customer = ? AND kind = ? AND board = ?`, customer, kind, board)
 		if err != nil {
@@ -83,8 +83,9 @@ func (b *Book) RemoveThreshold(ctx context.Context, customer, who, kind, board s
 	})
 }
 
-// changeThresholds changes the table, then what is in force. A kill between them leaves what the table says: Open reads it.
-func (b *Book) changeThresholds(ctx context.Context, customer string, run func(tx *sql.Tx, now time.Time) error) error {
+// changeThresholds changes the table, then the thresholds in force. After a kill between them the table holds: Open reads
+// it.
+func (b *Store) changeThresholds(ctx context.Context, customer string, run func(tx *sql.Tx, now time.Time) error) error {
 	b.change.Lock()
 	defer b.change.Unlock()
 	now := time.Now()
@@ -105,7 +106,7 @@ func (b *Book) changeThresholds(ctx context.Context, customer string, run func(t
 }
 
 // Thresholds lists those of a customer.
-func (b *Book) Thresholds(ctx context.Context, customer string) ([]alerting.Threshold, error) {
+func (b *Store) Thresholds(ctx context.Context, customer string) ([]alerting.Threshold, error) {
 	all, err := thresholds(ctx, b.DB, customer)
 	return all[customer], err
 }

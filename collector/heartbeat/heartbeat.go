@@ -15,13 +15,13 @@ import (
 const (
 	// MaxNames bounds how many heartbeats there are: each is two series.
 	MaxNames = 1000
-	// MaxMessage bounds what a beat says, in bytes.
+	// MaxMessage bounds a ping's message, in bytes.
 	MaxMessage = 200
-	// DefaultWithin is the deadline of a first beat that names none: a daily job, and an hour to be late.
+	// DefaultWithin is the deadline of a first ping that names none: a daily job, and an hour to be late.
 	DefaultWithin = 25 * time.Hour
 	// Deadlines are between these.
 	minWithin, maxWithin = 30 * time.Second, 62 * 24 * time.Hour
-	// startGrace is how long after the collector's start nothing is called overdue that was not before.
+	// startGrace is how long after the collector's start no further heartbeat becomes overdue.
 	startGrace = time.Minute
 	// aliveEvery is how often the collector notes that it runs: the most by which a downtime is misjudged.
 	aliveEvery = 10 * time.Second
@@ -43,8 +43,9 @@ type Heartbeat struct {
 	Name    string `json:"name"`
 	Board   string `json:"board,omitempty"` // that it runs on, where it is one of the registry's
 	Message string `json:"message,omitempty"`
-	By      string `json:"by"` // who sent the last beat
-	// WithinSeconds is how long it may stay away; Deadline is when it is overdue, what the collector was away added.
+	By      string `json:"by"` // user or token of the last ping
+	// WithinSeconds is how long it may stay away; Deadline is when it is overdue: the time for which the collector was
+	// away is added.
 	WithinSeconds int64 `json:"withinSeconds"`
 	CreatedAt     int64 `json:"createdAt"`
 	LastAt        int64 `json:"lastAt"`
@@ -52,45 +53,45 @@ type Heartbeat struct {
 	Overdue       bool  `json:"overdue"`
 
 	within  time.Duration
-	excused int64 // milliseconds for which the collector was away since the last beat
+	excused int64 // milliseconds for which the collector was away since the last ping
 	removed int64 // when it was removed, 0 while it is there
 }
 
-// Beat is one sign of life.
-type Beat struct {
-	Within  time.Duration // 0 keeps what was, or DefaultWithin
-	Board   string        // "" keeps what was
+// Ping is one sign of life.
+type Ping struct {
+	Within  time.Duration // 0 keeps the earlier one, or DefaultWithin
+	Board   string        // "" keeps the earlier one
 	Message string
 	By      string
 }
 
-// Book is all heartbeats. It is safe for concurrent use.
-type Book struct {
+// Store keeps all heartbeats. It is safe for concurrent use.
+type Store struct {
 	db *sql.DB
 	// known reports whether a board is registered.
 	known func(board string) bool
-	// base is when the book was opened. Time is counted from it by the monotonic clock: a clock that is set makes nothing
-	// overdue.
+	// base is when the store was opened. Time is counted from it by the monotonic clock: a clock that is set makes
+	// nothing overdue.
 	base time.Time
 
 	mu  sync.Mutex
 	all map[string]*Heartbeat // replaced, never changed in place
 }
 
-// Open reads the book and excuses what could not be heard while no collector ran. The caller calls Run.
-func Open(ctx context.Context, db *sql.DB, known func(board string) bool) (*Book, error) {
-	b := &Book{db: db, known: known, all: map[string]*Heartbeat{}, base: time.Now()}
+// Open reads the store and adds the time without a collector to the deadlines. The caller calls Run.
+func Open(ctx context.Context, db *sql.DB, known func(board string) bool) (*Store, error) {
+	b := &Store{db: db, known: known, all: map[string]*Heartbeat{}, base: time.Now()}
 	if err := b.load(ctx); err != nil {
 		return nil, err
 	}
 	return b, b.excuse(ctx, b.now())
 }
 
-func (b *Book) now() int64 { return b.base.UnixMilli() + time.Since(b.base).Milliseconds() }
+func (b *Store) now() int64 { return b.base.UnixMilli() + time.Since(b.base).Milliseconds() }
 
-// Beat notes a sign of life; the first one makes the heartbeat. It is on disk when Beat returns.
-func (b *Book) Beat(ctx context.Context, name string, beat Beat) (Heartbeat, error) {
-	if err := b.check(name, beat); err != nil {
+// Ping notes a sign of life; the first one makes the heartbeat. It is on disk when Ping returns.
+func (b *Store) Ping(ctx context.Context, name string, ping Ping) (Heartbeat, error) {
+	if err := b.check(name, ping); err != nil {
 		return Heartbeat{}, fmt.Errorf("%w: %w", ErrBad, err)
 	}
 	now := b.now()
@@ -102,12 +103,12 @@ func (b *Book) Beat(ctx context.Context, name string, beat Beat) (Heartbeat, err
 	} else if was == nil && len(b.all) >= MaxNames {
 		return Heartbeat{}, fmt.Errorf("%w: there are %d already: remove some first", ErrBad, MaxNames)
 	}
-	h.LastAt, h.excused, h.Message, h.By = now, 0, beat.Message, beat.By
-	if beat.Within != 0 {
-		h.within = beat.Within
+	h.LastAt, h.excused, h.Message, h.By = now, 0, ping.Message, ping.By
+	if ping.Within != 0 {
+		h.within = ping.Within
 	}
-	if beat.Board != "" {
-		h.Board = beat.Board
+	if ping.Board != "" {
+		h.Board = ping.Board
 	}
 	if err := b.save(ctx, &h); err != nil {
 		return Heartbeat{}, err
@@ -116,22 +117,22 @@ func (b *Book) Beat(ctx context.Context, name string, beat Beat) (Heartbeat, err
 	return h.at(now), nil
 }
 
-func (b *Book) check(name string, beat Beat) error {
+func (b *Store) check(name string, ping Ping) error {
 	switch {
 	case !validName.MatchString(name):
 		return fmt.Errorf("name %q: use a-z, 0-9 and -, 63 characters at most", name)
-	case beat.Within != 0 && (beat.Within < minWithin || beat.Within > maxWithin):
-		return fmt.Errorf("within: %s is not between %s and 62d", beat.Within, minWithin)
-	case len(beat.Message) > MaxMessage:
+	case ping.Within != 0 && (ping.Within < minWithin || ping.Within > maxWithin):
+		return fmt.Errorf("within: %s is not between %s and 62d", ping.Within, minWithin)
+	case len(ping.Message) > MaxMessage:
 		return fmt.Errorf("message is longer than %d bytes", MaxMessage)
-	case beat.Board != "" && !b.known(beat.Board):
-		return fmt.Errorf("board: no board %q is registered", beat.Board)
+	case ping.Board != "" && !b.known(ping.Board):
+		return fmt.Errorf("board: no board %q is registered", ping.Board)
 	}
 	return nil
 }
 
 // Remove ends a heartbeat: nobody waits for it any more, and its alert ends.
-func (b *Book) Remove(ctx context.Context, name string) error {
+func (b *Store) Remove(ctx context.Context, name string) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	was := b.all[name]
@@ -148,9 +149,9 @@ func (b *Book) Remove(ctx context.Context, name string) error {
 }
 
 // List returns all heartbeats, by name.
-func (b *Book) List() []Heartbeat { return b.list(false) }
+func (b *Store) List() []Heartbeat { return b.list(false) }
 
-func (b *Book) list(removed bool) []Heartbeat {
+func (b *Store) list(removed bool) []Heartbeat {
 	now := b.now()
 	b.mu.Lock()
 	defer b.mu.Unlock()

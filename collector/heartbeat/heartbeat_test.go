@@ -30,7 +30,7 @@ func openDB(t *testing.T, dir string) *sql.DB {
 	return db
 }
 
-func open(t *testing.T, db *sql.DB) *Book {
+func open(t *testing.T, db *sql.DB) *Store {
 	t.Helper()
 	b, err := Open(t.Context(), db, func(board string) bool { return board == "r1-01" })
 	if err != nil {
@@ -39,16 +39,16 @@ func open(t *testing.T, db *sql.DB) *Book {
 	return b
 }
 
-func (b *Book) must(t *testing.T, name string, beat Beat) Heartbeat {
+func (b *Store) must(t *testing.T, name string, ping Ping) Heartbeat {
 	t.Helper()
-	h, err := b.Beat(t.Context(), name, beat)
+	h, err := b.Ping(t.Context(), name, ping)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return h
 }
 
-func overdue(b *Book) (names []string) {
+func overdue(b *Store) (names []string) {
 	for _, h := range b.List() {
 		if h.Overdue {
 			names = append(names, h.Name)
@@ -57,7 +57,7 @@ func overdue(b *Book) (names []string) {
 	return names
 }
 
-func want(t *testing.T, b *Book, when string, names ...string) {
+func want(t *testing.T, b *Store, when string, names ...string) {
 	t.Helper()
 	if got := overdue(b); fmt.Sprint(got) != fmt.Sprint(names) {
 		t.Errorf("%s: overdue are %v, want %v", when, got, names)
@@ -70,13 +70,13 @@ func TestDeadlines(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		db := openDB(t, t.TempDir())
 		b := open(t, db)
-		b.must(t, "peer", Beat{Within: 3 * time.Minute, By: "token peer"})
-		b.must(t, "nightly", Beat{})
-		b.must(t, "dead", Beat{Within: time.Minute, Board: "r1-01"})
+		b.must(t, "peer", Ping{Within: 3 * time.Minute, By: "token peer"})
+		b.must(t, "nightly", Ping{})
+		b.must(t, "dead", Ping{Within: time.Minute, Board: "r1-01"})
 		want(t, b, "at first")
 		time.Sleep(2 * time.Minute)
 		want(t, b, "after 2 min", "dead")
-		if h := b.must(t, "peer", Beat{}); h.WithinSeconds != 180 || h.Deadline != h.LastAt+180_000 {
+		if h := b.must(t, "peer", Ping{}); h.WithinSeconds != 180 || h.Deadline != h.LastAt+180_000 {
 			t.Errorf("a beat without a deadline keeps it: %+v", h)
 		}
 		if err := b.alive(t.Context(), time.Now().UnixMilli()); err != nil {
@@ -97,7 +97,7 @@ func TestDeadlines(t *testing.T) {
 		time.Sleep(time.Second)
 		b = open(t, db)
 		want(t, b, "what was overdue stays so", "dead", "peer")
-		b.must(t, "peer", Beat{})
+		b.must(t, "peer", Ping{})
 		want(t, b, "the peer is back", "dead")
 		if err := b.Remove(t.Context(), "dead"); err != nil {
 			t.Fatal(err)
@@ -110,11 +110,11 @@ func TestDeadlines(t *testing.T) {
 	})
 }
 
-// TestPausedProcess: a process that was stopped excuses what could not be heard meanwhile, and no more.
+// TestPausedProcess wants a process that was stopped to add its pause to the deadlines, and no more.
 func TestPausedProcess(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := open(t, openDB(t, t.TempDir()))
-		b.must(t, "peer", Beat{Within: 2 * time.Minute})
+		b.must(t, "peer", Ping{Within: 2 * time.Minute})
 		time.Sleep(50 * time.Second)
 		if err := b.alive(t.Context(), b.now()); err != nil {
 			t.Fatal(err)
@@ -133,7 +133,7 @@ func TestPausedProcess(t *testing.T) {
 func TestRestartsDoNotHide(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		db := openDB(t, t.TempDir())
-		open(t, db).must(t, "peer", Beat{Within: time.Minute})
+		open(t, db).must(t, "peer", Ping{Within: time.Minute})
 		for range 10 {
 			time.Sleep(20 * time.Second)
 			if err := open(t, db).alive(t.Context(), time.Now().UnixMilli()); err != nil {
@@ -146,34 +146,34 @@ func TestRestartsDoNotHide(t *testing.T) {
 	})
 }
 
-func TestBadBeats(t *testing.T) {
+func TestBadPings(t *testing.T) {
 	b := open(t, openDB(t, t.TempDir()))
-	f := func(name string, beat Beat, want string) {
+	f := func(name string, ping Ping, want string) {
 		t.Helper()
-		if _, err := b.Beat(t.Context(), name, beat); !errors.Is(err, ErrBad) || !strings.Contains(err.Error(), want) {
-			t.Errorf("%s %+v: %v, want %q", name, beat, err, want)
+		if _, err := b.Ping(t.Context(), name, ping); !errors.Is(err, ErrBad) || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s %+v: %v, want %q", name, ping, err, want)
 		}
 	}
-	f("Peer", Beat{}, "use a-z")
-	f(strings.Repeat("a", 64), Beat{}, "63 characters")
-	f("", Beat{}, "use a-z")
-	f("a", Beat{Within: time.Second}, "is not between 30s and 62d")
-	f("a", Beat{Within: 63 * 24 * time.Hour}, "is not between")
-	f("a", Beat{Message: strings.Repeat("x", 201)}, "longer than 200")
-	f("a", Beat{Board: "r9"}, `no board "r9"`)
+	f("Peer", Ping{}, "use a-z")
+	f(strings.Repeat("a", 64), Ping{}, "63 characters")
+	f("", Ping{}, "use a-z")
+	f("a", Ping{Within: time.Second}, "is not between 30s and 62d")
+	f("a", Ping{Within: 63 * 24 * time.Hour}, "is not between")
+	f("a", Ping{Message: strings.Repeat("x", 201)}, "longer than 200")
+	f("a", Ping{Board: "r9"}, `no board "r9"`)
 	if err := b.Remove(t.Context(), "a"); !errors.Is(err, ErrUnknown) {
 		t.Errorf("remove: %v", err)
 	}
 	for i := range MaxNames {
 		b.all[fmt.Sprint(i)] = &Heartbeat{}
 	}
-	f("one-more", Beat{}, "there are 1000 already")
+	f("one-more", Ping{}, "there are 1000 already")
 }
 
 func TestMetrics(t *testing.T) {
 	b := open(t, openDB(t, t.TempDir()))
-	b.must(t, "peer", Beat{Within: time.Hour, Board: "r1-01"})
-	b.must(t, "gone", Beat{})
+	b.must(t, "peer", Ping{Within: time.Hour, Board: "r1-01"})
+	b.must(t, "gone", Ping{})
 	if err := b.Remove(t.Context(), "gone"); err != nil {
 		t.Fatal(err)
 	}

@@ -9,7 +9,7 @@ var (
 )
 
 // Describe implements prometheus.Collector.
-func (b *Book) Describe(ch chan<- *prometheus.Desc) {
+func (b *Store) Describe(ch chan<- *prometheus.Desc) {
 	ch <- overdueDesc
 	ch <- ageDesc
 	ch <- deadlineDesc
@@ -17,7 +17,7 @@ func (b *Book) Describe(ch chan<- *prometheus.Desc) {
 
 // Collect implements prometheus.Collector. One that was removed is said to be well for a while: a series that merely
 // vanished would not end its alert.
-func (b *Book) Collect(ch chan<- prometheus.Metric) {
+func (b *Store) Collect(ch chan<- prometheus.Metric) {
 	now := b.now()
 	for _, h := range b.list(true) {
 		gauge := func(d *prometheus.Desc, v float64) {

@@ -12,8 +12,8 @@ import (
 // pauseAfter is by how much the process must be late to have been stopped.
 const pauseAfter = 5 * time.Second
 
-// Migrations lift the room's tables in state.db: Migrations[i] from version i to i+1. A released one never changes. Whoever opens
-// the database applies them. Times are Unix milliseconds, durations milliseconds.
+// Migrations upgrade the package's tables in state.db: Migrations[i] from version i to i+1. A released one never changes. The
+// collector applies them when it opens the database. Times are Unix milliseconds, durations milliseconds.
 var Migrations = []string{`
 CREATE TABLE IF NOT EXISTS heartbeat (
 	name TEXT PRIMARY KEY,
@@ -32,7 +32,7 @@ CREATE TABLE IF NOT EXISTS heartbeat_alive (
 ) STRICT;
 `}
 
-func (b *Book) load(ctx context.Context) error {
+func (b *Store) load(ctx context.Context) error {
 	rows, err := b.db.QueryContext(ctx, `SELECT name, board, message, sent_by, within, created_at, last_at, excused, removed_at FROM heartbeat`)
 	if err != nil {
 		return fmt.Errorf("read heartbeats: %w", err)
@@ -52,7 +52,7 @@ func (b *Book) load(ctx context.Context) error {
 	return rows.Err()
 }
 
-func (b *Book) save(ctx context.Context, h *Heartbeat) error {
+func (b *Store) save(ctx context.Context, h *Heartbeat) error {
 	_, err := b.db.ExecContext(ctx, `INSERT OR REPLACE INTO heartbeat (name, board, message, sent_by, within, created_at, last_at, excused, removed_at)
 		VALUES (?,?,?,?,?,?,?,?,?)`, h.Name, h.Board, h.Message, h.By, h.within.Milliseconds(), h.CreatedAt, h.LastAt, h.excused, h.removed)
 	if err != nil {
@@ -61,10 +61,10 @@ func (b *Book) save(ctx context.Context, h *Heartbeat) error {
 	return nil
 }
 
-// excuse adds the time for which no collector ran to every deadline that had not passed when it went away, and at least
-// the start's own grace: what was overdue stays so. The clock may have been set back meanwhile: then there is nothing
-// to add but that grace.
-func (b *Book) excuse(ctx context.Context, now int64) error {
+// excuse adds the time for which no collector ran to every deadline that had not passed when it went away, and at least the
+// start's own grace: an overdue heartbeat stays overdue. The clock may have been set back meanwhile: then only that grace is
+// added.
+func (b *Store) excuse(ctx context.Context, now int64) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	var alive int64
@@ -95,7 +95,7 @@ func (b *Book) excuse(ctx context.Context, now int64) error {
 	return b.load(ctx)
 }
 
-func (b *Book) alive(ctx context.Context, now int64) error {
+func (b *Store) alive(ctx context.Context, now int64) error {
 	_, err := b.db.ExecContext(ctx, `INSERT OR REPLACE INTO heartbeat_alive (one, at) VALUES (1, ?)`, now)
 	if err != nil {
 		return fmt.Errorf("note that the collector runs: %w", err)
@@ -103,8 +103,8 @@ func (b *Book) alive(ctx context.Context, now int64) error {
 	return nil
 }
 
-// Run notes that the collector runs, and forgets what was removed, until ctx ends.
-func (b *Book) Run(ctx context.Context, log *slog.Logger) error {
+// Run notes that the collector runs, and forgets removed heartbeats, until ctx ends.
+func (b *Store) Run(ctx context.Context, log *slog.Logger) error {
 	tick := time.NewTicker(aliveEvery)
 	defer tick.Stop()
 	last := b.now()
@@ -129,7 +129,7 @@ func (b *Book) Run(ctx context.Context, log *slog.Logger) error {
 }
 
 // forget drops heartbeats that were removed a while ago.
-func (b *Book) forget(ctx context.Context) error {
+func (b *Store) forget(ctx context.Context) error {
 	before := b.now() - keepRemoved.Milliseconds()
 	b.mu.Lock()
 	defer b.mu.Unlock()
