@@ -253,7 +253,7 @@ func TestEveryDamageIsCaught(t *testing.T) {
 	k := c.keeper(t, Config{Target: dir})
 	m := create(t, k)
 	backup, restored := k.dirOf(m), filepath.Join(dir, "restored")
-	// What the checking process does before it opens anything.
+	// The checks that the checking process makes before it opens anything.
 	read := func() error {
 		m, err := readManifest(t.Context(), folderShelf(backup))
 		if err == nil {
@@ -364,8 +364,7 @@ func TestVerifyCatchesDamageAndRemembersIt(t *testing.T) {
 	f(manifestName, "checksum", flip)
 }
 
-// forge lets the manifest agree with what is in the folder, as if the backup
-// had been written wrongly.
+// forge lets the manifest agree with the folder's files, as if the backup had been written wrongly.
 func forge(t *testing.T, dir string, change func(*Manifest)) {
 	t.Helper()
 	m, err := readManifest(t.Context(), folderShelf(dir))
@@ -445,7 +444,7 @@ func TestABackupThatWasWrittenWronglyDoesNotRestore(t *testing.T) {
 	f("", truncated("/metaindex.bin"))
 }
 
-func TestRestoreRefusesToOverwriteAndMovesAsideWhenTold(t *testing.T) {
+func TestRestoreRefusesToOverwriteAndMovesAsideOnRequest(t *testing.T) {
 	dir := t.TempDir()
 	c := newCollector(t, dir)
 	c.fill(t, 3, 100)
@@ -610,8 +609,8 @@ func TestStoppingEndsABackup(t *testing.T) {
 	}
 }
 
-// TestWhatIsAroundDoesNotCondemnABackup tests where testing is impossible.
-func TestWhatIsAroundDoesNotCondemnABackup(t *testing.T) {
+// TestErrorsOfTheMachineDoNotCondemnABackup tests where testing is impossible.
+func TestErrorsOfTheMachineDoNotCondemnABackup(t *testing.T) {
 	c := newCollector(t, t.TempDir())
 	k := c.keeper(t, Config{})
 	m := create(t, k)

@@ -66,9 +66,8 @@ func (c *collector) warm(b *testing.B, series, each int) {
 	}
 }
 
-// BenchmarkBackup25MRows writes a backup of 25 million rows and restores it in
-// a test, at the default rate. parent-MB is what the collector's own process
-// takes beyond what it had, child-MB all that the checking process has.
+// BenchmarkBackup25MRows writes a backup of 25 million rows and restores it in a test, at the default rate. parent-MB
+// is the growth of the collector's own process, child-MB the whole memory of the checking process.
 func BenchmarkBackup25MRows(b *testing.B) {
 	for _, series := range []int{2_500, 250_000} {
 		b.Run(fmt.Sprint("series=", series), func(b *testing.B) { benchmark(b, series, 25_000_000/series) })

@@ -49,7 +49,7 @@ type S3 struct {
 	CA string `json:"ca,omitempty" file:"secret"`
 }
 
-// Check returns what is wrong with the target and the options, as far as that is known without a connection.
+// Check validates the target and the options, as far as that is possible without a connection.
 func (s S3) Check(target string) error {
 	bucket, _, _ := strings.Cut(strings.TrimPrefix(target, bucketScheme), "/")
 	if bucket == "" {
@@ -145,7 +145,7 @@ func (b *bucket) String() string {
 
 func (b *bucket) key(name string) string { return path.Join(b.prefix, name) }
 
-// explain names the bucket and what to do next.
+// explain adds the bucket and the next step to an error.
 func (b *bucket) explain(what string, err error) error {
 	if err == nil {
 		return nil
@@ -188,8 +188,8 @@ func (b *bucket) list(ctx context.Context) (names []string, err error) {
 	return names, ctx.Err()
 }
 
-// take asks whether the bucket answers. There is no lock in it: each collector has a prefix of its own, and what it
-// does there excludes itself by a lock in its data directory.
+// take asks whether the bucket answers. The bucket holds no lock: each collector has a prefix of its own, and a lock
+// in its data directory keeps its processes apart.
 func (b *bucket) take(ctx context.Context) (release func(), err error) {
 	if _, err := b.list(ctx); err != nil {
 		return nil, err
@@ -197,7 +197,7 @@ func (b *bucket) take(ctx context.Context) (release func(), err error) {
 	return lock(b.local)
 }
 
-// sweep leaves alone what is not an hour old: another process may be writing it.
+// sweep leaves objects younger than an hour alone: another process may be writing them.
 func (b *bucket) sweep(ctx context.Context) error {
 	names, err := b.list(ctx)
 	if err != nil {
@@ -303,7 +303,8 @@ func (f bucketFile) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// put uploads what a reader holds. What fits one part is in memory, so that a request can be sent again.
+// put uploads a reader's content. Content that fits one part is read into memory, so that a request can be sent
+// again.
 func (b *bucket) put(ctx context.Context, name string, from io.Reader, size int64) error {
 	if size <= partSize {
 		whole, err := io.ReadAll(from)
@@ -379,7 +380,7 @@ func (d bucketDraft) upload(ctx context.Context, name string) error {
 	return d.b.put(ctx, d.name+"/"+name, f, info.Size())
 }
 
-// discard also works when what was cut short is over.
+// discard also works when the context of the backup is over.
 func (d bucketDraft) discard() error {
 	ctx, cancel := context.WithTimeout(context.Background(), cleanTime)
 	defer cancel()

@@ -107,7 +107,7 @@ func (s *s3) config(prefix string) Config {
 	return Config{Target: bucketScheme + path.Join(testBucket, prefix), S3: S3{Endpoint: s.url, CA: s.ca}}
 }
 
-// objects lists what is in the bucket.
+// objects lists the bucket's objects.
 func (s *s3) objects(t testing.TB) (keys []string) {
 	t.Helper()
 	all, err := s.ListBucket(testBucket, nil, gofakes3.ListBucketPage{})
@@ -219,7 +219,7 @@ func TestEveryDamageInABucketIsCaught(t *testing.T) {
 	}
 	shelf := p.at(m.Name)
 	dir := quick(t)
-	// What the checking process does with one file, before it opens anything.
+	// The checks that the checking process makes of one file, before it opens anything.
 	read := func(name string) error {
 		m, err := readManifest(t.Context(), shelf)
 		if err != nil || name == manifestName {
@@ -329,7 +329,7 @@ func TestAnInterruptedUploadLeavesNothing(t *testing.T) {
 	})
 }
 
-func TestWhatAKilledUploadHasLeftIsRemoved(t *testing.T) {
+func TestRemainsOfAKilledUploadAreRemoved(t *testing.T) {
 	s := newS3(t)
 	c := newCollector(t, t.TempDir())
 	k := c.keeper(t, s.config("p"))
@@ -391,7 +391,7 @@ func TestPruneRemovesFromTheBucket(t *testing.T) {
 	}
 }
 
-// TestABucketThatDoesNotAnswerCondemnsNoBackup says what to do, each time.
+// TestABucketThatDoesNotAnswerCondemnsNoBackup wants the next step in each error.
 func TestABucketThatDoesNotAnswerCondemnsNoBackup(t *testing.T) {
 	s := newS3(t)
 	c := newCollector(t, t.TempDir())
@@ -452,7 +452,7 @@ func TestLocations(t *testing.T) {
 }
 
 // BenchmarkBackupToABucket writes 25 million rows into a bucket on this machine and restores them from it in a test.
-// parent-MB is what the collector's own process takes beyond what it had.
+// parent-MB is the growth of the collector's own process.
 func BenchmarkBackupToABucket(b *testing.B) {
 	server := exec.CommandContext(b.Context(), os.Args[0])
 	ca := filepath.Join(b.TempDir(), "ca.pem")

@@ -23,7 +23,7 @@ import (
 )
 
 const (
-	// childMemory is the soft limit of what the checking process may use beside mapped files, in bytes.
+	// childMemory is the soft limit of the checking process's memory beside mapped files, in bytes.
 	childMemory = 32 << 20
 	// childNice keeps it behind the collector.
 	childNice = 10
@@ -31,11 +31,11 @@ const (
 	fetchTries = 3
 )
 
-// ErrNotTested is wrapped where a test restore could not be carried out, which says nothing about the backup: no room
+// ErrNotTested is wrapped where a test restore could not be carried out, which says nothing about the backup: no space
 // for it, no key, a process that was killed.
 var ErrNotTested = errors.New("the backup could not be tested")
 
-// verdict tells what is wrong with a backup from what is wrong around it.
+// verdict marks errors of the machine around a backup with ErrNotTested: they say nothing about the backup.
 func verdict(err error) error {
 	for _, around := range []error{errUnreachable, syscall.ENOSPC, syscall.EDQUOT, syscall.EROFS, syscall.EMFILE, syscall.ENFILE, syscall.ENOMEM, fs.ErrPermission} {
 		if errors.Is(err, around) {
@@ -45,8 +45,8 @@ func verdict(err error) error {
 	return err
 }
 
-// Job is what a checking process is asked to do: restore the backup at the location Backup into Scratch, which does not
-// exist yet, and look whether everything is there. It is a command line's argument, so it holds no secret.
+// Job is a checking process's task: restore the backup at the location Backup into Scratch, which does not exist yet,
+// and check that everything is there. It is a command line's argument, so it holds no secret.
 type Job struct {
 	Backup  string `json:"backup"`
 	S3      S3     `json:"s3"`
@@ -243,7 +243,7 @@ func checkPlaces(text []byte, m *Manifest, has map[string]bool) error {
 	return nil
 }
 
-// checkKeys reads the state's keys, and puts them into what is restored. Older backups have them in state.db.
+// checkKeys reads the state's keys, and puts them into the restored state. Older backups have them in state.db.
 func (j Job) checkKeys(ctx context.Context, text []byte) error {
 	if text == nil {
 		return nil

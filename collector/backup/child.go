@@ -14,8 +14,7 @@ import (
 	"time"
 )
 
-// maxWords bounds what is kept of a checking process's last words, in bytes: a panic of the engine prints every
-// goroutine.
+// maxWords bounds the bytes kept of a checking process's output: a panic of the engine prints every goroutine.
 const maxWords = 64 << 10
 
 // test restores a backup into a scratch folder, in a child process, and notes the result in its manifest.
@@ -46,7 +45,7 @@ func (k *Keeper) test(ctx context.Context, p place, m *Manifest) error {
 	return err
 }
 
-// runChild does the job in a process of its own and returns what that has found.
+// runChild does the job in a process of its own and returns its error.
 func (j Job) runChild(ctx context.Context, command []string) error {
 	argument, err := json.Marshal(j)
 	if err != nil {
@@ -74,17 +73,17 @@ func (j Job) runChild(ctx context.Context, command []string) error {
 	return words.explain(err)
 }
 
-// lastWords keeps the beginning of what a process says.
+// lastWords keeps the beginning of a process's output.
 type lastWords struct{ b bytes.Buffer }
 
 func (w *lastWords) Write(p []byte) (int, error) {
-	if room := maxWords - w.b.Len(); room > 0 {
-		w.b.Write(p[:min(room, len(p))])
+	if space := maxWords - w.b.Len(); space > 0 {
+		w.b.Write(p[:min(space, len(p))])
 	}
 	return len(p), nil
 }
 
-// explain picks the line that tells why the process has ended: a panic's first, else the last.
+// explain picks the line with the reason why the process has ended: a panic's first, else the last.
 func (w *lastWords) explain(err error) error {
 	lines := strings.Split(strings.TrimSpace(w.b.String()), "\n")
 	for _, line := range lines {

@@ -35,8 +35,8 @@ func newCopier(bytesPerSecond int64) *copier {
 	return c
 }
 
-// copyFile copies a file to a new one, which is on disk when it returns, and says what was written. Directories on
-// the way are made.
+// copyFile copies a file to a new one, which is on disk when it returns, and returns the copy's size and checksum.
+// It makes missing directories.
 func (c *copier) copyFile(ctx context.Context, from, to string) (FileSum, error) {
 	in, err := os.Open(from)
 	if err != nil {
@@ -62,7 +62,7 @@ func (c *copier) writeTo(ctx context.Context, in io.Reader, to string) (FileSum,
 	return sum, explain(errors.Join(err, out.Close()))
 }
 
-// measured is a reader that goes no faster than a copier's rate, and knows what went through.
+// measured is a reader that goes no faster than a copier's rate, and counts and hashes the bytes.
 type measured struct {
 	ctx    context.Context
 	copier *copier
@@ -139,7 +139,7 @@ func (c *copier) sumFile(ctx context.Context, path string) (FileSum, error) {
 	return c.stream(ctx, in, nil)
 }
 
-// explain says what to do about a full disk, and about one that the service may not write to.
+// explain adds the next step to the error of a full disk, and of one that the service may not write to.
 func explain(err error) error {
 	var at *fs.PathError
 	if errors.Is(err, syscall.EROFS) && errors.As(err, &at) {

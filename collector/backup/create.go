@@ -33,11 +33,11 @@ const (
 // authorityFiles are the collector's CA in the data directory; boards pin it.
 var authorityFiles = []string{"ca.key", "ca.crt"}
 
-// holdTime is how long a backup waits for the store to have what is acknowledged. A store that takes nothing because
+// holdTime is how long a backup waits for the store to have all acknowledged readings. A store that takes nothing because
 // its disk is full would make it wait for ever.
 const holdTime = time.Minute
 
-// excluded is what a backup leaves out, and why.
+// excluded lists the things that a backup leaves out, with the reasons.
 var excluded = []string{
 	registry.Ephemeral,
 	"series/cache, series/tmp, rollups/cache, rollups/tmp: the stores make them again",
@@ -124,8 +124,8 @@ func (w *writer) addStore(ctx context.Context, snapshot *storage.Snapshot, dir s
 	return nil
 }
 
-// freeze takes what must be of one instant: a snapshot of the series, then the state, then the journal. The journal
-// is the last, so that it has every alert that the state knows; the journal's replay brings the others up to it.
+// freeze takes the parts that must be of one instant: a snapshot of the series, then the state, then the journal. The
+// journal is the last, so that it has every alert that the state knows; the journal's replay brings the others up to it.
 func (w *writer) freeze(ctx context.Context) (_ *storage.Snapshot, err error) {
 	if w.source.Hold != nil {
 		holdCtx, cancel := context.WithTimeout(ctx, holdTime)
@@ -162,7 +162,7 @@ func (w *writer) snapshot() (*storage.Snapshot, error) {
 	return w.source.Store.Snapshot()
 }
 
-// checkSpace asks for room for the backup, where it is kept on a disk, and the restored copy of its test.
+// checkSpace checks the free space for the backup, where it is kept on a disk, and for the restored copy of its test.
 func (w *writer) checkSpace(snapshot *storage.Snapshot) error {
 	state, err := treeSize(filepath.Join(w.source.DataDir, stateFile))
 	if err != nil {
@@ -201,8 +201,8 @@ func treeSize(root string) (bytes int64, err error) {
 	return bytes, err
 }
 
-// addState copies the database, and counts what the copy holds. Its keys are taken out in the data directory, for they must
-// not touch the target's disk.
+// addState copies the database, and counts the copy's rows. Its keys are taken out in the data directory, for they must not
+// touch the target's disk.
 func (w *writer) addState(ctx context.Context) (err error) {
 	apart := filepath.Join(w.source.DataDir, ".backup-"+stateFile)
 	defer func() { err = errors.Join(err, removeFile(apart)) }()

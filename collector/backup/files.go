@@ -23,7 +23,7 @@ type Files struct {
 	Config  string   // the collector's own; "" = it has none
 	Secret  []string // kept encrypted: configuration, templates, tokens, certificates
 	Rules   []string // kept as they are
-	Unknown []string // what could not be found out, such as the files that a broken one names
+	Unknown []string // gaps, such as the files that a broken one names
 }
 
 // placesName is the first file in secrets.age. It says where the files of the configuration were.
@@ -98,7 +98,7 @@ func (w *writer) addFiles(ctx context.Context, id *age.X25519Identity) error {
 	return w.note(ctx, secretsFile)
 }
 
-// present drops what is named twice, the key that opens the backup, and what cannot be read, which the manifest then tells.
+// present drops duplicates, the key that opens the backup, and unreadable files, which the manifest then lists.
 func (w *writer) present(paths []string) (all []string) {
 	for _, p := range paths {
 		if p == w.key || slices.Contains(all, p) {
@@ -164,9 +164,10 @@ type put struct {
 
 func (p put) path() string { return filepath.Join(p.root, p.to) }
 
-// plan says where each file of the configuration goes: beside the collector's configuration in the first of ConfigTo what
-// was beside it, in the data directory what was there, and where it was what one of ConfigTo holds. Only directories that the
-// operator has named are written to: whoever can write to the backups could otherwise write anywhere as root.
+// plan returns the new place of each file of the configuration. A file beside the collector's configuration goes into the
+// first of ConfigTo, one in the data directory goes there, and one below a directory of ConfigTo goes back to its own path.
+// Only directories that the operator has named are written to: an attacker who can write to the backups could otherwise write
+// anywhere as root.
 func (r Restore) plan(p places, stage string) (all []put, err error) {
 	if p.Config == "" {
 		return nil, errors.New("--config-to: the backup is of a collector without a configuration file")
@@ -266,7 +267,7 @@ func (r Restore) putConfig(stage string, res *Result) error {
 	return nil
 }
 
-// put writes one file as a whole. What differs there is moved aside.
+// put writes one file as a whole. An existing file that differs is moved aside.
 func (r Restore) put(f put, res *Result) error {
 	data, err := os.ReadFile(f.from)
 	if err != nil {
@@ -342,8 +343,8 @@ func (r Restore) write(root *os.Root, f put, data []byte) error {
 	return errors.Join(d.Sync(), d.Close())
 }
 
-// give lets the service read what root has made: in the data directory its user owns it, elsewhere its group reads it.
-// mode is what root's files get then; those of others stay theirs alone.
+// give lets the service read files that root has made: in the data directory its user owns it, elsewhere its group reads it.
+// mode is the mode of root's files then; files of others stay readable by their owner alone.
 func (r Restore) give(f *os.File, root string, mode fs.FileMode) error {
 	if os.Geteuid() != 0 {
 		return nil

@@ -48,7 +48,7 @@ func tree(t *testing.T, dir string) map[string]string {
 }
 
 // TestTheConfigurationGoesBackWhereItWas restores files beside the collector's configuration, in the data directory and
-// elsewhere, and refuses what nobody has allowed.
+// elsewhere, and refuses directories that nobody has allowed.
 func TestTheConfigurationGoesBackWhereItWas(t *testing.T) {
 	etc, elsewhere := t.TempDir(), t.TempDir()
 	c := newCollector(t, t.TempDir())
@@ -136,12 +136,13 @@ func TestTheConfigurationGoesBackWhereItWas(t *testing.T) {
 	if text, err := os.ReadFile(filepath.Join(to, "sms.key")); err != nil || string(text) != "a secret-word beside the data" {
 		t.Errorf("in the data directory: %q, %v", text, err)
 	}
-	if _, err := r.Run(t.Context()); err != nil { // what a restore that was cut short asks for
+	if _, err := r.Run(t.Context()); err != nil { // as after a restore that was cut short
 		t.Errorf("once more: %v", err)
 	}
 }
 
-// TestConfigIsReadByTheServiceAlone looks at what root gives to a service with a user of its own.
+// TestConfigIsReadByTheServiceAlone checks owner and mode of files that root restores for a service with a user of its
+// own.
 func TestConfigIsReadByTheServiceAlone(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("needs root")

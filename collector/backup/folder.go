@@ -132,7 +132,7 @@ func lock(target string) (release func(), err error) {
 	return func() { f.Close() }, nil
 }
 
-// sweep removes what killed processes have left. The caller holds the target's lock.
+// sweep removes the remains of killed processes. The caller holds the target's lock.
 func sweep(target string) error {
 	found, err := os.ReadDir(target)
 	if err != nil {

@@ -15,7 +15,7 @@ import (
 	"bramble/storage"
 )
 
-// Config is what an operator can set. The zero value takes backups on command only, into DATA/backups.
+// Config holds an operator's settings. The zero value takes backups on command only, into DATA/backups.
 type Config struct {
 	// Target is the directory of the backups; "" = backups in the data directory. One that is named must be there:
 	// an absent disk is not to be mistaken for an empty one. s3://BUCKET/PREFIX is a bucket, reached as S3 says.
@@ -46,8 +46,8 @@ type Source struct {
 	Store   *storage.Store // nil where the series are in a remote store
 	Rollups *storage.Store // nil: there are none
 	Remote  string         // its URL
-	// Hold waits until the store has what was acknowledged and keeps the journal as it is until release; nil where no
-	// collector runs.
+	// Hold waits until the store has all acknowledged readings and keeps the journal as it is until release; nil
+	// where no collector runs.
 	Hold    func(ctx context.Context) (release func(), err error)
 	Files   func() Files // of the configuration; nil = none
 	Pin     string       // of the collector's CA
@@ -97,7 +97,7 @@ func New(c Config, s Source, child []string, log *slog.Logger) *Keeper {
 	return k
 }
 
-// Close ends what runs, without waiting for it.
+// Close cancels a running backup or test, without waiting for it.
 func (k *Keeper) Close() { k.stop() }
 
 // Key is the file that opens the secrets of the backups.
@@ -150,7 +150,7 @@ func (k *Keeper) Create(ctx context.Context) (m *Manifest, err error) {
 	return m, nil
 }
 
-// causeOf prefers the reason why a context has ended to what that led to.
+// causeOf prefers the reason why a context has ended to the error that followed.
 func causeOf(ctx context.Context, err error) error {
 	if cause := context.Cause(ctx); cause != nil {
 		return cause
@@ -193,7 +193,7 @@ func (k *Keeper) Verify(ctx context.Context, name string) (*Manifest, error) {
 	return entry.Manifest, causeOf(ctx, k.test(ctx, p, entry.Manifest))
 }
 
-// takeTarget opens the target for a change and removes what killed processes have left there.
+// takeTarget opens the target for a change and removes the remains of killed processes there.
 func (k *Keeper) takeTarget(ctx context.Context) (p place, release func(), err error) {
 	if p, err = k.place(); err != nil {
 		return nil, nil, err

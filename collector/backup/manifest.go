@@ -29,7 +29,7 @@ const (
 	nameLayout = "2006-01-02T150405.000Z"
 )
 
-// Manifest says what a backup holds. Its checksum covers every other byte of it.
+// Manifest lists the content of a backup. Its checksum covers every other byte of it.
 type Manifest struct {
 	Format    int    `json:"format"`
 	Name      string `json:"name"`
@@ -47,7 +47,7 @@ type Manifest struct {
 	// Pin names the CA; Recipient is the age key that secrets.age is encrypted for.
 	Pin       string    `json:"pin"`
 	Recipient string    `json:"recipient"`
-	Excluded  []string  `json:"excluded"` // what is left out, and why
+	Excluded  []string  `json:"excluded"` // the things left out, with the reasons
 	Files     []FileSum `json:"files"`
 	// Test is the last test restore; nil before the first.
 	Test     *Test  `json:"test,omitempty"`
@@ -71,7 +71,7 @@ type Test struct {
 // Good reports whether the backup has been restored successfully when it was last tried.
 func (m *Manifest) Good() bool { return m.Test != nil && m.Test.Error == "" }
 
-// encode returns the canonical bytes, with the checksum of what the manifest says now.
+// encode returns the canonical bytes, with the checksum of the manifest as it is now.
 func (m *Manifest) encode() ([]byte, error) {
 	sealed := *m
 	sealed.Checksum = ""
@@ -84,7 +84,7 @@ func (m *Manifest) encode() ([]byte, error) {
 	return json.MarshalIndent(sealed, "", " ")
 }
 
-// decode accepts exactly what encode returns.
+// decode accepts exactly the bytes that encode returns.
 func decode(data []byte) (*Manifest, error) {
 	var version struct{ Format int }
 	if err := json.Unmarshal(data, &version); err != nil {
@@ -150,7 +150,7 @@ func readManifest(ctx context.Context, s shelf) (*Manifest, error) {
 	return m, nil
 }
 
-// write puts the manifest in place, safe when it returns, or leaves what was there.
+// write puts the manifest in place, on disk when it returns, or leaves the old one.
 func (m *Manifest) write(ctx context.Context, s shelf) error {
 	data, err := m.encode()
 	if err != nil {

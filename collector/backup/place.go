@@ -16,14 +16,14 @@ import (
 type place interface {
 	// take makes the place ready for a change by this process alone.
 	take(ctx context.Context) (release func(), err error)
-	// sweep removes what killed processes have left. The caller has taken the place.
+	// sweep removes the remains of killed processes. The caller has taken the place.
 	sweep(ctx context.Context) error
-	// list names what may be backups, in no order. A place that is not there holds none.
+	// list names the folders that may be backups, in no order. A place that is not there holds none.
 	list(ctx context.Context) ([]string, error)
 	at(name string) shelf
 	// begin starts a new backup.
 	begin(ctx context.Context, name string) (draft, error)
-	// remove deletes a backup. Its manifest goes first: what is left of a removal that was cut short is no backup.
+	// remove deletes a backup. Its manifest goes first: the remains of a removal that was cut short are no backup.
 	remove(ctx context.Context, name string) error
 	// scratch is the local directory where test restores lie.
 	scratch() string

@@ -30,7 +30,7 @@ func week(t time.Time) string {
 
 // expired returns those of the entries, the newest first, that need not be kept. The newest good one always is, and
 // so are all good ones of the last 24 hours, the newest of those that are not good, for a look at it, the spared one,
-// and what is not known to be a backup of this collector.
+// and those that are not known to be of this collector.
 func expired(entries []Entry, k Keep, pin, spare string, now time.Time) []Entry {
 	keep := map[string]bool{spare: true}
 	mark := func(n int, of period) {
@@ -62,7 +62,7 @@ func expired(entries []Entry, k Keep, pin, spare string, now time.Time) []Entry 
 	return gone
 }
 
-// prune removes what need not be kept.
+// prune removes the expired backups.
 func (k *Keeper) prune(ctx context.Context, now time.Time) error {
 	k.busy.Lock() // a backup that somebody asks for waits, rather than finds the target taken
 	defer k.busy.Unlock()

@@ -137,7 +137,7 @@ func gathered(t *testing.T, k *Keeper) map[string]float64 {
 	return all
 }
 
-func TestSeriesSayWhatIsKnownAndNothingElse(t *testing.T) {
+func TestSeriesHoldKnownValuesAlone(t *testing.T) {
 	c := newCollector(t, t.TempDir())
 	c.fill(t, 10, 2000)
 	k := c.keeper(t, Config{Every: 6 * time.Hour})

@@ -28,10 +28,11 @@ type Restore struct {
 	DataDir string
 	// Key opens secrets.age; "" restores without the CA and the configuration.
 	Key string
-	// ConfigTo puts the files of the configuration back: the first directory gets what was in that of the collector's
-	// configuration, each of them what was there. Empty leaves them in a folder of the data directory.
+	// ConfigTo puts the files of the configuration back: the first directory gets the files that lay beside the
+	// collector's configuration, each of them the files that lay there. Empty leaves them in a folder of the data
+	// directory.
 	ConfigTo []string
-	// Aside moves what is in the way into a folder of the data directory; without it Run refuses.
+	// Aside moves files in the way into a folder of the data directory; without it Run refuses.
 	Aside bool
 	// SeriesOnly brings back the series alone and leaves state, CA and journal as they are.
 	SeriesOnly bool
@@ -39,17 +40,17 @@ type Restore struct {
 	Child      []string // as New's
 }
 
-// Result says what a restore has done.
+// Result describes a finished restore.
 type Result struct {
 	*Manifest
-	Aside    string // folder with what was in the way, "" where nothing was
+	Aside    string // folder with the files that were in the way, "" where nothing was
 	Settings string // folder with the configuration and rule files, "" where there are none, or ConfigTo has put them back
 	Config   string // the collector's configuration that was put back, "" without ConfigTo
 	// ConfigAside are files of a configuration that were in the way, under their new names.
 	ConfigAside []string
 }
 
-// Unfinished returns an error that says what to do when a restore into dir was cut short, else nil.
+// Unfinished returns an error with the next step when a restore into dir was cut short, else nil.
 func Unfinished(dir string) error {
 	text, err := os.ReadFile(filepath.Join(dir, unfinishedName))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -61,9 +62,9 @@ func Unfinished(dir string) error {
 	return fmt.Errorf("%s holds a restore that was cut short: run it again: collector backup restore %s --aside --data-dir %s", dir, strings.TrimSpace(string(text)), dir)
 }
 
-// Run restores. Everything is staged and tested first, by a process of its own; what is in place stays untouched
-// until then. Killed at any moment, it leaves the directory as it was, or marked as unfinished so that no collector
-// starts there.
+// Run restores. Everything is staged and tested first, by a process of its own; existing files stay untouched until
+// then. Killed at any moment, it leaves the directory as it was, or marked as unfinished so that no collector starts
+// there.
 func (r Restore) Run(ctx context.Context) (res Result, err error) {
 	from, err := Job{Backup: r.Backup, S3: r.S3}.shelf()
 	if err != nil {

@@ -3,7 +3,7 @@ package backup
 import "context"
 
 // addRollups copies the rollups, where there are any. They need not be of the series' instant: rows and the mark of how
-// far they go are in one store, and what is behind the mark is kept in the series long enough to be rolled up again.
+// far they go are in one store, and readings behind the mark stay in the series long enough to be rolled up again.
 func (w *writer) addRollups(ctx context.Context) error {
 	if w.source.Rollups == nil {
 		return nil

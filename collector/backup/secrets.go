@@ -123,7 +123,7 @@ func unseal(secrets io.Reader, id age.Identity, take func(name string, r io.Read
 	}
 }
 
-// unsealInto returns what writes the files of secrets.age below dir.
+// unsealInto returns the function that writes the files of secrets.age below dir.
 func unsealInto(dir string) func(name string, r io.Reader) error {
 	return func(name string, r io.Reader) error {
 		to := filepath.Join(dir, filepath.FromSlash(name))

@@ -8,12 +8,12 @@ import (
 	"bramble/storage"
 )
 
-// slack is what a backup may need beyond the sizes that are known before it: blocks, folders, the manifest.
+// slack is the space that a backup may need beyond the sizes that are known before it, in bytes: blocks, folders, the manifest.
 const slack = 4 << 20
 
-// checkSpace reports whether dir has room for the bytes of what is named. On the file system of data it leaves the store what it needs to
-// go on taking rows, twice over: a backup must not stop the collector.
-func checkSpace(what, dir, data string, bytes int64) error {
+// checkSpace returns an error if dir has no space for so many bytes; purpose names their use in the error. On the file system of
+// data it leaves the store twice the space that it needs to go on taking rows: a backup must not stop the collector.
+func checkSpace(purpose, dir, data string, bytes int64) error {
 	var fs unix.Statfs_t
 	if err := unix.Statfs(dir, &fs); err != nil {
 		return fmt.Errorf("ask for free space in %s: %w", dir, err)
@@ -28,7 +28,7 @@ func checkSpace(what, dir, data string, bytes int64) error {
 	}
 	if free < need {
 		return fmt.Errorf("not enough space in %s: %s are needed for %s, %s are free: free some there, or choose another place",
-			dir, size(need), what, size(free))
+			dir, size(need), purpose, size(free))
 	}
 	return nil
 }

@@ -15,7 +15,7 @@ const (
 	retryAfter = 15 * time.Minute
 )
 
-// Status is what is known of the backups of a running collector.
+// Status describes the backups of a running collector.
 type Status struct {
 	Target  string
 	Every   time.Duration // 0: none are scheduled
@@ -86,7 +86,7 @@ func (k *Keeper) refresh() {
 	k.change(func(s *Status) { s.Entries, s.ListErr = entries, err })
 }
 
-// Run takes backups on schedule until ctx ends, and then ends what runs.
+// Run takes backups on schedule until ctx ends, and then cancels a running one.
 func (k *Keeper) Run(ctx context.Context) error {
 	// At once, also while this waits for a backup that somebody else has asked for.
 	defer context.AfterFunc(ctx, k.Close)()
@@ -152,7 +152,7 @@ func (k *Keeper) Describe(to chan<- *prometheus.Desc) {
 	}
 }
 
-// Collect implements prometheus.Collector. What is not known has no sample.
+// Collect implements prometheus.Collector. Unknown values have no sample.
 func (k *Keeper) Collect(to chan<- prometheus.Metric) {
 	s := k.Status()
 	gauge := func(d *prometheus.Desc, v float64, labels ...string) {

@@ -29,7 +29,7 @@ type Entry struct {
 // Good reports whether the entry was restored successfully when it was last tried.
 func (e *Entry) Good() bool { return e.Err == nil && e.Manifest.Good() }
 
-// Result says in a few words what is known of the entry.
+// Result is the state of the entry in a few words.
 func (e *Entry) Result() string {
 	switch {
 	case e.Err != nil:
