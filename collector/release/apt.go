@@ -55,8 +55,7 @@ func (a aptTree) keep(previous string, s *signer) error {
 	return nil
 }
 
-// index writes what apt reads first: the lists of packages, and the signed list
-// of these.
+// index writes the files that apt reads first: the lists of packages, and the signed list of these.
 func (a aptTree) index(s *signer) error {
 	lists, err := a.packages()
 	if err != nil {

@@ -10,7 +10,7 @@ import (
 	"path/filepath"
 )
 
-// archive writes the program and what a person needs beside it, in one folder.
+// archive writes the program and the files that a person needs beside it, in one folder.
 func (b *built) archive(to string) (name string, err error) {
 	folder := fmt.Sprintf("%s_%s_%s", b.product.name, b.version, platforms[b.arch].archive)
 	name = filepath.Join(to, folder+".tar.gz")

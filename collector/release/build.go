@@ -29,7 +29,7 @@ func (o *options) build(ctx context.Context, stdout io.Writer) (err error) {
 		return err
 	}
 	if o.previous != "" {
-		// First, so that what this release builds again takes their place.
+		// First, so that packages that this release builds again replace the old ones.
 		if err := apt.keep(o.previous, o.signer); err != nil {
 			return fmt.Errorf("--previous %s: %w", o.previous, err)
 		}
@@ -79,7 +79,7 @@ func (o *options) pack(ctx context.Context, stdout io.Writer, p product, arch, w
 	return errors.Join(b.note(stdout, b.binary()), b.note(stdout, archive), b.note(stdout, deb))
 }
 
-// finish makes what covers the whole release.
+// finish makes the files that cover the whole release: apt index, public key, checksums.
 func (o *options) finish(apt aptTree, tree string) error {
 	if err := apt.index(o.signer); err != nil {
 		return fmt.Errorf("apt tree: %w", err)
@@ -97,14 +97,14 @@ type built struct {
 	*options
 	product product
 	arch    string
-	dir     string // what is made for it
+	dir     string // for its products
 }
 
 func (b *built) binary() string   { return filepath.Join(b.dir, b.product.command) }
 func (b *built) licences() string { return filepath.Join(b.dir, "licenses.txt") }
 
-// environment is what Go builds under: nothing of the caller's settings that
-// would change the program.
+// environment is the environment of the go command: it overrides the caller's settings that would
+// change the program.
 func (b *built) environment() []string {
 	p := platforms[b.arch]
 	return append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH="+p.goarch, "GOARM="+p.goarm,
@@ -118,7 +118,7 @@ func (b *built) compile(ctx context.Context) error {
 	return err
 }
 
-// run runs a go command in the source and returns what it prints.
+// run runs a go command in the source and returns its output.
 func (b *built) run(ctx context.Context, args ...string) ([]byte, error) {
 	cmd := exec.CommandContext(ctx, "go", args...)
 	cmd.Dir, cmd.Env = b.source, b.environment()

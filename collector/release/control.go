@@ -64,7 +64,7 @@ func controlFile(b []byte) (string, error) {
 	}
 }
 
-// checkControl refuses what would break the list that the text becomes part of.
+// checkControl refuses a text that would break the package list that it becomes part of.
 func checkControl(text string) error {
 	if strings.Contains(strings.TrimSpace(text), "\n\n") {
 		return errors.New("the control file has an empty line")

@@ -84,8 +84,7 @@ func content(source, target string, mode os.FileMode) *files.Content {
 	return &files.Content{Source: source, Destination: target, FileInfo: &files.ContentFileInfo{Owner: "root", Group: "root", Mode: mode}}
 }
 
-// changelog is what Debian wants to know of a version; what changed is for people
-// and stands in CHANGELOG.md.
+// changelog is the changelog that Debian requires; the changes for people are in CHANGELOG.md.
 func (b *built) changelog() []byte {
 	return fmt.Appendf(nil, "%s (%s) stable; urgency=medium\n\n  * Bramble %s; its CHANGELOG.md says what changed.\n\n -- %s  %s\n",
 		b.product.name, b.version.debian(), b.version, b.maintainer, b.time.Format(time.RFC1123Z))

@@ -16,8 +16,8 @@ import (
 // licenceName matches the files that a licence wants to travel with a binary.
 var licenceName = regexp.MustCompile(`(?i)^(licen[cs]e|copying|notice|patents)|\.licen[cs]e$`)
 
-// listing is what `go list` prints of each package that is linked: module,
-// version, the module's folder, the package's folder, embedded files.
+// listing is the format in which `go list` prints each linked package: module, version, the
+// module's folder, the package's folder, embedded files.
 const listing = `{{with .Module}}{{.Path}}{{"\t"}}{{.Version}}{{"\t"}}{{.Dir}}{{end}}{{"\t"}}{{.Dir}}{{range .EmbedFiles}}{{"\t"}}{{.}}{{end}}`
 
 // collectLicences writes the licences of all that the program links, each text once.
@@ -58,8 +58,8 @@ func (t licenceTexts) add(owner, file string) error {
 	return nil
 }
 
-// addPackage adds what lies beside a package and above it in its module, and of
-// our own module what is embedded with its licence.
+// addPackage adds the licence files beside a package and above it in its module, and in our own
+// module the embedded files with their licences.
 func (t licenceTexts) addPackage(fields []string) error {
 	if len(fields) < 4 || fields[0] == "" { // of the standard library
 		return nil

@@ -1,14 +1,14 @@
-// Release builds what Bramble publishes from a source tree, with one command:
-// archives and Debian packages of pisensor and collector, an apt tree, checksums,
-// and signatures over these by a key that the caller gives.
+// Release builds Bramble's published files from a source tree, with one command: archives and
+// Debian packages of pisensor and collector, an apt tree, checksums, and signatures over these by a
+// key that the caller gives.
 //
-// It owns how the files are made and laid out; what stands in the packages is
-// plain files in pisensor/packaging and collector/packaging. It publishes nothing
-// and makes no key. It is a module of its own, so that what it needs to write
-// packages stays out of the module that the boards and the server are built from.
+// It owns how the files are made and laid out; the packages' content is plain files in
+// pisensor/packaging and collector/packaging. It publishes nothing and makes no key. It is a module
+// of its own, so that its libraries for packages stay out of the module that the boards and the
+// server are built from.
 //
-// All but the signatures is the same byte for byte, wherever and whenever the
-// same source is built by the same Go.
+// All files but the signatures are the same byte for byte, wherever and whenever the same Go builds
+// the same source.
 package main
 
 import (

@@ -38,7 +38,7 @@ func architecture(t *testing.T) string {
 }
 
 func checkDeb(t *testing.T, deb string, p product, arch string) {
-	// A static binary is what Go builds, and what runs on every Debian.
+	// Go builds a static binary, which runs on every Debian.
 	must(t, "lintian", "--allow-root", "--fail-on", "error,warning", "--suppress-tags", "statically-linked-binary", deb)
 	for line := range strings.Lines(must(t, "dpkg-deb", "--contents", deb)) {
 		if f := strings.Fields(line); f[1] != "root/root" || f[3] != "2023-11-14" && f[3] != "2023-11-15" || strings.Contains(f[0], "w--w") {
@@ -80,7 +80,7 @@ func checkDeb(t *testing.T, deb string, p product, arch string) {
 	}
 }
 
-// checkLists wants the lists to name what is there, old versions too.
+// checkLists wants the lists to name every package of the tree, old versions too.
 func checkLists(t *testing.T, out string) {
 	for arch, want := range map[string]int{"armhf": 1, "arm64": 2, "amd64": 2} {
 		if arch == architecture(t) {

@@ -1,9 +1,9 @@
 package main
 
-// platform is what Go builds for a Debian architecture.
+// platform is Go's target for a Debian architecture.
 type platform struct {
 	goarch, goarm string
-	archive       string // how an archive's name says it
+	archive       string // its name in an archive's name
 }
 
 // platforms by Debian's names. armhf is ARMv7 with Debian and ARMv6 with
@@ -14,7 +14,7 @@ var platforms = map[string]platform{
 	"armhf": {goarch: "arm", goarm: "6", archive: "linux_armv6"},
 }
 
-// product is a program and what its package holds.
+// product is a program and the content of its package.
 type product struct {
 	command     string // the program, and its folder in the source
 	name        string // of the Debian package and the archives
@@ -30,7 +30,7 @@ type product struct {
 // file is a file of a package. Its source is relative to the root of the source.
 type file struct {
 	source, target string
-	conf           bool // a conffile: an upgrade keeps what the operator changed
+	conf           bool // a conffile: an upgrade keeps the operator's changes
 }
 
 // Units and udev rules lie in /lib, where systems with and without a merged

@@ -98,7 +98,7 @@ func release(t *testing.T, args ...string) string {
 	return out
 }
 
-// flip changes one bit in the middle of a file, and returns what puts it right.
+// flip changes one bit in the middle of a file, and returns a function that restores it.
 func flip(t *testing.T, file string) (restore func()) {
 	t.Helper()
 	before, err := os.ReadFile(file)
@@ -217,7 +217,7 @@ func newApt(t *testing.T, tree, keyring string) *apt {
 	if keyring != "" {
 		by = " signed-by=" + keyring
 	}
-	// copy:, so that apt checks what it takes rather than linking to it.
+	// copy:, so that apt checks the files it takes rather than linking to them.
 	list := "deb [arch=amd64" + by + "] copy:" + tree + " " + suite + " main\n"
 	for name, text := range map[string]string{"etc/sources.list": list, "dpkg/status": adduserInstalled} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
@@ -235,7 +235,7 @@ func newApt(t *testing.T, tree, keyring string) *apt {
 	return a
 }
 
-// adduserInstalled is what dpkg says of the one package that ours depend on.
+// adduserInstalled is dpkg's entry of the one package that ours depend on.
 const adduserInstalled = "Package: adduser\nStatus: install ok installed\nArchitecture: all\nVersion: 3.134\nMaintainer: nobody <nobody@example.org>\nDescription: users\n\n"
 
 func (a *apt) run(args ...string) (string, error) {

@@ -35,7 +35,7 @@ func newRoot(t *testing.T) root {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		// Never RemoveAll: what is mounted here is not the test's own.
+		// Never RemoveAll: the files mounted here are not the test's own.
 		_ = unix.Unmount(base, unix.MNT_DETACH)
 		if err := os.Remove(base); err != nil {
 			t.Error(err)
@@ -122,8 +122,8 @@ func (r root) exists(name string, want bool) {
 	}
 }
 
-// changed returns all that is now otherwise than on this machine. What was made and
-// removed again is not in it.
+// changed returns all files that differ from this machine's. Files that were made and removed again
+// are not in it.
 func (r root) changed() []string {
 	r.t.Helper()
 	var names []string

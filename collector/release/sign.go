@@ -22,7 +22,7 @@ const keyringFile = "bramble-archive-keyring.gpg"
 // signer signs with one OpenPGP key.
 type signer struct {
 	entity *openpgp.Entity
-	key    *packet.PrivateKey // what signs: the key itself or a subkey
+	key    *packet.PrivateKey // the signing key: the primary key or a subkey
 	config *packet.Config
 }
 
