@@ -1,7 +1,7 @@
-// Package rehearse counts the pages that rules would have caused, from what is stored.
+// Package rehearse counts the pages that rules would have caused, from the stored readings.
 //
-// It owns the way through the time in pieces that the store answers, and the counts by rule, board and night. What a rule
-// decides, and which failure explains an alert, is alerting's: see alerting.Replay.
+// It owns the division of the time into pieces that the store can answer, and the counts by rule, board and night. The
+// decisions of a rule, and of the failure that explains an alert, are alerting's: see alerting.Replay.
 package rehearse
 
 import (
@@ -16,10 +16,10 @@ import (
 )
 
 const (
-	// mostPoints bounds what one query brings, in points: 16 MB where each board has one series.
-	mostPoints = 1_000_000
-	// mostSteps is the most steps of one query; the store refuses 30,000.
-	mostSteps = 8_640
+	// maxPoints bounds the answer of one query, in points: 16 MB where each board has one series.
+	maxPoints = 1_000_000
+	// maxSteps is the most steps of one query; the store refuses 30,000.
+	maxSteps = 8_640
 	// keptPages is how many pages are kept by name; all are counted.
 	keptPages = 1_000
 	// nightBegins and nightEnds are hours of the named zone.
@@ -31,37 +31,37 @@ const (
 	alertLabel = "alertname"
 )
 
-// Options say what to rehearse. All but Zone are needed.
+// Options choose the rules, boards and time to rehearse. All but Zone are required.
 type Options struct {
 	Rules *alerting.Rules
 	Store alerting.RangeQuerier
-	// Fleet is where boards stand now; the past is judged by it.
+	// Fleet is the present place of each board, which is used for the past too.
 	Fleet    map[string]alerting.Place
 	From, To time.Time
 	Zone     *time.Location // of the nights; nil means UTC
 }
 
-// Rehearsal is what rules would have done.
+// Rehearsal counts the pages that rules would have caused.
 type Rehearsal struct {
 	From  time.Time `json:"from"`
 	To    time.Time `json:"to"`
 	Zone  string    `json:"zone"`
 	Pages int       `json:"pages"`
 	// AtNight counts the pages between 22:00 and 07:00, Nights the nights with at least one.
-	AtNight  int     `json:"atNight"`
-	Nights   int     `json:"nights"`
-	Rules    []Rule  `json:"rules"`    // those with the most pages first
-	Subjects []Count `json:"subjects"` // boards and domains, those with the most pages first
-	Told     []Page  `json:"told"`     // the first thousand pages
+	AtNight    int     `json:"atNight"`
+	Nights     int     `json:"nights"`
+	Rules      []Rule  `json:"rules"`    // those with the most pages first
+	Subjects   []Count `json:"subjects"` // boards and domains, those with the most pages first
+	FirstPages []Page  `json:"told"`     // the first thousand pages
 }
 
-// Rule is what one rule would have done.
+// Rule counts the pages and alerts that one rule would have caused.
 type Rule struct {
 	Rule    string `json:"rule"` // its ID
 	Name    string `json:"name"`
 	Pages   int    `json:"pages"`
 	AtNight int    `json:"atNight"`
-	// Domains counts the pages for what boards share, Explained the alerts that a domain's page stood for.
+	// Domains counts the pages for failure domains, Explained the alerts that a domain's page represented.
 	Domains   int `json:"domains"`
 	Explained int `json:"explained"`
 	// Recorded counts the alerts that page nobody; Shadow is set for a rule that never pages.
@@ -85,7 +85,7 @@ type Page struct {
 	Night   bool      `json:"night"`
 }
 
-// Run runs rules over what is stored, one after the other, with the state machine and the domains that decide real
+// Run runs rules over the stored readings, one after the other, with the state machine and the domains that decide real
 // readings, and counts the pages. Rules that readings decide are looked at every 10 s, the others on their interval;
 // Alertmanager's grouping and silences are not applied. Memory is bounded by one query's answer.
 func Run(ctx context.Context, o Options) (*Rehearsal, error) {
@@ -99,7 +99,7 @@ func Run(ctx context.Context, o Options) (*Rehearsal, error) {
 	subjects, nights := map[string]int{}, map[string]bool{}
 	for r := range o.Rules.All() {
 		if r.Record != "" {
-			continue // what it recorded is stored, what it would have is not
+			continue // its recorded series are stored, but those of a changed rule are not
 		}
 		h := newRehearsal(o, r)
 		if err := h.run(ctx); err != nil {
@@ -117,7 +117,7 @@ func (out *Rehearsal) add(h *rehearsal, subjects map[string]int, nights map[stri
 	out.Pages += h.count.Pages
 	out.AtNight += h.count.AtNight
 	out.Rules = append(out.Rules, h.count)
-	out.Told = append(out.Told, h.told...)
+	out.FirstPages = append(out.FirstPages, h.pages...)
 	for s, n := range h.subjects {
 		subjects[s] += n
 	}
@@ -130,8 +130,8 @@ func (out *Rehearsal) sort(subjects map[string]int) {
 		out.Subjects = append(out.Subjects, Count{s, subjects[s]})
 	}
 	slices.SortStableFunc(out.Subjects, func(a, b Count) int { return cmp.Compare(b.Pages, a.Pages) })
-	slices.SortStableFunc(out.Told, func(a, b Page) int { return a.At.Compare(b.At) })
-	out.Told = out.Told[:min(len(out.Told), keptPages)]
+	slices.SortStableFunc(out.FirstPages, func(a, b Page) int { return a.At.Compare(b.At) })
+	out.FirstPages = out.FirstPages[:min(len(out.FirstPages), keptPages)]
 }
 
 // rehearsal is one rule's.
@@ -143,7 +143,7 @@ type rehearsal struct {
 	boards   map[string]bool
 	subjects map[string]int
 	nights   map[string]bool
-	told     []Page
+	pages    []Page
 }
 
 func newRehearsal(o Options, r *alerting.Rule) *rehearsal {
@@ -156,7 +156,7 @@ func newRehearsal(o Options, r *alerting.Rule) *rehearsal {
 // run goes through the time in chunks whose answers are bounded. Where the store refuses one, most likely because boards
 // have several series, it asks for less.
 func (h *rehearsal) run(ctx context.Context) error {
-	steps := min(mostSteps, max(1, mostPoints/max(1, len(h.Fleet))))
+	steps := min(maxSteps, max(1, maxPoints/max(1, len(h.Fleet))))
 	step := h.replay.Step()
 	begin := h.From.Truncate(step)
 	for begin.Before(h.To) {
@@ -211,7 +211,7 @@ func (h *rehearsal) page(t alerting.Replayed) {
 		h.count.AtNight++
 		h.nights[at.Add(-nightEnds*time.Hour).Format(time.DateOnly)] = true
 	}
-	if len(h.told) < keptPages {
-		h.told = append(h.told, Page{At: at, Rule: t.Labels[alertLabel], Subject: subject, Summary: t.Annotations["summary"], Night: night})
+	if len(h.pages) < keptPages {
+		h.pages = append(h.pages, Page{At: at, Rule: t.Labels[alertLabel], Subject: subject, Summary: t.Annotations["summary"], Night: night})
 	}
 }

@@ -14,7 +14,7 @@ import (
 	"bramble/storage"
 )
 
-// past is a store with what befell two racks between 20:00 and 20:00.
+// past is a store with a day of two racks, from 20:00 to 20:00.
 type past struct {
 	*storage.Store
 	begin time.Time
@@ -120,18 +120,18 @@ func TestRehearse(t *testing.T) {
 		},
 		Subjects: []Count{{"Rack r1", 2}, {"b5", 2}, {"b4", 1}, {"b7", 1}},
 	}
-	if d := cmp.Diff(want, got, cmpopts.IgnoreFields(Rehearsal{}, "Told")); d != "" {
+	if d := cmp.Diff(want, got, cmpopts.IgnoreFields(Rehearsal{}, "FirstPages")); d != "" {
 		t.Error(d)
 	}
-	var told []string
-	for _, page := range got.Told {
-		told = append(told, fmt.Sprintf("%s %s %s %v: %s", page.At.Format("15:04"), page.Rule, page.Subject, page.Night, page.Summary))
+	var pages []string
+	for _, page := range got.FirstPages {
+		pages = append(pages, fmt.Sprintf("%s %s %s %v: %s", page.At.Format("15:04"), page.Rule, page.Subject, page.Night, page.Summary))
 	}
-	wantTold := []string{
+	wantPages := []string{
 		"02:00 Hot Rack r1 true: Rack r1: 6 of 6 boards hot", "02:06 Slow Rack r1 true: Rack r1: 6 of 6 boards Slow", "06:00 Silent b4 true: ",
 		"14:00 Hot b5 false: b5 at 85", "14:06 Slow b5 false: ", "16:00 Hot b7 false: b7 at 90",
 	}
-	if d := cmp.Diff(wantTold, told); d != "" {
+	if d := cmp.Diff(wantPages, pages); d != "" {
 		t.Error(d)
 	}
 	zone, err := time.LoadLocation("Asia/Tokyo")
@@ -163,7 +163,7 @@ func TestRehearseInChunks(t *testing.T) {
 		return got.Pages
 	}
 	whole := pages(1)
-	for _, boards := range []int{mostPoints / 700, mostPoints / 37} {
+	for _, boards := range []int{maxPoints / 700, maxPoints / 37} {
 		if got := pages(boards); got != whole || whole == 0 {
 			t.Errorf("%d pages with chunks for %d boards, %d in one", got, boards, whole)
 		}
@@ -186,7 +186,7 @@ func TestRehearseErrors(t *testing.T) {
 	}
 }
 
-// BenchmarkRehearse reports what a rule costs for a board and a day, in which it fires once.
+// BenchmarkRehearse reports the cost of a rule for a board and a day, in which it fires once.
 func BenchmarkRehearse(b *testing.B) {
 	const boards = 200
 	p := newPast(b, boards)

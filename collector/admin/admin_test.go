@@ -168,8 +168,8 @@ func mask(s string) string {
 	})
 }
 
-// session is what an operator types, and what must come back on stdout and as
-// the error, whether a collector runs or not. stderr is only compared between both.
+// session lists an operator's commands with their stdout and error, the same whether a collector runs or not. stderr is
+// only compared between both.
 var session = []struct{ line, stdin, stdout, err string }{
 	{line: "board list", stdout: "NAME  LABELS  ENROLLED  KEY CHANGED\n"},
 	{line: "board add b1 --label rack=r1 --label note=a,b", stdout: "brm1.…\n"},

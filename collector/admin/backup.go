@@ -11,7 +11,7 @@ import (
 	"bramble/collector/backup"
 )
 
-// RestoreRequest is what `backup restore` was told.
+// RestoreRequest holds the arguments of `backup restore`.
 type RestoreRequest struct {
 	Name        string    // a name or a folder's path; "" = the newest good one
 	Target      string    // "" = the configured one
@@ -130,7 +130,7 @@ func (a *backupRestore) run(c *call) error {
 	return nil
 }
 
-// contents says what a backup holds.
+// contents counts the content of a backup for people.
 func contents(m *backup.Manifest) string {
 	return fmt.Sprintf("%d rows of %d series, %d boards (%d enrolled), %d users, %d API tokens",
 		m.Rows, m.Series, m.State.Boards, m.State.Enrolled, m.State.Users, m.State.Tokens)

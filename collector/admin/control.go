@@ -21,7 +21,7 @@ const SocketName = "control.sock"
 // maxRequest is the largest request on the control socket, in bytes.
 const maxRequest = 1 << 20
 
-// request and answer are what travels through the control socket, as JSON.
+// request and answer are the messages of the control socket, as JSON.
 type request struct {
 	Args  []string `json:"args"`
 	Stdin string   `json:"stdin,omitempty"`

@@ -7,7 +7,7 @@ import (
 	"github.com/alecthomas/kong"
 )
 
-// grammar is what can be typed behind `collector`.
+// grammar is the command line behind `collector`.
 type grammar struct {
 	DataDir string        `help:"Directory of the collector's data." placeholder:"DIR"`
 	Board   boardGrammar  `cmd:"" help:"Boards: who they are, their labels and keys."`

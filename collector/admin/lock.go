@@ -13,8 +13,8 @@ import (
 // ErrLocked is wrapped where another process holds the data directory.
 var ErrLocked = errors.New("in use by another process")
 
-// lockName is the lock's file in the data directory. It holds its holder's
-// process id, for people; what counts is the flock, which ends with the process.
+// lockName is the lock's file in the data directory. It holds its holder's process id, for people;
+// the lock is the flock, which ends with the process.
 const lockName = "lock"
 
 // Lock takes a data directory, and creates it where it is missing. One process

@@ -12,7 +12,7 @@ import (
 	"bramble/alerting/rehearse"
 )
 
-// RehearseRequest is what `rules rehearse` was told.
+// RehearseRequest holds the arguments of `rules rehearse`.
 type RehearseRequest struct {
 	Files map[string][]byte // rule files by name
 	Since time.Duration     // how far it goes back
@@ -23,7 +23,8 @@ type rulesGrammar struct {
 	Rehearse rulesRehearse `cmd:"" help:"Count the pages that rules would have caused."`
 }
 
-// rulesRehearse gets the rule files themselves: the collector may not see what the person sees.
+// rulesRehearse gets the text of the rule files: the collector may not be able to read the person's
+// files.
 type rulesRehearse struct {
 	Since string   `default:"30d" help:"How far to go back."`
 	Zone  string   `default:"UTC" help:"Time zone of the nights."`
@@ -91,7 +92,7 @@ func (c *call) showRehearsal(r *rehearse.Rehearsal) error {
 		return err
 	}
 	lines = nil
-	for _, p := range r.Told[:min(len(r.Told), shownPages)] {
+	for _, p := range r.FirstPages[:min(len(r.FirstPages), shownPages)] {
 		lines = append(lines, []string{p.At.Format("2006-01-02 15:04 MST"), p.Rule, p.Summary})
 	}
 	fmt.Fprintln(c.stdout)

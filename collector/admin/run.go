@@ -22,27 +22,26 @@ import (
 // further ahead.
 const offlineLead = 10 * time.Second
 
-// State is what the commands work on. Registry and Pin are required, but for the
-// backup commands.
+// State holds the commands' dependencies. Registry and Pin are required, but for the backup commands.
 type State struct {
 	Registry *registry.Registry
 	// DB is the state's database; the customer commands alone need it.
 	DB    *sql.DB
 	Pin   string // of the collector's CA, for enrolment tokens
-	Actor string // who is named in the audit table
+	Actor string // the name in the audit table
 	// Disconnect drops a board's live connection; nil where none can be.
 	Disconnect func(board string)
 	// Relabel changes labels from an instant that it chooses; nil: 10 s from now.
 	Relabel func(ctx context.Context, board string, labels map[string]string) error
-	// Maintenances is what the maintenance commands work on; they alone need it.
+	// Maintenances is used by the maintenance commands alone.
 	Maintenances *alerting.Maintenances
 	// Report says whether a board reports, "" before its first report, and when it last did; nil while no collector runs.
 	Report func(board string) (state string, last time.Time)
-	// Backups is what the backup commands work on; they alone need it.
+	// Backups is used by the backup commands alone.
 	Backups *backup.Keeper
 	// Restore brings a backup back; nil while a collector runs.
 	Restore func(context.Context, RestoreRequest) (backup.Result, error)
-	// Rehearse runs rules over what is stored; nil where there is no store.
+	// Rehearse runs rules over the stored readings; nil where there is no store.
 	Rehearse func(context.Context, RehearseRequest) (*rehearse.Rehearsal, error)
 }
 
