@@ -27,7 +27,8 @@ const (
 	dpi = 144
 )
 
-// The colours of a picture, which has one ground whatever the reader's theme. They are those of the pages.
+// The colours of a picture, the same as on the pages. A picture has one background for all of the reader's
+// themes.
 var (
 	paper       = rgb(0xffffff)
 	ink         = rgb(0x1a1d20)
@@ -67,7 +68,7 @@ func newCanvas() (*canvas, error) {
 	return &canvas{c, regular, bold}, nil
 }
 
-// png encodes what was drawn, in few colours: a third of the size.
+// png encodes the drawing in few colours: a third of the size.
 func (c *canvas) png() ([]byte, error) {
 	var b bytes.Buffer
 	if err := png.Encode(&b, fewColours(c.c.Image())); err != nil {
@@ -198,15 +199,15 @@ func (c *canvas) text(x, y float64, s style, text string) float64 {
 }
 
 // fitted cuts text to a width, with an ellipsis.
-func (c *canvas) fitted(s style, text string, most float64) string {
-	if c.width(s, text) <= most {
+func (c *canvas) fitted(s style, text string, limit float64) string {
+	if c.width(s, text) <= limit {
 		return text
 	}
 	runes := []rune(text)
 	low, high := 0, len(runes)
 	for low < high {
 		mid := (low + high + 1) / 2
-		if c.width(s, string(runes[:mid])+"…") <= most {
+		if c.width(s, string(runes[:mid])+"…") <= limit {
 			low = mid
 		} else {
 			high = mid - 1

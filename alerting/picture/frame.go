@@ -70,7 +70,7 @@ func (f *frame) stroke(c *canvas, t *trace) {
 	}
 }
 
-// between fills what lies between two traces with points at the same times.
+// between fills the area between two traces with points at the same times.
 func (f *frame) between(c *canvas, a, b *trace, in color.Color) {
 	if len(a.At) == 0 || len(a.At) != len(b.At) {
 		return
@@ -139,17 +139,17 @@ func (f *frame) valueAxis(c *canvas) {
 }
 
 // niceStep is the least of 1, 2 and 5 times a power of ten that is not below least.
-func niceStep(least float64) float64 {
-	power := math.Pow(10, math.Floor(math.Log10(least)))
+func niceStep(smallest float64) float64 {
+	power := math.Pow(10, math.Floor(math.Log10(smallest)))
 	for _, m := range []float64{1, 2, 5} {
-		if m*power >= least {
+		if m*power >= smallest {
 			return m * power
 		}
 	}
 	return 10 * power
 }
 
-// label stands at the right edge beside what it names.
+// label stands at the right edge beside the line that it names.
 type label struct {
 	y    float64
 	text string
@@ -199,10 +199,10 @@ func (f *frame) place(all []label) {
 		all[i].y = max(all[i].y, all[i-1].y+labelGap)
 	}
 	for i := len(all) - 1; i >= 0; i-- {
-		most := f.end
+		lowest := f.end
 		if i+1 < len(all) {
-			most = all[i+1].y - labelGap
+			lowest = all[i+1].y - labelGap
 		}
-		all[i].y = min(all[i].y, most)
+		all[i].y = min(all[i].y, lowest)
 	}
 }

@@ -9,8 +9,8 @@ import (
 	"strings"
 )
 
-// mostLines is how many lines are drawn by themselves; more are a band from the lowest to the highest.
-const mostLines = 48
+// maxLines is how many lines are drawn by themselves; more are a band from the lowest to the highest.
+const maxLines = 48
 
 // Line is one series over time: Values in the base unit of its metric, at the times At in Unix milliseconds, ascending.
 // Both have the same length. No value is NaN: where none was read there is no point.
@@ -24,13 +24,13 @@ type Line struct {
 type Graph struct {
 	unit      string
 	factor    float64 // from the metric's base unit
-	low, high float64 // what the axis shows at least
+	low, high float64 // the range that the axis shows at least
 	main      []trace
 	others    []trace // grey
 	above     []trace // the requested clock, under which the lost one hangs
 	floor     *trace  // with others[0] as its roof, where lines are too many to draw
 	limits    []limit
-	lane      string // what main counts, where the graph is a lane of a bit
+	lane      string // the name of the bit that main counts, where the graph is a lane
 }
 
 type limit struct {
@@ -98,7 +98,7 @@ func NewGraph(metric string, lines []Line, lowIsBad bool) *Graph {
 	main.in, main.width = ink, 2
 	g.main = []trace{main}
 	traces = slices.Delete(traces, worst, worst+1)
-	if len(traces) >= mostLines {
+	if len(traces) >= maxLines {
 		roof, floor := span(traces)
 		g.others, g.floor = []trace{roof}, &floor
 		return g
@@ -107,11 +107,11 @@ func NewGraph(metric string, lines []Line, lowIsBad bool) *Graph {
 	return g
 }
 
-// NewLane shows on how many boards a bit is set, over time; what says which bit it is, and is not empty.
-func NewLane(set Line, boards int, what string) *Graph {
-	g := &Graph{factor: 1, high: float64(boards), main: []trace{{Line: set, in: critical, step: true}}, lane: what}
+// NewLane shows on how many boards a bit is set, over time; name is the bit's name and is not empty.
+func NewLane(set Line, boards int, name string) *Graph {
+	g := &Graph{factor: 1, high: float64(boards), main: []trace{{Line: set, in: critical, step: true}}, lane: name}
 	if boards > 1 {
-		g.lane = fmt.Sprintf("%.0f of %d %s", g.main[0].last(), boards, what)
+		g.lane = fmt.Sprintf("%.0f of %d %s", g.main[0].last(), boards, name)
 	}
 	return g
 }
@@ -191,14 +191,14 @@ func span(lines []trace) (roof, floor trace) {
 }
 
 const (
-	// farthest is how far from zero a value may be and still widen the axis; what is beyond is drawn at the axis' end. It is
-	// far beyond all that is measured, and its square is a number.
+	// farthest is how far from zero a value may be and still widen the axis; values beyond are drawn at the axis' end. It is
+	// far beyond all measured values, and its square is finite.
 	farthest = 1e30
-	// leastSpread is the least length of an axis, as a part of its values: floating point has some 16 digits.
-	leastSpread = 1e-9
+	// minSpread is the least length of an axis, as a part of its values: floating point has some 16 digits.
+	minSpread = 1e-9
 )
 
-// axis is the least and the greatest value that the graph has room for: all that is drawn.
+// axis returns the least and the greatest value of the graph's axis: it covers all lines and limits.
 func (g *Graph) axis() (low, high float64) {
 	if g.lane != "" {
 		return g.low, g.high
@@ -229,8 +229,8 @@ func (g *Graph) axis() (low, high float64) {
 	if low >= 0 && g.unit != "°C" {
 		low = 0
 	}
-	if most := max(math.Abs(low), math.Abs(high)); high-low <= max(1/farthest, most*leastSpread) {
-		high = low + max(1, most*1000*leastSpread)
+	if largest := max(math.Abs(low), math.Abs(high)); high-low <= max(1/farthest, largest*minSpread) {
+		high = low + max(1, largest*1000*minSpread)
 	}
 	return low, high + (high-low)*0.06
 }

@@ -1,7 +1,7 @@
-// Package picture draws what a page shows: the last half hour of some series, with the line that they crossed.
+// Package picture draws the picture of a page: the last half hour of some series, with the line that they crossed.
 //
-// It owns how a picture looks, and the shelf of those that were drawn of late. It is handed values, with their names,
-// limits and times, and gives back a PNG; it asks no store, and knows nothing of incidents, rules or pages.
+// It owns how a picture looks, and the shelf of recent pictures. It gets values with their names, limits and times,
+// and returns a PNG. It queries no store, and knows nothing of incidents, rules or pages.
 package picture
 
 import (
@@ -9,7 +9,7 @@ import (
 )
 
 const (
-	// Span is how much of the past a picture shows.
+	// Span is the length of the time axis.
 	Span = 30 * time.Minute
 	// Step is the time between two points of a graph, that of readings at the default rate. Where the next point comes
 	// later than two steps, the line has a gap.
@@ -29,7 +29,7 @@ const (
 	Resolved             // a tick
 )
 
-// Picture is what is drawn. Texts that are too long are cut with an ellipsis.
+// Picture holds the content of a picture. Texts that are too long are cut with an ellipsis.
 type Picture struct {
 	Mark                  Mark
 	Title, Subtitle, Foot string
@@ -87,12 +87,12 @@ func (p *Picture) head(c *canvas) {
 	c.text(20, 291, foot, c.fitted(foot, p.Foot, Width-36))
 }
 
-// heights shares the room between the graphs: lanes have what they need, the first graph most of the rest.
+// heights divides the space between the graphs: lanes get their fixed height, the first graph most of the rest.
 func (p *Picture) heights() []float64 {
-	room, graphs := plotBottom-plotTop-graphGap*float64(len(p.Graphs)-1), 0
+	space, graphs := plotBottom-plotTop-graphGap*float64(len(p.Graphs)-1), 0
 	for _, g := range p.Graphs {
 		if g.lane != "" {
-			room -= laneHeight
+			space -= laneHeight
 		} else {
 			graphs++
 		}
@@ -104,11 +104,11 @@ func (p *Picture) heights() []float64 {
 		case g.lane != "":
 			out[i] = laneHeight
 		case graphs == 1:
-			out[i] = room
+			out[i] = space
 		case first:
-			out[i], first = room*0.58, false
+			out[i], first = space*0.58, false
 		default:
-			out[i] = room * 0.42
+			out[i] = space * 0.42
 		}
 	}
 	return out

@@ -136,11 +136,11 @@ func TestTheWorstLineIsTheMainOne(t *testing.T) {
 	}
 	f("hot", false, level("cold", 40), level("hot", 90), level("mild", 60))
 	f("cold", true, level("hot", 90), level("cold", 40), level("mild", 60))
-	f("mild", false, early, level("mild", 60)) // what nobody reports any more is not the worst
+	f("mild", false, early, level("mild", 60)) // a series that ended is not the worst
 	f("first", false, level("first", 60), level("second", 60))
 }
 
-// TestManyLinesAreABand draws grey lines up to a number, then what lies between them.
+// TestManyLinesAreABand draws grey lines up to a number, then the area between them.
 func TestManyLinesAreABand(t *testing.T) {
 	f := func(n int) (grey, area int) {
 		var lines []Line
@@ -150,15 +150,15 @@ func TestManyLinesAreABand(t *testing.T) {
 		img := drawn(t, &Picture{Graphs: []*Graph{NewGraph("a_celsius", lines, false)}})
 		return inPlot(img, otherBoards), inPlot(img, band)
 	}
-	if grey, area := f(mostLines); grey < 10_000 || area > 10_000 {
-		t.Errorf("%d lines: %d pixels of lines, %d of a band", mostLines, grey, area)
+	if grey, area := f(maxLines); grey < 10_000 || area > 10_000 {
+		t.Errorf("%d lines: %d pixels of lines, %d of a band", maxLines, grey, area)
 	}
-	if grey, area := f(mostLines + 1); grey > 100 || area < 100_000 {
-		t.Errorf("%d lines: %d pixels of lines, %d of a band", mostLines+1, grey, area)
+	if grey, area := f(maxLines + 1); grey > 100 || area < 100_000 {
+		t.Errorf("%d lines: %d pixels of lines, %d of a band", maxLines+1, grey, area)
 	}
 }
 
-// TestLostClock fills what lies between the requested clock and the measured one.
+// TestLostClock wants the area between the requested clock and the measured one filled.
 func TestLostClock(t *testing.T) {
 	f := func(clock float64) int {
 		g := NewClocks("a_hertz", []Line{level("", clock)}, []Line{level("", 1200e6)})
@@ -218,7 +218,8 @@ func TestNumbers(t *testing.T) {
 	f("requests", math.NaN(), "no value")
 }
 
-// TestOddValues draws what a store may hold: each has an axis, and is drawn below the title.
+// TestOddValues draws extreme values that a store may hold: each has an axis, and is drawn below
+// the title.
 func TestOddValues(t *testing.T) {
 	for _, v := range []float64{0, -5, math.Inf(1), math.Inf(-1), 1e300, -1e300, math.MaxFloat64, math.SmallestNonzeroFloat64} {
 		for _, beside := range []float64{v, -v, 60} {

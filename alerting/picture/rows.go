@@ -9,7 +9,7 @@ import (
 // Where the rows of a picture of silence stand, in CSS pixels.
 const (
 	rowsLeft, rowsRight = 130.0, 520.0
-	rowsRoom            = 184.0 // of all rows
+	rowsSpace           = 184.0 // of all rows
 	rowsHeight          = 110.0 // of one at most
 	rowGap              = 14.0
 )
@@ -21,7 +21,7 @@ type Row struct {
 	Failed bool // it is drawn in red
 }
 
-// Around keeps the failed row and its two nearest neighbours by name, which is what has room; none where none failed.
+// Around keeps the failed row and its two nearest neighbours by name, as many as fit; none where none failed.
 func Around(rows []Row) []Row {
 	slices.SortFunc(rows, func(a, b Row) int { return strings.Compare(a.Name, b.Name) })
 	i := slices.IndexFunc(rows, func(r Row) bool { return r.Failed })
@@ -34,7 +34,7 @@ func Around(rows []Row) []Row {
 
 // drawRows draws, for each place, how many of its boards reported.
 func (p *Picture) drawRows(c *canvas) {
-	height := min(rowsHeight, (rowsRoom-rowGap*float64(len(p.Rows)-1))/float64(len(p.Rows)))
+	height := min(rowsHeight, (rowsSpace-rowGap*float64(len(p.Rows)-1))/float64(len(p.Rows)))
 	top := plotTop + 4
 	for i := range p.Rows {
 		p.drawRow(c, &p.Rows[i], top, top+height)

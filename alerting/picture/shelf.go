@@ -42,9 +42,9 @@ func NewShelf(failed func(subject string, err error)) *Shelf {
 	return &Shelf{failed: failed, turn: make(chan struct{}, drawnAtOnce), kept: map[shelfKey]*drawing{}}
 }
 
-// Draw returns the picture of a subject at a time, as Picture.PNG makes it. Where there is none yet, read says what it
-// shows; read must end by itself. Where that takes longer than ctx allows, drawing goes on for the next who asks. What
-// failed is tried again when somebody asks again.
+// Draw returns the picture of a subject at a time, as Picture.PNG makes it. Where there is none yet, read returns its
+// content; read must end by itself. Where that takes longer than ctx allows, drawing goes on for the next call. A failed
+// drawing is tried again by the next call.
 func (s *Shelf) Draw(ctx context.Context, subject string, at time.Time, read func() (*Picture, error)) ([]byte, error) {
 	key := shelfKey{subject, at.UnixMilli()}
 	s.mu.Lock()
@@ -63,7 +63,7 @@ func (s *Shelf) Draw(ctx context.Context, subject string, at time.Time, read fun
 	}
 }
 
-// Close waits for what is being drawn. Nobody calls Draw any more.
+// Close waits for drawings in progress. Draw must not be called any more.
 func (s *Shelf) Close() { s.wg.Wait() }
 
 // keep holds mu.

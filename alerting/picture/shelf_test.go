@@ -56,9 +56,9 @@ func TestDrawingGoesOn(t *testing.T) {
 	}
 }
 
-func TestWhatFailedIsTriedAgain(t *testing.T) {
-	var told []string
-	s := NewShelf(func(subject string, err error) { told = append(told, fmt.Sprint(subject, ": ", err)) })
+func TestAFailedPictureIsTriedAgain(t *testing.T) {
+	var reported []string
+	s := NewShelf(func(subject string, err error) { reported = append(reported, fmt.Sprint(subject, ": ", err)) })
 	defer s.Close()
 	_, err := s.Draw(t.Context(), "12", end, func() (*Picture, error) { return nil, errors.New("no store") })
 	if err == nil || err.Error() != "no store" {
@@ -70,8 +70,8 @@ func TestWhatFailedIsTriedAgain(t *testing.T) {
 	if b, err := s.Draw(t.Context(), "12", end, one); err != nil || len(b) == 0 {
 		t.Errorf("%d bytes, %v", len(b), err)
 	}
-	if len(told) != 2 || told[0] != "12: no store" || told[1] != "12: panic: no sense" {
-		t.Errorf("told %q", told)
+	if len(reported) != 2 || reported[0] != "12: no store" || reported[1] != "12: panic: no sense" {
+		t.Errorf("reported %q", reported)
 	}
 }
 
