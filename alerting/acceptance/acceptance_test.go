@@ -14,10 +14,10 @@ import (
 	"strings"
 	"testing"
 
-	_ "github.com/prometheus/alertmanager/test/with_api_v2" // keeps what the tests need in go.mod
+	_ "github.com/prometheus/alertmanager/test/with_api_v2" // keeps the tests' modules in go.mod
 )
 
-// suite is the package of Alertmanager's acceptance tests; go.mod says of which version.
+// suite is the package of Alertmanager's acceptance tests; go.mod has the version.
 const suite = "github.com/prometheus/alertmanager/test/with_api_v2/acceptance"
 
 // excluded are the tests of the suite that the collector does not take, and why.
@@ -29,8 +29,8 @@ var excluded = map[string]string{
 }
 
 // The tests measure time to 150 ms, which a busy machine does not keep, and one (TestWebhookTimeout) leaves a second for
-// a retry whose wait has jitter here: 10 of 24 runs on an idle machine missed it. What fails is run again alone, so often
-// that chance fails it once in a billion times; where the retry is broken, all of them fail.
+// a retry whose wait has jitter here: 10 of 24 runs on an idle machine missed it. A failed test is run again alone, so
+// often that chance fails it once in a billion times; where the retry is broken, all runs fail.
 const again = 24
 
 // built are the programs that a test needs, in a folder from which the suite finds its alertmanager at ../../../.
@@ -88,7 +88,7 @@ func TestVersion(t *testing.T) {
 func (b built) run(ctx context.Context, args ...string) string {
 	cmd := exec.CommandContext(ctx, b.suite, args...)
 	cmd.Dir, cmd.Env = b.root, append(os.Environ(), "COLLECTOR="+b.collector, "TMPDIR="+b.root) // the suite leaves folders behind
-	out, _ := cmd.CombinedOutput()                                                              // the lines of the tests say what failed
+	out, _ := cmd.CombinedOutput()                                                              // the tests' output names the failures
 	return string(out)
 }
 
@@ -164,7 +164,7 @@ route: {receiver: oncall, group_by: [alertname]}
 receivers: [{name: oncall}]
 `
 
-// amtool works against the collector, and what it set survives kill -9.
+// amtool works against the collector, and its silences survive kill -9.
 func TestAmtool(t *testing.T) {
 	b := build(t)
 	dir := t.TempDir()

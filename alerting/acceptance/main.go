@@ -1,7 +1,7 @@
-// Command acceptance stands in for the binary named alertmanager in Alertmanager's own acceptance tests: it takes that
-// binary's flags and runs `collector serve` behind them, as a proxy that takes a prefix off does. What the tests see of alerts, groups, silences and notifications
-// is the collector's; the adapter adds a token to each request, since nobody gets in without one, and names itself as the
-// one member of a cluster, for which the tests wait.
+// Command acceptance stands in for the binary named alertmanager in Alertmanager's own acceptance tests: it takes that binary's
+// flags and runs `collector serve` behind them, as a proxy that takes a prefix off does. The alerts, groups, silences and
+// notifications that the tests see are the collector's. The adapter adds a token to each request, since nobody gets in without one,
+// and names itself as the one member of a cluster, for which the tests wait.
 //
 // COLLECTOR names the collector's binary.
 package main
@@ -44,7 +44,7 @@ func run(ctx context.Context, args []string) error {
 	config, storage := f.String("config.file", "", ""), f.String("storage.path", "", "")
 	listen, prefix := f.String("web.listen-address", "", ""), f.String("web.route-prefix", "", "")
 	delay := f.Duration("dispatch.start-delay", 0, "")
-	// What is ignored includes the classic matcher mode: the collector has none, and two of the tests that ask for it hold in
+	// The ignored flags include the classic matcher mode: the collector has none, and two of the tests that ask for it hold in
 	// both.
 	for _, ignored := range []string{"enable-feature", "log.level", "cluster.listen-address", "cluster.settle-timeout"} {
 		f.String(ignored, "", "")
@@ -143,7 +143,7 @@ func (c *collector) start(stderr io.Writer) (*exec.Cmd, *url.URL, error) {
 	return nil, nil, errors.Join(errors.New("the collector did not become ready"), serve.Wait())
 }
 
-// passOn tells the collector what the tests tell the adapter: SIGHUP, and the end.
+// passOn passes the signals of the tests on to the collector: SIGHUP, and the end.
 func passOn(ctx context.Context, to *os.Process) {
 	hangup := make(chan os.Signal, 1)
 	signal.Notify(hangup, syscall.SIGHUP)

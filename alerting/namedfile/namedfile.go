@@ -32,7 +32,7 @@ type Path struct {
 	Kind  Kind
 }
 
-// Each calls change for every path in the configuration that config points to and puts what it returns in its place.
+// Each calls change for every path in the configuration that config points to and replaces the path with the result.
 func Each(config any, change func(Path) string) { walk(reflect.ValueOf(config), "", "", change) }
 
 // Files lists the paths of all kinds but Not.

@@ -4,5 +4,6 @@
 // pure: a parsed file and a time give an answer. It refuses to page, to store, and to look at a clock.
 package oncall
 
-// IANA's time zones come along: a hand-over at 09:00 in Berlin must not depend on what the machine has installed.
+// IANA's time zones come along: a hand-over at 09:00 in Berlin must not depend on the zones that the machine has
+// installed.
 import _ "time/tzdata"

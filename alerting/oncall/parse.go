@@ -19,7 +19,7 @@ import (
 const (
 	// defaultWait is how long a step waits for an acknowledgement where it does not say so.
 	defaultWait = 5 * time.Minute
-	// maxWait bounds waits and delays of channels: what comes later is no page.
+	// maxWait bounds waits and delays of channels: a later message is no page.
 	maxWait = 24 * time.Hour
 	// maxRepeat bounds how often the steps are repeated.
 	maxRepeat = 100
@@ -120,7 +120,7 @@ func cleanYAML(err error) error {
 	return errors.New(yamlLine.ReplaceAllString(s, "$1: "))
 }
 
-// parser turns a file into a configuration and collects what is wrong.
+// parser turns a file into a configuration and collects the problems.
 type parser struct {
 	config *Config
 	named  map[string]int // people and rotas share their names, as steps name both

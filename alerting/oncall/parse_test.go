@@ -52,7 +52,7 @@ func TestParse(t *testing.T) {
 	}
 }
 
-// TestParseRefuses: each fault is named with its line, its value and what is wanted.
+// TestParseRefuses wants each fault named with its line, its value and the accepted values.
 func TestParseRefuses(t *testing.T) {
 	f := func(old, new string, want ...string) {
 		t.Helper()
@@ -129,7 +129,7 @@ func TestPersonOf(t *testing.T) {
 	}
 }
 
-// FuzzParse: whatever parses has rotas that answer.
+// FuzzParse wants the rotas of every file that parses to answer.
 func FuzzParse(f *testing.F) {
 	f.Add(whole)
 	f.Add(people)

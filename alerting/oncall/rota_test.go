@@ -99,7 +99,7 @@ rotas:
 	}
 }
 
-// TestLayers: a night layer before a day layer, weekdays, overrides, and what is left as a gap.
+// TestLayers: a night layer before a day layer, weekdays, overrides, and the gaps that remain.
 func TestLayers(t *testing.T) {
 	c := parse(t, "zone: Europe/Berlin\n"+people+`
 rotas:
@@ -142,7 +142,7 @@ rotas:
 	}
 }
 
-// TestShiftsAgree: whatever Shifts says holds at every minute, over both changes of the clock in zones with odd ones.
+// TestShiftsAgree compares Shifts with every minute, over both changes of the clock in zones with odd ones.
 func TestShiftsAgree(t *testing.T) {
 	for _, zone := range []string{"Europe/Berlin", "Australia/Lord_Howe", "America/St_Johns", "UTC", "Africa/Casablanca"} {
 		c := parse(t, people+`

@@ -12,8 +12,8 @@ import (
 	"bramble/storage"
 )
 
-// testShift is what a rules test that begins in 1970 is moved by: the store's index has no room for the first day of
-// Unix time. The calendar of 1998 and the years behind it is that of 1970: leap years and days of the week are the same.
+// testShift moves a rules test that begins in 1970: the store's index cannot hold the first day of Unix time. The
+// calendar of 1998 and the years behind it is that of 1970: leap years and days of the week are the same.
 const testShift = 883_612_800 * time.Second
 
 // shiftYears is testShift in years of the calendar.

@@ -18,7 +18,7 @@ import (
 	"bramble/storage"
 )
 
-// testFileYAML is promtool's format, and what vmalert-tool adds to it.
+// testFileYAML is promtool's format with vmalert-tool's additions.
 type testFileYAML struct {
 	RuleFiles          []string   `yaml:"rule_files"`
 	EvaluationInterval string     `yaml:"evaluation_interval"`
@@ -98,11 +98,11 @@ type alertTest struct {
 	line        int
 	at          time.Duration
 	name, group string
-	want        []toldAlert
+	want        []sentAlert
 }
 
-// toldAlert is what a receiver would be told of an alert.
-type toldAlert struct{ Labels, Annotations map[string]string }
+// sentAlert holds the labels and annotations that a receiver would get of an alert.
+type sentAlert struct{ Labels, Annotations map[string]string }
 
 type exprTest struct {
 	line  int
@@ -219,7 +219,7 @@ func (t *testYAML) build(where, file string, every time.Duration, errs *[]error)
 		c := alertTest{line: a.Alertname.Line, name: a.Alertname.Value, group: a.Groupname}
 		c.at = parseDuration(at+": eval_time", a.EvalTime, 0, errs)
 		for _, e := range a.ExpAlerts {
-			c.want = append(c.want, toldAlert(e))
+			c.want = append(c.want, sentAlert(e))
 		}
 		out.alerts = append(out.alerts, c)
 	}

@@ -120,8 +120,8 @@ var randomRules = []string{
 	"temp - on(board, rack) load > 0 and on(board) load > 3", "avg_over_time(temp[6m]) > 5 and on(board) load - on(board, rack) temp < 2",
 }
 
-// TestRandomRulesAgree writes down what the engine decides for random rules and series as a test, which both programs
-// then must confirm; and a test from which one alert was taken, which they must not.
+// TestRandomRulesAgree writes the engine's decisions for random rules and series as a test, which both programs must pass;
+// and a test without one of the alerts, which they must fail.
 func TestRandomRulesAgree(t *testing.T) {
 	all := oracles(t)
 	for seed := range uint64(16) {
@@ -173,7 +173,7 @@ func randomTest(rnd *rand.Rand) map[string]any {
 	var series []any
 	for board := range 4 {
 		for _, name := range []string{"temp", "load", "up_total"} {
-			values := fmt.Sprint(rnd.IntN(10)) // each begins with one: what was never there has not vanished
+			values := fmt.Sprint(rnd.IntN(10)) // each begins with one: a series that never existed has not vanished
 			for range 29 {
 				if rnd.IntN(6) == 0 && !strings.HasSuffix(values, "_ _ _") {
 					values += " _"
@@ -193,7 +193,7 @@ func randomTest(rnd *rand.Rand) map[string]any {
 	return map[string]any{"rule_files": []string{"r.yml"}, "tests": []any{map[string]any{"input_series": series, "alert_rule_test": checks}}}
 }
 
-// decideTest fills in what the engine decides, and returns a check with an alert, nil where none fires.
+// decideTest fills in the engine's decisions, and returns a check with an alert, nil where none fires.
 func decideTest(t *testing.T, file string, doc map[string]any) (firing map[string]any) {
 	t.Helper()
 	f, err := readFile(file)

@@ -1,7 +1,8 @@
 // Package ruletest runs tests of alerting rules in promtool's format.
 //
-// It owns the format, with what vmalert-tool adds to it, and the comparison of what is expected with what came. It drives
-// an engine from outside, as a collector does, and decides nothing itself: rules, states and templates are alerting's.
+// It owns the format, with vmalert-tool's additions, and the comparison of expected and actual alerts and samples. It
+// drives an engine from outside, as a collector does, and decides nothing itself: rules, states and templates are
+// alerting's.
 package ruletest
 
 import (
@@ -23,18 +24,18 @@ import (
 // staleAfter is how long a value counts, in milliseconds: Prometheus' lookback of 5 min.
 const staleAfter = int64(5 * time.Minute / time.Millisecond)
 
-// testAhead is how far in the future a series may end: the store drops what is more than two days ahead.
+// testAhead is how far in the future a series may end: the store drops rows that are more than two days ahead.
 const testAhead = 47 * time.Hour
 
-// Store is where a rules test puts its series. *storage.Store is one.
+// Store holds the series of a rules test. *storage.Store is one.
 type Store interface {
 	alerting.Querier
 	Add(rows []storage.Row) error
 }
 
-// Run runs files of rules tests in promtool's format, with the engine and the state machine that decide real
-// readings. Each test has an empty store from open, and time that passes from one evaluation to the next. Rules that one
-// reading decides are given each series' newest value at each evaluation. What fails is written to w, with file, line,
+// Run runs files of rules tests in promtool's format, with the engine and the state machine that decide real readings.
+// Each test has an empty store from open, and time that passes from one evaluation to the next. Rules that one reading
+// decides are given each series' newest value at each evaluation. A failed check is written to w, with file, line,
 // expected and got. The error says that a file could not be read or run, or how many checks failed.
 func Run(ctx context.Context, files []string, w io.Writer, open func() (Store, func() error, error)) error {
 	var errs []error
@@ -69,7 +70,7 @@ func (f *file) checks() (n int) {
 	return n
 }
 
-// run runs the tests of a file and returns what is not as it should be.
+// run runs the tests of a file and returns the failed checks.
 func (f *file) run(ctx context.Context, open func() (Store, func() error, error)) (problems []string, err error) {
 	for i := range f.tests {
 		store, done, err := open()
@@ -124,7 +125,7 @@ func (t *test) querier(store Store) alerting.Querier {
 	return store
 }
 
-// last is the time of the last check: what rules record is there until then.
+// last is the time of the last check: series that rules record exist until then.
 func (t *test) last() (last time.Duration) {
 	for _, c := range t.alerts {
 		last = max(last, c.at)
@@ -205,7 +206,7 @@ func (p *player) check(c alertTest) string {
 	var got, want []string
 	for _, t := range p.engine.FiringNow() {
 		if t.Labels[alertLabel] == c.name && (c.group == "" || p.groups[t.Rule] == c.group) {
-			got = append(got, toldAlert{t.Labels, t.Annotations}.String())
+			got = append(got, sentAlert{t.Labels, t.Annotations}.String())
 		}
 	}
 	for _, a := range c.want {
@@ -214,13 +215,13 @@ func (p *player) check(c alertTest) string {
 			labels = map[string]string{}
 		}
 		labels[alertLabel] = c.name
-		want = append(want, toldAlert{labels, a.Annotations}.String())
+		want = append(want, sentAlert{labels, a.Annotations}.String())
 	}
 	return difference(fmt.Sprintf("alert %s at %s", c.name, c.at), want, got)
 }
 
 // String writes labels and annotations, without empty ones: to a receiver they are absent.
-func (a toldAlert) String() string {
+func (a sentAlert) String() string {
 	text := labelText(withoutEmpty(a.Labels))
 	if annotations := withoutEmpty(a.Annotations); len(annotations) > 0 {
 		text += " annotations " + labelText(annotations)
@@ -267,8 +268,8 @@ func sampleTexts(ss []sample) (out []string) {
 	return out
 }
 
-// difference writes what is expected and what came, "" where they are the same.
-func difference(what string, want, got []string) string {
+// difference writes the expected and the actual texts, "" where they are the same.
+func difference(about string, want, got []string) string {
 	slices.Sort(want)
 	slices.Sort(got)
 	if slices.Equal(want, got) {
@@ -280,5 +281,5 @@ func difference(what string, want, got []string) string {
 		}
 		return strings.Join(texts, "\n            ")
 	}
-	return fmt.Sprintf("%s\n  expected: %s\n  got:      %s", what, list(want), list(got))
+	return fmt.Sprintf("%s\n  expected: %s\n  got:      %s", about, list(want), list(got))
 }

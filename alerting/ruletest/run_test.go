@@ -62,7 +62,7 @@ func corpus(t testing.TB) []string {
 	return files
 }
 
-// TestDifference looks at what a person reads.
+// TestDifference checks the text that a person reads.
 func TestDifference(t *testing.T) {
 	dir := t.TempDir()
 	writeFile(t, filepath.Join(dir, "r.yml"), "groups:\n- name: g\n  rules:\n  - {alert: A, expr: a > 5, labels: {s: x}}\n")
