@@ -33,14 +33,14 @@ const maxLimit = 1 << 20
 // a folder for it, with an entry a descriptor.
 const countEvery = time.Second
 
-// counts is of how many counts the least is taken for what is open beside the boards' connections: while many of them come
-// or go at once a single count is off.
+// counts is the number of counts whose minimum is taken for the files open beside the boards' connections: while many
+// boards come or go at once a single count is off.
 const counts = 5
 
 // Budget is the process's. It is safe for concurrent use.
 type Budget struct {
 	limit, reserve, web int
-	count               func() (int, error) // of what is open
+	count               func() (int, error) // of open files
 	webOpen             atomic.Int32
 
 	mu      sync.Mutex
@@ -82,7 +82,7 @@ func (b *Budget) Free() int {
 	return b.limit - b.open
 }
 
-// recount counts what is open. The caller holds mu.
+// recount counts the open files. The caller holds mu.
 func (b *Budget) recount() {
 	n, err := b.count()
 	if err != nil { // it went at the start: there is no descriptor left to count with
@@ -91,8 +91,7 @@ func (b *Budget) recount() {
 	b.open, b.counted = n, time.Now()
 }
 
-// Boards is for how many connections of boards the limit is enough, of which
-// there are some already.
+// Boards returns how many board connections the limit allows in total, given that some are open already.
 func (b *Budget) Boards(connected int) int {
 	b.mu.Lock()
 	defer b.mu.Unlock()

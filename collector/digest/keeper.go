@@ -24,8 +24,8 @@ const (
 	keep = 60 * 24 * time.Hour
 )
 
-// Migrations lift the room's tables in state.db: Migrations[i] from version i to i+1. A released one never changes. Whoever opens
-// the database applies them. Times are Unix milliseconds.
+// Migrations upgrade the package's tables in state.db: Migrations[i] from version i to i+1. A released one never changes. The
+// collector applies them when it opens the database. Times are Unix milliseconds.
 var Migrations = []string{`
 CREATE TABLE IF NOT EXISTS digest (
 	due INTEGER PRIMARY KEY,
@@ -50,7 +50,7 @@ type Mail struct {
 type Options struct {
 	DB       *sql.DB
 	Schedule schedule.Schedule
-	// Report collects what is to be said about the time between two digests.
+	// Report collects the facts of the time between two digests.
 	Report func(ctx context.Context, from, to time.Time) (Report, error)
 	Send   func(ctx context.Context, m Mail) error
 	Log    *slog.Logger
@@ -62,7 +62,7 @@ type Keeper struct{ Options }
 // New makes a keeper over tables as Migrations make them.
 func New(o Options) *Keeper { return &Keeper{o} }
 
-// Run writes and sends until ctx ends. What fails is logged and tried again.
+// Run writes and sends until ctx ends. An error is logged once, and the step is tried again.
 func (k *Keeper) Run(ctx context.Context) error {
 	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()
@@ -81,7 +81,7 @@ func (k *Keeper) Run(ctx context.Context) error {
 	}
 }
 
-// step writes the digest that is due, and sends what waits.
+// step writes the digest that is due, and sends those that wait.
 func (k *Keeper) step(ctx context.Context, now time.Time) error {
 	return errors.Join(k.write(ctx, now), k.send(ctx, now))
 }
@@ -120,7 +120,7 @@ func (k *Keeper) write(ctx context.Context, now time.Time) error {
 		query string
 		args  []any
 	}{
-		{`UPDATE digest SET state = 'failed' WHERE state = 'waiting'`, nil}, // yesterday's: today's says what matters of it
+		{`UPDATE digest SET state = 'failed' WHERE state = 'waiting'`, nil}, // yesterday's: today's mail covers it
 		{`DELETE FROM digest WHERE due < ?`, []any{now.Add(-keep).UnixMilli()}},
 		{`INSERT INTO digest (due, id, subject, body, html, state, next_at) VALUES (?,?,?,?,?,?,?)`,
 			[]any{due.UnixMilli(), m.ID, m.Subject, m.Text, m.HTML, state, now.UnixMilli()}},

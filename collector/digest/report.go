@@ -10,7 +10,8 @@ import (
 	"time"
 )
 
-// Report is what a digest says. Empty parts are said to be empty: that nothing happened is news too.
+// Report holds the facts of a digest. Empty parts are shown as empty: that nothing happened is news
+// too.
 type Report struct {
 	From, To time.Time // in the zone that they are shown in
 	Link     string    // of the pages
@@ -19,7 +20,7 @@ type Report struct {
 	Boards, Reporting, Silent int
 	Stopped                   int // boards whose sensor was stopped properly
 	Rules                     []Rule
-	Late                      []Line // crossings that no alert told of
+	Late                      []Line // crossings that raised no alert
 	Off                       []Line
 	Backups                   []Line
 	Heartbeats                []Line
@@ -29,19 +30,19 @@ type Report struct {
 	Outdated []Line
 }
 
-// Rule is what a rule led to.
+// Rule counts the pages and incidents of a rule.
 type Rule struct {
 	Name                     string
 	Pages, Incidents, Boards int
 }
 
-// Line is one thing and what is to be said about it.
+// Line is one subject and the text about it.
 type Line struct {
 	What, Text string
 	Bad        bool
 }
 
-// Trouble counts what somebody should look at.
+// Trouble counts the lines that somebody should look at.
 func (r Report) Trouble() (n int) {
 	for _, part := range [][]Line{r.Late, r.Off, r.Backups, r.Heartbeats, r.Tests} {
 		for _, l := range part {

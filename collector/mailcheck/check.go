@@ -17,19 +17,19 @@ type Grade string
 // Grades, the best first.
 const (
 	Good  Grade = "ok"
-	Doubt Grade = "check" // right or wrong, depending on what cannot be seen from here
+	Doubt Grade = "check" // right or wrong, depending on facts that cannot be seen from here
 	Bad   Grade = "bad"
 )
 
-// Finding is one answer and what to do about it.
+// Finding is one answer and the advice about it.
 type Finding struct {
 	About  string // such as "SPF"
 	Grade  Grade
-	What   string // what was found, with names and values
+	What   string // the fact, with names and values
 	Advice string // "" where nothing is to be done
 }
 
-// Sender is what is checked.
+// Sender is the mail sender that is checked.
 type Sender struct {
 	From       string // the address
 	Host, Port string // of the smarthost
@@ -38,7 +38,7 @@ type Sender struct {
 	Implicit   bool
 }
 
-// Checker asks.
+// Checker asks DNS and the smarthost.
 type Checker struct {
 	// Resolver answers for the DNS; nil is the system's.
 	Resolver *net.Resolver

@@ -14,12 +14,13 @@ import (
 	"blitiri.com.ar/go/spf"
 )
 
-// usualSelectors are what mail servers and providers name their DKIM keys by default.
+// usualSelectors are the default names of DKIM keys at mail servers and providers.
 var usualSelectors = []string{
 	"default", "mail", "dkim", "s1", "s2", "selector1", "selector2", "google", "k1", "k2", "k3", "smtp", "mandrill", "mx", "fm1", "fm2", "fm3", "2026", "2025",
 }
 
-// minRSA is the shortest key that receivers take (RFC 8301), goodRSA what it asks signers for. Bits.
+// minRSA is the shortest key that receivers take, goodRSA the length that signers should use (RFC
+// 8301). Bits.
 const minRSA, goodRSA = 1024, 2048
 
 // text looks up TXT records; none is no error.

@@ -7,9 +7,9 @@ import (
 	"bramble/pisensor/sim"
 )
 
-// How a board is overheated: it works hard for a while, and then its airflow
-// fails. The model decides what follows; the two times are chosen, by looking
-// ahead with a copy of the board, so that it throttles at a wanted one.
+// How a board is overheated: it works hard for a while, and then its airflow fails. The model
+// computes the outcome. The two times are chosen by looking ahead with a copy of the board, so that
+// it throttles at a wanted time.
 const (
 	blockedAirflow = 2.2 // a fan that stands still, in a closed row
 	tolerated      = 10 * time.Second

@@ -20,13 +20,13 @@ type Placement struct {
 	ambient, cooling float64
 }
 
-// Labels are what the registry knows of the board.
+// Labels are the board's labels in the registry.
 func (p Placement) Labels() map[string]string {
 	return map[string]string{"rack": p.Rack, "switch": p.Switch, "customer": p.Customer, "model": p.Model}
 }
 
-// mix is which models stand in the racks of a hosting operator, most of them
-// of the newer kinds, and one of each of the others.
+// mix is the models in the racks of a hosting operator: most are newer models, and one of each of
+// the others.
 var mix = []string{"4B", "3B", "3B+", "5", "CM4", "3B", "4B", "Zero 2 W", "5", "2B", "3B+", "4B", "400", "3B", "5", "Zero W", "CM4", "4B", "1B", "3B"}
 
 var customers = []string{"alder", "birch", "cedar", "dogwood", "elder", "fir"}
@@ -70,7 +70,7 @@ func ambient(rack int, height float64) float64 {
 	return 20.5 + 0.8*float64(rack%4) + 3*height
 }
 
-// load says what the board's customer does with it.
+// load returns the load that the board's customer puts on it.
 func (p Placement) load(m *sim.Model) sim.Load {
 	cores := float64(m.Cores)
 	switch p.seed % 8 {

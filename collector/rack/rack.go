@@ -97,11 +97,10 @@ func (r *Racks) place(p Placement) {
 // Start is when the live part begins and History ends.
 func (r *Racks) Start() time.Time { return r.options.Start }
 
-// History tells a board's past: emit is called for each step from from until
-// before to, with a time in Unix milliseconds and a tick that holds only during
-// the call. What lies before Start − Past or after Start is left out. Each
-// board's past can be told once, before Run, and is followed by its present
-// without a seam. Boards may be told of concurrently.
+// History replays a board's past: emit is called for each step from from until before to, with a time
+// in Unix milliseconds and a tick that is valid only during the call. Steps before Start − Past or
+// after Start are left out. Each board's past can be replayed once, before Run, and its present
+// follows without a seam. Different boards may be replayed concurrently.
 func (r *Racks) History(name string, from, to time.Time, step time.Duration, emit func(at int64, t *report.Tick)) error {
 	b, ok := r.boards[name]
 	if !ok {

@@ -45,7 +45,7 @@ func (r *Racks) Faults() []Fault {
 // remembered is how many faults are kept.
 const remembered = 32
 
-// scenario decides what happens when. Its steps are performed by run.
+// scenario plans the faults and their times. run performs its steps.
 type scenario struct {
 	boards   []*board // in the order of the plan
 	switches []*uplink
@@ -216,7 +216,7 @@ func (s *scenario) announce(f Fault) {
 	s.faults = s.faults[max(0, len(s.faults)-remembered):]
 }
 
-// list marks what is over and returns all.
+// list marks the faults that are over and returns all.
 func (s *scenario) list(now time.Time) []Fault {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -112,7 +112,7 @@ func TestFaultsGoOn(t *testing.T) {
 	})
 }
 
-// checkSwitches compares each switch with what is announced.
+// checkSwitches compares each switch with the announced faults.
 func checkSwitches(t *testing.T, r *Racks) {
 	t.Helper()
 	now := time.Now()
@@ -129,15 +129,15 @@ func checkSwitches(t *testing.T, r *Racks) {
 	}
 }
 
-// The past ends where the present begins: a board whose past was told goes on
-// exactly like one whose past nobody heard.
+// The past ends where the present begins: a board whose past was replayed goes on exactly like one
+// without a replay.
 func TestNoSeamBetweenPastAndPresent(t *testing.T) {
-	told, untold := demo(24, 24*time.Hour, true), demo(24, 24*time.Hour, true)
-	for name, b := range told.boards {
+	replayed, fresh := demo(24, 24*time.Hour, true), demo(24, 24*time.Hour, true)
+	for name, b := range replayed.boards {
 		var last report.Tick
 		var lastAt int64
 		n := 0
-		err := told.History(name, start.Add(-48*time.Hour), start.Add(time.Hour), 10*time.Second, func(at int64, tick *report.Tick) {
+		err := replayed.History(name, start.Add(-48*time.Hour), start.Add(time.Hour), 10*time.Second, func(at int64, tick *report.Tick) {
 			last.Readings, lastAt = append(last.Readings[:0], tick.Readings...), at
 			n++
 		})
@@ -146,7 +146,7 @@ func TestNoSeamBetweenPastAndPresent(t *testing.T) {
 		}
 		var after, without report.Tick
 		b.sim.ReadAt(start, &after)
-		untold.boards[name].sim.ReadAt(start, &without)
+		fresh.boards[name].sim.ReadAt(start, &without)
 		if d := cmp.Diff(without, after); d != "" {
 			t.Errorf("%s: %s", name, d)
 		}

@@ -1,14 +1,13 @@
-// Boardinit is the first process of an emulated board whose file system is an
-// initramfs. It mounts what the kernel shows, loads the drivers, brings up the
-// network and enrols and runs pisensor. Then it does what the serial console
-// asks for, line by line:
+// Boardinit is the first process of an emulated board whose file system is an initramfs. It mounts
+// the kernel's file systems, loads the drivers, brings up the network and enrols and runs pisensor.
+// Then it obeys the serial console's commands, line by line:
 //
 //	offset N   sets the thermal zone's offset, in m°C
 //	stop       ends pisensor with SIGTERM and restarts the machine
 //
 // With BOARD_AWAY=24h it runs pisensor for that time without a network instead.
 //
-// It says what it has done in lines that begin with "board:".
+// It reports each step in a line that begins with "board:".
 package main
 
 import (
@@ -26,7 +25,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// What the test has put into the initramfs.
+// Files that the test has put into the initramfs.
 const (
 	modules = "/modules" // in the order in which they are to be loaded
 	sensor  = "/pisensor"
@@ -72,8 +71,8 @@ func run() error {
 	return obey(p)
 }
 
-// away runs pisensor, whose enrolment is in the image, for a time without any
-// network, and says what it then holds and has used.
+// away runs pisensor, whose enrolment is in the image, for a time without any network, and prints
+// its memory status and CPU time.
 func away(text string) error {
 	d, err := time.ParseDuration(text)
 	if err != nil {
@@ -99,9 +98,9 @@ func away(text string) error {
 	return stopped
 }
 
-// vary changes what the board's files say each 10 s, for a time: readings that
-// stay as they are would take no room. The temperature walks in the steps of
-// the SoC's sensor, 0.538 °C; the clock goes between a governor's two ends.
+// vary changes the board's files each 10 s, for a time: readings that stay the same would take no
+// space. The temperature walks in the steps of the SoC's sensor, 0.538 °C; the clock goes between a
+// governor's two ends.
 func vary(d time.Duration) error {
 	step := 80
 	for range d / (10 * time.Second) {
@@ -174,7 +173,7 @@ func configure(name string, address netip.Prefix) error {
 	)
 }
 
-// temperature is what the thermal driver says, in m°C.
+// temperature is the thermal driver's value, in m°C.
 func temperature() string {
 	b, err := os.ReadFile(zone + "/temp")
 	if err != nil {

@@ -55,9 +55,9 @@ func main() {
 	}))
 }
 
-// sender connects and returns what sends a message.
+// sender connects and returns the function that sends a message.
 func sender(to *url.URL) func([]byte) error {
-	insecure := &tls.Config{InsecureSkipVerify: true} // it is the harness that it speaks to
+	insecure := &tls.Config{InsecureSkipVerify: true} // the server is the test harness
 	if to.Scheme == "nats" {
 		conn, err := nats.Connect(to.String(), nats.Secure(insecure), nats.SetCustomDialer(dialer{}),
 			nats.PingInterval(time.Hour), nats.SkipSubjectValidation())
