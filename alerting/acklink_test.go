@@ -148,9 +148,9 @@ func BenchmarkFacts(b *testing.B) {
 
 // Chat rooms get the same words, and the picture by its link, from configurations that say nothing of either.
 func TestChatReceiversShowThePicture(t *testing.T) {
-	series := openSeries(t)
-	in := hotBoard(t, series)
-	pictures := NewPictures(NewEngine(DefaultRules()), series, nil)
+	store := openSeries(t)
+	in := hotBoard(t, store)
+	pictures := NewPictures(NewEngine(DefaultRules()), store, nil)
 	defer pictures.Close()
 	address, got := gatewaySink(t, func(_ int, w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "ok") })
 	p := runPager(t, PagerOptions{

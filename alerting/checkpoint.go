@@ -4,7 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 
-	"bramble/storage"
+	"bramble/storage/series"
 )
 
 // CheckpointVersion rises when an older collector could not read the checkpoint.
@@ -42,7 +42,7 @@ func (e *Engine) Checkpoint() ([]byte, error) {
 	}
 	for _, s := range e.series {
 		if s.at != 0 && e.isOperand(s) {
-			c.Values = append(c.Values, lastValue{labelMap(s.own), labelMap(s.registry), s.at, Value(s.value)})
+			c.Values = append(c.Values, lastValue{series.Map(s.own), series.Map(s.registry), s.at, Value(s.value)})
 		}
 	}
 	for name, ev := range e.evaluated {
@@ -98,25 +98,10 @@ func (e *Engine) Restore(b []byte) error {
 }
 
 func (e *Engine) restoreValue(v lastValue) {
-	own := labelList(v.Own)
+	own := series.List(v.Own)
 	s := e.series[ownKey(own)]
 	if s == nil {
-		s = e.addSeries(own, labelList(v.Registry))
+		s = e.addSeries(own, series.List(v.Registry))
 	}
 	s.value, s.at = float64(v.Value), v.At
-}
-
-func labelMap(labels []storage.Label) map[string]string {
-	out := make(map[string]string, len(labels))
-	for _, l := range labels {
-		out[l.Name] = l.Value
-	}
-	return out
-}
-
-func labelList(labels map[string]string) (out []storage.Label) {
-	for name, value := range labels {
-		out = append(out, storage.Label{Name: name, Value: value})
-	}
-	return out
 }

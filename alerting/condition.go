@@ -6,7 +6,7 @@ import (
 
 	"github.com/VictoriaMetrics/metricsql"
 
-	"bramble/storage"
+	"bramble/storage/series"
 )
 
 // condition is an expression that one reading can decide: a tree of and/or over comparisons of one selector with one
@@ -152,7 +152,7 @@ func comparison(b *metricsql.BinaryOpExpr) *leaf {
 }
 
 func (l *leaf) addFilter(lf metricsql.LabelFilter) bool {
-	if lf.Label == nameLabel {
+	if lf.Label == series.NameLabel {
 		if lf.IsRegexp || lf.IsNegative || l.name != "" {
 			return false
 		}
@@ -172,9 +172,9 @@ func (l *leaf) addFilter(lf metricsql.LabelFilter) bool {
 }
 
 // matches reports whether the series with these labels is selected; a label that is absent is "".
-func (l *leaf) matches(labels []storage.Label) bool {
+func (l *leaf) matches(labels []series.Label) bool {
 	for _, f := range l.filters {
-		v := labelValue(labels, f.label)
+		v := series.Get(labels, f.label)
 		hit := v == f.value
 		if f.re != nil {
 			hit = f.re.MatchString(v)

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strconv"
 	"time"
+
+	"bramble/storage/series"
 )
 
 // Crossing is a board whose readings of a time crossed a rule's line.
@@ -47,7 +49,7 @@ func (e *Engine) Crossings(ctx context.Context, q Querier, from, to time.Time) (
 			if exact {
 				v = l.limit
 			}
-			if board := labelValue(f.Labels, boardLabel); board != "" && l.matches(f.Labels) && l.op.holds(v, l.limit) {
+			if board := series.Get(f.Labels, boardLabel); board != "" && l.matches(f.Labels) && l.op.holds(v, l.limit) {
 				out = append(out, Crossing{r.Name, board, v})
 			}
 		}
@@ -60,19 +62,19 @@ func (e *Engine) Crossings(ctx context.Context, q Querier, from, to time.Time) (
 // set. For a rule that asks for one value exactly, such as 1 of a bit, it counts its readings. "" stands for a comparison
 // that has no extreme.
 func (l *leaf) extreme(d time.Duration, twice bool) (query string, exact bool) {
-	series := fmt.Sprintf("%s[%ds]", l.name, int64(d.Seconds()))
+	in := fmt.Sprintf("%s[%ds]", l.name, int64(d.Seconds()))
 	least := "> 0"
 	if twice {
 		least = "> 1"
 	}
 	if l.op == opEqual {
-		return countQuery(series, "count_eq_over_time", l.limit) + least, true
+		return countQuery(in, "count_eq_over_time", l.limit) + least, true
 	}
 	f := extremes[l.op]
 	if f == "" {
 		return "", false
 	}
-	query = fmt.Sprintf("%s(%s)", f, series)
+	query = fmt.Sprintf("%s(%s)", f, in)
 	if !twice {
 		return query, false
 	}
@@ -85,9 +87,9 @@ func (l *leaf) extreme(d time.Duration, twice bool) (query string, exact bool) {
 	if f == "min_over_time" {
 		count = "count_le_over_time"
 	}
-	return query + " if (" + countQuery(series, count, limit) + least + ")", false
+	return query + " if (" + countQuery(in, count, limit) + least + ")", false
 }
 
-func countQuery(series, function string, limit float64) string {
-	return fmt.Sprintf("%s(%s, %s) ", function, series, strconv.FormatFloat(limit, 'g', -1, 64))
+func countQuery(in, function string, limit float64) string {
+	return fmt.Sprintf("%s(%s, %s) ", function, in, strconv.FormatFloat(limit, 'g', -1, 64))
 }

@@ -10,10 +10,6 @@ import (
 	"time"
 )
 
-// Customers stands for all customers where pages name their receiver. It is no receiver of the alertmanager.yml, has no
-// part in routes, escalation or the rota, and what becomes of its mails breaks nothing of the operator's.
-const Customers = "(customers)"
-
 // customerSchema finds the mails of one contact.
 const customerSchema = `
 CREATE INDEX IF NOT EXISTS page_customer ON page (group_key, seq) WHERE receiver = '(customers)';

@@ -4,7 +4,7 @@ import (
 	"slices"
 	"strings"
 
-	"bramble/storage"
+	"bramble/storage/series"
 )
 
 // domainLabel marks the alert of a domain and names its kind. No alert of a board has it.
@@ -33,7 +33,7 @@ const fleetKind = "collector"
 // the registry's labels alone. The zero value is none.
 type Domain struct {
 	kind   int // in domainKinds; len(domainKinds) for all boards
-	labels []storage.Label
+	labels []series.Label
 	id     string
 }
 
@@ -44,22 +44,22 @@ func DomainsOf(labels map[string]string) []Domain {
 		if labels[k.name] == "" {
 			continue
 		}
-		ls := []storage.Label{{Name: domainLabel, Value: k.name}, {Name: k.name, Value: labels[k.name]}}
+		ls := []series.Label{{Name: domainLabel, Value: k.name}, {Name: k.name, Value: labels[k.name]}}
 		for _, w := range k.within {
-			ls = append(ls, storage.Label{Name: w, Value: labels[w]})
+			ls = append(ls, series.Label{Name: w, Value: labels[w]})
 		}
 		out = append(out, newDomain(i, ls))
 	}
 	return out
 }
 
-func newDomain(kind int, labels []storage.Label) Domain {
-	labels = sortLabels(labels)
-	return Domain{kind: kind, labels: labels, id: labelKey(labels, "")}
+func newDomain(kind int, labels []series.Label) Domain {
+	labels = series.Sorted(labels)
+	return Domain{kind: kind, labels: labels, id: series.Key(labels, "")}
 }
 
 func fleetDomain() Domain {
-	return newDomain(len(domainKinds), []storage.Label{{Name: domainLabel, Value: fleetKind}})
+	return newDomain(len(domainKinds), []series.Label{{Name: domainLabel, Value: fleetKind}})
 }
 
 // domainOf returns the domain of a domain's alert.
@@ -72,9 +72,9 @@ func domainOf(t *Transition) (Domain, bool) {
 	if i < 0 || !isDomainRule(t.Rule) {
 		return Domain{}, false
 	}
-	ls := []storage.Label{{Name: domainLabel, Value: name}, {Name: name, Value: t.Labels[name]}}
+	ls := []series.Label{{Name: domainLabel, Value: name}, {Name: name, Value: t.Labels[name]}}
 	for _, w := range domainKinds[i].within {
-		ls = append(ls, storage.Label{Name: w, Value: t.Labels[w]})
+		ls = append(ls, series.Label{Name: w, Value: t.Labels[w]})
 	}
 	return newDomain(i, ls), true
 }
@@ -91,7 +91,7 @@ func (d Domain) String() string {
 	return k.text + " " + d.value(k.name)
 }
 
-func (d Domain) value(name string) string { return labelValue(d.labels, name) }
+func (d Domain) value(name string) string { return series.Get(d.labels, name) }
 
 // holds reports whether labels are of the domain: a board's, or those of a smaller domain.
 func (d Domain) holds(labels map[string]string) bool {
@@ -111,3 +111,38 @@ func isDomainRule(rule string) bool       { return strings.HasPrefix(rule, domai
 func baseRule(rule string) string         { return strings.TrimPrefix(rule, domainRulePrefix) }
 func isBoardAlert(t *Transition) bool     { return t.Labels[boardLabel] != "" && !isDomainRule(t.Rule) }
 func pagesDomainsOnly(t *Transition) bool { return t.Labels[pagesLabel] == pagesDomains }
+
+// title begins a sentence: "Switch r1-a (rack r1)".
+func (d Domain) title() string {
+	s := d.String()
+	s = strings.ToUpper(s[:1]) + s[1:]
+	if d.kind < len(domainKinds) {
+		for _, w := range domainKinds[d.kind].within {
+			if v := d.value(w); v != "" {
+				return s + " (" + w + " " + v + ")"
+			}
+		}
+	}
+	return s
+}
+
+// outer names what d lies in: " of rack r1".
+func (d Domain) outer() string {
+	for _, w := range domainKinds[d.kind].within {
+		if v := d.value(w); v != "" {
+			return " of " + w + " " + v
+		}
+	}
+	return ""
+}
+
+func upper(s string) string { return strings.ToUpper(s[:1]) + s[1:] }
+
+// Place is a board as the domains see it.
+type Place struct {
+	// Labels are the registry's that are in force.
+	Labels map[string]string
+	// Watched is true for a board that is expected to report: it counts among the boards of its domains. One that was
+	// never heard of, or whose sensor said goodbye, does not.
+	Watched bool
+}

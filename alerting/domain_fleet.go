@@ -5,15 +5,6 @@ import (
 	"slices"
 )
 
-// Place is a board as the domains see it.
-type Place struct {
-	// Labels are the registry's that are in force.
-	Labels map[string]string
-	// Watched is true for a board that is expected to report: it counts among the boards of its domains. One that was
-	// never heard of, or whose sensor said goodbye, does not.
-	Watched bool
-}
-
 // fleetIndex is the fleet by domain. It is immutable.
 type fleetIndex struct {
 	places  map[string]Place

@@ -59,20 +59,6 @@ func (f *fleetIndex) describe(t *Transition, d Domain, members []*boardAlert, b 
 	}
 }
 
-// title begins a sentence: "Switch r1-a (rack r1)".
-func (d Domain) title() string {
-	s := d.String()
-	s = strings.ToUpper(s[:1]) + s[1:]
-	if d.kind < len(domainKinds) {
-		for _, w := range domainKinds[d.kind].within {
-			if v := d.value(w); v != "" {
-				return s + " (" + w + " " + v + ")"
-			}
-		}
-	}
-	return s
-}
-
 // sharedLabels are the labels that the rule gave to all members, without the registry's.
 func (f *fleetIndex) sharedLabels(members []*boardAlert) map[string]string {
 	out := maps.Clone(members[0].last.Labels)
@@ -220,30 +206,11 @@ func (b burst) verb(n int) string {
 	return "are not affected"
 }
 
-// outer names what d lies in: " of rack r1".
-func (d Domain) outer() string {
-	for _, w := range domainKinds[d.kind].within {
-		if v := d.value(w); v != "" {
-			return " of " + w + " " + v
-		}
-	}
-	return ""
-}
-
-func upper(s string) string { return strings.ToUpper(s[:1]) + s[1:] }
-
 func plural(kind string) string {
 	if kind == "switch" {
 		return "switches"
 	}
 	return kind + "s"
-}
-
-func enumerate(names []string) string {
-	if len(names) < 2 {
-		return strings.Join(names, "")
-	}
-	return strings.Join(names[:len(names)-1], ", ") + " and " + names[len(names)-1]
 }
 
 // probes says what the boards' addresses answered.

@@ -20,7 +20,7 @@ import (
 	"github.com/prometheus/common/model"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
-	"bramble/storage"
+	"bramble/storage/series"
 )
 
 // stage is a Domains before a running pager. Its journal is a list, on disk at once.
@@ -372,7 +372,7 @@ func TestDomainTimes(t *testing.T) {
 // bit is the alert of a firmware bit of a board of places.
 func bit(places map[string]Place, board, name, reason string, at time.Time) Transition {
 	t := fire(board, at)
-	t.Rule, t.Series = "board/"+name, labelPair("board", board)+","+labelPair("reason", reason)
+	t.Rule, t.Series = "board/"+name, series.Pair("board", board)+","+series.Pair("reason", reason)
 	t.Labels = map[string]string{"alertname": name, "board": board, "severity": "critical", "reason": reason}
 	maps.Copy(t.Labels, places[board].Labels)
 	return t
@@ -467,9 +467,9 @@ receivers:
 			read := func(board, metric string, value float64, own ...string) {
 				t.Helper()
 				ms += 1000
-				var registry []storage.Label
+				var registry []series.Label
 				for n, v := range places[board].Labels {
-					registry = append(registry, storage.Label{Name: n, Value: v})
+					registry = append(registry, series.Label{Name: n, Value: v})
 				}
 				s := d.engine.Series(labels(metric, board, own...), registry)
 				if err := d.commit(d.engine.Observe(board+metric, ms, []Reading{{s, value}})); err != nil {

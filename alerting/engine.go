@@ -5,7 +5,7 @@ import (
 	"sync"
 	"time"
 
-	"bramble/storage"
+	"bramble/storage/series"
 )
 
 // Engine turns readings into transitions of alerts. It holds one state for every rule and series that ever was active,
@@ -111,7 +111,7 @@ func (e *Engine) resolveAgain() {
 // Series returns the handle of the series with these own labels (metric name, board, source and the like). The
 // registry's labels (rack, customer) are matched and shown but do not identify it; calling again with others replaces
 // them. The handle stays valid until Forget.
-func (e *Engine) Series(own, registry []storage.Label) *Series {
+func (e *Engine) Series(own, registry []series.Label) *Series {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	id := ownKey(own)
@@ -119,9 +119,9 @@ func (e *Engine) Series(own, registry []storage.Label) *Series {
 	if s == nil {
 		return e.addSeries(own, registry)
 	}
-	if reg := sortLabels(registry); !slices.Equal(reg, s.registry) {
+	if reg := series.Sorted(registry); !slices.Equal(reg, s.registry) {
 		e.tenants.leave(s)
-		s.registry, s.labels = reg, mergeLabels(s.own, reg)
+		s.registry, s.labels = reg, series.Merge(s.own, reg)
 		e.tenants.join(s)
 		e.noteRegistry(reg)
 		e.resolveAgain()
@@ -129,7 +129,7 @@ func (e *Engine) Series(own, registry []storage.Label) *Series {
 	return s
 }
 
-func (e *Engine) addSeries(own, registry []storage.Label) *Series {
+func (e *Engine) addSeries(own, registry []series.Label) *Series {
 	s := newSeries(own, registry)
 	e.series[s.id] = s
 	e.boards[s.board] = append(e.boards[s.board], s)
@@ -138,7 +138,7 @@ func (e *Engine) addSeries(own, registry []storage.Label) *Series {
 	return s
 }
 
-func (e *Engine) noteRegistry(labels []storage.Label) {
+func (e *Engine) noteRegistry(labels []series.Label) {
 	for _, l := range labels {
 		e.registryNames[l.Name] = true
 	}
@@ -259,8 +259,8 @@ func (e *Engine) enter(a *alert, t Transition) {
 }
 
 // alertOf returns the state of a rule for a series, made where there is none.
-func (e *Engine) alertOf(rule, series string) *alert {
-	k := alertKey{rule, series}
+func (e *Engine) alertOf(rule, key string) *alert {
+	k := alertKey{rule, key}
 	a := e.alerts[k]
 	if a == nil {
 		a = &alert{}
@@ -353,11 +353,11 @@ func (r *Rule) decidedBy(s *Series) bool {
 }
 
 func (e *Engine) domainCondition(rule string, d Domain) (c Condition) {
-	for series, a := range e.active[rule] {
+	for key, a := range e.active[rule] {
 		if !a.last.State.Active() || !d.holds(a.last.Labels) {
 			continue
 		}
-		one := e.condition(alertKey{rule, series})
+		one := e.condition(alertKey{rule, key})
 		if one.Over == 0 {
 			return Condition{}
 		}
@@ -397,8 +397,8 @@ func (e *Engine) Forget(board string) []Transition {
 	}
 	delete(e.boards, board)
 	e.resolveAgain()
-	pair := labelPair(boardLabel, board)
-	return e.end(func(k alertKey) bool { return hasLabel(k.series, pair) })
+	pair := series.Pair(boardLabel, board)
+	return e.end(func(k alertKey) bool { return series.HasPair(k.series, pair) })
 }
 
 // end resolves and drops the alerts that gone selects.

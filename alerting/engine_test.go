@@ -17,13 +17,13 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 
-	"bramble/storage"
+	"bramble/storage/series"
 )
 
-func labels(name, board string, more ...string) []storage.Label {
-	out := []storage.Label{{Name: "__name__", Value: name}, {Name: "board", Value: board}}
+func labels(name, board string, more ...string) []series.Label {
+	out := []series.Label{{Name: "__name__", Value: name}, {Name: "board", Value: board}}
 	for i := 0; i < len(more); i += 2 {
-		out = append(out, storage.Label{Name: more[i], Value: more[i+1]})
+		out = append(out, series.Label{Name: more[i], Value: more[i+1]})
 	}
 	return out
 }
@@ -126,7 +126,7 @@ func TestWatermark(t *testing.T) {
 func TestTransitionContents(t *testing.T) {
 	e := NewEngine(mustRules(t, "  - {alert: A, expr: 'a{rack=\"r1\"} > 5', labels: {severity: '{{ $labels.rack }}'}, annotations: {s: '{{ $labels.board }} {{ $value }}'}}\n"))
 	own := labels("a", "b1", "rack", "forged")
-	s := e.Series(own, []storage.Label{{Name: "rack", Value: "r1"}})
+	s := e.Series(own, []series.Label{{Name: "rack", Value: "r1"}})
 	got := e.Observe("b1", 100, []Reading{{s, 6}})
 	want := []Transition{{
 		Rule: `g/A{severity="{{ $labels.rack }}"}`, Series: `board="b1",rack="forged"`, From: Inactive, State: Firing, At: 100, Since: 100, FiredAt: 100, Value: 6,
@@ -140,7 +140,7 @@ func TestTransitionContents(t *testing.T) {
 		t.Errorf("received %d ms ago", age)
 	}
 	// Relabelled while it fires: the labels of the alert stay, so that its end matches its start.
-	s = e.Series(own, []storage.Label{{Name: "rack", Value: "r2"}})
+	s = e.Series(own, []series.Label{{Name: "rack", Value: "r2"}})
 	if got := e.Observe("b1", 200, []Reading{{s, 1}}); len(got) != 0 {
 		t.Errorf("a series that the rule no longer selects changed it: %v", got)
 	}
@@ -225,7 +225,7 @@ func TestReplay(t *testing.T) {
 		rnd := rand.New(rand.NewPCG(seed, 1))
 		readings := func(e *Engine, r report) (out []Reading) {
 			for i, n := range r.name {
-				out = append(out, Reading{e.Series(labels(n, r.board), []storage.Label{{Name: "rack", Value: "r"}}), r.value[i]})
+				out = append(out, Reading{e.Series(labels(n, r.board), []series.Label{{Name: "rack", Value: "r"}}), r.value[i]})
 			}
 			return out
 		}
@@ -309,22 +309,22 @@ func TestSetRules(t *testing.T) {
 }
 
 // fixedStore answers by expression.
-type fixedStore map[string][]storage.Result
+type fixedStore map[string][]series.Result
 
-func (f fixedStore) Query(_ context.Context, expr string, at time.Time) ([]storage.Result, error) {
+func (f fixedStore) Query(_ context.Context, expr string, at time.Time) ([]series.Result, error) {
 	if r, ok := f[expr]; ok {
 		return r, nil
 	}
 	return nil, errors.New("store is down")
 }
 
-func result(v float64, l []storage.Label) storage.Result {
-	return storage.Result{Labels: l[1:], At: []int64{1}, Values: []float64{v}}
+func result(v float64, l []series.Label) series.Result {
+	return series.Result{Labels: l[1:], At: []int64{1}, Values: []float64{v}}
 }
 
 func TestEvaluate(t *testing.T) {
 	e := NewEngine(mustRules(t, "  - {alert: A, expr: 'avg_over_time(a[5m]) > 5', for: 10s}\n  - {alert: Arrival, expr: a > 5}\n"))
-	e.Series(labels("a", "b1"), []storage.Label{{Name: "rack", Value: "r1"}})
+	e.Series(labels("a", "b1"), []series.Label{{Name: "rack", Value: "r1"}})
 	now := time.UnixMilli(1_000_000)
 	step := func(store fixedStore, want string) {
 		t.Helper()
@@ -551,9 +551,9 @@ func BenchmarkObserve(b *testing.B) {
 // recordedRows notes what recording rules write, as name{labels} value.
 type recordedRows []string
 
-func (r *recordedRows) Add(rows []storage.Row) error {
-	for _, row := range rows {
-		*r = append(*r, fmt.Sprintf("%d %v", row.At, row.Value))
+func (r *recordedRows) Record(samples []series.Sample) error {
+	for _, sample := range samples {
+		*r = append(*r, fmt.Sprintf("%d %v", sample.At, sample.Value))
 	}
 	return nil
 }

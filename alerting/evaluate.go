@@ -8,12 +8,12 @@ import (
 	"strings"
 	"time"
 
-	"bramble/storage"
+	"bramble/storage/series"
 )
 
 // Querier answers instant queries; the store is one.
 type Querier interface {
-	Query(ctx context.Context, expr string, at time.Time) ([]storage.Result, error)
+	Query(ctx context.Context, expr string, at time.Time) ([]series.Result, error)
 }
 
 // evaluation is when a group was last evaluated, and how long that took.
@@ -109,7 +109,7 @@ func (e *Engine) evaluateRule(ctx context.Context, all *answers, r *Rule, now ti
 	if len(missing) == 0 {
 		return ts, nil
 	}
-	var present []storage.Result
+	var present []series.Result
 	if r.presence != "" {
 		if present, err = all.ask(ctx, r.presence, now, r.group.Offset); err != nil {
 			return ts, err
@@ -119,7 +119,7 @@ func (e *Engine) evaluateRule(ctx context.Context, all *answers, r *Rule, now ti
 }
 
 // hits returns the series for which the rule's condition holds.
-func (r *Rule) hits(ctx context.Context, all *answers, now time.Time) ([]storage.Result, error) {
+func (r *Rule) hits(ctx context.Context, all *answers, now time.Time) ([]series.Result, error) {
 	if r.guard.text != "" {
 		found, err := all.ask(ctx, r.guard.text, now, r.group.Offset)
 		if err != nil || len(r.guard.own(found)) == 0 {
@@ -131,7 +131,7 @@ func (r *Rule) hits(ctx context.Context, all *answers, now time.Time) ([]storage
 }
 
 // decideHits steps the alerts of the series in a result and returns the active ones that are not in it.
-func (e *Engine) decideHits(r *Rule, hits []storage.Result, now time.Time, rules *Rules) (ts []Transition, missing []alertKey) {
+func (e *Engine) decideHits(r *Rule, hits []series.Result, now time.Time, rules *Rules) (ts []Transition, missing []alertKey) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.rules != rules {
@@ -146,9 +146,9 @@ func (e *Engine) decideHits(r *Rule, hits []storage.Result, now time.Time, rules
 		found[s.key] = true
 		ts = e.step(ts, r, e.alertOf(r.ID, s.key), s, true, now.UnixMilli(), hit.Values[len(hit.Values)-1])
 	}
-	for series := range e.active[r.ID] {
-		if !found[series] {
-			missing = append(missing, alertKey{r.ID, series})
+	for key := range e.active[r.ID] {
+		if !found[key] {
+			missing = append(missing, alertKey{r.ID, key})
 		}
 	}
 	return ts, missing
@@ -156,7 +156,7 @@ func (e *Engine) decideHits(r *Rule, hits []storage.Result, now time.Time, rules
 
 // decideMissing ends the alerts whose series is still there without its condition, and leaves those whose series has
 // vanished. Where the rule has no presence, all of them end.
-func (e *Engine) decideMissing(r *Rule, missing []alertKey, present []storage.Result, now time.Time, rules *Rules) (ts []Transition) {
+func (e *Engine) decideMissing(r *Rule, missing []alertKey, present []series.Result, now time.Time, rules *Rules) (ts []Transition) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.rules != rules {
@@ -182,11 +182,11 @@ func (e *Engine) decideMissing(r *Rule, missing []alertKey, present []storage.Re
 
 // subject names the series of a result. The registry's labels do not identify a board's series: relabelling a board
 // must not leave an alert behind that nothing resolves.
-func (e *Engine) subject(labels []storage.Label) subject {
-	sorted := sortLabels(labels)
+func (e *Engine) subject(labels []series.Label) subject {
+	sorted := series.Sorted(labels)
 	key := sorted
-	if labelValue(sorted, boardLabel) != "" {
-		key = slices.DeleteFunc(slices.Clone(sorted), func(l storage.Label) bool { return e.registryNames[l.Name] })
+	if series.Get(sorted, boardLabel) != "" {
+		key = slices.DeleteFunc(slices.Clone(sorted), func(l series.Label) bool { return e.registryNames[l.Name] })
 	}
-	return subject{key: labelKey(key, nameLabel), labels: sorted}
+	return subject{key: series.Key(key, series.NameLabel), labels: sorted}
 }

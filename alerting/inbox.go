@@ -321,15 +321,6 @@ func (b *inbox) resume(firing []Transition) {
 	}
 }
 
-// labelSet converts labels.
-func labelSet(labels map[string]string) model.LabelSet {
-	out := make(model.LabelSet, len(labels))
-	for n, v := range labels {
-		out[model.LabelName(n)] = model.LabelValue(v)
-	}
-	return out
-}
-
 // alert is the transition as Alertmanager sees it. A firing one has no end: no pause of this process can make it look
 // resolved.
 func (t Transition) alert() *amalert.Alert {

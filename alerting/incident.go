@@ -10,9 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	amalert "github.com/prometheus/alertmanager/alert"
@@ -177,14 +175,6 @@ func (in *Incident) describe() {
 // began is when what the alert is about began.
 func (a *IncidentAlert) began() int64 { return began(a.Annotations, a.StartsAt) }
 
-// began is the time of a silent board's last report, where an alert has it, else when it fired.
-func began(annotations map[string]string, firedAt int64) int64 {
-	if at, err := time.Parse(NoteTime, annotations[LastReportNote]); err == nil {
-		return at.UnixMilli()
-	}
-	return firedAt
-}
-
 // domain returns the alert of the largest failure among those of the incident, nil where each board stands alone.
 func (in *Incident) domain() (largest *IncidentAlert) {
 	for i := range in.Alerts {
@@ -262,31 +252,6 @@ func (in *Incident) shared() map[string]string {
 	out := maps.Clone(in.Alerts[0].Labels)
 	maps.DeleteFunc(out, func(name, _ string) bool { return in.common(name) == "" })
 	return out
-}
-
-func list(set map[string]bool, most int) string {
-	names := slices.Sorted(maps.Keys(set))
-	if len(names) > most {
-		return strings.Join(names[:most], ", ") + ", …"
-	}
-	return strings.Join(names, ", ")
-}
-
-// severityRank orders the severities in common use; unknown ones stand above none.
-func severityRank(s string) int {
-	switch strings.ToLower(s) {
-	case "":
-		return 0
-	case "info", "none":
-		return 2
-	case "warning", "ticket":
-		return 3
-	case "error", "high":
-		return 4
-	case "critical", "page", "emergency", "disaster":
-		return 5
-	}
-	return 1
 }
 
 const incidentColumns = `id, group_key, receiver, title, severity, started_at, opened_at, changed_at, resolved_at, alerts, acked_by, acked_at, ack_comment`

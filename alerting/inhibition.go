@@ -13,6 +13,8 @@ import (
 	"github.com/prometheus/alertmanager/marker"
 	"github.com/prometheus/alertmanager/notify"
 	"github.com/prometheus/common/model"
+
+	"bramble/storage/series"
 )
 
 // noteDomain keeps the lists of alerts that may represent others while they fire: those of domains, and those of firmware
@@ -65,7 +67,7 @@ func bitsPlace(t *Transition) string {
 	if isDomainRule(t.Rule) {
 		return t.Series
 	}
-	return labelPair(boardLabel, t.Labels[boardLabel])
+	return series.Pair(boardLabel, t.Labels[boardLabel])
 }
 
 // causeWithin is how soon after what follows from it a cause may show, and still be the same failure, in milliseconds. The

@@ -9,24 +9,6 @@ import (
 	"github.com/prometheus/common/model"
 )
 
-// Nobody is the receiver of alerts that are recorded and page nobody: what a customer may well have done to one board,
-// and those of rules in the shadow.
-const Nobody = "(nobody)"
-
-// A rule with this label is tried out: its incidents are recorded and shown, and nobody is told.
-const (
-	shadowLabel = "shadow"
-	shadowTrue  = "true"
-)
-
-// InShadow reports whether an alert with these labels comes from a rule that is tried out.
-func InShadow(labels map[string]string) bool { return labels[shadowLabel] == shadowTrue }
-
-// pagesNobody reports whether the alert with these labels goes to Nobody, as withNobody's routes decide it.
-func pagesNobody(labels map[string]string) bool {
-	return InShadow(labels) || labels[pagesLabel] == pagesDomains && labels[customerLabel] != "" && labels[domainLabel] == ""
-}
-
 // withNobody returns a configuration that routes those alerts to Nobody before the user's own routes see them. The
 // user's file stays as it is.
 func withNobody(user *config.Config) (*config.Config, error) {

@@ -211,12 +211,3 @@ func (d *pageData) Secret(name string) (string, error) {
 	}
 	return s, err
 }
-
-// short cuts a text to so many characters, for messages that cost by length.
-func short(most int, text string) string {
-	runes := []rune(strings.TrimSpace(text))
-	if most < 1 || len(runes) <= most {
-		return string(runes)
-	}
-	return string(runes[:most-1]) + "…"
-}

@@ -7,9 +7,7 @@ import (
 	htmltemplate "html/template"
 	"maps"
 	"slices"
-	"strings"
 	texttemplate "text/template"
-	"unicode"
 
 	"github.com/prometheus/alertmanager/template"
 )
@@ -38,24 +36,6 @@ func pageTemplates(globs []string) (*template.Template, error) {
 	return t, nil
 }
 
-// alertText says in one line what an alert is about: its summary, else its message, else its description, else its name with the
-// labels that tell it apart.
-func alertText(labels, annotations map[string]string) string {
-	for _, name := range []string{"summary", "message", "description"} {
-		if text := oneLine(annotations[name]); text != "" {
-			return text
-		}
-	}
-	text := labels[alertLabel]
-	if board := labels[boardLabel]; board != "" {
-		text += " on " + board
-	}
-	if words := labelWords(labels); words != "" {
-		text += ": " + words
-	}
-	return text
-}
-
 // alertTexts is alertText of each alert of a page. Where several would read the same, the labels in which they differ follow.
 func alertTexts(alerts template.Alerts) []string {
 	out, times := make([]string, len(alerts)), map[string]int{}
@@ -78,23 +58,4 @@ func alertTexts(alerts template.Alerts) []string {
 		}
 	}
 	return out
-}
-
-// notToldApart are the labels that say of which kind an alert is, or are said apart from the others.
-var notToldApart = map[string]bool{alertLabel: true, boardLabel: true, "severity": true, pagesLabel: true, shadowLabel: true}
-
-// labelWords writes the labels that tell an alert apart from others of its name, such as "instance web-1:9100, job node".
-func labelWords(labels map[string]string) string {
-	var words []string
-	for _, name := range slices.Sorted(maps.Keys(labels)) {
-		if !notToldApart[name] && labels[name] != "" {
-			words = append(words, name+" "+labels[name])
-		}
-	}
-	return oneLine(strings.Join(words, ", "))
-}
-
-// oneLine makes one line of a text: it may stand in a header, where a line break would begin another one.
-func oneLine(text string) string {
-	return strings.Join(strings.FieldsFunc(text, func(r rune) bool { return unicode.IsSpace(r) || unicode.IsControl(r) }), " ")
 }

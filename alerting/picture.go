@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"bramble/alerting/picture"
-	"bramble/storage"
+	"bramble/storage/series"
 )
 
 // pictureBudget is the longest that a page waits for its picture; then it leaves without.
@@ -92,15 +92,15 @@ func newPicture(in *Incident, at time.Time) *picture.Picture {
 }
 
 // lineOf is a series under a name.
-func lineOf(r storage.Result, name string) picture.Line {
+func lineOf(r series.Result, name string) picture.Line {
 	return picture.Line{Name: name, At: r.At, Values: r.Values}
 }
 
 // graphOf shows series by their boards, with the last value of the main one under the title.
-func graphOf(s *picture.Picture, metric string, found []storage.Result, lowIsBad bool) *picture.Graph {
+func graphOf(s *picture.Picture, metric string, found []series.Result, lowIsBad bool) *picture.Graph {
 	lines := make([]picture.Line, len(found))
 	for i, r := range found {
-		lines[i] = lineOf(r, labelValue(r.Labels, boardLabel))
+		lines[i] = lineOf(r, series.Get(r.Labels, boardLabel))
 	}
 	g := picture.NewGraph(metric, lines, lowIsBad)
 	if g.Main() != "" {
@@ -110,6 +110,6 @@ func graphOf(s *picture.Picture, metric string, found []storage.Result, lowIsBad
 }
 
 // laneOf shows on how many of an incident's boards a bit is set.
-func laneOf(bits storage.Result, in *Incident) *picture.Graph {
+func laneOf(bits series.Result, in *Incident) *picture.Graph {
 	return picture.NewLane(lineOf(bits, ""), max(1, len(in.touched())), cmp.Or(in.lead().Annotations["what"], "set"))
 }

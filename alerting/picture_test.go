@@ -17,6 +17,7 @@ import (
 
 	"bramble/alerting/picture"
 	"bramble/storage"
+	"bramble/storage/series"
 )
 
 // pictureEnd is when the pictures of these tests are drawn.
@@ -35,15 +36,15 @@ func openSeries(t testing.TB) *storage.Store {
 // tell stores a value of a board every 10 s of the half hour.
 func tell(t testing.TB, s *storage.Store, board string, more map[string]string, name string, value func(minute float64) (float64, bool)) {
 	t.Helper()
-	labels := []storage.Label{{Name: "__name__", Value: name}, {Name: "board", Value: board}}
+	labels := []series.Label{{Name: "__name__", Value: name}, {Name: "board", Value: board}}
 	for n, v := range more {
-		labels = append(labels, storage.Label{Name: n, Value: v})
+		labels = append(labels, series.Label{Name: n, Value: v})
 	}
-	series := storage.SeriesOf(labels)
+	named := storage.SeriesOf(labels)
 	var rows []storage.Row
 	for at := pictureEnd.Add(-picture.Span); !at.After(pictureEnd); at = at.Add(10 * time.Second) {
 		if v, ok := value(at.Sub(pictureEnd.Add(-picture.Span)).Minutes()); ok {
-			rows = append(rows, storage.Row{Series: series, At: at.UnixMilli(), Value: v})
+			rows = append(rows, storage.Row{Series: named, At: at.UnixMilli(), Value: v})
 		}
 	}
 	if err := s.Add(rows); err != nil {
@@ -196,7 +197,7 @@ func TestPictures(t *testing.T) {
 // slowStore answers when it is told to.
 type slowStore struct{ release chan struct{} }
 
-func (s slowStore) QueryRange(context.Context, string, time.Time, time.Time, time.Duration) ([]storage.Result, error) {
+func (s slowStore) QueryRange(context.Context, string, time.Time, time.Time, time.Duration) ([]series.Result, error) {
 	<-s.release
 	return nil, nil
 }

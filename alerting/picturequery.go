@@ -12,15 +12,10 @@ import (
 	"github.com/VictoriaMetrics/metricsql"
 
 	"bramble/alerting/picture"
-	"bramble/storage"
+	"bramble/storage/series"
 )
 
 const (
-	upMetric          = "pi_board_up"
-	throttledMetric   = "pi_throttled"
-	supplyMetric      = "pi_supply_fault"
-	temperatureMetric = "pi_soc_temperature_celsius"
-	clockMetric       = "pi_cpu_clock_hertz"
 	// mostNamed is how many boards a query names; more are asked for by their domain's labels.
 	mostNamed = 200
 )
@@ -55,7 +50,7 @@ func (e *Engine) crossing(ruleID string, narrow []metricsql.LabelFilter) (crossi
 			return
 		}
 		for i := range m.LabelFilterss {
-			if x.metric == "" && len(m.LabelFilterss[i]) > 0 && m.LabelFilterss[i][0].Label == nameLabel {
+			if x.metric == "" && len(m.LabelFilterss[i]) > 0 && m.LabelFilterss[i][0].Label == series.NameLabel {
 				x.metric = m.LabelFilterss[i][0].Value
 			}
 			m.LabelFilterss[i] = append(m.LabelFilterss[i], narrow...)
@@ -159,7 +154,7 @@ func (in *Incident) narrow() []metricsql.LabelFilter {
 
 // selector writes a metric with filters.
 func selector(metric string, filters []metricsql.LabelFilter) string {
-	all := append([]metricsql.LabelFilter{{Label: nameLabel, Value: metric}}, filters...)
+	all := append([]metricsql.LabelFilter{{Label: series.NameLabel, Value: metric}}, filters...)
 	return string((&metricsql.MetricExpr{LabelFilterss: [][]metricsql.LabelFilter{all}}).AppendString(nil))
 }
 
@@ -189,7 +184,7 @@ func (p *Pictures) read(ctx context.Context, in *Incident, at time.Time) (*pictu
 	return s, nil
 }
 
-func (p *Pictures) ask(ctx context.Context, s *picture.Picture, expr string) ([]storage.Result, error) {
+func (p *Pictures) ask(ctx context.Context, s *picture.Picture, expr string) ([]series.Result, error) {
 	return p.store.QueryRange(ctx, expr, s.From, s.To, picture.Step)
 }
 
@@ -241,7 +236,7 @@ func (p *Pictures) readThrottled(ctx context.Context, in *Incident, s *picture.P
 	}
 	var measured, requested []picture.Line
 	for _, r := range clocks {
-		if labelValue(r.Labels, "source") == "requested" {
+		if series.Get(r.Labels, "source") == "requested" {
 			requested = append(requested, lineOf(r, ""))
 			continue
 		}
@@ -279,10 +274,10 @@ func (p *Pictures) readRows(ctx context.Context, in *Incident, s *picture.Pictur
 	}
 	var rows []picture.Row
 	for _, r := range found {
-		name := labelValue(r.Labels, kind.name)
+		name := series.Get(r.Labels, kind.name)
 		one := picture.Row{Line: lineOf(r, kind.text+" "+name), Failed: name == d.value(kind.name)}
 		for _, t := range totals {
-			if labelValue(t.Labels, kind.name) == name {
+			if series.Get(t.Labels, kind.name) == name {
 				one.Of = int(slices.Max(t.Values))
 			}
 		}

@@ -10,7 +10,7 @@ import (
 
 	"github.com/VictoriaMetrics/metricsql"
 
-	"bramble/storage"
+	"bramble/storage/series"
 )
 
 // question is what a rule asks the store. Rules that compare the same expression in the same direction with several
@@ -47,11 +47,11 @@ func plain(b *metricsql.BinaryOpExpr) bool {
 }
 
 // own returns what the rule's own limit leaves of the answer.
-func (q *question) own(found []storage.Result) []storage.Result {
+func (q *question) own(found []series.Result) []series.Result {
 	if q.shared == "" {
 		return found
 	}
-	fails := func(r storage.Result) bool {
+	fails := func(r series.Result) bool {
 		return len(r.Values) == 0 || !q.op.holds(r.Values[len(r.Values)-1], q.limit)
 	}
 	if !slices.ContainsFunc(found, fails) {
@@ -128,7 +128,7 @@ type asked struct {
 }
 
 type answer struct {
-	found []storage.Result
+	found []series.Result
 	err   error
 }
 
@@ -148,7 +148,7 @@ func answersFor(groups []*Group, q Querier) *answers {
 }
 
 // ask returns the answer, which the caller must not change.
-func (a *answers) ask(ctx context.Context, text string, now time.Time, offset time.Duration) ([]storage.Result, error) {
+func (a *answers) ask(ctx context.Context, text string, now time.Time, offset time.Duration) ([]series.Result, error) {
 	k := asked{text, offset}
 	if got, ok := a.found[k]; ok {
 		return got.found, got.err

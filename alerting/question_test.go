@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"bramble/storage"
+	"bramble/storage/series"
 )
 
 // countedStore writes down what it is asked.
@@ -17,7 +18,7 @@ type countedStore struct {
 	asked []string
 }
 
-func (c *countedStore) Query(ctx context.Context, expr string, at time.Time) ([]storage.Result, error) {
+func (c *countedStore) Query(ctx context.Context, expr string, at time.Time) ([]series.Result, error) {
 	c.asked = append(c.asked, expr)
 	return c.Store.Query(ctx, expr, at)
 }

@@ -6,7 +6,7 @@ import (
 	"slices"
 	"time"
 
-	"bramble/storage"
+	"bramble/storage/series"
 )
 
 // replayStep is how often a rule that readings decide is looked at: a board's interval far from every line.
@@ -14,7 +14,7 @@ const replayStep = 10 * time.Second
 
 // RangeQuerier answers queries over a time; the store is one.
 type RangeQuerier interface {
-	QueryRange(ctx context.Context, expr string, start, end time.Time, step time.Duration) ([]storage.Result, error)
+	QueryRange(ctx context.Context, expr string, start, end time.Time, step time.Duration) ([]series.Result, error)
 }
 
 // Replay runs one rule over what is stored, with the state machine and the domains that decide real readings.
@@ -153,7 +153,7 @@ func (h *Replay) query(ctx context.Context, begin, end time.Time) error {
 }
 
 // add puts an answer's points behind those that are there: a series that was relabelled within the chunk is two.
-func (p *points) add(r storage.Result, offset time.Duration) {
+func (p *points) add(r series.Result, offset time.Duration) {
 	sorted := len(p.at) == 0 || len(r.At) == 0 || p.at[len(p.at)-1] < r.At[0]
 	for i, at := range r.At {
 		p.at, p.values = append(p.at, at+offset.Milliseconds()), append(p.values, r.Values[i])

@@ -8,16 +8,16 @@ import (
 
 	"github.com/prometheus/common/model"
 
-	"bramble/storage"
+	"bramble/storage/series"
 )
 
-// Recorder takes the rows of recording rules; the store is one.
+// Recorder takes the results of recording rules; the store is one.
 type Recorder interface {
-	Add(rows []storage.Row) error
+	Record(samples []series.Sample) error
 }
 
-// recorded are the series that a recording rule had at its last evaluation, by their canonical form.
-type recorded map[string]storage.Series
+// recorded are the labels of the series that a recording rule had at its last evaluation, by their canonical form.
+type recorded map[string][]series.Label
 
 // RecordTo sets where the results of recording rules go. Without it they cannot be evaluated.
 func (e *Engine) RecordTo(to Recorder) {
@@ -40,7 +40,7 @@ func (r *ruleYAML) buildRecord(file string, rule *Rule) error {
 		errs = append(errs, fmt.Errorf("%s: `for`, `keep_firing_for` and `annotations` are for alerts", where))
 	}
 	for name := range rule.Labels {
-		if !model.UTF8Validation.IsValidLabelName(name) || name == nameLabel {
+		if !model.UTF8Validation.IsValidLabelName(name) || name == series.NameLabel {
 			errs = append(errs, fmt.Errorf("%s: label %q: not a valid name", where, name))
 		}
 	}
@@ -87,36 +87,36 @@ func (e *Engine) record(ctx context.Context, q Querier, r *Rule, now time.Time) 
 	if r.group.Limit > 0 && len(found) > r.group.Limit {
 		return fmt.Errorf("result has %d series, the group's limit is %d", len(found), r.group.Limit)
 	}
-	rows, is := make([]storage.Row, 0, len(found)), make(recorded, len(found))
+	samples, is := make([]series.Sample, 0, len(found)), make(recorded, len(found))
 	for _, f := range found {
 		if len(f.Values) == 0 {
 			continue
 		}
 		labels := r.recordLabels(f.Labels)
-		key := labelKey(labels, "")
+		key := series.Key(labels, "")
 		if is[key] != nil {
-			return fmt.Errorf("result has two series with the labels {%s}", labelKey(labels, nameLabel))
+			return fmt.Errorf("result has two series with the labels {%s}", series.Key(labels, series.NameLabel))
 		}
-		is[key] = storage.SeriesOf(labels)
-		rows = append(rows, storage.Row{Series: is[key], At: at.UnixMilli(), Value: f.Values[len(f.Values)-1]})
+		is[key] = labels
+		samples = append(samples, series.Sample{Labels: labels, At: at.UnixMilli(), Value: f.Values[len(f.Values)-1]})
 	}
 	e.mu.Lock()
 	to, was := e.recorder, e.recorded[r.ID]
 	e.recorded[r.ID] = is
 	e.mu.Unlock()
-	for key, series := range was {
+	for key, labels := range was {
 		if is[key] == nil {
-			rows = append(rows, storage.Row{Series: series, At: at.UnixMilli(), Value: storage.Stale})
+			samples = append(samples, series.Sample{Labels: labels, At: at.UnixMilli(), Value: series.Stale})
 		}
 	}
 	if to == nil {
 		return errors.New("there is no store to record to")
 	}
-	return to.Add(rows)
+	return to.Record(samples)
 }
 
 // recordLabels are a result's labels under the rule's name, its own labels winning.
-func (r *Rule) recordLabels(labels []storage.Label) []storage.Label {
+func (r *Rule) recordLabels(labels []series.Label) []series.Label {
 	m := make(map[string]string, len(labels)+len(r.Labels)+1)
 	for _, l := range labels {
 		m[l.Name] = l.Value
@@ -124,6 +124,6 @@ func (r *Rule) recordLabels(labels []storage.Label) []storage.Label {
 	for name, value := range r.Labels {
 		m[name] = value
 	}
-	m[nameLabel] = r.Record
-	return sortLabels(labelList(m))
+	m[series.NameLabel] = r.Record
+	return series.Sorted(series.List(m))
 }

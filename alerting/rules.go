@@ -7,7 +7,6 @@ import (
 	"maps"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 )
 
@@ -124,19 +123,6 @@ func (r *Rules) assignIDs() {
 		}
 		rule.ID = id
 	}
-}
-
-// labelText writes labels as {a="1",b="2"}, "" for none.
-func labelText(labels map[string]string) string {
-	if len(labels) == 0 {
-		return ""
-	}
-	var b strings.Builder
-	for i, name := range slices.Sorted(maps.Keys(labels)) {
-		b.WriteByte("{,"[min(i, 1)])
-		b.WriteString(name + "=" + strconv.Quote(labels[name]))
-	}
-	return b.String() + "}"
 }
 
 func shortHash(text string) string {

@@ -14,7 +14,7 @@ import (
 
 	"github.com/VictoriaMetrics/metricsql"
 
-	"bramble/storage"
+	"bramble/storage/series"
 )
 
 type ruleGroupJSON struct {
@@ -151,7 +151,7 @@ func parseSelector(s string) (*leaf, error) {
 	}
 	l := &leaf{}
 	for _, f := range m.LabelFilterss[0] {
-		if f.Label == nameLabel || !l.addFilter(f) { // the labels of a rule have no metric's name
+		if f.Label == series.NameLabel || !l.addFilter(f) { // the labels of a rule have no metric's name
 			return nil, fmt.Errorf("match[] %q: select by labels of rules, such as {severity=\"critical\"}", s)
 		}
 	}
@@ -163,9 +163,9 @@ func (q rulesQuery) takes(r *Rule) bool {
 	if q.kind == "alert" && r.Record != "" || q.kind == "record" && r.Record == "" || !among(q.rules, r.Name) {
 		return false
 	}
-	labels := make([]storage.Label, 0, len(r.Labels))
+	labels := make([]series.Label, 0, len(r.Labels))
 	for name, value := range r.Labels {
-		labels = append(labels, storage.Label{Name: name, Value: value})
+		labels = append(labels, series.Label{Name: name, Value: value})
 	}
 	return len(q.match) == 0 || slices.ContainsFunc(q.match, func(l *leaf) bool { return l.matches(labels) })
 }

@@ -6,6 +6,8 @@ import (
 	"text/template/parse"
 
 	"github.com/VictoriaMetrics/metricsql"
+
+	"bramble/storage/series"
 )
 
 // Warnings says, with file, line and rule, what is allowed and will not do what its author most likely expects.
@@ -34,7 +36,7 @@ func selectsAlerts(e metricsql.Expr) (found bool) {
 		}
 		for _, filters := range m.LabelFilterss {
 			for _, f := range filters {
-				found = found || f.Label == nameLabel && !f.IsNegative && strings.HasPrefix(f.Value, "ALERTS")
+				found = found || f.Label == series.NameLabel && !f.IsNegative && strings.HasPrefix(f.Value, "ALERTS")
 			}
 		}
 	})

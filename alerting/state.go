@@ -1,17 +1,15 @@
 package alerting
 
 import (
-	"cmp"
-	"strings"
 	"time"
 
-	"bramble/storage"
+	"bramble/storage/series"
 )
 
 // subject is the series that an alert is about.
 type subject struct {
 	key    string
-	labels []storage.Label
+	labels []series.Label
 	notes  map[string]string
 }
 
@@ -84,12 +82,12 @@ func withNotes(annotations, notes map[string]string) map[string]string {
 }
 
 // render makes an alert's labels and annotations.
-func (r *Rule) render(series []storage.Label, value float64, ext external) (labels, annotations map[string]string) {
-	seen := make(map[string]string, len(series))
-	labels = make(map[string]string, len(series)+len(r.labelTexts)+1)
-	for _, l := range series {
+func (r *Rule) render(of []series.Label, value float64, ext external) (labels, annotations map[string]string) {
+	seen := make(map[string]string, len(of))
+	labels = make(map[string]string, len(of)+len(r.labelTexts)+1)
+	for _, l := range of {
 		seen[l.Name] = l.Value
-		if l.Name != nameLabel {
+		if l.Name != series.NameLabel {
 			labels[l.Name] = l.Value
 		}
 	}
@@ -101,13 +99,4 @@ func (r *Rule) render(series []storage.Label, value float64, ext external) (labe
 		renderTexts(annotations, r.text, data)
 	}
 	return labels, annotations
-}
-
-func compareTransitions(a, b Transition) int {
-	return cmp.Or(cmp.Compare(a.At, b.At), strings.Compare(a.Rule, b.Rule), strings.Compare(a.Series, b.Series))
-}
-
-// hasLabel reports whether a key made by labelKey holds a pair made by labelPair.
-func hasLabel(key, pair string) bool {
-	return strings.Contains(","+key+",", ","+pair+",")
 }

@@ -4,6 +4,8 @@ import (
 	"slices"
 	"strconv"
 	"time"
+
+	"bramble/storage/series"
 )
 
 // ThresholdKind is what a customer may set a threshold for: one comparison of one series of a board with a number.
@@ -88,7 +90,7 @@ func newTenantRule(customer string, t Threshold) *tenantRule {
 
 // join and leave keep the series of customers' boards, when their labels come and go.
 func (t *tenants) join(s *Series) {
-	customer := labelValue(s.registry, customerLabel)
+	customer := series.Get(s.registry, customerLabel)
 	if customer == "" {
 		return
 	}
@@ -102,7 +104,7 @@ func (t *tenants) join(s *Series) {
 }
 
 func (t *tenants) leave(s *Series) {
-	if customer := labelValue(s.registry, customerLabel); customer != "" {
+	if customer := series.Get(s.registry, customerLabel); customer != "" {
 		delete(t.series[customer], s)
 		if len(t.series[customer]) == 0 {
 			delete(t.series, customer)
@@ -123,9 +125,9 @@ func (t *tenants) rule(customer, metric, board, kind string) (found *tenantRule)
 // resolveTenant adds the thresholds of the board's customer to the tests of a series. The registry's label counts alone: a
 // board cannot name a customer.
 func (e *Engine) resolveTenant(s *Series) {
-	customer := labelValue(s.registry, customerLabel)
+	customer := series.Get(s.registry, customerLabel)
 	for _, r := range e.tenants.of[customer][s.name] {
-		if e.tenants.rule(customer, s.name, s.board, r.Kind) != r || r.kind.label != "" && labelValue(s.own, r.kind.label) != r.kind.value {
+		if e.tenants.rule(customer, s.name, s.board, r.Kind) != r || r.kind.label != "" && series.Get(s.own, r.kind.label) != r.kind.value {
 			continue
 		}
 		s.tests = append(s.tests, test{rule: r.rule, op: r.kind.op, limit: r.Value, release: r.release, alert: e.alerts[alertKey{r.rule.ID, s.key}]})
@@ -202,9 +204,9 @@ func (e *Engine) EndStrayed(owner func(board string) string) (out []Transition) 
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	for rule, active := range e.active {
-		for series, a := range active {
+		for key, a := range active {
 			if a.last.Customer != "" && owner(a.last.Labels[boardLabel]) != a.last.Customer {
-				out = e.endTenant(out, alertKey{rule, series})
+				out = e.endTenant(out, alertKey{rule, key})
 			}
 		}
 	}

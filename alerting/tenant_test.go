@@ -7,12 +7,12 @@ import (
 	"testing"
 	"time"
 
-	"bramble/storage"
+	"bramble/storage/series"
 )
 
 // let is the registry's labels of a board that is let.
-func let(customer string) []storage.Label {
-	return []storage.Label{{Name: "customer", Value: customer}}
+func let(customer string) []series.Label {
+	return []series.Label{{Name: "customer", Value: customer}}
 }
 
 func said(ts []Transition) string {

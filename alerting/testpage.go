@@ -15,7 +15,7 @@ import (
 	amlabels "github.com/prometheus/alertmanager/pkg/labels"
 	"github.com/prometheus/common/model"
 
-	"bramble/storage"
+	"bramble/storage/series"
 )
 
 const (
@@ -166,7 +166,7 @@ func (r *routing) testable(receiver string) (string, error) {
 // Test gives the rule of test pages its reading: on begins the alert, off ends it.
 func (e *Engine) Test(t PageTest, on bool, now time.Time) []Transition {
 	id := strconv.FormatInt(t.Number, 10)
-	s := e.Series([]storage.Label{{Name: nameLabel, Value: testMetric}, {Name: testID, Value: id}, {Name: testReceiver, Value: t.Receiver}}, nil)
+	s := e.Series([]series.Label{{Name: series.NameLabel, Value: testMetric}, {Name: testID, Value: id}, {Name: testReceiver, Value: t.Receiver}}, nil)
 	value := 0.0
 	if on {
 		value = 1

@@ -1,11 +1,14 @@
 package alerting
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"math"
 	"strconv"
+	"strings"
+	"time"
 )
 
 // State is where an alert stands. The zero value is Inactive.
@@ -127,4 +130,16 @@ func DecodeTransition(b []byte) (Transition, error) {
 		return Transition{}, errors.New("decode transition: rule or time is missing")
 	}
 	return t, nil
+}
+
+func compareTransitions(a, b Transition) int {
+	return cmp.Or(cmp.Compare(a.At, b.At), strings.Compare(a.Rule, b.Rule), strings.Compare(a.Series, b.Series))
+}
+
+// began is the time of a silent board's last report, where an alert has it, else when it fired.
+func began(annotations map[string]string, firedAt int64) int64 {
+	if at, err := time.Parse(NoteTime, annotations[LastReportNote]); err == nil {
+		return at.UnixMilli()
+	}
+	return firedAt
 }

@@ -21,12 +21,10 @@ import (
 	amlabels "github.com/prometheus/alertmanager/pkg/labels"
 	"github.com/prometheus/common/model"
 
-	"bramble/storage"
+	"bramble/storage/series"
 )
 
 const (
-	// Watchdog is the receiver of the alert that shows that alerting works. It is no person's, and makes no incident.
-	Watchdog = "(watchdog)"
 	// watchdogIntegration names its only integration.
 	watchdogIntegration = "heartbeat"
 	// watchdogLabel marks its alert, whose name others use too.
@@ -119,7 +117,7 @@ func (r *Rules) WithOwn() *Rules {
 // Beat gives the watchdog's rule its reading and returns the transition that carries the beat on, to be journalled and
 // delivered as any other. It returns none where the rule is not in force.
 func (e *Engine) Beat(now time.Time) []Transition {
-	s := e.Series([]storage.Label{{Name: nameLabel, Value: "bramble_watchdog"}}, nil)
+	s := e.Series([]series.Label{{Name: series.NameLabel, Value: "bramble_watchdog"}}, nil)
 	notes := map[string]string{beatNote: now.UTC().Format(NoteTime)}
 	e.Annotate(s, notes)
 	if out := e.Observe(watchdogOrigin, now.UnixMilli(), []Reading{{Series: s, Value: 1}}); len(out) > 0 {

@@ -16,12 +16,14 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"bramble/storage"
+	"bramble/storage/series"
 )
 
 // seriesStore is the store that is configured: *storage.Store in the data
 // directory, or *storage.Remote by URL.
 type seriesStore interface {
 	Add(rows []storage.Row) error
+	Record(samples []series.Sample) error
 	Barrier() error
 	Query(ctx context.Context, expr string, at time.Time) ([]storage.Result, error)
 	storage.RangeQuerier

@@ -45,11 +45,11 @@ type board struct {
 func boards(n int) []*board {
 	out := make([]*board, n)
 	for i := range out {
-		name := Label{"board", fmt.Sprintf("b%05d", i)}
-		rack := Label{"rack", fmt.Sprintf("r%d", i/40)}
+		name := Label{Name: "board", Value: fmt.Sprintf("b%05d", i)}
+		rack := Label{Name: "rack", Value: fmt.Sprintf("r%d", i/40)}
 		out[i] = &board{
-			temperature: SeriesOf([]Label{{"__name__", "pi_soc_temperature_celsius"}, name, rack}),
-			clock:       SeriesOf([]Label{{"__name__", "pi_cpu_clock_hertz"}, {"source", "measured"}, name, rack}),
+			temperature: SeriesOf([]Label{{Name: "__name__", Value: "pi_soc_temperature_celsius"}, name, rack}),
+			clock:       SeriesOf([]Label{{Name: "__name__", Value: "pi_cpu_clock_hertz"}, {Name: "source", Value: "measured"}, name, rack}),
 			celsius:     48.7,
 			random:      rand.New(rand.NewPCG(1, uint64(i))),
 		}
@@ -260,7 +260,7 @@ func BenchmarkOpen(b *testing.B) {
 	}
 	all := make([]Series, series)
 	for i := range all {
-		all[i] = SeriesOf([]Label{{"__name__", fmt.Sprintf("m%d", i%20)}, {"board", fmt.Sprintf("b%05d", i/20)}, {"rack", fmt.Sprintf("r%d", i/800)}})
+		all[i] = SeriesOf([]Label{{Name: "__name__", Value: fmt.Sprintf("m%d", i%20)}, {Name: "board", Value: fmt.Sprintf("b%05d", i/20)}, {Name: "rack", Value: fmt.Sprintf("r%d", i/800)}})
 	}
 	now := time.Now()
 	for m := range months {

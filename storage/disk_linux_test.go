@@ -32,7 +32,7 @@ func TestFullDiskBringsRowsDown(t *testing.T) {
 	at := time.Now().Add(-time.Hour).UnixMilli()
 	var rows []Row
 	for i := range 10_000 {
-		series := SeriesOf([]Label{{"__name__", "m"}, {"n", fmt.Sprint(i % 100)}})
+		series := SeriesOf([]Label{{Name: "__name__", Value: "m"}, {Name: "n", Value: fmt.Sprint(i % 100)}})
 		rows = append(rows, Row{series, at + int64(i), float64(i)})
 	}
 	if err := s.Add(rows); err != nil {

@@ -22,7 +22,7 @@ func TestANewSeriesIsSeenAtOnce(t *testing.T) {
 	at := time.Now().Add(-time.Minute)
 	add := func(board string) {
 		t.Helper()
-		series := SeriesOf([]Label{{"__name__", "pi_load1"}, {"board", board}})
+		series := SeriesOf([]Label{{Name: "__name__", Value: "pi_load1"}, {Name: "board", Value: board}})
 		if err := s.Add([]Row{{Series: series, At: at.UnixMilli(), Value: 1}}); err != nil {
 			t.Fatal(err)
 		}
@@ -66,7 +66,7 @@ func TestTheNewestStepShowsItsOwnReading(t *testing.T) {
 	}
 	defer s.Close()
 	now := time.Now()
-	series := SeriesOf([]Label{{"__name__", "pi_load1"}})
+	series := SeriesOf([]Label{{Name: "__name__", Value: "pi_load1"}})
 	if err := s.Add([]Row{{Series: series, At: now.Add(-60 * time.Second).UnixMilli(), Value: 50}, {Series: series, At: now.UnixMilli(), Value: 60}}); err != nil {
 		t.Fatal(err)
 	}

@@ -32,7 +32,7 @@ func readCSV(r *http.Request, t *tally) error {
 			row.at = t.now.UnixMilli()
 		}
 		for _, v := range row.values {
-			labels := append([]Label{{"__name__", v.metric}}, row.labels...)
+			labels := append([]Label{{Name: "__name__", Value: v.metric}}, row.labels...)
 			if err := t.add(labels, []int64{row.at}, []float64{v.value}); err != nil {
 				return err
 			}
@@ -70,7 +70,7 @@ func parseCSVLine(columns []csvimport.ColumnDescriptor, line []byte) (row csvRow
 				return row, fmt.Errorf("column %d: time %s: %w", i+1, short(field), err)
 			}
 		case column.TagName != "":
-			row.labels = append(row.labels, Label{column.TagName, field})
+			row.labels = append(row.labels, Label{Name: column.TagName, Value: field})
 		case column.MetricName != "":
 			v, err := strconv.ParseFloat(field, 64)
 			if err != nil {

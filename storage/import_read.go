@@ -55,7 +55,7 @@ func readRemoteWrite(r *http.Request, t *tally) error {
 		ts := &request.Timeseries[i]
 		labels, at, values = labels[:0], at[:0], values[:0]
 		for _, l := range ts.Labels {
-			labels = append(labels, Label{l.Name, l.Value})
+			labels = append(labels, Label{Name: l.Name, Value: l.Value})
 		}
 		for _, s := range ts.Samples {
 			at, values = append(at, s.Timestamp), append(values, s.Value)
@@ -173,7 +173,7 @@ func readJSONLines(r *http.Request, t *tally) error {
 		}
 		labels, values = labels[:0], values[:0]
 		for name, value := range one.Metric {
-			labels = append(labels, Label{name, value})
+			labels = append(labels, Label{Name: name, Value: value})
 		}
 		for _, v := range one.Values {
 			values = append(values, float64(v))
@@ -224,9 +224,9 @@ func (p *textParser) parse(line string) (labels []Label, at int64, value float64
 		return nil, 0, 0, err
 	}
 	row := &p.rows.Rows[0]
-	p.labels = append(p.labels[:0], Label{"__name__", row.Metric})
+	p.labels = append(p.labels[:0], Label{Name: "__name__", Value: row.Metric})
 	for _, tag := range row.Tags {
-		p.labels = append(p.labels, Label{tag.Key, tag.Value})
+		p.labels = append(p.labels, Label{Name: tag.Key, Value: tag.Value})
 	}
 	return p.labels, row.Timestamp, row.Value, nil
 }

@@ -10,6 +10,8 @@ import (
 	"github.com/VictoriaMetrics/VictoriaMetrics/app/vmselect/promql"
 	"github.com/VictoriaMetrics/VictoriaMetrics/app/vmselect/searchutil"
 	vm "github.com/VictoriaMetrics/VictoriaMetrics/lib/storage"
+
+	"bramble/storage/series"
 )
 
 const (
@@ -23,13 +25,8 @@ const (
 	unrounded = 100
 )
 
-// Result is one series of an answer. At and Values have the same length and ascending times; gaps are left
-// out. The caller owns all of it.
-type Result struct {
-	Labels []Label // __name__ first if there is one, then by name
-	At     []int64 // Unix milliseconds
-	Values []float64
-}
+// Result is one series of an answer.
+type Result = series.Result
 
 // Query evaluates the MetricsQL expression expr at one time. A selector yields the newest value of the five
 // minutes before.
@@ -139,10 +136,10 @@ func withoutGaps(at []int64, values []float64) ([]int64, []float64) {
 func labelsOf(name *vm.MetricName) []Label {
 	labels := make([]Label, 0, 1+len(name.Tags))
 	if len(name.MetricGroup) > 0 {
-		labels = append(labels, Label{"__name__", string(name.MetricGroup)})
+		labels = append(labels, Label{Name: "__name__", Value: string(name.MetricGroup)})
 	}
 	for i := range name.Tags {
-		labels = append(labels, Label{string(name.Tags[i].Key), string(name.Tags[i].Value)})
+		labels = append(labels, Label{Name: string(name.Tags[i].Key), Value: string(name.Tags[i].Value)})
 	}
 	return labels
 }

@@ -15,6 +15,8 @@ import (
 	"github.com/VictoriaMetrics/VictoriaMetrics/lib/fs"
 	"github.com/prometheus/client_golang/prometheus"
 	promconfig "github.com/prometheus/common/config"
+
+	"bramble/storage/series"
 )
 
 const (
@@ -198,6 +200,9 @@ func (r *Remote) Add(rows []Row) error {
 	}
 	return nil
 }
+
+// Record is [Remote.Add] for callers that know no engine, such as recording rules.
+func (r *Remote) Record(samples []series.Sample) error { return r.Add(rowsOf(samples)) }
 
 // closeRequest puts what was gathered into the queue. The caller holds mu.
 func (r *Remote) closeRequest() error {

@@ -138,9 +138,9 @@ func FuzzEncode(f *testing.F) {
 		if v != v || label == "__name__" {
 			return
 		}
-		series := SeriesOf([]Label{{"__name__", metric}, {label, value}})
+		series := SeriesOf([]Label{{Name: "__name__", Value: metric}, {Name: label, Value: value}})
 		var e nameReader
-		rows := []Row{{series, at, v}, {series, at + 1, v}, {SeriesOf([]Label{{"__name__", "other"}}), 1, 2}}
+		rows := []Row{{series, at, v}, {series, at + 1, v}, {SeriesOf([]Label{{Name: "__name__", Value: "other"}}), 1, 2}}
 		body, n, nans, err := e.encode(nil, rows)
 		if err != nil || n != 2 || nans != 0 {
 			t.Fatal(n, nans, err)

@@ -153,7 +153,7 @@ func readAnswer(status string, body io.Reader) ([]Result, error) {
 func sortedLabels(metric map[string]string) []Label {
 	labels := make([]Label, 0, len(metric))
 	for name, value := range metric {
-		labels = append(labels, Label{name, value})
+		labels = append(labels, Label{Name: name, Value: value})
 	}
 	slices.SortFunc(labels, func(a, b Label) int {
 		if first := a.Name == "__name__"; first != (b.Name == "__name__") {

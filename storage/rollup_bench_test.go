@@ -94,7 +94,7 @@ func BenchmarkHistoryOfAYear(b *testing.B) {
 	r := &Rollups{RollupOptions: RollupOptions{Raw: raw, Rolled: rolled}, until: until}
 	measure(b, func() {
 		spans, err := r.History(b.Context(), HistoryQuery{
-			Metric: "pi_soc_temperature_celsius", Match: []Label{{"board", "b00000"}}, Start: end.AddDate(-1, 0, 0), End: end, Step: rollupChunk,
+			Metric: "pi_soc_temperature_celsius", Match: []Label{{Name: "board", Value: "b00000"}}, Start: end.AddDate(-1, 0, 0), End: end, Step: rollupChunk,
 		})
 		if err != nil || len(spans) != 1 || len(spans[0].At) < 360 {
 			b.Fatal(len(spans), err)

@@ -17,7 +17,7 @@ import (
 // found, in Unix seconds.
 const markMetric = "bramble_rollup_computed_timestamp_seconds"
 
-var markSeries = SeriesOf([]Label{{"__name__", markMetric}})
+var markSeries = SeriesOf([]Label{{Name: "__name__", Value: markMetric}})
 
 // markRolled writes the mark once all before it is on disk, and returns when the mark is, too.
 func markRolled(s *Store, until, now time.Time) error {

@@ -7,6 +7,8 @@ import (
 	"github.com/VictoriaMetrics/VictoriaMetrics/lib/decimal"
 	"github.com/VictoriaMetrics/VictoriaMetrics/lib/prompb"
 	vm "github.com/VictoriaMetrics/VictoriaMetrics/lib/storage"
+
+	"bramble/storage/series"
 )
 
 // maxLabelBytes is where names and values of labels are cut, as in VictoriaMetrics' own ingestion; the
@@ -17,7 +19,7 @@ const maxLabelBytes = 4 << 10
 const exact = 64
 
 // Label is a name and a value of a series. The metric's name is the label "__name__".
-type Label struct{ Name, Value string }
+type Label = series.Label
 
 // Series names one time series in the engine's encoding. Make it once with [SeriesOf] and keep it; it
 // never changes and may be used with any store.
@@ -35,9 +37,8 @@ func SeriesOf(labels []Label) Series {
 
 func cut(s string) string { return s[:min(len(s), maxLabelBytes)] }
 
-// Stale is Prometheus' marker: a value that says that its series has ended. Among NaNs it alone is stored, and an
-// instant query behind it finds nothing.
-var Stale = decimal.StaleNaN
+// Stale is the marker that ends a series, see [series.Stale].
+var Stale = series.Stale
 
 // Row is one value of one series at one time, in Unix milliseconds. The engine keeps whole numbers up to
 // 15 digits as they are and 12 significant digits of all others. A NaN other than Stale is not stored but counted.
@@ -74,6 +75,17 @@ func (s *Store) Add(rows []Row) error {
 	s.db.AddRows(*batch, exact)
 	s.fresh.added.Add(1)
 	return nil
+}
+
+// Record is [Store.Add] for callers that know no engine, such as recording rules.
+func (s *Store) Record(samples []series.Sample) error { return s.Add(rowsOf(samples)) }
+
+func rowsOf(samples []series.Sample) []Row {
+	rows := make([]Row, len(samples))
+	for i, sample := range samples {
+		rows[i] = Row{Series: SeriesOf(sample.Labels), At: sample.At, Value: sample.Value}
+	}
+	return rows
 }
 
 var batches = sync.Pool{New: func() any { return new([]vm.MetricRow) }}

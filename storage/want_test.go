@@ -19,7 +19,7 @@ func TestNoFilesAreLeft(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer s.Close()
-	rows := []Row{{Series: SeriesOf([]Label{{"__name__", "m"}}), At: time.Now().UnixMilli(), Value: 1}}
+	rows := []Row{{Series: SeriesOf([]Label{{Name: "__name__", Value: "m"}}), At: time.Now().UnixMilli(), Value: 1}}
 	refuses := func(want error, calls map[string]func() error) {
 		t.Helper()
 		for name, call := range calls {

@@ -4,9 +4,7 @@
 // and returns a PNG. It queries no store, and knows nothing of incidents, rules or pages.
 package picture
 
-import (
-	"time"
-)
+import "time"
 
 const (
 	// Span is the length of the time axis.

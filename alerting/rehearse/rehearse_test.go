@@ -12,6 +12,7 @@ import (
 
 	"bramble/alerting"
 	"bramble/storage"
+	"bramble/storage/series"
 )
 
 // past is a store with a day of two racks, from 20:00 to 20:00.
@@ -49,11 +50,11 @@ func (p *past) add(t testing.TB, metric string, value func(board, minute int) fl
 	t.Helper()
 	for i := range len(p.fleet) {
 		place := p.fleet[fmt.Sprint("b", i)]
-		ls := []storage.Label{{Name: "__name__", Value: metric}, {Name: "board", Value: fmt.Sprint("b", i)}}
+		ls := []series.Label{{Name: "__name__", Value: metric}, {Name: "board", Value: fmt.Sprint("b", i)}}
 		if c := place.Labels["customer"]; c != "" {
-			ls = append(ls, storage.Label{Name: "customer", Value: c})
+			ls = append(ls, series.Label{Name: "customer", Value: c})
 		}
-		name := storage.SeriesOf(append(ls, storage.Label{Name: "rack", Value: place.Labels["rack"]}))
+		name := storage.SeriesOf(append(ls, series.Label{Name: "rack", Value: place.Labels["rack"]}))
 		for half := range 24 * 60 * 2 {
 			if v := value(i, half/2); v >= 0 {
 				p.rows = append(p.rows, storage.Row{Series: name, At: p.begin.Add(time.Duration(half) * 30 * time.Second).UnixMilli(), Value: v})

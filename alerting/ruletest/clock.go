@@ -9,7 +9,7 @@ import (
 	"github.com/VictoriaMetrics/metricsql"
 
 	"bramble/alerting"
-	"bramble/storage"
+	"bramble/storage/series"
 )
 
 // testShift moves a rules test that begins in 1970: the store's index cannot hold the first day of Unix time. The
@@ -26,7 +26,7 @@ var shiftedTimes = []string{"time", "start", "end", "timestamp", "timestamp_with
 // shiftedQuerier answers queries as if nothing had been moved: expressions see the times that the test names.
 type shiftedQuerier struct{ alerting.Querier }
 
-func (q shiftedQuerier) Query(ctx context.Context, expr string, at time.Time) ([]storage.Result, error) {
+func (q shiftedQuerier) Query(ctx context.Context, expr string, at time.Time) ([]series.Result, error) {
 	e, err := metricsql.Parse(expr)
 	if err != nil {
 		return nil, err

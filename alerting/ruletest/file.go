@@ -15,7 +15,7 @@ import (
 	"github.com/prometheus/common/model"
 	"go.yaml.in/yaml/v3"
 
-	"bramble/storage"
+	"bramble/storage/series"
 )
 
 // testFileYAML is promtool's format with vmalert-tool's additions.
@@ -89,7 +89,7 @@ type test struct {
 }
 
 type testSeries struct {
-	labels []storage.Label
+	labels []series.Label
 	at     []int64 // Unix milliseconds
 	values []float64
 }
@@ -250,7 +250,7 @@ func (s *testSeriesYAML) build(start time.Time, interval time.Duration) (testSer
 	if err != nil {
 		return testSeries{}, err
 	}
-	if !slices.ContainsFunc(labels, func(l storage.Label) bool { return l.Name == nameLabel }) {
+	if !slices.ContainsFunc(labels, func(l series.Label) bool { return l.Name == series.NameLabel }) {
 		return testSeries{}, fmt.Errorf("series %q: has no name", s.Series.Value)
 	}
 	values, err := parseTestValues(s.Values)
@@ -263,7 +263,7 @@ func (s *testSeriesYAML) build(start time.Time, interval time.Duration) (testSer
 			continue
 		}
 		if v.stale {
-			v.value = storage.Stale
+			v.value = series.Stale
 		}
 		out.at = append(out.at, start.Add(time.Duration(i)*interval).UnixMilli())
 		out.values = append(out.values, v.value)

@@ -6,20 +6,10 @@ import (
 	"strconv"
 	"strings"
 
-	"bramble/storage"
+	"bramble/storage/series"
 )
 
-const (
-	nameLabel  = "__name__"
-	alertLabel = "alertname"
-)
-
-// sorted returns a copy sorted by name, without empty values: absent and empty are the same label.
-func sorted(labels []storage.Label) []storage.Label {
-	out := slices.DeleteFunc(slices.Clone(labels), func(l storage.Label) bool { return l.Value == "" })
-	slices.SortFunc(out, func(a, b storage.Label) int { return strings.Compare(a.Name, b.Name) })
-	return out
-}
+const alertLabel = "alertname"
 
 // labelText writes labels as {a="1",b="2"}, "" for none.
 func labelText(labels map[string]string) string {
@@ -34,13 +24,13 @@ func labelText(labels map[string]string) string {
 }
 
 // seriesText writes a series as name{label="value"}, {} for no labels at all.
-func seriesText(labels []storage.Label) string {
+func seriesText(labels []series.Label) string {
 	m := map[string]string{}
 	for _, l := range labels {
 		m[l.Name] = l.Value
 	}
-	name := m[nameLabel]
-	delete(m, nameLabel)
+	name := m[series.NameLabel]
+	delete(m, series.NameLabel)
 	text := name + labelText(withoutEmpty(m))
 	if text == "" {
 		return "{}"

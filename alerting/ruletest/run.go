@@ -18,7 +18,7 @@ import (
 	"time"
 
 	"bramble/alerting"
-	"bramble/storage"
+	"bramble/storage/series"
 )
 
 // staleAfter is how long a value counts, in milliseconds: Prometheus' lookback of 5 min.
@@ -30,7 +30,7 @@ const testAhead = 47 * time.Hour
 // Store holds the series of a rules test. *storage.Store is one.
 type Store interface {
 	alerting.Querier
-	Add(rows []storage.Row) error
+	alerting.Recorder
 }
 
 // Run runs files of rules tests in promtool's format, with the engine and the state machine that decide real readings.
@@ -167,19 +167,18 @@ func (f *file) player(t *test, store Store) (*player, error) {
 	p := &player{engine: alerting.NewEngine(rules), groups: groups, store: t.querier(store)}
 	p.engine.RecordTo(store)
 	p.engine.SetExternal(t.external, t.url)
-	var rows []storage.Row
+	var samples []series.Sample
 	for _, s := range t.series {
 		p.series = append(p.series, playedSeries{testSeries: s, handle: p.engine.Series(s.labels, nil)})
 		if n := len(s.at); n > 0 && s.at[n-1] > time.Now().Add(testAhead).UnixMilli() {
 			return nil, fmt.Errorf("series %s ends in the future, at %s: the store takes nothing from there; let the test begin earlier, or shorten it",
 				seriesText(s.labels), time.UnixMilli(s.at[n-1]).UTC().Format(time.DateOnly))
 		}
-		name := storage.SeriesOf(s.labels)
 		for i, at := range s.at {
-			rows = append(rows, storage.Row{Series: name, At: at, Value: s.values[i]})
+			samples = append(samples, series.Sample{Labels: s.labels, At: at, Value: s.values[i]})
 		}
 	}
-	return p, store.Add(rows)
+	return p, store.Record(samples)
 }
 
 // evaluate lets the engine decide at one time of the test.

@@ -10,7 +10,7 @@ import (
 
 	"github.com/VictoriaMetrics/metricsql"
 
-	"bramble/storage"
+	"bramble/storage/series"
 )
 
 // maxTestValues bounds one series of a rules test: two months of a value a second are fewer.
@@ -94,7 +94,7 @@ func parseTestItem(item string) ([]testValue, error) {
 }
 
 // parseTestSeries parses the name and labels of one series: name{label="value"}, {label="value"} or nothing.
-func parseTestSeries(text string) ([]storage.Label, error) {
+func parseTestSeries(text string) ([]series.Label, error) {
 	if t := strings.TrimSpace(text); t == "" || t == "{}" {
 		return nil, nil
 	}
@@ -106,12 +106,12 @@ func parseTestSeries(text string) ([]storage.Label, error) {
 	if !ok || len(m.LabelFilterss) != 1 {
 		return nil, fmt.Errorf(`series %q: write it as name{label="value"}`, text)
 	}
-	var out []storage.Label
+	var out []series.Label
 	for _, f := range m.LabelFilterss[0] {
 		if f.IsNegative || f.IsRegexp {
 			return nil, fmt.Errorf("series %q: label %s: a series has values, not matchers; use =", text, f.Label)
 		}
-		out = append(out, storage.Label{Name: f.Label, Value: f.Value})
+		out = append(out, series.Label{Name: f.Label, Value: f.Value})
 	}
-	return sorted(out), nil
+	return series.Sorted(out), nil
 }
