@@ -15,6 +15,8 @@ import (
 
 	amalert "github.com/prometheus/alertmanager/alert"
 	"github.com/prometheus/common/model"
+
+	"bramble/alerting/alert"
 )
 
 func TestLinks(t *testing.T) {
@@ -91,7 +93,7 @@ func TestAPageOfAWebhookCarriesItsLinks(t *testing.T) {
 		}
 	})
 	p := startPager(t, openDB(t, t.TempDir()), oneSink(s.URL, ""), nil)
-	p.Deliver([]Transition{fire("b1", time.Now())})
+	p.Deliver([]alert.Transition{fire("b1", time.Now())})
 	first, second := s.next(t), s.next(t)
 	a, b := first.Alerts[0].Annotations, second.Alerts[0].Annotations
 	if a[PageAckURL] == "" || a[PageAckURL] != b[PageAckURL] {
@@ -159,7 +161,7 @@ func TestChatReceiversShowThePicture(t *testing.T) {
 	})
 	a := in.Alerts[0]
 	a.Annotations["runbook"] = "Look at the fan."
-	p.Deliver([]Transition{{Rule: a.Rule, Series: a.Series, Labels: a.Labels, Annotations: a.Annotations, State: Firing, At: a.StartsAt, Since: a.StartsAt, FiredAt: a.StartsAt}})
+	p.Deliver([]alert.Transition{{Rule: a.Rule, Series: a.Series, Labels: a.Labels, Annotations: a.Annotations, State: alert.Firing, At: a.StartsAt, Since: a.StartsAt, FiredAt: a.StartsAt}})
 	var m struct {
 		Attachments []struct {
 			Title, Text string

@@ -11,6 +11,8 @@ import (
 	amalert "github.com/prometheus/alertmanager/alert"
 	"github.com/prometheus/alertmanager/notify"
 	"github.com/prometheus/common/model"
+
+	"bramble/alerting/alert"
 )
 
 // ErrResolved is returned for what cannot be done to an incident that is over.
@@ -180,7 +182,7 @@ func (e *escalating) notice(in *Incident, esc *escalation, ack Ack, name string)
 	})
 	for _, a := range body.Alerts {
 		about := incidentAlert(a)
-		a.Annotations["summary"] = model.LabelValue("Acknowledged by " + ack.By + ": " + alertText(about.Labels, about.Annotations))
+		a.Annotations["summary"] = model.LabelValue("Acknowledged by " + ack.By + ": " + alert.Text(about.Labels, about.Annotations))
 	}
 	l, err := newLetter(in.ID, p.AckNotice, to, in.GroupKey, notify.ReasonUnknown, body, e.now)
 	if err != nil {

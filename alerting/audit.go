@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"bramble/alerting/alert"
 )
 
 const (
@@ -35,7 +37,7 @@ func (m *mailroom) overdue(now time.Time) error {
 	for name, lane := range m.lanes {
 		first := map[string]bool{}
 		for _, l := range lane {
-			if l.gone || l.receiver == Watchdog {
+			if l.gone || l.receiver == alert.Watchdog {
 				continue
 			}
 			if now.UnixMilli()-l.createdAt > failsAfter.Milliseconds() {
@@ -79,7 +81,7 @@ func (p *Pager) untold(now time.Time) error {
 		return nil
 	}
 	limit := now.Add(-handOverAfter - r.slowest).UnixMilli()
-	var late []Transition
+	var late []alert.Transition
 	p.inbox.mu.Lock()
 	for fp, l := range p.inbox.live {
 		if len(l.firing) > 0 && !p.inbox.told[fp] && l.last.Received < limit && l.last.FiredAt < limit && p.inbox.inhibiting(l.last) == nil {
@@ -88,8 +90,8 @@ func (p *Pager) untold(now time.Time) error {
 	}
 	p.inbox.mu.Unlock()
 	for _, t := range late {
-		if !p.muted(labelSet(t.Labels)) {
-			return fmt.Errorf("%s %s fires since %s, and no page was written", t.Labels[alertLabel], t.Series, time.UnixMilli(t.FiredAt).UTC().Format("15:04:05 UTC"))
+		if !p.muted(alert.LabelSet(t.Labels)) {
+			return fmt.Errorf("%s %s fires since %s, and no page was written", t.Labels[alert.NameLabel], t.Series, time.UnixMilli(t.FiredAt).UTC().Format("15:04:05 UTC"))
 		}
 	}
 	return nil

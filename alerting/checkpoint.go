@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 
+	"bramble/alerting/alert"
 	"bramble/storage/series"
 )
 
@@ -15,14 +16,14 @@ type lastValue struct {
 	Own      map[string]string `json:"own"`
 	Registry map[string]string `json:"registry,omitempty"`
 	At       int64             `json:"at"`
-	Value    Value             `json:"value"`
+	Value    alert.Value       `json:"value"`
 }
 
 type checkpoint struct {
-	Version int              `json:"version"`
-	Marks   map[string]int64 `json:"marks"`
-	Alerts  []Transition     `json:"alerts"`
-	Values  []lastValue      `json:"values,omitempty"`
+	Version int                `json:"version"`
+	Marks   map[string]int64   `json:"marks"`
+	Alerts  []alert.Transition `json:"alerts"`
+	Values  []lastValue        `json:"values,omitempty"`
 	// Evaluated is the time of each group's last evaluation.
 	Evaluated map[string]int64 `json:"evaluated,omitempty"`
 	// Registry names the labels that came from the registry.
@@ -35,14 +36,14 @@ func (e *Engine) Checkpoint() ([]byte, error) {
 	defer e.mu.Unlock()
 	c := checkpoint{
 		Version: CheckpointVersion, Marks: make(map[string]int64, len(e.marks)),
-		Alerts: e.statesLocked(func(s State) bool { return true }), Evaluated: map[string]int64{},
+		Alerts: e.statesLocked(func(s alert.State) bool { return true }), Evaluated: map[string]int64{},
 	}
 	for origin, mark := range e.marks {
 		c.Marks[origin] = *mark
 	}
 	for _, s := range e.series {
 		if s.at != 0 && e.isOperand(s) {
-			c.Values = append(c.Values, lastValue{series.Map(s.own), series.Map(s.registry), s.at, Value(s.value)})
+			c.Values = append(c.Values, lastValue{series.Map(s.own), series.Map(s.registry), s.at, alert.Value(s.value)})
 		}
 	}
 	for name, ev := range e.evaluated {

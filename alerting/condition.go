@@ -6,6 +6,7 @@ import (
 
 	"github.com/VictoriaMetrics/metricsql"
 
+	"bramble/alerting/alert"
 	"bramble/storage/series"
 )
 
@@ -112,7 +113,7 @@ func (c *condition) build(e metricsql.Expr) *node {
 // buildOperator refuses operators that could match series of two boards.
 func (c *condition) buildOperator(b *metricsql.BinaryOpExpr) *node {
 	n := &node{or: b.Op == "or", isOn: b.GroupModifier.Op == "on", labels: b.GroupModifier.Args, id: c.operators}
-	if n.isOn != slices.Contains(n.labels, boardLabel) {
+	if n.isOn != slices.Contains(n.labels, alert.BoardLabel) {
 		return nil
 	}
 	c.operators++

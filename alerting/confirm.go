@@ -5,6 +5,8 @@ import (
 	"slices"
 
 	amlabels "github.com/prometheus/alertmanager/pkg/labels"
+
+	"bramble/alerting/alert"
 )
 
 // confirmOneIn is the share of the fleet beyond which a silence or a maintenance must be confirmed: 5 %. One board never
@@ -26,14 +28,14 @@ type coverage struct {
 }
 
 // ruleLabels are labels of alerts that rules give, or domains: which alerts of a board they leave is not the question.
-var ruleLabels = map[string]bool{"severity": true, domainLabel: true, pagesLabel: true}
+var ruleLabels = map[string]bool{"severity": true, alert.DomainLabel: true, alert.PagesLabel: true}
 
 // cover finds the boards whose alerts the matchers may cover. names are those of rules about boards; where there are
 // some, a matcher for alertname that fits none of them is about something else than boards.
-func cover(ms amlabels.Matchers, fleet map[string]Place, names []string) coverage {
+func cover(ms amlabels.Matchers, fleet map[string]alert.Place, names []string) coverage {
 	c := coverage{of: len(fleet), labels: map[string]bool{}}
 	for _, m := range ms {
-		if m.Name == alertLabel && len(names) > 0 && !slices.ContainsFunc(names, m.Matches) {
+		if m.Name == alert.NameLabel && len(names) > 0 && !slices.ContainsFunc(names, m.Matches) {
 			return c
 		}
 	}
@@ -52,10 +54,10 @@ func cover(ms amlabels.Matchers, fleet map[string]Place, names []string) coverag
 func covers(ms amlabels.Matchers, board string, labels map[string]string) bool {
 	for _, m := range ms {
 		value := labels[m.Name]
-		if m.Name == boardLabel {
+		if m.Name == alert.BoardLabel {
 			value = board
 		}
-		if m.Name != alertLabel && !ruleLabels[m.Name] && !m.Matches(value) {
+		if m.Name != alert.NameLabel && !ruleLabels[m.Name] && !m.Matches(value) {
 			return false
 		}
 	}
@@ -73,7 +75,7 @@ func (c coverage) confirm(number int) error {
 // mayStart reports what speaks against a maintenance of this coverage: a name that is misspelt hides nothing.
 func (c coverage) mayStart(ms amlabels.Matchers, number int) error {
 	for _, m := range ms {
-		if c.of > 0 && m.Name != boardLabel && m.Name != alertLabel && !ruleLabels[m.Name] && !c.labels[m.Name] {
+		if c.of > 0 && m.Name != alert.BoardLabel && m.Name != alert.NameLabel && !ruleLabels[m.Name] && !c.labels[m.Name] {
 			return fmt.Errorf("no board has the label %q", m.Name)
 		}
 	}

@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"time"
 
+	"bramble/alerting/alert"
 	"bramble/storage/series"
 )
 
@@ -32,7 +33,7 @@ func (e *Engine) Crossings(ctx context.Context, q Querier, from, to time.Time) (
 	rules := e.rules
 	e.mu.Unlock()
 	for r := range rules.All() {
-		if r.condition == nil || r.condition.root.leaf == nil || r.For >= time.Second || r.Labels[pagesLabel] == pagesDomains {
+		if r.condition == nil || r.condition.root.leaf == nil || r.For >= time.Second || r.Labels[alert.PagesLabel] == alert.PagesDomains {
 			continue
 		}
 		l := r.condition.root.leaf
@@ -49,7 +50,7 @@ func (e *Engine) Crossings(ctx context.Context, q Querier, from, to time.Time) (
 			if exact {
 				v = l.limit
 			}
-			if board := series.Get(f.Labels, boardLabel); board != "" && l.matches(f.Labels) && l.op.holds(v, l.limit) {
+			if board := series.Get(f.Labels, alert.BoardLabel); board != "" && l.matches(f.Labels) && l.op.holds(v, l.limit) {
 				out = append(out, Crossing{r.Name, board, v})
 			}
 		}

@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"net/textproto"
 	"time"
+
+	"bramble/alerting/alert"
 )
 
 // customerSchema finds the mails of one contact.
@@ -41,7 +43,7 @@ func (p *Pager) PostToCustomers(mails []CustomerMail, also func(*sql.Conn) error
 			return fmt.Errorf("encode mail to a customer: %w", err)
 		}
 		letters = append(letters, &letter{
-			id: m.ID, receiver: Customers, integration: mailName, groupKey: m.Contact, payload: payload, createdAt: now, nextAt: now,
+			id: m.ID, receiver: alert.Customers, integration: mailName, groupKey: m.Contact, payload: payload, createdAt: now, nextAt: now,
 		})
 	}
 	err := p.commits.do(func(c *sql.Conn) error {
@@ -62,7 +64,7 @@ func (p *Pager) PostToCustomers(mails []CustomerMail, also func(*sql.Conn) error
 func (p *Pager) takeCustomerMail(letters []*letter) (operator []*letter) {
 	var customers []*letter
 	for _, l := range letters {
-		if l.receiver == Customers {
+		if l.receiver == alert.Customers {
 			customers = append(customers, l)
 		} else {
 			operator = append(operator, l)
@@ -90,7 +92,7 @@ func (p *Pager) tryCustomer(ctx context.Context, l *letter) {
 			p.log.Warn("mail to a customer given up", "page", l.id, "contact", l.groupKey, "attempts", l.attempts, "err", err)
 		}
 	}
-	p.metrics.tries.WithLabelValues(Customers, state).Inc()
+	p.metrics.tries.WithLabelValues(alert.Customers, state).Inc()
 	for range 3 {
 		err = p.commits.do(func(c *sql.Conn) error {
 			_, err := c.ExecContext(context.Background(), `UPDATE page SET state = ?, attempts = ?, next_at = ?, answer = ?, left_at = ? WHERE id = ?`,

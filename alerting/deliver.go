@@ -13,6 +13,8 @@ import (
 
 	amalert "github.com/prometheus/alertmanager/alert"
 	"github.com/prometheus/alertmanager/notify"
+
+	"bramble/alerting/alert"
 )
 
 const (
@@ -91,7 +93,7 @@ func (p *Pager) try(ctx context.Context, l *letter) {
 	if state == "delivered" {
 		p.mail.hurry(func(o *letter) bool { return o.lane() == l.lane() })
 	}
-	if l.incident != "" && l.receiver != Watchdog {
+	if l.incident != "" && l.receiver != alert.Watchdog {
 		p.changed(l.incident)
 	}
 }
@@ -199,7 +201,7 @@ func milliseconds(ms int64) string {
 func (p *Pager) logTry(l *letter, state string, err error, now time.Time) {
 	log := p.log.With("page", l.id, "incident", l.incident, "receiver", l.receiver, "integration", l.integration, "attempts", l.attempts)
 	switch {
-	case l.receiver == Watchdog: // it says itself when that changes
+	case l.receiver == alert.Watchdog: // it says itself when that changes
 	case state == "delivered":
 		if l.readingAt != 0 {
 			p.metrics.latency.Observe(float64(now.UnixMilli()-l.readingAt) / 1000)

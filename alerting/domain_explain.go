@@ -3,6 +3,8 @@ package alerting
 import (
 	"cmp"
 	"slices"
+
+	"bramble/alerting/alert"
 )
 
 const (
@@ -28,8 +30,8 @@ type burst struct {
 func newBurst(alerts []*boardAlert) burst {
 	b := burst{fired: map[string]bool{}, other: map[string]bool{}}
 	for _, a := range alerts {
-		b.majority = b.majority || pagesDomainsOnly(&a.last)
-		b.silent = b.silent || a.last.Annotations[LastReportNote] != ""
+		b.majority = b.majority || alert.PagesDomainsOnly(&a.last)
+		b.silent = b.silent || a.last.Annotations[alert.LastReportNote] != ""
 	}
 	return b
 }
@@ -44,18 +46,18 @@ type found struct {
 // the place of a smaller one where it has as much to say about its other boards.
 func (f *fleetIndex) explain(b burst) []found {
 	all := f.count(b)
-	if whole, ok := all[f.byID[fleetDomain().id]]; ok && b.majority && f.nobodyIsWell(whole, all) {
+	if whole, ok := all[f.byID[alert.FleetDomain().ID()]]; ok && b.majority && f.nobodyIsWell(whole, all) {
 		return []found{whole}
 	}
 	var candidates []found
 	for i, c := range all {
-		if f.domains[i].id != fleetDomain().id && b.explains(c.boards, c.among) {
+		if f.domains[i].ID() != alert.FleetDomain().ID() && b.explains(c.boards, c.among) {
 			candidates = append(candidates, c)
 		}
 	}
 	slices.SortFunc(candidates, func(x, y found) int {
-		return cmp.Or(cmp.Compare(x.among, y.among), cmp.Compare(f.domains[x.domain].kind, f.domains[y.domain].kind),
-			cmp.Compare(f.domains[x.domain].id, f.domains[y.domain].id))
+		return cmp.Or(cmp.Compare(x.among, y.among), cmp.Compare(f.domains[x.domain].Rank(), f.domains[y.domain].Rank()),
+			cmp.Compare(f.domains[x.domain].ID(), f.domains[y.domain].ID()))
 	})
 	var chosen []found
 	for _, c := range candidates {
@@ -159,7 +161,7 @@ func (f *fleetIndex) nobodyIsWell(whole found, all map[int]found) bool {
 		return false
 	}
 	for i, c := range all {
-		if name := f.domains[i].kind; name < len(domainKinds) && domainKinds[name].name != "site" && c.among == whole.among {
+		if d := f.domains[i]; !d.IsFleet() && d.Kind().Name != "site" && c.among == whole.among {
 			return false
 		}
 	}

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"bramble/alerting/alert"
 )
 
 const (
@@ -32,22 +34,22 @@ type domainState struct {
 
 // boardAlert is an alert of a board that fires, or whose transitions wait for a decision.
 type boardAlert struct {
-	last    Transition
-	pending []Transition // not handed on yet
+	last    alert.Transition
+	pending []alert.Transition // not handed on yet
 	until   time.Time
 	passed  bool   // whatever comes of it is handed on at once
 	by      string // the domain that explains it, "" for none
 }
 
 // began is when it began for the board, not for the rule: a rule that is new finds boards that are silent for long.
-func (a *boardAlert) began() int64 { return began(a.last.Annotations, a.last.FiredAt) }
+func (a *boardAlert) began() int64 { return alert.Began(a.last.Annotations, a.last.FiredAt) }
 
-func (a *boardAlert) board() string { return a.last.Labels[boardLabel] }
+func (a *boardAlert) board() string { return a.last.Labels[alert.BoardLabel] }
 
 // openDomain is a domain whose alert fires.
 type openDomain struct {
-	domain    Domain
-	last      Transition
+	domain    alert.Domain
+	last      alert.Transition
 	committed bool // it is on disk and handed on
 	closing   bool
 	asked     time.Time // when its last transition went to be committed
@@ -58,8 +60,8 @@ type openDomain struct {
 
 // domainEffects are what follows from an event.
 type domainEffects struct {
-	commit []Transition // of domains: to be journalled, and taken when they are
-	pass   []Transition // to be handed on, in order
+	commit []alert.Transition // of domains: to be journalled, and taken when they are
+	pass   []alert.Transition // to be handed on, in order
 }
 
 func newDomainState() *domainState {
@@ -67,11 +69,11 @@ func newDomainState() *domainState {
 }
 
 // take takes a journalled transition in. f may be nil while the fleet is not known yet.
-func (s *domainState) take(fx *domainEffects, t Transition, now time.Time, f *fleetIndex) {
+func (s *domainState) take(fx *domainEffects, t alert.Transition, now time.Time, f *fleetIndex) {
 	switch {
-	case isDomainRule(t.Rule):
+	case alert.IsDomainRule(t.Rule):
 		s.takeDomain(fx, t, now)
-	case !isBoardAlert(&t) || t.State == Pending || t.From == Pending && t.State == Inactive:
+	case !alert.IsBoardAlert(&t) || t.State == alert.Pending || t.From == alert.Pending && t.State == alert.Inactive:
 		fx.pass = append(fx.pass, t)
 	case t.State.Active():
 		s.takeFiring(fx, t, now, f)
@@ -80,24 +82,24 @@ func (s *domainState) take(fx *domainEffects, t Transition, now time.Time, f *fl
 	}
 }
 
-func (s *domainState) takeDomain(fx *domainEffects, t Transition, now time.Time) {
-	rule := baseRule(t.Rule)
+func (s *domainState) takeDomain(fx *domainEffects, t alert.Transition, now time.Time) {
+	rule := alert.BaseRule(t.Rule)
 	fx.pass = append(fx.pass, t)
-	d, ok := domainOf(&t)
+	d, ok := alert.DomainOf(&t)
 	if !ok {
 		return
 	}
-	s.past[rule+d.id] = max(s.past[rule+d.id], t.FiredAt)
+	s.past[rule+d.ID()] = max(s.past[rule+d.ID()], t.FiredAt)
 	if !t.State.Active() {
-		delete(s.open[rule], d.id)
+		delete(s.open[rule], d.ID())
 		for _, a := range s.alerts[rule] {
-			if a.by == d.id {
+			if a.by == d.ID() {
 				a.by = ""
 			}
 		}
 		return
 	}
-	o := s.open[rule][d.id]
+	o := s.open[rule][d.ID()]
 	if o == nil {
 		o = &openDomain{domain: d, boards: map[string]bool{}, changed: now}
 		s.add(rule, o)
@@ -110,7 +112,7 @@ func (s *domainState) takeDomain(fx *domainEffects, t Transition, now time.Time)
 		o.boards[b] = true
 	}
 	for _, key := range slices.Sorted(maps.Keys(s.alerts[rule])) {
-		if a := s.alerts[rule][key]; d.holds(a.last.Labels) {
+		if a := s.alerts[rule][key]; d.Holds(a.last.Labels) {
 			a.by = cmpLarger(s.open[rule], a.by, d)
 			s.handOn(fx, a)
 		}
@@ -118,21 +120,21 @@ func (s *domainState) takeDomain(fx *domainEffects, t Transition, now time.Time)
 }
 
 // cmpLarger returns the larger of the domain that explains an alert so far and d.
-func cmpLarger(open map[string]*openDomain, by string, d Domain) string {
-	if o := open[by]; o != nil && o.domain.kind > d.kind {
+func cmpLarger(open map[string]*openDomain, by string, d alert.Domain) string {
+	if o := open[by]; o != nil && o.domain.Rank() > d.Rank() {
 		return by
 	}
-	return d.id
+	return d.ID()
 }
 
 func (s *domainState) add(rule string, o *openDomain) {
 	if s.open[rule] == nil {
 		s.open[rule] = map[string]*openDomain{}
 	}
-	s.open[rule][o.domain.id] = o
+	s.open[rule][o.domain.ID()] = o
 }
 
-func (s *domainState) takeFiring(fx *domainEffects, t Transition, now time.Time, f *fleetIndex) {
+func (s *domainState) takeFiring(fx *domainEffects, t alert.Transition, now time.Time, f *fleetIndex) {
 	a := s.alerts[t.Rule][t.Key()]
 	if a != nil {
 		if t.At > a.last.At || a.passed {
@@ -143,7 +145,7 @@ func (s *domainState) takeFiring(fx *domainEffects, t Transition, now time.Time,
 		}
 		return
 	}
-	a = &boardAlert{last: t, pending: []Transition{t}, until: now.Add(settleFor)}
+	a = &boardAlert{last: t, pending: []alert.Transition{t}, until: now.Add(settleFor)}
 	if s.alerts[t.Rule] == nil {
 		s.alerts[t.Rule] = map[string]*boardAlert{}
 	}
@@ -151,7 +153,7 @@ func (s *domainState) takeFiring(fx *domainEffects, t Transition, now time.Time,
 	if s.join(fx, a) {
 		return
 	}
-	if f != nil && !f.hasPeers(a.board()) && !pagesDomainsOnly(&t) {
+	if f != nil && !f.hasPeers(a.board()) && !alert.PagesDomainsOnly(&t) {
 		s.handOn(fx, a) // nobody to wait for
 	}
 }
@@ -160,14 +162,14 @@ func (s *domainState) takeFiring(fx *domainEffects, t Transition, now time.Time,
 func (s *domainState) join(fx *domainEffects, a *boardAlert) bool {
 	var by *openDomain
 	for _, o := range s.open[a.last.Rule] {
-		if o.domain.holds(a.last.Labels) && !o.closing && (by == nil || o.domain.kind > by.domain.kind) {
+		if o.domain.Holds(a.last.Labels) && !o.closing && (by == nil || o.domain.Rank() > by.domain.Rank()) {
 			by = o
 		}
 	}
 	if by == nil {
 		return false
 	}
-	a.by = by.domain.id
+	a.by = by.domain.ID()
 	if by.committed {
 		s.handOn(fx, a)
 	}
@@ -183,7 +185,7 @@ func (s *domainState) handOn(fx *domainEffects, a *boardAlert) {
 	}
 }
 
-func (s *domainState) takeEnded(fx *domainEffects, t Transition) {
+func (s *domainState) takeEnded(fx *domainEffects, t alert.Transition) {
 	a := s.alerts[t.Rule][t.Key()]
 	if a == nil {
 		fx.pass = append(fx.pass, t)
@@ -200,7 +202,7 @@ func (s *domainState) takeEnded(fx *domainEffects, t Transition) {
 
 // decide finds the domains that explain what waits, and those that are over. Of an alert that is silenced nothing is
 // concluded: somebody works there.
-func (s *domainState) decide(fx *domainEffects, now time.Time, f *fleetIndex, silenced func(*Transition) bool) {
+func (s *domainState) decide(fx *domainEffects, now time.Time, f *fleetIndex, silenced func(*alert.Transition) bool) {
 	for _, rule := range slices.Sorted(maps.Keys(s.alerts)) {
 		if s.due(rule, now) {
 			s.explain(fx, rule, now, f, silenced)
@@ -225,7 +227,7 @@ func (s *domainState) due(rule string, now time.Time) bool {
 
 func (a *boardAlert) undecided() bool { return !a.passed && a.by == "" }
 
-func (s *domainState) explain(fx *domainEffects, rule string, now time.Time, f *fleetIndex, silenced func(*Transition) bool) {
+func (s *domainState) explain(fx *domainEffects, rule string, now time.Time, f *fleetIndex, silenced func(*alert.Transition) bool) {
 	for _, chain := range s.bursts(rule) {
 		if !slices.ContainsFunc(chain, (*boardAlert).undecided) {
 			continue
@@ -271,8 +273,8 @@ func (s *domainState) bursts(rule string) (out [][]*boardAlert) {
 func (s *domainState) openFound(fx *domainEffects, rule string, chain []*boardAlert, b burst, x found, now time.Time, f *fleetIndex) {
 	d := f.domains[x.domain].Domain
 	for _, o := range s.open[rule] {
-		i, known := f.byID[o.domain.id]
-		if o.domain.id == d.id || known && o.domain.kind > d.kind && f.within(x.domain, i) {
+		i, known := f.byID[o.domain.ID()]
+		if o.domain.ID() == d.ID() || known && o.domain.Rank() > d.Rank() && f.within(x.domain, i) {
 			return
 		}
 	}
@@ -286,7 +288,7 @@ func (s *domainState) openFound(fx *domainEffects, rule string, chain []*boardAl
 	}
 	o.firing = len(o.boards)
 	o.last = f.alertOf(rule, d, members, b, x, now)
-	if past := s.past[rule+d.id]; o.last.FiredAt <= past {
+	if past := s.past[rule+d.ID()]; o.last.FiredAt <= past {
 		o.last.FiredAt = past + 1
 	}
 	s.add(rule, o)
@@ -304,9 +306,9 @@ func (s *domainState) follow(fx *domainEffects, rule string, o *openDomain, now 
 	}
 	firing, holding, grown := map[string]bool{}, map[string]bool{}, false
 	for _, a := range s.alerts[rule] {
-		if o.domain.holds(a.last.Labels) && a.last.State.Active() {
+		if o.domain.Holds(a.last.Labels) && a.last.State.Active() {
 			firing[a.board()] = true
-			if a.last.State == Firing {
+			if a.last.State == alert.Firing {
 				holding[a.board()] = true
 			}
 			grown = grown || !o.boards[a.board()]
@@ -349,7 +351,7 @@ func (s *domainState) next(now time.Time) (time.Time, bool) {
 }
 
 // held returns the transitions that are not handed on yet, in the order of their alerts.
-func (s *domainState) held() (out []Transition) {
+func (s *domainState) held() (out []alert.Transition) {
 	for _, rule := range slices.Sorted(maps.Keys(s.alerts)) {
 		for _, key := range slices.Sorted(maps.Keys(s.alerts[rule])) {
 			out = append(out, s.alerts[rule][key].pending...)

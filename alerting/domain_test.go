@@ -9,11 +9,13 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"bramble/alerting/alert"
 )
 
 // fleetOf places boards named like r1-a-03 in rack r1 and switch r1-a; more labels a board by its name.
-func fleetOf(racks, switches, ports int, more func(board string, labels map[string]string)) map[string]Place {
-	out := map[string]Place{}
+func fleetOf(racks, switches, ports int, more func(board string, labels map[string]string)) map[string]alert.Place {
+	out := map[string]alert.Place{}
 	for r := 1; r <= racks; r++ {
 		for s := range switches {
 			for p := 1; p <= ports; p++ {
@@ -24,7 +26,7 @@ func fleetOf(racks, switches, ports int, more func(board string, labels map[stri
 				if more != nil {
 					more(board, labels)
 				}
-				out[board] = Place{Labels: labels, Watched: true}
+				out[board] = alert.Place{Labels: labels, Watched: true}
 			}
 		}
 	}
@@ -32,7 +34,7 @@ func fleetOf(racks, switches, ports int, more func(board string, labels map[stri
 }
 
 // boardsIn returns the boards whose names begin with one of the prefixes, in order.
-func boardsIn(places map[string]Place, prefixes ...string) (out []string) {
+func boardsIn(places map[string]alert.Place, prefixes ...string) (out []string) {
 	for _, b := range slices.Sorted(maps.Keys(places)) {
 		if slices.ContainsFunc(prefixes, func(p string) bool { return strings.HasPrefix(b, p) }) {
 			out = append(out, b)
@@ -48,7 +50,7 @@ func TestExplain(t *testing.T) {
 		l["nfs"] = "n" + string(board[len(board)-1]%2+'1') // odd and even ports
 	})
 	one := fleetOf(1, 1, 8, nil)
-	f := func(name string, places map[string]Place, majority bool, fired, other []string, want ...string) {
+	f := func(name string, places map[string]alert.Place, majority bool, fired, other []string, want ...string) {
 		t.Helper()
 		b := burst{fired: map[string]bool{}, other: map[string]bool{}, majority: majority}
 		for _, board := range fired {
@@ -99,15 +101,15 @@ func TestExplain(t *testing.T) {
 	}
 	f("large: an NFS server", large, true, odd, nil, "NFS server n2 384/384")
 	f("large: nobody", large, true, nil, nil)
-	unlabelled := map[string]Place{"b1": {Watched: true}, "b2": {Watched: true}, "b3": {Watched: true}, "b4": {}}
+	unlabelled := map[string]alert.Place{"b1": {Watched: true}, "b2": {Watched: true}, "b3": {Watched: true}, "b4": {}}
 	f("boards without a place", unlabelled, true, []string{"b1", "b2"}, nil)
 	f("all boards without a place; who said goodbye does not count", unlabelled, true, []string{"b1", "b2", "b3"}, nil, "collector 3/3")
 	f("a board that the registry does not know", small, true, []string{"stranger"}, nil)
-	reused := map[string]Place{}
+	reused := map[string]alert.Place{}
 	for _, b := range []string{"x1", "x2", "x3", "y1", "y2", "y3"} {
-		reused[b] = Place{Labels: map[string]string{"rack": b[:1], "switch": "1"}, Watched: true}
+		reused[b] = alert.Place{Labels: map[string]string{"rack": b[:1], "switch": "1"}, Watched: true}
 	}
-	reused["z"] = Place{Watched: true}
+	reused["z"] = alert.Place{Watched: true}
 	f("switches of two racks share a name", reused, true, []string{"x1", "x2", "x3"}, nil, "switch 1 3/3")
 }
 
@@ -118,19 +120,19 @@ type theatre struct {
 	f      *fleetIndex
 	now    time.Time
 	log    []string
-	passed []Transition
+	passed []alert.Transition
 	open   bool            // the journal takes nothing
 	hush   map[string]bool // boards whose alerts are silenced
 }
 
-func newTheatre(t *testing.T, places map[string]Place) *theatre {
+func newTheatre(t *testing.T, places map[string]alert.Place) *theatre {
 	return &theatre{t: t, s: newDomainState(), f: indexFleet(places), now: time.Date(2026, 11, 24, 18, 0, 0, 0, time.UTC)}
 }
 
 func (h *theatre) note(fx domainEffects) {
 	for _, p := range fx.pass {
-		who := p.Labels[boardLabel]
-		if d, ok := domainOf(&p); ok {
+		who := p.Labels[alert.BoardLabel]
+		if d, ok := alert.DomainOf(&p); ok {
 			who = d.String()
 		}
 		h.log = append(h.log, fmt.Sprintf("%s %s", who, p.State))
@@ -146,7 +148,7 @@ func (h *theatre) note(fx domainEffects) {
 	h.note(back)
 }
 
-func (h *theatre) take(ts ...Transition) {
+func (h *theatre) take(ts ...alert.Transition) {
 	var fx domainEffects
 	for _, t := range ts {
 		h.s.take(&fx, t, h.now, h.f)
@@ -158,7 +160,7 @@ func (h *theatre) take(ts ...Transition) {
 func (h *theatre) until(d time.Duration) {
 	for end := h.now.Add(d); ; {
 		var fx domainEffects
-		h.s.decide(&fx, h.now, h.f, func(t *Transition) bool { return h.hush[t.Labels[boardLabel]] })
+		h.s.decide(&fx, h.now, h.f, func(t *alert.Transition) bool { return h.hush[t.Labels[alert.BoardLabel]] })
 		h.note(fx)
 		at, ok := h.s.next(h.now)
 		if !ok || at.After(end) {
@@ -177,31 +179,31 @@ func later(a, b time.Time) time.Time {
 }
 
 // silent is the alert of a board that fell silent now.
-func (h *theatre) silent(board string, notes ...string) Transition {
+func (h *theatre) silent(board string, notes ...string) alert.Transition {
 	t := fire(board, h.now)
 	t.Rule = "board/BoardSilent"
 	t.Labels = map[string]string{"alertname": "BoardSilent", "board": board, "severity": "critical", "pages": "domains"}
 	maps.Copy(t.Labels, h.f.places[board].Labels)
 	t.Annotations = map[string]string{"what": "silent", "summary": board + ": no reports", "runbook": "lone", "runbook_domain": "domain",
-		LastReportNote: h.now.Format(NoteTime)}
+		alert.LastReportNote: h.now.Format(alert.NoteTime)}
 	for i := 0; i < len(notes); i += 2 {
 		t.Annotations[notes[i]] = notes[i+1]
 	}
 	return t
 }
 
-func (h *theatre) hot(board string) Transition {
+func (h *theatre) hot(board string) alert.Transition {
 	t := fire(board, h.now)
 	maps.Copy(t.Labels, h.f.places[board].Labels)
 	t.Annotations["what"] = "at 80 °C or more"
 	return t
 }
 
-func (h *theatre) over(t Transition) Transition { return resolve(t, h.now) }
+func (h *theatre) over(t alert.Transition) alert.Transition { return resolve(t, h.now) }
 
-func (h *theatre) each(boards []string, alert func(string) Transition) (out []Transition) {
+func (h *theatre) each(boards []string, one func(string) alert.Transition) (out []alert.Transition) {
 	for _, b := range boards {
-		out = append(out, alert(b))
+		out = append(out, one(b))
 	}
 	return out
 }
@@ -214,16 +216,16 @@ func (h *theatre) want(log ...string) {
 	h.log = nil
 }
 
-func quiet(board string, h *theatre) Transition { return h.silent(board) }
+func quiet(board string, h *theatre) alert.Transition { return h.silent(board) }
 
 func TestSwitchIsOneAlertAndItsBoardsFollow(t *testing.T) {
 	places := fleetOf(3, 2, 4, nil)
 	h := newTheatre(t, places)
 	h.f.places = places
 	from := h.now.Add(-31 * time.Second)
-	var gone []Transition
+	var gone []alert.Transition
 	for i, b := range boardsIn(places, "r1-a") {
-		gone = append(gone, h.silent(b, LastReportNote, from.Add(time.Duration(i)*1400*time.Millisecond/3).Format(NoteTime), ProbeNote, ProbeSilence))
+		gone = append(gone, h.silent(b, alert.LastReportNote, from.Add(time.Duration(i)*1400*time.Millisecond/3).Format(alert.NoteTime), alert.ProbeNote, alert.ProbeSilence))
 	}
 	h.take(gone...)
 	h.want()
@@ -262,7 +264,7 @@ func TestSwitchIsOneAlertAndItsBoardsFollow(t *testing.T) {
 
 func TestLoneBoardsAreHandedOn(t *testing.T) {
 	places := fleetOf(3, 2, 4, nil)
-	places["own"] = Place{Watched: true}
+	places["own"] = alert.Place{Watched: true}
 	h := newTheatre(t, places)
 	h.take(h.hot("own"))
 	h.want("own firing") // it shares nothing with anybody: no wait
@@ -273,7 +275,7 @@ func TestLoneBoardsAreHandedOn(t *testing.T) {
 	h.take(h.over(a)) // a spike keeps its order
 	h.until(200 * time.Millisecond)
 	h.want("r1-a-01 firing", "r1-a-01 inactive")
-	api := Transition{Rule: "r", State: Firing, Labels: map[string]string{"alertname": "Disk"}}
+	api := alert.Transition{Rule: "r", State: alert.Firing, Labels: map[string]string{"alertname": "Disk"}}
 	h.take(api)
 	h.want(" firing")
 }
@@ -308,9 +310,9 @@ func TestRackHeatsUp(t *testing.T) {
 func TestSwitchGrowsToItsRack(t *testing.T) {
 	places := fleetOf(3, 2, 4, nil)
 	h := newTheatre(t, places)
-	h.take(h.each(boardsIn(places, "r1-a"), func(b string) Transition { return quiet(b, h) })...)
+	h.take(h.each(boardsIn(places, "r1-a"), func(b string) alert.Transition { return quiet(b, h) })...)
 	h.until(time.Minute)
-	h.take(h.each(boardsIn(places, "r1-b"), func(b string) Transition { return quiet(b, h) })...)
+	h.take(h.each(boardsIn(places, "r1-b"), func(b string) alert.Transition { return quiet(b, h) })...)
 	h.until(time.Second)
 	if !slices.Contains(h.log, "rack r1 firing") || slices.Contains(h.log, "switch r1-b firing") {
 		t.Errorf("handed on %q", h.log)
@@ -321,7 +323,7 @@ func TestSwitchGrowsToItsRack(t *testing.T) {
 func TestFewStayBehind(t *testing.T) {
 	places := fleetOf(2, 1, 20, nil)
 	h := newTheatre(t, places)
-	gone := h.each(boardsIn(places, "r1"), func(b string) Transition { return quiet(b, h) })
+	gone := h.each(boardsIn(places, "r1"), func(b string) alert.Transition { return quiet(b, h) })
 	h.take(gone...)
 	h.until(time.Minute)
 	h.log = nil
@@ -342,18 +344,18 @@ func TestFewStayBehind(t *testing.T) {
 
 // TestRebootsSayNothingOfReports: who reports tells where a silence ends, and nothing of boards that rebooted.
 func TestRebootsSayNothingOfReports(t *testing.T) {
-	f := func(places map[string]Place, fired []string, summary, reason string) {
+	f := func(places map[string]alert.Place, fired []string, summary, reason string) {
 		t.Helper()
 		h := newTheatre(t, places)
-		h.take(h.each(fired, func(b string) Transition {
+		h.take(h.each(fired, func(b string) alert.Transition {
 			r := h.silent(b)
 			r.Rule, r.Labels["alertname"], r.Annotations["what"] = "board-slow/BoardRebooted", "BoardRebooted", "rebooted"
-			delete(r.Annotations, LastReportNote)
+			delete(r.Annotations, alert.LastReportNote)
 			return r
 		})...)
 		h.until(time.Second)
-		if got := h.passed[0].Annotations; got["summary"] != summary || got[ReasonNote] != reason {
-			t.Errorf("got  %q\n     %q\nwant %q\n     %q", got["summary"], got[ReasonNote], summary, reason)
+		if got := h.passed[0].Annotations; got["summary"] != summary || got[alert.ReasonNote] != reason {
+			t.Errorf("got  %q\n     %q\nwant %q\n     %q", got["summary"], got[alert.ReasonNote], summary, reason)
 		}
 	}
 	const within = " within 0.0 s, up to 18:00:00 UTC."
@@ -371,15 +373,15 @@ func TestDissolvedDomainNamesWhatHolds(t *testing.T) {
 	h.take(gone...)
 	h.until(time.Second)
 	cool := gone[0]
-	cool.From, cool.State, cool.At = Firing, Cooling, h.now.UnixMilli()
+	cool.From, cool.State, cool.At = alert.Firing, alert.Cooling, h.now.UnixMilli()
 	h.take(cool)
 	for _, g := range gone[2:] {
 		h.take(h.over(g))
 	}
 	h.until(3 * time.Minute)
 	last := h.passed[len(h.passed)-1]
-	if want := "Over for 19 of 20 boards; not for r1-a-02, each on its own now."; last.State != Inactive || last.Annotations[ReasonNote] != want {
-		t.Errorf("%s: %q, want %q", last.State, last.Annotations[ReasonNote], want)
+	if want := "Over for 19 of 20 boards; not for r1-a-02, each on its own now."; last.State != alert.Inactive || last.Annotations[alert.ReasonNote] != want {
+		t.Errorf("%s: %q, want %q", last.State, last.Annotations[alert.ReasonNote], want)
 	}
 }
 
@@ -391,11 +393,11 @@ func TestSilencedBoardsAreNoDomain(t *testing.T) {
 	for _, b := range boardsIn(places, "r1") {
 		h.hush[b] = true
 	}
-	h.take(h.each(boardsIn(places, "r1"), func(b string) Transition { return quiet(b, h) })...)
+	h.take(h.each(boardsIn(places, "r1"), func(b string) alert.Transition { return quiet(b, h) })...)
 	h.until(10 * time.Second)
 	h.want("r1-a-01 firing", "r1-a-02 firing", "r1-a-03 firing", "r1-a-04 firing")
 	delete(h.hush, "r1-a-01")
-	h.take(h.each(boardsIn(places, "r2"), func(b string) Transition { return quiet(b, h) })...)
+	h.take(h.each(boardsIn(places, "r2"), func(b string) alert.Transition { return quiet(b, h) })...)
 	h.until(10 * time.Second)
 	h.want("switch r2-a firing", "r2-a-01 firing", "r2-a-02 firing", "r2-a-03 firing", "r2-a-04 firing")
 }
@@ -405,9 +407,9 @@ func TestSilencedBoardsAreNoDomain(t *testing.T) {
 func TestNewRuleFindsOldSilence(t *testing.T) {
 	places := fleetOf(3, 1, 4, nil)
 	h := newTheatre(t, places)
-	var all []Transition
+	var all []alert.Transition
 	for i, b := range boardsIn(places, "r1") {
-		all = append(all, h.silent(b, LastReportNote, h.now.Add(time.Duration(-i-1)*time.Hour).Format(NoteTime)))
+		all = append(all, h.silent(b, alert.LastReportNote, h.now.Add(time.Duration(-i-1)*time.Hour).Format(alert.NoteTime)))
 	}
 	h.take(all...)
 	h.until(time.Second)
@@ -419,7 +421,7 @@ func TestJournalThatTakesNothing(t *testing.T) {
 	places := fleetOf(2, 1, 4, nil)
 	h := newTheatre(t, places)
 	h.open = true
-	h.take(h.each(boardsIn(places, "r1"), func(b string) Transition { return quiet(b, h) })...)
+	h.take(h.each(boardsIn(places, "r1"), func(b string) alert.Transition { return quiet(b, h) })...)
 	h.until(4 * time.Second)
 	h.want()
 	h.until(4 * time.Second)
@@ -431,7 +433,7 @@ func TestJournalThatTakesNothing(t *testing.T) {
 func TestReplayDecidesTheSame(t *testing.T) {
 	places := fleetOf(2, 1, 4, nil)
 	h := newTheatre(t, places)
-	gone := h.each(boardsIn(places, "r1"), func(b string) Transition { return quiet(b, h) })
+	gone := h.each(boardsIn(places, "r1"), func(b string) alert.Transition { return quiet(b, h) })
 	h.take(gone...)
 	h.until(time.Minute)
 	for _, g := range gone {

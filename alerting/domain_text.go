@@ -7,15 +7,17 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"bramble/alerting/alert"
 )
 
 // alertOf writes the alert of a domain: labels that routes know, and the sentences that say what is believed and why.
-func (f *fleetIndex) alertOf(rule string, d Domain, members []*boardAlert, b burst, x found, now time.Time) Transition {
-	t := Transition{
-		Rule: domainRule(rule), Series: d.id, From: Inactive, State: Firing, At: now.UnixMilli(), Received: now.UnixMilli(),
+func (f *fleetIndex) alertOf(rule string, d alert.Domain, members []*boardAlert, b burst, x found, now time.Time) alert.Transition {
+	t := alert.Transition{
+		Rule: alert.DomainRule(rule), Series: d.ID(), From: alert.Inactive, State: alert.Firing, At: now.UnixMilli(), Received: now.UnixMilli(),
 		Labels: f.sharedLabels(members), Annotations: sharedAnnotations(members),
 	}
-	for _, l := range d.labels {
+	for _, l := range d.Labels() {
 		t.Labels[l.Name] = l.Value
 	}
 	boards := map[string]bool{}
@@ -26,15 +28,15 @@ func (f *fleetIndex) alertOf(rule string, d Domain, members []*boardAlert, b bur
 			t.Since = a.last.Since
 		}
 	}
-	t.Boards, t.Value = slices.Sorted(maps.Keys(boards)), Value(len(boards))
+	t.Boards, t.Value = slices.Sorted(maps.Keys(boards)), alert.Value(len(boards))
 	f.describe(&t, d, members, b, x)
 	return t
 }
 
-func (f *fleetIndex) describe(t *Transition, d Domain, members []*boardAlert, b burst, x found) {
-	what := cmp.Or(t.Annotations["what"], t.Labels[alertLabel])
-	t.Annotations["summary"] = fmt.Sprintf("%s: %d of %d boards %s", d.title(), x.boards, x.among, what)
-	if d.kind >= len(domainKinds) {
+func (f *fleetIndex) describe(t *alert.Transition, d alert.Domain, members []*boardAlert, b burst, x found) {
+	what := cmp.Or(t.Annotations["what"], t.Labels[alert.NameLabel])
+	t.Annotations["summary"] = fmt.Sprintf("%s: %d of %d boards %s", d.Title(), x.boards, x.among, what)
+	if d.IsFleet() {
 		t.Annotations["summary"] = fmt.Sprintf("All %d boards %s", x.boards, what)
 		if b.silent {
 			t.Annotations["summary"] = fmt.Sprintf("Nobody reports: all %d boards %s", x.boards, what)
@@ -42,7 +44,7 @@ func (f *fleetIndex) describe(t *Transition, d Domain, members []*boardAlert, b 
 	}
 	from, to, heard := span(members)
 	if heard {
-		t.Annotations[LastReportNote] = from.Format(NoteTime)
+		t.Annotations[alert.LastReportNote] = from.Format(alert.NoteTime)
 	}
 	var reason []string
 	for _, sentence := range []string{together(d, x, from, to, heard), f.others(d, b), probes(members), announced(members)} {
@@ -50,9 +52,9 @@ func (f *fleetIndex) describe(t *Transition, d Domain, members []*boardAlert, b 
 			reason = append(reason, sentence)
 		}
 	}
-	t.Annotations[ReasonNote] = strings.Join(reason, " ")
+	t.Annotations[alert.ReasonNote] = strings.Join(reason, " ")
 	for name, text := range t.Annotations {
-		if of, ok := strings.CutSuffix(name, domainSuffix); ok {
+		if of, ok := strings.CutSuffix(name, alert.DomainSuffix); ok {
 			t.Annotations[of] = text
 			delete(t.Annotations, name)
 		}
@@ -65,7 +67,7 @@ func (f *fleetIndex) sharedLabels(members []*boardAlert) map[string]string {
 	for _, a := range members {
 		maps.DeleteFunc(out, func(name, value string) bool {
 			_, registered := f.places[a.board()].Labels[name]
-			return registered || name == boardLabel || a.last.Labels[name] != value
+			return registered || name == alert.BoardLabel || a.last.Labels[name] != value
 		})
 	}
 	return out
@@ -77,7 +79,7 @@ func sharedAnnotations(members []*boardAlert) map[string]string {
 	for _, a := range members {
 		maps.DeleteFunc(out, func(name, value string) bool { return a.last.Annotations[name] != value })
 	}
-	for _, own := range []string{ReasonNote, LastReportNote, ProbeNote, ExpectedNote} {
+	for _, own := range []string{alert.ReasonNote, alert.LastReportNote, alert.ProbeNote, alert.ExpectedNote} {
 		delete(out, own)
 	}
 	return out
@@ -87,7 +89,7 @@ func sharedAnnotations(members []*boardAlert) map[string]string {
 func span(members []*boardAlert) (from, to time.Time, heard bool) {
 	heard = true
 	for _, a := range members {
-		at, err := time.Parse(NoteTime, a.last.Annotations[LastReportNote])
+		at, err := time.Parse(alert.NoteTime, a.last.Annotations[alert.LastReportNote])
 		if err != nil {
 			at, heard = time.UnixMilli(a.last.FiredAt).UTC(), false
 		}
@@ -102,9 +104,9 @@ func span(members []*boardAlert) (from, to time.Time, heard bool) {
 }
 
 // together says how many boards, and how close in time.
-func together(d Domain, x found, from, to time.Time, heard bool) string {
+func together(d alert.Domain, x found, from, to time.Time, heard bool) string {
 	of := " of " + d.String()
-	if d.kind >= len(domainKinds) {
+	if d.IsFleet() {
 		of = ""
 	}
 	text := fmt.Sprintf("%d of %d boards%s within %s", x.boards, x.among, of, roughly(to.Sub(from)))
@@ -125,8 +127,8 @@ func roughly(d time.Duration) string {
 }
 
 // others says how the boards beside the domain are: who is well tells where the failure ends.
-func (f *fleetIndex) others(d Domain, b burst) string {
-	if d.kind >= len(domainKinds) {
+func (f *fleetIndex) others(d alert.Domain, b burst) string {
+	if d.IsFleet() {
 		if b.silent {
 			return "No board reports, whatever its switch or rack: look at the collector's own network first."
 		}
@@ -135,7 +137,7 @@ func (f *fleetIndex) others(d Domain, b burst) string {
 	var well, partly []string
 	for _, o := range f.siblings(d) {
 		fired, fine := f.tally(o.boards, b)
-		name := o.value(domainKinds[d.kind].name)
+		name := o.Value(d.Kind().Name)
 		switch {
 		case fired > 0:
 			partly = append(partly, fmt.Sprintf("%s has %d of %d", name, fired, fired+fine))
@@ -143,29 +145,29 @@ func (f *fleetIndex) others(d Domain, b burst) string {
 			well = append(well, name)
 		}
 	}
-	kind, where := domainKinds[d.kind].text, d.outer()
+	kind, where := d.Kind().Text, d.Outer()
 	var text string
 	switch {
 	case len(well) == 1:
-		text = fmt.Sprintf("%s %s%s %s.", upper(kind), well[0], where, b.verb(1))
+		text = fmt.Sprintf("%s %s%s %s.", alert.Upper(kind), well[0], where, b.verb(1))
 	case len(well) > 1 && len(well) <= 4:
-		text = fmt.Sprintf("%s %s%s %s.", upper(plural(kind)), enumerate(well), where, b.verb(2))
+		text = fmt.Sprintf("%s %s%s %s.", alert.Upper(plural(kind)), alert.Enumerate(well), where, b.verb(2))
 	case len(well) > 4:
 		text = fmt.Sprintf("%d other %s%s %s.", len(well), plural(kind), where, b.verb(2))
 	default:
 		text = f.elsewhere(d, b)
 	}
 	if len(partly) > 0 {
-		text = strings.TrimSpace(text + " " + upper(kind) + " " + enumerate(partly[:min(len(partly), 4)]) + ".")
+		text = strings.TrimSpace(text + " " + alert.Upper(kind) + " " + alert.Enumerate(partly[:min(len(partly), 4)]) + ".")
 	}
 	return text
 }
 
 // elsewhere counts the boards outside the domain, where it has no like beside it.
-func (f *fleetIndex) elsewhere(d Domain, b burst) string {
+func (f *fleetIndex) elsewhere(d alert.Domain, b burst) string {
 	outside := 0
 	for board := range f.places {
-		if i, ok := f.byID[d.id]; ok && !f.in(board, i) {
+		if i, ok := f.byID[d.ID()]; ok && !f.in(board, i) {
 			if _, fine := f.tally([]string{board}, b); fine > 0 {
 				outside++
 			}
@@ -217,10 +219,10 @@ func plural(kind string) string {
 func probes(members []*boardAlert) string {
 	answer, silent := 0, 0
 	for _, a := range members {
-		switch a.last.Annotations[ProbeNote] {
-		case ProbeAnswers:
+		switch a.last.Annotations[alert.ProbeNote] {
+		case alert.ProbeAnswers:
 			answer++
-		case ProbeSilence:
+		case alert.ProbeSilence:
 			silent++
 		}
 	}
@@ -239,7 +241,7 @@ func probes(members []*boardAlert) string {
 func announced(members []*boardAlert) string {
 	n := 0
 	for _, a := range members {
-		if a.last.Annotations[ExpectedNote] != "" {
+		if a.last.Annotations[alert.ExpectedNote] != "" {
 			n++
 		}
 	}
@@ -250,17 +252,17 @@ func announced(members []*boardAlert) string {
 }
 
 // updated is the alert of a domain that more boards have joined.
-func (s *domainState) updated(rule string, o *openDomain, now time.Time, f *fleetIndex) Transition {
+func (s *domainState) updated(rule string, o *openDomain, now time.Time, f *fleetIndex) alert.Transition {
 	t := o.last
-	t.From, t.State, t.At, t.Received = Firing, Firing, max(now.UnixMilli(), o.last.At+1), now.UnixMilli()
-	t.Boards, t.Value, t.Annotations = slices.Sorted(maps.Keys(o.boards)), Value(len(o.boards)), maps.Clone(o.last.Annotations)
-	i, ok := f.byID[o.domain.id]
+	t.From, t.State, t.At, t.Received = alert.Firing, alert.Firing, max(now.UnixMilli(), o.last.At+1), now.UnixMilli()
+	t.Boards, t.Value, t.Annotations = slices.Sorted(maps.Keys(o.boards)), alert.Value(len(o.boards)), maps.Clone(o.last.Annotations)
+	i, ok := f.byID[o.domain.ID()]
 	if !ok {
 		return t
 	}
 	var members []*boardAlert
 	for _, a := range s.alerts[rule] {
-		if o.domain.holds(a.last.Labels) {
+		if o.domain.Holds(a.last.Labels) {
 			members = append(members, a)
 		}
 	}
@@ -274,14 +276,14 @@ func (s *domainState) updated(rule string, o *openDomain, now time.Time, f *flee
 }
 
 // closed is the last transition of a domain's alert; on the boards of holding its condition still holds.
-func (o *openDomain) closed(holding map[string]bool, now time.Time) Transition {
+func (o *openDomain) closed(holding map[string]bool, now time.Time) alert.Transition {
 	t := o.last
-	t.From, t.State, t.At, t.Received = Firing, Inactive, max(now.UnixMilli(), o.last.At+1), now.UnixMilli()
+	t.From, t.State, t.At, t.Received = alert.Firing, alert.Inactive, max(now.UnixMilli(), o.last.At+1), now.UnixMilli()
 	if len(holding) > 0 {
 		t.Annotations = maps.Clone(t.Annotations)
 		left := slices.Sorted(maps.Keys(holding))
-		t.Annotations[ReasonNote] = fmt.Sprintf("Over for %d of %d boards; not for %s, each on its own now.",
-			len(o.boards)-len(left), len(o.boards), enumerate(left))
+		t.Annotations[alert.ReasonNote] = fmt.Sprintf("Over for %d of %d boards; not for %s, each on its own now.",
+			len(o.boards)-len(left), len(o.boards), alert.Enumerate(left))
 	}
 	return t
 }

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"bramble/alerting/alert"
 )
 
 // fleetAge is how old the list of boards may be when domains are decided.
@@ -17,9 +19,9 @@ type DomainsOptions struct {
 	// Engine keeps the alerts of domains with its own, so that its checkpoint and Firing have them.
 	Engine *Engine
 	// Fleet returns where every board of the registry stands. It is first called by Run.
-	Fleet func() map[string]Place
+	Fleet func() map[string]alert.Place
 	// Commit journals transitions and then calls Deliver with them.
-	Commit func([]Transition) error
+	Commit func([]alert.Transition) error
 	Pager  *Pager
 	Log    *slog.Logger
 }
@@ -48,7 +50,7 @@ func NewDomains(o DomainsOptions) *Domains {
 }
 
 // Deliver takes transitions that are journalled, those of a replay included. It never blocks for long.
-func (d *Domains) Deliver(ts []Transition) {
+func (d *Domains) Deliver(ts []alert.Transition) {
 	if len(ts) == 0 {
 		return
 	}
@@ -61,11 +63,11 @@ func (d *Domains) Deliver(ts []Transition) {
 
 // Resume tells what fires, once after a start: Engine.Firing. Call it after Deliver was given what the journal holds,
 // and before Run.
-func (d *Domains) Resume(firing []Transition) {
+func (d *Domains) Resume(firing []alert.Transition) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	pass := d.take(firing)
-	var held []Transition
+	var held []alert.Transition
 	for _, t := range firing {
 		if a := d.state.alerts[t.Rule][t.Key()]; a != nil && !a.passed {
 			held = append(held, t)
@@ -76,12 +78,12 @@ func (d *Domains) Resume(firing []Transition) {
 
 // take feeds transitions to the state: a domain's begin first and its end last, so that no board stands alone for a
 // moment in between. The caller holds mu.
-func (d *Domains) take(ts []Transition) []Transition {
+func (d *Domains) take(ts []alert.Transition) []alert.Transition {
 	var fx domainEffects
 	now := time.Now()
 	d.index(now)
 	ordered := slices.Clone(ts)
-	slices.SortStableFunc(ordered, func(a, b Transition) int { return cmp.Compare(domainOrder(a), domainOrder(b)) })
+	slices.SortStableFunc(ordered, func(a, b alert.Transition) int { return cmp.Compare(domainOrder(a), domainOrder(b)) })
 	for _, t := range ordered {
 		t.Journalled = now.UnixMilli()
 		d.state.take(&fx, t, now, d.fleet)
@@ -90,9 +92,9 @@ func (d *Domains) take(ts []Transition) []Transition {
 }
 
 // domainOrder is where a transition belongs among those that come at one time.
-func domainOrder(t Transition) int {
+func domainOrder(t alert.Transition) int {
 	switch {
-	case !isDomainRule(t.Rule):
+	case !alert.IsDomainRule(t.Rule):
 		return 1
 	case t.State.Active():
 		return 0
@@ -145,7 +147,7 @@ func (d *Domains) decide(now time.Time) (time.Time, bool) {
 	d.mu.Unlock()
 	for _, t := range fx.commit {
 		d.Engine.Apply(t)
-		d.Log.Info("domain", "state", t.State, "was", t.From, "domain", t.Series, "alert", t.Labels[alertLabel], "boards", len(t.Boards))
+		d.Log.Info("domain", "state", t.State, "was", t.From, "domain", t.Series, "alert", t.Labels[alert.NameLabel], "boards", len(t.Boards))
 	}
 	if len(fx.commit) > 0 {
 		if err := d.Commit(fx.commit); err != nil {

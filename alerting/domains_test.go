@@ -20,6 +20,7 @@ import (
 	"github.com/prometheus/common/model"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"bramble/alerting/alert"
 	"bramble/storage/series"
 )
 
@@ -29,17 +30,17 @@ type stage struct {
 	pager   *testPager
 	engine  *Engine
 	mu      sync.Mutex
-	journal []Transition
+	journal []alert.Transition
 	stop    func()
 }
 
 // startStage opens one on a database, restores a checkpoint, replays the journal behind it and runs it.
-func startStage(t testing.TB, db *sql.DB, config []byte, places map[string]Place, checkpoint []Transition, journal ...Transition) *stage {
+func startStage(t testing.TB, db *sql.DB, config []byte, places map[string]alert.Place, checkpoint []alert.Transition, journal ...alert.Transition) *stage {
 	t.Helper()
 	s := &stage{engine: NewEngine(DefaultRules()), journal: slices.Clone(journal)}
 	s.pager = startPager(t, db, config, func(p *Pager) {
 		p.engine = s.engine
-		s.Domains = NewDomains(DomainsOptions{Engine: s.engine, Pager: p, Fleet: func() map[string]Place { return places }, Commit: s.commit})
+		s.Domains = NewDomains(DomainsOptions{Engine: s.engine, Pager: p, Fleet: func() map[string]alert.Place { return places }, Commit: s.commit})
 		for _, tr := range append(slices.Clone(checkpoint), journal...) {
 			s.engine.Apply(tr)
 		}
@@ -59,7 +60,7 @@ func startStage(t testing.TB, db *sql.DB, config []byte, places map[string]Place
 }
 
 // commit journals, as the collector's ingest does, and delivers.
-func (s *stage) commit(ts []Transition) error {
+func (s *stage) commit(ts []alert.Transition) error {
 	s.mu.Lock()
 	s.journal = append(s.journal, ts...)
 	s.mu.Unlock()
@@ -70,7 +71,7 @@ func (s *stage) commit(ts []Transition) error {
 	return nil
 }
 
-func (s *stage) written() []Transition {
+func (s *stage) written() []alert.Transition {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return slices.Clone(s.journal)
@@ -105,7 +106,7 @@ func (h hook) said() string {
 }
 
 // silentBoard is the alert of a board of places that fell silent at a time.
-func silentBoard(places map[string]Place, board string, at time.Time) Transition {
+func silentBoard(places map[string]alert.Place, board string, at time.Time) alert.Transition {
 	h := &theatre{now: at, f: &fleetIndex{places: places}}
 	return h.silent(board)
 }
@@ -117,7 +118,7 @@ func TestOneFailureOnePage(t *testing.T) {
 	places := fleetOf(2, 2, 500, nil)
 	d := startStage(t, openDB(t, t.TempDir()), theirs(s.URL), places, nil)
 	began := time.Now()
-	var gone []Transition
+	var gone []alert.Transition
 	for _, b := range boardsIn(places, "r1-a") {
 		gone = append(gone, silentBoard(places, b, began))
 	}
@@ -136,7 +137,7 @@ func TestOneFailureOnePage(t *testing.T) {
 	// Boards join late, others come back one by one, and all the while nobody is paged: a fence tells when it is through.
 	fence := silentBoard(places, "r2-b-001", time.Now())
 	delete(fence.Labels, "customer")
-	if err := d.commit([]Transition{fence}); err != nil {
+	if err := d.commit([]alert.Transition{fence}); err != nil {
 		t.Fatal(err)
 	}
 	if h := s.next(t); h.said() != "firing BoardSilent r2-b-001" {
@@ -146,14 +147,14 @@ func TestOneFailureOnePage(t *testing.T) {
 		t.Errorf("%d alerts are shown as inhibited, want 500", shown)
 	}
 	for _, g := range gone {
-		if err := d.commit([]Transition{resolve(g, time.Now())}); err != nil {
+		if err := d.commit([]alert.Transition{resolve(g, time.Now())}); err != nil {
 			t.Fatal(err)
 		}
 	}
 	if h := s.next(t); h.said() != "resolved BoardSilent switch r1-a" {
 		t.Errorf("page: %s", h.said())
 	}
-	if err := d.commit([]Transition{resolve(fence, time.Now())}); err != nil {
+	if err := d.commit([]alert.Transition{resolve(fence, time.Now())}); err != nil {
 		t.Fatal(err)
 	}
 	if h := s.next(t); h.said() != "resolved BoardSilent r2-b-001" {
@@ -197,7 +198,7 @@ func TestRackThatHeatsUp(t *testing.T) {
 	h := &theatre{f: &fleetIndex{places: places}}
 	for _, b := range boardsIn(places, "r1") {
 		h.now = time.Now()
-		if err := d.commit([]Transition{h.hot(b)}); err != nil {
+		if err := d.commit([]alert.Transition{h.hot(b)}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -205,7 +206,7 @@ func TestRackThatHeatsUp(t *testing.T) {
 		t.Errorf("page: %s", p.said())
 	}
 	fence := fire("elsewhere", time.Now())
-	if err := d.commit([]Transition{fence}); err != nil {
+	if err := d.commit([]alert.Transition{fence}); err != nil {
 		t.Fatal(err)
 	}
 	if p := s.next(t); p.said() != "firing SocHot elsewhere" {
@@ -222,23 +223,23 @@ func TestCustomersOwnDoing(t *testing.T) {
 	delete(places["r2-a-01"].Labels, "customer")
 	d := startStage(t, openDB(t, t.TempDir()), theirs(s.URL), places, nil)
 	lone := silentBoard(places, "r1-a-01", time.Now())
-	if err := d.commit([]Transition{lone}); err != nil {
+	if err := d.commit([]alert.Transition{lone}); err != nil {
 		t.Fatal(err)
 	}
-	in := d.pager.until(t, "recorded", func(in Incident) bool { return in.Receiver == Nobody })
+	in := d.pager.until(t, "recorded", func(in Incident) bool { return in.Receiver == alert.Nobody })
 	if len(in.Pages) != 0 || !strings.HasPrefix(in.Title, "r1-a-01: no reports since") {
 		t.Errorf("incident %+v", in)
 	}
-	if err := d.commit([]Transition{silentBoard(places, "r2-a-01", time.Now())}); err != nil {
+	if err := d.commit([]alert.Transition{silentBoard(places, "r2-a-01", time.Now())}); err != nil {
 		t.Fatal(err)
 	}
 	if h := s.next(t); h.said() != "firing BoardSilent r2-a-01" {
 		t.Errorf("page: %s", h.said())
 	}
-	if err := d.commit([]Transition{resolve(lone, time.Now())}); err != nil {
+	if err := d.commit([]alert.Transition{resolve(lone, time.Now())}); err != nil {
 		t.Fatal(err)
 	}
-	d.pager.until(t, "resolved", func(in Incident) bool { return in.Receiver == Nobody && in.ResolvedAt != 0 })
+	d.pager.until(t, "resolved", func(in Incident) bool { return in.Receiver == alert.Nobody && in.ResolvedAt != 0 })
 	s.none(t, "the customer's board")
 }
 
@@ -247,12 +248,12 @@ func TestCustomersOwnDoing(t *testing.T) {
 func TestDomainSurvivesRestarts(t *testing.T) {
 	t.Parallel()
 	places := fleetOf(2, 1, 4, nil)
-	f := func(name string, settle bool, cut func(journal []Transition) []Transition) {
+	f := func(name string, settle bool, cut func(journal []alert.Transition) []alert.Transition) {
 		t.Run(name, func(t *testing.T) {
 			s := newSink(t, nil)
 			db := openDB(t, t.TempDir())
 			d := startStage(t, db, theirs(s.URL), places, nil)
-			var gone []Transition
+			var gone []alert.Transition
 			for _, b := range boardsIn(places, "r1") {
 				gone = append(gone, silentBoard(places, b, time.Now()))
 			}
@@ -270,7 +271,7 @@ func TestDomainSurvivesRestarts(t *testing.T) {
 			firing := d.engine.Firing()
 			d = startStage(t, db, theirs(s.URL), places, firing, journal...)
 			fence := fire("fence", time.Now())
-			if err := d.commit([]Transition{fence}); err != nil {
+			if err := d.commit([]alert.Transition{fence}); err != nil {
 				t.Fatal(err)
 			}
 			for {
@@ -285,11 +286,11 @@ func TestDomainSurvivesRestarts(t *testing.T) {
 			}
 		})
 	}
-	all := func(j []Transition) []Transition { return j }
+	all := func(j []alert.Transition) []alert.Transition { return j }
 	f("whole journal", false, all)
-	f("boards alone in the journal", false, func(j []Transition) []Transition { return j[:4] })
+	f("boards alone in the journal", false, func(j []alert.Transition) []alert.Transition { return j[:4] })
 	f("settled, whole journal", true, all)
-	f("settled, journal truncated", true, func([]Transition) []Transition { return nil })
+	f("settled, journal truncated", true, func([]alert.Transition) []alert.Transition { return nil })
 }
 
 func get(t *testing.T, h http.Handler, path string) []byte {
@@ -317,8 +318,8 @@ func TestDomainTimes(t *testing.T) {
 		commits := make(chan string, 100)
 		var d *Domains
 		d = NewDomains(DomainsOptions{
-			Engine: e, Pager: p, Fleet: func() map[string]Place { return places },
-			Commit: func(ts []Transition) error {
+			Engine: e, Pager: p, Fleet: func() map[string]alert.Place { return places },
+			Commit: func(ts []alert.Transition) error {
 				for _, c := range ts {
 					commits <- c.Labels["switch"] + " " + c.State.String()
 				}
@@ -342,7 +343,7 @@ func TestDomainTimes(t *testing.T) {
 			}
 		}
 		began := time.Now()
-		var gone []Transition
+		var gone []alert.Transition
 		for _, b := range boardsIn(places, "r1") {
 			gone = append(gone, silentBoard(places, b, began))
 		}
@@ -354,7 +355,7 @@ func TestDomainTimes(t *testing.T) {
 		}
 		want(time.Hour)
 		for _, g := range gone[:18] {
-			d.Deliver([]Transition{resolve(g, time.Now())})
+			d.Deliver([]alert.Transition{resolve(g, time.Now())})
 		}
 		want(lingerFor - time.Second)
 		want(3*time.Second, "r1-a inactive")
@@ -370,7 +371,7 @@ func TestDomainTimes(t *testing.T) {
 }
 
 // bit is the alert of a firmware bit of a board of places.
-func bit(places map[string]Place, board, name, reason string, at time.Time) Transition {
+func bit(places map[string]alert.Place, board, name, reason string, at time.Time) alert.Transition {
 	t := fire(board, at)
 	t.Rule, t.Series = "board/"+name, series.Pair("board", board)+","+series.Pair("reason", reason)
 	t.Labels = map[string]string{"alertname": name, "board": board, "severity": "critical", "reason": reason}
@@ -398,7 +399,7 @@ receivers:
 `, s.URL)
 	places := fleetOf(3, 1, 4, nil)
 	d := startStage(t, openDB(t, t.TempDir()), []byte(config), places, nil)
-	commit := func(ts ...Transition) {
+	commit := func(ts ...alert.Transition) {
 		t.Helper()
 		if err := d.commit(ts); err != nil {
 			t.Fatal(err)
@@ -429,7 +430,7 @@ receivers:
 	commit(resolve(throttled, time.Now()))
 	want("resolved Throttled r1-a-01")
 
-	var both []Transition
+	var both []alert.Transition
 	for _, b := range boardsIn(places, "r2") {
 		both = append(both, bit(places, b, "Throttled", "throttled", now), bit(places, b, "UnderVoltage", "under_voltage", now))
 	}
@@ -476,7 +477,7 @@ receivers:
 					t.Fatal(err)
 				}
 			}
-			throttle := func(board string, value float64) { read(board, throttledMetric, value, "reason", "throttled") }
+			throttle := func(board string, value float64) { read(board, alert.ThrottledMetric, value, "reason", "throttled") }
 			want := func(said string) {
 				t.Helper()
 				for {
@@ -496,7 +497,7 @@ receivers:
 			}
 			throttle(over, 0)
 			throttle(dark, 0)
-			read(dark, upMetric, 0)
+			read(dark, alert.UpMetric, 0)
 			taken := func() bool { return len(d.engine.Firing()) >= 4 && d.pager.suppressedAlerts() == 3 }
 			d.until(t, "the alerts are not taken in", taken)
 			if restart {
@@ -507,7 +508,7 @@ receivers:
 				for _, b := range []string{over, holds} { // the collector decides on the next readings
 					throttle(b, map[string]float64{holds: 1}[b])
 				}
-				read(dark, upMetric, 0)
+				read(dark, alert.UpMetric, 0)
 			}
 			release(d)
 			want(first)
@@ -518,12 +519,12 @@ receivers:
 	inhibit := func(t *testing.T, d *stage) func(*stage) {
 		works := fire("", time.Now())
 		works.Rule, works.Series, works.Labels = "x/Works", "", map[string]string{"alertname": "Works"}
-		if err := d.commit([]Transition{works}); err != nil {
+		if err := d.commit([]alert.Transition{works}); err != nil {
 			t.Fatal(err)
 		}
 		d.until(t, "no inhibition", func() bool { return d.pager.muted(model.LabelSet{"alertname": "Throttled"}) })
 		return func(d *stage) {
-			if err := d.commit([]Transition{resolve(works, time.Now())}); err != nil {
+			if err := d.commit([]alert.Transition{resolve(works, time.Now())}); err != nil {
 				t.Fatal(err)
 			}
 		}

@@ -5,6 +5,7 @@ import (
 	"sync"
 	"time"
 
+	"bramble/alerting/alert"
 	"bramble/storage/series"
 )
 
@@ -23,8 +24,8 @@ type Engine struct {
 	series map[string]*Series
 	boards map[string][]*Series
 	marks  map[string]*int64
-	alerts map[alertKey]*alert
-	active map[string]map[string]*alert // those of alerts that are not inactive, by rule and series
+	alerts map[alertKey]*alertState
+	active map[string]map[string]*alertState // those of alerts that are not inactive, by rule and series
 	groups map[watchKey]*boardRule
 	dirty  []*boardRule
 	stack  []element
@@ -53,7 +54,7 @@ type Reading struct {
 // NewEngine returns an engine for rules; nil means none.
 func NewEngine(rules *Rules) *Engine {
 	e := &Engine{
-		series: map[string]*Series{}, boards: map[string][]*Series{}, marks: map[string]*int64{}, alerts: map[alertKey]*alert{}, active: map[string]map[string]*alert{},
+		series: map[string]*Series{}, boards: map[string][]*Series{}, marks: map[string]*int64{}, alerts: map[alertKey]*alertState{}, active: map[string]map[string]*alertState{},
 		registryNames: map[string]bool{}, evaluated: map[string]*evaluation{}, health: map[string]ruleHealth{}, recorded: map[string]recorded{},
 	}
 	e.use(rules)
@@ -72,7 +73,7 @@ func (e *Engine) SetExternal(labels map[string]string, url string) {
 func (e *Engine) Expression(rule string) string {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if r := e.byID[baseRule(rule)]; r != nil {
+	if r := e.byID[alert.BaseRule(rule)]; r != nil {
 		return r.Expr
 	}
 	return ""
@@ -146,13 +147,13 @@ func (e *Engine) noteRegistry(labels []series.Label) {
 
 // Observe decides on readings taken at one time (Unix milliseconds) by one origin, commonly a board. Readings at or
 // before the origin's last ones are ignored. It allocates only where a state changes.
-func (e *Engine) Observe(origin string, at int64, rs []Reading) []Transition {
+func (e *Engine) Observe(origin string, at int64, rs []Reading) []alert.Transition {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if !e.advance(origin, at) {
 		return nil
 	}
-	var out []Transition
+	var out []alert.Transition
 	for i := range rs {
 		s := rs[i].Series
 		if s.gen != e.gen {
@@ -185,15 +186,15 @@ func (t *test) quiet(hit bool) bool {
 		return !hit
 	}
 	switch t.alert.last.State {
-	case Inactive:
+	case alert.Inactive:
 		return !hit
-	case Firing:
+	case alert.Firing:
 		return hit
 	}
 	return false
 }
 
-func (e *Engine) decide(out []Transition, t *test, s *Series, hit bool, at int64) []Transition {
+func (e *Engine) decide(out []alert.Transition, t *test, s *Series, hit bool, at int64) []alert.Transition {
 	if t.alert == nil {
 		t.alert = e.alertOf(t.rule.ID, s.key)
 	}
@@ -228,73 +229,73 @@ func (e *Engine) advance(origin string, at int64) bool {
 
 // Apply puts the state of a journalled transition in force. It is idempotent, and ignores transitions older than the
 // state that it has.
-func (e *Engine) Apply(t Transition) {
+func (e *Engine) Apply(t alert.Transition) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.apply(t)
 }
 
-func (e *Engine) apply(t Transition) {
+func (e *Engine) apply(t alert.Transition) {
 	a := e.alertOf(t.Rule, t.Series)
 	if t.At < a.last.At {
 		return
 	}
 	e.enter(a, t)
-	if !isDomainRule(t.Rule) { // no reading decides those
+	if !alert.IsDomainRule(t.Rule) { // no reading decides those
 		e.resolveAgain()
 	}
 }
 
 // enter makes t the last transition of its alert.
-func (e *Engine) enter(a *alert, t Transition) {
+func (e *Engine) enter(a *alertState, t alert.Transition) {
 	a.last = t
-	if t.State == Inactive {
+	if t.State == alert.Inactive {
 		delete(e.active[t.Rule], t.Series)
 		return
 	}
 	if e.active[t.Rule] == nil {
-		e.active[t.Rule] = map[string]*alert{}
+		e.active[t.Rule] = map[string]*alertState{}
 	}
 	e.active[t.Rule][t.Series] = a
 }
 
 // alertOf returns the state of a rule for a series, made where there is none.
-func (e *Engine) alertOf(rule, key string) *alert {
+func (e *Engine) alertOf(rule, key string) *alertState {
 	k := alertKey{rule, key}
 	a := e.alerts[k]
 	if a == nil {
-		a = &alert{}
+		a = &alertState{}
 		e.alerts[k] = a
 	}
 	return a
 }
 
 // Firing returns the last transition of every alert that fires now, the oldest first, but for customers' thresholds.
-func (e *Engine) Firing() []Transition {
-	return ofOperator(e.states(State.Active))
+func (e *Engine) Firing() []alert.Transition {
+	return ofOperator(e.states(alert.State.Active))
 }
 
 // states returns the last transition of every alert whose state is wanted, ordered by time and key.
-func (e *Engine) states(wanted func(State) bool) []Transition {
+func (e *Engine) states(wanted func(alert.State) bool) []alert.Transition {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return e.statesLocked(wanted)
 }
 
 // now returns alerts with the value for which their condition held last, and with annotations that say so.
-func (e *Engine) now(ts []Transition) []Transition {
+func (e *Engine) now(ts []alert.Transition) []alert.Transition {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return e.nowLocked(ts)
 }
 
-func (e *Engine) nowLocked(ts []Transition) []Transition {
+func (e *Engine) nowLocked(ts []alert.Transition) []alert.Transition {
 	for i := range ts {
 		a, r := e.alerts[alertKey{ts[i].Rule, ts[i].Series}], e.byID[ts[i].Rule]
 		if a == nil || r == nil || a.labels == nil {
 			continue
 		}
-		ts[i].Value = Value(a.value)
+		ts[i].Value = alert.Value(a.value)
 		_, annotations := r.render(a.labels, a.value, e.external)
 		ts[i].Annotations = withNotes(annotations, ts[i].Annotations)
 	}
@@ -314,11 +315,11 @@ type Condition struct {
 }
 
 // Condition returns how the condition of an alert that fires stands; that of a domain is over where it is on all boards.
-func (e *Engine) Condition(t Transition) Condition {
+func (e *Engine) Condition(t alert.Transition) Condition {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if d, ok := domainOf(&t); ok {
-		return e.domainCondition(baseRule(t.Rule), d)
+	if d, ok := alert.DomainOf(&t); ok {
+		return e.domainCondition(alert.BaseRule(t.Rule), d)
 	}
 	return e.condition(alertKey{t.Rule, t.Series})
 }
@@ -328,20 +329,20 @@ func (e *Engine) condition(k alertKey) (c Condition) {
 	if a == nil || r == nil {
 		return c
 	}
-	board, known := a.last.Labels[boardLabel], e.health[k.rule].err == nil
+	board, known := a.last.Labels[alert.BoardLabel], e.health[k.rule].err == nil
 	for _, s := range e.boards[board] {
 		switch {
-		case s.name == upMetric && s.at != 0 && s.value == 0:
+		case s.name == alert.UpMetric && s.at != 0 && s.value == 0:
 			known = false
 		case s.key == k.series && s.at != 0 && r.decidedBy(s):
 			c.Metric, c.Value, c.At = s.name, s.value, s.at
 			known = known && time.Now().UnixMilli()-s.at <= staleAfter
 		}
 	}
-	if r.condition == nil && known && a.last.State == Firing && a.labels != nil {
+	if r.condition == nil && known && a.last.State == alert.Firing && a.labels != nil {
 		c.Value, c.At = a.value, e.health[k.rule].at.UnixMilli()
 	}
-	if known && a.last.State == Cooling {
+	if known && a.last.State == alert.Cooling {
 		c.Over = a.last.At
 	}
 	return c
@@ -352,9 +353,9 @@ func (r *Rule) decidedBy(s *Series) bool {
 	return r.condition != nil && slices.ContainsFunc(r.condition.leaves, func(l *leaf) bool { return l.name == s.name && l.matches(s.labels) })
 }
 
-func (e *Engine) domainCondition(rule string, d Domain) (c Condition) {
+func (e *Engine) domainCondition(rule string, d alert.Domain) (c Condition) {
 	for key, a := range e.active[rule] {
-		if !a.last.State.Active() || !d.holds(a.last.Labels) {
+		if !a.last.State.Active() || !d.Holds(a.last.Labels) {
 			continue
 		}
 		one := e.condition(alertKey{rule, key})
@@ -366,29 +367,29 @@ func (e *Engine) domainCondition(rule string, d Domain) (c Condition) {
 	return c
 }
 
-func (e *Engine) statesLocked(wanted func(State) bool) []Transition {
-	var out []Transition
+func (e *Engine) statesLocked(wanted func(alert.State) bool) []alert.Transition {
+	var out []alert.Transition
 	for _, a := range e.alerts {
 		if wanted(a.last.State) {
 			out = append(out, a.last)
 		}
 	}
-	slices.SortFunc(out, compareTransitions)
+	slices.SortFunc(out, alert.Compare)
 	return out
 }
 
 // SetRules puts new rules in force. States carry over by rule ID; alerts of rules that are gone end, which the
 // returned transitions say.
-func (e *Engine) SetRules(rules *Rules) []Transition {
+func (e *Engine) SetRules(rules *Rules) []alert.Transition {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.use(rules)
-	return e.end(func(k alertKey) bool { return e.byID[baseRule(k.rule)] == nil && e.tenants.byID[k.rule] == nil })
+	return e.end(func(k alertKey) bool { return e.byID[alert.BaseRule(k.rule)] == nil && e.tenants.byID[k.rule] == nil })
 }
 
 // Forget ends every alert of a board that is no longer watched, and drops its series; handles of them must not be
 // used again.
-func (e *Engine) Forget(board string) []Transition {
+func (e *Engine) Forget(board string) []alert.Transition {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	for _, s := range e.boards[board] {
@@ -397,27 +398,27 @@ func (e *Engine) Forget(board string) []Transition {
 	}
 	delete(e.boards, board)
 	e.resolveAgain()
-	pair := series.Pair(boardLabel, board)
+	pair := series.Pair(alert.BoardLabel, board)
 	return e.end(func(k alertKey) bool { return series.HasPair(k.series, pair) })
 }
 
 // end resolves and drops the alerts that gone selects.
-func (e *Engine) end(gone func(alertKey) bool) []Transition {
-	var out []Transition
+func (e *Engine) end(gone func(alertKey) bool) []alert.Transition {
+	var out []alert.Transition
 	now := time.Now().UnixMilli()
 	for k, a := range e.alerts {
 		if !gone(k) {
 			continue
 		}
-		if last := a.last; last.State != Inactive {
+		if last := a.last; last.State != alert.Inactive {
 			t := last
-			t.From, t.State, t.At, t.Received = last.State, Inactive, max(now, last.At+1), now
+			t.From, t.State, t.At, t.Received = last.State, alert.Inactive, max(now, last.At+1), now
 			out = append(out, t)
 		}
 		delete(e.alerts, k)
 		delete(e.active[k.rule], k.series)
 	}
-	slices.SortFunc(out, compareTransitions)
+	slices.SortFunc(out, alert.Compare)
 	e.resolveAgain()
 	return out
 }

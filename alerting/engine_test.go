@@ -17,6 +17,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 
+	"bramble/alerting/alert"
 	"bramble/storage/series"
 )
 
@@ -128,12 +129,12 @@ func TestTransitionContents(t *testing.T) {
 	own := labels("a", "b1", "rack", "forged")
 	s := e.Series(own, []series.Label{{Name: "rack", Value: "r1"}})
 	got := e.Observe("b1", 100, []Reading{{s, 6}})
-	want := []Transition{{
-		Rule: `g/A{severity="{{ $labels.rack }}"}`, Series: `board="b1",rack="forged"`, From: Inactive, State: Firing, At: 100, Since: 100, FiredAt: 100, Value: 6,
+	want := []alert.Transition{{
+		Rule: `g/A{severity="{{ $labels.rack }}"}`, Series: `board="b1",rack="forged"`, From: alert.Inactive, State: alert.Firing, At: 100, Since: 100, FiredAt: 100, Value: 6,
 		Labels:      map[string]string{"alertname": "A", "board": "b1", "rack": "r1", "severity": "r1"},
 		Annotations: map[string]string{"s": "b1 6"},
 	}}
-	if d := cmp.Diff(want, got, cmpopts.IgnoreFields(Transition{}, "Received")); d != "" {
+	if d := cmp.Diff(want, got, cmpopts.IgnoreFields(alert.Transition{}, "Received")); d != "" {
 		t.Error(d)
 	}
 	if age := time.Now().UnixMilli() - got[0].Received; age < 0 || age > 10_000 {
@@ -143,25 +144,6 @@ func TestTransitionContents(t *testing.T) {
 	s = e.Series(own, []series.Label{{Name: "rack", Value: "r2"}})
 	if got := e.Observe("b1", 200, []Reading{{s, 1}}); len(got) != 0 {
 		t.Errorf("a series that the rule no longer selects changed it: %v", got)
-	}
-}
-
-func TestTransitionJSON(t *testing.T) {
-	in := Transition{Rule: "g/A", Series: "b", Labels: map[string]string{"z": "1", "a": "2"}, State: Cooling, From: Firing, At: 3, Since: 1, FiredAt: 2, Received: 4, Value: Value(math.Inf(1))}
-	b, err := json.Marshal(in)
-	if err != nil {
-		t.Fatal(err)
-	}
-	const want = `{"rule":"g/A","series":"b","labels":{"a":"2","z":"1"},"from":"firing","state":"cooling","at":3,"since":1,"fired_at":2,"received":4,"value":"+Inf"}`
-	if string(b) != want {
-		t.Errorf("got %s", b)
-	}
-	out, err := DecodeTransition(b)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if d := cmp.Diff(in, out); d != "" {
-		t.Error(d)
 	}
 }
 
@@ -219,7 +201,7 @@ func TestReplay(t *testing.T) {
 		at       int64
 		name     []string
 		value    []float64
-		expected []Transition
+		expected []alert.Transition
 	}
 	for seed := range uint64(300) {
 		rnd := rand.New(rand.NewPCG(seed, 1))
@@ -262,7 +244,7 @@ func TestReplay(t *testing.T) {
 			second.Seen(r.board, r.at, readings(second, r)...)
 			for _, tr := range r.expected {
 				b, _ := json.Marshal(tr)
-				tr, err := DecodeTransition(b)
+				tr, err := alert.DecodeTransition(b)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -272,14 +254,14 @@ func TestReplay(t *testing.T) {
 		}
 		for i, r := range reports[cut:] {
 			got := second.Observe(r.board, r.at, readings(second, r))
-			if d := cmp.Diff(r.expected, got, cmpopts.IgnoreFields(Transition{}, "Received")); d != "" {
+			if d := cmp.Diff(r.expected, got, cmpopts.IgnoreFields(alert.Transition{}, "Received")); d != "" {
 				t.Fatalf("seed %d, checkpoint %d, cut %d, report %d: %s", seed, saved, cut, cut+i, d)
 			}
 			if again := second.Observe(r.board, r.at, readings(second, r)); again != nil {
 				t.Fatalf("seed %d: a redelivered report decided again: %v", seed, again)
 			}
 		}
-		if d := cmp.Diff(whole.Firing(), second.Firing(), cmpopts.IgnoreFields(Transition{}, "Received")); d != "" {
+		if d := cmp.Diff(whole.Firing(), second.Firing(), cmpopts.IgnoreFields(alert.Transition{}, "Received")); d != "" {
 			t.Fatalf("seed %d: firing differs: %s", seed, d)
 		}
 	}
@@ -290,7 +272,7 @@ func TestSetRules(t *testing.T) {
 	s := e.Series(labels("a", "b1"), nil)
 	e.Observe("b1", 100, []Reading{{s, 6}})
 	got := e.SetRules(mustRules(t, "  - {alert: A, expr: a > 7}\n  - {alert: C, expr: a > 2}\n"))
-	if len(got) != 1 || got[0].Rule != "g/B" || got[0].State != Inactive {
+	if len(got) != 1 || got[0].Rule != "g/B" || got[0].State != alert.Inactive {
 		t.Errorf("reload gave %v", got)
 	}
 	if f := e.Firing(); len(f) != 1 || f[0].Rule != "g/A" {

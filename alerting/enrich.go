@@ -11,6 +11,8 @@ import (
 	amalert "github.com/prometheus/alertmanager/alert"
 	"github.com/prometheus/alertmanager/notify"
 	"github.com/prometheus/common/model"
+
+	"bramble/alerting/alert"
 )
 
 // What a page says beyond the annotations of its rule. All alerts of a page have the same, so that templates find them in
@@ -49,13 +51,13 @@ func (p *Pager) factsOf(ctx context.Context, l *letter, links bool) (*facts, err
 	}
 	f := &facts{incident: in, notes: map[string]string{}}
 	lead := in.lead()
-	f.note(PageSubject, oneLine(in.subject()))
+	f.note(PageSubject, alert.OneLine(in.subject()))
 	f.note(PageNumber, fmt.Sprint(in.Number))
 	part, err := tookOver(ctx, p.often, in.ID)
 	if err != nil {
 		return nil, err
 	}
-	f.note(PageReason, strings.TrimSpace(lead.Annotations[ReasonNote]+" "+part))
+	f.note(PageReason, strings.TrimSpace(lead.Annotations[alert.ReasonNote]+" "+part))
 	f.note(PageRunbook, cmp.Or(lead.Annotations["runbook"], lead.Annotations["runbook_url"]))
 	f.note(PageDetail, cmp.Or(lead.Annotations["description"], lead.Annotations["message"]))
 	before, err := p.before(ctx, &in)
@@ -184,7 +186,7 @@ type factsKey struct{}
 // facts cannot be read, or that is about no incident, leaves as it was written.
 func (p *Pager) enriched(ctx context.Context, l *letter, alerts []*amalert.Alert) (context.Context, []*amalert.Alert) {
 	own := p.routing.Load().own[l.receiver]
-	if l.incident == "" || l.receiver == Watchdog || own != nil && own.Plain {
+	if l.incident == "" || l.receiver == alert.Watchdog || own != nil && own.Plain {
 		return ctx, alerts
 	}
 	f, err := p.factsOf(ctx, l, own == nil || own.links())
@@ -194,7 +196,7 @@ func (p *Pager) enriched(ctx context.Context, l *letter, alerts []*amalert.Alert
 	}
 	if l.reason == notify.ReasonUnknown && len(alerts) > 0 {
 		// What the alerts' own life did not cause, such as word of an acknowledgement, has words of its own.
-		f.note(PageSubject, oneLine(string(alerts[0].Annotations["summary"])))
+		f.note(PageSubject, alert.OneLine(string(alerts[0].Annotations["summary"])))
 	}
 	return context.WithValue(ctx, factsKey{}, f), f.enrich(alerts)
 }

@@ -4,6 +4,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"bramble/alerting/alert"
 )
 
 // TestAPageSaysHowTheLastOneEnded: the closing comment counts more than what was said on the way, and another board's is
@@ -12,7 +14,7 @@ func TestAPageSaysHowTheLastOneEnded(t *testing.T) {
 	s := newSink(t, nil)
 	p := startPager(t, openDB(t, t.TempDir()), oneSink(s.URL, ""), nil)
 	t0 := time.Now().Add(-time.Hour)
-	p.Deliver([]Transition{fire("b1", t0)})
+	p.Deliver([]alert.Transition{fire("b1", t0)})
 	in := p.until(t, "paged", pageState("delivered"))
 	if err := p.Acknowledge(t.Context(), in.ID, "ada", "looking"); err != nil {
 		t.Fatal(err)

@@ -13,6 +13,7 @@ import (
 	amalert "github.com/prometheus/alertmanager/alert"
 	"github.com/prometheus/alertmanager/notify"
 
+	"bramble/alerting/alert"
 	"bramble/alerting/oncall"
 )
 
@@ -148,7 +149,7 @@ func (esc *escalation) take(n *notification, elsewhere map[string]bool) error {
 		}
 		body.Alerts = slices.Clone(body.Alerts)
 		for _, a := range last.firing() {
-			if elsewhere[labelText(incidentAlert(a).Labels)] {
+			if elsewhere[alert.LabelText(incidentAlert(a).Labels)] {
 				body.Alerts = append(body.Alerts, a)
 			}
 		}

@@ -11,6 +11,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"bramble/alerting/alert"
 )
 
 // steps is an oncall.yml with two steps and what they wait.
@@ -33,7 +35,7 @@ type life struct {
 	t       *testing.T
 	s       *sink
 	dir     string
-	journal func(Transition) string
+	journal func(alert.Transition) string
 	v       *victim
 	got     map[string]map[string]bool // "receiver what", by id
 }

@@ -13,6 +13,8 @@ import (
 	amalert "github.com/prometheus/alertmanager/alert"
 	"github.com/prometheus/alertmanager/notify"
 	"github.com/prometheus/common/model"
+
+	"bramble/alerting/alert"
 )
 
 // channelsTo is an alertmanager.yml with receivers that post to url/NAME, and one, oncall, that a policy stands for.
@@ -331,10 +333,10 @@ func TestSnoozeOfWhatIsOver(t *testing.T) {
 	b.tx(func(e *escalating) error { return e.acknowledge(id, Ack{By: "ada", At: e.now, Until: e.now + 1}) })
 	tr := fire("b1", time.Now())
 	delete(tr.Labels, "rack")
-	due := func(state State) map[string]string {
+	due := func(state alert.State) map[string]string {
 		t.Helper()
 		tr.From, tr.State, tr.At = tr.State, state, tr.At+1
-		b.Deliver([]Transition{tr})
+		b.Deliver([]alert.Transition{tr})
 		b.takeIn()
 		for b.clock.now() <= b.zero+1 {
 			runtime.Gosched()
@@ -346,13 +348,13 @@ func TestSnoozeOfWhatIsOver(t *testing.T) {
 		return muted
 	}
 	b.at = time.Second
-	muted := due(Cooling)
+	muted := due(alert.Cooling)
 	b.tx(func(e *escalating) error { e.muted = muted; return e.run("") })
 	if in, err := b.Incident(t.Context(), id); err != nil || in.Ack == nil || !strings.HasPrefix(in.Now, "condition over since ") {
 		t.Errorf("ack %+v, now %q, %v; want the snooze to go on", in.Ack, in.Now, err)
 	}
 	b.want(b.written(), "0s ada-ntfy")
-	if muted := due(Firing); len(muted) != 0 {
+	if muted := due(alert.Firing); len(muted) != 0 {
 		t.Errorf("it holds again, and still %v", muted)
 	}
 	b.want(b.until(time.Minute), "0s ada-ntfy, 3s ada-ntfy")
@@ -534,7 +536,7 @@ func BenchmarkFiveHundred(b *testing.B) {
 					config = channelsTo(s.URL, "ada-ntfy")
 				}
 				p := startOnCall(b, config, onCall)
-				var ts []Transition
+				var ts []alert.Transition
 				for i := range 500 {
 					ts = append(ts, fire(fmt.Sprintf("b%03d", i), time.Now()))
 				}

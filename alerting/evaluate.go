@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"bramble/alerting/alert"
 	"bramble/storage/series"
 )
 
@@ -35,11 +36,11 @@ func (g *Group) key() string { return g.File + ";" + g.Name }
 // Evaluate runs the rules that one reading cannot decide, in the groups whose interval has come round at now, through
 // q. Call it every second. A rule whose query fails keeps its states; the error names all of them. It holds no lock
 // while a query runs.
-func (e *Engine) Evaluate(ctx context.Context, q Querier, now time.Time) ([]Transition, error) {
+func (e *Engine) Evaluate(ctx context.Context, q Querier, now time.Time) ([]alert.Transition, error) {
 	groups, gen := e.due(now)
 	var (
 		all  = answersFor(groups, q)
-		out  []Transition
+		out  []alert.Transition
 		errs []error
 	)
 	for _, g := range groups {
@@ -83,7 +84,7 @@ func (e *Engine) noteEvaluated(g *Group, now time.Time, took time.Duration) {
 	e.evaluated[g.key()] = &evaluation{now.UnixMilli(), took}
 }
 
-func (e *Engine) evaluateRule(ctx context.Context, all *answers, r *Rule, now time.Time, rules *Rules) (ts []Transition, err error) {
+func (e *Engine) evaluateRule(ctx context.Context, all *answers, r *Rule, now time.Time, rules *Rules) (ts []alert.Transition, err error) {
 	start := time.Now()
 	defer func() {
 		e.mu.Lock()
@@ -131,7 +132,7 @@ func (r *Rule) hits(ctx context.Context, all *answers, now time.Time) ([]series.
 }
 
 // decideHits steps the alerts of the series in a result and returns the active ones that are not in it.
-func (e *Engine) decideHits(r *Rule, hits []series.Result, now time.Time, rules *Rules) (ts []Transition, missing []alertKey) {
+func (e *Engine) decideHits(r *Rule, hits []series.Result, now time.Time, rules *Rules) (ts []alert.Transition, missing []alertKey) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.rules != rules {
@@ -156,7 +157,7 @@ func (e *Engine) decideHits(r *Rule, hits []series.Result, now time.Time, rules 
 
 // decideMissing ends the alerts whose series is still there without its condition, and leaves those whose series has
 // vanished. Where the rule has no presence, all of them end.
-func (e *Engine) decideMissing(r *Rule, missing []alertKey, present []series.Result, now time.Time, rules *Rules) (ts []Transition) {
+func (e *Engine) decideMissing(r *Rule, missing []alertKey, present []series.Result, now time.Time, rules *Rules) (ts []alert.Transition) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.rules != rules {
@@ -185,7 +186,7 @@ func (e *Engine) decideMissing(r *Rule, missing []alertKey, present []series.Res
 func (e *Engine) subject(labels []series.Label) subject {
 	sorted := series.Sorted(labels)
 	key := sorted
-	if series.Get(sorted, boardLabel) != "" {
+	if series.Get(sorted, alert.BoardLabel) != "" {
 		key = slices.DeleteFunc(slices.Clone(sorted), func(l series.Label) bool { return e.registryNames[l.Name] })
 	}
 	return subject{key: series.Key(key, series.NameLabel), labels: sorted}

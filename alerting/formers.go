@@ -10,6 +10,8 @@ import (
 	amalert "github.com/prometheus/alertmanager/alert"
 	"github.com/prometheus/alertmanager/notify"
 	"github.com/prometheus/common/model"
+
+	"bramble/alerting/alert"
 )
 
 // formerOf is an incident whose alerts another one has.
@@ -112,7 +114,7 @@ func (e *escalating) tellFormerEnd(in *Incident, f formerOf, t toldOf) error {
 func (in *Incident) endedAlerts(now int64) (out []*amalert.Alert) {
 	for _, a := range in.Alerts {
 		out = append(out, &amalert.Alert{Alert: model.Alert{
-			Labels: labelSet(a.Labels), Annotations: labelSet(a.Annotations), StartsAt: time.UnixMilli(a.StartsAt),
+			Labels: alert.LabelSet(a.Labels), Annotations: alert.LabelSet(a.Annotations), StartsAt: time.UnixMilli(a.StartsAt),
 			EndsAt: time.UnixMilli(cmp.Or(a.EndsAt, now)),
 		}})
 	}

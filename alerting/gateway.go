@@ -18,6 +18,8 @@ import (
 	"github.com/prometheus/alertmanager/template"
 	commoncfg "github.com/prometheus/common/config"
 	"github.com/prometheus/common/model"
+
+	"bramble/alerting/alert"
 )
 
 const (
@@ -104,10 +106,10 @@ func (g *gateway) Notify(ctx context.Context, alerts ...*amalert.Alert) (bool, e
 // took reports whether an answer says that the page was taken.
 func (g *gateway) took(status int, body []byte) error {
 	if want := g.conf.Expect.Status; len(want) > 0 && !slices.Contains(want, status) || len(want) == 0 && status/100 != 2 {
-		return fmt.Errorf("answered %d: %s", status, short(200, string(body)))
+		return fmt.Errorf("answered %d: %s", status, alert.Short(200, string(body)))
 	}
 	if !g.answer.Match(body) {
-		return fmt.Errorf("answered %d, and its body does not match %q: %s", status, g.conf.Expect.Body, short(200, string(body)))
+		return fmt.Errorf("answered %d, and its body does not match %q: %s", status, g.conf.Expect.Body, alert.Short(200, string(body)))
 	}
 	return nil
 }
@@ -140,7 +142,7 @@ func (g *gateway) request(ctx context.Context, alerts []*amalert.Alert) (*http.R
 		if err != nil {
 			return nil, err
 		}
-		r.Header.Set(name, oneLine(value))
+		r.Header.Set(name, alert.OneLine(value))
 	}
 	return r, nil
 }

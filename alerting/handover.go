@@ -11,12 +11,14 @@ import (
 	"time"
 
 	"github.com/prometheus/common/model"
+
+	"bramble/alerting/alert"
 )
 
 // Barrier returns when every transition delivered before is safe in the pager's own database: what still waits for
 // its first page, or for its resolve, is written down, and with it what the caller itself holds back; Held returns that
 // after a restart. The caller calls it before it truncates its journal.
-func (p *Pager) Barrier(held ...Transition) error {
+func (p *Pager) Barrier(held ...alert.Transition) error {
 	p.takeIn()
 	p.inbox.take.Lock()
 	defer p.inbox.take.Unlock()
@@ -37,7 +39,7 @@ func (p *Pager) Barrier(held ...Transition) error {
 }
 
 // Held returns, once, what the last Barrier of an earlier pager was given.
-func (p *Pager) Held() []Transition {
+func (p *Pager) Held() []alert.Transition {
 	p.inbox.mu.Lock()
 	defer p.inbox.mu.Unlock()
 	held := p.inbox.earlier
@@ -46,7 +48,7 @@ func (p *Pager) Held() []Transition {
 }
 
 // waiting returns the transitions that no page stands for yet, and how many rows hold earlier ones.
-func (b *inbox) waiting() (out []Transition, wrote int) {
+func (b *inbox) waiting() (out []alert.Transition, wrote int) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for fp, l := range b.live {
@@ -61,12 +63,12 @@ func (b *inbox) waiting() (out []Transition, wrote int) {
 			out = append(out, t)
 		}
 	}
-	slices.SortStableFunc(out, func(a, b Transition) int { return cmp.Compare(domainOrder(a), domainOrder(b)) })
+	slices.SortStableFunc(out, func(a, b alert.Transition) int { return cmp.Compare(domainOrder(a), domainOrder(b)) })
 	return out, b.wrote
 }
 
 // writeTransitions replaces the rows of a table.
-func writeTransitions(ctx context.Context, c *sql.Conn, table string, ts []Transition) error {
+func writeTransitions(ctx context.Context, c *sql.Conn, table string, ts []alert.Transition) error {
 	if _, err := c.ExecContext(ctx, `DELETE FROM `+table); err != nil {
 		return err
 	}
@@ -115,10 +117,10 @@ func (b *inbox) recall(in *Incident) {
 		if a.EndsAt != 0 {
 			continue
 		}
-		b.told[labelSet(a.Labels).Fingerprint()] = true
+		b.told[alert.LabelSet(a.Labels).Fingerprint()] = true
 		if a.Rule != "" {
-			t := Transition{
-				Rule: a.Rule, Series: a.Series, Labels: a.Labels, Annotations: a.Annotations, State: Firing,
+			t := alert.Transition{
+				Rule: a.Rule, Series: a.Series, Labels: a.Labels, Annotations: a.Annotations, State: alert.Firing,
 				At: a.StartsAt, Since: a.StartsAt, FiredAt: a.StartsAt, Boards: a.Boards,
 			}
 			b.noteDomain(t)
@@ -135,7 +137,7 @@ func (p *Pager) loadHandled(ctx context.Context) error {
 	defer rows.Close()
 	for rows.Next() {
 		var (
-			t  Transition
+			t  alert.Transition
 			at int64
 		)
 		if err := rows.Scan(&t.Rule, &t.Series, &at); err != nil {
@@ -146,7 +148,7 @@ func (p *Pager) loadHandled(ctx context.Context) error {
 	return rows.Err()
 }
 
-func (p *Pager) loadTransitions(ctx context.Context, table string) (out []Transition, err error) {
+func (p *Pager) loadTransitions(ctx context.Context, table string) (out []alert.Transition, err error) {
 	rows, err := p.db.QueryContext(ctx, `SELECT transition FROM `+table+` ORDER BY seq`)
 	if err != nil {
 		return nil, fmt.Errorf("read waiting alerts: %w", err)
@@ -157,7 +159,7 @@ func (p *Pager) loadTransitions(ctx context.Context, table string) (out []Transi
 		if err := rows.Scan(&text); err != nil {
 			return nil, fmt.Errorf("read waiting alerts: %w", err)
 		}
-		t, err := DecodeTransition([]byte(text))
+		t, err := alert.DecodeTransition([]byte(text))
 		if err != nil {
 			return nil, fmt.Errorf("read waiting alerts: %w", err)
 		}
@@ -171,7 +173,7 @@ func (p *Pager) handedOver(n *notification) {
 	p.inbox.mu.Lock()
 	defer p.inbox.mu.Unlock()
 	for _, a := range n.alerts {
-		fp := labelSet(a.Labels).Fingerprint()
+		fp := alert.LabelSet(a.Labels).Fingerprint()
 		if a.EndsAt == 0 {
 			p.inbox.told[fp] = true
 			continue
@@ -187,7 +189,7 @@ func (p *Pager) handedOver(n *notification) {
 // done forgets an alert whose resolve is handed over, unless it fires again already.
 func (b *inbox) done(fp model.Fingerprint, a IncidentAlert) {
 	if a.Rule != "" {
-		k := Transition{Rule: a.Rule, Series: a.Series}.Key()
+		k := alert.Transition{Rule: a.Rule, Series: a.Series}.Key()
 		b.handled[k] = max(b.handled[k], a.StartsAt)
 	}
 	if l := b.live[fp]; l != nil && len(l.firing) == 0 && l.resolve == nil {
@@ -247,7 +249,7 @@ func (p *Pager) closeOrphans(ctx context.Context, now time.Time) error {
 // closeOrphan ends an incident, unless it changed meanwhile. Whoever was paged hears of it, but not while something holds
 // its alerts.
 func (p *Pager) closeOrphan(in *Incident) error {
-	held := !slices.ContainsFunc(in.Alerts, func(a IncidentAlert) bool { return !p.muted(labelSet(a.Labels)) })
+	held := !slices.ContainsFunc(in.Alerts, func(a IncidentAlert) bool { return !p.muted(alert.LabelSet(a.Labels)) })
 	var e *escalating
 	err := p.commits.do(func(c *sql.Conn) error {
 		e = p.escalating(c)
@@ -273,7 +275,7 @@ func (b *inbox) forget(in *Incident) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for _, a := range in.Alerts {
-		fp := labelSet(a.Labels).Fingerprint()
+		fp := alert.LabelSet(a.Labels).Fingerprint()
 		delete(b.told, fp)
 		b.done(fp, a)
 	}
@@ -281,7 +283,7 @@ func (b *inbox) forget(in *Incident) {
 
 func (p *Pager) anyFires(in *Incident) bool {
 	for _, a := range in.Alerts {
-		if stored, err := p.alerts.Get(labelSet(a.Labels).Fingerprint()); err == nil && !stored.Resolved() {
+		if stored, err := p.alerts.Get(alert.LabelSet(a.Labels).Fingerprint()); err == nil && !stored.Resolved() {
 			return true
 		}
 	}

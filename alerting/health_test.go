@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"bramble/alerting/alert"
 )
 
 func TestFailingRules(t *testing.T) {
@@ -75,7 +77,7 @@ func TestReceiverFails(t *testing.T) {
 			t.Errorf("%s: %v, want %v", when, got, want)
 		}
 	}
-	p.Deliver([]Transition{fire("b1", time.Now())})
+	p.Deliver([]alert.Transition{fire("b1", time.Now())})
 	p.until(t, "refused", func(in Incident) bool { return len(in.Pages) > 0 && in.Pages[0].Attempts == 1 })
 	check("refused", 1)
 	p.until(t, "delivered", pageState("delivered"))

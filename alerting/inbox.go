@@ -11,6 +11,8 @@ import (
 
 	amalert "github.com/prometheus/alertmanager/alert"
 	"github.com/prometheus/common/model"
+
+	"bramble/alerting/alert"
 )
 
 // holdAtMost bounds how long a resolve waits for its alert's page: groups that wait longer before their first page
@@ -31,13 +33,13 @@ type inbox struct {
 	held    int
 	wrote   int // rows in alert_waiting and alert_held
 	// earlier is what an earlier pager was given to keep; see Held.
-	earlier []Transition
+	earlier []alert.Transition
 	// domains are the alerts of domains that fire, by the rule that led to them.
-	domains map[string][]Transition
+	domains map[string][]alert.Transition
 	// bits are the alerts of firmware bits that fire, by place; pagesFor says whether the page of one serves another's
 	// receivers too.
-	bits     map[string][]Transition
-	pagesFor func(by, t *Transition) bool
+	bits     map[string][]alert.Transition
+	pagesFor func(by, t *alert.Transition) bool
 	// fed is when the feed was last seen at work, in Unix milliseconds; 0 before Run.
 	fed atomic.Int64
 	// left is what maintenances and silences that are over have left.
@@ -45,7 +47,7 @@ type inbox struct {
 	// graph links to the graph of a rule, by its ID; nil links to none.
 	graph func(rule string) string
 	// lifted are alerts that are over, which may have stood for others, or have had one stand for them.
-	lifted []Transition
+	lifted []alert.Transition
 
 	take  sync.Mutex // serialises takeIn
 	order order
@@ -53,16 +55,16 @@ type inbox struct {
 
 // delivery is one call of Deliver or Resume.
 type delivery struct {
-	transitions []Transition
-	held        []Transition // fire, and are not to be paged yet
+	transitions []alert.Transition
+	held        []alert.Transition // fire, and are not to be paged yet
 	resume      bool
 }
 
 // liveAlert is an alert that Alertmanager holds as firing. Two rules may share one, where name and labels agree.
 type liveAlert struct {
-	firing  map[string]Transition // by Transition.Key
-	last    Transition            // the last that fired
-	resolve *Transition           // held back until the alert's page is handed over
+	firing  map[string]alert.Transition // by Transition.Key
+	last    alert.Transition            // the last that fired
+	resolve *alert.Transition           // held back until the alert's page is handed over
 	until   time.Time
 	quiet   bool // it ended while a domain's alert stood for it: no page is to come
 	way     pageWay
@@ -83,13 +85,13 @@ type pageWay struct {
 func newInbox() *inbox {
 	return &inbox{
 		wake: make(chan struct{}, 1), live: map[model.Fingerprint]*liveAlert{}, told: map[model.Fingerprint]bool{}, handled: map[string]int64{},
-		domains: map[string][]Transition{}, bits: map[string][]Transition{}, pagesFor: func(_, _ *Transition) bool { return false }, left: newLeftovers(), order: order{},
+		domains: map[string][]alert.Transition{}, bits: map[string][]alert.Transition{}, pagesFor: func(_, _ *alert.Transition) bool { return false }, left: newLeftovers(), order: order{},
 	}
 }
 
 // Deliver hands over transitions that the caller has on disk. It never blocks: routing follows. Transitions that were
 // handed over before, as a replay of the caller's journal brings them, page nobody twice.
-func (p *Pager) Deliver(ts []Transition) {
+func (p *Pager) Deliver(ts []alert.Transition) {
 	if len(ts) > 0 {
 		p.inbox.put(delivery{transitions: ts})
 	}
@@ -98,7 +100,7 @@ func (p *Pager) Deliver(ts []Transition) {
 // Resume tells the pager all that fires, once after a start: Engine.Firing, but for what is held back and will be
 // delivered, or not, later. Call it after Deliver was given what the journal holds, and before Run. What an earlier pager
 // knew as firing and is in neither is resolved.
-func (p *Pager) Resume(firing, held []Transition) {
+func (p *Pager) Resume(firing, held []alert.Transition) {
 	p.inbox.mu.Lock()
 	held = append(slices.Clone(held), p.inbox.left.firing()...)
 	p.inbox.mu.Unlock()
@@ -149,11 +151,11 @@ func (p *Pager) takeIn() {
 	queue := p.inbox.queue
 	p.inbox.queue = nil
 	var firing []*amalert.Alert
-	var grown []Transition
+	var grown []alert.Transition
 	for _, d := range queue {
 		for _, t := range d.transitions {
 			p.inbox.accept(t, &firing)
-			if isDomainRule(t.Rule) && t.From.Active() {
+			if alert.IsDomainRule(t.Rule) && t.From.Active() {
 				grown = append(grown, t)
 			}
 		}
@@ -176,7 +178,7 @@ func (p *Pager) takeIn() {
 
 // lift ends what stood for other alerts, once the dispatcher knows which of those are over: an alert that it still sees as
 // firing would page in between.
-func (p *Pager) lift(lifted []Transition, resolved []*amalert.Alert) {
+func (p *Pager) lift(lifted []alert.Transition, resolved []*amalert.Alert) {
 	if len(lifted) > 0 {
 		p.inOrder(resolved)
 	}
@@ -219,10 +221,10 @@ func (p *Pager) put(alerts []*amalert.Alert) {
 }
 
 // accept takes one transition.
-func (b *inbox) accept(t Transition, firing *[]*amalert.Alert) {
+func (b *inbox) accept(t alert.Transition, firing *[]*amalert.Alert) {
 	if t.State.Active() {
 		b.noteDomain(t) // also of a domain that is handled: in a replay its boards' alerts come with it
-		b.lifted = slices.DeleteFunc(b.lifted, func(o Transition) bool { return o.Rule == t.Rule && o.Series == t.Series })
+		b.lifted = slices.DeleteFunc(b.lifted, func(o alert.Transition) bool { return o.Rule == t.Rule && o.Series == t.Series })
 	} else {
 		b.lifted = append(b.lifted, t)
 	}
@@ -234,12 +236,12 @@ func (b *inbox) accept(t Transition, firing *[]*amalert.Alert) {
 		*firing = append(*firing, b.linked(t))
 		return
 	}
-	if t.State == Inactive && t.From != Pending {
+	if t.State == alert.Inactive && t.From != alert.Pending {
 		b.ends(t)
 	}
 }
 
-func (b *inbox) fires(t Transition) {
+func (b *inbox) fires(t alert.Transition) {
 	l := b.alert(t)
 	if len(l.firing) == 0 {
 		l.way = pageWay{Sampled: t.FiredAt, Arrived: t.Arrived, Decided: t.Received, Journalled: t.Journalled, Passed: time.Now().UnixMilli()}
@@ -249,7 +251,7 @@ func (b *inbox) fires(t Transition) {
 	b.unhold(l)
 }
 
-func (b *inbox) ends(t Transition) {
+func (b *inbox) ends(t alert.Transition) {
 	l := b.alert(t)
 	l.quiet = b.inhibiting(t) != nil
 	delete(l.firing, t.Key())
@@ -259,17 +261,17 @@ func (b *inbox) ends(t Transition) {
 }
 
 // alert returns what is known of a transition's alert, made where nothing is.
-func (b *inbox) alert(t Transition) *liveAlert {
-	fp := labelSet(t.Labels).Fingerprint()
+func (b *inbox) alert(t alert.Transition) *liveAlert {
+	fp := alert.LabelSet(t.Labels).Fingerprint()
 	l := b.live[fp]
 	if l == nil {
-		l = &liveAlert{firing: map[string]Transition{}, last: t}
+		l = &liveAlert{firing: map[string]alert.Transition{}, last: t}
 		b.live[fp] = l
 	}
 	return l
 }
 
-func (b *inbox) hold(l *liveAlert, t Transition) {
+func (b *inbox) hold(l *liveAlert, t alert.Transition) {
 	if l.resolve == nil {
 		b.held++
 	}
@@ -293,7 +295,7 @@ func (b *inbox) release(now time.Time, muted func(model.LabelSet) bool) (out []*
 		if l.resolve == nil {
 			continue
 		}
-		if b.told[fp] || l.quiet || now.After(l.until) || muted(labelSet(l.resolve.Labels)) {
+		if b.told[fp] || l.quiet || now.After(l.until) || muted(alert.LabelSet(l.resolve.Labels)) {
 			out = append(out, b.linked(*l.resolve))
 			b.unhold(l)
 		}
@@ -302,10 +304,10 @@ func (b *inbox) release(now time.Time, muted func(model.LabelSet) bool) (out []*
 }
 
 // resume holds a resolve for all that is live and does not fire any more.
-func (b *inbox) resume(firing []Transition) {
+func (b *inbox) resume(firing []alert.Transition) {
 	fires, began := map[model.Fingerprint]bool{}, map[string]int64{}
 	for _, t := range firing {
-		fires[labelSet(t.Labels).Fingerprint()] = true
+		fires[alert.LabelSet(t.Labels).Fingerprint()] = true
 		began[t.Key()] = t.FiredAt
 	}
 	b.left.keep(began)
@@ -315,18 +317,18 @@ func (b *inbox) resume(firing []Transition) {
 		}
 		clear(l.firing)
 		t := l.last
-		b.noteDomain(Transition{Rule: t.Rule, Series: t.Series, Labels: t.Labels})
-		t.From, t.State, t.At = t.State, Inactive, max(time.Now().UnixMilli(), t.At+1)
+		b.noteDomain(alert.Transition{Rule: t.Rule, Series: t.Series, Labels: t.Labels})
+		t.From, t.State, t.At = t.State, alert.Inactive, max(time.Now().UnixMilli(), t.At+1)
 		b.hold(l, t)
 	}
 }
 
-// alert is the transition as Alertmanager sees it. A firing one has no end: no pause of this process can make it look
+// amAlert is the transition as Alertmanager sees it. A firing one has no end: no pause of this process can make it look
 // resolved.
-func (t Transition) alert() *amalert.Alert {
+func amAlert(t alert.Transition) *amalert.Alert {
 	a := &amalert.Alert{
 		Alert: model.Alert{
-			Labels: labelSet(t.Labels), Annotations: labelSet(t.Annotations), StartsAt: time.UnixMilli(max(t.FiredAt, 1)),
+			Labels: alert.LabelSet(t.Labels), Annotations: alert.LabelSet(t.Annotations), StartsAt: time.UnixMilli(max(t.FiredAt, 1)),
 		},
 		UpdatedAt: time.Now(),
 	}
@@ -337,8 +339,8 @@ func (t Transition) alert() *amalert.Alert {
 }
 
 // linked is the transition as Alertmanager sees it, with the link to its rule's graph.
-func (b *inbox) linked(t Transition) *amalert.Alert {
-	a := t.alert()
+func (b *inbox) linked(t alert.Transition) *amalert.Alert {
+	a := amAlert(t)
 	if b.graph != nil {
 		a.GeneratorURL = b.graph(t.Rule)
 	}

@@ -14,6 +14,8 @@ import (
 	"time"
 
 	amalert "github.com/prometheus/alertmanager/alert"
+
+	"bramble/alerting/alert"
 )
 
 // ErrNoIncident is returned for an incident that does not exist.
@@ -135,10 +137,10 @@ func incidentID(groupKey string, startedAt int64) string {
 func (in *Incident) take(alerts []IncidentAlert, now int64) {
 	byLabels := map[string]int{}
 	for i, a := range in.Alerts {
-		byLabels[labelText(a.Labels)] = i
+		byLabels[alert.LabelText(a.Labels)] = i
 	}
 	for _, a := range alerts {
-		if i, ok := byLabels[labelText(a.Labels)]; ok {
+		if i, ok := byLabels[alert.LabelText(a.Labels)]; ok {
 			in.Alerts[i] = a
 			continue
 		}
@@ -154,11 +156,11 @@ func (in *Incident) describe() {
 	in.Severity, in.StartedAt = "", 0
 	domain := in.domain()
 	for _, a := range in.Alerts {
-		names[a.Labels[alertLabel]] = true
-		if b := a.Labels[boardLabel]; b != "" {
+		names[a.Labels[alert.NameLabel]] = true
+		if b := a.Labels[alert.BoardLabel]; b != "" {
 			boards[b] = true
 		}
-		if severityRank(a.Labels["severity"]) > severityRank(in.Severity) {
+		if alert.SeverityRank(a.Labels["severity"]) > alert.SeverityRank(in.Severity) {
 			in.Severity = a.Labels["severity"]
 		}
 		if began := a.began(); in.StartedAt == 0 || began < in.StartedAt {
@@ -169,16 +171,16 @@ func (in *Incident) describe() {
 	if domain != nil {
 		what = domain.Annotations["summary"]
 	}
-	in.Title = short(maxTitle, oneLine(what)) + " since " + time.UnixMilli(in.StartedAt).UTC().Format("15:04:05 UTC")
+	in.Title = alert.Short(maxTitle, alert.OneLine(what)) + " since " + time.UnixMilli(in.StartedAt).UTC().Format("15:04:05 UTC")
 }
 
 // began is when what the alert is about began.
-func (a *IncidentAlert) began() int64 { return began(a.Annotations, a.StartsAt) }
+func (a *IncidentAlert) began() int64 { return alert.Began(a.Annotations, a.StartsAt) }
 
 // domain returns the alert of the largest failure among those of the incident, nil where each board stands alone.
 func (in *Incident) domain() (largest *IncidentAlert) {
 	for i := range in.Alerts {
-		if a := &in.Alerts[i]; a.Labels[domainLabel] != "" && isDomainRule(a.Rule) && (largest == nil || len(a.Boards) > len(largest.Boards)) {
+		if a := &in.Alerts[i]; a.Labels[alert.DomainLabel] != "" && alert.IsDomainRule(a.Rule) && (largest == nil || len(a.Boards) > len(largest.Boards)) {
 			largest = a
 		}
 	}
@@ -188,22 +190,22 @@ func (in *Incident) domain() (largest *IncidentAlert) {
 // what says what fires where, and how often.
 func (in *Incident) what(names, boards map[string]bool) string {
 	if len(in.Alerts) == 1 {
-		return alertText(in.Alerts[0].Labels, in.Alerts[0].Annotations)
+		return alert.Text(in.Alerts[0].Labels, in.Alerts[0].Annotations)
 	}
 	if what := in.annotation("what"); what != "" && len(boards) > 1 {
 		return fmt.Sprintf("%s%d boards %s", in.where(), len(boards), what)
 	}
-	text := list(names, 3)
+	text := alert.Names(names, 3)
 	switch {
 	case len(boards) == 0:
-		if shared := labelWords(in.shared()); shared != "" {
+		if shared := alert.LabelWords(in.shared()); shared != "" {
 			text += ": " + shared
 		}
 		return text + " (" + alertCount(len(in.Alerts)) + ")"
 	case len(boards) == 1:
-		text += " on " + list(boards, 1)
+		text += " on " + alert.Names(boards, 1)
 	default:
-		text += fmt.Sprintf(" on %d boards (%s)", len(boards), list(boards, 3))
+		text += fmt.Sprintf(" on %d boards (%s)", len(boards), alert.Names(boards, 3))
 	}
 	if rack := in.common("rack"); rack != "" {
 		text += ", rack " + rack

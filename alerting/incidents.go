@@ -7,6 +7,7 @@ import (
 
 	"github.com/prometheus/alertmanager/notify"
 
+	"bramble/alerting/alert"
 	"bramble/alerting/picture"
 )
 
@@ -65,12 +66,12 @@ func (p *Pager) now(in *Incident) string {
 			continue
 		}
 		firing++
-		fp := labelSet(a.Labels).Fingerprint()
+		fp := alert.LabelSet(a.Labels).Fingerprint()
 		if at := p.overSince(fp); at != 0 {
 			over, since = over+1, max(since, at)
 		}
 		for _, t := range p.firingOf(fp) {
-			if c := p.condition(t); c.At != 0 && c.Metric != throttledMetric && c.Metric != upMetric { // bits have no value to show
+			if c := p.condition(t); c.At != 0 && c.Metric != alert.ThrottledMetric && c.Metric != alert.UpMetric { // bits have no value to show
 				value = "now " + picture.Number(c.Metric, c.Value)
 			}
 		}

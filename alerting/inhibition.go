@@ -14,14 +14,15 @@ import (
 	"github.com/prometheus/alertmanager/notify"
 	"github.com/prometheus/common/model"
 
+	"bramble/alerting/alert"
 	"bramble/storage/series"
 )
 
 // noteDomain keeps the lists of alerts that may represent others while they fire: those of domains, and those of firmware
 // bits.
-func (b *inbox) noteDomain(t Transition) {
-	if isDomainRule(t.Rule) {
-		keepFiring(b.domains, baseRule(t.Rule), t)
+func (b *inbox) noteDomain(t alert.Transition) {
+	if alert.IsDomainRule(t.Rule) {
+		keepFiring(b.domains, alert.BaseRule(t.Rule), t)
 	}
 	if bitOf(&t) != 0 {
 		keepFiring(b.bits, bitsPlace(&t), t)
@@ -29,8 +30,8 @@ func (b *inbox) noteDomain(t Transition) {
 }
 
 // keepFiring puts an alert that fires on a list, and takes one that does not from it.
-func keepFiring(lists map[string][]Transition, key string, t Transition) {
-	list := slices.DeleteFunc(lists[key], func(o Transition) bool { return o.Key() == t.Key() })
+func keepFiring(lists map[string][]alert.Transition, key string, t alert.Transition) {
+	list := slices.DeleteFunc(lists[key], func(o alert.Transition) bool { return o.Key() == t.Key() })
 	if t.State.Active() {
 		list = append(list, t)
 	}
@@ -55,19 +56,19 @@ var firmwareBits = map[string]firmwareBit{
 }
 
 // bitOf returns the bit that an alert of a board, or of what boards share, is about.
-func bitOf(t *Transition) firmwareBit {
-	if isBoardAlert(t) || isDomainRule(t.Rule) {
+func bitOf(t *alert.Transition) firmwareBit {
+	if alert.IsBoardAlert(t) || alert.IsDomainRule(t.Rule) {
 		return firmwareBits[t.Labels["reason"]]
 	}
 	return 0
 }
 
 // bitsPlace names the board, or what boards share, whose bits an alert is about.
-func bitsPlace(t *Transition) string {
-	if isDomainRule(t.Rule) {
+func bitsPlace(t *alert.Transition) string {
+	if alert.IsDomainRule(t.Rule) {
 		return t.Series
 	}
-	return series.Pair(boardLabel, t.Labels[boardLabel])
+	return series.Pair(alert.BoardLabel, t.Labels[alert.BoardLabel])
 }
 
 // causeWithin is how soon after what follows from it a cause may show, and still be the same failure, in milliseconds. The
@@ -76,7 +77,7 @@ const causeWithin = int64(10 * time.Second / time.Millisecond)
 
 // explains reports whether two bits at one place have one cause, of which b has told already. Low voltage and heat throttle
 // and cap a clock; neither is the other's cause, and a cause that shows late is news.
-func (b *Transition) explains(t *Transition) bool {
+func explains(b, t *alert.Transition) bool {
 	first, then := bitOf(b), bitOf(t)
 	switch {
 	case first == then, first <= bitSoftLimit && then <= bitSoftLimit:
@@ -91,13 +92,13 @@ func (b *Transition) explains(t *Transition) bool {
 
 // sameCause returns the alert of another bit at the same place that tells of the failure already, nil where there is none.
 // It must page whomever this one would, and be as severe.
-func (b *inbox) sameCause(t Transition) *Transition {
+func (b *inbox) sameCause(t alert.Transition) *alert.Transition {
 	if bitOf(&t) == 0 {
 		return nil
 	}
 	list := b.bits[bitsPlace(&t)]
 	for i := range list {
-		if o := &list[i]; o.explains(&t) && severityRank(o.Labels["severity"]) >= severityRank(t.Labels["severity"]) && b.pagesFor(o, &t) {
+		if o := &list[i]; explains(o, &t) && alert.SeverityRank(o.Labels["severity"]) >= alert.SeverityRank(t.Labels["severity"]) && b.pagesFor(o, &t) {
 			return o
 		}
 	}
@@ -106,17 +107,17 @@ func (b *inbox) sameCause(t Transition) *Transition {
 
 // inhibiting returns the alert that represents this one: of a domain, of what a maintenance left, or of another bit with the
 // same cause; nil where there is none.
-func (b *inbox) inhibiting(t Transition) *Transition {
+func (b *inbox) inhibiting(t alert.Transition) *alert.Transition {
 	if l := b.left.of(&t); l != nil {
 		return &l.alert
 	}
-	list := b.domains[baseRule(t.Rule)]
-	kind := -1
-	if d, ok := domainOf(&t); ok {
-		kind = d.kind
+	list := b.domains[alert.BaseRule(t.Rule)]
+	rank := -1
+	if d, ok := alert.DomainOf(&t); ok {
+		rank = d.Rank()
 	}
 	for i := range list {
-		if d, ok := domainOf(&list[i]); ok && d.kind > kind && list[i].Series != t.Series && d.holds(t.Labels) {
+		if d, ok := alert.DomainOf(&list[i]); ok && d.Rank() > rank && list[i].Series != t.Series && d.Holds(t.Labels) {
 			return &list[i]
 		}
 	}
@@ -124,20 +125,20 @@ func (b *inbox) inhibiting(t Transition) *Transition {
 }
 
 // pagesFor reports whether an alert that fires pages all receivers that another one would.
-func (p *Pager) pagesFor(by, t *Transition) bool {
-	if p.muted(labelSet(by.Labels)) {
+func (p *Pager) pagesFor(by, t *alert.Transition) bool {
+	if p.muted(alert.LabelSet(by.Labels)) {
 		return false
 	}
 	tree := p.routing.Load().tree
 	told := map[string]bool{}
-	for _, r := range tree.Match(labelSet(by.Labels)) {
+	for _, r := range tree.Match(alert.LabelSet(by.Labels)) {
 		told[r.RouteOpts.Receiver] = true
 	}
-	return !slices.ContainsFunc(tree.Match(labelSet(t.Labels)), func(r *dispatch.Route) bool { return !told[r.RouteOpts.Receiver] })
+	return !slices.ContainsFunc(tree.Match(alert.LabelSet(t.Labels)), func(r *dispatch.Route) bool { return !told[r.RouteOpts.Receiver] })
 }
 
 // inhibitedBy returns the alert of a domain that stands for the alert with these labels.
-func (p *Pager) inhibitedBy(fp model.Fingerprint) *Transition {
+func (p *Pager) inhibitedBy(fp model.Fingerprint) *alert.Transition {
 	p.inbox.mu.Lock()
 	defer p.inbox.mu.Unlock()
 	if l := p.inbox.live[fp]; l != nil {
@@ -268,7 +269,7 @@ func (p *Pager) overSince(fp model.Fingerprint) (at int64) {
 }
 
 // firingOf returns the transitions that made an alert fire, none for one that another program has posted.
-func (p *Pager) firingOf(fp model.Fingerprint) []Transition {
+func (p *Pager) firingOf(fp model.Fingerprint) []alert.Transition {
 	p.inbox.mu.Lock()
 	defer p.inbox.mu.Unlock()
 	if l := p.inbox.live[fp]; l != nil {
@@ -278,11 +279,11 @@ func (p *Pager) firingOf(fp model.Fingerprint) []Transition {
 }
 
 // condition returns how the condition of an alert stands, given its last transition.
-func (p *Pager) condition(t Transition) (c Condition) {
+func (p *Pager) condition(t alert.Transition) (c Condition) {
 	if p.engine != nil {
 		return p.engine.Condition(t)
 	}
-	if t.State == Cooling {
+	if t.State == alert.Cooling {
 		c.Over = t.At
 	}
 	return c
@@ -296,7 +297,7 @@ func (p *Pager) markInhibited(ctx context.Context, labels model.LabelSet) {
 	}
 	fp := labels.Fingerprint()
 	if by := p.inhibitedBy(fp); by != nil {
-		m.SetInhibited(fp, []string{labelSet(by.Labels).Fingerprint().String()})
+		m.SetInhibited(fp, []string{alert.LabelSet(by.Labels).Fingerprint().String()})
 	} else if by := p.mutes.book.holding(labels, time.Now().UnixMilli(), 0); by != nil {
 		m.SetInhibited(fp, []string{fmt.Sprintf("maintenance %d", by.Number)})
 	}

@@ -18,6 +18,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"bramble/alerting/alert"
 )
 
 // endurance skips a test that takes minutes, such as a kill at every step, unless the environment asks for it.
@@ -73,12 +75,12 @@ func child(dir string) error {
 		return err
 	}
 	for line := range strings.Lines(string(journal)) {
-		t, err := DecodeTransition([]byte(line))
+		t, err := alert.DecodeTransition([]byte(line))
 		if err != nil {
 			return err
 		}
 		e.Apply(t)
-		d.Deliver([]Transition{t})
+		d.Deliver([]alert.Transition{t})
 	}
 	d.Resume(e.Firing())
 	srv := httptest.NewServer(p.Handler())
@@ -98,10 +100,10 @@ func child(dir string) error {
 		} else if verb, ok := strings.CutPrefix(in.Text(), "person "); ok {
 			err = childPerson(p, verb)
 		} else {
-			var t Transition
-			t, err = DecodeTransition(in.Bytes())
+			var t alert.Transition
+			t, err = alert.DecodeTransition(in.Bytes())
 			e.Apply(t)
-			d.Deliver([]Transition{t})
+			d.Deliver([]alert.Transition{t})
 		}
 		if err != nil {
 			return err
@@ -130,7 +132,7 @@ func childPerson(p *Pager, verb string) error {
 }
 
 // killPlaces are the boards that the child knows: a switch for each round.
-func killPlaces() map[string]Place { return fleetOf(killRounds+1, 1, 4, nil) }
+func killPlaces() map[string]alert.Place { return fleetOf(killRounds+1, 1, 4, nil) }
 
 // childDomains journals as the collector does: first the disk, then the delivery.
 func childDomains(dir string, e *Engine, p *Pager) (d *Domains, err error) {
@@ -138,7 +140,7 @@ func childDomains(dir string, e *Engine, p *Pager) (d *Domains, err error) {
 	if err != nil {
 		return nil, err
 	}
-	commit := func(ts []Transition) error {
+	commit := func(ts []alert.Transition) error {
 		var lines []byte
 		for _, t := range ts {
 			b, err := json.Marshal(t)
@@ -215,7 +217,7 @@ func (v *victim) kill() {
 }
 
 // setUp writes config and journal.
-func setUp(t *testing.T, url string) (dir string, journal func(Transition) string) {
+func setUp(t *testing.T, url string) (dir string, journal func(alert.Transition) string) {
 	dir = t.TempDir()
 	if err := os.WriteFile(filepath.Join(dir, "alertmanager.yml"), oneSink(url, ""), 0o600); err != nil {
 		t.Fatal(err)
@@ -225,7 +227,7 @@ func setUp(t *testing.T, url string) (dir string, journal func(Transition) strin
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { f.Close() })
-	return dir, func(tr Transition) string {
+	return dir, func(tr alert.Transition) string {
 		b, err := json.Marshal(tr)
 		if err != nil {
 			t.Fatal(err)
@@ -241,7 +243,7 @@ func TestKill(t *testing.T) {
 	t0 := time.Now()
 	f := fire("b1", t0)
 	r := resolve(f, t0.Add(time.Second))
-	settle := func(v *victim, s *sink, journal func(Transition) string) {
+	settle := func(v *victim, s *sink, journal func(alert.Transition) string) {
 		// A later crossing of another board has been paged: whatever was due for b1 is through.
 		v.say(journal(fire("fence", time.Now())))
 		for {
@@ -252,7 +254,7 @@ func TestKill(t *testing.T) {
 			}
 		}
 	}
-	run := func(name string, want string, steps func(t *testing.T, s *sink, dir string, journal func(Transition) string) *victim) {
+	run := func(name string, want string, steps func(t *testing.T, s *sink, dir string, journal func(alert.Transition) string) *victim) {
 		t.Run(name, func(t *testing.T) {
 			s := newSink(t, nil)
 			dir, journal := setUp(t, s.URL)
@@ -279,7 +281,7 @@ func TestKill(t *testing.T) {
 	const firing, both = "firing b1 ×1; resolved b1 ×0; ", "firing b1 ×1; resolved b1 ×1; "
 	take := func(t *testing.T, s *sink) { s.seen = append(s.seen, s.next(t)) }
 
-	run("journalled, not delivered", firing, func(t *testing.T, s *sink, dir string, journal func(Transition) string) *victim {
+	run("journalled, not delivered", firing, func(t *testing.T, s *sink, dir string, journal func(alert.Transition) string) *victim {
 		v := startVictim(t, dir)
 		journal(f)
 		v.kill()
@@ -287,7 +289,7 @@ func TestKill(t *testing.T) {
 		take(t, s)
 		return v
 	})
-	run("crossed and back, not delivered", both, func(t *testing.T, s *sink, dir string, journal func(Transition) string) *victim {
+	run("crossed and back, not delivered", both, func(t *testing.T, s *sink, dir string, journal func(alert.Transition) string) *victim {
 		startVictim(t, dir).kill()
 		journal(f)
 		journal(r)
@@ -296,7 +298,7 @@ func TestKill(t *testing.T) {
 		take(t, s)
 		return v
 	})
-	run("delivered, killed at once", firing, func(t *testing.T, s *sink, dir string, journal func(Transition) string) *victim {
+	run("delivered, killed at once", firing, func(t *testing.T, s *sink, dir string, journal func(alert.Transition) string) *victim {
 		v := startVictim(t, dir)
 		v.say(journal(f))
 		v.kill()
@@ -304,7 +306,7 @@ func TestKill(t *testing.T) {
 		take(t, s)
 		return v
 	})
-	run("request received, not recorded", firing, func(t *testing.T, s *sink, dir string, journal func(Transition) string) *victim {
+	run("request received, not recorded", firing, func(t *testing.T, s *sink, dir string, journal func(alert.Transition) string) *victim {
 		held := make(chan struct{})
 		s.answerWith(func(int, http.ResponseWriter, *http.Request) { <-held })
 		v := startVictim(t, dir)
@@ -317,7 +319,7 @@ func TestKill(t *testing.T) {
 		take(t, s)
 		return v
 	})
-	run("provider down, killed, up again", firing, func(t *testing.T, s *sink, dir string, journal func(Transition) string) *victim {
+	run("provider down, killed, up again", firing, func(t *testing.T, s *sink, dir string, journal func(alert.Transition) string) *victim {
 		s.answerWith(func(_ int, w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusServiceUnavailable) })
 		v := startVictim(t, dir)
 		v.say(journal(f))
@@ -328,7 +330,7 @@ func TestKill(t *testing.T) {
 		take(t, s)
 		return v
 	})
-	run("paged, killed, resolved while away", both, func(t *testing.T, s *sink, dir string, journal func(Transition) string) *victim {
+	run("paged, killed, resolved while away", both, func(t *testing.T, s *sink, dir string, journal func(alert.Transition) string) *victim {
 		v := startVictim(t, dir)
 		v.say(journal(f))
 		take(t, s)
@@ -340,7 +342,7 @@ func TestKill(t *testing.T) {
 		}
 		return v
 	})
-	run("all over, killed, replayed twice", both, func(t *testing.T, s *sink, dir string, journal func(Transition) string) *victim {
+	run("all over, killed, replayed twice", both, func(t *testing.T, s *sink, dir string, journal func(alert.Transition) string) *victim {
 		v := startVictim(t, dir)
 		v.say(journal(f))
 		take(t, s)
@@ -392,7 +394,7 @@ func TestKillBarrier(t *testing.T) {
 	}
 	v := startVictim(t, dir)
 	f := fire("b1", time.Now())
-	for _, tr := range []Transition{f, resolve(f, time.Now())} {
+	for _, tr := range []alert.Transition{f, resolve(f, time.Now())} {
 		b, _ := json.Marshal(tr)
 		v.say(string(b)) // in no journal
 	}
@@ -418,7 +420,7 @@ func TestKillBarrierWhileHeld(t *testing.T) {
 	v := startVictim(t, dir)
 	f := fire("r1-a-01", time.Now())
 	f.Labels["rack"], f.Labels["switch"] = "r1", "r1-a"
-	for _, tr := range []Transition{f, resolve(f, time.Now().Add(time.Millisecond))} {
+	for _, tr := range []alert.Transition{f, resolve(f, time.Now().Add(time.Millisecond))} {
 		b, _ := json.Marshal(tr)
 		v.say(string(b)) // in no journal
 	}
@@ -529,7 +531,7 @@ func killDomains(t *testing.T, from, to int) {
 	for i := from; i < to; i++ {
 		rack := fmt.Sprintf("r%d-", i+1)
 		var lines []string
-		var gone []Transition
+		var gone []alert.Transition
 		for _, b := range boardsIn(places, rack) {
 			gone = append(gone, silentBoard(places, b, time.Now()))
 			lines = append(lines, journal(gone[len(gone)-1]))

@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"bramble/alerting/alert"
 )
 
 // leftRulePrefix names the alerts that stand for what a maintenance or a silence left behind.
@@ -25,7 +27,7 @@ const (
 // the last of its members is over.
 type leftover struct {
 	id      string
-	alert   Transition
+	alert   alert.Transition
 	members map[string]int64 // FiredAt by Transition.Key
 }
 
@@ -40,7 +42,7 @@ func newLeftovers() leftovers {
 }
 
 // of returns the leftover that stands for an alert, nil for none.
-func (ls *leftovers) of(t *Transition) *leftover {
+func (ls *leftovers) of(t *alert.Transition) *leftover {
 	if l := ls.member[t.Key()]; l != nil && l.members[t.Key()] == t.FiredAt {
 		return l
 	}
@@ -72,7 +74,7 @@ func (ls *leftovers) keep(firing map[string]int64) {
 }
 
 // ended returns, and forgets, the alerts of leftovers without members.
-func (ls *leftovers) ended(now time.Time) (out []Transition) {
+func (ls *leftovers) ended(now time.Time) (out []alert.Transition) {
 	for _, id := range slices.Sorted(maps.Keys(ls.open)) {
 		l := ls.open[id]
 		if len(l.members) > 0 {
@@ -80,14 +82,14 @@ func (ls *leftovers) ended(now time.Time) (out []Transition) {
 		}
 		delete(ls.open, id)
 		t := l.alert
-		t.From, t.State, t.At, t.Received = Firing, Inactive, max(now.UnixMilli(), t.At+1), now.UnixMilli()
+		t.From, t.State, t.At, t.Received = alert.Firing, alert.Inactive, max(now.UnixMilli(), t.At+1), now.UnixMilli()
 		out = append(out, t)
 	}
 	return out
 }
 
 // firing returns the alerts of all that is open.
-func (ls *leftovers) firing() (out []Transition) {
+func (ls *leftovers) firing() (out []alert.Transition) {
 	for _, id := range slices.Sorted(maps.Keys(ls.open)) {
 		out = append(out, ls.open[id].alert)
 	}
@@ -106,19 +108,19 @@ type ending struct {
 }
 
 // leave writes the alert of what an ending left. members must not be empty.
-func (e ending) leave(members []Transition, now time.Time) *leftover {
+func (e ending) leave(members []alert.Transition, now time.Time) *leftover {
 	l := &leftover{id: e.id, members: map[string]int64{}}
 	boards := map[string][]string{}
 	severity, labels := "", sharedPlace(members)
 	for _, t := range members {
 		l.members[t.Key()] = t.FiredAt
-		boards[t.Labels[boardLabel]] = append(boards[t.Labels[boardLabel]], t.Labels[alertLabel])
-		if s := t.Labels["severity"]; severityRank(s) > severityRank(severity) {
+		boards[t.Labels[alert.BoardLabel]] = append(boards[t.Labels[alert.BoardLabel]], t.Labels[alert.NameLabel])
+		if s := t.Labels["severity"]; alert.SeverityRank(s) > alert.SeverityRank(severity) {
 			severity = s
 		}
 	}
 	maps.Copy(labels, e.labels)
-	maps.Copy(labels, map[string]string{alertLabel: e.name, e.label: strings.TrimPrefix(e.id, e.label+" ")})
+	maps.Copy(labels, map[string]string{alert.NameLabel: e.name, e.label: strings.TrimPrefix(e.id, e.label+" ")})
 	if severity != "" {
 		labels["severity"] = severity
 	}
@@ -126,7 +128,7 @@ func (e ending) leave(members []Transition, now time.Time) *leftover {
 	count := fmt.Sprintf("%d of %d boards", len(names), e.boards)
 	switch {
 	case len(names) == 1:
-		labels[boardLabel] = names[0]
+		labels[alert.BoardLabel] = names[0]
 		count = names[0]
 	case e.boards < len(names):
 		count = fmt.Sprintf("%d boards", len(names))
@@ -137,34 +139,34 @@ func (e ending) leave(members []Transition, now time.Time) *leftover {
 		what = append(what, b+" ("+strings.Join(slices.Compact(boards[b]), ", ")+")")
 	}
 	shown := what[:min(len(what), 50)]
-	list := enumerate(shown)
+	list := alert.Enumerate(shown)
 	if more := len(what) - len(shown); more > 0 {
 		list = fmt.Sprintf("%s and %d more", strings.Join(shown, ", "), more)
 	}
 	at := now.UnixMilli()
-	l.alert = Transition{
-		Rule: leftRulePrefix + e.id, Series: labelKeyOf(labels), Labels: labels, From: Inactive, State: Firing, At: at, Since: e.over, FiredAt: at,
-		Received: at, Value: Value(len(names)), Boards: names,
+	l.alert = alert.Transition{
+		Rule: leftRulePrefix + e.id, Series: labelKeyOf(labels), Labels: labels, From: alert.Inactive, State: alert.Firing, At: at, Since: e.over, FiredAt: at,
+		Received: at, Value: alert.Value(len(names)), Boards: names,
 		Annotations: map[string]string{
 			"what": strings.TrimPrefix(e.summary, " "), "summary": placeText(labels) + count + " " + e.summary,
-			ReasonNote:    e.about + " What still fires: " + list + ".",
-			"description": "Nobody was paged for these boards while it lasted; this page stands for all of them, and ends when the last of them is well.",
-			"runbook":     "Ask who worked there first. Then look at what these boards share: a port, a cable, a power supply, the image they boot.",
+			alert.ReasonNote: e.about + " What still fires: " + list + ".",
+			"description":    "Nobody was paged for these boards while it lasted; this page stands for all of them, and ends when the last of them is well.",
+			"runbook":        "Ask who worked there first. Then look at what these boards share: a port, a cable, a power supply, the image they boot.",
 		},
 	}
 	return l
 }
 
 // labelKeyOf is the canonical form of labels.
-func labelKeyOf(labels map[string]string) string { return strings.Trim(labelText(labels), "{}") }
+func labelKeyOf(labels map[string]string) string { return strings.Trim(alert.LabelText(labels), "{}") }
 
 // sharedPlace are the labels of domains that all members have in common.
-func sharedPlace(members []Transition) map[string]string {
+func sharedPlace(members []alert.Transition) map[string]string {
 	out := map[string]string{}
-	for _, k := range domainKinds {
-		v := members[0].Labels[k.name]
-		if v != "" && !slices.ContainsFunc(members, func(t Transition) bool { return t.Labels[k.name] != v }) {
-			out[k.name] = v
+	for _, k := range alert.DomainKinds {
+		v := members[0].Labels[k.Name]
+		if v != "" && !slices.ContainsFunc(members, func(t alert.Transition) bool { return t.Labels[k.Name] != v }) {
+			out[k.Name] = v
 		}
 	}
 	return out
@@ -172,9 +174,9 @@ func sharedPlace(members []Transition) map[string]string {
 
 // placeText names the smallest shared place: "Rack r7: ".
 func placeText(labels map[string]string) string {
-	for _, k := range domainKinds {
-		if v := labels[k.name]; v != "" && labels[boardLabel] == "" {
-			return upper(k.text) + " " + v + ": "
+	for _, k := range alert.DomainKinds {
+		if v := labels[k.Name]; v != "" && labels[alert.BoardLabel] == "" {
+			return alert.Upper(k.Text) + " " + v + ": "
 		}
 	}
 	return ""
@@ -203,13 +205,13 @@ func readLeftovers(ctx context.Context, db querier) (out []*leftover, err error)
 	defer rows.Close()
 	for rows.Next() {
 		var (
-			l              leftover
-			alert, members string
+			l            leftover
+			one, members string
 		)
-		if err := rows.Scan(&l.id, &alert, &members); err != nil {
+		if err := rows.Scan(&l.id, &one, &members); err != nil {
 			return nil, fmt.Errorf("read leftover: %w", err)
 		}
-		if l.alert, err = DecodeTransition([]byte(alert)); err == nil {
+		if l.alert, err = alert.DecodeTransition([]byte(one)); err == nil {
 			err = json.Unmarshal([]byte(members), &l.members)
 		}
 		if err != nil {
@@ -221,7 +223,7 @@ func readLeftovers(ctx context.Context, db querier) (out []*leftover, err error)
 }
 
 // forgetLeftovers drops the rows of leftovers that are over. Where that fails, a restart finds them without members.
-func (p *Pager) forgetLeftovers(ended []Transition) {
+func (p *Pager) forgetLeftovers(ended []alert.Transition) {
 	if len(ended) == 0 {
 		return
 	}
@@ -239,11 +241,11 @@ func (p *Pager) forgetLeftovers(ended []Transition) {
 }
 
 // pagesSomebody reports whether an alert of a board would page on its own.
-func pagesSomebody(t *Transition) bool {
-	return !pagesDomainsOnly(t) || t.Labels[customerLabel] == ""
+func pagesSomebody(t *alert.Transition) bool {
+	return !alert.PagesDomainsOnly(t) || t.Labels[alert.CustomerLabel] == ""
 }
 
 // sortMembers puts alerts in a stable order.
-func sortMembers(ts []Transition) {
-	slices.SortFunc(ts, func(a, b Transition) int { return cmp.Compare(a.Key(), b.Key()) })
+func sortMembers(ts []alert.Transition) {
+	slices.SortFunc(ts, func(a, b alert.Transition) int { return cmp.Compare(a.Key(), b.Key()) })
 }

@@ -21,6 +21,8 @@ import (
 	commoncfg "github.com/prometheus/common/config"
 	gomail "github.com/wneessen/go-mail"
 	"github.com/wneessen/go-mail/smtp"
+
+	"bramble/alerting/alert"
 )
 
 const (
@@ -117,7 +119,7 @@ func (m *mailer) write(ctx context.Context, alerts []*amalert.Alert, picture []b
 	from, to := text("from", m.conf.From), text("to", m.conf.To)
 	for name, value := range m.conf.Headers {
 		if name != "From" {
-			msg.SetGenHeader(gomail.Header(name), oneLine(text(name, value)))
+			msg.SetGenHeader(gomail.Header(name), alert.OneLine(text(name, value)))
 		}
 	}
 	errs = append(errs, address(msg, from, cmp.Or(text("From", m.conf.Headers["From"]), from), to), m.thread(ctx, msg))

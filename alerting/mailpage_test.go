@@ -19,6 +19,8 @@ import (
 	"time"
 
 	"github.com/emersion/go-smtp"
+
+	"bramble/alerting/alert"
 )
 
 // letterbox is a real SMTP server.
@@ -172,9 +174,9 @@ func TestAMailSaysWhatWhereSinceWhenAndShowsIt(t *testing.T) {
 		t.Fatal(err)
 	}
 	a := in.Alerts[0]
-	a.Annotations["runbook"], a.Annotations[ReasonNote] = "Look at the fan.", "It crossed 80 °C & stays."
-	fire := Transition{Rule: a.Rule, Series: a.Series, Labels: a.Labels, Annotations: a.Annotations, State: Firing, At: a.StartsAt, Since: a.StartsAt, FiredAt: a.StartsAt}
-	p.Deliver([]Transition{fire})
+	a.Annotations["runbook"], a.Annotations[alert.ReasonNote] = "Look at the fan.", "It crossed 80 °C & stays."
+	fire := alert.Transition{Rule: a.Rule, Series: a.Series, Labels: a.Labels, Annotations: a.Annotations, State: alert.Firing, At: a.StartsAt, Since: a.StartsAt, FiredAt: a.StartsAt}
+	p.Deliver([]alert.Transition{fire})
 	m := box.next(t)
 	header, parts := m.parts(t)
 	subject, err := new(mime.WordDecoder).DecodeHeader(header.Get("Subject"))
@@ -213,8 +215,8 @@ func TestAMailSaysWhatWhereSinceWhenAndShowsIt(t *testing.T) {
 		t.Error(err)
 	}
 	end := fire
-	end.From, end.State, end.At = Firing, Inactive, time.Now().UnixMilli()
-	p.Deliver([]Transition{end})
+	end.From, end.State, end.At = alert.Firing, alert.Inactive, time.Now().UnixMilli()
+	p.Deliver([]alert.Transition{end})
 	header, parts = box.next(t).parts(t)
 	if s, _ := new(mime.WordDecoder).DecodeHeader(header.Get("Subject")); !strings.HasPrefix(s, "Resolved: r1-a-03") {
 		t.Errorf("subject %q", s)
@@ -240,7 +242,7 @@ func TestAMailLeavesWithoutAPictureThatIsLate(t *testing.T) {
 	defer close(store.release)
 	p := runPager(t, PagerOptions{DB: openDB(t, t.TempDir()), Config: []byte(strings.Replace(mailConfig, "SMARTHOST", box.addr, 1)), Pictures: pictures})
 	at := time.Now().UnixMilli()
-	p.Deliver([]Transition{{Rule: ruleID(t, "SocHot"), Series: `board="b1"`, Labels: map[string]string{"alertname": "SocHot", "board": "b1"}, State: Firing, At: at, Since: at, FiredAt: at}})
+	p.Deliver([]alert.Transition{{Rule: ruleID(t, "SocHot"), Series: `board="b1"`, Labels: map[string]string{"alertname": "SocHot", "board": "b1"}, State: alert.Firing, At: at, Since: at, FiredAt: at}})
 	_, parts := box.next(t).parts(t)
 	if _, ok := parts["image/png"]; ok || strings.Contains(string(parts["text/html"].body), "cid:") {
 		t.Error("a picture that nobody drew is in the mail")
@@ -286,10 +288,10 @@ func TestAnIncidentShowsWhereTheTimeWent(t *testing.T) {
 	now := time.Now().UnixMilli()
 	hot := fire("b1", time.UnixMilli(now-3000))
 	hot.Arrived, hot.Received, hot.Journalled = now-2500, now-2490, now-2400
-	p.Deliver([]Transition{hot})
+	p.Deliver([]alert.Transition{hot})
 	s.next(t)
 	waitFor(t, p, pageState("delivered"))
-	p.Deliver([]Transition{resolve(hot, time.Now())})
+	p.Deliver([]alert.Transition{resolve(hot, time.Now())})
 	s.next(t)
 	waitFor(t, p, func(in Incident) bool { return len(in.Pages) == 2 && in.Pages[1].State == "delivered" })
 	const number = `\d+(\.\d)? m?s`

@@ -14,6 +14,8 @@ import (
 	"github.com/prometheus/alertmanager/matcher/compat"
 	amlabels "github.com/prometheus/alertmanager/pkg/labels"
 	"github.com/prometheus/common/model"
+
+	"bramble/alerting/alert"
 )
 
 const (
@@ -81,7 +83,7 @@ type Maintenance struct {
 // none by itself: a running Pager does.
 type Maintenances struct {
 	commits *committer
-	fleet   func() map[string]Place
+	fleet   func() map[string]alert.Place
 
 	mu   sync.Mutex
 	open []*Maintenance // not closed, by number; replaced, never changed in place
@@ -89,14 +91,14 @@ type Maintenances struct {
 
 // OpenMaintenances reads the book. fleet says which boards there are; nil leaves open how many a maintenance covers.
 // While a Pager runs on the database, use its own: Pager.Maintenances.
-func OpenMaintenances(ctx context.Context, db *sql.DB, fleet func() map[string]Place) (*Maintenances, error) {
+func OpenMaintenances(ctx context.Context, db *sql.DB, fleet func() map[string]alert.Place) (*Maintenances, error) {
 	initMatchers()
 	return openMaintenances(ctx, &committer{db: db}, fleet)
 }
 
-func openMaintenances(ctx context.Context, commits *committer, fleet func() map[string]Place) (*Maintenances, error) {
+func openMaintenances(ctx context.Context, commits *committer, fleet func() map[string]alert.Place) (*Maintenances, error) {
 	if fleet == nil {
-		fleet = func() map[string]Place { return nil }
+		fleet = func() map[string]alert.Place { return nil }
 	}
 	m := &Maintenances{commits: commits, fleet: fleet}
 	if err := prepareMaintenances(ctx, commits.db); err != nil {
@@ -240,7 +242,7 @@ func (m *Maintenances) List(ctx context.Context) ([]Maintenance, error) {
 }
 
 // shown fills in what depends on the time and the fleet.
-func (m Maintenance) shown(now time.Time, fleet map[string]Place) Maintenance {
+func (m Maintenance) shown(now time.Time, fleet map[string]alert.Place) Maintenance {
 	m.State = m.stateAt(now.UnixMilli())
 	m.Boards = len(cover(m.matchers, fleet, nil).boards)
 	return m

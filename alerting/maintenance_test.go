@@ -13,18 +13,20 @@ import (
 	"time"
 
 	amalert "github.com/prometheus/alertmanager/alert"
+
+	"bramble/alerting/alert"
 )
 
 // startGuarded is startStage with a fleet that maintenances know.
-func startGuarded(t *testing.T, dir string, url string, places map[string]Place, checkpoint ...Transition) *stage {
+func startGuarded(t *testing.T, dir string, url string, places map[string]alert.Place, checkpoint ...alert.Transition) *stage {
 	t.Helper()
 	d := startStage(t, openDB(t, dir), theirs(url), places, checkpoint)
-	d.pager.mutes.book.fleet = func() map[string]Place { return places }
+	d.pager.mutes.book.fleet = func() map[string]alert.Place { return places }
 	return d
 }
 
 // operators' own boards page alone.
-func ownFleet(racks, switches, ports int) map[string]Place {
+func ownFleet(racks, switches, ports int) map[string]alert.Place {
 	return fleetOf(racks, switches, ports, func(_ string, labels map[string]string) { delete(labels, "customer"); labels["site"] = "east" })
 }
 
@@ -47,7 +49,7 @@ func (s *stage) end(t *testing.T, m Maintenance) {
 }
 
 // silence commits that boards fell silent, and returns the transitions.
-func (s *stage) silence(t *testing.T, places map[string]Place, boards ...string) (gone []Transition) {
+func (s *stage) silence(t *testing.T, places map[string]alert.Place, boards ...string) (gone []alert.Transition) {
 	t.Helper()
 	for _, b := range boards {
 		gone = append(gone, silentBoard(places, b, time.Now()))
@@ -58,9 +60,9 @@ func (s *stage) silence(t *testing.T, places map[string]Place, boards ...string)
 	return gone
 }
 
-func (s *stage) back(t *testing.T, gone []Transition) {
+func (s *stage) back(t *testing.T, gone []alert.Transition) {
 	t.Helper()
-	var ts []Transition
+	var ts []alert.Transition
 	for _, g := range gone {
 		ts = append(ts, resolve(g, time.Now()))
 	}
@@ -74,7 +76,7 @@ func (s *stage) fence(t *testing.T, sk *sink, name string) {
 	t.Helper()
 	f := fire(name, time.Now())
 	delete(f.Labels, "rack")
-	if err := s.commit([]Transition{f}); err != nil {
+	if err := s.commit([]alert.Transition{f}); err != nil {
 		t.Fatal(err)
 	}
 	if h := sk.next(t); h.said() != "firing SocHot "+name {
@@ -133,7 +135,7 @@ func TestMaintenance(t *testing.T) {
 		!slices.Equal(in.Alerts[0].Boards, []string{"r1-a-01", "r1-a-02", "r1-a-03"}) {
 		t.Errorf("incident %q of %v", in.Title, in.Alerts[0].Boards)
 	}
-	if reason := in.Alerts[0].Annotations[ReasonNote]; !strings.Contains(reason, "“new PSU”), begun by mira") || !strings.Contains(reason, "r1-a-02 (BoardSilent)") {
+	if reason := in.Alerts[0].Annotations[alert.ReasonNote]; !strings.Contains(reason, "“new PSU”), begun by mira") || !strings.Contains(reason, "r1-a-02 (BoardSilent)") {
 		t.Errorf("reason: %s", reason)
 	}
 	d.fence(t, sk, "second")
@@ -194,7 +196,7 @@ func TestMaintenanceHandsOver(t *testing.T) {
 	var alerts []*amalert.Alert
 	for range 1000 {
 		for _, g := range gone {
-			alerts = append(alerts, g.alert())
+			alerts = append(alerts, amAlert(g))
 		}
 	}
 	over, done := make(chan struct{}), make(chan int)
@@ -372,7 +374,7 @@ func TestMaintenanceRequests(t *testing.T) {
 	if err := create(t.Context(), db); err != nil {
 		t.Fatal(err)
 	}
-	book, err := OpenMaintenances(t.Context(), db, func() map[string]Place { return ownFleet(2, 2, 8) })
+	book, err := OpenMaintenances(t.Context(), db, func() map[string]alert.Place { return ownFleet(2, 2, 8) })
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -16,6 +16,8 @@ import (
 	"github.com/prometheus/alertmanager/silence"
 	"github.com/prometheus/alertmanager/silence/silencepb"
 	"github.com/prometheus/common/model"
+
+	"bramble/alerting/alert"
 )
 
 // mutes is what the pager knows beside Alertmanager of alerts that page nobody for a while.
@@ -112,7 +114,7 @@ func (p *Pager) holds(a *amalert.Alert, now time.Time) bool {
 func (p *Pager) Maintenances() *Maintenances { return p.mutes.book }
 
 // loadMutes reads what an earlier pager left. Silences are loaded before.
-func (p *Pager) loadMutes(ctx context.Context, fleet func() map[string]Place) error {
+func (p *Pager) loadMutes(ctx context.Context, fleet func() map[string]alert.Place) error {
 	book, err := openMaintenances(ctx, p.commits, fleet)
 	if err != nil {
 		return err
@@ -124,7 +126,7 @@ func (p *Pager) loadMutes(ctx context.Context, fleet func() map[string]Place) er
 	}
 	for _, l := range left {
 		p.inbox.left.add(l)
-		p.Deliver([]Transition{l.alert})
+		p.Deliver([]alert.Transition{l.alert})
 	}
 	return p.loadWatched(ctx)
 }
@@ -224,7 +226,7 @@ func (p *Pager) closeMaintenance(m *Maintenance, now time.Time) error {
 func equalities(ms amlabels.Matchers) map[string]string {
 	out := map[string]string{}
 	for _, m := range ms {
-		if m.Type == amlabels.MatchEqual && m.Name != alertLabel && m.Name != boardLabel && !ruleLabels[m.Name] && m.Value != "" {
+		if m.Type == amlabels.MatchEqual && m.Name != alert.NameLabel && m.Name != alert.BoardLabel && !ruleLabels[m.Name] && m.Value != "" {
 			out[m.Name] = m.Value
 		}
 	}
@@ -249,20 +251,20 @@ func bothZones(ms int64) string {
 }
 
 // leftBehind returns the alerts of boards whose condition holds, that were never paged, and that nothing else stands for.
-func (p *Pager) leftBehind(matches, stillHeld func(model.LabelSet) bool) (out []Transition) {
+func (p *Pager) leftBehind(matches, stillHeld func(model.LabelSet) bool) (out []alert.Transition) {
 	p.inbox.mu.Lock()
 	for fp, l := range p.inbox.live {
-		if len(l.firing) == 0 || p.inbox.told[fp] || !isBoardAlert(&l.last) || p.inbox.inhibiting(l.last) != nil {
+		if len(l.firing) == 0 || p.inbox.told[fp] || !alert.IsBoardAlert(&l.last) || p.inbox.inhibiting(l.last) != nil {
 			continue
 		}
-		if labels := labelSet(l.last.Labels); matches(labels) && !stillHeld(labels) {
+		if labels := alert.LabelSet(l.last.Labels); matches(labels) && !stillHeld(labels) {
 			l.suppressed = true
 			out = append(out, l.last)
 		}
 	}
 	p.inbox.mu.Unlock()
-	out = slices.DeleteFunc(out, func(t Transition) bool {
-		return p.condition(t).Over != 0 || p.silencer.Mutes(context.Background(), labelSet(t.Labels))
+	out = slices.DeleteFunc(out, func(t alert.Transition) bool {
+		return p.condition(t).Over != 0 || p.silencer.Mutes(context.Background(), alert.LabelSet(t.Labels))
 	})
 	sortMembers(out)
 	return out

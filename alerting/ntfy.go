@@ -16,6 +16,8 @@ import (
 	amalert "github.com/prometheus/alertmanager/alert"
 	"github.com/prometheus/alertmanager/template"
 	commoncfg "github.com/prometheus/common/config"
+
+	"bramble/alerting/alert"
 )
 
 const (
@@ -119,7 +121,7 @@ func (n *ntfy) Notify(ctx context.Context, alerts ...*amalert.Alert) (bool, erro
 	}
 	return send(n.client, r, func(status int, body []byte) error {
 		if status/100 != 2 {
-			return fmt.Errorf("answered %d: %s", status, short(200, string(body)))
+			return fmt.Errorf("answered %d: %s", status, alert.Short(200, string(body)))
 		}
 		return nil
 	})
@@ -139,7 +141,7 @@ func (n *ntfy) write(ctx context.Context, alerts []*amalert.Alert) (*ntfyMessage
 		return strings.TrimSpace(s)
 	}
 	m := &ntfyMessageJSON{
-		Topic: n.conf.Topic, Title: short(maxTitle, oneLine(fill("title", n.conf.Title))), Message: short(mostNtfy, fill("message", n.conf.Message)),
+		Topic: n.conf.Topic, Title: alert.Short(maxTitle, alert.OneLine(fill("title", n.conf.Title))), Message: alert.Short(mostNtfy, fill("message", n.conf.Message)),
 		Click: data.CommonAnnotations[PageURL], Attach: data.CommonAnnotations[PagePictureURL], Tags: []string{"rotating_light"},
 	}
 	priority := fill("priority", n.conf.Priority)

@@ -12,6 +12,8 @@ import (
 	"github.com/prometheus/alertmanager/dispatch"
 	amlabels "github.com/prometheus/alertmanager/pkg/labels"
 	"github.com/prometheus/alertmanager/silence"
+
+	"bramble/alerting/alert"
 )
 
 // Kinds of Off.
@@ -122,7 +124,7 @@ func (p *Pager) rulesOf(sets []amlabels.Matchers) (out []string) {
 	for _, ms := range sets {
 		asked := false
 		for _, m := range ms {
-			if m.Name != alertLabel {
+			if m.Name != alert.NameLabel {
 				continue
 			}
 			asked = true
@@ -151,12 +153,12 @@ func (o *Off) describe(matchers string) string {
 	case len(o.Boards) == 1:
 		boards = o.Boards[0]
 	case len(o.Boards) == 0 && len(o.Rules) > 0:
-		return enumerate(o.Rules) + " " + matchers
+		return alert.Enumerate(o.Rules) + " " + matchers
 	case len(o.Boards) == 0:
 		return "alerts with " + matchers
 	}
 	if len(o.Rules) > 0 {
-		return fmt.Sprintf("%s on %s, %s", list(setOf(o.Rules), 4), boards, matchers)
+		return fmt.Sprintf("%s on %s, %s", alert.Names(setOf(o.Rules), 4), boards, matchers)
 	}
 	return boards + ", " + matchers
 }
@@ -212,7 +214,7 @@ func (p *Pager) ReceiversOff(now time.Time) (out []Off) {
 // receivers are those that a route leads to, or that are a person's channel, and that send something, in order.
 func (r *routing) receivers() (names []string) {
 	add := func(name string) {
-		if name != Watchdog && len(r.integrations[name]) > 0 && !slices.Contains(names, name) {
+		if name != alert.Watchdog && len(r.integrations[name]) > 0 && !slices.Contains(names, name) {
 			names = append(names, name)
 		}
 	}
@@ -238,7 +240,7 @@ func (p *Pager) besides(n *notification, r *routing) []string {
 	now := time.Now()
 	var reached []string
 	if len(failing) > 0 {
-		for _, rt := range r.tree.Match(labelSet(n.alerts[0].Labels)) {
+		for _, rt := range r.tree.Match(alert.LabelSet(n.alerts[0].Labels)) {
 			reached = append(reached, p.reached(rt.RouteOpts.Receiver, r, now)...)
 		}
 	}

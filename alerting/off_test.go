@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"bramble/alerting/alert"
 )
 
 // TestWhatIsOff: silences, maintenances and receivers that fail are listed, and counted without counting a board twice.
@@ -63,7 +65,7 @@ func TestWhatIsOff(t *testing.T) {
 	}
 	d.end(t, m)
 	d.waitClosed(t)
-	if err := d.commit([]Transition{fire("elsewhere", time.Now())}); err != nil {
+	if err := d.commit([]alert.Transition{fire("elsewhere", time.Now())}); err != nil {
 		t.Fatal(err)
 	}
 	d.pager.until(t, "refused again and again", func(in Incident) bool { return len(in.Pages) > 0 && in.Pages[0].Attempts >= triesBeforeNext })
@@ -77,7 +79,7 @@ func TestWhatIsOff(t *testing.T) {
 		t.Errorf("after a restart: %+v, %v", h.of("oncall/webhook/0"), err)
 	}
 	sk.answerWith(nil)
-	if err := d.commit([]Transition{fire("again", time.Now())}); err != nil {
+	if err := d.commit([]alert.Transition{fire("again", time.Now())}); err != nil {
 		t.Fatal(err)
 	}
 	d.pager.until(t, "delivered", pageState("delivered"))

@@ -12,6 +12,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"bramble/alerting/alert"
 	"bramble/alerting/oncall"
 )
 
@@ -125,7 +126,7 @@ func TestSwitchEscalates(t *testing.T) {
 		t.Fatal(err)
 	}
 	began := time.Now()
-	var gone []Transition
+	var gone []alert.Transition
 	for _, b := range boardsIn(places, "r1-a") {
 		gone = append(gone, silentBoard(places, b, began))
 	}
@@ -140,7 +141,7 @@ func TestSwitchEscalates(t *testing.T) {
 	d.pager.until(t, "delivered", pageState("delivered"))
 	fence := silentBoard(places, "r2-b-001", time.Now())
 	delete(fence.Labels, "customer")
-	if err := d.commit([]Transition{fence}); err != nil {
+	if err := d.commit([]alert.Transition{fence}); err != nil {
 		t.Fatal(err)
 	}
 	if h := s.next(t); h.said() != "firing BoardSilent r2-b-001" {
@@ -153,7 +154,7 @@ func TestSilencedWhileItEscalates(t *testing.T) {
 	t.Parallel()
 	s := newSink(t, nil)
 	p := startOnCall(t, channelsTo(s.URL, "ada-ntfy", "jonas-ntfy"), strings.Replace(rotaOfTwo, "[{notify: [first]}]", "[{notify: [first], wait: 3s}, {notify: [jonas]}]", 1))
-	p.Deliver([]Transition{fire("b1", time.Now())})
+	p.Deliver([]alert.Transition{fire("b1", time.Now())})
 	s.next(t)
 	id := silenceBoard(t, p.Pager, "b1")
 	in := p.until(t, "paged", func(in Incident) bool { return len(in.Pages) == 1 })

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"strings"
 
+	"bramble/alerting/alert"
 	"bramble/alerting/oncall"
 )
 
@@ -35,7 +36,7 @@ func (r *routing) parseOnCall(text []byte) (*oncall.Config, error) {
 	if err == nil {
 		err = c.Check(func(receiver string) (int, bool) {
 			list, ok := r.integrations[receiver]
-			return len(list), ok && receiver != Nobody
+			return len(list), ok && receiver != alert.Nobody
 		})
 	}
 	if err != nil {

@@ -11,6 +11,8 @@ import (
 
 	amalert "github.com/prometheus/alertmanager/alert"
 	"github.com/prometheus/alertmanager/dispatch"
+
+	"bramble/alerting/alert"
 )
 
 // TestOrderOfUpdates: of an end and a beginning that come at once, in either order, the later one is what stands in the
@@ -23,16 +25,16 @@ func TestOrderOfUpdates(t *testing.T) {
 			<-p.Running()
 			const boards, times = 20, 20
 			t0 := time.Now()
-			var last []Transition
+			var last []alert.Transition
 			for i := range boards {
 				last = append(last, fire(fmt.Sprintf("b%d", i), t0))
 			}
-			put := func(tr Transition) {
+			put := func(tr alert.Transition) {
 				if posted {
 					p.post(t, tr)
 					return
 				}
-				p.Deliver([]Transition{tr})
+				p.Deliver([]alert.Transition{tr})
 				p.takeIn()
 			}
 			for _, tr := range last {
@@ -73,9 +75,9 @@ func TestOrderOfUpdates(t *testing.T) {
 }
 
 // post gives the API an alert as another program does.
-func (p *testPager) post(t *testing.T, tr Transition) {
+func (p *testPager) post(t *testing.T, tr alert.Transition) {
 	t.Helper()
-	a := tr.alert()
+	a := amAlert(tr)
 	if a.EndsAt.IsZero() {
 		a.EndsAt = time.Now().Add(time.Hour)
 	}
@@ -92,11 +94,11 @@ func (p *testPager) post(t *testing.T, tr Transition) {
 }
 
 // firingInGroups counts the alerts that fire in the dispatcher's groups, once it has taken all of them in.
-func (p *testPager) firingInGroups(t *testing.T, ts []Transition) (n int) {
+func (p *testPager) firingInGroups(t *testing.T, ts []alert.Transition) (n int) {
 	t.Helper()
 	var alerts []*amalert.Alert
 	for _, tr := range ts {
-		alerts = append(alerts, tr.alert())
+		alerts = append(alerts, amAlert(tr))
 	}
 	p.inbox.take.Lock()
 	p.inOrder(alerts)

@@ -23,6 +23,7 @@ import (
 	commoncfg "github.com/prometheus/common/config"
 	"go.yaml.in/yaml/v3"
 
+	"bramble/alerting/alert"
 	"bramble/alerting/namedfile"
 )
 
@@ -125,8 +126,8 @@ func (o *ownReceivers) add(p *Pager, r *routing) error {
 	var errs []error
 	for _, name := range slices.Sorted(maps.Keys(o.Receivers)) {
 		own := o.Receivers[name]
-		if _, ok := r.integrations[name]; !ok || name == Nobody {
-			known := slices.DeleteFunc(slices.Sorted(maps.Keys(r.integrations)), func(n string) bool { return n == Nobody })
+		if _, ok := r.integrations[name]; !ok || name == alert.Nobody {
+			known := slices.DeleteFunc(slices.Sorted(maps.Keys(r.integrations)), func(n string) bool { return n == alert.Nobody })
 			errs = append(errs, fmt.Errorf("line %d: no receiver %q in the alertmanager.yml; it has %s", o.line("receivers", name), name, strings.Join(known, ", ")))
 			continue
 		}

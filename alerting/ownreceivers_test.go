@@ -15,6 +15,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"bramble/alerting/alert"
 )
 
 // request is what a gateway got.
@@ -99,7 +101,7 @@ receivers:
 `)
 	t1 := fire("b1", time.Now())
 	t1.Annotations["runbook"] = "Look at the fan."
-	p.Deliver([]Transition{t1})
+	p.Deliver([]alert.Transition{t1})
 	r := nextRequest(t, got)
 	var m ntfyMessageJSON
 	if err := json.Unmarshal([]byte(r.body), &m); err != nil {
@@ -121,7 +123,7 @@ receivers:
 	if in, err := p.Incident(context.Background(), link.Incident); err != nil || in.Title == "" {
 		t.Errorf("%+v %v", in, err)
 	}
-	p.Deliver([]Transition{resolve(t1, time.Now())})
+	p.Deliver([]alert.Transition{resolve(t1, time.Now())})
 	r = nextRequest(t, got)
 	m = ntfyMessageJSON{}
 	if err := json.Unmarshal([]byte(r.body), &m); err != nil {
@@ -161,7 +163,7 @@ receivers:
         secrets: {key: token}
         expect: {status: [200, 202], body: '"status":"queued"'}
 `)
-	p.Deliver([]Transition{fire("b1", time.Now())})
+	p.Deliver([]alert.Transition{fire("b1", time.Now())})
 	var last request
 	ids := map[string]bool{}
 	for range 4 {
@@ -220,7 +222,7 @@ receivers:
       - {url: `+well+`/well}
 `)
 	start := time.Now()
-	p.Deliver([]Transition{fire("b1", time.Now())})
+	p.Deliver([]alert.Transition{fire("b1", time.Now())})
 	nextRequest(t, asked)
 	if r := nextRequest(t, got); r.path != "/well" {
 		t.Errorf("%+v", r)
@@ -275,7 +277,7 @@ func TestReceiversWithoutLinks(t *testing.T) {
 		p := runPager(t, PagerOptions{
 			DB: openDB(t, t.TempDir()), Config: oneSink(s.URL, ""), Receivers: receiversFile(t, t.TempDir(), "receivers: {hook: {"+settings+"}}"), ExternalURL: "https://b.example/",
 		})
-		p.Deliver([]Transition{fire("b1", time.Now())})
+		p.Deliver([]alert.Transition{fire("b1", time.Now())})
 		notes := s.next(t).Alerts[0].Annotations
 		if notes[PageAckURL] != "" || notes[PagePictureURL] != "" || (notes[PageSubject] != "") != subject {
 			t.Errorf("%s: %v", settings, notes)
@@ -312,7 +314,7 @@ func TestABrokenReceiversFileChangesNothing(t *testing.T) {
 			t.Errorf("%s was taken", broken)
 		}
 	}
-	p.Deliver([]Transition{fire("b1", time.Now())})
+	p.Deliver([]alert.Transition{fire("b1", time.Now())})
 	if r := nextRequest(t, got); r.path != "/old" {
 		t.Errorf("%+v", r)
 	}
@@ -322,7 +324,7 @@ func TestABrokenReceiversFileChangesNothing(t *testing.T) {
 	if err := p.Reload([]byte(recordOnly)); err != nil {
 		t.Fatal(err)
 	}
-	p.Deliver([]Transition{fire("b2", time.Now())})
+	p.Deliver([]alert.Transition{fire("b2", time.Now())})
 	if r := nextRequest(t, got); r.path != "/new" {
 		t.Errorf("%+v", r)
 	}
@@ -520,15 +522,15 @@ func TestAnAlertLinksToItsRulesGraph(t *testing.T) {
 	if !strings.Contains(want, "pi_soc_temperature_celsius") {
 		t.Fatalf("the expression is %q", engine.Expression(hot.Rule))
 	}
-	p.Deliver([]Transition{hot})
+	p.Deliver([]alert.Transition{hot})
 	if h := s.next(t); len(h.Alerts) != 1 || h.Alerts[0].GeneratorURL != want {
 		t.Errorf("%+v, want %s", h.Alerts, want)
 	}
-	p.Deliver([]Transition{resolve(hot, time.Now())})
+	p.Deliver([]alert.Transition{resolve(hot, time.Now())})
 	if h := s.next(t); h.Status != "resolved" || h.Alerts[0].GeneratorURL != want {
 		t.Errorf("%+v, want %s", h.Alerts, want)
 	}
-	if got, of := engine.Expression(domainRulePrefix+hot.Rule), engine.Expression(hot.Rule); got != of {
+	if got, of := engine.Expression(alert.DomainRulePrefix+hot.Rule), engine.Expression(hot.Rule); got != of {
 		t.Errorf("a domain's alert has the expression %q, want that of its rule, %q", got, of)
 	}
 	if got := engine.Expression("no such rule"); got != "" {

@@ -5,6 +5,8 @@ import (
 	"context"
 	"slices"
 	"time"
+
+	"bramble/alerting/alert"
 )
 
 // RuleCount is what a rule led to in a time.
@@ -28,7 +30,7 @@ func (p *Pager) CountPages(ctx context.Context, from, to time.Time) ([]RuleCount
 		if err != nil {
 			return nil, err
 		}
-		name := in.Alerts[0].Labels[alertLabel]
+		name := in.Alerts[0].Labels[alert.NameLabel]
 		c := byRule[name]
 		if c == nil {
 			c = &RuleCount{Rule: name}
@@ -38,7 +40,7 @@ func (p *Pager) CountPages(ctx context.Context, from, to time.Time) ([]RuleCount
 		c.Pages += len(pages)
 		for _, a := range in.Alerts {
 			c.Boards = append(c.Boards, a.Boards...)
-			if b := a.Labels[boardLabel]; b != "" {
+			if b := a.Labels[alert.BoardLabel]; b != "" {
 				c.Boards = append(c.Boards, b)
 			}
 		}

@@ -29,6 +29,7 @@ import (
 	"github.com/prometheus/common/route"
 	"github.com/prometheus/common/version"
 
+	"bramble/alerting/alert"
 	"bramble/alerting/oncall"
 )
 
@@ -65,7 +66,7 @@ type PagerOptions struct {
 	// Pictures draws incidents for pages; nil draws none.
 	Pictures *Pictures
 	// Fleet says where every board stands; nil: a silence or a maintenance of any size needs no confirmation.
-	Fleet func() map[string]Place
+	Fleet func() map[string]alert.Place
 	// BoardAlerts are the names of the rules about boards; nil: any rule may be.
 	BoardAlerts func() []string
 	// Expression returns the expression of one of the engine's rules by its ID, "" for an unknown one; nil: alerts have no link
@@ -239,7 +240,7 @@ var nameAlertmanager = sync.OnceFunc(func() {
 })
 
 // load reads what an earlier pager left.
-func (p *Pager) load(ctx context.Context, fleet func() map[string]Place) (err error) {
+func (p *Pager) load(ctx context.Context, fleet func() map[string]alert.Place) (err error) {
 	if p.linkKey, err = linkKey(ctx, p.db); err != nil {
 		return err
 	}

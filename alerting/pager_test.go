@@ -23,6 +23,8 @@ import (
 	"github.com/prometheus/alertmanager/notify"
 	"go.uber.org/goleak"
 	_ "modernc.org/sqlite"
+
+	"bramble/alerting/alert"
 )
 
 func TestMain(m *testing.M) {
@@ -216,17 +218,17 @@ func pageState(state string) func(Incident) bool {
 	return func(in Incident) bool { return len(in.Pages) > 0 && in.Pages[len(in.Pages)-1].State == state }
 }
 
-func fire(board string, at time.Time) Transition {
+func fire(board string, at time.Time) alert.Transition {
 	ms := at.UnixMilli()
-	return Transition{
-		Rule: "board/SocHot", Series: `board="` + board + `"`, From: Inactive, State: Firing, At: ms, Since: ms, FiredAt: ms, Received: ms, Value: 81,
+	return alert.Transition{
+		Rule: "board/SocHot", Series: `board="` + board + `"`, From: alert.Inactive, State: alert.Firing, At: ms, Since: ms, FiredAt: ms, Received: ms, Value: 81,
 		Labels:      map[string]string{"alertname": "SocHot", "board": board, "severity": "critical", "rack": "r1"},
 		Annotations: map[string]string{"summary": board + ": SoC at 81.0 °C"},
 	}
 }
 
-func resolve(t Transition, at time.Time) Transition {
-	t.From, t.State, t.At, t.Value = Firing, Inactive, at.UnixMilli(), 60
+func resolve(t alert.Transition, at time.Time) alert.Transition {
+	t.From, t.State, t.At, t.Value = alert.Firing, alert.Inactive, at.UnixMilli(), 60
 	return t
 }
 
@@ -234,7 +236,7 @@ func TestPage(t *testing.T) {
 	s := newSink(t, nil)
 	p := startPager(t, openDB(t, t.TempDir()), oneSink(s.URL, ""), nil)
 	t0 := time.Now()
-	p.Deliver([]Transition{fire("b1", t0)})
+	p.Deliver([]alert.Transition{fire("b1", t0)})
 	h := s.next(t)
 	if h.boards() != "firing b1" || h.id == "" {
 		t.Errorf("got %s with id %q", h.boards(), h.id)
@@ -247,7 +249,7 @@ func TestPage(t *testing.T) {
 	if pg.ID != h.id || pg.Attempts != 1 || pg.Answer != "accepted" || pg.LatencyMs < 0 || pg.LatencyMs > 2000 {
 		t.Errorf("page %+v", pg)
 	}
-	p.Deliver([]Transition{resolve(fire("b1", t0), time.Now())})
+	p.Deliver([]alert.Transition{resolve(fire("b1", t0), time.Now())})
 	if h := s.next(t); h.boards() != "resolved b1" {
 		t.Errorf("got %s", h.boards())
 	}
@@ -272,7 +274,7 @@ func TestResolveWaits(t *testing.T) {
 	config := strings.Replace(string(oneSink(s.URL, "")), "group_wait: 0s", "group_wait: 1s", 1)
 	p := startPager(t, openDB(t, t.TempDir()), []byte(config), nil)
 	f := fire("b1", time.Now())
-	p.Deliver([]Transition{f, resolve(f, time.Now().Add(time.Millisecond))})
+	p.Deliver([]alert.Transition{f, resolve(f, time.Now().Add(time.Millisecond))})
 	if h := s.next(t); h.boards() != "firing b1" {
 		t.Errorf("got %s", h.boards())
 	}
@@ -287,7 +289,7 @@ func TestProviderFaults(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			s := newSink(t, answer)
 			p := startPager(t, openDB(t, t.TempDir()), oneSink(s.URL, ""), nil)
-			p.Deliver([]Transition{fire("b1", time.Now())})
+			p.Deliver([]alert.Transition{fire("b1", time.Now())})
 			first := s.next(t)
 			in := p.until(t, "tried", func(in Incident) bool { return len(in.Pages) == 1 && in.Pages[0].Attempts == 1 })
 			if in.Pages[0].State != "waiting" || !strings.Contains(in.Pages[0].Answer, wantAnswer) {
@@ -338,7 +340,7 @@ receivers:
 `, bad.URL, good.URL)), nil)
 	for _, b := range []string{"b1", "b2", "b3"} {
 		t0 := time.Now()
-		p.Deliver([]Transition{fire(b, t0)})
+		p.Deliver([]alert.Transition{fire(b, t0)})
 		if d := good.next(t).at.Sub(t0); d >= tryTimeout {
 			t.Errorf("%s waited %s behind a provider that hangs", b, d)
 		}
@@ -370,7 +372,7 @@ func (p *idle) letter(board string, reason notify.NotifyReason) *letter {
 	if reason == notify.ReasonAllAlertsResolved {
 		in.ResolvedAt = now.UnixMilli()
 	}
-	a := fire(board, now).alert()
+	a := amAlert(fire(board, now))
 	in.Alerts = []IncidentAlert{incidentAlert(a)}
 	l, err := newLetter(in.ID, "hook", p.routing.Load().only("hook"), board, reason, payload{Now: now, Alerts: []*amalert.Alert{a}}, now.UnixMilli())
 	if err != nil {
@@ -502,7 +504,7 @@ func TestARefusedPageEndsWithItsAlert(t *testing.T) {
 // That a receiver fails never goes by that receiver alone, or by a policy all of whose channels fail.
 func TestAFailingReceiverIsToldByAnother(t *testing.T) {
 	t.Parallel()
-	failing := func(receiver string) Transition {
+	failing := func(receiver string) alert.Transition {
 		tr := fire("", time.Now())
 		tr.Labels = map[string]string{"alertname": "NotificationFailing", "receiver": receiver, "integration": "webhook", "severity": "critical"}
 		return tr
@@ -527,7 +529,7 @@ receivers:
 	}
 	p := run(config(""), "")
 	alarm := failing("bad")
-	p.Deliver([]Transition{alarm})
+	p.Deliver([]alert.Transition{alarm})
 	if h := good.next(t); h.Status != "firing" || h.Alerts[0].Labels["receiver"] != "bad" {
 		t.Errorf("the other receiver got %+v", h)
 	}
@@ -535,14 +537,14 @@ receivers:
 	if in.Pages[0].Receiver != "bad" || in.Pages[1].Receiver != "good" {
 		t.Errorf("pages %+v", in.Pages)
 	}
-	p.Deliver([]Transition{resolve(alarm, time.Now())})
+	p.Deliver([]alert.Transition{resolve(alarm, time.Now())})
 	if h := good.next(t); h.Status != "resolved" {
 		t.Errorf("the other receiver got %+v", h)
 	}
 	p.stop()
 	// A route to another receiver is enough, and another alert stays where its route leads.
 	p = run(config(`, routes: [{receiver: good, matchers: [alertname = NotificationFailing]}]`), "")
-	p.Deliver([]Transition{failing("bad"), fire("b1", time.Now())})
+	p.Deliver([]alert.Transition{failing("bad"), fire("b1", time.Now())})
 	p.until(t, "told once", func(in Incident) bool { return in.Receiver == "bad" && len(in.Pages) == 1 && in.Pages[0].Attempts > 0 })
 	if h := good.next(t); h.Alerts[0].Labels["alertname"] != "NotificationFailing" {
 		t.Errorf("the other receiver got %+v", h)
@@ -553,7 +555,7 @@ receivers:
 people: [{name: ada, channels: [{receiver: bad}]}]
 policies: [{name: p, receivers: [people], steps: [{notify: [ada], wait: 5m}]}]
 `)
-	p.Deliver([]Transition{failing("bad")})
+	p.Deliver([]alert.Transition{failing("bad")})
 	if h := good.next(t); h.Alerts[0].Labels["receiver"] != "bad" {
 		t.Errorf("the other receiver got %+v", h)
 	}
@@ -566,7 +568,7 @@ func TestNoRepeatBehindAPageThatWaits(t *testing.T) {
 	j := &journaled{pager: b.Pager, receiver: "everybody", integrations: b.routing.Load().integrations["everybody"]}
 	pages := func(reason notify.NotifyReason) (count int) {
 		t.Helper()
-		a := fire("b1", time.UnixMilli(b.zero)).alert()
+		a := amAlert(fire("b1", time.UnixMilli(b.zero)))
 		n := &notification{receiver: j.receiver, groupKey: "g", reason: reason, now: time.Now(), payload: payload{Alerts: []*amalert.Alert{a}}, alerts: []IncidentAlert{incidentAlert(a)}, firingCount: 1}
 		b.tx(func(e *escalating) error {
 			_, _, _, err := j.record(context.Background(), e, n)
@@ -625,7 +627,7 @@ func TestJournalBroken(t *testing.T) {
 	if _, err := db.Exec("DROP TABLE page"); err != nil {
 		t.Fatal(err)
 	}
-	p.Deliver([]Transition{fire("b1", time.Now())})
+	p.Deliver([]alert.Transition{fire("b1", time.Now())})
 	if h := s.next(t); h.boards() != "firing b1" || h.id != "" {
 		t.Errorf("got %s with id %q", h.boards(), h.id)
 	}
@@ -633,7 +635,7 @@ func TestJournalBroken(t *testing.T) {
 	if _, err := o.db.Exec("DROP TABLE page"); err != nil {
 		t.Fatal(err)
 	}
-	o.Deliver([]Transition{fire("b2", time.Now())})
+	o.Deliver([]alert.Transition{fire("b2", time.Now())})
 	for h := s.next(t); h.path != "/ada-ntfy"; h = s.next(t) {
 		if h.boards() != "firing b1" { // the first pager tries again
 			t.Errorf("got %s at %s", h.boards(), h.path)
@@ -648,7 +650,7 @@ func TestGroup(t *testing.T) {
 	config := strings.Replace(string(oneSink(s.URL, "")), "group_by: [alertname, board]", "group_by: [alertname, rack]", 1)
 	p := startPager(t, openDB(t, t.TempDir()), []byte(config), nil)
 	t0 := time.Now()
-	var ts []Transition
+	var ts []alert.Transition
 	for _, b := range []string{"b1", "b2", "b3", "b4"} {
 		ts = append(ts, fire(b, t0))
 	}
@@ -657,7 +659,7 @@ func TestGroup(t *testing.T) {
 	if want := "SocHot on 4 boards (b1, b2, b3, …), rack r1 since " + t0.UTC().Format("15:04:05 UTC"); in.Title != want {
 		t.Errorf("title %q, want %q", in.Title, want)
 	}
-	p.Deliver([]Transition{resolve(ts[0], time.Now())})
+	p.Deliver([]alert.Transition{resolve(ts[0], time.Now())})
 	in = p.until(t, "partly resolved", func(in Incident) bool { return len(firingIn(&in)) == 3 })
 	if in.ResolvedAt != 0 {
 		t.Error("resolved while three boards fire")
@@ -671,7 +673,7 @@ func TestAcknowledge(t *testing.T) {
 	db := openDB(t, dir)
 	p := startPager(t, db, config, nil)
 	f := fire("b1", time.Now())
-	p.Deliver([]Transition{f})
+	p.Deliver([]alert.Transition{f})
 	s.next(t)
 	if h := s.next(t); h.boards() != "firing b1" {
 		t.Errorf("the repeat is %s", h.boards())
@@ -691,13 +693,13 @@ func TestAcknowledge(t *testing.T) {
 	for len(s.got) > 0 { // what was on its way
 		<-s.got
 	}
-	p = startPager(t, db, config, func(p *Pager) { p.Resume([]Transition{f}, nil) })
+	p = startPager(t, db, config, func(p *Pager) { p.Resume([]alert.Transition{f}, nil) })
 	// The group flushes every second and repeats every second; a suppressed repeat is a change of the incident.
 	for range 2 {
 		p.until(t, "flushed", func(in Incident) bool { return in.Ack != nil })
 	}
 	s.none(t, "repeat after the ack")
-	p.Deliver([]Transition{resolve(f, time.Now())})
+	p.Deliver([]alert.Transition{resolve(f, time.Now())})
 	if h := s.next(t); h.boards() != "resolved b1" {
 		t.Errorf("after the ack got %s", h.boards())
 	}
@@ -711,7 +713,7 @@ func TestAwayForDays(t *testing.T) {
 	config := oneSink(s.URL, "")
 	p := startPager(t, db, config, nil)
 	b1, b2 := fire("b1", time.Now()), fire("b2", time.Now())
-	p.Deliver([]Transition{b1, b2})
+	p.Deliver([]alert.Transition{b1, b2})
 	s.next(t)
 	s.next(t)
 	for range 2 {
@@ -724,7 +726,7 @@ func TestAwayForDays(t *testing.T) {
 	if _, err := db.Exec("DELETE FROM alert_notified"); err != nil { // as prepare does by then
 		t.Fatal(err)
 	}
-	p = startPager(t, db, config, func(p *Pager) { p.Resume([]Transition{b1, b2}, nil) })
+	p = startPager(t, db, config, func(p *Pager) { p.Resume([]alert.Transition{b1, b2}, nil) })
 	if h := s.next(t); h.boards() != "firing b2" {
 		t.Errorf("after the start got %s", h.boards())
 	}
@@ -739,7 +741,7 @@ func TestAwayForDays(t *testing.T) {
 			t.Fatal("the acknowledged alert is not handed over")
 		}
 	}
-	p.Deliver([]Transition{fire("b3", time.Now())})
+	p.Deliver([]alert.Transition{fire("b3", time.Now())})
 	if h := s.next(t); h.boards() != "firing b3" {
 		t.Errorf("then got %s", h.boards())
 	}
@@ -753,14 +755,14 @@ func TestResume(t *testing.T) {
 	config := oneSink(s.URL, "")
 	p := startPager(t, db, config, nil)
 	b1, b2 := fire("b1", time.Now()), fire("b2", time.Now())
-	p.Deliver([]Transition{b1, b2})
+	p.Deliver([]alert.Transition{b1, b2})
 	s.next(t)
 	s.next(t)
 	for range 2 {
 		p.until(t, "delivered", pageState("delivered"))
 	}
 	p.stop()
-	p = startPager(t, db, config, func(p *Pager) { p.Resume([]Transition{b1}, nil) })
+	p = startPager(t, db, config, func(p *Pager) { p.Resume([]alert.Transition{b1}, nil) })
 	if h := s.next(t); h.boards() != "resolved b2" {
 		t.Errorf("after the restart got %s", h.boards())
 	}
@@ -768,10 +770,10 @@ func TestResume(t *testing.T) {
 	p.stop()
 	// A replay of the whole journal pages nobody again.
 	p = startPager(t, db, config, func(p *Pager) {
-		p.Deliver([]Transition{b1, b2, resolve(b2, time.Now())})
-		p.Resume([]Transition{b1}, nil)
+		p.Deliver([]alert.Transition{b1, b2, resolve(b2, time.Now())})
+		p.Resume([]alert.Transition{b1}, nil)
 	})
-	p.Deliver([]Transition{fire("b3", time.Now())})
+	p.Deliver([]alert.Transition{fire("b3", time.Now())})
 	if h := s.next(t); h.boards() != "firing b3" {
 		t.Errorf("after the replay got %s", h.boards())
 	}
@@ -784,7 +786,7 @@ func TestReload(t *testing.T) {
 	if !p.Silent() {
 		t.Error("the built-in configuration claims to page")
 	}
-	p.Deliver([]Transition{fire("b1", time.Now())})
+	p.Deliver([]alert.Transition{fire("b1", time.Now())})
 	p.until(t, "recorded", func(in Incident) bool { return len(in.Pages) == 0 })
 	for _, bad := range []string{"route: {receiver: x}", "rout: {}", "::", "route: {receiver: x}\nreceivers: [{name: x, webhook_configs: [{}]}]"} {
 		if err := p.Reload([]byte(bad)); err == nil || !strings.HasPrefix(err.Error(), "alertmanager.yml: ") {
@@ -812,12 +814,12 @@ inhibit_rules:
 `), nil)
 	sw := fire("", time.Now())
 	sw.Rule, sw.Labels = "x/SwitchDown", map[string]string{"alertname": "SwitchDown", "rack": "r1"}
-	p.Deliver([]Transition{sw})
+	p.Deliver([]alert.Transition{sw})
 	s.next(t)
-	p.Deliver([]Transition{fire("b1", time.Now())})
+	p.Deliver([]alert.Transition{fire("b1", time.Now())})
 	other := fire("b2", time.Now())
 	other.Labels["rack"] = "r2"
-	p.Deliver([]Transition{other})
+	p.Deliver([]alert.Transition{other})
 	if h := s.next(t); h.boards() != "firing b2" {
 		t.Errorf("got %s", h.boards())
 	}
@@ -861,8 +863,8 @@ func TestAPI(t *testing.T) {
 	if code, body := call(p, "GET", "/api/v2/silences", ""); code != 200 || !strings.Contains(body, "fan swap") || !strings.Contains(body, `"active"`) {
 		t.Errorf("after the restart: %d %s", code, body)
 	}
-	p.Deliver([]Transition{fire("b1", time.Now())})
-	p.Deliver([]Transition{fire("b2", time.Now())})
+	p.Deliver([]alert.Transition{fire("b1", time.Now())})
+	p.Deliver([]alert.Transition{fire("b2", time.Now())})
 	if h := s.next(t); h.boards() != "firing b2" {
 		t.Errorf("got %s", h.boards())
 	}
@@ -888,7 +890,7 @@ func BenchmarkPage(b *testing.B) {
 	for b.Loop() {
 		i++
 		t0 := time.Now()
-		p.Deliver([]Transition{fire(fmt.Sprint("b", i), t0)})
+		p.Deliver([]alert.Transition{fire(fmt.Sprint("b", i), t0)})
 		took = append(took, s.next(b).at.Sub(t0))
 		p.until(b, "delivered", pageState("delivered"))
 	}
@@ -902,7 +904,7 @@ func BenchmarkPages500(b *testing.B) {
 	var took []time.Duration
 	n := 0
 	for b.Loop() {
-		var ts []Transition
+		var ts []alert.Transition
 		t0 := time.Now()
 		for range 500 {
 			n++

@@ -10,6 +10,8 @@ import (
 	texttemplate "text/template"
 
 	"github.com/prometheus/alertmanager/template"
+
+	"bramble/alerting/alert"
 )
 
 //go:embed page.tmpl
@@ -18,7 +20,7 @@ var pageTemplate []byte
 // pageTemplates are Alertmanager's, with the words of ours in the place of its own, and the user's over both.
 func pageTemplates(globs []string) (*template.Template, error) {
 	t, err := template.FromGlobs(nil, func(text *texttemplate.Template, html *htmltemplate.Template) {
-		own := map[string]any{"short": short, "alertTexts": alertTexts, "alertText": func(a template.Alert) string { return alertText(a.Labels, a.Annotations) }}
+		own := map[string]any{"short": alert.Short, "alertTexts": alertTexts, "alertText": func(a template.Alert) string { return alert.Text(a.Labels, a.Annotations) }}
 		text.Funcs(own)
 		html.Funcs(own)
 	})
@@ -36,11 +38,11 @@ func pageTemplates(globs []string) (*template.Template, error) {
 	return t, nil
 }
 
-// alertTexts is alertText of each alert of a page. Where several would read the same, the labels in which they differ follow.
+// alertTexts is Text of each alert of a page. Where several would read the same, the labels in which they differ follow.
 func alertTexts(alerts template.Alerts) []string {
 	out, times := make([]string, len(alerts)), map[string]int{}
 	for i, a := range alerts {
-		out[i] = alertText(a.Labels, a.Annotations)
+		out[i] = alert.Text(a.Labels, a.Annotations)
 		times[out[i]]++
 	}
 	for i, a := range alerts {
@@ -51,9 +53,9 @@ func alertTexts(alerts template.Alerts) []string {
 		maps.DeleteFunc(own, func(name, value string) bool {
 			return !slices.ContainsFunc(alerts, func(o template.Alert) bool { return o.Labels[name] != value })
 		})
-		if board := own[boardLabel]; board != "" {
+		if board := own[alert.BoardLabel]; board != "" {
 			out[i] += " (" + board + ")"
-		} else if words := labelWords(own); words != "" {
+		} else if words := alert.LabelWords(own); words != "" {
 			out[i] += " (" + words + ")"
 		}
 	}

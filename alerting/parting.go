@@ -8,6 +8,8 @@ import (
 	"slices"
 
 	amalert "github.com/prometheus/alertmanager/alert"
+
+	"bramble/alerting/alert"
 )
 
 // partedFrom is an incident that goes on without alerts that the routes lead to another receiver, and what had fired in it.
@@ -26,9 +28,9 @@ func (e *escalating) leave(in *Incident, n *notification) error {
 	now, left := e.now, map[string]bool{}
 	for _, a := range n.alerts {
 		for i := range in.Alerts {
-			if b := &in.Alerts[i]; b.EndsAt == 0 && labelText(b.Labels) == labelText(a.Labels) {
+			if b := &in.Alerts[i]; b.EndsAt == 0 && alert.LabelText(b.Labels) == alert.LabelText(a.Labels) {
 				b.EndsAt = now
-				left[labelText(a.Labels)] = true
+				left[alert.LabelText(a.Labels)] = true
 			}
 		}
 	}
@@ -48,7 +50,7 @@ func (e *escalating) withoutAlerts(incident string, left map[string]bool) error 
 	if err := json.Unmarshal(esc.payload, &body); err != nil {
 		return fmt.Errorf("decode alerts of incident %s: %w", incident, err)
 	}
-	body.Alerts = slices.DeleteFunc(body.Alerts, func(a *amalert.Alert) bool { return left[labelText(incidentAlert(a).Labels)] })
+	body.Alerts = slices.DeleteFunc(body.Alerts, func(a *amalert.Alert) bool { return left[alert.LabelText(incidentAlert(a).Labels)] })
 	if esc.payload, err = json.Marshal(body); err != nil {
 		return fmt.Errorf("encode alerts of incident %s: %w", incident, err)
 	}

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"bramble/alerting/alert"
 	"bramble/alerting/picture"
 	"bramble/storage/series"
 )
@@ -85,7 +86,7 @@ func newPicture(in *Incident, at time.Time) *picture.Picture {
 	case in.ResolvedAt != 0 && in.ResolvedAt <= at.UnixMilli():
 		s.Mark = picture.Resolved
 		s.Subtitle += ", resolved " + time.UnixMilli(in.ResolvedAt).UTC().Format("15:04:05 UTC")
-	case severityRank(in.Severity) >= severityRank("error"):
+	case alert.SeverityRank(in.Severity) >= alert.SeverityRank("error"):
 		s.Mark = picture.Critical
 	}
 	return s
@@ -100,7 +101,7 @@ func lineOf(r series.Result, name string) picture.Line {
 func graphOf(s *picture.Picture, metric string, found []series.Result, lowIsBad bool) *picture.Graph {
 	lines := make([]picture.Line, len(found))
 	for i, r := range found {
-		lines[i] = lineOf(r, series.Get(r.Labels, boardLabel))
+		lines[i] = lineOf(r, series.Get(r.Labels, alert.BoardLabel))
 	}
 	g := picture.NewGraph(metric, lines, lowIsBad)
 	if g.Main() != "" {

@@ -15,6 +15,7 @@ import (
 
 	"github.com/VictoriaMetrics/metricsql"
 
+	"bramble/alerting/alert"
 	"bramble/alerting/picture"
 	"bramble/storage"
 	"bramble/storage/series"
@@ -66,7 +67,7 @@ func ruleID(t testing.TB, name string) string {
 
 // hotBoard is an incident of one board that crossed 80 °C 6 min before the end.
 func hotBoard(t testing.TB, s *storage.Store) *Incident {
-	tell(t, s, "r1-a-03", map[string]string{"rack": "r1", "switch": "r1-a"}, temperatureMetric, func(m float64) (float64, bool) {
+	tell(t, s, "r1-a-03", map[string]string{"rack": "r1", "switch": "r1-a"}, alert.TemperatureMetric, func(m float64) (float64, bool) {
 		return 61 + 0.4*math.Sin(m*3) + 23/(1+math.Exp(-(m-22)/0.8)), true
 	})
 	at := pictureEnd.Add(-6 * time.Minute).UnixMilli()
@@ -86,25 +87,25 @@ func throttledSwitch(t testing.TB, s *storage.Store) *Incident {
 	for i := range boards {
 		boards[i] = fmt.Sprintf("r3-a-%02d", i+1)
 		late := float64(i%3) * 2
-		tell(t, s, boards[i], place, temperatureMetric, func(m float64) (float64, bool) {
+		tell(t, s, boards[i], place, alert.TemperatureMetric, func(m float64) (float64, bool) {
 			return 60 + 20/(1+math.Exp(-(m-12-late))) + math.Sin(m*float64(i+2))*0.6*float64(1-i/12) + float64(i)*0.1 + float64(i/12)*1.5, true
 		})
 	}
 	for i, b := range boards {
-		tell(t, s, b, map[string]string{"rack": "r3", "switch": "r3-a", "reason": "throttled"}, throttledMetric, func(m float64) (float64, bool) {
+		tell(t, s, b, map[string]string{"rack": "r3", "switch": "r3-a", "reason": "throttled"}, alert.ThrottledMetric, func(m float64) (float64, bool) {
 			return math.Floor(max(0, min(1, (m-17)/float64(i+1)*2))), true
 		})
 	}
 	clock := func(source string) map[string]string {
 		return map[string]string{"rack": "r3", "switch": "r3-a", "source": source}
 	}
-	tell(t, s, "r3-a-13", clock("requested"), clockMetric, func(float64) (float64, bool) { return 1200e6, true })
-	tell(t, s, "r3-a-13", clock("measured"), clockMetric, func(m float64) (float64, bool) {
+	tell(t, s, "r3-a-13", clock("requested"), alert.ClockMetric, func(float64) (float64, bool) { return 1200e6, true })
+	tell(t, s, "r3-a-13", clock("measured"), alert.ClockMetric, func(m float64) (float64, bool) {
 		return 1200e6 - 543e6*math.Floor(max(0, m-18)/3)/4, true
 	})
 	at := pictureEnd.Add(-9 * time.Minute).UnixMilli()
 	in := &Incident{ID: "throttled", Number: 1479, Alerts: []IncidentAlert{{
-		Rule: domainRule(ruleID(t, "Throttled")), StartsAt: at, Boards: boards,
+		Rule: alert.DomainRule(ruleID(t, "Throttled")), StartsAt: at, Boards: boards,
 		Labels:      map[string]string{"alertname": "Throttled", "domain": "switch", "rack": "r3", "switch": "r3-a", "severity": "warning"},
 		Annotations: map[string]string{"summary": "Switch r3-a (rack r3): 13 of 16 boards throttled", "what": "throttled"},
 	}}}
@@ -122,22 +123,22 @@ func silentSwitch(t testing.TB, s *storage.Store) *Incident {
 			if dead {
 				boards = append(boards, b)
 			}
-			tell(t, s, b, map[string]string{"rack": "r7", "switch": sw}, upMetric, func(m float64) (float64, bool) {
+			tell(t, s, b, map[string]string{"rack": "r7", "switch": sw}, alert.UpMetric, func(m float64) (float64, bool) {
 				if dead && m > 27.4 {
 					return 0, true
 				}
 				return 1, true
 			})
-			tell(t, s, b, map[string]string{"rack": "r7", "switch": sw}, temperatureMetric, func(m float64) (float64, bool) {
+			tell(t, s, b, map[string]string{"rack": "r7", "switch": sw}, alert.TemperatureMetric, func(m float64) (float64, bool) {
 				return 46 + float64(i)*1.7, !dead || m < 27.4
 			})
 		}
 	}
 	in := &Incident{ID: "silent", Number: 1482, Alerts: []IncidentAlert{{
-		Rule: domainRule(ruleID(t, "BoardSilent")), StartsAt: pictureEnd.UnixMilli(), Boards: boards,
+		Rule: alert.DomainRule(ruleID(t, "BoardSilent")), StartsAt: pictureEnd.UnixMilli(), Boards: boards,
 		Labels: map[string]string{"alertname": "BoardSilent", "domain": "switch", "rack": "r7", "switch": "r7-b", "severity": "critical"},
 		Annotations: map[string]string{
-			"summary": "Switch r7-b (rack r7): 16 of 16 boards silent", LastReportNote: pictureEnd.Add(-156 * time.Second).UTC().Format(NoteTime),
+			"summary": "Switch r7-b (rack r7): 16 of 16 boards silent", alert.LastReportNote: pictureEnd.Add(-156 * time.Second).UTC().Format(alert.NoteTime),
 		},
 	}}}
 	in.describe()

@@ -11,6 +11,7 @@ import (
 
 	"github.com/VictoriaMetrics/metricsql"
 
+	"bramble/alerting/alert"
 	"bramble/alerting/picture"
 	"bramble/storage/series"
 )
@@ -33,7 +34,7 @@ type crossing struct {
 // is not in force.
 func (e *Engine) crossing(ruleID string, narrow []metricsql.LabelFilter) (crossing, bool) {
 	e.mu.Lock()
-	rule := e.byID[baseRule(ruleID)]
+	rule := e.byID[alert.BaseRule(ruleID)]
 	e.mu.Unlock()
 	if rule == nil {
 		return crossing{}, false
@@ -104,7 +105,7 @@ func compared(e metricsql.Expr) (metricsql.Expr, operator, float64) {
 func (in *Incident) touched() []string {
 	var out []string
 	for _, a := range in.Alerts {
-		if b := a.Labels[boardLabel]; b != "" {
+		if b := a.Labels[alert.BoardLabel]; b != "" {
 			out = append(out, b)
 		}
 		out = append(out, a.Boards...)
@@ -137,9 +138,9 @@ func (in *Incident) narrow() []metricsql.LabelFilter {
 		return nil
 	case len(boards) > mostNamed:
 		var out []metricsql.LabelFilter
-		d, _ := domainOf(&Transition{Rule: in.lead().Rule, Labels: in.lead().Labels})
-		for _, l := range d.labels {
-			if l.Name != domainLabel {
+		d, _ := alert.DomainOf(&alert.Transition{Rule: in.lead().Rule, Labels: in.lead().Labels})
+		for _, l := range d.Labels() {
+			if l.Name != alert.DomainLabel {
 				out = append(out, metricsql.LabelFilter{Label: l.Name, Value: l.Value})
 			}
 		}
@@ -149,7 +150,7 @@ func (in *Incident) narrow() []metricsql.LabelFilter {
 	for i, b := range boards {
 		quoted[i] = regexp.QuoteMeta(b)
 	}
-	return []metricsql.LabelFilter{{Label: boardLabel, Value: strings.Join(quoted, "|"), IsRegexp: true}}
+	return []metricsql.LabelFilter{{Label: alert.BoardLabel, Value: strings.Join(quoted, "|"), IsRegexp: true}}
 }
 
 // selector writes a metric with filters.
@@ -168,9 +169,9 @@ func (p *Pictures) read(ctx context.Context, in *Incident, at time.Time) (*pictu
 	}
 	var err error
 	switch x.metric {
-	case upMetric:
+	case alert.UpMetric:
 		s.Rows, err = p.readRows(ctx, in, s)
-	case throttledMetric, supplyMetric:
+	case alert.ThrottledMetric, alert.SupplyMetric:
 		s.Graphs, err = p.readThrottled(ctx, in, s, x)
 	default:
 		s.Graphs, err = p.readGraph(ctx, s, x)
@@ -202,14 +203,14 @@ func (p *Pictures) readGraph(ctx context.Context, s *picture.Picture, x crossing
 
 // readThrottled shows what a bit of the firmware follows from and leads to: the temperature, and the clock that is lost.
 func (p *Pictures) readThrottled(ctx context.Context, in *Incident, s *picture.Picture, x crossing) ([]*picture.Graph, error) {
-	heat, err := p.ask(ctx, s, selector(temperatureMetric, in.narrow()))
+	heat, err := p.ask(ctx, s, selector(alert.TemperatureMetric, in.narrow()))
 	if err != nil {
 		return nil, err
 	}
 	var out []*picture.Graph
 	worst := ""
 	if len(heat) > 0 {
-		g := graphOf(s, temperatureMetric, heat, false)
+		g := graphOf(s, alert.TemperatureMetric, heat, false)
 		worst = g.Main()
 		if strings.Contains(x.expr, `reason="throttled"`) {
 			g.Limit(80, "80 ARM throttled")
@@ -228,9 +229,9 @@ func (p *Pictures) readThrottled(ctx context.Context, in *Incident, s *picture.P
 		out = append(out, laneOf(bits[0], in))
 	}
 	if worst == "" {
-		worst = cmp.Or(in.lead().Labels[boardLabel], append(in.touched(), "")[0])
+		worst = cmp.Or(in.lead().Labels[alert.BoardLabel], append(in.touched(), "")[0])
 	}
-	clocks, err := p.ask(ctx, s, selector(clockMetric, []metricsql.LabelFilter{{Label: boardLabel, Value: worst}, {Label: "source", Value: "requested|measured", IsRegexp: true}}))
+	clocks, err := p.ask(ctx, s, selector(alert.ClockMetric, []metricsql.LabelFilter{{Label: alert.BoardLabel, Value: worst}, {Label: "source", Value: "requested|measured", IsRegexp: true}}))
 	if err != nil || len(clocks) == 0 {
 		return out, err
 	}
@@ -242,42 +243,42 @@ func (p *Pictures) readThrottled(ctx context.Context, in *Incident, s *picture.P
 		}
 		measured = append(measured, lineOf(r, ""))
 	}
-	return append(out, picture.NewClocks(clockMetric, measured, requested)), nil
+	return append(out, picture.NewClocks(alert.ClockMetric, measured, requested)), nil
 }
 
 // reporting is whether boards report. They are told of once a minute, so that a query which looks at each instant by itself
 // would miss some.
 func reporting(filters []metricsql.LabelFilter) string {
-	return "last_over_time(" + selector(upMetric, filters) + "[5m])"
+	return "last_over_time(" + selector(alert.UpMetric, filters) + "[5m])"
 }
 
 // readRows counts the boards that report: those of the domain, and beside them those of its neighbours.
 func (p *Pictures) readRows(ctx context.Context, in *Incident, s *picture.Picture) ([]picture.Row, error) {
 	lead := in.lead()
-	d, isDomain := domainOf(&Transition{Rule: lead.Rule, Labels: lead.Labels})
-	if !isDomain || d.kind >= len(domainKinds) {
+	d, isDomain := alert.DomainOf(&alert.Transition{Rule: lead.Rule, Labels: lead.Labels})
+	if !isDomain || d.IsFleet() {
 		return p.readOneRow(ctx, in, s)
 	}
-	kind := domainKinds[d.kind]
+	kind := d.Kind()
 	var scope []metricsql.LabelFilter
-	for _, w := range kind.within {
-		scope = append(scope, metricsql.LabelFilter{Label: w, Value: d.value(w)})
+	for _, w := range kind.Within {
+		scope = append(scope, metricsql.LabelFilter{Label: w, Value: d.Value(w)})
 	}
-	up := reporting(append(scope, metricsql.LabelFilter{Label: kind.name, IsNegative: true}))
-	found, err := p.ask(ctx, s, fmt.Sprintf("sum(%s) by (%s)", up, kind.name))
+	up := reporting(append(scope, metricsql.LabelFilter{Label: kind.Name, IsNegative: true}))
+	found, err := p.ask(ctx, s, fmt.Sprintf("sum(%s) by (%s)", up, kind.Name))
 	if err != nil {
 		return nil, err
 	}
-	totals, err := p.ask(ctx, s, fmt.Sprintf("count(%s) by (%s)", up, kind.name))
+	totals, err := p.ask(ctx, s, fmt.Sprintf("count(%s) by (%s)", up, kind.Name))
 	if err != nil {
 		return nil, err
 	}
 	var rows []picture.Row
 	for _, r := range found {
-		name := series.Get(r.Labels, kind.name)
-		one := picture.Row{Line: lineOf(r, kind.text+" "+name), Failed: name == d.value(kind.name)}
+		name := series.Get(r.Labels, kind.Name)
+		one := picture.Row{Line: lineOf(r, kind.Text+" "+name), Failed: name == d.Value(kind.Name)}
 		for _, t := range totals {
-			if series.Get(t.Labels, kind.name) == name {
+			if series.Get(t.Labels, kind.Name) == name {
 				one.Of = int(slices.Max(t.Values))
 			}
 		}
@@ -288,7 +289,7 @@ func (p *Pictures) readRows(ctx context.Context, in *Incident, s *picture.Pictur
 
 // readOneRow is the row of boards that stand alone, or of all there are.
 func (p *Pictures) readOneRow(ctx context.Context, in *Incident, s *picture.Picture) ([]picture.Row, error) {
-	narrow, name := in.narrow(), in.lead().Labels[boardLabel]
+	narrow, name := in.narrow(), in.lead().Labels[alert.BoardLabel]
 	if n := len(in.touched()); n != 1 {
 		name = fmt.Sprintf("%d boards", n)
 	}

@@ -1,5 +1,9 @@
 package alerting
 
+import (
+	"bramble/alerting/alert"
+)
+
 // Lose forgets the last value of a series that is not there any more: rules over several series go on without it, as they
 // do by themselves where nothing came for 5 min. It is for those who play readings, such as the package ruletest.
 func (e *Engine) Lose(s *Series) {
@@ -10,4 +14,4 @@ func (e *Engine) Lose(s *Series) {
 
 // FiringNow is Firing with the value for which each condition held last, and with annotations that say so: what a
 // receiver would be told now.
-func (e *Engine) FiringNow() []Transition { return e.now(e.Firing()) }
+func (e *Engine) FiringNow() []alert.Transition { return e.now(e.Firing()) }

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"bramble/alerting/alert"
 	"bramble/storage"
 	"bramble/storage/series"
 )
@@ -91,7 +92,7 @@ func TestQuestionsAfterRecording(t *testing.T) {
 `))
 	e.RecordTo(store)
 	ts, err := e.Evaluate(t.Context(), store, time.Now())
-	if err != nil || len(ts) != 1 || ts[0].Labels[alertLabel] != "After" {
+	if err != nil || len(ts) != 1 || ts[0].Labels[alert.NameLabel] != "After" {
 		t.Errorf("got %+v, %v", ts, err)
 	}
 }

@@ -17,6 +17,8 @@ import (
 	"github.com/prometheus/common/model"
 	"google.golang.org/protobuf/encoding/protodelim"
 	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"bramble/alerting/alert"
 )
 
 // journalName is the integration under which receivers stand in the notification log.
@@ -84,8 +86,8 @@ func (j *journaled) Notify(ctx context.Context, alerts ...*amalert.Alert) (bool,
 		j.pager.log.Error("note a notification", "receiver", j.receiver, "err", err)
 	}
 	j.pager.handedOver(n)
-	if n.receiver == Watchdog {
-		j.pager.mail.drop(func(l *letter) bool { return l.receiver == Watchdog })
+	if n.receiver == alert.Watchdog {
+		j.pager.mail.drop(func(l *letter) bool { return l.receiver == alert.Watchdog })
 	}
 	j.pager.mail.add(letters)
 	j.pager.after(e)
@@ -123,7 +125,7 @@ func (j *journaled) record(ctx context.Context, e *escalating, n *notification) 
 	if entry, err = recordNotified(ctx, c, n); err != nil {
 		return "", nil, nil, err
 	}
-	if n.receiver == Watchdog {
+	if n.receiver == alert.Watchdog {
 		letters, err = j.recordBeat(ctx, c, n)
 		return "", letters, entry, err
 	}
@@ -218,7 +220,7 @@ func firingIn(in *Incident) map[string]bool {
 	out := map[string]bool{}
 	for _, a := range in.Alerts {
 		if a.EndsAt == 0 {
-			out[labelText(a.Labels)] = true
+			out[alert.LabelText(a.Labels)] = true
 		}
 	}
 	return out
@@ -317,7 +319,7 @@ func (j *journaled) letter(n *notification, in *Incident, to target, before map[
 // newestReading is the time of the newest reading that made an alert fire which did not fire before; 0 for none.
 func (n *notification) newestReading(before map[string]bool) (at int64) {
 	for _, a := range n.alerts {
-		if a.EndsAt == 0 && !before[labelText(a.Labels)] {
+		if a.EndsAt == 0 && !before[alert.LabelText(a.Labels)] {
 			at = max(at, a.StartsAt)
 		}
 	}

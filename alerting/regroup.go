@@ -9,6 +9,8 @@ import (
 
 	"github.com/prometheus/alertmanager/notify"
 	"github.com/prometheus/common/model"
+
+	"bramble/alerting/alert"
 )
 
 // regroupSchema holds the further groups of an incident, after routes changed. The incident keeps the key that it began
@@ -26,7 +28,7 @@ const ofGroup = `(group_key = ? OR id IN (SELECT incident FROM incident_moved WH
 
 // groupKeys are the keys of the groups that the routes lead an alert to, as the dispatcher writes them.
 func (r *routing) groupKeys(labels map[string]string) (keys []string) {
-	set := labelSet(labels)
+	set := alert.LabelSet(labels)
 	for _, rt := range r.tree.Match(set) {
 		group := model.LabelSet{}
 		for n, v := range set {
@@ -102,7 +104,7 @@ func (e *escalating) displaced(n *notification, found []*Incident) (out []*Incid
 	}
 	var paged []IncidentAlert
 	for i, a := range n.alerts {
-		if i < len(n.paged) && n.paged[i] && a.EndsAt == 0 && !here[labelText(a.Labels)] {
+		if i < len(n.paged) && n.paged[i] && a.EndsAt == 0 && !here[alert.LabelText(a.Labels)] {
 			paged = append(paged, a)
 		}
 	}
@@ -119,7 +121,7 @@ func (e *escalating) displaced(n *notification, found []*Incident) (out []*Incid
 		if err != nil {
 			return nil, err
 		}
-		if slices.ContainsFunc(paged, func(a IncidentAlert) bool { return had[labelText(a.Labels)] && !e.routing.leads(a.Labels, keys) }) {
+		if slices.ContainsFunc(paged, func(a IncidentAlert) bool { return had[alert.LabelText(a.Labels)] && !e.routing.leads(a.Labels, keys) }) {
 			out = append(out, in)
 		}
 	}
@@ -168,7 +170,7 @@ func groupsOf(ctx context.Context, db querier, in *Incident) ([]string, error) {
 func (n *notification) hasAllOf(in *Incident) bool {
 	fires := firingIn(in)
 	for _, a := range n.alerts {
-		delete(fires, labelText(a.Labels))
+		delete(fires, alert.LabelText(a.Labels))
 	}
 	return len(fires) == 0
 }
@@ -210,7 +212,7 @@ func (e *escalating) elsewhere(in *Incident, n *notification) (map[string]bool, 
 	}
 	fires := firingIn(in)
 	for _, a := range n.alerts {
-		delete(fires, labelText(a.Labels))
+		delete(fires, alert.LabelText(a.Labels))
 	}
 	return fires, nil
 }

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"bramble/alerting/alert"
 	"bramble/storage/series"
 )
 
@@ -42,7 +43,7 @@ const (
 
 // Replayed is an alert that began to fire in a Replay.
 type Replayed struct {
-	Transition
+	alert.Transition
 	Fate Fate
 	// Domain is the title of the domain whose failure this is, "" for a board's own or the collector's.
 	Domain string
@@ -51,7 +52,7 @@ type Replayed struct {
 // replayed is one series for which the rule's condition held.
 type replayed struct {
 	subject subject
-	alert   *alert
+	alert   *alertState
 	hits    points
 	present points
 }
@@ -76,7 +77,7 @@ func (p *points) take(at int64) (float64, bool) {
 
 // NewReplay returns a Replay in which nothing has fired yet. The rule is one of alerts, and fleet says where boards stand
 // now: the past is judged by it.
-func NewReplay(store RangeQuerier, rule *Rule, fleet map[string]Place) *Replay {
+func NewReplay(store RangeQuerier, rule *Rule, fleet map[string]alert.Place) *Replay {
 	h := &Replay{
 		store: store, rule: rule, fleet: indexFleet(fleet), step: replayStep, engine: NewEngine(nil), tracked: map[string]*replayed{},
 		domains: newDomainState(), inbox: newInbox(),
@@ -110,7 +111,7 @@ func (h *Replay) Over(ctx context.Context, begin, end time.Time) ([]Replayed, er
 		out = h.decide(out, at)
 	}
 	for key, s := range h.tracked {
-		if s.alert.last.State == Inactive {
+		if s.alert.last.State == alert.Inactive {
 			delete(h.tracked, key)
 		}
 	}
@@ -131,7 +132,7 @@ func (h *Replay) query(ctx context.Context, begin, end time.Time) error {
 		s := h.engine.subject(f.Labels)
 		t := h.tracked[s.key]
 		if t == nil {
-			t = &replayed{alert: &alert{}}
+			t = &replayed{alert: &alertState{}}
 			h.tracked[s.key] = t
 		}
 		t.subject = s
@@ -175,31 +176,31 @@ func (p *points) add(r series.Result, offset time.Duration) {
 // decide decides at one time, lets domains settle, and appends what would have gone to the pager as firing.
 func (h *Replay) decide(out []Replayed, at time.Time) []Replayed {
 	ms := at.UnixMilli()
-	var ts []Transition
+	var ts []alert.Transition
 	for _, s := range h.tracked {
 		if v, hit := s.hits.take(ms); hit {
 			ts = h.engine.step(ts, h.rule, s.alert, s.subject, true, ms, v)
 			continue
 		}
-		if v, present := s.present.take(ms); s.alert.last.State != Inactive && (present || h.rule.presence == "") {
+		if v, present := s.present.take(ms); s.alert.last.State != alert.Inactive && (present || h.rule.presence == "") {
 			ts = h.engine.step(ts, h.rule, s.alert, s.subject, false, ms, v)
 		}
 	}
 	if len(ts) == 0 && len(h.domains.open[h.rule.ID]) == 0 {
 		return out
 	}
-	slices.SortFunc(ts, compareTransitions)
+	slices.SortFunc(ts, alert.Compare)
 	var fx domainEffects
 	for _, t := range ts {
 		h.domains.take(&fx, t, at, h.fleet)
 	}
-	h.domains.decide(&fx, at.Add(settleFor), h.fleet, func(*Transition) bool { return false })
+	h.domains.decide(&fx, at.Add(settleFor), h.fleet, func(*alert.Transition) bool { return false })
 	for _, t := range fx.commit {
 		h.domains.take(&fx, t, at, h.fleet)
 	}
 	for _, t := range fx.pass {
 		h.inbox.noteDomain(t)
-		if t.State == Firing && !t.From.Active() {
+		if t.State == alert.Firing && !t.From.Active() {
 			out = append(out, h.judge(t))
 		}
 	}
@@ -207,16 +208,16 @@ func (h *Replay) decide(out []Replayed, at time.Time) []Replayed {
 }
 
 // judge says what becomes of an alert that begins to fire.
-func (h *Replay) judge(t Transition) Replayed {
+func (h *Replay) judge(t alert.Transition) Replayed {
 	out := Replayed{Transition: t}
 	switch {
 	case h.inbox.inhibiting(t) != nil:
 		out.Fate = Explained
-	case InShadow(h.rule.Labels), pagesNobody(t.Labels):
+	case alert.InShadow(h.rule.Labels), alert.PagesNobody(t.Labels):
 		out.Fate = Recorded
 	}
-	if d, ok := domainOf(&t); ok {
-		out.Domain = d.title()
+	if d, ok := alert.DomainOf(&t); ok {
+		out.Domain = d.Title()
 	}
 	return out
 }

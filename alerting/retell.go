@@ -4,11 +4,13 @@ import (
 	"context"
 	"database/sql"
 	"time"
+
+	"bramble/alerting/alert"
 )
 
 // retell writes into open incidents what a domain's alert says by now: the boards that joined it, or who is left. It
 // pages nobody.
-func (p *Pager) retell(ts []Transition) error {
+func (p *Pager) retell(ts []alert.Transition) error {
 	if len(ts) == 0 {
 		return nil
 	}
@@ -40,7 +42,7 @@ func (p *Pager) retell(ts []Transition) error {
 }
 
 // retell reports whether one of the transitions is of an alert of the incident.
-func (in *Incident) retell(ts []Transition) (any bool) {
+func (in *Incident) retell(ts []alert.Transition) (any bool) {
 	for _, t := range ts {
 		for i := range in.Alerts {
 			if a := &in.Alerts[i]; a.Rule == t.Rule && a.Series == t.Series && a.EndsAt == 0 {

@@ -18,6 +18,7 @@ import (
 	"github.com/prometheus/alertmanager/timeinterval"
 	"github.com/prometheus/common/model"
 
+	"bramble/alerting/alert"
 	"bramble/alerting/namedfile"
 	"bramble/alerting/oncall"
 )
@@ -101,7 +102,7 @@ func (p *Pager) buildRouting(text []byte) (*routing, error) {
 		return nil, fmt.Errorf("%s: %w", p.receivers, err)
 	}
 	if p.watchdog != nil {
-		r.integrations[Watchdog] = p.watchdog.integrations()
+		r.integrations[alert.Watchdog] = p.watchdog.integrations()
 	}
 	for _, ti := range conf.MuteTimeIntervals {
 		r.intervals[ti.Name] = ti.TimeIntervals
@@ -173,7 +174,7 @@ func (r *routing) integration(receiver, name string, idx int) *notify.Integratio
 func (r *routing) silent() bool {
 	silent := true
 	r.tree.Walk(func(rt *dispatch.Route) {
-		if to := rt.RouteOpts.Receiver; to != Watchdog && (len(r.integrations[to]) > 0 || r.oncall.PolicyOf(to) != nil) {
+		if to := rt.RouteOpts.Receiver; to != alert.Watchdog && (len(r.integrations[to]) > 0 || r.oncall.PolicyOf(to) != nil) {
 			silent = false
 		}
 	})
@@ -240,8 +241,8 @@ func (p *Pager) groups(ctx context.Context, routes func(*dispatch.Route) bool, a
 }
 
 // silenced reports whether somebody works where an alert is: a silence or a maintenance holds it, or it is what one left.
-func (p *Pager) silenced(t *Transition) bool {
-	if labels := labelSet(t.Labels); p.silencer.Mutes(context.Background(), labels) || p.mutes.holds(labels, time.Now()) {
+func (p *Pager) silenced(t *alert.Transition) bool {
+	if labels := alert.LabelSet(t.Labels); p.silencer.Mutes(context.Background(), labels) || p.mutes.holds(labels, time.Now()) {
 		return true
 	}
 	p.inbox.mu.Lock() // after the others, as in holdStages

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strconv"
 	"time"
+
+	"bramble/alerting/alert"
 )
 
 // defaultInterval is how often a group without an interval is evaluated. Prometheus' default of 1 min would let a
@@ -114,7 +116,7 @@ func (r *Rules) assignIDs() {
 	seen := map[string]int{}
 	unique := func(id string) bool { seen[id]++; return seen[id] == 1 }
 	for rule := range r.All() {
-		id := rule.group.Name + "/" + rule.Name + labelText(rule.Labels)
+		id := rule.group.Name + "/" + rule.Name + alert.LabelText(rule.Labels)
 		if !unique(id) {
 			id += "#" + shortHash(rule.Expr)
 			if n := seen[id]; !unique(id) {

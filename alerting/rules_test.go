@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"bramble/alerting/alert"
 )
 
 // mustRules loads rules given as the `rules:` list of one group.
@@ -208,7 +210,7 @@ func FuzzLoadRules(f *testing.F) {
 func FuzzDecodeTransition(f *testing.F) {
 	f.Add([]byte(`{"rule":"g/A","series":"x","labels":{"a":"b"},"from":"inactive","state":"firing","at":5,"since":5,"fired_at":5,"received":6,"value":"NaN"}`))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		tr, err := DecodeTransition(data)
+		tr, err := alert.DecodeTransition(data)
 		if err != nil {
 			return
 		}

@@ -14,6 +14,7 @@ import (
 
 	"github.com/VictoriaMetrics/metricsql"
 
+	"bramble/alerting/alert"
 	"bramble/storage/series"
 )
 
@@ -87,7 +88,7 @@ func RulesHandler(e *Engine) http.Handler {
 // maxQueryForm bounds the body of a POSTed query, in bytes.
 const maxQueryForm = 1 << 20
 
-func isActive(s State) bool { return s != Inactive }
+func isActive(s alert.State) bool { return s != alert.Inactive }
 
 func writeData(w http.ResponseWriter, data any) {
 	w.Header().Set("Content-Type", "application/json")
@@ -204,9 +205,9 @@ func (g *ruleGroupJSON) token() string {
 func (e *Engine) groupsJSON(q rulesQuery) []ruleGroupJSON {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	byRule := map[string][]Transition{}
+	byRule := map[string][]alert.Transition{}
 	for _, t := range e.nowLocked(e.statesLocked(isActive)) {
-		byRule[baseRule(t.Rule)] = append(byRule[baseRule(t.Rule)], t)
+		byRule[alert.BaseRule(t.Rule)] = append(byRule[alert.BaseRule(t.Rule)], t)
 	}
 	out := []ruleGroupJSON{}
 	for _, g := range e.rules.Groups {
@@ -234,20 +235,20 @@ func (e *Engine) groupsJSON(q rulesQuery) []ruleGroupJSON {
 	return out
 }
 
-func (r *Rule) json(active []Transition, h ruleHealth) ruleJSON {
+func (r *Rule) json(active []alert.Transition, h ruleHealth) ruleJSON {
 	out := ruleJSON{
 		Name: r.Name, Query: r.Expr, Duration: r.For.Seconds(), KeepFiringFor: r.KeepFiringFor.Seconds(), Labels: notNil(r.Labels),
 		Annotations: notNil(r.Annotations), Alerts: alertsJSON(active), Health: "ok", EvaluationTime: h.took.Seconds(),
-		LastEvaluation: h.at.UTC(), Type: "alerting", State: Inactive.String(),
+		LastEvaluation: h.at.UTC(), Type: "alerting", State: alert.Inactive.String(),
 	}
 	if r.Record != "" {
 		out.Type, out.State = "recording", ""
 	}
 	if len(active) > 0 {
-		out.State = Pending.String()
+		out.State = alert.Pending.String()
 	}
-	if slices.ContainsFunc(active, func(t Transition) bool { return t.State.Active() }) {
-		out.State = Firing.String()
+	if slices.ContainsFunc(active, func(t alert.Transition) bool { return t.State.Active() }) {
+		out.State = alert.Firing.String()
 	}
 	if h.err != nil {
 		out.Health, out.LastError = "err", h.err.Error()
@@ -255,16 +256,16 @@ func (r *Rule) json(active []Transition, h ruleHealth) ruleJSON {
 	return out
 }
 
-func alertsJSON(ts []Transition) []alertJSON {
+func alertsJSON(ts []alert.Transition) []alertJSON {
 	out := []alertJSON{}
 	for _, t := range ts {
 		a := alertJSON{
 			Labels: notNil(t.Labels), Annotations: notNil(t.Annotations), State: t.State.String(), ActiveAt: time.UnixMilli(t.Since).UTC(),
 			Value: strconv.FormatFloat(float64(t.Value), 'e', -1, 64),
 		}
-		if t.State == Cooling {
+		if t.State == alert.Cooling {
 			since := time.UnixMilli(t.At).UTC()
-			a.State, a.KeepFiringSince = Firing.String(), &since
+			a.State, a.KeepFiringSince = alert.Firing.String(), &since
 		}
 		out = append(out, a)
 	}

@@ -13,6 +13,8 @@ import (
 	"github.com/prometheus/alertmanager/notify"
 	"github.com/prometheus/alertmanager/notify/email"
 	"github.com/prometheus/common/model"
+
+	"bramble/alerting/alert"
 )
 
 // mailTimeout is how long sending one mail may take.
@@ -39,8 +41,8 @@ func (p *Pager) SendMail(ctx context.Context, to, receiver string, m Mail) error
 	defer cancel()
 	ctx = notify.WithGroupKey(notify.WithReceiverName(notify.WithGroupLabels(ctx, model.LabelSet{}), "digest"), "digest")
 	a := &amalert.Alert{Alert: model.Alert{
-		Labels:      model.LabelSet{alertLabel: "Digest"},
-		Annotations: labelSet(map[string]string{"subject": m.Subject, "text": m.Text, "html": m.HTML, "id": m.ID}), StartsAt: time.Now(),
+		Labels:      model.LabelSet{alert.NameLabel: "Digest"},
+		Annotations: alert.LabelSet(map[string]string{"subject": m.Subject, "text": m.Text, "html": m.HTML, "id": m.ID}), StartsAt: time.Now(),
 	}}
 	var errs []error
 	for _, c := range configs {

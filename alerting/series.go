@@ -5,6 +5,7 @@ import (
 	"strings"
 	"time"
 
+	"bramble/alerting/alert"
 	"bramble/storage/series"
 )
 
@@ -37,12 +38,12 @@ type test struct {
 	limit float64
 	// release is the limit while the alert fires, where that is another: hysteresis.
 	release *float64
-	alert   *alert // nil until the alert was active once
+	alert   *alertState // nil until the alert was active once
 }
 
-// alert is the state of one rule for one series: its last transition. The zero value is inactive.
-type alert struct {
-	last Transition
+// alertState is the state of one rule for one series: its last transition. The zero value is inactive.
+type alertState struct {
+	last alert.Transition
 	// value and labels are those of the last reading for which the condition held, labels nil since a restart. They
 	// are shown, and decide nothing: nobody journals them.
 	value  float64
@@ -50,14 +51,14 @@ type alert struct {
 }
 
 // holds notes that the condition holds.
-func (a *alert) holds(value float64, labels []series.Label) { a.value, a.labels = value, labels }
+func (a *alertState) holds(value float64, labels []series.Label) { a.value, a.labels = value, labels }
 
 type alertKey struct{ rule, series string }
 
 // newSeries copies the labels; the registry's win over the board's own.
 func newSeries(own, registry []series.Label) *Series {
 	s := &Series{
-		name: series.Get(own, series.NameLabel), board: series.Get(own, boardLabel),
+		name: series.Get(own, series.NameLabel), board: series.Get(own, alert.BoardLabel),
 		own: series.Sorted(own), registry: series.Sorted(registry),
 	}
 	s.id = series.Key(s.own, "")

@@ -3,6 +3,7 @@ package alerting
 import (
 	"time"
 
+	"bramble/alerting/alert"
 	"bramble/storage/series"
 )
 
@@ -15,30 +16,30 @@ type subject struct {
 
 // next is the state machine: the state after a reading at a time, given the last transition. Times are Unix
 // milliseconds; `for` and keep_firing_for count in them, so that a replay decides the same.
-func next(r *Rule, last *Transition, hit bool, at int64) State {
+func next(r *Rule, last *alert.Transition, hit bool, at int64) alert.State {
 	switch {
-	case last.State == Inactive && hit && r.For == 0:
-		return Firing
-	case last.State == Inactive && hit:
-		return Pending
-	case last.State == Pending && !hit:
-		return Inactive
-	case last.State == Pending && at-last.Since >= r.For.Milliseconds():
-		return Firing
-	case last.State == Firing && !hit && r.KeepFiringFor > 0:
-		return Cooling
-	case last.State == Firing && !hit:
-		return Inactive
-	case last.State == Cooling && hit:
-		return Firing
-	case last.State == Cooling && at-last.At >= r.KeepFiringFor.Milliseconds():
-		return Inactive
+	case last.State == alert.Inactive && hit && r.For == 0:
+		return alert.Firing
+	case last.State == alert.Inactive && hit:
+		return alert.Pending
+	case last.State == alert.Pending && !hit:
+		return alert.Inactive
+	case last.State == alert.Pending && at-last.Since >= r.For.Milliseconds():
+		return alert.Firing
+	case last.State == alert.Firing && !hit && r.KeepFiringFor > 0:
+		return alert.Cooling
+	case last.State == alert.Firing && !hit:
+		return alert.Inactive
+	case last.State == alert.Cooling && hit:
+		return alert.Firing
+	case last.State == alert.Cooling && at-last.At >= r.KeepFiringFor.Milliseconds():
+		return alert.Inactive
 	}
 	return last.State
 }
 
 // step feeds one verdict to one alert and appends the transition that follows, if any.
-func (e *Engine) step(out []Transition, r *Rule, a *alert, s subject, hit bool, at int64, value float64) []Transition {
+func (e *Engine) step(out []alert.Transition, r *Rule, a *alertState, s subject, hit bool, at int64, value float64) []alert.Transition {
 	if hit {
 		a.holds(value, s.labels)
 	}
@@ -50,14 +51,14 @@ func (e *Engine) step(out []Transition, r *Rule, a *alert, s subject, hit bool, 
 	if state == last.State {
 		return out
 	}
-	t := Transition{
+	t := alert.Transition{
 		Rule: r.ID, Series: s.key, From: last.State, State: state, At: at, Since: last.Since, FiredAt: last.FiredAt,
-		Received: time.Now().UnixMilli(), Value: Value(value), Labels: last.Labels, Annotations: last.Annotations, Customer: r.customer,
+		Received: time.Now().UnixMilli(), Value: alert.Value(value), Labels: last.Labels, Annotations: last.Annotations, Customer: r.customer,
 	}
-	if last.State == Inactive {
+	if last.State == alert.Inactive {
 		t.Since, t.FiredAt = at, 0
 	}
-	if state == Firing && !last.State.Active() {
+	if state == alert.Firing && !last.State.Active() {
 		t.FiredAt = at
 	}
 	if !last.State.Active() {
@@ -93,7 +94,7 @@ func (r *Rule) render(of []series.Label, value float64, ext external) (labels, a
 	}
 	data := templateData{Labels: seen, Value: value, Expr: r.Expr, ExternalLabels: ext.labels, ExternalURL: ext.url}
 	renderTexts(labels, r.labelTexts, data)
-	labels[alertLabel] = r.Name
+	labels[alert.NameLabel] = r.Name
 	if len(r.text) > 0 {
 		annotations = make(map[string]string, len(r.text))
 		renderTexts(annotations, r.text, data)

@@ -11,6 +11,8 @@ import (
 
 	"github.com/prometheus/alertmanager/nflog/nflogpb"
 	"google.golang.org/protobuf/encoding/protodelim"
+
+	"bramble/alerting/alert"
 )
 
 // takeoverSchema says which incidents another one has alerts from: whoever was paged for them before hears of its end.
@@ -52,14 +54,14 @@ func (e *escalating) standAlone(in *Incident) error {
 // standsFor reports whether an alert of a domain is about the failure that another alert is a part of: one of a board,
 // or of a smaller domain.
 func (a *IncidentAlert) standsFor(b *IncidentAlert) bool {
-	t := Transition{Rule: a.Rule, Labels: a.Labels}
-	d, ok := domainOf(&t)
-	if !ok || a.EndsAt != 0 || b.Rule == "" || baseRule(a.Rule) != baseRule(b.Rule) || !d.holds(b.Labels) {
+	t := alert.Transition{Rule: a.Rule, Labels: a.Labels}
+	d, ok := alert.DomainOf(&t)
+	if !ok || a.EndsAt != 0 || b.Rule == "" || alert.BaseRule(a.Rule) != alert.BaseRule(b.Rule) || !d.Holds(b.Labels) {
 		return false
 	}
-	t = Transition{Rule: b.Rule, Labels: b.Labels}
-	smaller, ok := domainOf(&t)
-	return !ok || smaller.kind < d.kind
+	t = alert.Transition{Rule: b.Rule, Labels: b.Labels}
+	smaller, ok := alert.DomainOf(&t)
+	return !ok || smaller.Rank() < d.Rank()
 }
 
 // fold ends the incidents whose boards the domain's alerts of a notification stand for, all that fire of them: who was paged for
@@ -67,7 +69,7 @@ func (a *IncidentAlert) standsFor(b *IncidentAlert) bool {
 // is stopped, and what is left alone when the domain is well pages anew. An acknowledgement of a few boards does not
 // acknowledge a larger failure; the page says who gave it.
 func (e *escalating) fold(in *Incident, n *notification) error {
-	if !slices.ContainsFunc(n.alerts, func(a IncidentAlert) bool { return a.EndsAt == 0 && isDomainRule(a.Rule) }) {
+	if !slices.ContainsFunc(n.alerts, func(a IncidentAlert) bool { return a.EndsAt == 0 && alert.IsDomainRule(a.Rule) }) {
 		return nil
 	}
 	if err := e.c.QueryRowContext(e.ctx, `SELECT number FROM incident WHERE id = ?`, in.ID).Scan(&in.Number); err != nil {
@@ -133,7 +135,7 @@ func (p *Pager) forgetFolded(e *escalating) {
 	defer p.inbox.mu.Unlock()
 	for _, in := range e.folded {
 		for _, a := range in.Alerts {
-			delete(p.inbox.told, labelSet(a.Labels).Fingerprint())
+			delete(p.inbox.told, alert.LabelSet(a.Labels).Fingerprint())
 		}
 	}
 }
@@ -230,5 +232,5 @@ func tookOver(ctx context.Context, db querier, incident string) (string, error) 
 	case 1:
 		return "Incident " + names[0] + " is part of it.", nil
 	}
-	return "Incidents " + enumerate(names) + " are part of it.", nil
+	return "Incidents " + alert.Enumerate(names) + " are part of it.", nil
 }

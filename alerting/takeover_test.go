@@ -6,10 +6,12 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"bramble/alerting/alert"
 )
 
 // creep begins a failure of switch r1-a that takes one board after the other: the pages of two of them, then the switch's.
-func creep(t *testing.T, d *stage, s *sink, at string, places map[string]Place) (hot []Transition) {
+func creep(t *testing.T, d *stage, s *sink, at string, places map[string]alert.Place) (hot []alert.Transition) {
 	t.Helper()
 	h := &theatre{f: &fleetIndex{places: places}}
 	for i, b := range boardsIn(places, "r1-a")[:3] {
@@ -83,7 +85,7 @@ func TestCreepingFailure(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, f := range hot {
-		if err := d.commit([]Transition{resolve(f, time.Now())}); err != nil {
+		if err := d.commit([]alert.Transition{resolve(f, time.Now())}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -113,7 +115,7 @@ func TestTakenOver(t *testing.T) {
 	d := startStage(t, db, theirs(s.URL), places, nil)
 	h := &theatre{now: time.Now(), f: &fleetIndex{places: places}}
 	first := h.hot("r1-a-01")
-	if err := d.commit([]Transition{first}); err != nil {
+	if err := d.commit([]alert.Transition{first}); err != nil {
 		t.Fatal(err)
 	}
 	if got := s.next(t); got.said() != "firing SocHot r1-a-01" {
@@ -123,14 +125,14 @@ func TestTakenOver(t *testing.T) {
 		t.Fatal(err)
 	}
 	second := h.hot("r1-a-02")
-	if err := d.commit([]Transition{second}); err != nil {
+	if err := d.commit([]alert.Transition{second}); err != nil {
 		t.Fatal(err)
 	}
 	if got := s.next(t); got.said() != "firing SocHot r1-a-02" {
 		t.Fatalf("page: %s", got.said())
 	}
 	third := h.hot("r1-a-03")
-	if err := d.commit([]Transition{third}); err != nil {
+	if err := d.commit([]alert.Transition{third}); err != nil {
 		t.Fatal(err)
 	}
 	page := s.next(t)
@@ -161,8 +163,8 @@ func TestTakenOver(t *testing.T) {
 	}
 	d.stop() // what was taken over stays so
 	d = startStage(t, db, theirs(s.URL), places, d.engine.Firing())
-	whole := slices.IndexFunc(d.engine.Firing(), func(tr Transition) bool { return isDomainRule(tr.Rule) })
-	over := []Transition{resolve(second, time.Now()), resolve(third, time.Now()), resolve(d.engine.Firing()[whole], time.Now())}
+	whole := slices.IndexFunc(d.engine.Firing(), func(tr alert.Transition) bool { return alert.IsDomainRule(tr.Rule) })
+	over := []alert.Transition{resolve(second, time.Now()), resolve(third, time.Now()), resolve(d.engine.Firing()[whole], time.Now())}
 	d.engine.Apply(over[0])
 	d.pager.Deliver(over)
 	got := map[string]bool{}
@@ -178,7 +180,7 @@ func TestTakenOver(t *testing.T) {
 	if again.ResolvedAt != 0 || again.Ack == nil || again.Ack.By != "ada" {
 		t.Errorf("left alone: %+v", again)
 	}
-	d.pager.Deliver([]Transition{resolve(first, time.Now())})
+	d.pager.Deliver([]alert.Transition{resolve(first, time.Now())})
 	if got := s.next(t); got.said() != "resolved SocHot r1-a-01" {
 		t.Errorf("end: %s", got.said())
 	}
@@ -193,7 +195,7 @@ func TestTheEndOfAFormerIsToldOnce(t *testing.T) {
 	places := fleetOf(2, 1, 48, nil)
 	d := startStage(t, openDB(t, t.TempDir()), theirs(s.URL), places, nil)
 	h := &theatre{now: time.Now(), f: &fleetIndex{places: places}}
-	commit := func(ts ...Transition) {
+	commit := func(ts ...alert.Transition) {
 		t.Helper()
 		if err := d.commit(ts); err != nil {
 			t.Fatal(err)
@@ -209,7 +211,7 @@ func TestTheEndOfAFormerIsToldOnce(t *testing.T) {
 			t.Fatalf("pages: %q, want %q", got, want)
 		}
 	}
-	over := func(ts ...Transition) {
+	over := func(ts ...alert.Transition) {
 		t.Helper()
 		for i := range ts {
 			ts[i] = resolve(ts[i], time.Now())
@@ -273,7 +275,7 @@ policies:
 			config := func(tree string) []byte { return append(routed(s.URL, tree, names...), "- name: others\n"...) }
 			p := startOnCall(t, config(inOnePage(byAlert("oncall"))), two)
 			b1, b2 := fire("b1", time.Now()), fire("b2", time.Now())
-			p.Deliver([]Transition{b1, b2})
+			p.Deliver([]alert.Transition{b1, b2})
 			s.want(t, "ada-ntfy", "firing b1, firing b2")
 			id := p.openOnes(t)[0].ID
 			if ack {
@@ -302,7 +304,7 @@ policies:
 					t.Errorf("incident #%d: acknowledged %+v", in.Number, in.Ack)
 				}
 			}
-			p.Deliver([]Transition{resolve(b2, time.Now())})
+			p.Deliver([]alert.Transition{resolve(b2, time.Now())})
 			want := map[string]bool{"/ada-ntfy resolved b2": true}
 			for _, a := range afterReload {
 				want["/"+a+" resolved b2"] = true
@@ -315,7 +317,7 @@ policies:
 			if fmt.Sprint(got) != fmt.Sprint(want) {
 				t.Errorf("end of b2: %v, want %v", got, want)
 			}
-			p.Deliver([]Transition{resolve(b1, time.Now())})
+			p.Deliver([]alert.Transition{resolve(b1, time.Now())})
 			p.until(t, "over", func(in Incident) bool { return in.ID == id && in.ResolvedAt != 0 })
 			ends := map[string]int{} // a third message within a minute waits
 			in, err := p.Incident(t.Context(), id)
@@ -344,7 +346,7 @@ func TestReloadPartsSame(t *testing.T) {
 	s := newSink(t, nil)
 	p := startPager(t, openDB(t, t.TempDir()), routed(s.URL, inOnePage(byAlert("hook")), "hook"), nil)
 	b1, b2 := fire("b1", time.Now()), fire("b2", time.Now())
-	p.Deliver([]Transition{b1, b2})
+	p.Deliver([]alert.Transition{b1, b2})
 	s.want(t, "hook", "firing b1, firing b2")
 	id := p.openOnes(t)[0].ID
 	p.reload(t, routed(s.URL, strings.Replace(partly("b2", "hook"), "oncall", "hook", 1), "hook"))
@@ -352,7 +354,7 @@ func TestReloadPartsSame(t *testing.T) {
 	if open := p.openOnes(t); len(open) != 1 || open[0].ID != id {
 		t.Errorf("open: %+v", open)
 	}
-	p.Deliver([]Transition{resolve(b1, time.Now()), resolve(b2, time.Now())})
+	p.Deliver([]alert.Transition{resolve(b1, time.Now()), resolve(b2, time.Now())})
 	p.until(t, "over", func(in Incident) bool { return in.ID == id && in.ResolvedAt != 0 })
 }
 
@@ -363,7 +365,7 @@ func TestReloadThereAndBack(t *testing.T) {
 	s := newSink(t, nil)
 	p := startPager(t, openDB(t, t.TempDir()), routed(s.URL, inOnePage(byAlert("hook")), "hook", "other"), nil)
 	b1, b2 := fire("b1", time.Now()), fire("b2", time.Now())
-	p.Deliver([]Transition{b1, b2})
+	p.Deliver([]alert.Transition{b1, b2})
 	s.want(t, "hook", "firing b1, firing b2")
 	id := p.openOnes(t)[0].ID
 	p.reload(t, routed(s.URL, strings.Replace(partly("b2", "other"), "oncall", "hook", 1), "hook", "other"))
@@ -373,7 +375,7 @@ func TestReloadThereAndBack(t *testing.T) {
 	if open := p.openOnes(t); len(open) != 1 || open[0].ID != id || len(open[0].Alerts) != 2 {
 		t.Errorf("open: %+v", open)
 	}
-	p.Deliver([]Transition{resolve(b1, time.Now()), resolve(b2, time.Now())})
+	p.Deliver([]alert.Transition{resolve(b1, time.Now()), resolve(b2, time.Now())})
 	ended := map[string]bool{}
 	for !ended["/hook b1"] || !ended["/hook b2"] || !ended["/other b2"] {
 		h := s.next(t)

@@ -5,6 +5,7 @@ import (
 	"strconv"
 	"time"
 
+	"bramble/alerting/alert"
 	"bramble/storage/series"
 )
 
@@ -90,7 +91,7 @@ func newTenantRule(customer string, t Threshold) *tenantRule {
 
 // join and leave keep the series of customers' boards, when their labels come and go.
 func (t *tenants) join(s *Series) {
-	customer := series.Get(s.registry, customerLabel)
+	customer := series.Get(s.registry, alert.CustomerLabel)
 	if customer == "" {
 		return
 	}
@@ -104,7 +105,7 @@ func (t *tenants) join(s *Series) {
 }
 
 func (t *tenants) leave(s *Series) {
-	if customer := series.Get(s.registry, customerLabel); customer != "" {
+	if customer := series.Get(s.registry, alert.CustomerLabel); customer != "" {
 		delete(t.series[customer], s)
 		if len(t.series[customer]) == 0 {
 			delete(t.series, customer)
@@ -125,7 +126,7 @@ func (t *tenants) rule(customer, metric, board, kind string) (found *tenantRule)
 // resolveTenant adds the thresholds of the board's customer to the tests of a series. The registry's label counts alone: a
 // board cannot name a customer.
 func (e *Engine) resolveTenant(s *Series) {
-	customer := series.Get(s.registry, customerLabel)
+	customer := series.Get(s.registry, alert.CustomerLabel)
 	for _, r := range e.tenants.of[customer][s.name] {
 		if e.tenants.rule(customer, s.name, s.board, r.Kind) != r || r.kind.label != "" && series.Get(s.own, r.kind.label) != r.kind.value {
 			continue
@@ -141,11 +142,11 @@ func (t *test) heldBy(v float64) bool {
 
 // SetThresholds puts the thresholds of one customer in force, in place of those before. States carry over; alerts of
 // thresholds that are gone end, which the returned transitions say. No other customer's series are looked at.
-func (e *Engine) SetThresholds(customer string, all []Threshold) []Transition {
+func (e *Engine) SetThresholds(customer string, all []Threshold) []alert.Transition {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.tenants.set(customer, all)
-	var out []Transition
+	var out []alert.Transition
 	for s := range e.tenants.series[customer] {
 		for _, k := range ThresholdKinds {
 			if k.metric == s.name && e.tenants.rule(customer, s.name, s.board, k.Name) == nil {
@@ -157,7 +158,7 @@ func (e *Engine) SetThresholds(customer string, all []Threshold) []Transition {
 			e.resolveTenant(s)
 		}
 	}
-	slices.SortFunc(out, compareTransitions)
+	slices.SortFunc(out, alert.Compare)
 	return out
 }
 
@@ -183,29 +184,29 @@ func (t *tenants) set(customer string, all []Threshold) {
 }
 
 // endTenant ends and drops one alert.
-func (e *Engine) endTenant(out []Transition, k alertKey) []Transition {
+func (e *Engine) endTenant(out []alert.Transition, k alertKey) []alert.Transition {
 	a := e.alerts[k]
 	if a == nil {
 		return out
 	}
 	delete(e.alerts, k)
 	delete(e.active[k.rule], k.series)
-	if a.last.State == Inactive {
+	if a.last.State == alert.Inactive {
 		return out
 	}
 	t, now := a.last, time.Now().UnixMilli()
-	t.From, t.State, t.At, t.Received = a.last.State, Inactive, max(now, a.last.At+1), now
+	t.From, t.State, t.At, t.Received = a.last.State, alert.Inactive, max(now, a.last.At+1), now
 	return append(out, t)
 }
 
 // EndStrayed ends the alerts of customers on boards that are not theirs any more. owner says whose a board is; it must
 // not call the engine.
-func (e *Engine) EndStrayed(owner func(board string) string) (out []Transition) {
+func (e *Engine) EndStrayed(owner func(board string) string) (out []alert.Transition) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	for rule, active := range e.active {
 		for key, a := range active {
-			if a.last.Customer != "" && owner(a.last.Labels[boardLabel]) != a.last.Customer {
+			if a.last.Customer != "" && owner(a.last.Labels[alert.BoardLabel]) != a.last.Customer {
 				out = e.endTenant(out, alertKey{rule, key})
 			}
 		}
@@ -213,18 +214,18 @@ func (e *Engine) EndStrayed(owner func(board string) string) (out []Transition) 
 	if len(out) > 0 {
 		e.resolveAgain() // tests may point at what was dropped
 	}
-	slices.SortFunc(out, compareTransitions)
+	slices.SortFunc(out, alert.Compare)
 	return out
 }
 
 // ofOperator leaves out what is about customers' thresholds.
-func ofOperator(ts []Transition) []Transition {
-	return slices.DeleteFunc(ts, func(t Transition) bool { return t.Customer != "" })
+func ofOperator(ts []alert.Transition) []alert.Transition {
+	return slices.DeleteFunc(ts, func(t alert.Transition) bool { return t.Customer != "" })
 }
 
 // SplitCustomers parts transitions of the operator's rules from those of customers' thresholds, each in their order.
-func SplitCustomers(ts []Transition) (operator, customers []Transition) {
-	if !slices.ContainsFunc(ts, func(t Transition) bool { return t.Customer != "" }) {
+func SplitCustomers(ts []alert.Transition) (operator, customers []alert.Transition) {
+	if !slices.ContainsFunc(ts, func(t alert.Transition) bool { return t.Customer != "" }) {
 		return ts, nil
 	}
 	for _, t := range ts {

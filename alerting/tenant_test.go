@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"bramble/alerting/alert"
 	"bramble/storage/series"
 )
 
@@ -15,7 +16,7 @@ func let(customer string) []series.Label {
 	return []series.Label{{Name: "customer", Value: customer}}
 }
 
-func said(ts []Transition) string {
+func said(ts []alert.Transition) string {
 	var out []string
 	for _, t := range ts {
 		out = append(out, fmt.Sprintf("%s/%s/%s/%s", t.Customer, t.Labels["board"], t.Labels["alertname"], t.State))
@@ -34,7 +35,7 @@ func TestThresholdsOfOneCustomer(t *testing.T) {
 	at := int64(1000)
 	observe := func(v float64) string {
 		at += 1000
-		var all []Transition
+		var all []alert.Transition
 		for i, s := range []*Series{mine, other, free, forged} {
 			all = append(all, e.Observe(fmt.Sprint(i), at, []Reading{{s, v}})...)
 		}
@@ -147,9 +148,9 @@ func TestThresholdKindsAndACheckpoint(t *testing.T) {
 }
 
 func TestSplitCustomers(t *testing.T) {
-	a, b := Transition{Rule: "a"}, Transition{Rule: "b", Customer: "alder"}
-	own, customers := SplitCustomers([]Transition{a, b, b, a})
-	if len(own) != 2 || len(customers) != 2 || slices.ContainsFunc(own, func(t Transition) bool { return t.Customer != "" }) {
+	a, b := alert.Transition{Rule: "a"}, alert.Transition{Rule: "b", Customer: "alder"}
+	own, customers := SplitCustomers([]alert.Transition{a, b, b, a})
+	if len(own) != 2 || len(customers) != 2 || slices.ContainsFunc(own, func(t alert.Transition) bool { return t.Customer != "" }) {
 		t.Errorf("%v, %v", own, customers)
 	}
 }

@@ -15,6 +15,7 @@ import (
 	amlabels "github.com/prometheus/alertmanager/pkg/labels"
 	"github.com/prometheus/common/model"
 
+	"bramble/alerting/alert"
 	"bramble/storage/series"
 )
 
@@ -71,9 +72,9 @@ type PageTest struct {
 // one that failed to others that send something themselves.
 func withTests(user *config.Config, sends func(receiver string) bool) (*config.Config, error) {
 	wait, interval, repeat := model.Duration(0), model.Duration(5*time.Second), model.Duration(365*24*time.Hour)
-	route := func(alert, of, to string) (*config.Route, error) {
+	route := func(one, of, to string) (*config.Route, error) {
 		var ms amcommoncfg.Matchers
-		for _, m := range [][2]string{{alertLabel, alert}, {testReceiver, of}} {
+		for _, m := range [][2]string{{alert.NameLabel, one}, {testReceiver, of}} {
 			one, err := amlabels.NewMatcher(amlabels.MatchEqual, m[0], m[1])
 			if err != nil {
 				return nil, err
@@ -81,7 +82,7 @@ func withTests(user *config.Config, sends func(receiver string) bool) (*config.C
 			ms = append(ms, one)
 		}
 		return &config.Route{
-			Receiver: to, Matchers: ms, GroupBy: []model.LabelName{alertLabel, testReceiver, testID}, GroupByStr: []string{alertLabel, testReceiver, testID},
+			Receiver: to, Matchers: ms, GroupBy: []model.LabelName{alert.NameLabel, testReceiver, testID}, GroupByStr: []string{alert.NameLabel, testReceiver, testID},
 			GroupWait: &wait, GroupInterval: &interval, RepeatInterval: &repeat,
 		}, nil
 	}
@@ -158,13 +159,13 @@ func (r *routing) testable(receiver string) (string, error) {
 	case receiver == "":
 		return names[0], nil
 	case !slices.Contains(names, receiver):
-		return "", fmt.Errorf("%w: no receiver %q sends anything; there are %s", ErrBadTest, receiver, enumerate(names))
+		return "", fmt.Errorf("%w: no receiver %q sends anything; there are %s", ErrBadTest, receiver, alert.Enumerate(names))
 	}
 	return receiver, nil
 }
 
 // Test gives the rule of test pages its reading: on begins the alert, off ends it.
-func (e *Engine) Test(t PageTest, on bool, now time.Time) []Transition {
+func (e *Engine) Test(t PageTest, on bool, now time.Time) []alert.Transition {
 	id := strconv.FormatInt(t.Number, 10)
 	s := e.Series([]series.Label{{Name: series.NameLabel, Value: testMetric}, {Name: testID, Value: id}, {Name: testReceiver, Value: t.Receiver}}, nil)
 	value := 0.0

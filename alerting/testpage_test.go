@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"bramble/alerting/alert"
 )
 
 // TestTestPages: a test page takes the whole way to the receiver that it is for, and one that fails is told by another.
@@ -78,9 +80,9 @@ receivers:
 	if err != nil || len(failed) != 1 || !failed["sms"] {
 		t.Errorf("failed: %v %v", failed, err)
 	}
-	alarm := Transition{Rule: "test pages/TestPageFailed", Series: `test_receiver="sms"`, From: Inactive, State: Firing,
+	alarm := alert.Transition{Rule: "test pages/TestPageFailed", Series: `test_receiver="sms"`, From: alert.Inactive, State: alert.Firing,
 		At: time.Now().UnixMilli(), FiredAt: time.Now().UnixMilli(), Labels: map[string]string{"alertname": "TestPageFailed", "test_receiver": "sms", "severity": "critical"}}
-	if err := d.commit([]Transition{alarm}); err != nil {
+	if err := d.commit([]alert.Transition{alarm}); err != nil {
 		t.Fatal(err)
 	}
 	if h := good.next(t); h.said() != "firing TestPageFailed " {
@@ -137,7 +139,7 @@ func TestTestPageOfPolicy(t *testing.T) {
 	if h := s.next(t); h.path != "/ada-ntfy" || h.said() != "resolved TestPage " {
 		t.Errorf("end: %s at %s", h.said(), h.path)
 	}
-	if _, err := d.pager.StartTest(t.Context(), Watchdog, "mira", time.Time{}); err == nil {
+	if _, err := d.pager.StartTest(t.Context(), alert.Watchdog, "mira", time.Time{}); err == nil {
 		t.Error("the watchdog's receiver takes a test page")
 	}
 	s.none(t, "after the end")

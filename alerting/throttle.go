@@ -10,6 +10,8 @@ import (
 	amalert "github.com/prometheus/alertmanager/alert"
 	"github.com/prometheus/alertmanager/notify"
 	"github.com/prometheus/common/model"
+
+	"bramble/alerting/alert"
 )
 
 const (
@@ -238,7 +240,7 @@ func (p *Pager) bundle(list []collected, now int64) payload {
 	var lines []string
 	for _, m := range list {
 		counts[m.about]++
-		if severityRank(m.severity) > severityRank(severity) {
+		if alert.SeverityRank(m.severity) > alert.SeverityRank(severity) {
 			severity = m.severity
 		}
 		if len(lines) < bundleLines {
@@ -249,7 +251,7 @@ func (p *Pager) bundle(list []collected, now int64) payload {
 		lines = append(lines, fmt.Sprintf("and %d more: %s", more, p.externalURL.JoinPath("incidents")))
 	}
 	a := &amalert.Alert{Alert: model.Alert{
-		Labels: model.LabelSet{alertLabel: BundleAlert, "severity": model.LabelValue(severity)}, StartsAt: time.UnixMilli(now),
+		Labels: model.LabelSet{alert.NameLabel: BundleAlert, "severity": model.LabelValue(severity)}, StartsAt: time.UnixMilli(now),
 		Annotations: model.LabelSet{
 			"summary": model.LabelValue(bundleSummary(counts)), "description": model.LabelValue(strings.Join(lines, "\n")),
 		},
@@ -258,7 +260,7 @@ func (p *Pager) bundle(list []collected, now int64) payload {
 	if counts[aboutFiring] == 0 && counts[aboutAck] == 0 {
 		a.EndsAt = time.UnixMilli(now)
 	}
-	return payload{GroupLabels: model.LabelSet{alertLabel: BundleAlert}, Now: time.UnixMilli(now), Alerts: []*amalert.Alert{a}}
+	return payload{GroupLabels: model.LabelSet{alert.NameLabel: BundleAlert}, Now: time.UnixMilli(now), Alerts: []*amalert.Alert{a}}
 }
 
 // bundleWords stand before a title in a list; a page needs none.

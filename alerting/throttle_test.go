@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"bramble/alerting/alert"
 )
 
 const oneAda = `
@@ -30,7 +32,7 @@ func TestThrottle(t *testing.T) {
 	s := newSink(t, nil)
 	p := startOnCall(t, channelsTo(s.URL, "ada-ntfy"), oneAda)
 	began := time.Now()
-	var ts []Transition
+	var ts []alert.Transition
 	for i := range 500 {
 		ts = append(ts, fire(fmt.Sprintf("b%03d", i), began))
 	}

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"time"
 
+	"bramble/alerting/alert"
 	"bramble/alerting/oncall"
 )
 
@@ -37,7 +38,7 @@ func recordEvent(ctx context.Context, db querier, incident string, at int64, kin
 func recordChange(ctx context.Context, db querier, n *notification, in *Incident, before map[string]bool, refired bool) error {
 	began, ended := 0, 0
 	for _, a := range n.alerts {
-		if had := before[labelText(a.Labels)]; a.EndsAt == 0 && !had {
+		if had := before[alert.LabelText(a.Labels)]; a.EndsAt == 0 && !had {
 			began++
 		} else if a.EndsAt != 0 && had {
 			ended++
@@ -214,11 +215,11 @@ func (in *Incident) holds(alerts []IncidentAlert) bool {
 	had := map[string]int64{}
 	for _, a := range in.Alerts {
 		if a.EndsAt == 0 {
-			had[labelText(a.Labels)] = a.StartsAt
+			had[alert.LabelText(a.Labels)] = a.StartsAt
 		}
 	}
 	for _, a := range alerts {
-		if at, ok := had[labelText(a.Labels)]; a.EndsAt == 0 && (!ok || at != a.StartsAt) {
+		if at, ok := had[alert.LabelText(a.Labels)]; a.EndsAt == 0 && (!ok || at != a.StartsAt) {
 			return false
 		}
 	}

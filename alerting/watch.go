@@ -1,6 +1,10 @@
 package alerting
 
-import "slices"
+import (
+	"slices"
+
+	"bramble/alerting/alert"
+)
 
 // verdict is what is known of one operand.
 type verdict uint8
@@ -120,7 +124,7 @@ func (e *Engine) mark(b *boardRule) {
 
 // decideWatched decides the marked rules, after all readings of a report are in: what was taken at one time is judged
 // together.
-func (e *Engine) decideWatched(out []Transition, at int64) []Transition {
+func (e *Engine) decideWatched(out []alert.Transition, at int64) []alert.Transition {
 	for _, b := range e.dirty {
 		b.dirty = false
 		e.stack = e.stack[:0]
@@ -133,7 +137,7 @@ func (e *Engine) decideWatched(out []Transition, at int64) []Transition {
 
 // decideBoard steps every alert of a rule on a board. What is unknown changes nothing: a series that vanished is not
 // a recovery.
-func (e *Engine) decideBoard(out []Transition, b *boardRule, at int64) []Transition {
+func (e *Engine) decideBoard(out []alert.Transition, b *boardRule, at int64) []alert.Transition {
 	b.idle = true
 	for i := range e.stack {
 		el := e.stack[i]
@@ -159,7 +163,7 @@ func (e *Engine) decideBoard(out []Transition, b *boardRule, at int64) []Transit
 		if el.is != isUnknown {
 			out = e.step(out, b.rule, a, subject{el.series.key, el.series.labels, el.series.notes}, el.is == isTrue, at, el.series.value)
 		}
-		b.idle = b.idle && a.last.State == Inactive
+		b.idle = b.idle && a.last.State == alert.Inactive
 	}
 	return out
 }

@@ -21,6 +21,7 @@ import (
 	amlabels "github.com/prometheus/alertmanager/pkg/labels"
 	"github.com/prometheus/common/model"
 
+	"bramble/alerting/alert"
 	"bramble/storage/series"
 )
 
@@ -116,9 +117,9 @@ func (r *Rules) WithOwn() *Rules {
 
 // Beat gives the watchdog's rule its reading and returns the transition that carries the beat on, to be journalled and
 // delivered as any other. It returns none where the rule is not in force.
-func (e *Engine) Beat(now time.Time) []Transition {
+func (e *Engine) Beat(now time.Time) []alert.Transition {
 	s := e.Series([]series.Label{{Name: series.NameLabel, Value: "bramble_watchdog"}}, nil)
-	notes := map[string]string{beatNote: now.UTC().Format(NoteTime)}
+	notes := map[string]string{beatNote: now.UTC().Format(alert.NoteTime)}
 	e.Annotate(s, notes)
 	if out := e.Observe(watchdogOrigin, now.UnixMilli(), []Reading{{Series: s, Value: 1}}); len(out) > 0 {
 		return out
@@ -126,14 +127,14 @@ func (e *Engine) Beat(now time.Time) []Transition {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	for _, w := range s.tests {
-		if w.rule.Labels[watchdogLabel] != watchdogValue || w.alert == nil || w.alert.last.State != Firing || w.alert.last.At >= now.UnixMilli() {
+		if w.rule.Labels[watchdogLabel] != watchdogValue || w.alert == nil || w.alert.last.State != alert.Firing || w.alert.last.At >= now.UnixMilli() {
 			continue
 		}
 		t := w.alert.last
-		t.From, t.At, t.Received, t.Annotations = Firing, now.UnixMilli(), now.UnixMilli(), maps.Clone(t.Annotations)
+		t.From, t.At, t.Received, t.Annotations = alert.Firing, now.UnixMilli(), now.UnixMilli(), maps.Clone(t.Annotations)
 		maps.Copy(t.Annotations, notes)
 		w.alert.last = t
-		return []Transition{t}
+		return []alert.Transition{t}
 	}
 	return nil
 }
@@ -166,20 +167,20 @@ func (w *watchdog) withWatchdog(c *config.Config) (*config.Config, error) {
 	// A repeat that is due at the very moment of a flush would wait for the next one.
 	wait, interval, repeat := model.Duration(0), model.Duration(w.Every), model.Duration(w.Every/2)
 	route := &config.Route{
-		Receiver: Watchdog, Matchers: amcommoncfg.Matchers{matcher}, GroupBy: []model.LabelName{alertLabel}, GroupByStr: []string{alertLabel},
+		Receiver: alert.Watchdog, Matchers: amcommoncfg.Matchers{matcher}, GroupBy: []model.LabelName{alert.NameLabel}, GroupByStr: []string{alert.NameLabel},
 		GroupWait: &wait, GroupInterval: &interval, RepeatInterval: &repeat,
 	}
 	root := *c.Route
 	root.Routes = append([]*config.Route{route}, root.Routes...)
 	out := *c
 	out.Route = &root
-	out.Receivers = append([]config.Receiver{{Name: Watchdog}}, out.Receivers...)
+	out.Receivers = append([]config.Receiver{{Name: alert.Watchdog}}, out.Receivers...)
 	return &out, nil
 }
 
 // integrations are what the receiver is made of.
 func (w *watchdog) integrations() []notify.Integration {
-	return []notify.Integration{notify.NewIntegration(w, w, watchdogIntegration, 0, Watchdog)}
+	return []notify.Integration{notify.NewIntegration(w, w, watchdogIntegration, 0, alert.Watchdog)}
 }
 
 // SendResolved implements notify.ResolvedSender.
@@ -219,7 +220,7 @@ func (w *watchdog) beat(ctx context.Context, alerts []*amalert.Alert, now time.T
 // fresh reports whether the beat left its rule lately: an old one says nothing about now.
 func (w *watchdog) fresh(alerts []*amalert.Alert, now time.Time) error {
 	for _, a := range alerts {
-		at, err := time.Parse(NoteTime, string(a.Annotations[beatNote]))
+		at, err := time.Parse(alert.NoteTime, string(a.Annotations[beatNote]))
 		if err == nil && now.Sub(at) <= 2*w.Every+tryTimeout {
 			return nil
 		}
@@ -257,12 +258,12 @@ func (j *journaled) recordBeat(ctx context.Context, c *sql.Conn, n *notification
 	if n.firingCount == 0 {
 		return nil, nil
 	}
-	l, err := j.letter(n, &Incident{ID: Watchdog, GroupKey: n.groupKey}, target{Watchdog, &j.integrations[0]}, nil)
+	l, err := j.letter(n, &Incident{ID: alert.Watchdog, GroupKey: n.groupKey}, target{alert.Watchdog, &j.integrations[0]}, nil)
 	if err != nil || l == nil {
 		return nil, err
 	}
 	l.id, l.readingAt = "watchdog-"+strconv.FormatInt(n.now.UnixNano(), 36), 0
-	_, err = c.ExecContext(ctx, `DELETE FROM page WHERE incident = ? AND (created_at < ? OR state = 'waiting')`, Watchdog, n.now.Add(-keepBeats).UnixMilli())
+	_, err = c.ExecContext(ctx, `DELETE FROM page WHERE incident = ? AND (created_at < ? OR state = 'waiting')`, alert.Watchdog, n.now.Add(-keepBeats).UnixMilli())
 	if err != nil {
 		return nil, fmt.Errorf("drop old beats: %w", err)
 	}

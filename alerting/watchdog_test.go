@@ -12,6 +12,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"bramble/alerting/alert"
 )
 
 const testBeat = 300 * time.Millisecond
@@ -50,8 +52,8 @@ func startDog(t *testing.T, dir, config string) *dog {
 	if err != nil {
 		t.Fatal(err)
 	}
-	d.domains = NewDomains(DomainsOptions{Engine: d.engine, Pager: d.Pager, Fleet: func() map[string]Place { return nil },
-		Commit: func(ts []Transition) error { d.domains.Deliver(ts); return nil }})
+	d.domains = NewDomains(DomainsOptions{Engine: d.engine, Pager: d.Pager, Fleet: func() map[string]alert.Place { return nil },
+		Commit: func(ts []alert.Transition) error { d.domains.Deliver(ts); return nil }})
 	d.domains.Resume(d.engine.Firing())
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
@@ -197,7 +199,7 @@ func TestOverdue(t *testing.T) {
 	})
 	p := startPager(t, openDB(t, t.TempDir()), oneSink(s.URL, ""), nil)
 	now := time.Now()
-	p.Deliver([]Transition{fire("b1", now)})
+	p.Deliver([]alert.Transition{fire("b1", now)})
 	p.until(t, "refused", func(in Incident) bool { return in.Pages[0].Attempts > 0 })
 	if err := p.overdue(time.Now()); err != nil {
 		t.Errorf("after one try: %v", err)

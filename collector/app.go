@@ -22,6 +22,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"bramble/alerting"
+	"bramble/alerting/alert"
 	"bramble/collector/admin"
 	"bramble/collector/backup"
 	"bramble/collector/broker"
@@ -195,7 +196,7 @@ func openApp(ctx context.Context, c Config, v variant, log *slog.Logger) (_ *app
 	a.pager, err = alerting.OpenPager(alerting.PagerOptions{
 		DB: a.db, Dir: a.routesDir(), Config: routing, Receivers: c.Receivers, OnCall: onCall,
 		ExternalURL: a.url(), Engine: a.engine, Pictures: pictures,
-		Fleet: func() map[string]alerting.Place { return a.fleet.of(a.registry) }, BoardAlerts: a.engine.BoardAlerts, Expression: a.engine.Expression, Watchdog: dog, StartDelay: c.StartDelay,
+		Fleet: func() map[string]alert.Place { return a.fleet.of(a.registry) }, BoardAlerts: a.engine.BoardAlerts, Expression: a.engine.Expression, Watchdog: dog, StartDelay: c.StartDelay,
 		Log: log, Registerer: a.metrics, Changed: func(alerting.Incident) { a.pages.Hub().Alerts() },
 	})
 	if err != nil {
@@ -211,7 +212,7 @@ func openApp(ctx context.Context, c Config, v variant, log *slog.Logger) (_ *app
 	a.metrics.MustRegister(offMetrics{a.whatIsOff}, testMetrics{a.pager.FailedTests}, a.heartbeats)
 	a.domains = alerting.NewDomains(alerting.DomainsOptions{
 		Engine: a.engine, Pager: a.pager, Fleet: a.places, Log: log,
-		Commit: func(ts []alerting.Transition) error { return a.ingest.Commit(ts) },
+		Commit: func(ts []alert.Transition) error { return a.ingest.Commit(ts) },
 	})
 	a.ingest, err = ingest.New(ingest.Options{
 		Dir: journalDir(c.DataDir), Conn: a.broker.Conn(), Registry: a.registry, Store: a.store, Retention: a.storeDrops(),

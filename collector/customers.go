@@ -12,6 +12,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"bramble/alerting"
+	"bramble/alerting/alert"
 	"bramble/collector/customers"
 	"bramble/dashboards"
 )
@@ -42,7 +43,7 @@ func checkCustomers(l customers.Limits) error {
 func (a *app) openCustomers(ctx context.Context) (err error) {
 	a.customers, err = customers.Open(ctx, customers.Options{
 		DB: a.db, SetThresholds: a.engine.SetThresholds, EndStrayed: a.engine.EndStrayed,
-		Commit: func(ts []alerting.Transition) error { return a.ingest.Commit(ts) },
+		Commit: func(ts []alert.Transition) error { return a.ingest.Commit(ts) },
 		Post:   a.pager.PostToCustomers, CanMail: a.pager.CanMail, MailState: a.pager.CustomerMailState,
 		Owner: a.owner, URL: strings.TrimSuffix(a.url(), "/") + "/", Limits: a.config.Customers, Log: a.log,
 	})
@@ -55,7 +56,7 @@ func (a *app) owner(board string, at int64) string {
 }
 
 // deliver parts what customers hear of from what operators do.
-func (a *app) deliver(ts []alerting.Transition) {
+func (a *app) deliver(ts []alert.Transition) {
 	operator, theirs := alerting.SplitCustomers(ts)
 	a.domains.Deliver(operator)
 	a.customers.Deliver(theirs)

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"bramble/alerting"
+	"bramble/alerting/alert"
 	"bramble/alerting/rehearse"
 	"bramble/collector/admin"
 	"bramble/collector/backup"
@@ -43,7 +44,7 @@ func openOffline(ctx context.Context, dir string) (admin.State, func(), error) {
 		db.Close()
 		return admin.State{}, nil, err
 	}
-	book, err := alerting.OpenMaintenances(ctx, db, func() map[string]alerting.Place { return placesOf(r) })
+	book, err := alerting.OpenMaintenances(ctx, db, func() map[string]alert.Place { return placesOf(r) })
 	if err != nil {
 		db.Close()
 		return admin.State{}, nil, err

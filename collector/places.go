@@ -4,17 +4,17 @@ import (
 	"sync"
 	"time"
 
-	"bramble/alerting"
+	"bramble/alerting/alert"
 	"bramble/collector/registry"
 )
 
 // placesOf is where the registry's boards stand, each of them expected to report.
-func placesOf(r *registry.Registry) map[string]alerting.Place {
+func placesOf(r *registry.Registry) map[string]alert.Place {
 	now := time.Now().UnixMilli()
-	all := map[string]alerting.Place{}
+	all := map[string]alert.Place{}
 	for _, b := range r.Boards() {
 		if !b.Retired {
-			all[b.Name] = alerting.Place{Labels: registry.Map(b.At(now)), Watched: true}
+			all[b.Name] = alert.Place{Labels: registry.Map(b.At(now)), Watched: true}
 		}
 	}
 	return all
@@ -30,10 +30,10 @@ type placeCache struct {
 	mu         sync.Mutex
 	at         time.Time
 	generation uint64
-	all        map[string]alerting.Place
+	all        map[string]alert.Place
 }
 
-func (c *placeCache) of(r *registry.Registry) map[string]alerting.Place {
+func (c *placeCache) of(r *registry.Registry) map[string]alert.Place {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if g := r.Generation(); c.all == nil || g != c.generation || time.Since(c.at) > placesAge {

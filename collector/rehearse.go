@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"bramble/alerting"
+	"bramble/alerting/alert"
 	"bramble/alerting/rehearse"
 	"bramble/collector/admin"
 	"bramble/storage"
@@ -69,7 +70,7 @@ func openRehearsal(ctx context.Context, dir string) (admin.State, func(), error)
 	return s, func() { store.Close(); done() }, nil
 }
 
-func rehearseStored(ctx context.Context, store alerting.RangeQuerier, places map[string]alerting.Place, q admin.RehearseRequest) (*rehearse.Rehearsal, error) {
+func rehearseStored(ctx context.Context, store alerting.RangeQuerier, places map[string]alert.Place, q admin.RehearseRequest) (*rehearse.Rehearsal, error) {
 	rules, err := alerting.LoadRules(q.Files)
 	if err != nil {
 		return nil, err

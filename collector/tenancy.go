@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"bramble/alerting"
+	"bramble/alerting/alert"
 	"bramble/dashboards"
 	"bramble/storage"
 )
@@ -142,5 +143,5 @@ func (o *ownAlerts) ended(ctx context.Context) (out []dashboards.OwnAlert, err e
 
 // shownToCustomers picks alerts of single boards by rules that are not tried out.
 func shownToCustomers(rule string, labels map[string]string) bool {
-	return rule != "" && labels["board"] != "" && labels["domain"] == "" && shownRules()[labels["alertname"]] && !alerting.InShadow(labels)
+	return rule != "" && labels["board"] != "" && labels["domain"] == "" && shownRules()[labels["alertname"]] && !alert.InShadow(labels)
 }

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"bramble/alerting"
+	"bramble/alerting/alert"
 	"bramble/collector/ingest"
 	"bramble/collector/presence"
 	"bramble/collector/registry"
@@ -91,16 +92,16 @@ func (a *app) boards() []dashboards.Board {
 }
 
 // places says where each board stands, and whether it is expected to report.
-func (a *app) places() map[string]alerting.Place {
+func (a *app) places() map[string]alert.Place {
 	status := a.ingest.Status()
 	now := time.Now().UnixMilli()
-	all := map[string]alerting.Place{}
+	all := map[string]alert.Place{}
 	for _, b := range a.registry.Boards() {
 		if b.Retired {
 			continue
 		}
 		s := presence.State(status[b.Name].State)
-		all[b.Name] = alerting.Place{Labels: registry.Map(b.At(now)), Watched: s == presence.Up || s == presence.Silent}
+		all[b.Name] = alert.Place{Labels: registry.Map(b.At(now)), Watched: s == presence.Up || s == presence.Silent}
 	}
 	return all
 }
@@ -129,24 +130,24 @@ func incidentView(in alerting.Incident) dashboards.Incident {
 	if in.ResolvedAt != 0 {
 		v.State = "resolved"
 	}
-	for _, alert := range in.Alerts {
-		if alert.EndsAt != 0 && in.ResolvedAt == 0 {
+	for _, one := range in.Alerts {
+		if one.EndsAt != 0 && in.ResolvedAt == 0 {
 			continue
 		}
-		v.Alerts += max(1, len(alert.Boards))
-		if b := alert.Labels["board"]; b != "" {
+		v.Alerts += max(1, len(one.Boards))
+		if b := one.Labels["board"]; b != "" {
 			v.Boards = append(v.Boards, b)
 		}
-		v.Boards = append(v.Boards, alert.Boards...)
-		v.Reason = cmp.Or(alert.Annotations[alerting.ReasonNote], v.Reason)
-		v.Detail = cmp.Or(alert.Annotations["description"], v.Detail)
-		v.Runbook = cmp.Or(alert.Annotations["runbook"], v.Runbook)
-		v.Labels = common(v.Labels, alert.Labels)
-		v.Shadow = v.Shadow || in.Receiver == alerting.Nobody && alerting.InShadow(alert.Labels)
+		v.Boards = append(v.Boards, one.Boards...)
+		v.Reason = cmp.Or(one.Annotations[alert.ReasonNote], v.Reason)
+		v.Detail = cmp.Or(one.Annotations["description"], v.Detail)
+		v.Runbook = cmp.Or(one.Annotations["runbook"], v.Runbook)
+		v.Labels = common(v.Labels, one.Labels)
+		v.Shadow = v.Shadow || in.Receiver == alert.Nobody && alert.InShadow(one.Labels)
 	}
 	slices.Sort(v.Boards)
 	v.Boards = slices.Compact(v.Boards)
-	v.PagesNobody = in.Receiver == alerting.Nobody
+	v.PagesNobody = in.Receiver == alert.Nobody
 	if v.Labels["board"] != "" {
 		v.Labels = nil // one board: its place is not the incident's
 	}

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"bramble/alerting"
+	"bramble/alerting/alert"
 )
 
 const (
@@ -36,7 +37,7 @@ type Options struct {
 	Rules *alerting.Rules
 	Store alerting.RangeQuerier
 	// Fleet is the present place of each board, which is used for the past too.
-	Fleet    map[string]alerting.Place
+	Fleet    map[string]alert.Place
 	From, To time.Time
 	Zone     *time.Location // of the nights; nil means UTC
 }
@@ -149,7 +150,7 @@ type rehearsal struct {
 func newRehearsal(o Options, r *alerting.Rule) *rehearsal {
 	return &rehearsal{
 		Options: o, replay: alerting.NewReplay(o.Store, r, o.Fleet), boards: map[string]bool{}, subjects: map[string]int{}, nights: map[string]bool{},
-		count: Rule{Rule: r.ID, Name: r.Name, Shadow: alerting.InShadow(r.Labels)},
+		count: Rule{Rule: r.ID, Name: r.Name, Shadow: alert.InShadow(r.Labels)},
 	}
 }
 

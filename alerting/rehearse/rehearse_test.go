@@ -11,6 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"bramble/alerting"
+	"bramble/alerting/alert"
 	"bramble/storage"
 	"bramble/storage/series"
 )
@@ -19,7 +20,7 @@ import (
 type past struct {
 	*storage.Store
 	begin time.Time
-	fleet map[string]alerting.Place
+	fleet map[string]alert.Place
 	rows  []storage.Row
 }
 
@@ -34,13 +35,13 @@ func newPast(t testing.TB, boards int) *past {
 			t.Error(err)
 		}
 	})
-	p := &past{Store: s, begin: time.Now().UTC().Truncate(24 * time.Hour).Add(-48*time.Hour + 20*time.Hour), fleet: map[string]alerting.Place{}}
+	p := &past{Store: s, begin: time.Now().UTC().Truncate(24 * time.Hour).Add(-48*time.Hour + 20*time.Hour), fleet: map[string]alert.Place{}}
 	for i := range boards {
 		labels := map[string]string{"rack": fmt.Sprint("r", 1+i%2)}
 		if i%4 == 3 {
 			labels["customer"] = "alder"
 		}
-		p.fleet[fmt.Sprint("b", i)] = alerting.Place{Labels: labels, Watched: true}
+		p.fleet[fmt.Sprint("b", i)] = alert.Place{Labels: labels, Watched: true}
 	}
 	return p
 }
@@ -153,9 +154,9 @@ func TestRehearseInChunks(t *testing.T) {
 	p.add(t, "temp", func(board, minute int) float64 { return float64(60 + 30*((minute/(7+board))%2)) })
 	rules := mustRules(t, "  - {alert: Hot, expr: temp >= 80, for: 2m, keep_firing_for: 3m}\n  - {alert: Max, expr: 'max_over_time(temp[2m]) >= 80', for: 4m}\n")
 	pages := func(boards int) int {
-		fleet := map[string]alerting.Place{}
+		fleet := map[string]alert.Place{}
 		for i := range boards { // more boards, smaller chunks
-			fleet[fmt.Sprint("x", i)] = alerting.Place{}
+			fleet[fmt.Sprint("x", i)] = alert.Place{}
 		}
 		got, err := Run(t.Context(), Options{Rules: rules, Store: p, Fleet: fleet, From: p.begin, To: p.begin.Add(6 * time.Hour)})
 		if err != nil {

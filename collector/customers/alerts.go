@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"bramble/alerting"
+	"bramble/alerting/alert"
 )
 
 // Alert is one alert of a threshold.
@@ -25,7 +26,7 @@ type Alert struct {
 const nobodyNotified = -1
 
 // Deliver takes transitions of customers' thresholds that are journalled, those of a replay included. It never blocks.
-func (b *Store) Deliver(ts []alerting.Transition) {
+func (b *Store) Deliver(ts []alert.Transition) {
 	if len(ts) == 0 {
 		return
 	}
@@ -64,14 +65,14 @@ func (b *Store) Settle() error {
 }
 
 // record is idempotent: a replay brings transitions again.
-func record(ctx context.Context, tx *sql.Tx, t alerting.Transition) (err error) {
+func record(ctx context.Context, tx *sql.Tx, t alert.Transition) (err error) {
 	board := t.Labels["board"]
 	kind := t.Labels["alertname"]
 	switch {
-	case t.State == alerting.Firing && t.From != alerting.Cooling:
+	case t.State == alert.Firing && t.From != alert.Cooling:
 		_, err = tx.ExecContext(ctx, `INSERT OR IGNORE INTO customer_alert (customer, kind, board, fired_at, value) VALUES (?, ?, ?, ?, ?)`,
 			t.Customer, kind, board, t.FiredAt, float64(t.Value))
-	case t.State == alerting.Inactive && t.FiredAt != 0:
+	case t.State == alert.Inactive && t.FiredAt != 0:
 		_, err = tx.ExecContext(ctx, `UPDATE customer_alert SET ended_at = ? WHERE customer = ? AND kind = ? AND board = ? AND fired_at = ? AND ended_at = 0`,
 			t.At, t.Customer, kind, board, t.FiredAt)
 	}

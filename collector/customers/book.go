@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"bramble/alerting"
+	"bramble/alerting/alert"
 )
 
 // Migrations upgrade the package's tables in state.db: Migrations[i] from version i to i+1. A released one never changes.
@@ -91,9 +92,9 @@ var (
 type Options struct {
 	DB *sql.DB
 	// SetThresholds puts a customer's thresholds in force and returns the alerts that end by that, which go to Commit.
-	SetThresholds func(customer string, all []alerting.Threshold) []alerting.Transition
-	EndStrayed    func(owner func(board string) string) []alerting.Transition
-	Commit        func([]alerting.Transition) error
+	SetThresholds func(customer string, all []alerting.Threshold) []alert.Transition
+	EndStrayed    func(owner func(board string) string) []alert.Transition
+	Commit        func([]alert.Transition) error
 	// Post journals mails in one transaction with the writes of also, which may run more than once. CanMail says why none can
 	// be sent.
 	Post    func(mails []alerting.CustomerMail, also func(*sql.Conn) error) error
@@ -117,8 +118,8 @@ type Store struct {
 	change sync.Mutex // held for a whole change of settings
 
 	mu    sync.Mutex
-	queue []alerting.Transition // delivered, and not in the database yet
-	write sync.Mutex            // serialises the transactions that empty the queue
+	queue []alert.Transition // delivered, and not in the database yet
+	write sync.Mutex         // serialises the transactions that empty the queue
 }
 
 // Open reads the settings and puts them in force. Its tables are those of Migrations.

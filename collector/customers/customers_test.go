@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"bramble/alerting"
+	"bramble/alerting/alert"
 	"bramble/collector/registry"
 )
 
@@ -19,7 +20,7 @@ type house struct {
 	*Store
 	t         *testing.T
 	engine    *alerting.Engine
-	committed []alerting.Transition
+	committed []alert.Transition
 	mails     []alerting.CustomerMail
 	owners    map[string]string
 }
@@ -43,7 +44,7 @@ func openOn(t *testing.T, db *sql.DB, limits Limits) *house {
 	var err error
 	h.Store, err = Open(t.Context(), Options{
 		DB: db, SetThresholds: h.engine.SetThresholds, EndStrayed: h.engine.EndStrayed,
-		Commit: func(ts []alerting.Transition) error {
+		Commit: func(ts []alert.Transition) error {
 			h.committed = append(h.committed, ts...)
 			h.Deliver(ts)
 			return nil
@@ -108,13 +109,13 @@ func (h *house) confirmed(customer, address string) {
 	h.must(h.Confirm(h.t.Context(), h.link(len(h.mails)-1)))
 }
 
-func crossing(board, customer string, at int64, state alerting.State) alerting.Transition {
-	t := alerting.Transition{
+func crossing(board, customer string, at int64, state alert.State) alert.Transition {
+	t := alert.Transition{
 		Rule: "r", Series: board, Customer: customer, Labels: map[string]string{"board": board, "alertname": "hot"},
 		State: state, At: at, FiredAt: at, Value: 70,
 	}
-	if state == alerting.Inactive {
-		t.From, t.FiredAt, t.At = alerting.Firing, at, at+1000
+	if state == alert.Inactive {
+		t.From, t.FiredAt, t.At = alert.Firing, at, at+1000
 	}
 	return t
 }
@@ -210,7 +211,7 @@ func TestAlertsAreNotifiedOnce(t *testing.T) {
 	h.must(err)
 	asked := len(h.mails)
 	at := now.UnixMilli()
-	fired := []alerting.Transition{crossing("b1", "alder", at, alerting.Firing), crossing("b2", "birch", at+1, alerting.Firing)}
+	fired := []alert.Transition{crossing("b1", "alder", at, alert.Firing), crossing("b2", "birch", at+1, alert.Firing)}
 	h.Deliver(fired)
 	h.must(h.Settle())
 	again := openOn(t, h.DB, h.Limits) // killed before anybody was told
@@ -227,7 +228,7 @@ func TestAlertsAreNotifiedOnce(t *testing.T) {
 			t.Errorf("mail %+v", m)
 		}
 	}
-	again.Deliver([]alerting.Transition{crossing("b1", "alder", at, alerting.Inactive), fired[0]})
+	again.Deliver([]alert.Transition{crossing("b1", "alder", at, alert.Inactive), fired[0]})
 	again.must(again.Settle())
 	again.must(again.notify(ctx, now))
 	if len(again.mails) != 3 || !strings.Contains(again.mails[2].Text, "over at") {
@@ -241,7 +242,7 @@ func TestAlertsBeyondTheLimitAreBundled(t *testing.T) {
 	h := open(t, Limits{Contacts: 1, Thresholds: 5, Changes: 50, Confirmations: 50, Hourly: 2, Daily: 3})
 	h.confirmed("alder", "a@example.org")
 	fire := func(at time.Time) {
-		h.Deliver([]alerting.Transition{crossing("b1", "alder", at.UnixMilli(), alerting.Firing)})
+		h.Deliver([]alert.Transition{crossing("b1", "alder", at.UnixMilli(), alert.Firing)})
 		h.must(h.Settle())
 		h.must(h.notify(ctx, at))
 	}
@@ -262,7 +263,7 @@ func TestAlertsBeyondTheLimitAreBundled(t *testing.T) {
 	}
 	for i := range keepOfOne { // and the alerts of a hostile board have a bound
 		at := later.Add(time.Duration(i+2) * time.Millisecond).UnixMilli()
-		h.Deliver([]alerting.Transition{crossing("b1", "alder", at, alerting.Firing), crossing("b1", "alder", at, alerting.Inactive)})
+		h.Deliver([]alert.Transition{crossing("b1", "alder", at, alert.Firing), crossing("b1", "alder", at, alert.Inactive)})
 	}
 	h.must(h.Settle())
 	fire(later.Add(time.Minute)) // the day's limit
@@ -286,11 +287,11 @@ func TestAReRentedBoardNotifiesItsLastCustomerOfNothing(t *testing.T) {
 	ctx, now := t.Context(), time.Now()
 	h := open(t, DefaultLimits)
 	h.confirmed("alder", "a@example.org")
-	h.Deliver([]alerting.Transition{crossing("b1", "alder", now.UnixMilli(), alerting.Firing)})
+	h.Deliver([]alert.Transition{crossing("b1", "alder", now.UnixMilli(), alert.Firing)})
 	h.must(h.Settle())
 	h.must(h.notify(ctx, now))
 	h.owners["b1"] = "birch"
-	h.Deliver([]alerting.Transition{crossing("b1", "alder", now.UnixMilli(), alerting.Inactive), crossing("b1", "alder", now.UnixMilli()+5, alerting.Firing)})
+	h.Deliver([]alert.Transition{crossing("b1", "alder", now.UnixMilli(), alert.Inactive), crossing("b1", "alder", now.UnixMilli()+5, alert.Firing)})
 	h.must(h.Settle())
 	h.must(h.notify(ctx, now))
 	if len(h.mails) != 2 {

@@ -5,7 +5,7 @@ import (
 	"sync"
 	"time"
 
-	"bramble/alerting"
+	"bramble/alerting/alert"
 	"bramble/collector/journal"
 	"bramble/storage"
 )
@@ -18,20 +18,20 @@ const deliverAnyway = time.Second
 // handover is the way of transitions to the pager, once each: when they are on
 // disk, or when the journal fails for too long.
 type handover struct {
-	deliver func([]alerting.Transition)
+	deliver func([]alert.Transition)
 
 	mu      sync.Mutex
 	waiting []*delivery // in the order of the journal
 }
 
 type delivery struct {
-	transitions []alerting.Transition
+	transitions []alert.Transition
 	since       time.Time
 	handed      bool
 }
 
 // wait returns the func that says that the transitions are on disk.
-func (h *handover) wait(ts []alerting.Transition) (onDisk func()) {
+func (h *handover) wait(ts []alert.Transition) (onDisk func()) {
 	if len(ts) == 0 {
 		return func() {}
 	}
@@ -76,7 +76,7 @@ func (h *handover) hand(d *delivery) {
 // commit journals a record. Once it is on disk its report is acknowledged, its
 // transitions are delivered and its rows are offered to the store; nothing of
 // that waits. An error means that the journal has ended.
-func (in *Ingest) commit(record []byte, ts []alerting.Transition, rows *[]storage.Row, onDisk func()) error {
+func (in *Ingest) commit(record []byte, ts []alert.Transition, rows *[]storage.Row, onDisk func()) error {
 	deliver := in.handover.wait(ts)
 	return in.journal.Append(record, func(end journal.Position) {
 		if onDisk != nil {
@@ -89,7 +89,7 @@ func (in *Ingest) commit(record []byte, ts []alerting.Transition, rows *[]storag
 
 // Commit journals transitions that no reading of a board has caused and then
 // delivers them. It returns before they are on disk.
-func (in *Ingest) Commit(ts []alerting.Transition) error {
+func (in *Ingest) Commit(ts []alert.Transition) error {
 	if len(ts) == 0 {
 		return nil
 	}

@@ -10,7 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"bramble/alerting"
+	"bramble/alerting/alert"
 	"bramble/collector/journal"
 	"bramble/storage"
 )
@@ -134,8 +134,8 @@ func TestFeederReadsWhatMemoryDidNotHold(t *testing.T) {
 func TestHandoverDeliversOnce(t *testing.T) {
 	var got []string
 	began := time.Now()
-	h := &handover{deliver: func(ts []alerting.Transition) { got = append(got, ts[0].Rule) }}
-	a, b, c := h.wait([]alerting.Transition{{Rule: "a"}}), h.wait([]alerting.Transition{{Rule: "b"}}), h.wait([]alerting.Transition{{Rule: "c"}})
+	h := &handover{deliver: func(ts []alert.Transition) { got = append(got, ts[0].Rule) }}
+	a, b, c := h.wait([]alert.Transition{{Rule: "a"}}), h.wait([]alert.Transition{{Rule: "b"}}), h.wait([]alert.Transition{{Rule: "c"}})
 	h.wait(nil)()
 	a()
 	if n := h.overdue(began); n != 0 {
@@ -144,7 +144,7 @@ func TestHandoverDeliversOnce(t *testing.T) {
 	if n := h.overdue(time.Now().Add(deliverAnyway)); n != 2 {
 		t.Errorf("%d are overdue, want 2", n)
 	}
-	d := h.wait([]alerting.Transition{{Rule: "d"}})
+	d := h.wait([]alert.Transition{{Rule: "d"}})
 	b()
 	c()
 	d()

@@ -10,7 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"bramble/alerting"
+	"bramble/alerting/alert"
 	"bramble/storage"
 )
 
@@ -44,11 +44,11 @@ func TestPagesWhenTheJournalCannotBeWritten(t *testing.T) {
 	if !errors.Is(err, syscall.ENOSPC) {
 		t.Fatal(err)
 	}
-	large := alerting.Transition{Rule: "x", Series: "y", Labels: map[string]string{"alertname": "Large"}, State: alerting.Firing,
+	large := alert.Transition{Rule: "x", Series: "y", Labels: map[string]string{"alertname": "Large"}, State: alert.Firing,
 		Annotations: map[string]string{"text": strings.Repeat("x", 1<<20)}}
 	waitFor(t, "the journal can still be written", func() bool {
 		large.At++
-		if err := c.Commit([]alerting.Transition{large}); err != nil {
+		if err := c.Commit([]alert.Transition{large}); err != nil {
 			t.Fatal(err)
 		}
 		return c.journal.Failing() != nil

@@ -23,6 +23,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"bramble/alerting"
+	"bramble/alerting/alert"
 	"bramble/collector/journal"
 	"bramble/collector/presence"
 	"bramble/collector/registry"
@@ -65,7 +66,7 @@ type Options struct {
 	// It must not block and must not keep values.
 	Live func(board string, at int64, values []dashboards.Value)
 	// Deliver gets transitions once they are on disk. It must not block for long.
-	Deliver func([]alerting.Transition)
+	Deliver func([]alert.Transition)
 	// Forgotten hears of a board that has left the registry.
 	Forgotten func(board string)
 	// Settle returns when what was delivered so far is safe without the journal.
@@ -133,7 +134,7 @@ func New(o Options) (*Ingest, error) {
 		o.Live = func(string, int64, []dashboards.Value) {}
 	}
 	if o.Deliver == nil {
-		o.Deliver = func([]alerting.Transition) {}
+		o.Deliver = func([]alert.Transition) {}
 	}
 	if o.Forgotten == nil {
 		o.Forgotten = func(string) {}

@@ -16,6 +16,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"bramble/alerting"
+	"bramble/alerting/alert"
 	"bramble/collector/journal"
 	"bramble/collector/registry"
 	"bramble/dashboards"
@@ -45,7 +46,7 @@ type collector struct {
 	stop  func()
 
 	mu        sync.Mutex
-	delivered []alerting.Transition
+	delivered []alert.Transition
 	live      []string
 }
 
@@ -129,7 +130,7 @@ func startWith(t *testing.T, dir string, s *server.Server, o Options) *collector
 	return c
 }
 
-func (c *collector) deliver(ts []alerting.Transition) {
+func (c *collector) deliver(ts []alert.Transition) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.delivered = append(c.delivered, ts...)
@@ -749,7 +750,7 @@ func TestSessionsMergeRanges(t *testing.T) {
 
 func FuzzRecord(f *testing.F) {
 	for _, r := range []reportRecord{
-		{board: "pi-1", received: 1, report: []byte("x"), transitions: []alerting.Transition{{Rule: "r", At: 1}}},
+		{board: "pi-1", received: 1, report: []byte("x"), transitions: []alert.Transition{{Rule: "r", At: 1}}},
 		{board: "pi-1", received: 1, report: []byte("x"), refused: []int{0, 7, 63}},
 	} {
 		b, err := r.append(nil)

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"bramble/alerting"
+	"bramble/alerting/alert"
 	"bramble/collector/presence"
 	"bramble/collector/registry"
 	"bramble/dashboards"
@@ -79,7 +80,7 @@ func (in *Ingest) refresh(b *board, known *registry.Board) {
 	}
 	b.refresh(known)
 	var ids []string
-	for _, d := range alerting.DomainsOf(registry.Map(known.Versions[len(known.Versions)-1].Labels)) {
+	for _, d := range alert.DomainsOf(registry.Map(known.Versions[len(known.Versions)-1].Labels)) {
 		ids = append(ids, d.ID())
 		in.domains[d.ID()] = d.String()
 	}

@@ -7,7 +7,7 @@ import (
 	"testing"
 	"time"
 
-	"bramble/alerting"
+	"bramble/alerting/alert"
 	"bramble/pisensor/report"
 )
 
@@ -37,7 +37,7 @@ func TestSilenceSurvivesARestart(t *testing.T) {
 	c.look(now.Add(33 * time.Second))
 	c.look(now.Add(37 * time.Second))
 	c.committed()
-	var fired []alerting.Transition
+	var fired []alert.Transition
 	c.mu.Lock()
 	for _, tr := range c.delivered {
 		if tr.Labels["alertname"] == "Silent" {
@@ -49,11 +49,11 @@ func TestSilenceSurvivesARestart(t *testing.T) {
 		t.Fatalf("%d boards fell silent: %v", len(fired), fired)
 	}
 	for _, wanted := range []string{"Its last report came at ", "the next was due within 10s", "1 of the 2 other boards of switch r1-a report.", "A reinstall was announced by panel"} {
-		if reason := fired[0].Annotations[alerting.ReasonNote]; !strings.Contains(reason, wanted) {
+		if reason := fired[0].Annotations[alert.ReasonNote]; !strings.Contains(reason, wanted) {
 			t.Errorf("reason %q does not say %q", reason, wanted)
 		}
 	}
-	if at, err := time.Parse(alerting.NoteTime, fired[0].Annotations[alerting.LastReportNote]); err != nil || at.Sub(now).Abs() > patience {
+	if at, err := time.Parse(alert.NoteTime, fired[0].Annotations[alert.LastReportNote]); err != nil || at.Sub(now).Abs() > patience {
 		t.Errorf("last report %v, %v", at, err)
 	}
 	heard := c.Status()["pi-1"].LastReport
@@ -131,7 +131,7 @@ func TestStoppedSensor(t *testing.T) {
 	c.mu.Lock()
 	last := c.delivered[len(c.delivered)-1]
 	c.mu.Unlock()
-	if reason, want := last.Annotations[alerting.ReasonNote], "The other board of switch r1-a reports. The sensor of one more was stopped."; !strings.Contains(reason, want) {
+	if reason, want := last.Annotations[alert.ReasonNote], "The other board of switch r1-a reports. The sensor of one more was stopped."; !strings.Contains(reason, want) {
 		t.Errorf("reason %q does not say %q", reason, want)
 	}
 	bye("pi-1", now.Add(50*time.Second))

@@ -5,7 +5,7 @@ import (
 	"strings"
 	"time"
 
-	"bramble/alerting"
+	"bramble/alerting/alert"
 	"bramble/collector/presence"
 )
 
@@ -15,7 +15,7 @@ func (in *Ingest) reasons(b *board, v presence.Verdict, now time.Time) map[strin
 	notes := map[string]string{}
 	var text []string
 	if !v.Last.IsZero() {
-		notes[alerting.LastReportNote] = v.Last.UTC().Format(alerting.NoteTime)
+		notes[alert.LastReportNote] = v.Last.UTC().Format(alert.NoteTime)
 		came := fmt.Sprintf("Its last report came at %s, %s ago", v.Last.UTC().Format("15:04:05 UTC"), seconds(now.Sub(v.Last)))
 		if v.Due > 0 {
 			came += "; the next was due within " + seconds(v.Due)
@@ -24,20 +24,20 @@ func (in *Ingest) reasons(b *board, v presence.Verdict, now time.Time) map[strin
 	}
 	switch v.Answer {
 	case presence.Answers:
-		notes[alerting.ProbeNote] = alerting.ProbeAnswers
+		notes[alert.ProbeNote] = alert.ProbeAnswers
 		text = append(text, b.address.String()+" answers: the sensor stopped, or cannot reach the collector; the board lives.")
 	case presence.NoAnswer:
-		notes[alerting.ProbeNote] = alerting.ProbeSilence
+		notes[alert.ProbeNote] = alert.ProbeSilence
 		text = append(text, b.address.String()+" does not answer either.")
 	}
 	if name := in.domains[v.Domain]; name != "" {
 		text = append(text, peers(v, name))
 	}
 	if e := b.expected; e != nil && now.Before(e.Until) {
-		notes[alerting.ExpectedNote] = e.What
+		notes[alert.ExpectedNote] = e.What
 		text = append(text, e.String())
 	}
-	notes[alerting.ReasonNote] = strings.Join(text, " ")
+	notes[alert.ReasonNote] = strings.Join(text, " ")
 	return notes
 }
 

@@ -6,7 +6,7 @@ import (
 	"errors"
 	"fmt"
 
-	"bramble/alerting"
+	"bramble/alerting/alert"
 	"bramble/pisensor/report"
 )
 
@@ -31,7 +31,7 @@ const (
 type reportRecord struct {
 	board       string
 	received    int64
-	transitions []alerting.Transition
+	transitions []alert.Transition
 	refused     []int // columns, ascending
 	report      []byte
 }
@@ -115,13 +115,13 @@ func cutBytes(b []byte) (cut, rest []byte, err error) {
 // ownRecord is what the collector itself has found out, as JSON.
 type ownRecord struct {
 	// Board and Up are as in ownBoard, of a journal that an older collector wrote.
-	Board       string                `json:"board,omitempty"`
-	Up          bool                  `json:"up,omitempty"`
-	At          int64                 `json:"at,omitempty"`
-	Boards      []ownBoard            `json:"boards,omitempty"`
-	Stopped     string                `json:"stopped,omitempty"` // a board whose sensor ended properly
-	Expected    *Expectation          `json:"expected,omitempty"`
-	Transitions []alerting.Transition `json:"transitions,omitempty"`
+	Board       string             `json:"board,omitempty"`
+	Up          bool               `json:"up,omitempty"`
+	At          int64              `json:"at,omitempty"`
+	Boards      []ownBoard         `json:"boards,omitempty"`
+	Stopped     string             `json:"stopped,omitempty"` // a board whose sensor ended properly
+	Expected    *Expectation       `json:"expected,omitempty"`
+	Transitions []alert.Transition `json:"transitions,omitempty"`
 }
 
 // ownBoard is a board whose pi_board_up changed.

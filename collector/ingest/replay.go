@@ -8,7 +8,7 @@ import (
 	"slices"
 	"time"
 
-	"bramble/alerting"
+	"bramble/alerting/alert"
 	"bramble/collector/journal"
 	"bramble/collector/presence"
 	"bramble/pisensor/report"
@@ -87,7 +87,7 @@ func (in *Ingest) appendCheckpoint(dst []byte) ([]byte, error) {
 // were. Everything in it is idempotent.
 func (in *Ingest) replay() (*journal.Journal, error) {
 	started, records := time.Now(), 0
-	var transitions []alerting.Transition
+	var transitions []alert.Transition
 	j, err := journal.Open(in.Dir, journal.Options{MaxBytes: in.MaxJournal, Log: in.Log, Registerer: in.Registerer}, func(record []byte) error {
 		records++
 		ts, err := in.replayRecord(record)
@@ -114,7 +114,7 @@ func (in *Ingest) replay() (*journal.Journal, error) {
 }
 
 // replayRecord returns the transitions that the record holds.
-func (in *Ingest) replayRecord(record []byte) ([]alerting.Transition, error) {
+func (in *Ingest) replayRecord(record []byte) ([]alert.Transition, error) {
 	if len(record) == 0 {
 		return nil, errRecord
 	}
@@ -130,7 +130,7 @@ func (in *Ingest) replayRecord(record []byte) ([]alerting.Transition, error) {
 	}
 }
 
-func (in *Ingest) replayReport(body []byte, limited bool) ([]alerting.Transition, error) {
+func (in *Ingest) replayReport(body []byte, limited bool) ([]alert.Transition, error) {
 	record, err := decodeReportRecord(body, limited)
 	if err != nil {
 		return nil, err
@@ -177,7 +177,7 @@ func (in *Ingest) replayReport(body []byte, limited bool) ([]alerting.Transition
 	return record.transitions, nil
 }
 
-func (in *Ingest) replayOwn(body []byte) ([]alerting.Transition, error) {
+func (in *Ingest) replayOwn(body []byte) ([]alert.Transition, error) {
 	var own ownRecord
 	if err := json.Unmarshal(body, &own); err != nil {
 		return nil, fmt.Errorf("%w: %w", errRecord, err)

@@ -9,6 +9,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"bramble/alerting"
+	"bramble/alerting/alert"
 	"bramble/collector/journal"
 	"bramble/collector/registry"
 	"bramble/dashboards"
@@ -249,10 +250,10 @@ func window(r *report.Report, received int64, behind time.Duration) (old, end in
 
 // decide places ticks [from, to): every reading becomes a row, and those later
 // than all before go to the rules and the live pages.
-func (in *Ingest) decide(b *board, r *report.Report, from, to int, received int64) (*[]storage.Row, []alerting.Transition) {
+func (in *Ingest) decide(b *board, r *report.Report, from, to int, received int64) (*[]storage.Row, []alert.Transition) {
 	rows := rowPool.Get().(*[]storage.Row)
 	*rows = (*rows)[:0]
-	var transitions []alerting.Transition
+	var transitions []alert.Transition
 	in.admit(b, r, received)
 	for i := from; i < to; i++ {
 		at := r.At(i)
@@ -325,7 +326,7 @@ func (in *Ingest) place(r *report.Report, i int, at int64, rows []storage.Row, f
 }
 
 // write journals a decided report.
-func (in *Ingest) write(b *board, raw []byte, received int64, rows *[]storage.Row, ts []alerting.Transition, ack acknowledgement) error {
+func (in *Ingest) write(b *board, raw []byte, received int64, rows *[]storage.Row, ts []alert.Transition, ack acknowledgement) error {
 	record := reportRecord{board: b.name, received: received, transitions: ts, refused: in.tick.refused, report: raw}
 	var err error
 	if in.tick.record, err = record.append(in.tick.record[:0]); err != nil {

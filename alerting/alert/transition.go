@@ -1,4 +1,4 @@
-package alerting
+package alert
 
 import (
 	"cmp"
@@ -132,12 +132,13 @@ func DecodeTransition(b []byte) (Transition, error) {
 	return t, nil
 }
 
-func compareTransitions(a, b Transition) int {
+// Compare orders transitions by time, rule and series.
+func Compare(a, b Transition) int {
 	return cmp.Or(cmp.Compare(a.At, b.At), strings.Compare(a.Rule, b.Rule), strings.Compare(a.Series, b.Series))
 }
 
-// began is the time of a silent board's last report, where an alert has it, else when it fired.
-func began(annotations map[string]string, firedAt int64) int64 {
+// Began is the time of a silent board's last report, where an alert has it, else when it fired.
+func Began(annotations map[string]string, firedAt int64) int64 {
 	if at, err := time.Parse(NoteTime, annotations[LastReportNote]); err == nil {
 		return at.UnixMilli()
 	}
