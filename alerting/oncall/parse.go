@@ -349,11 +349,11 @@ func (p *parser) policy(f *filePolicy) {
 		p.bad(f.Name.line, "policy %s stands twice", f.Name.is)
 	}
 	if len(f.Receivers) == 0 {
-		p.bad(f.Name.line, "policy %s: no receiver of alertmanager.yml stands for it: give `receivers`", f.Name.is)
+		p.bad(f.Name.line, "policy %s: no receiver of alertmanager.yml leads to it: give `receivers`", f.Name.is)
 	}
 	for _, t := range f.Receivers {
 		if other := p.config.PolicyOf(t.is); other != nil || slices.Contains(out.Receivers, t.is) {
-			p.bad(t.line, "policy %s: receiver %q stands for a policy already", f.Name.is, t.is)
+			p.bad(t.line, "policy %s: receiver %q leads to a policy already", f.Name.is, t.is)
 		}
 		out.Receivers, out.receiverLines = append(out.Receivers, t.is), append(out.receiverLines, t.line)
 	}

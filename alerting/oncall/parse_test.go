@@ -89,7 +89,7 @@ func TestParseRefuses(t *testing.T) {
 	f("name: jonas", "name: ada", `10: person: name "ada" stands in line 4 already`)
 	f("name: first", "name: ada", `13: rota: name "ada" stands in line 4 already`)
 	f("[{receiver: jonas-ntfy}]", "[]", "10: person jonas has no channel")
-	f("receivers: [oncall]", "receivers: [oncall, oncall]", `18: policy default: receiver "oncall" stands for a policy already`)
+	f("receivers: [oncall]", "receivers: [oncall, oncall]", `18: policy default: receiver "oncall" leads to a policy already`)
 	f("[{receiver: jonas-ntfy}]", "7", "11: cannot take !!int `7` here")
 	f("zone: Europe/Berlin", "zone: [a", "did not find")
 }

@@ -72,7 +72,7 @@ func Check(ctx context.Context, argument string, stdin io.Reader, stderr io.Writ
 	defer cancel(nil)
 	go func() {
 		_, _ = io.Copy(io.Discard, stdin) // until the parent is gone
-		cancel(errors.New("whoever asked has gone"))
+		cancel(errors.New("the parent process has ended"))
 	}()
 	log := slog.New(slog.NewTextHandler(stderr, nil))
 	return verdict(causeOf(ctx, j.run(ctx, log, pinOf)))

@@ -81,7 +81,7 @@ func (k *Keeper) prune(ctx context.Context, now time.Time) error {
 			errs = append(errs, fmt.Errorf("remove backup %s: %w", e.Name, err))
 			continue
 		}
-		k.log.Info("backup removed, newer ones stand for it", "backup", e.Name)
+		k.log.Info("backup removed, newer ones replace it", "backup", e.Name)
 	}
 	return errors.Join(errs...)
 }

@@ -210,7 +210,7 @@ func markNotified(ctx context.Context, db execer, customer string, at int64) err
 	_, err := db.ExecContext(ctx, `UPDATE customer_alert SET told_fired = CASE told_fired WHEN 0 THEN ? ELSE told_fired END,
 		told_ended = CASE WHEN ended_at > 0 AND told_ended = 0 THEN ? ELSE told_ended END WHERE customer = ? AND `+pending, at, at, customer)
 	if err != nil {
-		return fmt.Errorf("note that a customer was told: %w", err)
+		return fmt.Errorf("note that a customer was notified: %w", err)
 	}
 	return nil
 }

@@ -210,7 +210,7 @@ func (b *Store) Run(ctx context.Context) error {
 			b.try(ctx, "end alerts of boards that are another's", b.Commit(gone))
 		}
 		b.try(ctx, "write alerts", b.Settle())
-		b.try(ctx, "tell customers", b.notify(ctx, time.Now()))
+		b.try(ctx, "notify customers", b.notify(ctx, time.Now()))
 	}
 }
 

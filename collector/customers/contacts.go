@@ -107,7 +107,7 @@ func (b *Store) ask(ctx context.Context, c Contact, now time.Time, also func(exe
 		return fmt.Errorf("read refusals: %w", err)
 	}
 	if refused {
-		return fmt.Errorf("%w: whoever reads %s wants no mail of this collector: use another address, or ask the operator", ErrBad, c.Address)
+		return fmt.Errorf("%w: the reader of %s wants no mail of this collector: use another address, or ask the operator", ErrBad, c.Address)
 	}
 	mail := b.askMail(c)
 	return b.Post([]alerting.CustomerMail{mail}, func(conn *sql.Conn) error {

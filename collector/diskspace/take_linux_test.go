@@ -29,7 +29,7 @@ func TestTakeLeavesTheSize(t *testing.T) {
 	}
 }
 
-func TestTakeFailsWhereThereIsNoRoom(t *testing.T) {
+func TestTakeFailsWhereThereIsNoSpace(t *testing.T) {
 	f, err := os.Create(filepath.Join(t.TempDir(), "file"))
 	if err != nil {
 		t.Fatal(err)

@@ -126,8 +126,8 @@ func validateText(what, text string) error {
 func validLabelName(name string) bool {
 	for i := range len(name) {
 		c := name[i]
-		isLetter := c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c == '_'
-		if !isLetter && (i == 0 || c < '0' || c > '9') {
+		alphabetic := c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c == '_'
+		if !alphabetic && (i == 0 || c < '0' || c > '9') {
 			return false
 		}
 	}

@@ -27,10 +27,10 @@ type request struct {
 // these are decided within an interval.
 func allow(c *report.Control) (q request, refused int64, err error) {
 	if len(c.Lines) > report.MaxLines {
-		return request{}, 0, fmt.Errorf("%d lines, at most %d are heeded", len(c.Lines), report.MaxLines)
+		return request{}, 0, fmt.Errorf("%d lines, at most %d are taken", len(c.Lines), report.MaxLines)
 	}
 	if c.Watchers > report.MaxWatchers {
-		return request{}, 0, fmt.Errorf("%d watchers, at most %d are believed", c.Watchers, report.MaxWatchers)
+		return request{}, 0, fmt.Errorf("%d watchers, at most %d are taken", c.Watchers, report.MaxWatchers)
 	}
 	q = request{lease: time.Duration(min(c.Lease, maxLease.Milliseconds())) * time.Millisecond, watchers: c.Watchers, setLines: c.SetLines}
 	if c.Lease > maxLease.Milliseconds() {

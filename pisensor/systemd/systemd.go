@@ -64,7 +64,7 @@ func (m *Manager) Notify(state []byte) error { return m.send(state, nil) }
 
 func (m *Manager) send(state, rights []byte) error {
 	if err := unix.Sendmsg(m.socket, state, rights, &m.address, unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL); err != nil {
-		return fmt.Errorf("tell the service manager: %w", err)
+		return fmt.Errorf("notify the service manager: %w", err)
 	}
 	return nil
 }
