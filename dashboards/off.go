@@ -8,7 +8,7 @@ import (
 )
 
 func (s *Server) offPage(w http.ResponseWriter, r *http.Request) {
-	s.renderFor(w, r, http.StatusOK, "off.html", view{Title: "Alerts that are off", Script: "off", Nav: "off"})
+	s.renderFor(w, r, http.StatusOK, "off.html", view{Title: "Alerts that are off", Script: "oncall/off", Nav: "off"})
 }
 
 func (s *Server) listOff(w http.ResponseWriter, _ *http.Request) {

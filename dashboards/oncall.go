@@ -82,7 +82,7 @@ type PolicyStep struct {
 }
 
 func (s *Server) onCallPage(w http.ResponseWriter, r *http.Request) {
-	s.renderFor(w, r, http.StatusOK, "oncall.html", view{Title: "On call", Script: "oncall", Nav: "oncall"})
+	s.renderFor(w, r, http.StatusOK, "oncall.html", view{Title: "On call", Script: "oncall/oncall", Nav: "oncall"})
 }
 
 func (s *Server) onCall(w http.ResponseWriter, _ *http.Request) {

@@ -266,7 +266,7 @@ func (s *Server) ownPage(next http.HandlerFunc) http.Handler {
 }
 
 func (s *Server) ownHome(w http.ResponseWriter, r *http.Request) {
-	s.renderFor(w, r, http.StatusOK, "own.html", view{Title: "Your boards", Script: "own", Nav: "own"})
+	s.renderFor(w, r, http.StatusOK, "own.html", view{Title: "Your boards", Script: "own/own", Nav: "own"})
 }
 
 func (s *Server) ownBoardPage(w http.ResponseWriter, r *http.Request) {
@@ -275,7 +275,7 @@ func (s *Server) ownBoardPage(w http.ResponseWriter, r *http.Request) {
 		s.renderFor(w, r, http.StatusNotFound, "ownmessage.html", view{Title: "No such board", Message: "No board of yours has this name."})
 		return
 	}
-	s.renderFor(w, r, http.StatusOK, "ownboard.html", view{Title: b.Name, Script: "ownboard", Nav: "own", Board: b.Name})
+	s.renderFor(w, r, http.StatusOK, "ownboard.html", view{Title: b.Name, Script: "own/board", Nav: "own", Board: b.Name})
 }
 
 // ownLive is the websocket of customers.

@@ -21,28 +21,28 @@ type page interface{ common() *view }
 func (v *view) common() *view { return v }
 
 func (s *Server) fleetPage(w http.ResponseWriter, r *http.Request) {
-	s.renderFor(w, r, http.StatusOK, "fleet.html", view{Title: "Fleet", Script: "fleet", Nav: "fleet"})
+	s.renderFor(w, r, http.StatusOK, "fleet.html", view{Title: "Fleet", Script: "fleet/fleet", Nav: "fleet"})
 }
 
 func (s *Server) boardPage(w http.ResponseWriter, r *http.Request) {
 	name := r.PathValue("name")
 	if !validBoard(name) || !s.registered(name) {
 		s.renderFor(w, r, http.StatusNotFound, "message.html", view{
-			Title: "No such board", Script: "plain", Nav: "fleet",
+			Title: "No such board", Script: "page/plain", Nav: "fleet",
 			Message: "No board is registered under this name. Find takes any part of a name.",
 		})
 		return
 	}
-	s.renderFor(w, r, http.StatusOK, "board.html", view{Title: name, Script: "board", Nav: "fleet", Board: name})
+	s.renderFor(w, r, http.StatusOK, "board.html", view{Title: name, Script: "board/board", Nav: "fleet", Board: name})
 }
 
 func (s *Server) incidentsPage(w http.ResponseWriter, r *http.Request) {
-	s.renderFor(w, r, http.StatusOK, "incidents.html", view{Title: "Incidents", Script: "incidents", Nav: "incidents"})
+	s.renderFor(w, r, http.StatusOK, "incidents.html", view{Title: "Incidents", Script: "incidents/incidents", Nav: "incidents"})
 }
 
 func (s *Server) notFoundPage(w http.ResponseWriter, r *http.Request) {
 	s.renderFor(w, r, http.StatusNotFound, "message.html", view{
-		Title: "No such page", Script: "plain", Message: "There is no page at this address.",
+		Title: "No such page", Script: "page/plain", Message: "There is no page at this address.",
 	})
 }
 

@@ -13,7 +13,9 @@ import (
 	"strings"
 )
 
-//go:embed web
+// The checks of the pages' JavaScript lie in web as well and are no part of the product.
+//
+//go:embed web/*.html web/icon.svg web/css web/font web/js web/vendor
 var webFS embed.FS
 
 // mediaTypes fixes the types, which on some systems come from a file that lies.

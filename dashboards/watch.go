@@ -179,5 +179,5 @@ func (s *Server) startTest(w http.ResponseWriter, r *http.Request) {
 }
 
 func (s *Server) watchPage(w http.ResponseWriter, r *http.Request) {
-	s.renderFor(w, r, http.StatusOK, "watch.html", view{Title: "Is anybody watching?", Script: "watch", Nav: "watch"})
+	s.renderFor(w, r, http.StatusOK, "watch.html", view{Title: "Is anybody watching?", Script: "oncall/watch", Nav: "watch"})
 }

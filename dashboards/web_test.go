@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"net/http"
 	"net/url"
+	"path"
 	"regexp"
 	"slices"
 	"strconv"
@@ -38,20 +39,20 @@ func TestPagesKeepThePolicy(t *testing.T) {
 func TestEveryFileOfAPageIsServed(t *testing.T) {
 	s, web := start(t, Options{Auth: ofCustomers(), Own: leasehold()})
 	link := regexp.MustCompile(`(?:src|href)="(/static/[^"]+)"`)
-	imports := regexp.MustCompile(`from "\./([a-z]+\.js)"`)
+	imports := regexp.MustCompile(`(?m)^import (?:.* from )?"(\.\.?/[a-z/]+\.js)"`)
 	seen := map[string]bool{}
 	var visit func(string)
-	visit = func(path string) {
-		if seen[path] {
+	visit = func(file string) {
+		if seen[file] {
 			return
 		}
-		seen[path] = true
-		resp, body := call{path: path}.do(t, web.URL)
+		seen[file] = true
+		resp, body := call{path: file}.do(t, web.URL)
 		if resp.StatusCode != 200 || !strings.Contains(resp.Header.Get("Cache-Control"), "immutable") {
-			t.Errorf("%s: %d, %s", path, resp.StatusCode, resp.Header.Get("Cache-Control"))
+			t.Errorf("%s: %d, %s", file, resp.StatusCode, resp.Header.Get("Cache-Control"))
 		}
 		for _, m := range imports.FindAllStringSubmatch(body, -1) {
-			visit(s.web.prefix + "js/" + m[1])
+			visit(path.Join(path.Dir(file), m[1]))
 		}
 	}
 	for _, p := range []string{"/", "/board/r1-01", "/incidents", "/oncall", "/off", "/watch", "/login", "/nothing", "/own", "/own/board/r1-02"} {
@@ -67,6 +68,9 @@ func TestEveryFileOfAPageIsServed(t *testing.T) {
 	for name := range s.web.files {
 		if strings.HasSuffix(name, ".js") && !seen[s.web.prefix+name] {
 			t.Errorf("%s is embedded but no page uses it", name)
+		}
+		if folder, _, _ := strings.Cut(name, "/"); !slices.Contains([]string{"css", "font", "icon.svg", "js", "vendor"}, folder) {
+			t.Errorf("%s is embedded: the checks of the pages are no part of the product", name)
 		}
 	}
 	if resp, _ := (call{path: "/static/0000/css/base.css"}).do(t, web.URL); resp.StatusCode != 404 {
