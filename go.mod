@@ -2,6 +2,9 @@ module bramble
 
 go 1.26.8
 
+// Packages of npm, for checks of the pages' JavaScript.
+ignore ./dashboards/web/node_modules
+
 require (
 	blitiri.com.ar/go/spf v1.5.1
 	codeberg.org/go-fonts/liberation v0.5.0
