@@ -17,6 +17,7 @@ import (
 	"github.com/prometheus/common/model"
 
 	"bramble/alerting/alert"
+	"bramble/alerting/rules"
 )
 
 func TestLinks(t *testing.T) {
@@ -152,7 +153,7 @@ func BenchmarkFacts(b *testing.B) {
 func TestChatReceiversShowThePicture(t *testing.T) {
 	store := openSeries(t)
 	in := hotBoard(t, store)
-	pictures := NewPictures(NewEngine(DefaultRules()), store, nil)
+	pictures := NewPictures(rules.NewEngine(rules.Default()), store, nil)
 	defer pictures.Close()
 	address, got := gatewaySink(t, func(_ int, w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "ok") })
 	p := runPager(t, PagerOptions{

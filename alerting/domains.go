@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"bramble/alerting/alert"
+	"bramble/alerting/rules"
 )
 
 // fleetAge is how old the list of boards may be when domains are decided.
@@ -17,7 +18,7 @@ const fleetAge = time.Second
 // DomainsOptions configure a Domains. All but Log are needed.
 type DomainsOptions struct {
 	// Engine keeps the alerts of domains with its own, so that its checkpoint and Firing have them.
-	Engine *Engine
+	Engine *rules.Engine
 	// Fleet returns where every board of the registry stands. It is first called by Run.
 	Fleet func() map[string]alert.Place
 	// Commit journals transitions and then calls Deliver with them.

@@ -21,6 +21,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"bramble/alerting/alert"
+	"bramble/alerting/rules"
 	"bramble/storage/series"
 )
 
@@ -28,7 +29,7 @@ import (
 type stage struct {
 	*Domains
 	pager   *testPager
-	engine  *Engine
+	engine  *rules.Engine
 	mu      sync.Mutex
 	journal []alert.Transition
 	stop    func()
@@ -37,7 +38,7 @@ type stage struct {
 // startStage opens one on a database, restores a checkpoint, replays the journal behind it and runs it.
 func startStage(t testing.TB, db *sql.DB, config []byte, places map[string]alert.Place, checkpoint []alert.Transition, journal ...alert.Transition) *stage {
 	t.Helper()
-	s := &stage{engine: NewEngine(DefaultRules()), journal: slices.Clone(journal)}
+	s := &stage{engine: rules.NewEngine(rules.Default()), journal: slices.Clone(journal)}
 	s.pager = startPager(t, db, config, func(p *Pager) {
 		p.engine = s.engine
 		s.Domains = NewDomains(DomainsOptions{Engine: s.engine, Pager: p, Fleet: func() map[string]alert.Place { return places }, Commit: s.commit})
@@ -314,7 +315,7 @@ func TestDomainTimes(t *testing.T) {
 			t.Fatal(err)
 		}
 		places := fleetOf(2, 1, 20, nil)
-		e := NewEngine(DefaultRules())
+		e := rules.NewEngine(rules.Default())
 		commits := make(chan string, 100)
 		var d *Domains
 		d = NewDomains(DomainsOptions{
@@ -465,19 +466,21 @@ receivers:
 			d := startStage(t, db, config(sk.URL), places, nil)
 			d.running(t)
 			ms := time.Now().UnixMilli()
-			read := func(board, metric string, value float64, own ...string) {
+			read := func(board, metric string, value float64, own ...series.Label) {
 				t.Helper()
 				ms += 1000
 				var registry []series.Label
 				for n, v := range places[board].Labels {
 					registry = append(registry, series.Label{Name: n, Value: v})
 				}
-				s := d.engine.Series(labels(metric, board, own...), registry)
-				if err := d.commit(d.engine.Observe(board+metric, ms, []Reading{{s, value}})); err != nil {
+				s := d.engine.Series(append([]series.Label{{Name: series.NameLabel, Value: metric}, {Name: alert.BoardLabel, Value: board}}, own...), registry)
+				if err := d.commit(d.engine.Observe(board+metric, ms, []rules.Reading{{Series: s, Value: value}})); err != nil {
 					t.Fatal(err)
 				}
 			}
-			throttle := func(board string, value float64) { read(board, alert.ThrottledMetric, value, "reason", "throttled") }
+			throttle := func(board string, value float64) {
+				read(board, alert.ThrottledMetric, value, series.Label{Name: "reason", Value: "throttled"})
+			}
 			want := func(said string) {
 				t.Helper()
 				for {

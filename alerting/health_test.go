@@ -10,34 +10,6 @@ import (
 	"bramble/alerting/alert"
 )
 
-func TestFailingRules(t *testing.T) {
-	e := NewEngine(mustRules(t, "  - {alert: A, expr: 'avg_over_time(a[5m]) > 5'}\n  - {alert: B, expr: 'avg_over_time(b[5m]) > 5'}\n"))
-	reg := prometheus.NewRegistry()
-	if err := e.Register(reg); err != nil {
-		t.Fatal(err)
-	}
-	now := time.UnixMilli(1_000_000)
-	step := func(store fixedStore, want int) {
-		t.Helper()
-		now = now.Add(10 * time.Second)
-		_, _ = e.Evaluate(t.Context(), store, now) // the metric is what tells
-		if got := gathered(t, reg)["bramble_rules_failing"]; got != float64(want) {
-			t.Errorf("%v rules fail, want %d", got, want)
-		}
-	}
-	const a, b = "avg_over_time(a[5m]) > 5", "avg_over_time(b[5m]) > 5"
-	step(fixedStore{}, 0)
-	step(fixedStore{}, 0)
-	step(fixedStore{}, 2)
-	step(fixedStore{a: nil}, 1)
-	step(fixedStore{a: nil, b: nil}, 0)
-	step(fixedStore{a: nil}, 0)
-	step(fixedStore{a: nil}, 0)
-	step(fixedStore{a: nil}, 1)
-	e.SetRules(mustRules(t, "  - {alert: A, expr: 'avg_over_time(a[5m]) > 5'}\n"))
-	step(fixedStore{a: nil}, 0)
-}
-
 // gathered returns the gauges of a registry, by name and label values.
 func gathered(t *testing.T, reg *prometheus.Registry) map[string]float64 {
 	t.Helper()

@@ -15,6 +15,7 @@ import (
 	"github.com/prometheus/common/model"
 
 	"bramble/alerting/alert"
+	"bramble/alerting/rules"
 	"bramble/storage/series"
 )
 
@@ -279,7 +280,7 @@ func (p *Pager) firingOf(fp model.Fingerprint) []alert.Transition {
 }
 
 // condition returns how the condition of an alert stands, given its last transition.
-func (p *Pager) condition(t alert.Transition) (c Condition) {
+func (p *Pager) condition(t alert.Transition) (c rules.Condition) {
 	if p.engine != nil {
 		return p.engine.Condition(t)
 	}

@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"bramble/alerting/alert"
+	"bramble/alerting/rules"
 )
 
 // endurance skips a test that takes minutes, such as a kill at every step, unless the environment asks for it.
@@ -65,7 +66,7 @@ func child(dir string) error {
 	if err != nil {
 		return err
 	}
-	e := NewEngine(DefaultRules())
+	e := rules.NewEngine(rules.Default())
 	d, err := childDomains(dir, e, p)
 	if err != nil {
 		return err
@@ -135,7 +136,7 @@ func childPerson(p *Pager, verb string) error {
 func killPlaces() map[string]alert.Place { return fleetOf(killRounds+1, 1, 4, nil) }
 
 // childDomains journals as the collector does: first the disk, then the delivery.
-func childDomains(dir string, e *Engine, p *Pager) (d *Domains, err error) {
+func childDomains(dir string, e *rules.Engine, p *Pager) (d *Domains, err error) {
 	f, err := os.OpenFile(filepath.Join(dir, "journal"), os.O_WRONLY|os.O_APPEND, 0o600)
 	if err != nil {
 		return nil, err

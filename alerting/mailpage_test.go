@@ -21,6 +21,7 @@ import (
 	"github.com/emersion/go-smtp"
 
 	"bramble/alerting/alert"
+	"bramble/alerting/rules"
 )
 
 // letterbox is a real SMTP server.
@@ -157,7 +158,7 @@ func TestAMailSaysWhatWhereSinceWhenAndShowsIt(t *testing.T) {
 	t.Parallel()
 	series, box := openSeries(t), newLetterbox(t)
 	in := hotBoard(t, series)
-	engine := NewEngine(DefaultRules())
+	engine := rules.NewEngine(rules.Default())
 	pictures := NewPictures(engine, series, nil)
 	pictures.budget = tryTimeout // a busy machine must not fail the test
 	defer pictures.Close()
@@ -237,7 +238,7 @@ func TestAMailLeavesWithoutAPictureThatIsLate(t *testing.T) {
 		})
 	}
 	box, store := newLetterbox(t), slowStore{make(chan struct{})}
-	pictures := NewPictures(NewEngine(DefaultRules()), store, nil)
+	pictures := NewPictures(rules.NewEngine(rules.Default()), store, nil)
 	defer pictures.Close()
 	defer close(store.release)
 	p := runPager(t, PagerOptions{DB: openDB(t, t.TempDir()), Config: []byte(strings.Replace(mailConfig, "SMARTHOST", box.addr, 1)), Pictures: pictures})

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"bramble/alerting/alert"
+	"bramble/alerting/rules"
 )
 
 // request is what a gateway got.
@@ -510,14 +511,10 @@ receivers:
 // An alert of a rule links to the graph of the rule, and so does its end.
 func TestAnAlertLinksToItsRulesGraph(t *testing.T) {
 	t.Parallel()
-	s, engine := newSink(t, nil), NewEngine(DefaultRules())
+	s, engine := newSink(t, nil), rules.NewEngine(rules.Default())
 	p := runPager(t, PagerOptions{DB: openDB(t, t.TempDir()), Config: oneSink(s.URL, ""), ExternalURL: "https://bramble.example.org/b/", Expression: engine.Expression})
 	hot := fire("b1", time.Now())
-	for rule := range engine.rules.All() {
-		if rule.Name == "SocHot" {
-			hot.Rule = rule.ID
-		}
-	}
+	hot.Rule = ruleID(t, "SocHot")
 	want := "https://bramble.example.org/b/vmui/#/?g0.range_input=1h&g0.expr=" + strings.ReplaceAll(url.QueryEscape(engine.Expression(hot.Rule)), "+", "%20")
 	if !strings.Contains(want, "pi_soc_temperature_celsius") {
 		t.Fatalf("the expression is %q", engine.Expression(hot.Rule))

@@ -31,6 +31,7 @@ import (
 
 	"bramble/alerting/alert"
 	"bramble/alerting/oncall"
+	"bramble/alerting/rules"
 )
 
 const (
@@ -62,7 +63,7 @@ type PagerOptions struct {
 	// ExternalURL is what links in pages start with.
 	ExternalURL string
 	// Engine decides the alerts that the pager is given; nil: how their conditions stand is known from transitions alone.
-	Engine *Engine
+	Engine *rules.Engine
 	// Pictures draws incidents for pages; nil draws none.
 	Pictures *Pictures
 	// Fleet says where every board stands; nil: a silence or a maintenance of any size needs no confirmation.
@@ -104,7 +105,7 @@ type Pager struct {
 	clock        *stepClock
 	steps        *stepper
 	rotas        atomic.Pointer[oncall.Config] // with overrides
-	engine       *Engine                       // nil for none
+	engine       *rules.Engine                 // nil for none
 	pictures     *Pictures
 	linkKey      []byte
 	mutes        *mutes

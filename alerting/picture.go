@@ -11,6 +11,7 @@ import (
 
 	"bramble/alerting/alert"
 	"bramble/alerting/picture"
+	"bramble/alerting/rules"
 	"bramble/storage/series"
 )
 
@@ -23,14 +24,14 @@ var ErrNoPicture = errors.New("there is nothing to draw")
 // Pictures draws incidents: the half hour before a page of the series that fired, and the line that they crossed. All
 // methods are safe for concurrent use; a nil Pictures draws nothing.
 type Pictures struct {
-	engine *Engine
-	store  RangeQuerier
+	engine *rules.Engine
+	store  rules.RangeQuerier
 	shelf  *picture.Shelf
 	budget time.Duration // that a page waits
 }
 
 // NewPictures draws what the engine's rules say from what the store holds.
-func NewPictures(engine *Engine, store RangeQuerier, log *slog.Logger) *Pictures {
+func NewPictures(engine *rules.Engine, store rules.RangeQuerier, log *slog.Logger) *Pictures {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
@@ -64,7 +65,7 @@ func (p *Pictures) drawable(in *Incident) bool {
 	if p == nil {
 		return false
 	}
-	_, ok := p.engine.crossing(in.lead().Rule, nil)
+	_, ok := p.engine.Comparison(in.lead().Rule, nil)
 	return ok
 }
 

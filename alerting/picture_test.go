@@ -13,10 +13,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/VictoriaMetrics/metricsql"
-
 	"bramble/alerting/alert"
 	"bramble/alerting/picture"
+	"bramble/alerting/rules"
 	"bramble/storage"
 	"bramble/storage/series"
 )
@@ -56,7 +55,7 @@ func tell(t testing.TB, s *storage.Store, board string, more map[string]string, 
 // ruleID is the ID of a default rule.
 func ruleID(t testing.TB, name string) string {
 	t.Helper()
-	for r := range DefaultRules().All() {
+	for r := range rules.Default().All() {
 		if r.Name == name {
 			return r.ID
 		}
@@ -147,7 +146,7 @@ func silentSwitch(t testing.TB, s *storage.Store) *Incident {
 
 func drawn(t testing.TB, s *storage.Store, in *Incident) (image.Image, []byte) {
 	t.Helper()
-	p := NewPictures(NewEngine(DefaultRules()), s, nil)
+	p := NewPictures(rules.NewEngine(rules.Default()), s, nil)
 	defer p.Close()
 	b, err := p.Draw(context.Background(), in, pictureEnd)
 	if err != nil {
@@ -205,7 +204,7 @@ func (s slowStore) QueryRange(context.Context, string, time.Time, time.Time, tim
 
 func TestAPictureIsNotWaitedForBeyondItsTime(t *testing.T) {
 	store := slowStore{make(chan struct{})}
-	p := NewPictures(NewEngine(DefaultRules()), store, nil)
+	p := NewPictures(rules.NewEngine(rules.Default()), store, nil)
 	defer p.Close()
 	defer close(store.release)
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Millisecond)
@@ -217,7 +216,7 @@ func TestAPictureIsNotWaitedForBeyondItsTime(t *testing.T) {
 }
 
 func TestARuleThatIsGoneHasNoPicture(t *testing.T) {
-	p := NewPictures(NewEngine(nil), slowStore{}, nil)
+	p := NewPictures(rules.NewEngine(nil), slowStore{}, nil)
 	defer p.Close()
 	in := &Incident{ID: "gone", Alerts: []IncidentAlert{{Rule: "board/Gone", Labels: map[string]string{"board": "b1"}}}}
 	if _, err := p.Draw(context.Background(), in, pictureEnd); !errors.Is(err, ErrNoPicture) {
@@ -225,30 +224,9 @@ func TestARuleThatIsGoneHasNoPicture(t *testing.T) {
 	}
 }
 
-func TestCrossingOfARule(t *testing.T) {
-	narrow := []metricsql.LabelFilter{{Label: "board", Value: "b1"}}
-	f := func(expr, want string, op operator, limit float64) {
-		t.Helper()
-		text := "groups:\n- name: g\n  rules:\n  - alert: A\n    expr: '" + expr + "'\n"
-		rules, err := LoadRules(map[string][]byte{"r.yml": []byte(text)})
-		if err != nil {
-			t.Fatal(err)
-		}
-		x, ok := NewEngine(rules).crossing(rules.Groups[0].Rules[0].ID, narrow)
-		if !ok || x.expr != want || x.op != op || x.limit != limit {
-			t.Errorf("%s: got %q %v %v, want %q %v %v", expr, x.expr, x.op, x.limit, want, op, limit)
-		}
-	}
-	f(`m >= 80`, `m{board="b1"}`, opGreaterEqual, 80)
-	f(`80 < m{a="1"}`, `m{a="1",board="b1"}`, opGreater, 80)
-	f(`m > 5 and n == 1`, `m{board="b1"}`, opGreater, 5)
-	f(`rate(m[5m]) / n > 0.5`, `rate(m{board="b1"}[5m]) / n{board="b1"}`, opGreater, 0.5)
-	f(`absent(m)`, `absent(m{board="b1"})`, 0, 0)
-}
-
 func BenchmarkPicture(b *testing.B) {
 	s := openSeries(b)
-	p := NewPictures(NewEngine(DefaultRules()), s, nil)
+	p := NewPictures(rules.NewEngine(rules.Default()), s, nil)
 	defer p.Close()
 	for _, in := range []*Incident{hotBoard(b, s), throttledSwitch(b, s), silentSwitch(b, s)} {
 		b.Run(in.ID, func(b *testing.B) {

@@ -13,6 +13,7 @@ import (
 
 	"bramble/alerting/alert"
 	"bramble/alerting/picture"
+	"bramble/alerting/rules"
 	"bramble/storage/series"
 )
 
@@ -20,86 +21,6 @@ const (
 	// mostNamed is how many boards a query names; more are asked for by their domain's labels.
 	mostNamed = 200
 )
-
-// crossing is what a rule compares, and with what.
-type crossing struct {
-	metric string // of its first selector
-	unit   string // a metric name with the unit of expr, empty where expr has another
-	expr   string
-	op     operator // 0 where the rule compares with no number
-	limit  float64
-}
-
-// crossing reads a rule's first comparison with a number, its selectors narrowed to some series; false where the rule
-// is not in force.
-func (e *Engine) crossing(ruleID string, narrow []metricsql.LabelFilter) (crossing, bool) {
-	e.mu.Lock()
-	rule := e.byID[alert.BaseRule(ruleID)]
-	e.mu.Unlock()
-	if rule == nil {
-		return crossing{}, false
-	}
-	expr, err := metricsql.Parse(rule.Expr)
-	if err != nil {
-		return crossing{}, false
-	}
-	x := crossing{}
-	expr, x.op, x.limit = compared(expr)
-	metricsql.VisitAll(expr, func(e metricsql.Expr) {
-		m, ok := e.(*metricsql.MetricExpr)
-		if !ok {
-			return
-		}
-		for i := range m.LabelFilterss {
-			if x.metric == "" && len(m.LabelFilterss[i]) > 0 && m.LabelFilterss[i][0].Label == series.NameLabel {
-				x.metric = m.LabelFilterss[i][0].Value
-			}
-			m.LabelFilterss[i] = append(m.LabelFilterss[i], narrow...)
-		}
-	})
-	x.expr = string(expr.AppendString(nil))
-	if keepsUnit(expr) {
-		x.unit = x.metric
-	}
-	return x, true
-}
-
-// keepsUnit reports whether an expression has the unit of its selector.
-func keepsUnit(e metricsql.Expr) bool {
-	switch e := e.(type) {
-	case *metricsql.MetricExpr:
-		return true
-	case *metricsql.RollupExpr:
-		return keepsUnit(e.Expr)
-	case *metricsql.FuncExpr:
-		return len(e.Args) == 1 && slices.Contains([]string{"avg_over_time", "min_over_time", "max_over_time", "last_over_time", "abs"}, strings.ToLower(e.Name)) &&
-			keepsUnit(e.Args[0])
-	case *metricsql.AggrFuncExpr:
-		return len(e.Args) == 1 && slices.Contains([]string{"min", "max", "avg", "sum"}, strings.ToLower(e.Name)) && keepsUnit(e.Args[0])
-	}
-	return false
-}
-
-// compared returns the first side of e that is compared with a number, and all of e where there is none.
-func compared(e metricsql.Expr) (metricsql.Expr, operator, float64) {
-	b, ok := e.(*metricsql.BinaryOpExpr)
-	if !ok {
-		return e, 0, 0
-	}
-	if b.Op == "and" || b.Op == "or" || b.Op == "unless" || b.Op == "if" {
-		if side, op, limit := compared(b.Left); op != 0 {
-			return side, op, limit
-		}
-		return e, 0, 0
-	}
-	if n, ok := b.Right.(*metricsql.NumberExpr); ok && operators[b.Op] != 0 {
-		return b.Left, operators[b.Op], n.N
-	}
-	if n, ok := b.Left.(*metricsql.NumberExpr); ok && mirrored[b.Op] != 0 {
-		return b.Right, mirrored[b.Op], n.N
-	}
-	return e, 0, 0
-}
 
 // touched returns the boards of an incident's alerts, in order.
 func (in *Incident) touched() []string {
@@ -163,12 +84,12 @@ func selector(metric string, filters []metricsql.LabelFilter) string {
 func (p *Pictures) read(ctx context.Context, in *Incident, at time.Time) (*picture.Picture, error) {
 	s := newPicture(in, at)
 	lead := in.lead()
-	x, ok := p.engine.crossing(lead.Rule, in.narrow())
+	x, ok := p.engine.Comparison(lead.Rule, in.narrow())
 	if !ok {
 		return nil, ErrNoPicture
 	}
 	var err error
-	switch x.metric {
+	switch x.Metric {
 	case alert.UpMetric:
 		s.Rows, err = p.readRows(ctx, in, s)
 	case alert.ThrottledMetric, alert.SupplyMetric:
@@ -189,20 +110,20 @@ func (p *Pictures) ask(ctx context.Context, s *picture.Picture, expr string) ([]
 	return p.store.QueryRange(ctx, expr, s.From, s.To, picture.Step)
 }
 
-func (p *Pictures) readGraph(ctx context.Context, s *picture.Picture, x crossing) ([]*picture.Graph, error) {
-	found, err := p.ask(ctx, s, x.expr)
+func (p *Pictures) readGraph(ctx context.Context, s *picture.Picture, x rules.Comparison) ([]*picture.Graph, error) {
+	found, err := p.ask(ctx, s, x.Expr)
 	if err != nil || len(found) == 0 {
 		return nil, err
 	}
-	g := graphOf(s, x.unit, found, x.op == opLess || x.op == opLessEqual)
-	if x.op != 0 {
-		g.Limit(x.limit, "")
+	g := graphOf(s, x.Unit, found, x.LowIsBad())
+	if x.HasLimit() {
+		g.Limit(x.Limit, "")
 	}
 	return []*picture.Graph{g}, nil
 }
 
 // readThrottled shows what a bit of the firmware follows from and leads to: the temperature, and the clock that is lost.
-func (p *Pictures) readThrottled(ctx context.Context, in *Incident, s *picture.Picture, x crossing) ([]*picture.Graph, error) {
+func (p *Pictures) readThrottled(ctx context.Context, in *Incident, s *picture.Picture, x rules.Comparison) ([]*picture.Graph, error) {
 	heat, err := p.ask(ctx, s, selector(alert.TemperatureMetric, in.narrow()))
 	if err != nil {
 		return nil, err
@@ -212,16 +133,16 @@ func (p *Pictures) readThrottled(ctx context.Context, in *Incident, s *picture.P
 	if len(heat) > 0 {
 		g := graphOf(s, alert.TemperatureMetric, heat, false)
 		worst = g.Main()
-		if strings.Contains(x.expr, `reason="throttled"`) {
+		if strings.Contains(x.Expr, `reason="throttled"`) {
 			g.Limit(80, "80 ARM throttled")
 			g.Limit(85, "85 ARM and GPU")
 		}
-		if strings.Contains(x.expr, `reason="soft_temperature_limit"`) {
+		if strings.Contains(x.Expr, `reason="soft_temperature_limit"`) {
 			g.Limit(60, "60 soft limit")
 		}
 		out = append(out, g)
 	}
-	bits, err := p.ask(ctx, s, "sum(("+x.expr+") > bool 0)")
+	bits, err := p.ask(ctx, s, "sum(("+x.Expr+") > bool 0)")
 	if err != nil {
 		return nil, err
 	}

@@ -16,15 +16,12 @@ import (
 	"github.com/prometheus/common/model"
 
 	"bramble/alerting/alert"
-	"bramble/storage/series"
+	"bramble/alerting/rules"
 )
 
 const (
 	testAlert       = "TestPage"
 	testFailedAlert = "TestPageFailed"
-	testReceiver    = "test_receiver" // the label that says whose test it is
-	testID          = "test_id"
-	testMetric      = "bramble_test_page"
 	// testWithin is how long a test page may take; a page that took longer was not delivered in time.
 	testWithin = 2 * time.Minute
 	// testTries is how many tries a test page may take: what is not taken by then has failed as a test, though it is tried on.
@@ -74,7 +71,7 @@ func withTests(user *config.Config, sends func(receiver string) bool) (*config.C
 	wait, interval, repeat := model.Duration(0), model.Duration(5*time.Second), model.Duration(365*24*time.Hour)
 	route := func(one, of, to string) (*config.Route, error) {
 		var ms amcommoncfg.Matchers
-		for _, m := range [][2]string{{alert.NameLabel, one}, {testReceiver, of}} {
+		for _, m := range [][2]string{{alert.NameLabel, one}, {rules.TestReceiver, of}} {
 			one, err := amlabels.NewMatcher(amlabels.MatchEqual, m[0], m[1])
 			if err != nil {
 				return nil, err
@@ -82,7 +79,7 @@ func withTests(user *config.Config, sends func(receiver string) bool) (*config.C
 			ms = append(ms, one)
 		}
 		return &config.Route{
-			Receiver: to, Matchers: ms, GroupBy: []model.LabelName{alert.NameLabel, testReceiver, testID}, GroupByStr: []string{alert.NameLabel, testReceiver, testID},
+			Receiver: to, Matchers: ms, GroupBy: []model.LabelName{alert.NameLabel, rules.TestReceiver, rules.TestID}, GroupByStr: []string{alert.NameLabel, rules.TestReceiver, rules.TestID},
 			GroupWait: &wait, GroupInterval: &interval, RepeatInterval: &repeat,
 		}, nil
 	}
@@ -164,17 +161,6 @@ func (r *routing) testable(receiver string) (string, error) {
 	return receiver, nil
 }
 
-// Test gives the rule of test pages its reading: on begins the alert, off ends it.
-func (e *Engine) Test(t PageTest, on bool, now time.Time) []alert.Transition {
-	id := strconv.FormatInt(t.Number, 10)
-	s := e.Series([]series.Label{{Name: series.NameLabel, Value: testMetric}, {Name: testID, Value: id}, {Name: testReceiver, Value: t.Receiver}}, nil)
-	value := 0.0
-	if on {
-		value = 1
-	}
-	return e.Observe("collector/test "+id, now.UnixMilli(), []Reading{{Series: s, Value: value}})
-}
-
 // DecideTests looks at the test pages that wait and returns those that are decided now. Their alerts are to be ended.
 func (p *Pager) DecideTests(ctx context.Context, now time.Time) (decided []PageTest, err error) {
 	waiting, err := p.readTests(ctx, `WHERE state = 'waiting' ORDER BY number`)
@@ -205,7 +191,7 @@ func (p *Pager) DecideTests(ctx context.Context, now time.Time) (decided []PageT
 // decideTest looks at the pages that a test made.
 func (p *Pager) decideTest(ctx context.Context, t *PageTest, now time.Time) error {
 	rows, err := p.db.QueryContext(ctx, `SELECT integration, state, attempts, answer, left_at FROM page WHERE seq > ? AND instr(group_key, ?) > 0 ORDER BY seq`,
-		t.afterPage, fmt.Sprintf("%s=%q", testID, strconv.FormatInt(t.Number, 10)))
+		t.afterPage, fmt.Sprintf("%s=%q", rules.TestID, strconv.FormatInt(t.Number, 10)))
 	if err != nil {
 		return fmt.Errorf("read pages of test %d: %w", t.Number, err)
 	}

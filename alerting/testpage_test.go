@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"bramble/alerting/alert"
+	"bramble/alerting/rules"
 )
 
 // TestTestPages: a test page takes the whole way to the receiver that it is for, and one that fails is told by another.
@@ -26,7 +27,7 @@ receivers:
 `, good.URL, bad.URL)
 	db := openDB(t, t.TempDir())
 	d := startStage(t, db, []byte(config), nil, nil)
-	d.engine.SetRules(DefaultRules().WithOwn())
+	d.engine.SetRules(rules.Default().WithOwn())
 	d.running(t)
 	send := func(receiver string) PageTest {
 		t.Helper()
@@ -34,7 +35,7 @@ receivers:
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := d.commit(d.engine.Test(one, true, time.Now())); err != nil {
+		if err := d.commit(d.engine.Test(one.Number, one.Receiver, true, time.Now())); err != nil {
 			t.Fatal(err)
 		}
 		return one
@@ -47,7 +48,7 @@ receivers:
 				t.Fatal(err)
 			}
 			for _, one = range all {
-				if err := d.commit(d.engine.Test(one, false, time.Now())); err != nil {
+				if err := d.commit(d.engine.Test(one.Number, one.Receiver, false, time.Now())); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -114,13 +115,13 @@ func TestTestPageOfPolicy(t *testing.T) {
 	if err := d.pager.ReloadWithOnCall(routed(s.URL, byBoard("oncall"), people...), []byte(steps("1h", "1h"))); err != nil {
 		t.Fatal(err)
 	}
-	d.engine.SetRules(DefaultRules().WithOwn())
+	d.engine.SetRules(rules.Default().WithOwn())
 	d.running(t)
 	one, err := d.pager.StartTest(t.Context(), "", "mira", time.Time{})
 	if err != nil || one.Receiver != "oncall" {
 		t.Fatalf("test %+v, %v", one, err)
 	}
-	if err := d.commit(d.engine.Test(one, true, time.Now())); err != nil {
+	if err := d.commit(d.engine.Test(one.Number, one.Receiver, true, time.Now())); err != nil {
 		t.Fatal(err)
 	}
 	if h := s.next(t); h.path != "/ada-ntfy" || h.said() != "firing TestPage " {
@@ -134,7 +135,7 @@ func TestTestPageOfPolicy(t *testing.T) {
 		if all[0].State != "delivered" {
 			t.Errorf("test %+v", all[0])
 		}
-		return d.commit(d.engine.Test(all[0], false, time.Now())) == nil
+		return d.commit(d.engine.Test(all[0].Number, all[0].Receiver, false, time.Now())) == nil
 	})
 	if h := s.next(t); h.path != "/ada-ntfy" || h.said() != "resolved TestPage " {
 		t.Errorf("end: %s at %s", h.said(), h.path)

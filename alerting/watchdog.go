@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"maps"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -22,53 +21,17 @@ import (
 	"github.com/prometheus/common/model"
 
 	"bramble/alerting/alert"
-	"bramble/storage/series"
+	"bramble/alerting/rules"
 )
 
 const (
 	// watchdogIntegration names its only integration.
 	watchdogIntegration = "heartbeat"
-	// watchdogLabel marks its alert, whose name others use too.
-	watchdogLabel  = "watchdog"
-	watchdogValue  = "collector"
-	watchdogOrigin = "collector/watchdog"
-	// beatNote is when the rule saw the reading that the beat is about, in NoteTime's form.
-	beatNote = "beat"
 	// keepBeats is how long beats stay in the journal.
 	keepBeats = 24 * time.Hour
 	// maxBeatAnswer bounds what is read of the other side's answer, in bytes.
 	maxBeatAnswer = 300
 )
-
-// ownRules are no operator's to change: without them nobody outside hears of a collector that is dead.
-const ownRules = `
-groups:
-  - name: watchdog
-    rules:
-      - alert: Watchdog
-        expr: bramble_watchdog == 1
-        labels: {watchdog: collector, severity: none}
-        annotations:
-          summary: "alerting works from a reading to a delivery"
-          description: "This alert always fires. Each of its beats takes the whole way and ends at the heartbeat outside."
-  - name: test pages
-    rules:
-      - alert: TestPage
-        expr: bramble_test_page == 1
-        labels: {severity: none}
-        annotations:
-          summary: "TEST: this page is a test, nothing is wrong"
-          description: "Test {{ $labels.test_id }} of receiver {{ $labels.test_receiver }}. Nothing has to be done: the collector notes by itself that it arrived."
-          runbook: "None: it is a test."
-      - alert: TestPageFailed
-        expr: bramble_test_page_failed == 1
-        labels: {severity: critical}
-        annotations:
-          what: "without a working receiver"
-          summary: "the last test page to receiver {{ $labels.test_receiver }} was not delivered"
-          description: "Pages to this receiver wake nobody. Where there are other receivers, this one comes through them."
-          runbook: "The page /watch shows what the provider answered. Mend the receiver in alertmanager.yml, reload, and send another test page: the next that arrives ends this alert."
-`
 
 // ErrBeat is what every reason wraps for which no beat was sent.
 var ErrBeat = errors.New("no beat")
@@ -106,39 +69,6 @@ type watchdog struct {
 	status WatchdogStatus
 }
 
-// WithOwn returns rules with those beside them that the collector watches its own alerting by.
-func (r *Rules) WithOwn() *Rules {
-	own, err := LoadRules(map[string][]byte{"(built in)": []byte(ownRules)})
-	if err != nil {
-		panic("embedded " + err.Error()) // a test loads them
-	}
-	return &Rules{Groups: append(append([]*Group{}, r.Groups...), own.Groups...)}
-}
-
-// Beat gives the watchdog's rule its reading and returns the transition that carries the beat on, to be journalled and
-// delivered as any other. It returns none where the rule is not in force.
-func (e *Engine) Beat(now time.Time) []alert.Transition {
-	s := e.Series([]series.Label{{Name: series.NameLabel, Value: "bramble_watchdog"}}, nil)
-	notes := map[string]string{beatNote: now.UTC().Format(alert.NoteTime)}
-	e.Annotate(s, notes)
-	if out := e.Observe(watchdogOrigin, now.UnixMilli(), []Reading{{Series: s, Value: 1}}); len(out) > 0 {
-		return out
-	}
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	for _, w := range s.tests {
-		if w.rule.Labels[watchdogLabel] != watchdogValue || w.alert == nil || w.alert.last.State != alert.Firing || w.alert.last.At >= now.UnixMilli() {
-			continue
-		}
-		t := w.alert.last
-		t.From, t.At, t.Received, t.Annotations = alert.Firing, now.UnixMilli(), now.UnixMilli(), maps.Clone(t.Annotations)
-		maps.Copy(t.Annotations, notes)
-		w.alert.last = t
-		return []alert.Transition{t}
-	}
-	return nil
-}
-
 func newWatchdog(o *WatchdogOptions, p *Pager) *watchdog {
 	if o == nil {
 		return nil
@@ -160,7 +90,7 @@ func (p *Pager) Watchdog() (WatchdogStatus, bool) {
 
 // withWatchdog returns a configuration with the watchdog's route before all others.
 func (w *watchdog) withWatchdog(c *config.Config) (*config.Config, error) {
-	matcher, err := amlabels.NewMatcher(amlabels.MatchEqual, watchdogLabel, watchdogValue)
+	matcher, err := amlabels.NewMatcher(amlabels.MatchEqual, rules.WatchdogLabel, rules.WatchdogValue)
 	if err != nil {
 		return nil, err
 	}
@@ -220,7 +150,7 @@ func (w *watchdog) beat(ctx context.Context, alerts []*amalert.Alert, now time.T
 // fresh reports whether the beat left its rule lately: an old one says nothing about now.
 func (w *watchdog) fresh(alerts []*amalert.Alert, now time.Time) error {
 	for _, a := range alerts {
-		at, err := time.Parse(alert.NoteTime, string(a.Annotations[beatNote]))
+		at, err := time.Parse(alert.NoteTime, string(a.Annotations[rules.BeatNote]))
 		if err == nil && now.Sub(at) <= 2*w.Every+tryTimeout {
 			return nil
 		}

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"bramble/alerting/alert"
+	"bramble/alerting/rules"
 )
 
 const testBeat = 300 * time.Millisecond
@@ -24,7 +25,7 @@ type beat struct{ id, as string }
 // dog is a watchdog's whole way: rule, engine, domains, pager, and the heartbeat outside.
 type dog struct {
 	*Pager
-	engine  *Engine
+	engine  *rules.Engine
 	domains *Domains
 	beats   chan beat // that arrived
 	sick    atomic.Pointer[error]
@@ -34,7 +35,7 @@ type dog struct {
 
 func startDog(t *testing.T, dir, config string) *dog {
 	t.Helper()
-	d := &dog{engine: NewEngine(DefaultRules().WithOwn()), beats: make(chan beat, 1000)}
+	d := &dog{engine: rules.NewEngine(rules.Default().WithOwn()), beats: make(chan beat, 1000)}
 	outside := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 		d.beats <- beat{r.Header.Get(idempotencyHeader), r.Method + " " + r.Header.Get("Authorization")}
 	}))

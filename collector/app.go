@@ -23,6 +23,7 @@ import (
 
 	"bramble/alerting"
 	"bramble/alerting/alert"
+	"bramble/alerting/rules"
 	"bramble/collector/admin"
 	"bramble/collector/backup"
 	"bramble/collector/broker"
@@ -59,7 +60,7 @@ type app struct {
 	rolled   *storage.Store // nil with a remote one, as rollups
 	rollups  *storage.Rollups
 	importer *storage.Importer
-	engine   *alerting.Engine
+	engine   *rules.Engine
 	broker   *broker.Broker
 	backups  *backup.Keeper
 	pager    *alerting.Pager
@@ -153,12 +154,12 @@ func openApp(ctx context.Context, c Config, v variant, log *slog.Logger) (_ *app
 		return nil, err
 	}
 
-	rules, err := a.startRules()
+	loaded, err := a.startRules()
 	if err != nil {
 		return nil, err
 	}
-	rules = rules.WithOwn()
-	a.engine = alerting.NewEngine(rules)
+	loaded = loaded.WithOwn()
+	a.engine = rules.NewEngine(loaded)
 	a.engine.SetExternal(nil, a.url())
 	a.engine.RecordTo(a.store)
 	if err := a.engine.Register(a.metrics); err != nil {
@@ -227,7 +228,7 @@ func openApp(ctx context.Context, c Config, v variant, log *slog.Logger) (_ *app
 	if err := a.openBackups(ctx); err != nil {
 		return nil, err
 	}
-	ended := a.engine.SetRules(rules) // alerts of rules that are gone since the collector stopped
+	ended := a.engine.SetRules(loaded) // alerts of rules that are gone since the collector stopped
 	a.domains.Resume(a.engine.Firing())
 	if err := a.ingest.Commit(ended); err != nil {
 		return nil, err

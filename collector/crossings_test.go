@@ -5,7 +5,7 @@ import (
 	"testing"
 	"time"
 
-	"bramble/alerting"
+	"bramble/alerting/rules"
 	"bramble/storage"
 )
 
@@ -16,7 +16,7 @@ func TestCrossings(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer store.Close()
-	rules, err := alerting.LoadRules(map[string][]byte{"r.yml": []byte(`groups:
+	loaded, err := rules.Load(map[string][]byte{"r.yml": []byte(`groups:
 - name: g
   rules:
   - {alert: Hot, expr: pi_soc_temperature_celsius >= 80}
@@ -58,7 +58,7 @@ func TestCrossings(t *testing.T) {
 	if err := store.Add(rows); err != nil {
 		t.Fatal(err)
 	}
-	found, err := alerting.NewEngine(rules).Crossings(t.Context(), store, to.Add(-24*time.Hour), to)
+	found, err := rules.NewEngine(loaded).Crossings(t.Context(), store, to.Add(-24*time.Hour), to)
 	if err != nil {
 		t.Fatal(err)
 	}

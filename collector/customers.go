@@ -11,8 +11,8 @@ import (
 
 	"go.yaml.in/yaml/v3"
 
-	"bramble/alerting"
 	"bramble/alerting/alert"
+	"bramble/alerting/rules"
 	"bramble/collector/customers"
 	"bramble/dashboards"
 )
@@ -57,7 +57,7 @@ func (a *app) owner(board string, at int64) string {
 
 // deliver parts what customers hear of from what operators do.
 func (a *app) deliver(ts []alert.Transition) {
-	operator, theirs := alerting.SplitCustomers(ts)
+	operator, theirs := rules.SplitCustomers(ts)
 	a.domains.Deliver(operator)
 	a.customers.Deliver(theirs)
 }
@@ -69,7 +69,7 @@ func (a *app) settleAlerts() error { return errors.Join(a.domains.Settle(), a.cu
 func (a *app) ownSettings() *dashboards.OwnSettings {
 	return &dashboards.OwnSettings{
 		Get: a.ownBook,
-		SetThreshold: func(ctx context.Context, customer, who string, t alerting.Threshold) error {
+		SetThreshold: func(ctx context.Context, customer, who string, t rules.Threshold) error {
 			return ownError(a.customers.SetThreshold(ctx, customer, who, t))
 		},
 		RemoveThreshold: func(ctx context.Context, customer, who, kind, board string) error {
@@ -121,7 +121,7 @@ func (a *app) ownBook(ctx context.Context, customer string) (dashboards.OwnBook,
 		Customer: customer, Thresholds: []dashboards.OwnThreshold{}, Contacts: []dashboards.OwnContact{}, Mail: a.pager.CanMail() == nil,
 		Limits: map[string]int{"contacts": l.Contacts, "thresholds": l.Thresholds, "changesAnHour": l.Changes, "confirmationsAnHour": l.Confirmations, "mailsAnHour": l.Hourly, "mailsADay": l.Daily},
 	}
-	for _, k := range alerting.ThresholdKinds {
+	for _, k := range rules.ThresholdKinds {
 		book.Kinds = append(book.Kinds, dashboards.OwnKind{Name: k.Name, Fixed: k.Fixed, Min: k.Min, Max: k.Max, MaxHysteresis: k.MaxHysteresis})
 	}
 	set, err := a.customers.Thresholds(ctx, customer)

@@ -8,7 +8,7 @@ import (
 	"testing"
 	"time"
 
-	"bramble/alerting"
+	"bramble/alerting/rules"
 	"bramble/storage"
 )
 
@@ -20,7 +20,7 @@ func TestDefaultRulesFromTheStore(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer store.Close()
-	e := alerting.NewEngine(alerting.DefaultRules())
+	e := rules.NewEngine(rules.Default())
 	end := time.Now().Truncate(time.Minute)
 	begin := end.Add(-time.Hour)
 	series := map[string]func(i int) float64{ // every 10 s; "board metric label=value"

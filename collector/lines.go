@@ -3,12 +3,12 @@ package main
 import (
 	"math"
 
-	"bramble/alerting"
+	"bramble/alerting/rules"
 	"bramble/pisensor/report"
 )
 
 // lines are the thresholds of the rules in force that a sensor can watch itself.
-func lines(e *alerting.Engine) []report.Line {
+func lines(e *rules.Engine) []report.Line {
 	var all []report.Line
 	temperature := report.Define(report.SOCTemperature)
 	for _, t := range e.Thresholds(temperature.Name) {

@@ -7,7 +7,7 @@ import (
 
 	dto "github.com/prometheus/client_model/go"
 
-	"bramble/alerting"
+	"bramble/alerting/rules"
 	"bramble/storage"
 )
 
@@ -64,7 +64,7 @@ func (a *app) putOwn(now time.Time) error {
 	}
 	at := now.UnixMilli()
 	var rows []storage.Row
-	var readings []alerting.Reading
+	var readings []rules.Reading
 	for _, f := range families {
 		if !isOwn(f.GetName()) {
 			continue
@@ -72,7 +72,7 @@ func (a *app) putOwn(now time.Time) error {
 		for _, m := range f.GetMetric() {
 			labels := ownLabels(f.GetName(), m)
 			rows = append(rows, storage.Row{Series: storage.SeriesOf(labels), At: at, Value: valueOf(m)})
-			readings = append(readings, alerting.Reading{Series: a.engine.Series(labels, a.boardLabels(labels, at)), Value: valueOf(m)})
+			readings = append(readings, rules.Reading{Series: a.engine.Series(labels, a.boardLabels(labels, at)), Value: valueOf(m)})
 		}
 	}
 	// Rules come first: they hear of a failed backup also where the disk is full.

@@ -7,7 +7,7 @@ import (
 	"testing"
 	"time"
 
-	"bramble/alerting"
+	"bramble/alerting/rules"
 	"bramble/storage"
 )
 
@@ -22,17 +22,17 @@ func TestBackupRules(t *testing.T) {
 	// f says for some hours what values say, and returns the alerts that fire at the end.
 	f := func(hours int, values map[string]float64, want ...string) {
 		t.Helper()
-		e := alerting.NewEngine(alerting.DefaultRules())
+		e := rules.NewEngine(rules.Default())
 		var now time.Time
 		for m := range hours * 60 {
 			now = begin.Add(time.Duration(m) * time.Minute)
 			var rows []storage.Row
-			var readings []alerting.Reading
+			var readings []rules.Reading
 			for series, v := range values {
 				name, result, _ := strings.Cut(series, "/")
 				labels := []storage.Label{{Name: "__name__", Value: name}, {Name: "result", Value: result}}
 				rows = append(rows, storage.Row{Series: storage.SeriesOf(labels), At: now.UnixMilli(), Value: v})
-				readings = append(readings, alerting.Reading{Series: e.Series(labels, nil), Value: v})
+				readings = append(readings, rules.Reading{Series: e.Series(labels, nil), Value: v})
 			}
 			if err := store.Add(rows); err != nil {
 				t.Fatal(err)

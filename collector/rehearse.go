@@ -7,9 +7,9 @@ import (
 	"path/filepath"
 	"time"
 
-	"bramble/alerting"
 	"bramble/alerting/alert"
 	"bramble/alerting/rehearse"
+	"bramble/alerting/rules"
 	"bramble/collector/admin"
 	"bramble/storage"
 )
@@ -35,7 +35,7 @@ func rehearseRules(ctx context.Context, dir string, g rehearseGrammar, stdout, s
 	if err != nil {
 		return err
 	}
-	if _, err := alerting.LoadRules(files); err != nil {
+	if _, err := rules.Load(files); err != nil {
 		return err
 	}
 	args, size := []string{"rules", "rehearse", "--since=" + g.Since, "--zone=" + g.Zone}, 0
@@ -70,8 +70,8 @@ func openRehearsal(ctx context.Context, dir string) (admin.State, func(), error)
 	return s, func() { store.Close(); done() }, nil
 }
 
-func rehearseStored(ctx context.Context, store alerting.RangeQuerier, places map[string]alert.Place, q admin.RehearseRequest) (*rehearse.Rehearsal, error) {
-	rules, err := alerting.LoadRules(q.Files)
+func rehearseStored(ctx context.Context, store rules.RangeQuerier, places map[string]alert.Place, q admin.RehearseRequest) (*rehearse.Rehearsal, error) {
+	loaded, err := rules.Load(q.Files)
 	if err != nil {
 		return nil, err
 	}
@@ -79,7 +79,7 @@ func rehearseStored(ctx context.Context, store alerting.RangeQuerier, places map
 	defer cancel()
 	to := time.Now()
 	r, err := rehearse.Run(ctx, rehearse.Options{
-		Rules: rules, Store: store, Fleet: places, From: to.Add(-q.Since), To: to, Zone: q.Zone,
+		Rules: loaded, Store: store, Fleet: places, From: to.Add(-q.Since), To: to, Zone: q.Zone,
 	})
 	if cause := context.Cause(ctx); err != nil && cause != nil {
 		return nil, fmt.Errorf("%w: %w", err, cause)

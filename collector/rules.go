@@ -7,7 +7,7 @@ import (
 	"io"
 	"os"
 
-	"bramble/alerting"
+	"bramble/alerting/rules"
 	"bramble/alerting/ruletest"
 	"bramble/collector/admin"
 	"bramble/storage"
@@ -56,15 +56,15 @@ func checkRules(files []string, stdout io.Writer) error {
 	if err != nil {
 		return err
 	}
-	rules, err := alerting.LoadRules(texts)
+	loaded, err := rules.Load(texts)
 	if err != nil {
 		return err
 	}
-	for _, w := range rules.Warnings() {
+	for _, w := range loaded.Warnings() {
 		fmt.Fprintln(stdout, w)
 	}
 	onArrival, recording, all := 0, 0, 0
-	for r := range rules.All() {
+	for r := range loaded.All() {
 		all++
 		switch {
 		case r.OnArrival():

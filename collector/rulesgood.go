@@ -8,7 +8,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"bramble/alerting"
+	"bramble/alerting/rules"
 )
 
 // goodRules is the file in the data directory that holds the rule files which were in force last: a file that somebody
@@ -16,7 +16,7 @@ import (
 const goodRules = "rules.json"
 
 // startRules loads the rule files, or what was in force last where one of them is broken.
-func (a *app) startRules() (*alerting.Rules, error) {
+func (a *app) startRules() (*rules.Rules, error) {
 	broken := prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "bramble_rules_broken", Help: "1 where the rule files were broken when they were last read: older rules are in force.",
 	})
@@ -38,17 +38,17 @@ func (a *app) startRules() (*alerting.Rules, error) {
 }
 
 // takeRules loads the rule files as they are now and keeps them for a start at which they are broken.
-func (a *app) takeRules() (*alerting.Rules, error) {
+func (a *app) takeRules() (*rules.Rules, error) {
 	a.rulesBroken.Set(0)
 	if len(a.config.Rules) == 0 {
-		return alerting.DefaultRules(), nil
+		return rules.Default(), nil
 	}
 	files, err := readRules(a.config.Rules)
 	if err == nil {
-		var rules *alerting.Rules
-		if rules, err = alerting.LoadRules(files); err == nil {
+		var loaded *rules.Rules
+		if loaded, err = rules.Load(files); err == nil {
 			a.keepRules(files)
-			return rules, nil
+			return loaded, nil
 		}
 	}
 	a.rulesBroken.Set(1)
@@ -70,7 +70,7 @@ func (a *app) keepRules(files map[string][]byte) {
 	}
 }
 
-func (a *app) keptRules() (*alerting.Rules, error) {
+func (a *app) keptRules() (*rules.Rules, error) {
 	b, err := os.ReadFile(filepath.Join(a.config.DataDir, goodRules))
 	if err != nil {
 		return nil, fmt.Errorf("read the rules that were in force last: %w", err)
@@ -79,5 +79,5 @@ func (a *app) keptRules() (*alerting.Rules, error) {
 	if err := json.Unmarshal(b, &files); err != nil {
 		return nil, fmt.Errorf("decode the rules that were in force last: %w", err)
 	}
-	return alerting.LoadRules(files)
+	return rules.Load(files)
 }

@@ -11,6 +11,7 @@ import (
 
 	"bramble/alerting"
 	"bramble/alerting/alert"
+	"bramble/alerting/rules"
 	"bramble/dashboards"
 	"bramble/storage"
 )
@@ -61,7 +62,7 @@ const (
 // about a customer rather than for one.
 var shownRules = sync.OnceValue(func() map[string]bool {
 	all := map[string]bool{}
-	for r := range alerting.DefaultRules().All() {
+	for r := range rules.Default().All() {
 		all[r.Name] = true
 	}
 	return all

@@ -41,7 +41,7 @@ func (a *app) testPage(ctx context.Context, receiver, by string, scheduled time.
 	if err != nil {
 		return t, err
 	}
-	return t, a.ingest.Commit(a.engine.Test(t, true, time.UnixMilli(t.At)))
+	return t, a.ingest.Commit(a.engine.Test(t.Number, t.Receiver, true, time.UnixMilli(t.At)))
 }
 
 // followTests sends test pages that are due and ends those that have arrived or failed, until ctx ends.
@@ -77,7 +77,7 @@ func (a *app) resumeTests(ctx context.Context) error {
 		if t.State != "waiting" {
 			continue
 		}
-		if err := a.ingest.Commit(a.engine.Test(t, true, time.Now())); err != nil {
+		if err := a.ingest.Commit(a.engine.Test(t.Number, t.Receiver, true, time.Now())); err != nil {
 			return err
 		}
 	}
@@ -87,7 +87,7 @@ func (a *app) resumeTests(ctx context.Context) error {
 func (a *app) stepTests(ctx context.Context, now time.Time) error {
 	decided, err := a.pager.DecideTests(ctx, now)
 	for _, t := range decided {
-		if err := a.ingest.Commit(a.engine.Test(t, false, now)); err != nil {
+		if err := a.ingest.Commit(a.engine.Test(t.Number, t.Receiver, false, now)); err != nil {
 			return err
 		}
 	}

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"bramble/alerting"
+	"bramble/alerting/rules"
 	"bramble/collector/backup"
 	"bramble/collector/broker"
 	"bramble/collector/customers"
@@ -33,7 +34,7 @@ func schemas() []registry.Schema {
 		registry.Tables("digest", digest.Migrations),
 		registry.Tables("customers", customers.Migrations),
 		registry.Files("journal", ingest.JournalVersion),
-		registry.Files("checkpoint", alerting.CheckpointVersion),
+		registry.Files("checkpoint", rules.CheckpointVersion),
 		registry.Files("series", storage.SeriesVersion),
 	}
 }

@@ -12,6 +12,7 @@ import (
 
 	"bramble/alerting"
 	"bramble/alerting/alert"
+	"bramble/alerting/rules"
 	"bramble/collector/ingest"
 	"bramble/collector/presence"
 	"bramble/collector/registry"
@@ -23,7 +24,7 @@ import (
 func (a *app) pageOptions(v variant) dashboards.Options {
 	o := dashboards.Options{
 		Version: version(), BoardsPort: portOf(a.broker.URL()), Boards: a.boards, Open: v.open, Demo: v.demo,
-		Series: a.promAPI(a.current(a.store.Handler())), Import: a.importer.Handler(), Rules: alerting.RulesHandler(a.engine), Metrics: a.metricsHandler(),
+		Series: a.promAPI(a.current(a.store.Handler())), Import: a.importer.Handler(), Rules: rules.Handler(a.engine), Metrics: a.metricsHandler(),
 		Alerts: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { a.pager.Handler().ServeHTTP(w, r) }),
 		Links:  a.links(), Rollups: a.rollupsHandler(), History: a.history, RollupStatus: a.rollupStatus,
 		Incidents: a.incidents, Acknowledge: a.acknowledge, Incident: a.incident, Snooze: a.snooze, Close: a.closeIncident,

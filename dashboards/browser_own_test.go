@@ -10,7 +10,7 @@ import (
 
 	"github.com/chromedp/chromedp"
 
-	"bramble/alerting"
+	"bramble/alerting/rules"
 	"bramble/storage"
 )
 
@@ -18,7 +18,7 @@ import (
 func TestBrowserOwn(t *testing.T) {
 	var mu sync.Mutex
 	book := OwnBook{Customer: "Kelp & Co", Thresholds: []OwnThreshold{}, Contacts: []OwnContact{}, Mail: true, Waiting: 3, WaitingUntil: time.Now().Add(time.Hour).UnixMilli(), Limits: map[string]int{"mailsAnHour": 20, "mailsADay": 100}}
-	for _, k := range alerting.ThresholdKinds {
+	for _, k := range rules.ThresholdKinds {
 		book.Kinds = append(book.Kinds, OwnKind{k.Name, k.Fixed, k.Min, k.Max, k.MaxHysteresis})
 	}
 	own := leasehold()
@@ -27,7 +27,7 @@ func TestBrowserOwn(t *testing.T) {
 		return []OwnAlert{{Board: "r1-02", Name: "hot", Since: now - 60_000, Threshold: true}, {Board: "r1-02", Name: "Throttled", Severity: "critical", Since: now - 600_000, Until: now - 300_000}}, nil
 	}
 	own.Settings.Get = func(context.Context, string) (OwnBook, error) { mu.Lock(); defer mu.Unlock(); return book, nil }
-	own.Settings.SetThreshold = func(_ context.Context, _, _ string, set alerting.Threshold) error {
+	own.Settings.SetThreshold = func(_ context.Context, _, _ string, set rules.Threshold) error {
 		mu.Lock()
 		defer mu.Unlock()
 		if set.Value > 110 {

@@ -15,7 +15,7 @@ import (
 
 	"github.com/prometheus/common/model"
 
-	"bramble/alerting"
+	"bramble/alerting/rules"
 )
 
 // Errors of what a customer sets, beside ErrBadRequest; the rest of the text is for the person.
@@ -28,7 +28,7 @@ var (
 // may wrap ErrBadRequest, ErrTooOften and ErrUnknownOwn.
 type OwnSettings struct {
 	Get             func(ctx context.Context, customer string) (OwnBook, error)
-	SetThreshold    func(ctx context.Context, customer, who string, t alerting.Threshold) error
+	SetThreshold    func(ctx context.Context, customer, who string, t rules.Threshold) error
 	RemoveThreshold func(ctx context.Context, customer, who, kind, board string) error
 	AddContact      func(ctx context.Context, customer, who, address string) error
 	AskContact      func(ctx context.Context, customer, who, id string) error
@@ -81,12 +81,12 @@ type OwnKind struct {
 }
 
 // OwnThresholdOf writes a threshold as JSON has it.
-func OwnThresholdOf(t alerting.Threshold) OwnThreshold {
+func OwnThresholdOf(t rules.Threshold) OwnThreshold {
 	return OwnThreshold{t.Kind, t.Board, t.Value, t.Hysteresis, model.Duration(t.For).String(), model.Duration(t.KeepFiringFor).String()}
 }
 
 // decodeThreshold reads one. Where there is nothing to set, the value is the kind's.
-func decodeThreshold(b []byte) (t alerting.Threshold, err error) {
+func decodeThreshold(b []byte) (t rules.Threshold, err error) {
 	var body struct {
 		OwnThreshold
 		Value *float64 `json:"value"`
@@ -96,7 +96,7 @@ func decodeThreshold(b []byte) (t alerting.Threshold, err error) {
 	if err := dec.Decode(&body); err != nil {
 		return t, fmt.Errorf(`decode threshold: %w; write it like {"kind":"hot","board":"r1-01","value":75,"hysteresis":3,"for":"30s","keepFiringFor":"2m"}`, err)
 	}
-	t = alerting.Threshold{Kind: body.Kind, Board: body.Board, Hysteresis: body.Hysteresis}
+	t = rules.Threshold{Kind: body.Kind, Board: body.Board, Hysteresis: body.Hysteresis}
 	if t.Board != "" && !validBoard(t.Board) {
 		return t, fmt.Errorf("board %.64q is not a board's name", t.Board)
 	}
@@ -106,7 +106,7 @@ func decodeThreshold(b []byte) (t alerting.Threshold, err error) {
 	if t.KeepFiringFor, err = span(cmp.Or(body.KeepFiringFor, "2m")); err != nil {
 		return t, fmt.Errorf("keepFiringFor: %q: want a duration such as 2m", body.KeepFiringFor)
 	}
-	kind, ok := alerting.KindOf(t.Kind)
+	kind, ok := rules.KindOf(t.Kind)
 	switch {
 	case body.Value != nil:
 		t.Value = *body.Value

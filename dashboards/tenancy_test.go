@@ -14,7 +14,7 @@ import (
 
 	"github.com/gorilla/websocket"
 
-	"bramble/alerting"
+	"bramble/alerting/rules"
 )
 
 // leasehold is an Own in which r1-02 belongs to Kelp & Co since 1000, and x-01 to somebody else.
@@ -41,7 +41,7 @@ func settingsOf() *OwnSettings {
 		Get: func(_ context.Context, customer string) (OwnBook, error) {
 			return OwnBook{Customer: customer, Thresholds: []OwnThreshold{}, Contacts: []OwnContact{}}, nil
 		},
-		SetThreshold:    func(context.Context, string, string, alerting.Threshold) error { return ok() },
+		SetThreshold:    func(context.Context, string, string, rules.Threshold) error { return ok() },
 		RemoveThreshold: func(context.Context, string, string, string, string) error { return ErrUnknownOwn },
 		AddContact:      func(context.Context, string, string, string) error { return ErrTooOften },
 		AskContact:      func(context.Context, string, string, string) error { return ErrBadRequest },

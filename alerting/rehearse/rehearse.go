@@ -1,7 +1,7 @@
 // Package rehearse counts the pages that rules would have caused, from the stored readings.
 //
 // It owns the division of the time into pieces that the store can answer, and the counts by rule, board and night. The
-// decisions of a rule, and of the failure that explains an alert, are alerting's: see alerting.Replay.
+// decisions of a rule, and of the failure that explains an alert, are alerting's: see rules.Replay and alerting.Judge.
 package rehearse
 
 import (
@@ -14,6 +14,7 @@ import (
 
 	"bramble/alerting"
 	"bramble/alerting/alert"
+	"bramble/alerting/rules"
 )
 
 const (
@@ -21,21 +22,16 @@ const (
 	maxPoints = 1_000_000
 	// maxSteps is the most steps of one query; the store refuses 30,000.
 	maxSteps = 8_640
-	// keptPages is how many pages are kept by name; all are counted.
-	keptPages = 1_000
+	// maxPages is how many pages are kept by name; all are counted.
+	maxPages = 1_000
 	// nightBegins and nightEnds are hours of the named zone.
 	nightBegins, nightEnds = 22, 7
 )
 
-const (
-	boardLabel = "board"
-	alertLabel = "alertname"
-)
-
 // Options choose the rules, boards and time to rehearse. All but Zone are required.
 type Options struct {
-	Rules *alerting.Rules
-	Store alerting.RangeQuerier
+	Rules *rules.Rules
+	Store rules.RangeQuerier
 	// Fleet is the present place of each board, which is used for the past too.
 	Fleet    map[string]alert.Place
 	From, To time.Time
@@ -132,13 +128,14 @@ func (out *Rehearsal) sort(subjects map[string]int) {
 	}
 	slices.SortStableFunc(out.Subjects, func(a, b Count) int { return cmp.Compare(b.Pages, a.Pages) })
 	slices.SortStableFunc(out.FirstPages, func(a, b Page) int { return a.At.Compare(b.At) })
-	out.FirstPages = out.FirstPages[:min(len(out.FirstPages), keptPages)]
+	out.FirstPages = out.FirstPages[:min(len(out.FirstPages), maxPages)]
 }
 
 // rehearsal is one rule's.
 type rehearsal struct {
 	Options
-	replay *alerting.Replay
+	replay *rules.Replay
+	judge  *alerting.Judge
 
 	count    Rule
 	boards   map[string]bool
@@ -147,9 +144,9 @@ type rehearsal struct {
 	pages    []Page
 }
 
-func newRehearsal(o Options, r *alerting.Rule) *rehearsal {
+func newRehearsal(o Options, r *rules.Rule) *rehearsal {
 	return &rehearsal{
-		Options: o, replay: alerting.NewReplay(o.Store, r, o.Fleet), boards: map[string]bool{}, subjects: map[string]int{}, nights: map[string]bool{},
+		Options: o, replay: rules.NewReplay(o.Store, r, o.Fleet), judge: alerting.NewJudge(r.ID, r.Labels, o.Fleet), boards: map[string]bool{}, subjects: map[string]int{}, nights: map[string]bool{},
 		count: Rule{Rule: r.ID, Name: r.Name, Shadow: alert.InShadow(r.Labels)},
 	}
 }
@@ -168,7 +165,11 @@ func (h *rehearsal) run(ctx context.Context) error {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		fired, err := h.replay.Over(ctx, begin, end)
+		err := h.replay.Over(ctx, begin, end, func(at time.Time, ts []alert.Transition) {
+			for _, t := range h.judge.Take(at, ts) {
+				h.take(t)
+			}
+		})
 		if err != nil {
 			if steps == 1 {
 				return err
@@ -176,17 +177,14 @@ func (h *rehearsal) run(ctx context.Context) error {
 			steps = max(1, steps/4)
 			continue
 		}
-		for _, t := range fired {
-			h.take(t)
-		}
 		begin = begin.Add(time.Duration(steps) * step)
 	}
 	return nil
 }
 
 // take counts an alert that began to fire.
-func (h *rehearsal) take(t alerting.Replayed) {
-	if b := t.Labels[boardLabel]; b != "" {
+func (h *rehearsal) take(t alerting.Judged) {
+	if b := t.Labels[alert.BoardLabel]; b != "" {
 		h.boards[b] = true
 	}
 	switch t.Fate {
@@ -199,9 +197,9 @@ func (h *rehearsal) take(t alerting.Replayed) {
 	}
 }
 
-func (h *rehearsal) page(t alerting.Replayed) {
+func (h *rehearsal) page(t alerting.Judged) {
 	at := time.UnixMilli(t.FiredAt).In(h.Zone)
-	subject := cmp.Or(t.Domain, t.Labels[boardLabel], "the collector")
+	subject := cmp.Or(t.Domain, t.Labels[alert.BoardLabel], "the collector")
 	if t.Domain != "" {
 		h.count.Domains++
 	}
@@ -212,7 +210,7 @@ func (h *rehearsal) page(t alerting.Replayed) {
 		h.count.AtNight++
 		h.nights[at.Add(-nightEnds*time.Hour).Format(time.DateOnly)] = true
 	}
-	if len(h.pages) < keptPages {
-		h.pages = append(h.pages, Page{At: at, Rule: t.Labels[alertLabel], Subject: subject, Summary: t.Annotations["summary"], Night: night})
+	if len(h.pages) < maxPages {
+		h.pages = append(h.pages, Page{At: at, Rule: t.Labels[alert.NameLabel], Subject: subject, Summary: t.Annotations["summary"], Night: night})
 	}
 }

@@ -10,8 +10,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 
-	"bramble/alerting"
 	"bramble/alerting/alert"
+	"bramble/alerting/rules"
 	"bramble/storage"
 	"bramble/storage/series"
 )
@@ -69,9 +69,9 @@ func (p *past) add(t testing.TB, metric string, value func(board, minute int) fl
 }
 
 // mustRules loads rules given as the `rules:` list of one group.
-func mustRules(t testing.TB, list string) *alerting.Rules {
+func mustRules(t testing.TB, list string) *rules.Rules {
 	t.Helper()
-	r, err := alerting.LoadRules(map[string][]byte{"t.yml": []byte("groups:\n- name: g\n  interval: 10s\n  rules:\n" + list)})
+	r, err := rules.Load(map[string][]byte{"t.yml": []byte("groups:\n- name: g\n  interval: 10s\n  rules:\n" + list)})
 	if err != nil {
 		t.Fatal(err)
 	}

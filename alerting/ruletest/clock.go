@@ -8,7 +8,7 @@ import (
 
 	"github.com/VictoriaMetrics/metricsql"
 
-	"bramble/alerting"
+	"bramble/alerting/rules"
 	"bramble/storage/series"
 )
 
@@ -24,7 +24,7 @@ var shiftedTimes = []string{"time", "start", "end", "timestamp", "timestamp_with
 	"tmin_over_time", "tmax_over_time"}
 
 // shiftedQuerier answers queries as if nothing had been moved: expressions see the times that the test names.
-type shiftedQuerier struct{ alerting.Querier }
+type shiftedQuerier struct{ rules.Querier }
 
 func (q shiftedQuerier) Query(ctx context.Context, expr string, at time.Time) ([]series.Result, error) {
 	e, err := metricsql.Parse(expr)

@@ -5,7 +5,7 @@ import (
 	"strings"
 	"testing"
 
-	"bramble/alerting"
+	"bramble/alerting/rules"
 )
 
 // TestDefaultRulesTested runs the tests of the default rules, and looks that each rule is seen to fire and to end.
@@ -34,7 +34,7 @@ func TestDefaultRulesTested(t *testing.T) {
 			}
 		}
 	}
-	for r := range alerting.DefaultRules().All() {
+	for r := range rules.Default().All() {
 		if fires[r.Name] < 2 || !ends[r.Name] {
 			t.Errorf("%s fires in %d checks, and ends: %v", r.Name, fires[r.Name], ends[r.Name])
 		}

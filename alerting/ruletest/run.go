@@ -17,7 +17,7 @@ import (
 	"strings"
 	"time"
 
-	"bramble/alerting"
+	"bramble/alerting/rules"
 	"bramble/storage/series"
 )
 
@@ -29,8 +29,8 @@ const testAhead = 47 * time.Hour
 
 // Store holds the series of a rules test. *storage.Store is one.
 type Store interface {
-	alerting.Querier
-	alerting.Recorder
+	rules.Querier
+	rules.Recorder
 }
 
 // Run runs files of rules tests in promtool's format, with the engine and the state machine that decide real readings.
@@ -118,7 +118,7 @@ func (f *file) runOne(ctx context.Context, t *test, store Store) ([]string, erro
 }
 
 // querier is the test's store at the test's times.
-func (t *test) querier(store Store) alerting.Querier {
+func (t *test) querier(store Store) rules.Querier {
 	if t.shifted {
 		return shiftedQuerier{store}
 	}
@@ -138,33 +138,33 @@ func (t *test) last() (last time.Duration) {
 
 // player plays one test's series to an engine.
 type player struct {
-	engine *alerting.Engine
+	engine *rules.Engine
 	groups map[string]string // by rule ID
-	store  alerting.Querier
+	store  rules.Querier
 	series []playedSeries
 }
 
 type playedSeries struct {
 	testSeries
-	handle *alerting.Series
+	handle *rules.Series
 	next   int // of its samples, the first that has not come
 }
 
 func (f *file) player(t *test, store Store) (*player, error) {
-	rules, err := alerting.LoadRules(f.rules)
+	loaded, err := rules.Load(f.rules)
 	if err != nil {
 		return nil, err
 	}
 	groups := map[string]string{}
-	for _, g := range rules.Groups {
+	for _, g := range loaded.Groups {
 		g.Interval = 0 // every group is evaluated every time
 		for _, r := range g.Rules {
 			groups[r.ID] = g.Name
 		}
 	}
-	place := func(g *alerting.Group) int { return slices.Index(f.order, g.Name) }
-	slices.SortStableFunc(rules.Groups, func(a, b *alerting.Group) int { return cmp.Compare(place(a), place(b)) })
-	p := &player{engine: alerting.NewEngine(rules), groups: groups, store: t.querier(store)}
+	place := func(g *rules.Group) int { return slices.Index(f.order, g.Name) }
+	slices.SortStableFunc(loaded.Groups, func(a, b *rules.Group) int { return cmp.Compare(place(a), place(b)) })
+	p := &player{engine: rules.NewEngine(loaded), groups: groups, store: t.querier(store)}
 	p.engine.RecordTo(store)
 	p.engine.SetExternal(t.external, t.url)
 	var samples []series.Sample
@@ -183,17 +183,17 @@ func (f *file) player(t *test, store Store) (*player, error) {
 
 // evaluate lets the engine decide at one time of the test.
 func (p *player) evaluate(ctx context.Context, at time.Time) error {
-	var readings []alerting.Reading
+	var readings []rules.Reading
 	for i := range p.series {
 		s := &p.series[i]
 		for s.next < len(s.at) && s.at[s.next] <= at.UnixMilli() {
 			s.next++
 		}
 		if last := s.next - 1; last >= 0 && at.UnixMilli()-s.at[last] < staleAfter && !math.IsNaN(s.values[last]) {
-			readings = append(readings, alerting.Reading{Series: s.handle, Value: s.values[last]})
+			readings = append(readings, rules.Reading{Series: s.handle, Value: s.values[last]})
 			continue
 		}
-		p.engine.Lose(s.handle)
+		p.engine.MarkStale(s.handle)
 	}
 	p.engine.Observe("test", at.UnixMilli(), readings)
 	_, err := p.engine.Evaluate(ctx, p.store, at)
@@ -229,7 +229,7 @@ func (a sentAlert) String() string {
 }
 
 // check queries the expression and describes the difference from the expected samples, "" for none.
-func (c exprTest) check(ctx context.Context, q alerting.Querier, at time.Time) (string, error) {
+func (c exprTest) check(ctx context.Context, q rules.Querier, at time.Time) (string, error) {
 	found, err := q.Query(ctx, c.expr, at)
 	if err != nil {
 		return "", err

@@ -18,6 +18,7 @@ import (
 
 	"bramble/alerting"
 	"bramble/alerting/alert"
+	"bramble/alerting/rules"
 )
 
 // Migrations upgrade the package's tables in state.db: Migrations[i] from version i to i+1. A released one never changes.
@@ -92,7 +93,7 @@ var (
 type Options struct {
 	DB *sql.DB
 	// SetThresholds puts a customer's thresholds in force and returns the alerts that end by that, which go to Commit.
-	SetThresholds func(customer string, all []alerting.Threshold) []alert.Transition
+	SetThresholds func(customer string, all []rules.Threshold) []alert.Transition
 	EndStrayed    func(owner func(board string) string) []alert.Transition
 	Commit        func([]alert.Transition) error
 	// Post journals mails in one transaction with the writes of also, which may run more than once. CanMail says why none can

@@ -12,6 +12,7 @@ import (
 
 	"bramble/alerting"
 	"bramble/alerting/alert"
+	"bramble/alerting/rules"
 	"bramble/collector/registry"
 )
 
@@ -19,7 +20,7 @@ import (
 type house struct {
 	*Store
 	t         *testing.T
-	engine    *alerting.Engine
+	engine    *rules.Engine
 	committed []alert.Transition
 	mails     []alerting.CustomerMail
 	owners    map[string]string
@@ -40,7 +41,7 @@ func open(t *testing.T, limits Limits) *house {
 
 func openOn(t *testing.T, db *sql.DB, limits Limits) *house {
 	t.Helper()
-	h := &house{t: t, engine: alerting.NewEngine(nil), owners: map[string]string{"b1": "alder", "b2": "birch"}}
+	h := &house{t: t, engine: rules.NewEngine(nil), owners: map[string]string{"b1": "alder", "b2": "birch"}}
 	var err error
 	h.Store, err = Open(t.Context(), Options{
 		DB: db, SetThresholds: h.engine.SetThresholds, EndStrayed: h.engine.EndStrayed,
@@ -120,17 +121,17 @@ func crossing(board, customer string, at int64, state alert.State) alert.Transit
 	return t
 }
 
-var silent = alerting.Threshold{Kind: "silent", KeepFiringFor: minKeep}
+var silent = rules.Threshold{Kind: "silent", KeepFiringFor: minKeep}
 
 func TestThresholdsAreBoundedAndKept(t *testing.T) {
 	ctx := t.Context()
 	h := open(t, Limits{Contacts: 1, Thresholds: 2, Changes: 6, Confirmations: 1, Hourly: 1, Daily: 1})
-	h.refused(h.SetThreshold(ctx, "alder", "kim", alerting.Threshold{Kind: "hot", Value: 29}), ErrBad, "30 to 110")
-	h.refused(h.SetThreshold(ctx, "alder", "kim", alerting.Threshold{Kind: "hot", Value: 60}), ErrBad, "10s to 24h")
-	h.refused(h.SetThreshold(ctx, "alder", "kim", alerting.Threshold{Kind: "hot", Value: 60, Board: "b2", KeepFiringFor: minKeep}), ErrNotFound, "no board of yours")
-	h.must(h.SetThreshold(ctx, "alder", "kim", alerting.Threshold{Kind: "hot", Value: 60, Hysteresis: 2, For: time.Second, KeepFiringFor: time.Minute}))
-	h.must(h.SetThreshold(ctx, "alder", "kim", alerting.Threshold{Kind: "hot", Value: 70, Board: "b1", KeepFiringFor: minKeep}))
-	h.must(h.SetThreshold(ctx, "alder", "kim", alerting.Threshold{Kind: "hot", Value: 71, Board: "b1", KeepFiringFor: minKeep})) // replaces it
+	h.refused(h.SetThreshold(ctx, "alder", "kim", rules.Threshold{Kind: "hot", Value: 29}), ErrBad, "30 to 110")
+	h.refused(h.SetThreshold(ctx, "alder", "kim", rules.Threshold{Kind: "hot", Value: 60}), ErrBad, "10s to 24h")
+	h.refused(h.SetThreshold(ctx, "alder", "kim", rules.Threshold{Kind: "hot", Value: 60, Board: "b2", KeepFiringFor: minKeep}), ErrNotFound, "no board of yours")
+	h.must(h.SetThreshold(ctx, "alder", "kim", rules.Threshold{Kind: "hot", Value: 60, Hysteresis: 2, For: time.Second, KeepFiringFor: time.Minute}))
+	h.must(h.SetThreshold(ctx, "alder", "kim", rules.Threshold{Kind: "hot", Value: 70, Board: "b1", KeepFiringFor: minKeep}))
+	h.must(h.SetThreshold(ctx, "alder", "kim", rules.Threshold{Kind: "hot", Value: 71, Board: "b1", KeepFiringFor: minKeep})) // replaces it
 	h.refused(h.SetThreshold(ctx, "alder", "kim", silent), ErrBad, "2 thresholds are the most")
 	h.refused(h.RemoveThreshold(ctx, "birch", "bea", "hot", "b1"), ErrNotFound, "no threshold")
 	again := openOn(t, h.DB, h.Limits)

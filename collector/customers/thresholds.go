@@ -8,7 +8,7 @@ import (
 	"strings"
 	"time"
 
-	"bramble/alerting"
+	"bramble/alerting/rules"
 )
 
 const (
@@ -19,11 +19,11 @@ const (
 )
 
 // Check validates a threshold. Values are in base units.
-func Check(t alerting.Threshold) error {
-	kind, ok := alerting.KindOf(t.Kind)
+func Check(t rules.Threshold) error {
+	kind, ok := rules.KindOf(t.Kind)
 	if !ok {
 		var names []string
-		for _, k := range alerting.ThresholdKinds {
+		for _, k := range rules.ThresholdKinds {
 			names = append(names, k.Name)
 		}
 		return fmt.Errorf("%w: kind %.32q: use %s", ErrBad, t.Kind, strings.Join(names, ", "))
@@ -45,7 +45,7 @@ func Check(t alerting.Threshold) error {
 }
 
 // SetThreshold sets or replaces one. A board must be the customer's.
-func (b *Store) SetThreshold(ctx context.Context, customer, who string, t alerting.Threshold) error {
+func (b *Store) SetThreshold(ctx context.Context, customer, who string, t rules.Threshold) error {
 	if err := Check(t); err != nil {
 		return err
 	}
@@ -106,24 +106,24 @@ func (b *Store) changeThresholds(ctx context.Context, customer string, run func(
 }
 
 // Thresholds lists those of a customer.
-func (b *Store) Thresholds(ctx context.Context, customer string) ([]alerting.Threshold, error) {
+func (b *Store) Thresholds(ctx context.Context, customer string) ([]rules.Threshold, error) {
 	all, err := thresholds(ctx, b.DB, customer)
 	return all[customer], err
 }
 
 // thresholds reads those of one customer, or of all with "".
-func thresholds(ctx context.Context, db *sql.DB, customer string) (map[string][]alerting.Threshold, error) {
+func thresholds(ctx context.Context, db *sql.DB, customer string) (map[string][]rules.Threshold, error) {
 	rows, err := db.QueryContext(ctx, `SELECT customer, kind, board, value, hysteresis, for_ms, keep_ms FROM customer_threshold
 		WHERE ? IN ('', customer) ORDER BY customer, kind, board`, customer)
 	if err != nil {
 		return nil, fmt.Errorf("read thresholds: %w", err)
 	}
 	defer rows.Close()
-	all := map[string][]alerting.Threshold{}
+	all := map[string][]rules.Threshold{}
 	for rows.Next() {
 		var (
 			c         string
-			t         alerting.Threshold
+			t         rules.Threshold
 			wait, end int64
 		)
 		if err := rows.Scan(&c, &t.Kind, &t.Board, &t.Value, &t.Hysteresis, &wait, &end); err != nil {

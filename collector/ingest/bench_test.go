@@ -14,7 +14,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 
-	"bramble/alerting"
+	"bramble/alerting/rules"
 	"bramble/collector/registry"
 	"bramble/pisensor/report"
 	"bramble/storage"
@@ -55,7 +55,7 @@ func newChain(b *testing.B, dir string, boards int) *chain {
 	s := startNATS(b)
 	c.board = connect(b, s)
 	if c.Ingest, err = New(Options{
-		Dir: filepath.Join(dir, "journal"), Conn: connect(b, s), Registry: r, Store: c.store, Engine: alerting.NewEngine(alerting.DefaultRules()),
+		Dir: filepath.Join(dir, "journal"), Conn: connect(b, s), Registry: r, Store: c.store, Engine: rules.NewEngine(rules.Default()),
 	}); err != nil {
 		b.Fatal(err)
 	}

@@ -5,7 +5,7 @@ import (
 	"strconv"
 	"time"
 
-	"bramble/alerting"
+	"bramble/alerting/rules"
 	"bramble/collector/registry"
 	"bramble/pisensor/report"
 	"bramble/storage"
@@ -53,7 +53,7 @@ type column struct {
 // output is a stored series: a column itself, or one bit of it.
 type output struct {
 	row  storage.Series
-	rule *alerting.Series
+	rule *rules.Series
 	live string
 	bit  int // -1: the whole value
 }
@@ -89,7 +89,7 @@ func (b *board) refresh(now *registry.Board) {
 }
 
 // column returns the outputs of a series under a version of the labels.
-func (b *board) column(e *alerting.Engine, s report.Series, v *registry.Version) *column {
+func (b *board) column(e *rules.Engine, s report.Series, v *registry.Version) *column {
 	key := columnKey{s, v.From}
 	c := b.columns[key]
 	if c == nil {
@@ -99,7 +99,7 @@ func (b *board) column(e *alerting.Engine, s report.Series, v *registry.Version)
 	return c
 }
 
-func (b *board) newColumn(e *alerting.Engine, s report.Series, v *registry.Version) *column {
+func (b *board) newColumn(e *rules.Engine, s report.Series, v *registry.Version) *column {
 	d := report.Define(s.Metric)
 	c := &column{definition: d}
 	if d.Retired {
@@ -127,7 +127,7 @@ func ownLabels(d *report.Definition, instance string) []storage.Label {
 
 // newOutput names a series for the store, the live pages and, where there is an
 // engine, the rules.
-func newOutput(e *alerting.Engine, board, name string, own []storage.Label, v *registry.Version, bit int) output {
+func newOutput(e *rules.Engine, board, name string, own []storage.Label, v *registry.Version, bit int) output {
 	live := name
 	if len(own) == 1 {
 		live += "{" + own[0].Name + "=" + strconv.Quote(own[0].Value) + "}"

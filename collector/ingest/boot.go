@@ -1,7 +1,7 @@
 package ingest
 
 import (
-	"bramble/alerting"
+	"bramble/alerting/rules"
 	"bramble/dashboards"
 	"bramble/pisensor/report"
 	"bramble/storage"
@@ -67,13 +67,13 @@ func (in *Ingest) bootValues(b *board, at int64) []bootValue {
 func (in *Ingest) bootNews(b *board) bool { return b.bootStored != b.boot && in.isUp(b) }
 
 // bootReadings returns the rules' view, empty for a board that does not report.
-func (in *Ingest) bootReadings(b *board, at int64) []alerting.Reading {
+func (in *Ingest) bootReadings(b *board, at int64) []rules.Reading {
 	if !in.isUp(b) {
 		return nil
 	}
-	var readings []alerting.Reading
+	var readings []rules.Reading
 	for _, v := range in.bootValues(b, at) {
-		readings = append(readings, alerting.Reading{Series: v.output.rule, Value: v.value})
+		readings = append(readings, rules.Reading{Series: v.output.rule, Value: v.value})
 	}
 	return readings
 }

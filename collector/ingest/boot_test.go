@@ -6,7 +6,7 @@ import (
 	"testing"
 	"time"
 
-	"bramble/alerting"
+	"bramble/alerting/rules"
 	"bramble/pisensor/report"
 	"bramble/storage"
 )
@@ -34,13 +34,13 @@ func TestBootsAreBootIDs(t *testing.T) {
 		c.ack()
 		c.look(time.Now())
 	}
-	rules := alerting.NewEngine(alerting.DefaultRules())
-	rules.Series([]storage.Label{{Name: "__name__", Value: "pi_boots_total"}, {Name: "board", Value: "pi-1"}}, nil)
+	loaded := rules.NewEngine(rules.Default())
+	loaded.Series([]storage.Label{{Name: "__name__", Value: "pi_boots_total"}, {Name: "board", Value: "pi-1"}}, nil)
 	evaluated := 0
 	reboots := func() (states []string) {
 		t.Helper()
 		evaluated++
-		ts, err := rules.Evaluate(t.Context(), c.Store.(*storage.Store), time.Now().Add(time.Duration(evaluated)*time.Minute))
+		ts, err := loaded.Evaluate(t.Context(), c.Store.(*storage.Store), time.Now().Add(time.Duration(evaluated)*time.Minute))
 		if err != nil {
 			t.Fatal(err)
 		}

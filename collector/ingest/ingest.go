@@ -22,8 +22,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/time/rate"
 
-	"bramble/alerting"
 	"bramble/alerting/alert"
+	"bramble/alerting/rules"
 	"bramble/collector/journal"
 	"bramble/collector/presence"
 	"bramble/collector/registry"
@@ -54,7 +54,7 @@ type Options struct {
 	Conn     *nats.Conn
 	Registry *registry.Registry
 	Store    Store
-	Engine   *alerting.Engine
+	Engine   *rules.Engine
 	// Retention is how long the store keeps rows, where that may be shorter than
 	// readings can be late; 0 = longer. What the store would drop in silence is
 	// rejected and counted.

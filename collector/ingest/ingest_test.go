@@ -15,8 +15,8 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/prometheus/client_golang/prometheus"
 
-	"bramble/alerting"
 	"bramble/alerting/alert"
+	"bramble/alerting/rules"
 	"bramble/collector/journal"
 	"bramble/collector/registry"
 	"bramble/dashboards"
@@ -94,12 +94,12 @@ func startWith(t *testing.T, dir string, s *server.Server, o Options) *collector
 	if err != nil {
 		t.Fatal(err)
 	}
-	rules, err := alerting.LoadRules(map[string][]byte{"test.yml": []byte(testRules)})
+	loaded, err := rules.Load(map[string][]byte{"test.yml": []byte(testRules)})
 	if err != nil {
 		t.Fatal(err)
 	}
 	o.Dir, o.Conn, o.Registry, o.Store = filepath.Join(dir, "journal"), connect(t, s), boards, store
-	o.Engine, o.Deliver = alerting.NewEngine(rules), c.deliver
+	o.Engine, o.Deliver = rules.NewEngine(loaded), c.deliver
 	if o.Live == nil {
 		o.Live = c.publishLive
 	}

@@ -5,8 +5,8 @@ import (
 	"slices"
 	"time"
 
-	"bramble/alerting"
 	"bramble/alerting/alert"
+	"bramble/alerting/rules"
 	"bramble/collector/presence"
 	"bramble/collector/registry"
 	"bramble/dashboards"
@@ -188,7 +188,7 @@ func (in *Ingest) changed(now time.Time, notes []map[string]string, boards ...*b
 		*rows = append(*rows, in.presenceRows(b, at)...)
 		up := in.upRow(b, at)
 		in.Engine.Annotate(b.upOutput.rule, noteOf(notes, i))
-		own.Transitions = append(own.Transitions, in.Engine.Observe(upOrigin(b.name), at, []alerting.Reading{{Series: b.upOutput.rule, Value: up.Value}})...)
+		own.Transitions = append(own.Transitions, in.Engine.Observe(upOrigin(b.name), at, []rules.Reading{{Series: b.upOutput.rule, Value: up.Value}})...)
 		in.Live(b.name, at, []dashboards.Value{{Series: upSeries, Value: up.Value}})
 		own.Boards = append(own.Boards, ownBoard{Name: b.name, Up: up.Value != 0})
 		b.stored, b.decided = now, now
@@ -274,7 +274,7 @@ func (in *Ingest) decidePresence(b *board, now time.Time) error {
 	}
 	b.decided = now
 	in.showBoot(b)
-	readings := append(in.bootReadings(b, row.At), alerting.Reading{Series: b.upOutput.rule, Value: row.Value})
+	readings := append(in.bootReadings(b, row.At), rules.Reading{Series: b.upOutput.rule, Value: row.Value})
 	return in.Commit(in.Engine.Observe(upOrigin(b.name), row.At, readings))
 }
 

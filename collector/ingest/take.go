@@ -8,8 +8,8 @@ import (
 
 	"github.com/nats-io/nats.go"
 
-	"bramble/alerting"
 	"bramble/alerting/alert"
+	"bramble/alerting/rules"
 	"bramble/collector/journal"
 	"bramble/collector/registry"
 	"bramble/dashboards"
@@ -34,7 +34,7 @@ type decision struct {
 	columns  []*column // of the report's columns, nil where refused
 	refused  []int     // the columns that are
 	from     int64     // the labels' version that columns were resolved for
-	readings []alerting.Reading
+	readings []rules.Reading
 	values   []dashboards.Value
 	record   []byte
 }
@@ -317,7 +317,7 @@ func (in *Ingest) place(r *report.Report, i int, at int64, rows []storage.Row, f
 			v := out.value(c.definition, wire)
 			rows = append(rows, storage.Row{Series: out.row, At: at, Value: v})
 			if fresh {
-				t.readings = append(t.readings, alerting.Reading{Series: out.rule, Value: v})
+				t.readings = append(t.readings, rules.Reading{Series: out.rule, Value: v})
 				t.values = append(t.values, dashboards.Value{Series: out.live, Value: v})
 			}
 		}

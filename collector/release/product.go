@@ -74,7 +74,7 @@ As installed it answers on loopback only; see collector(1).`,
 			{source: "collector/packaging/bramble-collector.sysusers", target: "/usr/lib/sysusers.d/bramble-collector.conf"},
 			{source: "collector/packaging/collector.yml", target: "/etc/bramble/collector.yml", conf: true},
 			{source: "docs/configuration.md", target: "/usr/share/doc/bramble-collector/configuration.md"},
-			{source: "alerting/default.rules.yml", target: "/usr/share/doc/bramble-collector/examples/default.rules.yml"},
+			{source: "alerting/rules/default.rules.yml", target: "/usr/share/doc/bramble-collector/examples/default.rules.yml"},
 		},
 	},
 }

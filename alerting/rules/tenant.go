@@ -1,4 +1,4 @@
-package alerting
+package rules
 
 import (
 	"slices"
@@ -9,7 +9,7 @@ import (
 	"bramble/storage/series"
 )
 
-// ThresholdKind is what a customer may set a threshold for: one comparison of one series of a board with a number.
+// ThresholdKind is a kind of threshold that a customer may set: one comparison of one series of a board with a number.
 type ThresholdKind struct {
 	Name string
 	// Metric, label and value name the series; the label is "" where the metric has one series.
@@ -17,11 +17,11 @@ type ThresholdKind struct {
 	op                   operator
 	// Fixed says that there is nothing to set: the state itself is the threshold, at a value of 0 or 1.
 	Fixed bool
-	// Min, Max and MaxHysteresis bound what may be set, in base units.
+	// Min, Max and MaxHysteresis bound the numbers of a threshold, in base units.
 	Min, Max, MaxHysteresis float64
 }
 
-// ThresholdKinds are what customers may set thresholds for: what the default rules know of a single board.
+// ThresholdKinds are the kinds of thresholds: the conditions that the default rules know of a single board.
 var ThresholdKinds = []ThresholdKind{
 	{Name: "hot", metric: "pi_soc_temperature_celsius", op: opGreaterEqual, Min: 30, Max: 110, MaxHysteresis: 20},
 	{Name: "throttled", metric: "pi_throttled", label: "reason", value: "throttled", op: opEqual, Fixed: true, Min: 1, Max: 1},
@@ -39,7 +39,7 @@ func KindOf(name string) (ThresholdKind, bool) {
 	return ThresholdKinds[i], true
 }
 
-// Threshold is what a customer wants to be told of. One of a board stands above one of all boards, of the same kind.
+// Threshold is a condition that a customer wants to be notified of. One of a board stands above one of all boards, of the same kind.
 type Threshold struct {
 	Kind  string // of ThresholdKinds
 	Board string // "" for all of the customer's
@@ -212,13 +212,13 @@ func (e *Engine) EndStrayed(owner func(board string) string) (out []alert.Transi
 		}
 	}
 	if len(out) > 0 {
-		e.resolveAgain() // tests may point at what was dropped
+		e.resolveAgain() // tests may point at alerts that were dropped
 	}
 	slices.SortFunc(out, alert.Compare)
 	return out
 }
 
-// ofOperator leaves out what is about customers' thresholds.
+// ofOperator leaves out alerts of customers' thresholds.
 func ofOperator(ts []alert.Transition) []alert.Transition {
 	return slices.DeleteFunc(ts, func(t alert.Transition) bool { return t.Customer != "" })
 }

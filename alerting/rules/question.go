@@ -1,4 +1,4 @@
-package alerting
+package rules
 
 import (
 	"cmp"
@@ -6,6 +6,7 @@ import (
 	"math"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/VictoriaMetrics/metricsql"
@@ -13,9 +14,9 @@ import (
 	"bramble/storage/series"
 )
 
-// question is what a rule asks the store. Rules that compare the same expression in the same direction with several
+// question is a query of a rule to the store. Rules that compare the same expression in the same direction with several
 // numbers, such as a warning and a critical one, ask one question together, with the loosest of the numbers, and each
-// keeps what its own number leaves. The zero value asks nothing.
+// keeps the part of the answer that its own number leaves. The zero value asks nothing.
 type question struct {
 	text string
 	// shared names those that may ask together, "" for none; op and limit are then the rule's own.
@@ -41,12 +42,12 @@ func questionOf(text string, e metricsql.Expr) question {
 	return q
 }
 
-// plain reports whether an operator has none of the modifiers that change what it does with its operands.
+// plain reports whether an operator has none of the modifiers that change how it combines its operands.
 func plain(b *metricsql.BinaryOpExpr) bool {
 	return !b.Bool && !b.KeepMetricNames && b.JoinModifier.Op == "" && b.FillLeft == nil && b.FillRight == nil
 }
 
-// own returns what the rule's own limit leaves of the answer.
+// own returns the part of the answer that the rule's own limit leaves.
 func (q *question) own(found []series.Result) []series.Result {
 	if q.shared == "" {
 		return found
@@ -60,7 +61,7 @@ func (q *question) own(found []series.Result) []series.Result {
 	return slices.DeleteFunc(slices.Clone(found), fails) // others may look at found
 }
 
-// guardOf returns what must have a result for `a and b` to have one: the operand that is a comparison and reads the
+// guardOf returns the question that must have a result for `a and b` to have one: the operand that is a comparison and reads the
 // fewest series. A rule that is quiet then costs that operand alone; the store would evaluate both.
 func guardOf(e metricsql.Expr) (guard question) {
 	b, ok := e.(*metricsql.BinaryOpExpr)
@@ -115,7 +116,7 @@ func (o operator) compareLimits(a, b float64) int {
 	return cmp.Compare(b, a)
 }
 
-// answers is a Querier for one evaluation: what several rules ask is asked once. It is for one goroutine.
+// answers is a Querier for one evaluation: a question of several rules is asked once. It is for one goroutine.
 type answers struct {
 	Querier
 	asked map[asked]int // by how many rules
@@ -162,3 +163,78 @@ func (a *answers) ask(ctx context.Context, text string, now time.Time, offset ti
 
 // recorded forgets all answers: the store has something new.
 func (a *answers) recorded() { clear(a.found) }
+
+// choosers are aggregates that leave series out, for their values: a series that is not chosen any more has not vanished.
+var choosers = []string{"topk", "bottomk", "topk_avg", "topk_max", "topk_median", "topk_min", "topk_last", "bottomk_avg", "bottomk_max",
+	"bottomk_median", "bottomk_min", "bottomk_last", "outliersk"}
+
+// presence returns the expression whose result holds every series that could be in e's: e without its
+// filters, wherever they stand. A series in neither has vanished; one that is only here has recovered. It is "" where e
+// filters nothing, so that absence from its result is all there is to know.
+func presence(e metricsql.Expr) string {
+	if usesAbsent(e) {
+		return ""
+	}
+	copied, err := metricsql.Parse(string(e.AppendString(nil))) // unfiltered changes it
+	if err != nil {
+		return ""
+	}
+	filtered := false
+	text := string(unfiltered(copied, &filtered).AppendString(nil))
+	if !filtered {
+		return ""
+	}
+	return text
+}
+
+// usesAbsent reports whether e has series because others are missing: their end is a recovery.
+func usesAbsent(e metricsql.Expr) (found bool) {
+	metricsql.VisitAll(e, func(e metricsql.Expr) {
+		if f, ok := e.(*metricsql.FuncExpr); ok && strings.HasPrefix(strings.ToLower(f.Name), "absent") {
+			found = true
+		}
+	})
+	return found
+}
+
+// unfiltered takes filters by value out of e, and sets filtered where there was such a thing.
+func unfiltered(e metricsql.Expr, filtered *bool) metricsql.Expr {
+	switch e := e.(type) {
+	case *metricsql.BinaryOpExpr:
+		return unfilteredOperator(e, filtered)
+	case *metricsql.FuncExpr:
+		unfilteredArgs(e.Args, filtered)
+	case *metricsql.AggrFuncExpr:
+		unfilteredArgs(e.Args, filtered)
+		if slices.Contains(choosers, strings.ToLower(e.Name)) && len(e.Args) > 1 {
+			*filtered = true
+			return e.Args[1]
+		}
+	case *metricsql.RollupExpr:
+		e.Expr = unfiltered(e.Expr, filtered)
+	}
+	return e
+}
+
+func unfilteredArgs(args []metricsql.Expr, filtered *bool) {
+	for i := range args {
+		args[i] = unfiltered(args[i], filtered)
+	}
+}
+
+func unfilteredOperator(b *metricsql.BinaryOpExpr, filtered *bool) metricsql.Expr {
+	b.Left, b.Right = unfiltered(b.Left, filtered), unfiltered(b.Right, filtered)
+	switch b.Op {
+	case "and", "unless", "if", "ifnot":
+		*filtered = true
+		return b.Left
+	}
+	if operators[b.Op] == 0 || b.Bool {
+		return b
+	}
+	*filtered = true
+	if _, ok := b.Left.(*metricsql.NumberExpr); ok {
+		return b.Right
+	}
+	return b.Left
+}

@@ -1,4 +1,4 @@
-package alerting
+package rules
 
 import (
 	"slices"
@@ -6,7 +6,7 @@ import (
 	"bramble/alerting/alert"
 )
 
-// verdict is what is known of one operand.
+// verdict is the truth of one operand, as far as it is known.
 type verdict uint8
 
 const (
@@ -122,7 +122,7 @@ func (e *Engine) mark(b *boardRule) {
 	}
 }
 
-// decideWatched decides the marked rules, after all readings of a report are in: what was taken at one time is judged
+// decideWatched decides the marked rules, after all readings of a report are in: readings of one time are judged
 // together.
 func (e *Engine) decideWatched(out []alert.Transition, at int64) []alert.Transition {
 	for _, b := range e.dirty {
@@ -135,7 +135,7 @@ func (e *Engine) decideWatched(out []alert.Transition, at int64) []alert.Transit
 	return out
 }
 
-// decideBoard steps every alert of a rule on a board. What is unknown changes nothing: a series that vanished is not
+// decideBoard steps every alert of a rule on a board. An unknown verdict changes nothing: a series that vanished is not
 // a recovery.
 func (e *Engine) decideBoard(out []alert.Transition, b *boardRule, at int64) []alert.Transition {
 	b.idle = true
@@ -199,7 +199,7 @@ func (l *leaf) verdict(s *Series, at int64) verdict {
 	return isFalse
 }
 
-// joinAnd weakens the left elements by what their right matches say. No match at all is unknown: the board lacks the
+// joinAnd weakens the left elements by the verdicts of their right matches. No match at all is unknown: the board lacks the
 // series or has not sent it yet.
 func (n *node) joinAnd(left, right []element) {
 	for i := range left {

@@ -1,8 +1,9 @@
-package alerting
+package rules
 
 import (
 	"regexp"
 	"slices"
+	"strings"
 
 	"github.com/VictoriaMetrics/metricsql"
 
@@ -185,4 +186,90 @@ func (l *leaf) matches(labels []series.Label) bool {
 		}
 	}
 	return true
+}
+
+// Comparison is a rule's first comparison: an expression and the number that it is compared with.
+type Comparison struct {
+	Metric string // of its first selector
+	Unit   string // a metric name with the unit of expr, empty where expr has another
+	Expr   string
+	op     operator // 0 where the rule compares with no number
+	Limit  float64
+}
+
+// HasLimit reports whether the rule compares with a number.
+func (x *Comparison) HasLimit() bool { return x.op != 0 }
+
+// LowIsBad reports whether the rule fires below its number.
+func (x *Comparison) LowIsBad() bool { return x.op == opLess || x.op == opLessEqual }
+
+// Comparison reads a rule's first comparison with a number, its selectors narrowed to some series; false where the rule
+// is not in force.
+func (e *Engine) Comparison(ruleID string, narrow []metricsql.LabelFilter) (Comparison, bool) {
+	e.mu.Lock()
+	rule := e.byID[alert.BaseRule(ruleID)]
+	e.mu.Unlock()
+	if rule == nil {
+		return Comparison{}, false
+	}
+	expr, err := metricsql.Parse(rule.Expr)
+	if err != nil {
+		return Comparison{}, false
+	}
+	x := Comparison{}
+	expr, x.op, x.Limit = compared(expr)
+	metricsql.VisitAll(expr, func(e metricsql.Expr) {
+		m, ok := e.(*metricsql.MetricExpr)
+		if !ok {
+			return
+		}
+		for i := range m.LabelFilterss {
+			if x.Metric == "" && len(m.LabelFilterss[i]) > 0 && m.LabelFilterss[i][0].Label == series.NameLabel {
+				x.Metric = m.LabelFilterss[i][0].Value
+			}
+			m.LabelFilterss[i] = append(m.LabelFilterss[i], narrow...)
+		}
+	})
+	x.Expr = string(expr.AppendString(nil))
+	if keepsUnit(expr) {
+		x.Unit = x.Metric
+	}
+	return x, true
+}
+
+// keepsUnit reports whether an expression has the unit of its selector.
+func keepsUnit(e metricsql.Expr) bool {
+	switch e := e.(type) {
+	case *metricsql.MetricExpr:
+		return true
+	case *metricsql.RollupExpr:
+		return keepsUnit(e.Expr)
+	case *metricsql.FuncExpr:
+		return len(e.Args) == 1 && slices.Contains([]string{"avg_over_time", "min_over_time", "max_over_time", "last_over_time", "abs"}, strings.ToLower(e.Name)) &&
+			keepsUnit(e.Args[0])
+	case *metricsql.AggrFuncExpr:
+		return len(e.Args) == 1 && slices.Contains([]string{"min", "max", "avg", "sum"}, strings.ToLower(e.Name)) && keepsUnit(e.Args[0])
+	}
+	return false
+}
+
+// compared returns the first side of e that is compared with a number, and all of e where there is none.
+func compared(e metricsql.Expr) (metricsql.Expr, operator, float64) {
+	b, ok := e.(*metricsql.BinaryOpExpr)
+	if !ok {
+		return e, 0, 0
+	}
+	if b.Op == "and" || b.Op == "or" || b.Op == "unless" || b.Op == "if" {
+		if side, op, limit := compared(b.Left); op != 0 {
+			return side, op, limit
+		}
+		return e, 0, 0
+	}
+	if n, ok := b.Right.(*metricsql.NumberExpr); ok && operators[b.Op] != 0 {
+		return b.Left, operators[b.Op], n.N
+	}
+	if n, ok := b.Left.(*metricsql.NumberExpr); ok && mirrored[b.Op] != 0 {
+		return b.Right, mirrored[b.Op], n.N
+	}
+	return e, 0, 0
 }

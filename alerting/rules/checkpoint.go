@@ -1,4 +1,4 @@
-package alerting
+package rules
 
 import (
 	"encoding/json"
@@ -30,7 +30,7 @@ type checkpoint struct {
 	Registry []string `json:"registry,omitempty"`
 }
 
-// Checkpoint returns all of the engine's state as JSON: what was journalled before it need not be replayed.
+// Checkpoint returns all of the engine's state as JSON: records journalled before it need not be replayed.
 func (e *Engine) Checkpoint() ([]byte, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()

@@ -1,4 +1,4 @@
-package alerting
+package rules
 
 import (
 	"fmt"
@@ -7,13 +7,15 @@ import (
 	"testing"
 	"time"
 
+	"github.com/VictoriaMetrics/metricsql"
+
 	"bramble/alerting/alert"
 )
 
 // mustRules loads rules given as the `rules:` list of one group.
 func mustRules(t testing.TB, list string) *Rules {
 	t.Helper()
-	r, err := LoadRules(map[string][]byte{"t.yml": []byte("groups:\n- name: g\n  interval: 10s\n  rules:\n" + list)})
+	r, err := Load(map[string][]byte{"t.yml": []byte("groups:\n- name: g\n  interval: 10s\n  rules:\n" + list)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -22,7 +24,7 @@ func mustRules(t testing.TB, list string) *Rules {
 
 func TestDefaultRules(t *testing.T) {
 	n := 0
-	for r := range DefaultRules().All() {
+	for r := range Default().All() {
 		n++
 		if slow := []string{"BoardRebooted", "BootLoop", "NetworkErrors", "SensorOverBudget", "UnderVoltageDips", "IngestRejects", "ConnectionsRefused", "CollectorFault", "BackupStale", "BackupNeverVerified"}; r.OnArrival() == slices.Contains(slow, r.Name) {
 			t.Errorf("%s is decided on arrival: %v", r.Name, r.OnArrival())
@@ -45,7 +47,7 @@ func TestDefaultRules(t *testing.T) {
 func TestDefaultRulesOnArrival(t *testing.T) {
 	f := func(rule, metric string, bad, good float64, want string) {
 		t.Helper()
-		e := NewEngine(DefaultRules())
+		e := NewEngine(Default())
 		s := e.Series(labels(metric, "b1"), nil)
 		var got []string
 		for i := range int64(60) {
@@ -74,7 +76,7 @@ func TestDefaultRulesOnArrival(t *testing.T) {
 func TestLoadRulesErrors(t *testing.T) {
 	f := func(yaml string, want ...string) {
 		t.Helper()
-		r, err := LoadRules(map[string][]byte{"bad.yml": []byte(yaml)})
+		r, err := Load(map[string][]byte{"bad.yml": []byte(yaml)})
 		if err == nil || r != nil {
 			t.Fatalf("no error for %q", yaml)
 		}
@@ -162,7 +164,7 @@ func TestWarnings(t *testing.T) {
 			t.Errorf("got %q, want %q", got[i], want[i])
 		}
 	}
-	if w := DefaultRules().Warnings(); w != nil {
+	if w := Default().Warnings(); w != nil {
 		t.Error(w)
 	}
 }
@@ -195,7 +197,7 @@ func FuzzLoadRules(f *testing.F) {
 	f.Add([]byte("groups:\n- name: g\n  rules:\n  - {alert: A, expr: 'a > 1 and on(board) b < 2', for: 1m, labels: {x: '{{ $value }}'}}\n"))
 	f.Add([]byte("groups: [{name: &a x, rules: [{record: *a}]}]"))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		r, err := LoadRules(map[string][]byte{"f.yml": data})
+		r, err := Load(map[string][]byte{"f.yml": data})
 		if (r == nil) == (err == nil) {
 			t.Fatalf("rules %v with error %v", r, err)
 		}
@@ -214,6 +216,48 @@ func FuzzDecodeTransition(f *testing.F) {
 		if err != nil {
 			return
 		}
-		NewEngine(DefaultRules()).Apply(tr)
+		NewEngine(Default()).Apply(tr)
 	})
+}
+
+func TestComparison(t *testing.T) {
+	narrow := []metricsql.LabelFilter{{Label: "board", Value: "b1"}}
+	f := func(expr, want string, op operator, limit float64) {
+		t.Helper()
+		text := "groups:\n- name: g\n  rules:\n  - alert: A\n    expr: '" + expr + "'\n"
+		rules, err := Load(map[string][]byte{"r.yml": []byte(text)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		x, ok := NewEngine(rules).Comparison(rules.Groups[0].Rules[0].ID, narrow)
+		if !ok || x.Expr != want || x.op != op || x.Limit != limit {
+			t.Errorf("%s: got %q %v %v, want %q %v %v", expr, x.Expr, x.op, x.Limit, want, op, limit)
+		}
+	}
+	f(`m >= 80`, `m{board="b1"}`, opGreaterEqual, 80)
+	f(`80 < m{a="1"}`, `m{a="1",board="b1"}`, opGreater, 80)
+	f(`m > 5 and n == 1`, `m{board="b1"}`, opGreater, 5)
+	f(`rate(m[5m]) / n > 0.5`, `rate(m{board="b1"}[5m]) / n{board="b1"}`, opGreater, 0.5)
+	f(`absent(m)`, `absent(m{board="b1"})`, 0, 0)
+}
+
+func TestPresence(t *testing.T) {
+	f := func(expr, want string) {
+		t.Helper()
+		r := mustRules(t, "  - alert: A\n    expr: '"+expr+"'\n")
+		if got := r.Groups[0].Rules[0].presence; got != want {
+			t.Errorf("%s: %q, want %q", expr, got, want)
+		}
+	}
+	f(`a > 5`, `a`)
+	f(`5 < a`, `a`)
+	f(`a > bool 5`, ``)
+	f(`a`, ``)
+	f(`absent(a) or b > 5`, ``)
+	f(`a > 5 or b > 5`, `a or b`)
+	f(`(a > 5 and b) unless c`, `a`)
+	f(`count by(rack) (a > 75) / count by(rack) (a) >= 0.5`, `count(a) by(rack) / count(a) by(rack)`)
+	f(`topk(3, a) > 80`, `a`)
+	f(`max_over_time((a > 75)[10m:1m]) - 5 > 0`, `max_over_time(a[10m:1m]) - 5`)
+	f(`avg_over_time(a[5m]) > 5`, `avg_over_time(a[5m])`)
 }

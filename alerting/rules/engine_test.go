@@ -1,4 +1,4 @@
-package alerting
+package rules
 
 import (
 	"context"
@@ -16,6 +16,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"bramble/alerting/alert"
 	"bramble/storage/series"
@@ -97,10 +98,10 @@ func TestTwoReadingsInARow(t *testing.T) {
 	}
 	for _, apart := range []int64{1, 250, 999, 1000, 10_000, 3_600_000} {
 		for _, restart := range []bool{false, true} {
-			f(DefaultRules(), hot, restart, apart, "0:SocHot pending, 1:SocHot firing", 80, 80)
-			f(DefaultRules(), hot, restart, apart, "1:SocHot pending, 2:SocHot inactive", 45, 85, 45, 45)
-			f(DefaultRules(), hot, restart, apart, "0:SocHot pending, 1:SocHot inactive, 2:SocHot pending, 3:SocHot inactive", 85, 45, 85, 45)
-			f(DefaultRules(), bit, restart, apart, "1:Throttled firing", 0, 1)
+			f(Default(), hot, restart, apart, "0:SocHot pending, 1:SocHot firing", 80, 80)
+			f(Default(), hot, restart, apart, "1:SocHot pending, 2:SocHot inactive", 45, 85, 45, 45)
+			f(Default(), hot, restart, apart, "0:SocHot pending, 1:SocHot inactive, 2:SocHot pending, 3:SocHot inactive", 85, 45, 85, 45)
+			f(Default(), bit, restart, apart, "1:Throttled firing", 0, 1)
 		}
 	}
 	f(mustRules(t, "  - {alert: Mine, expr: pi_soc_temperature_celsius >= 80}\n"), hot, false, 1000, "1:Mine firing", 45, 85)
@@ -340,7 +341,7 @@ func TestEvaluate(t *testing.T) {
 
 // TestRulesHandlerParameters asks with each parameter of Prometheus' /api/v1/rules, and with nonsense.
 func TestRulesHandlerParameters(t *testing.T) {
-	rules, err := LoadRules(map[string][]byte{
+	rules, err := Load(map[string][]byte{
 		"a.yml": []byte(`
 groups:
   - name: one
@@ -357,7 +358,7 @@ groups:
 	}
 	e := NewEngine(rules)
 	e.Observe("b1", 1000, []Reading{{e.Series(labels("pi_soc_temperature_celsius", "b1"), nil), 90}})
-	h := RulesHandler(e)
+	h := Handler(e)
 	ask := func(q url.Values) (status int, got, next, refused string, alerts int) {
 		t.Helper()
 		w := httptest.NewRecorder()
@@ -448,7 +449,7 @@ groups:
 }
 
 func TestFormatQuery(t *testing.T) {
-	h := RulesHandler(NewEngine(DefaultRules()))
+	h := Handler(NewEngine(Default()))
 	f := func(r *http.Request, status int, want string) {
 		t.Helper()
 		w := httptest.NewRecorder()
@@ -465,13 +466,13 @@ func TestFormatQuery(t *testing.T) {
 }
 
 func TestRulesHandler(t *testing.T) {
-	e := NewEngine(DefaultRules())
+	e := NewEngine(Default())
 	for at := range int64(2) {
 		e.Observe("b1", 1000+at, []Reading{{e.Series(labels("pi_soc_temperature_celsius", "b1"), nil), 81}})
 	}
 	get := func(path string, out any) {
 		w := httptest.NewRecorder()
-		RulesHandler(e).ServeHTTP(w, httptest.NewRequest("GET", path, nil))
+		Handler(e).ServeHTTP(w, httptest.NewRequest("GET", path, nil))
 		if err := json.Unmarshal(w.Body.Bytes(), out); err != nil {
 			t.Fatalf("%s: %v: %s", path, err, w.Body)
 		}
@@ -571,4 +572,36 @@ func TestRecord(t *testing.T) {
 			t.Errorf("%d rules of kind %q, want %d", got, kind, want)
 		}
 	}
+}
+
+func TestFailingRules(t *testing.T) {
+	e := NewEngine(mustRules(t, "  - {alert: A, expr: 'avg_over_time(a[5m]) > 5'}\n  - {alert: B, expr: 'avg_over_time(b[5m]) > 5'}\n"))
+	reg := prometheus.NewRegistry()
+	if err := e.Register(reg); err != nil {
+		t.Fatal(err)
+	}
+	now := time.UnixMilli(1_000_000)
+	step := func(store fixedStore, want int) {
+		t.Helper()
+		now = now.Add(10 * time.Second)
+		_, _ = e.Evaluate(t.Context(), store, now) // the metric is what tells
+		families, err := reg.Gather()
+		if err != nil || len(families) != 1 || families[0].GetName() != "bramble_rules_failing" {
+			t.Fatal(families, err)
+		}
+		if got := families[0].Metric[0].GetGauge().GetValue(); got != float64(want) {
+			t.Errorf("%v rules fail, want %d", got, want)
+		}
+	}
+	const a, b = "avg_over_time(a[5m]) > 5", "avg_over_time(b[5m]) > 5"
+	step(fixedStore{}, 0)
+	step(fixedStore{}, 0)
+	step(fixedStore{}, 2)
+	step(fixedStore{a: nil}, 1)
+	step(fixedStore{a: nil, b: nil}, 0)
+	step(fixedStore{a: nil}, 0)
+	step(fixedStore{a: nil}, 0)
+	step(fixedStore{a: nil}, 1)
+	e.SetRules(mustRules(t, "  - {alert: A, expr: 'avg_over_time(a[5m]) > 5'}\n"))
+	step(fixedStore{a: nil}, 0)
 }

@@ -1,7 +1,10 @@
-package alerting
+package rules
 
 import (
+	"maps"
+	"math"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -61,7 +64,7 @@ func NewEngine(rules *Rules) *Engine {
 	return e
 }
 
-// SetExternal sets what templates get as $externalLabels and $externalURL, for alerts that begin later.
+// SetExternal sets $externalLabels and $externalURL of templates, for alerts that begin later.
 func (e *Engine) SetExternal(labels map[string]string, url string) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -201,7 +204,7 @@ func (e *Engine) decide(out []alert.Transition, t *test, s *Series, hit bool, at
 	return e.step(out, t.rule, t.alert, subject{key: s.key, labels: s.labels, notes: s.notes}, hit, at, s.value)
 }
 
-// Seen raises an origin's watermark as Observe would, without deciding: what was decided then comes from Apply. The
+// Seen raises an origin's watermark as Observe would, without deciding: the decisions of then come from Apply. The
 // readings, where the journal has them, become the last values that rules over several series look at.
 func (e *Engine) Seen(origin string, at int64, rs ...Reading) {
 	e.mu.Lock()
@@ -421,4 +424,50 @@ func (e *Engine) end(gone func(alertKey) bool) []alert.Transition {
 	slices.SortFunc(out, alert.Compare)
 	e.resolveAgain()
 	return out
+}
+
+// Annotate sets annotations that alerts carry beside their rule's when they begin to fire on s, from the next reading
+// on. They hold knowledge of the caller's beyond the value, such as why it calls a board silent. nil removes them.
+func (e *Engine) Annotate(s *Series, notes map[string]string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	s.notes = maps.Clone(notes)
+}
+
+// boardMetrics begin the names of the series that boards have.
+var boardMetrics = []string{"pi_", "pisensor_"}
+
+// BoardAlerts returns the names of the rules in force that may fire on boards, in order: those whose expression has a
+// board's series.
+func (e *Engine) BoardAlerts() (names []string) {
+	e.mu.Lock()
+	rules := e.rules
+	e.mu.Unlock()
+	for r := range rules.All() {
+		if slices.ContainsFunc(boardMetrics, func(p string) bool { return strings.Contains(r.Expr, p) }) {
+			names = append(names, r.Name)
+		}
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
+// Thresholds returns, ascending and without repetition, the numbers that the rules in force compare a metric with on
+// arrival: a board close to one of them is worth watching closely.
+func (e *Engine) Thresholds(metric string) []float64 {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	var out []float64
+	for r := range e.rules.All() {
+		if r.condition == nil {
+			continue
+		}
+		for _, l := range r.condition.leaves {
+			if l.name == metric && !math.IsNaN(l.limit) && !math.IsInf(l.limit, 0) {
+				out = append(out, l.limit)
+			}
+		}
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
 }

@@ -1,4 +1,4 @@
-package alerting
+package rules
 
 import (
 	"cmp"
@@ -25,7 +25,7 @@ type Crossing struct {
 var extremes = map[operator]string{opGreater: "max_over_time", opGreaterEqual: "max_over_time", opLess: "min_over_time", opLessEqual: "min_over_time"}
 
 // Crossings asks the store which boards crossed the line of a rule between two times, whether or not an alert came of
-// it: a reading of a backlog is stored, and older than what the rule has seen already. It looks at the rules in force
+// it: a reading of a backlog is stored, and older than the readings that the rule has seen already. It looks at the rules in force
 // that compare one series with a number, page for a board alone, and have no `for` or one of less than a second: such a
 // rule asks for a second reading, so a board with a single reading beyond its line has not crossed it.
 func (e *Engine) Crossings(ctx context.Context, q Querier, from, to time.Time) (out []Crossing, err error) {
@@ -64,12 +64,12 @@ func (e *Engine) Crossings(ctx context.Context, q Querier, from, to time.Time) (
 // that has no extreme.
 func (l *leaf) extreme(d time.Duration, twice bool) (query string, exact bool) {
 	in := fmt.Sprintf("%s[%ds]", l.name, int64(d.Seconds()))
-	least := "> 0"
+	enough := "> 0"
 	if twice {
-		least = "> 1"
+		enough = "> 1"
 	}
 	if l.op == opEqual {
-		return countQuery(in, "count_eq_over_time", l.limit) + least, true
+		return countQuery(in, "count_eq_over_time", l.limit) + enough, true
 	}
 	f := extremes[l.op]
 	if f == "" {
@@ -88,7 +88,7 @@ func (l *leaf) extreme(d time.Duration, twice bool) (query string, exact bool) {
 	if f == "min_over_time" {
 		count = "count_le_over_time"
 	}
-	return query + " if (" + countQuery(in, count, limit) + least + ")", false
+	return query + " if (" + countQuery(in, count, limit) + enough + ")", false
 }
 
 func countQuery(in, function string, limit float64) string {

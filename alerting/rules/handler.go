@@ -1,4 +1,4 @@
-package alerting
+package rules
 
 import (
 	"crypto/sha256"
@@ -53,9 +53,9 @@ type alertJSON struct {
 	Value           string            `json:"value"`
 }
 
-// RulesHandler serves /api/v1/rules, /api/v1/alerts and /api/v1/format_query as Prometheus does, with all their
+// Handler serves /api/v1/rules, /api/v1/alerts and /api/v1/format_query as Prometheus does, with all their
 // parameters. Rules that are decided on arrival have no evaluation time.
-func RulesHandler(e *Engine) http.Handler {
+func Handler(e *Engine) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /api/v1/rules", func(w http.ResponseWriter, r *http.Request) {
 		q, err := parseRulesQuery(r.URL.Query())

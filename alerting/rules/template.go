@@ -1,4 +1,4 @@
-package alerting
+package rules
 
 import (
 	"fmt"
@@ -7,8 +7,12 @@ import (
 	"strings"
 	"sync"
 	"text/template"
+	"text/template/parse"
 
 	"github.com/VictoriaMetrics/VictoriaMetrics/app/vmalert/templates"
+	"github.com/VictoriaMetrics/metricsql"
+
+	"bramble/storage/series"
 )
 
 // maxRendered bounds one rendered annotation or label, in bytes: it ends up in pages and in the journal.
@@ -28,7 +32,7 @@ type ruleText struct {
 	tmpl    *template.Template
 }
 
-// templateData is what a template sees.
+// templateData is the data of a template.
 type templateData struct {
 	Labels         map[string]string
 	Value          float64
@@ -37,7 +41,7 @@ type templateData struct {
 	ExternalURL    string
 }
 
-// external is what templates know of the collector itself.
+// external holds facts about the collector itself, for templates.
 type external struct {
 	labels map[string]string
 	url    string
@@ -96,4 +100,78 @@ func (l *limitedWriter) Write(p []byte) (int, error) {
 	}
 	l.left -= len(p)
 	return l.w.Write(p)
+}
+
+// Warnings lists, with file, line and rule, constructs that are allowed and will most likely surprise their author.
+func (r *Rules) Warnings() (out []string) {
+	for rule := range r.All() {
+		where := fmt.Sprintf("%s:%d: rule %q: ", rule.File, rule.Line, rule.Name)
+		if e, err := metricsql.Parse(rule.Expr); err == nil && selectsAlerts(e) {
+			out = append(out, where+"nothing writes the series ALERTS here; write the other rule's expression into this one")
+		}
+		for _, texts := range [][]ruleText{rule.labelTexts, rule.text} {
+			for _, t := range texts {
+				if t.tmpl != nil && t.tmpl.Tree != nil && calls(t.tmpl.Root, "query") {
+					out = append(out, where+fmt.Sprintf("%s: a template cannot query the store here: the text will say so in its place", t.name))
+				}
+			}
+		}
+	}
+	return out
+}
+
+func selectsAlerts(e metricsql.Expr) (found bool) {
+	metricsql.VisitAll(e, func(e metricsql.Expr) {
+		m, ok := e.(*metricsql.MetricExpr)
+		if !ok {
+			return
+		}
+		for _, filters := range m.LabelFilterss {
+			for _, f := range filters {
+				found = found || f.Label == series.NameLabel && !f.IsNegative && strings.HasPrefix(f.Value, "ALERTS")
+			}
+		}
+	})
+	return found
+}
+
+// calls reports whether a template calls a function.
+func calls(n parse.Node, name string) bool {
+	switch n := n.(type) {
+	case *parse.ListNode:
+		if n == nil {
+			return false
+		}
+		for _, c := range n.Nodes {
+			if calls(c, name) {
+				return true
+			}
+		}
+	case *parse.ActionNode:
+		return calls(n.Pipe, name)
+	case *parse.PipeNode:
+		if n == nil {
+			return false
+		}
+		for _, c := range n.Cmds {
+			for _, arg := range c.Args {
+				if calls(arg, name) {
+					return true
+				}
+			}
+		}
+	case *parse.IdentifierNode:
+		return n.Ident == name
+	case *parse.IfNode:
+		return callsBranch(&n.BranchNode, name)
+	case *parse.RangeNode:
+		return callsBranch(&n.BranchNode, name)
+	case *parse.WithNode:
+		return callsBranch(&n.BranchNode, name)
+	}
+	return false
+}
+
+func callsBranch(n *parse.BranchNode, name string) bool {
+	return calls(n.Pipe, name) || calls(n.List, name) || calls(n.ElseList, name)
 }

@@ -1,4 +1,4 @@
-package alerting
+package rules
 
 import (
 	"context"
@@ -18,35 +18,14 @@ type RangeQuerier interface {
 	QueryRange(ctx context.Context, expr string, start, end time.Time, step time.Duration) ([]series.Result, error)
 }
 
-// Replay runs one rule over what is stored, with the state machine and the domains that decide real readings.
-// Alertmanager's grouping and silences are not applied. It is not safe for concurrent use.
+// Replay runs one rule over what is stored, with the state machine that decides real readings. It is not safe for
+// concurrent use.
 type Replay struct {
 	store   RangeQuerier
 	rule    *Rule
-	fleet   *fleetIndex
 	step    time.Duration
 	engine  *Engine
 	tracked map[string]*replayed // by the key of the series
-	domains *domainState
-	inbox   *inbox // knows which domain stands for an alert
-}
-
-// Fate is what becomes of an alert that begins to fire.
-type Fate int
-
-// The zero Fate is Paged.
-const (
-	Paged     Fate = iota // somebody is paged
-	Explained             // a domain's page stands for it
-	Recorded              // it is recorded, and pages nobody
-)
-
-// Replayed is an alert that began to fire in a Replay.
-type Replayed struct {
-	alert.Transition
-	Fate Fate
-	// Domain is the title of the domain whose failure this is, "" for a board's own or the collector's.
-	Domain string
 }
 
 // replayed is one series for which the rule's condition held.
@@ -78,10 +57,7 @@ func (p *points) take(at int64) (float64, bool) {
 // NewReplay returns a Replay in which nothing has fired yet. The rule is one of alerts, and fleet says where boards stand
 // now: the past is judged by it.
 func NewReplay(store RangeQuerier, rule *Rule, fleet map[string]alert.Place) *Replay {
-	h := &Replay{
-		store: store, rule: rule, fleet: indexFleet(fleet), step: replayStep, engine: NewEngine(nil), tracked: map[string]*replayed{},
-		domains: newDomainState(), inbox: newInbox(),
-	}
+	h := &Replay{store: store, rule: rule, step: replayStep, engine: NewEngine(nil), tracked: map[string]*replayed{}}
 	if !rule.OnArrival() {
 		h.step = max(rule.group.Interval, time.Second)
 	}
@@ -96,26 +72,22 @@ func NewReplay(store RangeQuerier, rule *Rule, fleet map[string]alert.Place) *Re
 // Step is the time between two looks at the rule: 10 s where readings decide it, else its interval.
 func (h *Replay) Step() time.Duration { return h.step }
 
-// Over looks at the rule at begin and after each further step until end, and returns the alerts that began to fire. The
-// next call begins one step after the last look. Memory is bounded by the two answers that it asks for; where the store
-// refuses one, nothing was decided, and a shorter time may be asked for.
-func (h *Replay) Over(ctx context.Context, begin, end time.Time) ([]Replayed, error) {
+// Over looks at the rule at begin and after each further step until end, and calls decided after each look with the
+// transitions in order, often none. The next call begins one step after the last look. Memory is bounded by the two answers
+// that it asks for; where the store refuses one, nothing was decided, and a shorter time may be asked for.
+func (h *Replay) Over(ctx context.Context, begin, end time.Time, decided func(at time.Time, ts []alert.Transition)) error {
 	if err := h.query(ctx, begin, end); err != nil {
-		return nil, err
+		return err
 	}
-	if len(h.tracked) == 0 && len(h.domains.open) == 0 {
-		return nil, nil
-	}
-	var out []Replayed
 	for at := begin; !at.After(end); at = at.Add(h.step) {
-		out = h.decide(out, at)
+		decided(at, h.decide(at.UnixMilli()))
 	}
 	for key, s := range h.tracked {
 		if s.alert.last.State == alert.Inactive {
 			delete(h.tracked, key)
 		}
 	}
-	return out, nil
+	return nil
 }
 
 // query finds the series for which the condition holds within a chunk, and where these are at all.
@@ -173,10 +145,8 @@ func (p *points) add(r series.Result, offset time.Duration) {
 	}
 }
 
-// decide decides at one time, lets domains settle, and appends what would have gone to the pager as firing.
-func (h *Replay) decide(out []Replayed, at time.Time) []Replayed {
-	ms := at.UnixMilli()
-	var ts []alert.Transition
+// decide decides at one time.
+func (h *Replay) decide(ms int64) (ts []alert.Transition) {
 	for _, s := range h.tracked {
 		if v, hit := s.hits.take(ms); hit {
 			ts = h.engine.step(ts, h.rule, s.alert, s.subject, true, ms, v)
@@ -186,38 +156,18 @@ func (h *Replay) decide(out []Replayed, at time.Time) []Replayed {
 			ts = h.engine.step(ts, h.rule, s.alert, s.subject, false, ms, v)
 		}
 	}
-	if len(ts) == 0 && len(h.domains.open[h.rule.ID]) == 0 {
-		return out
-	}
 	slices.SortFunc(ts, alert.Compare)
-	var fx domainEffects
-	for _, t := range ts {
-		h.domains.take(&fx, t, at, h.fleet)
-	}
-	h.domains.decide(&fx, at.Add(settleFor), h.fleet, func(*alert.Transition) bool { return false })
-	for _, t := range fx.commit {
-		h.domains.take(&fx, t, at, h.fleet)
-	}
-	for _, t := range fx.pass {
-		h.inbox.noteDomain(t)
-		if t.State == alert.Firing && !t.From.Active() {
-			out = append(out, h.judge(t))
-		}
-	}
-	return out
+	return ts
 }
 
-// judge says what becomes of an alert that begins to fire.
-func (h *Replay) judge(t alert.Transition) Replayed {
-	out := Replayed{Transition: t}
-	switch {
-	case h.inbox.inhibiting(t) != nil:
-		out.Fate = Explained
-	case alert.InShadow(h.rule.Labels), alert.PagesNobody(t.Labels):
-		out.Fate = Recorded
-	}
-	if d, ok := alert.DomainOf(&t); ok {
-		out.Domain = d.Title()
-	}
-	return out
+// MarkStale forgets the last value of a series that is not there any more: rules over several series go on without it, as
+// they do by themselves where nothing came for 5 min. It is for replays of readings, such as those of package ruletest.
+func (e *Engine) MarkStale(s *Series) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	s.at = 0
 }
+
+// FiringNow is Firing with the value for which each condition held last, and with annotations that say so: as a
+// receiver would be notified now.
+func (e *Engine) FiringNow() []alert.Transition { return e.now(e.Firing()) }
