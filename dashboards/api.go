@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"bramble/dashboards/live"
 )
 
 // maxComment bounds the note of an acknowledgement, in bytes.
@@ -26,46 +28,19 @@ func (s *Server) openAPI(w http.ResponseWriter, _ *http.Request) {
 // boardAnswer is one entry of /api/boards. Absent values are not known.
 type boardAnswer struct {
 	Board
-	LastReport  int64    `json:"lastReport,omitempty"`
-	Up          *bool    `json:"up,omitempty"`
-	Stopped     bool     `json:"stopped,omitempty"` // its sensor ended properly: neither up nor silent
-	Temperature *float64 `json:"temperature,omitempty"`
-	Requested   *float64 `json:"requested,omitempty"`
-	Measured    *float64 `json:"measured,omitempty"`
-	Throttled   []string `json:"throttled"` // null when the board does not report it
-	Latest      []Latest `json:"latest,omitempty"`
+	live.State
+	Latest []live.Latest `json:"latest,omitempty"`
 }
 
 func (s *Server) answer(b Board) boardAnswer {
-	a := boardAnswer{Board: b}
+	a := boardAnswer{Board: b, State: s.hub.State(b.Name)}
 	if a.Labels == nil {
 		a.Labels = map[string]string{}
 	}
 	if !b.LastReport.IsZero() {
-		a.LastReport = b.LastReport.UnixMilli()
-	}
-	c, ok := s.hub.cell(b.Name)
-	if !ok {
-		return a
-	}
-	a.LastReport = max(a.LastReport, c.at)
-	a.Stopped = c.stopped
-	if v, ok := c.get(up); ok {
-		is := v != 0
-		a.Up = &is
-	}
-	a.Temperature, a.Requested, a.Measured = c.pointer(temperature), c.pointer(requested), c.pointer(measured)
-	if names, known := c.reasons(); known {
-		a.Throttled = append([]string{}, names...)
+		a.State.LastReport = max(a.State.LastReport, b.LastReport.UnixMilli())
 	}
 	return a
-}
-
-func (c *cell) pointer(f field) *float64 {
-	if v, ok := c.get(f); ok {
-		return &v
-	}
-	return nil
 }
 
 func (s *Server) listBoards(w http.ResponseWriter, _ *http.Request) {
@@ -97,7 +72,7 @@ func (s *Server) oneBoard(w http.ResponseWriter, r *http.Request) {
 	}
 	a := s.answer(b)
 	a.Latest = s.hub.Latest(b.Name)
-	slices.SortFunc(a.Latest, func(x, y Latest) int { return strings.Compare(x.Series, y.Series) })
+	slices.SortFunc(a.Latest, func(x, y live.Latest) int { return strings.Compare(x.Series, y.Series) })
 	reply(w, a)
 }
 

@@ -108,7 +108,7 @@ func TestBrowserStoppedBoard(t *testing.T) {
 	customer, ofCustomer := start(t, o)
 	for _, s := range []*Server{operator, customer} {
 		s.Hub().Publish("r1-02", last.UnixMilli(), full(61.2, 1.2e9, 1.2e9, 1))
-		s.Hub().Publish("r1-02", last.UnixMilli()+1, []Value{{"pi_board_up", math.NaN()}})
+		s.Hub().Publish("r1-02", last.UnixMilli()+1, of(readings{"pi_board_up": math.NaN()}))
 	}
 	for _, path := range []string{"/api/boards", "/api/boards/r1-02"} {
 		_, got := call{path: path}.do(t, web.URL)

@@ -20,6 +20,8 @@ import (
 	"github.com/chromedp/cdproto/runtime"
 	"github.com/chromedp/chromedp"
 	"github.com/chromedp/chromedp/kb"
+
+	"bramble/dashboards/live"
 )
 
 // tab is one page of a real browser. It collects what must not happen: errors on the
@@ -212,14 +214,14 @@ func cellOf(board, name string) string {
 	return fmt.Sprintf(`tr[data-board="%s"] [data-field="%s"]`, board, name)
 }
 
-func full(t, requested, measured, throttle float64) []Value {
-	return []Value{
-		{"pi_soc_temperature_celsius", t},
-		{`pi_cpu_clock_hertz{source="requested"}`, requested},
-		{`pi_cpu_clock_hertz{source="measured"}`, measured},
-		{`pi_throttled{reason="throttled"}`, throttle},
-		{"pi_board_up", 1},
-	}
+func full(t, requested, measured, throttle float64) []live.Value {
+	return of(readings{
+		"pi_soc_temperature_celsius":             t,
+		`pi_cpu_clock_hertz{source="requested"}`: requested,
+		`pi_cpu_clock_hertz{source="measured"}`:  measured,
+		`pi_throttled{reason="throttled"}`:       throttle,
+		"pi_board_up":                            1,
+	})
 }
 
 // noHistory answers range queries with nothing, as a store that has just been created.
@@ -248,7 +250,7 @@ func TestBrowserFleet(t *testing.T) {
 	b.text(`[data-figure="throttled"]`, "1")
 	b.until(`document.querySelector('.board-cell[data-board="r1-01"]').dataset.temperature === "83.8"`, `document.querySelector('.board-cell').outerHTML`)
 
-	s.Hub().Publish("r1-01", now+2000, []Value{{"pi_board_up", 0}})
+	s.Hub().Publish("r1-01", now+2000, of(readings{"pi_board_up": 0}))
 	b.text(cellOf("r1-01", "up"), "silent")
 	b.text(cellOf("r1-01", "temperature"), "—")
 	b.until(`getComputedStyle(document.querySelector('.board-cell[data-board="r1-01"]')).backgroundColor === "rgb(255, 255, 255)"`, `document.querySelector('.board-cell').outerHTML`)

@@ -56,6 +56,13 @@ func (s *Server) caught(r *http.Request) {
 	}
 }
 
+// apart serves a client outside of net/http's care.
+func (s *Server) apart(r *http.Request, serve func()) {
+	defer func() { _ = recover() }() // caught has reported it
+	defer s.caught(r)
+	serve()
+}
+
 // sameOrigin is false for what another origin's page asks for, but for following a link.
 // Programs send neither header and pass.
 func sameOrigin(r *http.Request) bool {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"math"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -12,9 +11,10 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
 	"github.com/gorilla/websocket"
 	"go.uber.org/goleak"
+
+	"bramble/dashboards/live"
 )
 
 // leakless fails the test when a goroutine of the server outlives it. Call it first.
@@ -74,159 +74,19 @@ func (b *browser) next(kind string) map[string]any {
 	}
 }
 
-func warm(t float64) []Value { return []Value{{"pi_soc_temperature_celsius", t}} }
+// readings are values by their series.
+type readings map[string]float64
 
-func TestFleetSnapshotThenChanges(t *testing.T) {
-	leakless(t)
-	s, web := start(t, Options{Open: true, Version: "1.2"})
-	s.Hub().Publish("r1-01", 1000, []Value{
-		{"pi_soc_temperature_celsius", 50.5}, {"pi_board_up", 1}, {`pi_throttled{reason="throttled"}`, 1},
-		{`pi_cpu_clock_hertz{source="requested"}`, 1.2e9}, {`pi_cpu_clock_hertz{source="measured"}`, 657e6},
-	})
-	b := dial(t, web, nil)
-	if hello := b.next("hello"); hello["version"] != "1.2" || hello["role"] != "operator" {
-		t.Errorf("hello %v", hello)
+// of lists readings as the hub takes them.
+func of(r readings) []live.Value {
+	var all []live.Value
+	for series, v := range r {
+		all = append(all, live.Value{Series: series, Value: v})
 	}
-	b.send(`{"type":"subscribe","fleet":true}`)
-	first := b.next("fleet")
-	want := []any{map[string]any{
-		"board": "r1-01", "at": 1000.0, "temperature": 50.5, "up": 1.0, "requested": 1.2e9, "measured": 657e6, "throttled": []any{"throttled"},
-	}}
-	if diff := cmp.Diff(want, first["boards"]); diff != "" || first["full"] != true {
-		t.Errorf("snapshot %v (-want +got):\n%s", first, diff)
-	}
-	s.Hub().Publish("r1-02", 2000, warm(61))
-	change := b.next("fleet")
-	want = []any{map[string]any{"board": "r1-02", "at": 2000.0, "temperature": 61.0}}
-	if diff := cmp.Diff(want, change["boards"]); diff != "" || change["full"] != false {
-		t.Errorf("change %v (-want +got):\n%s", change, diff)
-	}
+	return all
 }
 
-// A board without a value has no field: absence is never a zero.
-func TestMissingIsAbsent(t *testing.T) {
-	leakless(t)
-	s, web := start(t, Options{Open: true})
-	s.Hub().Publish("r1-01", 1000, []Value{{"pi_soc_temperature_celsius", 50}, {`pi_cpu_clock_hertz{source="measured"}`, 1e9}})
-	s.Hub().Publish("r1-01", 2000, []Value{{"pi_soc_temperature_celsius", math.NaN()}})
-	b := dial(t, web, nil)
-	b.send(`{"type":"subscribe","fleet":true}`)
-	got := b.next("fleet")["boards"]
-	want := []any{map[string]any{"board": "r1-01", "at": 2000.0, "measured": 1e9}}
-	if diff := cmp.Diff(want, got); diff != "" {
-		t.Errorf("(-want +got):\n%s", diff)
-	}
-}
-
-func TestOldReadingsAreIgnored(t *testing.T) {
-	leakless(t)
-	s, _ := start(t, Options{Open: true})
-	for _, at := range []int64{2000, 1000, 2000} {
-		s.Hub().Publish("r1-01", at, warm(float64(at)))
-	}
-	want := []Latest{{"pi_soc_temperature_celsius", 2000, 2000}}
-	if diff := cmp.Diff(want, s.Hub().Latest("r1-01")); diff != "" {
-		t.Errorf("(-want +got):\n%s", diff)
-	}
-}
-
-// Many readings of one board become few fleet messages, and the last one wins.
-func TestFleetIsConflated(t *testing.T) {
-	leakless(t)
-	s, web := start(t, Options{Open: true})
-	b := dial(t, web, nil)
-	b.send(`{"type":"subscribe","fleet":true}`)
-	b.next("fleet")
-	const n = 2000
-	for i := range int64(n) {
-		s.Hub().Publish("r1-01", i+1, warm(float64(i)))
-	}
-	messages := 0
-	for {
-		m := b.next("fleet")
-		messages++
-		if m["boards"].([]any)[0].(map[string]any)["temperature"] == float64(n-1) {
-			break
-		}
-	}
-	if messages > 20 {
-		t.Errorf("%d readings came as %d messages", n, messages)
-	}
-}
-
-func TestBoardGetsEveryReading(t *testing.T) {
-	leakless(t)
-	s, web := start(t, Options{Open: true})
-	b := dial(t, web, nil)
-	b.send(`{"type":"subscribe","board":"r1-01"}`)
-	b.send(`{"type":"subscribe","board":"no/such"}`)
-	b.next("error") // the first request has been handled before this answer
-	for i := range int64(50) {
-		s.Hub().Publish("r1-02", i+1, warm(1))
-		s.Hub().Publish("r1-01", i+1, []Value{{`pi_cpu_clock_hertz{source="measured"}`, float64(i)}})
-	}
-	for i := range 50 {
-		m := b.next("reading")
-		want := map[string]any{
-			"type": "reading", "board": "r1-01", "at": float64(i + 1),
-			"values": map[string]any{`pi_cpu_clock_hertz{source="measured"}`: float64(i)},
-		}
-		if diff := cmp.Diff(want, m); diff != "" {
-			t.Fatalf("(-want +got):\n%s", diff)
-		}
-	}
-}
-
-// A browser that does not read misses messages; Publish and other browsers do not wait for it.
-func TestSlowBrowserIsSkipped(t *testing.T) {
-	leakless(t)
-	s, web := start(t, Options{Open: true})
-	slow, quick := dial(t, web, nil), dial(t, web, nil)
-	for _, b := range []*browser{slow, quick} {
-		b.send(`{"type":"subscribe","board":"r1-01"}`)
-		b.send(`{"type":"subscribe","board":"-"}`)
-		b.next("error")
-	}
-	wide := make([]Value, 60)
-	for i := range wide {
-		wide[i] = Value{fmt.Sprintf(`pi_nfs_rtt_seconds{op="operation_%02d"}`, i), 0.123456}
-	}
-	published := make(chan int64, 1)
-	go func() { // until the sockets' buffers and the queues are full, and no longer: who takes nothing for 10 s is cut off
-		n := int64(0)
-		for ; !s.hub.allSkipped(); n++ {
-			s.Hub().Publish("r1-01", n+1, wide)
-		}
-		published <- n
-	}()
-	var n int64
-	select {
-	case n = <-published:
-	case <-time.After(30 * time.Second):
-		t.Fatal("Publish waits for a browser that does not read")
-	}
-	s.Hub().Publish("r1-01", n+1, warm(1))
-	quick.next("reading")
-	slow.next("skipped")
-	s.Hub().Publish("r1-01", n+2, warm(2))
-	for {
-		if m := slow.next("reading"); m["at"] == float64(n+2) {
-			return
-		}
-	}
-}
-
-// allSkipped is true when every browser has missed a message and has no room to be told so.
-func (h *Hub) allSkipped() bool {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	for c := range h.clients {
-		if !c.skipped {
-			return false
-		}
-	}
-	return true
-}
+func warm(t float64) []live.Value { return of(readings{"pi_soc_temperature_celsius": t}) }
 
 func TestIncidentChangesArePushed(t *testing.T) {
 	leakless(t)
@@ -274,41 +134,6 @@ func TestLease(t *testing.T) {
 	b.send(`{"type":"watch","board":"r1-02"}`)
 	if m := b.next("error"); !strings.Contains(m["error"].(string), "silent") {
 		t.Errorf("error %v", m)
-	}
-}
-
-func TestBadMessages(t *testing.T) {
-	leakless(t)
-	_, web := start(t, Options{Open: true})
-	b := dial(t, web, nil)
-	for _, text := range []string{`{`, `[]`, `{"type":"fly"}`, `{"type":"watch","board":"r1-01"}`} {
-		b.send(text)
-		b.next("error")
-	}
-	for i := range maxWatched {
-		b.send(fmt.Sprintf(`{"type":"subscribe","board":"b%d"}`, i))
-	}
-	b.send(`{"type":"subscribe","board":"one-more"}`)
-	b.next("error")
-	b.send(`{"type":"subscribe","board":"` + strings.Repeat("x", readLimit) + `"}`)
-	if _, _, err := b.conn.ReadMessage(); !websocket.IsCloseError(err, websocket.CloseMessageTooBig) {
-		t.Errorf("after a large message: %v", err)
-	}
-}
-
-func TestWatchingUnknownBoardsLeavesNothing(t *testing.T) {
-	leakless(t)
-	s, web := start(t, Options{Open: true})
-	b := dial(t, web, nil)
-	b.send(`{"type":"subscribe","board":"ghost"}`)
-	b.send(`{"type":"unsubscribe","board":"ghost"}`)
-	b.send(`{"type":"unsubscribe","board":"ghost"}`)
-	b.send(`{`)
-	b.next("error")
-	s.hub.mu.Lock()
-	defer s.hub.mu.Unlock()
-	if len(s.hub.boards) != 0 {
-		t.Errorf("%d boards are kept", len(s.hub.boards))
 	}
 }
 

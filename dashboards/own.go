@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"bramble/dashboards/live"
 )
 
 // Own is what customers see of the fleet: their own boards, as long as they are theirs. All funcs must be safe for concurrent
@@ -92,52 +94,27 @@ func (s *Server) serveOwn(w http.ResponseWriter, r *http.Request, u User, custom
 	next(w, r.WithContext(context.WithValue(ctx, customerKey{}, customer)))
 }
 
-// ownBoardAnswer is what a customer sees of a board: nothing of where it stands, nothing from before it was theirs.
+// ownBoardAnswer is the part of a board that its customer sees: nothing of where it stands, nothing from before it was theirs.
 type ownBoardAnswer struct {
-	Name        string   `json:"name"`
-	Model       string   `json:"model,omitempty"`
-	Since       int64    `json:"since,omitempty"` // since when it is theirs, 0 for always
-	EnrolledAt  int64    `json:"enrolledAt,omitempty"`
-	LastReport  int64    `json:"lastReport,omitempty"`
-	Up          *bool    `json:"up,omitempty"`
-	Stopped     bool     `json:"stopped,omitempty"`
-	Temperature *float64 `json:"temperature,omitempty"`
-	Requested   *float64 `json:"requested,omitempty"`
-	Measured    *float64 `json:"measured,omitempty"`
-	Throttled   []string `json:"throttled"` // null when the board does not report it
-	Latest      []Latest `json:"latest,omitempty"`
+	Name       string `json:"name"`
+	Model      string `json:"model,omitempty"`
+	Since      int64  `json:"since,omitempty"` // since when it is theirs, 0 for always
+	EnrolledAt int64  `json:"enrolledAt,omitempty"`
+	live.State
+	Latest []live.Latest `json:"latest,omitempty"`
 }
 
 // ownAnswer describes a board under one tenancy.
 func (s *Server) ownAnswer(b Board, since int64, latest bool) ownBoardAnswer {
 	a := ownBoardAnswer{Name: b.Name, Model: b.Labels["model"], Since: since, EnrolledAt: b.EnrolledAt}
+	a.State, a.Latest = s.hub.Since(b.Name, since)
 	if at := b.LastReport.UnixMilli(); !b.LastReport.IsZero() && at >= since {
-		a.LastReport = at
+		a.LastReport = max(a.LastReport, at)
 	}
-	var c cell
-	if all, ok := s.hub.cell(b.Name); ok {
-		a.Stopped = all.stopped
+	if !latest {
+		a.Latest = nil
 	}
-	for _, l := range s.hub.Latest(b.Name) {
-		if f := fieldOf[l.Series]; f == up { // whether it reports is of now, however long it has done so
-			is := l.Value != 0
-			a.Up = &is
-			continue
-		} else if l.At < since {
-			continue
-		} else if f != otherField {
-			c.set(f, l.Value, true)
-		}
-		a.LastReport = max(a.LastReport, l.At)
-		if latest {
-			a.Latest = append(a.Latest, l)
-		}
-	}
-	a.Temperature, a.Requested, a.Measured = c.pointer(temperature), c.pointer(requested), c.pointer(measured)
-	if names, known := c.reasons(); known {
-		a.Throttled = append([]string{}, names...)
-	}
-	slices.SortFunc(a.Latest, func(x, y Latest) int { return strings.Compare(x.Series, y.Series) })
+	slices.SortFunc(a.Latest, func(x, y live.Latest) int { return strings.Compare(x.Series, y.Series) })
 	return a
 }
 
@@ -157,7 +134,7 @@ func (s *Server) ownBoards(w http.ResponseWriter, r *http.Request) {
 // one that is not there.
 func (s *Server) findOwn(r *http.Request) (Board, int64, bool) {
 	name := r.PathValue("name")
-	if !validBoard(name) {
+	if !live.ValidBoard(name) {
 		return Board{}, 0, false
 	}
 	c, since := s.opts.Own.Tenancy(name, time.Now().UnixMilli())

@@ -16,6 +16,7 @@ import (
 	"github.com/prometheus/common/model"
 
 	"bramble/alerting/rules"
+	"bramble/dashboards/live"
 )
 
 // Errors of what a customer sets, beside ErrBadRequest; the rest of the text is for the person.
@@ -97,7 +98,7 @@ func decodeThreshold(b []byte) (t rules.Threshold, err error) {
 		return t, fmt.Errorf(`decode threshold: %w; write it like {"kind":"hot","board":"r1-01","value":75,"hysteresis":3,"for":"30s","keepFiringFor":"2m"}`, err)
 	}
 	t = rules.Threshold{Kind: body.Kind, Board: body.Board, Hysteresis: body.Hysteresis}
-	if t.Board != "" && !validBoard(t.Board) {
+	if t.Board != "" && !live.ValidBoard(t.Board) {
 		return t, fmt.Errorf("board %.64q is not a board's name", t.Board)
 	}
 	if t.For, err = span(body.For); err != nil {

@@ -3,6 +3,8 @@ package dashboards
 import (
 	"bytes"
 	"net/http"
+
+	"bramble/dashboards/live"
 )
 
 // view is what the page templates get. The rest comes from the JSON routes.
@@ -26,7 +28,7 @@ func (s *Server) fleetPage(w http.ResponseWriter, r *http.Request) {
 
 func (s *Server) boardPage(w http.ResponseWriter, r *http.Request) {
 	name := r.PathValue("name")
-	if !validBoard(name) || !s.registered(name) {
+	if !live.ValidBoard(name) || !s.registered(name) {
 		s.renderFor(w, r, http.StatusNotFound, "message.html", view{
 			Title: "No such board", Script: "page/plain", Nav: "fleet",
 			Message: "No board is registered under this name. Find takes any part of a name.",

@@ -6,21 +6,22 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"regexp"
 	"time"
 
 	"golang.org/x/time/rate"
+
+	"bramble/dashboards/live"
 )
 
 // Server answers the browsers and the HTTP API. It is safe for concurrent use.
 type Server struct {
 	opts    Options
-	hub     *Hub
+	hub     *live.Hub
 	web     *webFiles
 	limiter *limiter // of failed logins
 	links   *limiter // of links that do not hold
 	acks    *limiter // of acknowledgements by link
-	metrics *hubMetrics
+	metrics *metrics
 	handler http.Handler
 	served  []string       // every route, as it is registered
 	busy    busy           // requests of customers under way
@@ -33,7 +34,7 @@ func New(o Options) (*Server, error) {
 	if err := o.check(); err != nil {
 		return nil, err
 	}
-	m, err := newHubMetrics(o.Registerer)
+	m, err := newMetrics(o.Registerer)
 	if err != nil {
 		return nil, fmt.Errorf("register dashboards metrics: %w", err)
 	}
@@ -43,9 +44,14 @@ func New(o Options) (*Server, error) {
 	}
 	s := &Server{opts: o, web: web, metrics: m, limiter: newLimiter(freeFailures, failureRefill), busy: busy{patience: busyPatience}, faults: rate.Sometimes{First: 10, Interval: time.Minute}}
 	s.links, s.acks = newLimiter(freeFailures, failureRefill), newLimiter(freeAcks, ackRefill)
-	s.hub = newHub(m, s.incidentMessage)
+	of := live.Options{
+		Version: o.Version, Web: web.prefix, Incidents: s.incidentMessage, Watch: o.Watch, CheckOrigin: sameOrigin, Go: s.apart, Registerer: o.Registerer,
+	}
 	if o.Own != nil {
-		s.hub.tenancy = o.Own.Tenancy
+		of.Tenancy = o.Own.Tenancy
+	}
+	if s.hub, err = live.New(of); err != nil {
+		return nil, fmt.Errorf("register live metrics: %w", err)
 	}
 	s.handler = s.routes()
 	return s, nil
@@ -55,10 +61,10 @@ func New(o Options) (*Server, error) {
 func (s *Server) Handler() http.Handler { return s.handler }
 
 // Hub is where the collector publishes readings and incident changes.
-func (s *Server) Hub() *Hub { return s.hub }
+func (s *Server) Hub() *live.Hub { return s.hub }
 
 // Close ends the websockets and waits for their goroutines. Publish may still be called.
-func (s *Server) Close() { s.hub.close() }
+func (s *Server) Close() { s.hub.Close() }
 
 // routes is the list of everything that is served, and of who may see it.
 func (s *Server) routes() http.Handler {
@@ -164,9 +170,14 @@ func (s *Server) ready(w http.ResponseWriter, _ *http.Request) {
 	fmt.Fprintln(w, "ready")
 }
 
-var boardName = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,62}$`)
-
-func validBoard(name string) bool { return boardName.MatchString(name) }
+// live serves the websocket.
+func (s *Server) live(w http.ResponseWriter, r *http.Request) {
+	u := userOf(r)
+	s.hub.Serve(w, r, live.Viewer{
+		Name: u.Name, Role: string(u.Role), Own: u.Role == Customer, Customer: u.Customer,
+		Still: func() bool { _, err := s.authenticate(r); return err == nil },
+	})
+}
 
 func orNotFound(h http.Handler) http.HandlerFunc {
 	if h == nil {

@@ -420,13 +420,13 @@ func TestBackups(t *testing.T) {
 
 func TestBoardsAndStatus(t *testing.T) {
 	s, web := start(t, Options{Open: true, Rejected: func() map[string]uint64 { return map[string]uint64{"foreign": 2, "oversized": 1} }})
-	s.Hub().Publish("r1-01", 7000, []Value{
-		{`pi_soc_temperature_celsius`, 61.5},
-		{`pi_cpu_clock_hertz{source="measured"}`, 1.2e9},
-		{`pi_throttled{reason="under_voltage"}`, 1},
-		{`pi_throttled{reason="throttled"}`, 0},
-		{`pi_board_up`, 1},
-	})
+	s.Hub().Publish("r1-01", 7000, of(readings{
+		`pi_soc_temperature_celsius`:            61.5,
+		`pi_cpu_clock_hertz{source="measured"}`: 1.2e9,
+		`pi_throttled{reason="under_voltage"}`:  1,
+		`pi_throttled{reason="throttled"}`:      0,
+		`pi_board_up`:                           1,
+	}))
 	var got struct{ Boards []map[string]any }
 	_, body := call{path: "/api/boards"}.do(t, web.URL)
 	if err := json.Unmarshal([]byte(body), &got); err != nil {

@@ -2,12 +2,9 @@ package dashboards
 
 import (
 	"context"
-	"fmt"
 	"net/http"
 	"sync"
 	"time"
-
-	"github.com/gorilla/websocket"
 )
 
 // strangerRoutes are open to whoever comes, a customer among them: what they show needs no login, or a signed link.
@@ -70,10 +67,6 @@ func (s *Server) confine(mux *http.ServeMux) http.Handler {
 		}
 	})
 }
-
-// tenancy says whose a board is at a time (Unix ms) and since when without a break; "" where it is nobody's. It must be
-// fast and must not call the hub.
-type tenancy func(board string, at int64) (customer string, since int64)
 
 const (
 	// busyAtOnce is how many requests of one customer are answered at a time: the store is everybody's.
@@ -147,77 +140,4 @@ func (b *busy) leave(customer string) {
 	} else {
 		delete(b.all, customer)
 	}
-}
-
-// maxSockets is how many websockets the logins of one customer may have at a time, of the hub's maxClients.
-const maxSockets = 16
-
-// customer is whose boards the client may see; "" for all.
-func (c *client) customer() string { return c.user.Customer }
-
-// tooMany reports whether a customer has all the websockets that it may. The caller holds h.mu.
-func (h *Hub) tooMany(customer string) bool {
-	if customer == "" {
-		return false
-	}
-	n := 0
-	for c := range h.clients {
-		if c.customer() == customer {
-			n++
-		}
-	}
-	return n >= maxSockets
-}
-
-// entitled are the watchers of a board who may see a reading of that time: between two readings a board may have gone to
-// another customer. The caller holds h.mu.
-func (h *Hub) entitled(b *boardState, at int64) []*client {
-	customers := false
-	for _, w := range b.watchers {
-		customers = customers || w.user.Role == Customer
-	}
-	if !customers {
-		return b.watchers
-	}
-	owner := h.owner(b.name, at)
-	var out []*client
-	for _, w := range b.watchers {
-		if w.user.Role != Customer || w.customer() != "" && w.customer() == owner {
-			out = append(out, w)
-		}
-	}
-	return out
-}
-
-func (h *Hub) owner(board string, at int64) string {
-	if h.tenancy == nil {
-		return ""
-	}
-	customer, _ := h.tenancy(board, at)
-	return customer
-}
-
-// tell sends a message to all but customers: it may tell of any board.
-func (h *Hub) tell(msg *websocket.PreparedMessage) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	for c := range h.clients {
-		if c.user.Role != Customer {
-			c.offer(msg)
-		}
-	}
-}
-
-// mayAsk refuses what a customer may not see. A board of somebody else's and one that is not there get the same answer.
-func (c *client) mayAsk(r request, on bool) error {
-	if c.user.Role != Customer || !on {
-		return nil
-	}
-	if r.Fleet {
-		return fmt.Errorf("subscribe fleet: role customer sees single boards")
-	}
-	if r.Board != "" && (c.customer() == "" || c.hub.owner(r.Board, time.Now().UnixMilli()) != c.customer()) {
-		return fmt.Errorf("board %s: no board of yours has this name", r.Board)
-	}
-	return nil
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/gorilla/websocket"
 
 	"bramble/alerting/rules"
+	"bramble/dashboards/live"
 )
 
 // leasehold is an Own in which r1-02 belongs to Kelp & Co since 1000, and x-01 to somebody else.
@@ -185,8 +186,8 @@ func TestCustomersFindNoWayRound(t *testing.T) {
 // Another's board and one that is not there get the same answer, and a question may not name a customer.
 func TestACustomerSeesOwnBoardsAlone(t *testing.T) {
 	s, web := everything(t)
-	s.Hub().Publish("r1-02", 900, []Value{{"pi_soc_temperature_celsius", 91.25}, {"pi_memory_available_bytes", 5}})
-	s.Hub().Publish("r1-02", 1500, []Value{{`pi_cpu_clock_hertz{source="measured"}`, 6e8}})
+	s.Hub().Publish("r1-02", 900, of(readings{"pi_soc_temperature_celsius": 91.25, "pi_memory_available_bytes": 5}))
+	s.Hub().Publish("r1-02", 1500, of(readings{`pi_cpu_clock_hertz{source="measured"}`: 6e8}))
 	s.Hub().Publish("x-01", 1500, warm(77.25))
 	_, list := call{path: "/api/own/boards", token: "kelp-token"}.do(t, web.URL)
 	for _, secret := range []string{"x-01", "r1-01", "77.25", "91.25", "rack"} {
@@ -370,7 +371,7 @@ func TestACustomerTakesAShareAlone(t *testing.T) {
 	}
 	s, web := start(t, Options{Auth: ofCustomers(), Own: own, Boards: threeBoards})
 	s.busy.patience = time.Hour // however slow the machine is
-	for range maxSockets {
+	for range 16 {              // as many as a customer may have
 		b, _ := dialOwn(t, web, "kelp-token")
 		b.next("hello")
 	}
@@ -461,7 +462,7 @@ func FuzzThreshold(f *testing.F) {
 	f.Add([]byte(`{"kind":"silent"}`))
 	f.Add([]byte(`{"kind":"hot","value":1e999}`))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		if got, err := decodeThreshold(b); err == nil && (got.For < 0 || got.KeepFiringFor < 0 || got.Board != "" && !validBoard(got.Board)) {
+		if got, err := decodeThreshold(b); err == nil && (got.For < 0 || got.KeepFiringFor < 0 || got.Board != "" && !live.ValidBoard(got.Board)) {
 			t.Errorf("%s is %+v", b, got)
 		}
 	})

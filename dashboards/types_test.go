@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"bramble/alerting"
+	"bramble/dashboards/live"
 )
 
 // The pages' JavaScript is checked against web/types/server.d.ts, so that has to be what is sent.
@@ -20,7 +21,7 @@ func TestTypesOfThePagesAreThoseOfTheServer(t *testing.T) {
 	}
 	described := interfaces(string(text))
 	for _, v := range []any{
-		Latest{}, boardAnswer{}, Span{}, Rollups{}, Incident{}, Page{}, IncidentEvent{}, incidentAnswer{},
+		live.Latest{}, boardAnswer{}, Span{}, Rollups{}, Incident{}, Page{}, IncidentEvent{}, incidentAnswer{},
 		OnCall{}, OnCallPerson{}, OnCallChannel{}, Rota{}, Shift{}, Override{}, Policy{}, PolicyStep{},
 		alerting.OffReport{}, alerting.Off{}, alerting.Maintenance{}, Heartbeat{}, Beats{}, alerting.PageTest{},
 		backupsAnswer{}, Backup{}, faultAnswer{}, receivedAnswer{},

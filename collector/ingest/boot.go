@@ -2,7 +2,7 @@ package ingest
 
 import (
 	"bramble/alerting/rules"
-	"bramble/dashboards"
+	"bramble/dashboards/live"
 	"bramble/pisensor/report"
 	"bramble/storage"
 )
@@ -97,9 +97,9 @@ func (in *Ingest) showBoot(b *board) {
 		return
 	}
 	b.bootShown, b.bootShownAt = b.boot, b.seen
-	var values []dashboards.Value
+	var values []live.Value
 	for _, v := range in.bootValues(b, b.seen) {
-		values = append(values, dashboards.Value{Series: v.output.live, Value: v.value})
+		values = append(values, live.Value{Series: v.output.live, Value: v.value})
 	}
 	in.Live(b.name, b.seen, values)
 }

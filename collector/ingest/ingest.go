@@ -27,7 +27,7 @@ import (
 	"bramble/collector/journal"
 	"bramble/collector/presence"
 	"bramble/collector/registry"
-	"bramble/dashboards"
+	"bramble/dashboards/live"
 	"bramble/pisensor/report"
 	"bramble/storage"
 )
@@ -64,7 +64,7 @@ type Options struct {
 	MaxJournal int64
 	// Live gets each board's new readings in the order of their times, at once.
 	// It must not block and must not keep values.
-	Live func(board string, at int64, values []dashboards.Value)
+	Live func(board string, at int64, values []live.Value)
 	// Deliver gets transitions once they are on disk. It must not block for long.
 	Deliver func([]alert.Transition)
 	// Forgotten hears of a board that has left the registry.
@@ -131,7 +131,7 @@ func New(o Options) (*Ingest, error) {
 		o.Log = slog.Default()
 	}
 	if o.Live == nil {
-		o.Live = func(string, int64, []dashboards.Value) {}
+		o.Live = func(string, int64, []live.Value) {}
 	}
 	if o.Deliver == nil {
 		o.Deliver = func([]alert.Transition) {}

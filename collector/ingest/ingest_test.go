@@ -19,7 +19,7 @@ import (
 	"bramble/alerting/rules"
 	"bramble/collector/journal"
 	"bramble/collector/registry"
-	"bramble/dashboards"
+	"bramble/dashboards/live"
 	"bramble/pisensor/report"
 	"bramble/storage"
 )
@@ -136,7 +136,7 @@ func (c *collector) deliver(ts []alert.Transition) {
 	c.delivered = append(c.delivered, ts...)
 }
 
-func (c *collector) publishLive(board string, at int64, values []dashboards.Value) {
+func (c *collector) publishLive(board string, at int64, values []live.Value) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, v := range values {
@@ -260,7 +260,7 @@ func waitFor(t *testing.T, what string, ok func() bool) {
 // Whoever has seen a reading live and then asks the store finds it there.
 func TestQueriesSeeWhatWasShownLive(t *testing.T) {
 	shown := make(chan struct{}, 1)
-	c := startWith(t, t.TempDir(), startNATS(t), Options{Live: func(_ string, _ int64, values []dashboards.Value) {
+	c := startWith(t, t.TempDir(), startNATS(t), Options{Live: func(_ string, _ int64, values []live.Value) {
 		if values[0].Series == "pi_soc_temperature_celsius" {
 			shown <- struct{}{}
 		}
@@ -283,7 +283,7 @@ func TestQueriesSeeWhatWasShownLive(t *testing.T) {
 // process, nor the other boards', nor the queries' time.
 func TestPanicCostsOneMessage(t *testing.T) {
 	metrics := prometheus.NewRegistry()
-	c := startWith(t, t.TempDir(), startNATS(t), Options{Registerer: metrics, Live: func(board string, _ int64, values []dashboards.Value) {
+	c := startWith(t, t.TempDir(), startNATS(t), Options{Registerer: metrics, Live: func(board string, _ int64, values []live.Value) {
 		if board == "bad" && values[0].Series == "pi_soc_temperature_celsius" {
 			panic("not prepared for this")
 		}

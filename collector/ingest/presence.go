@@ -9,7 +9,7 @@ import (
 	"bramble/alerting/rules"
 	"bramble/collector/presence"
 	"bramble/collector/registry"
-	"bramble/dashboards"
+	"bramble/dashboards/live"
 	"bramble/pisensor/report"
 	"bramble/storage"
 )
@@ -189,7 +189,7 @@ func (in *Ingest) changed(now time.Time, notes []map[string]string, boards ...*b
 		up := in.upRow(b, at)
 		in.Engine.Annotate(b.upOutput.rule, noteOf(notes, i))
 		own.Transitions = append(own.Transitions, in.Engine.Observe(upOrigin(b.name), at, []rules.Reading{{Series: b.upOutput.rule, Value: up.Value}})...)
-		in.Live(b.name, at, []dashboards.Value{{Series: upSeries, Value: up.Value}})
+		in.Live(b.name, at, []live.Value{{Series: upSeries, Value: up.Value}})
 		own.Boards = append(own.Boards, ownBoard{Name: b.name, Up: up.Value != 0})
 		b.stored, b.decided = now, now
 	}
@@ -256,7 +256,7 @@ func (in *Ingest) stopped(b *board, now time.Time) error {
 // in the same instant.
 func (in *Ingest) showStopped(b *board, now time.Time) {
 	b.decided = now
-	in.Live(b.name, now.UnixMilli()+1, []dashboards.Value{{Series: upSeries, Value: math.NaN()}})
+	in.Live(b.name, now.UnixMilli()+1, []live.Value{{Series: upSeries, Value: math.NaN()}})
 }
 
 // decidePresence shows the rules what has not changed.
@@ -270,7 +270,7 @@ func (in *Ingest) decidePresence(b *board, now time.Time) error {
 	row := in.upRow(b, now.UnixMilli())
 	if b.decided.IsZero() { // after a start neither the pages nor the rules know what was said before
 		in.Engine.Annotate(b.upOutput.rule, in.remembered(b, now))
-		in.Live(b.name, row.At, []dashboards.Value{{Series: upSeries, Value: row.Value}})
+		in.Live(b.name, row.At, []live.Value{{Series: upSeries, Value: row.Value}})
 	}
 	b.decided = now
 	in.showBoot(b)

@@ -12,7 +12,7 @@ import (
 	"bramble/alerting/rules"
 	"bramble/collector/journal"
 	"bramble/collector/registry"
-	"bramble/dashboards"
+	"bramble/dashboards/live"
 	"bramble/pisensor/report"
 	"bramble/storage"
 )
@@ -35,7 +35,7 @@ type decision struct {
 	refused  []int     // the columns that are
 	from     int64     // the labels' version that columns were resolved for
 	readings []rules.Reading
-	values   []dashboards.Value
+	values   []live.Value
 	record   []byte
 }
 
@@ -318,7 +318,7 @@ func (in *Ingest) place(r *report.Report, i int, at int64, rows []storage.Row, f
 			rows = append(rows, storage.Row{Series: out.row, At: at, Value: v})
 			if fresh {
 				t.readings = append(t.readings, rules.Reading{Series: out.rule, Value: v})
-				t.values = append(t.values, dashboards.Value{Series: out.live, Value: v})
+				t.values = append(t.values, live.Value{Series: out.live, Value: v})
 			}
 		}
 	}

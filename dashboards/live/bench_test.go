@@ -1,4 +1,4 @@
-package dashboards
+package live
 
 import (
 	"fmt"
@@ -21,29 +21,29 @@ func reading(i int) []Value {
 
 // BenchmarkPublishUnwatched is what a report costs while nobody looks.
 func BenchmarkPublishUnwatched(b *testing.B) {
-	s, _ := start(b, Options{Open: true})
+	hub, _ := start(b, Options{})
 	names := make([]string, 1000)
 	for i := range names {
 		names[i] = fmt.Sprintf("r%d-%03d", i/100, i%100)
 	}
 	values := reading(1)
 	for _, n := range names {
-		s.Hub().Publish(n, 1, values)
+		hub.Publish(n, 1, values)
 	}
 	b.ReportAllocs()
 	b.ResetTimer()
 	for i := range b.N {
-		s.Hub().Publish(names[i%len(names)], int64(i+2), values)
+		hub.Publish(names[i%len(names)], int64(i+2), values)
 	}
 }
 
 // BenchmarkLive is one reading from Publish to the websocket frame in a browser's hands,
 // beside nine other browsers that look at the same board.
 func BenchmarkLive(b *testing.B) {
-	s, web := start(b, Options{Open: true})
+	hub, web := start(b, Options{})
 	watchers := make([]*browser, 10)
 	for i := range watchers {
-		watchers[i] = dial(b, web, nil)
+		watchers[i] = dial(b, web)
 		watchers[i].send(`{"type":"subscribe","board":"r1-01"}`)
 		watchers[i].send(`{`)
 		watchers[i].next("error")
@@ -53,7 +53,7 @@ func BenchmarkLive(b *testing.B) {
 	for b.Loop() {
 		at++
 		began := time.Now()
-		s.Hub().Publish("r1-01", at, reading(int(at)))
+		hub.Publish("r1-01", at, reading(int(at)))
 		watchers[len(watchers)-1].next("reading")
 		took = append(took, time.Since(began))
 		for _, w := range watchers[:len(watchers)-1] {
@@ -64,15 +64,15 @@ func BenchmarkLive(b *testing.B) {
 	b.ReportMetric(float64(took[len(took)*99/100].Microseconds())/1000, "p99-ms")
 }
 
-// BenchmarkFleetMessage is one fleet message of 1500 changed boards, whoever many browsers get it.
+// BenchmarkFleetMessage is one fleet message of 1500 changed boards, however many browsers get it.
 func BenchmarkFleetMessage(b *testing.B) {
-	s, _ := start(b, Options{Open: true})
+	hub, _ := start(b, Options{})
 	for i := range 1500 {
-		s.Hub().Publish(fmt.Sprintf("r%d-%03d", i/100, i%100), 1, reading(i))
+		hub.Publish(fmt.Sprintf("r%d-%03d", i/100, i%100), 1, reading(i))
 	}
-	s.hub.mu.Lock()
-	cells := s.hub.allCells()
-	s.hub.mu.Unlock()
+	hub.mu.Lock()
+	cells := hub.allCells()
+	hub.mu.Unlock()
 	b.ReportAllocs()
 	var n int
 	for b.Loop() {

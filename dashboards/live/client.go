@@ -1,8 +1,11 @@
-package dashboards
+package live
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
+	"net/http"
+	"regexp"
 	"time"
 
 	"github.com/gorilla/websocket"
@@ -18,13 +21,30 @@ const (
 	leaseTime    = 30 * time.Second
 )
 
+// boardName is the form of boards' names.
+var boardName = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,62}$`)
+
+// ValidBoard reports whether a text has the form of a board's name.
+func ValidBoard(name string) bool { return boardName.MatchString(name) }
+
+// Viewer is who looks at a browser.
+type Viewer struct {
+	Name, Role string // told to the page
+	Own        bool   // sees boards of Customer alone; none where that is ""
+	Customer   string
+	Still      func() bool // reports whether the credential is still in force
+}
+
+// sees reports whether the viewer may see readings of a board of a customer.
+func (v Viewer) sees(customer string) bool {
+	return !v.Own || v.Customer != "" && v.Customer == customer
+}
+
 // client is one websocket. Its reader is the handler's goroutine; its writer is another.
 type client struct {
 	hub    *Hub
 	conn   *websocket.Conn
-	user   User
-	still  func() bool // the credential is still in force
-	watch  func(board, viewer string, d time.Duration) error
+	viewer Viewer
 	send   chan *websocket.PreparedMessage
 	done   chan struct{} // closed when the reader ends
 	closes chan int      // a close code for the writer
@@ -32,6 +52,34 @@ type client struct {
 	// Guarded by hub.mu.
 	fleet, needSnapshot, skipped bool
 	boards                       map[string]struct{}
+}
+
+// Serve upgrades a request to a websocket and serves it until either side ends it.
+func (h *Hub) Serve(w http.ResponseWriter, r *http.Request, v Viewer) {
+	upgrader := websocket.Upgrader{ReadBufferSize: 1 << 10, WriteBufferSize: 4 << 10, HandshakeTimeout: writeWait, CheckOrigin: h.opts.CheckOrigin}
+	conn, err := upgrader.Upgrade(w, r, nil)
+	if err != nil {
+		return // the upgrader has answered
+	}
+	c := &client{
+		hub: h, conn: conn, viewer: v,
+		send:   make(chan *websocket.PreparedMessage, queueLength),
+		done:   make(chan struct{}),
+		closes: make(chan int, 1),
+		boards: map[string]struct{}{},
+	}
+	if !h.add(c) {
+		c.control(websocket.CloseMessage, websocket.FormatCloseMessage(websocket.CloseTryAgainLater, ""))
+		_ = conn.Close()
+		return
+	}
+	written := make(chan struct{})
+	go func() { defer close(written); h.opts.Go(r, c.write) }()
+	defer func() { close(c.done); <-written; h.remove(c) }()
+	c.reply(map[string]any{
+		"type": "hello", "now": time.Now().UnixMilli(), "version": h.opts.Version, "user": v.Name, "role": v.Role, "web": h.opts.Web,
+	})
+	c.read()
 }
 
 func (c *client) hasRoom() bool { return len(c.send) < cap(c.send) }
@@ -96,7 +144,7 @@ func parseRequest(data []byte) (request, error) {
 	if err := json.Unmarshal(data, &r); err != nil {
 		return r, fmt.Errorf("decode request: %w", err)
 	}
-	if r.Board != "" && !validBoard(r.Board) {
+	if r.Board != "" && !ValidBoard(r.Board) {
 		return r, fmt.Errorf("board name %q is not valid: use a-z, 0-9 and -", r.Board)
 	}
 	return r, nil
@@ -129,6 +177,20 @@ func (c *client) subscribe(r request, on bool) error {
 	return nil
 }
 
+// mayAsk refuses boards that a customer may not see. A board of somebody else's and one that is not there get the same answer.
+func (c *client) mayAsk(r request, on bool) error {
+	if !c.viewer.Own || !on {
+		return nil
+	}
+	if r.Fleet {
+		return errors.New("subscribe fleet: role customer sees single boards")
+	}
+	if r.Board != "" && !c.viewer.sees(c.hub.owner(r.Board, time.Now().UnixMilli())) {
+		return fmt.Errorf("board %s: no board of yours has this name", r.Board)
+	}
+	return nil
+}
+
 func (c *client) setSubscription(r request, on bool) error {
 	c.hub.mu.Lock()
 	defer c.hub.mu.Unlock()
@@ -146,14 +208,14 @@ func (c *client) setSubscription(r request, on bool) error {
 }
 
 func (c *client) lease(board string) error {
-	if board == "" || c.watch == nil {
+	if board == "" || c.hub.opts.Watch == nil {
 		return fmt.Errorf("watch board %q: live mode is not available", board)
 	}
 	if err := c.mayAsk(request{Board: board}, true); err != nil {
 		return err
 	}
 	until := time.Now().Add(leaseTime)
-	if err := c.watch(board, c.user.Name, leaseTime); err != nil {
+	if err := c.hub.opts.Watch(board, c.viewer.Name, leaseTime); err != nil {
 		return fmt.Errorf("watch board %s: %w", board, err)
 	}
 	c.reply(map[string]any{"type": "watching", "board": board, "until": until.UnixMilli()})
@@ -177,7 +239,7 @@ func (c *client) write() {
 				return
 			}
 		case <-ping.C:
-			if !c.still() {
+			if !c.viewer.Still() {
 				c.control(websocket.CloseMessage, websocket.FormatCloseMessage(websocket.ClosePolicyViolation, "logged out"))
 				return
 			}

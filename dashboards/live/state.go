@@ -1,19 +1,17 @@
-package dashboards
+package live
 
 import (
 	"encoding/json"
 	"math"
 	"strconv"
 	"strings"
-
-	"github.com/gorilla/websocket"
 )
 
 // maxSeries bounds what is kept of one board. A report carries at most 64 series.
 const maxSeries = 256
 
-// Value is one reading. A pi_board_up of NaN says that the board's sensor was stopped properly. Series is the name with its own labels, such as
-// `pi_cpu_clock_hertz{source="measured"}`; the value is in base units.
+// Value is one reading. Series is the name with its own labels, such as `pi_cpu_clock_hertz{source="measured"}`; the value is
+// in base units. A pi_board_up of NaN says that the board's sensor was stopped properly.
 type Value struct {
 	Series string
 	Value  float64
@@ -24,6 +22,17 @@ type Latest struct {
 	Series string  `json:"series"`
 	At     int64   `json:"at"`
 	Value  float64 `json:"value"`
+}
+
+// State is how a board fares by its newest readings. Absent values are not known.
+type State struct {
+	LastReport  int64    `json:"lastReport,omitempty"` // the newest reading that the board itself sent, Unix milliseconds
+	Up          *bool    `json:"up,omitempty"`
+	Stopped     bool     `json:"stopped,omitempty"` // its sensor ended properly: neither up nor silent
+	Temperature *float64 `json:"temperature,omitempty"`
+	Requested   *float64 `json:"requested,omitempty"`
+	Measured    *float64 `json:"measured,omitempty"`
+	Throttled   []string `json:"throttled"` // null when the board does not report it
 }
 
 // The series that the fleet page shows, as fields of a cell.
@@ -82,6 +91,25 @@ func (c *cell) set(f field, v float64, ok bool) {
 
 func (c *cell) get(f field) (float64, bool) { return c.values[f], c.has&(1<<f) != 0 }
 
+func (c *cell) pointer(f field) *float64 {
+	if v, ok := c.get(f); ok {
+		return &v
+	}
+	return nil
+}
+
+func (c *cell) state() State {
+	s := State{LastReport: c.at, Stopped: c.stopped, Temperature: c.pointer(temperature), Requested: c.pointer(requested), Measured: c.pointer(measured)}
+	if v, ok := c.get(up); ok {
+		is := v != 0
+		s.Up = &is
+	}
+	if names, known := c.reasons(); known {
+		s.Throttled = append([]string{}, names...)
+	}
+	return s
+}
+
 type namedCell struct {
 	quoted []byte
 	cell
@@ -104,6 +132,28 @@ type boardState struct {
 	latest   []latest
 	dirty    bool
 	watchers []*client
+}
+
+// since is the board's state and its readings from a time on, in no order. Whether it reports or was stopped is of now,
+// however long it has been so.
+func (b *boardState) since(from int64) (State, []Latest) {
+	c := cell{stopped: b.cell.stopped}
+	var readings []Latest
+	for i := range b.latest {
+		l := &b.latest[i]
+		if l.field == up {
+			c.set(up, l.value, l.ok)
+		}
+		if !l.ok || l.field == up || l.at < from {
+			continue
+		}
+		c.at = max(c.at, l.at)
+		if l.field != otherField {
+			c.set(l.field, l.value, true)
+		}
+		readings = append(readings, Latest{Series: l.series, At: l.at, Value: l.value})
+	}
+	return c.state(), readings
 }
 
 func newBoardState(name string) *boardState {
@@ -249,15 +299,4 @@ func (c *cell) reasons() (names []string, known bool) {
 		}
 	}
 	return names, known
-}
-
-var skippedMessage = prepare([]byte(`{"type":"skipped"}`))
-
-// prepare frames a message once for all the browsers that get it.
-func prepare(b []byte) *websocket.PreparedMessage {
-	m, err := websocket.NewPreparedMessage(websocket.TextMessage, b)
-	if err != nil {
-		panic(err) // a text message always frames
-	}
-	return m
 }
