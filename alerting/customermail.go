@@ -76,7 +76,8 @@ func (p *Pager) takeCustomerMail(letters []*letter) (operator []*letter) {
 
 // tryCustomer sends a mail once and records what came of it, as try does for pages.
 func (p *Pager) tryCustomer(ctx context.Context, l *letter) {
-	err := p.sendToCustomer(ctx, l)
+	err := errFault
+	p.faults.guard("send mail to a customer", func() { err = p.sendToCustomer(ctx, l) })
 	if err != nil && ctx.Err() != nil {
 		p.customerMail.settle(l, false)
 		return

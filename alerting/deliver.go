@@ -37,6 +37,9 @@ const (
 // errReceiverGone is the answer for a page whose receiver a reload removed.
 var errReceiverGone = errors.New("the receiver is no longer in the configuration")
 
+// errFault is the answer for a page that could not be made.
+var errFault = errors.New("a fault in the collector: see its log")
+
 // deliver has what waits tried until ctx ends, then waits for what is on its way.
 func (m *mailroom) deliver(ctx context.Context, try func(context.Context, *letter)) {
 	var wg sync.WaitGroup
@@ -64,7 +67,7 @@ func (p *Pager) try(ctx context.Context, l *letter) {
 		p.endUnsent(l)
 		return
 	}
-	retry, err := p.send(ctx, l)
+	retry, err := p.safeSend(ctx, l)
 	if err != nil && ctx.Err() != nil {
 		p.mail.settle(l, false) // interrupted by the stop, not refused
 		return
@@ -271,6 +274,13 @@ func (l *letter) context(ctx context.Context, body payload) context.Context {
 	ctx = notify.WithRepeatInterval(ctx, body.RepeatInterval)
 	ctx = notify.WithNow(ctx, body.Now)
 	return notify.WithNotificationReason(ctx, l.reason)
+}
+
+// safeSend turns a fault in what a page is made from into an error: the letter is tried again, and holds up no other.
+func (p *Pager) safeSend(ctx context.Context, l *letter) (retry bool, err error) {
+	retry, err = true, errFault
+	p.faults.guard("send page "+l.id, func() { retry, err = p.send(ctx, l) })
+	return retry, err
 }
 
 // safeNotify turns a panic of an integration or its template into an error.

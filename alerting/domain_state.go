@@ -185,6 +185,17 @@ func (s *domainState) handOn(fx *domainEffects, a *boardAlert) {
 	}
 }
 
+// handOnAll passes what waits for a decision, without one.
+func (s *domainState) handOnAll(fx *domainEffects) {
+	for _, rule := range slices.Sorted(maps.Keys(s.alerts)) {
+		for _, key := range slices.Sorted(maps.Keys(s.alerts[rule])) {
+			if a := s.alerts[rule][key]; a.undecided() {
+				s.handOn(fx, a)
+			}
+		}
+	}
+}
+
 func (s *domainState) takeEnded(fx *domainEffects, t alert.Transition) {
 	a := s.alerts[t.Rule][t.Key()]
 	if a == nil {

@@ -12,8 +12,12 @@ import (
 	"bramble/alerting/rules"
 )
 
-// fleetAge is how old the list of boards may be when domains are decided.
-const fleetAge = time.Second
+const (
+	// fleetAge is how old the list of boards may be when domains are decided.
+	fleetAge = time.Second
+	// decideAgain is the pause after a decision that met a fault.
+	decideAgain = time.Second
+)
 
 // DomainsOptions configure a Domains. All but Log are needed.
 type DomainsOptions struct {
@@ -36,7 +40,8 @@ type Domains struct {
 
 	mu      sync.Mutex // held while transitions go to the pager, which keeps their order and never blocks
 	state   *domainState
-	fleet   *fleetIndex // nil until Run runs
+	running bool        // Run runs
+	fleet   *fleetIndex // nil before
 	indexed time.Time
 }
 
@@ -56,9 +61,8 @@ func (d *Domains) Deliver(ts []alert.Transition) {
 		return
 	}
 	d.mu.Lock()
-	pass := d.take(ts)
-	d.Pager.Deliver(pass)
-	d.mu.Unlock()
+	defer d.mu.Unlock()
+	d.Pager.Deliver(d.take(ts))
 	d.ring()
 }
 
@@ -78,18 +82,40 @@ func (d *Domains) Resume(firing []alert.Transition) {
 }
 
 // take feeds transitions to the state: a domain's begin first and its end last, so that no board stands alone for a
-// moment in between. The caller holds mu.
-func (d *Domains) take(ts []alert.Transition) []alert.Transition {
+// moment in between. It returns those to be handed on. The caller holds mu.
+func (d *Domains) take(ts []alert.Transition) (pass []alert.Transition) {
+	ordered := slices.Clone(ts)
+	slices.SortStableFunc(ordered, func(a, b alert.Transition) int { return cmp.Compare(domainOrder(a), domainOrder(b)) })
+	if !d.Pager.faults.guard("find the domain of an alert", func() { pass = d.feed(ordered) }) {
+		pass = d.rebuild(ordered)
+	}
+	return pass
+}
+
+func (d *Domains) feed(ts []alert.Transition) []alert.Transition {
 	var fx domainEffects
 	now := time.Now()
 	d.index(now)
-	ordered := slices.Clone(ts)
-	slices.SortStableFunc(ordered, func(a, b alert.Transition) int { return cmp.Compare(domainOrder(a), domainOrder(b)) })
-	for _, t := range ordered {
+	for _, t := range ts {
 		t.Journalled = now.UnixMilli()
 		d.state.take(&fx, t, now, d.fleet)
 	}
 	return fx.pass
+}
+
+// rebuild makes the state anew after a fault that left it half changed: from what fires, as a start does, what waited for a
+// decision, and then ts. What meets a fault again pages without a domain. The pager knows what it was given before. The
+// caller holds mu.
+func (d *Domains) rebuild(ts []alert.Transition) (pass []alert.Transition) {
+	all := slices.Concat(d.Engine.Firing(), d.state.held(), ts)
+	slices.SortStableFunc(all, func(a, b alert.Transition) int { return cmp.Compare(domainOrder(a), domainOrder(b)) })
+	d.state = newDomainState()
+	for _, t := range all {
+		one := []alert.Transition{t}
+		d.Pager.faults.guard("find the domain of one alert", func() { one = d.feed(one) })
+		pass = append(pass, one...)
+	}
+	return pass
 }
 
 // domainOrder is where a transition belongs among those that come at one time.
@@ -105,7 +131,7 @@ func domainOrder(t alert.Transition) int {
 
 // index brings the list of boards up to date, once Run runs.
 func (d *Domains) index(now time.Time) {
-	if d.fleet != nil && now.Sub(d.indexed) > fleetAge {
+	if d.running && now.Sub(d.indexed) > fleetAge {
 		d.fleet, d.indexed = indexFleet(d.Fleet()), now
 	}
 }
@@ -120,7 +146,7 @@ func (d *Domains) ring() {
 // Run decides until ctx ends.
 func (d *Domains) Run(ctx context.Context) error {
 	d.mu.Lock()
-	d.fleet, d.indexed = indexFleet(d.Fleet()), time.Now()
+	d.running = true
 	d.mu.Unlock()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
@@ -131,7 +157,9 @@ func (d *Domains) Run(ctx context.Context) error {
 		case <-d.wake:
 		case <-timer.C:
 		}
-		if at, ok := d.decide(time.Now()); ok {
+		at, ok := time.Now().Add(decideAgain), true
+		d.Pager.faults.guard("decide about domains", func() { at, ok = d.decide(time.Now()) })
+		if ok {
 			timer.Reset(max(time.Until(at), time.Millisecond))
 		}
 	}
@@ -139,13 +167,7 @@ func (d *Domains) Run(ctx context.Context) error {
 
 // decide decides what is due and returns when the next decision is.
 func (d *Domains) decide(now time.Time) (time.Time, bool) {
-	d.mu.Lock()
-	var fx domainEffects
-	d.index(now)
-	d.state.decide(&fx, now, d.fleet, d.Pager.silenced)
-	d.Pager.Deliver(fx.pass)
-	at, ok := d.state.next(now)
-	d.mu.Unlock()
+	fx, at, ok := d.due(now)
 	for _, t := range fx.commit {
 		d.Engine.Apply(t)
 		d.Log.Info("domain", "state", t.State, "was", t.From, "domain", t.Series, "alert", t.Labels[alert.NameLabel], "boards", len(t.Boards))
@@ -156,6 +178,23 @@ func (d *Domains) decide(now time.Time) (time.Time, bool) {
 		}
 	}
 	return at, ok
+}
+
+// due hands on what need not wait any longer, and returns what is to be committed.
+func (d *Domains) due(now time.Time) (fx domainEffects, at time.Time, ok bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	decided := d.Pager.faults.guard("explain alerts by a domain", func() {
+		d.index(now)
+		d.state.decide(&fx, now, d.fleet, d.Pager.silenced)
+		at, ok = d.state.next(now)
+	})
+	if !decided {
+		fx, at, ok = domainEffects{pass: d.rebuild(nil)}, now.Add(decideAgain), true
+		d.state.handOnAll(&fx) // rather than wait for the same fault again
+	}
+	d.Pager.Deliver(fx.pass)
+	return fx, at, ok
 }
 
 // Settle returns when all that was delivered before is safe in the pager's database, what waits for a decision included.

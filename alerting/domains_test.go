@@ -17,6 +17,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/alertmanager/silence/silencepb"
+	dto "github.com/prometheus/client_model/go"
 	"github.com/prometheus/common/model"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
@@ -162,6 +163,70 @@ func TestOneFailureOnePage(t *testing.T) {
 		t.Errorf("page: %s", h.said())
 	}
 	s.none(t, "after all is over")
+}
+
+// A fault where domains are decided costs an alert its domain and never its page; once it is over one failure is one page again,
+// of boards whose alerts waited meanwhile too.
+func TestFaultCostsAnAlertItsDomainAlone(t *testing.T) {
+	s := newSink(t, nil)
+	places := fleetOf(4, 1, 20, nil)
+	d := startStage(t, openDB(t, t.TempDir()), theirs(s.URL), places, nil)
+	broken := func(times int) {
+		d.Domains.mu.Lock()
+		defer d.Domains.mu.Unlock()
+		d.indexed = time.Time{}
+		d.Fleet = func() map[string]alert.Place {
+			if times--; times >= 0 {
+				panic("not prepared for this")
+			}
+			return places
+		}
+	}
+	rack := func(name string) (hot []alert.Transition) {
+		h := &theatre{now: time.Now(), f: &fleetIndex{places: places}}
+		for _, b := range boardsIn(places, name) {
+			hot = append(hot, h.hot(b))
+		}
+		return hot
+	}
+	f := func(want string) {
+		t.Helper()
+		said := s.next(t).said()
+		for strings.HasPrefix(said, "firing SocHot r2-") { // an alert that met the fault by itself
+			said = s.next(t).said()
+		}
+		if !strings.HasSuffix(said, want) { // the switches' alerts share a group
+			t.Errorf("page: %s, want %s", said, want)
+		}
+	}
+	broken(1000)
+	for _, a := range rack("r1")[:2] { // one by one: their pages come in this order
+		if err := d.commit([]alert.Transition{a}); err != nil {
+			t.Fatal(err)
+		}
+		f("firing SocHot " + a.Labels[alert.BoardLabel])
+	}
+	broken(2)
+	if err := d.commit(rack("r2")); err != nil {
+		t.Fatal(err)
+	}
+	f("firing SocHot switch r2-a")
+	broken(0)
+	if err := d.commit(rack("r3")); err != nil {
+		t.Fatal(err)
+	}
+	f("firing SocHot switch r3-a")
+	d.Domains.mu.Lock()
+	d.fleet, d.indexed = nil, time.Now().Add(time.Hour) // of which nothing can be decided
+	d.Domains.mu.Unlock()
+	if err := d.commit(rack("r4")[:1]); err != nil {
+		t.Fatal(err)
+	}
+	f("firing SocHot r4-a-01")
+	var counted dto.Metric
+	if err := d.pager.metrics.faults.Write(&counted); err != nil || counted.GetCounter().GetValue() < 4 {
+		t.Errorf("%v faults counted, %v, want at least 4", counted.GetCounter().GetValue(), err)
+	}
 }
 
 // suppressed counts the alerts that the API shows as inhibited, by an alert that it shows as well.

@@ -97,6 +97,7 @@ type Pager struct {
 	changes     *changes
 	pagesFrom   time.Time // no page leaves before
 	metrics     *pagerMetrics
+	faults      *faults
 	commits     *committer
 	mail        *mailroom
 	// customerMail is what goes to customers, apart from pages.
@@ -190,7 +191,11 @@ func newPager(o PagerOptions) (*Pager, error) {
 	p.inbox.pagesFor = p.pagesFor
 	p.watchdog = newWatchdog(o.Watchdog, p)
 	p.metrics, err = newPagerMetrics(o.Registerer, p.mail.waiting, p.integrates, newRotaGaps(p))
-	return p, err
+	if err != nil {
+		return nil, err
+	}
+	p.faults = newFaults(p.metrics.faults, o.Log)
+	return p, nil
 }
 
 // embed makes Alertmanager's parts. Their metrics stay in a registry of their own.

@@ -31,6 +31,7 @@ type pagerMetrics struct {
 	exhausted, unmanned prometheus.Counter
 	// oncallBroken is 1 while an older oncall.yml is in force than the one that was given.
 	oncallBroken prometheus.Gauge
+	faults       prometheus.Counter
 	reg          prometheus.Registerer
 	all          []prometheus.Collector
 }
@@ -57,9 +58,12 @@ func newPagerMetrics(reg prometheus.Registerer, waiting func() int, inForce func
 		oncallBroken: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "bramble_oncall_file_broken", Help: "1 while oncall.yml cannot be used and an older one is in force.",
 		}),
+		faults: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "bramble_alerting_panics_total", Help: "Faults of the collector met on the way of an alert or a page, which went on; the log has their traces.",
+		}),
 		reg: reg,
 	}
-	m.all = []prometheus.Collector{m.tries, m.pictures, m.latency, m.health, m.exhausted, m.unmanned, m.oncallBroken, gaps, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+	m.all = []prometheus.Collector{m.tries, m.pictures, m.latency, m.health, m.exhausted, m.unmanned, m.oncallBroken, m.faults, gaps, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "bramble_pages_waiting", Help: "Pages that no provider has accepted yet.",
 	}, func() float64 { return float64(waiting()) })}
 	if reg == nil {

@@ -25,7 +25,8 @@ func isOwn(name string) bool {
 		"bramble_readings_rejected_total", "bramble_reports_rejected_total", "bramble_rollup_behind_seconds",
 		"bramble_remote_up", "bramble_rules_failing", "bramble_rules_broken",
 		"bramble_receiver_failing", "bramble_test_page_failed",
-		"bramble_store_open", "bramble_broker_refused_connections_total", "bramble_broker_panics_total", "bramble_ingest_panics_total", "bramble_http_panics_total":
+		"bramble_store_open", "bramble_broker_refused_connections_total",
+		"bramble_broker_panics_total", "bramble_ingest_panics_total", "bramble_http_panics_total", "bramble_alerting_panics_total":
 		return true
 	}
 	return strings.HasPrefix(name, "bramble_backup") || strings.HasPrefix(name, "bramble_alerts_off") || strings.HasPrefix(name, "bramble_heartbeat_")

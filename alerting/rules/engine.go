@@ -278,6 +278,21 @@ func (e *Engine) Firing() []alert.Transition {
 	return ofOperator(e.states(alert.State.Active))
 }
 
+// Last returns the last transition of every alert of a board, "" for those of all and of none, that ever fired or waited to.
+func (e *Engine) Last(board string) []alert.Transition {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	pair := series.Pair(alert.BoardLabel, board)
+	var out []alert.Transition
+	for k, a := range e.alerts {
+		if a.last.At != 0 && (board == "" || series.HasPair(k.series, pair)) {
+			out = append(out, a.last)
+		}
+	}
+	slices.SortFunc(out, alert.Compare)
+	return out
+}
+
 // states returns the last transition of every alert whose state is wanted, ordered by time and key.
 func (e *Engine) states(wanted func(alert.State) bool) []alert.Transition {
 	e.mu.Lock()
