@@ -75,15 +75,18 @@ func (h *handover) hand(d *delivery) {
 
 // commit journals a record. Once it is on disk its report is acknowledged, its
 // transitions are delivered and its rows are offered to the store; nothing of
-// that waits. An error means that the journal has ended.
+// that waits, and none is kept from it by a panic of another. An error means
+// that the journal has ended.
 func (in *Ingest) commit(record []byte, ts []alert.Transition, rows *[]storage.Row, onDisk func()) error {
 	deliver := in.handover.wait(ts)
 	return in.journal.Append(record, func(end journal.Position) {
 		if onDisk != nil {
-			onDisk()
+			in.faults.guard("acknowledge", "", onDisk)
 		}
-		deliver()
-		in.feeder.offer(rows, end)
+		in.faults.guard("deliver", "", deliver)
+		if !in.faults.guard("offer readings to the store", "", func() { in.feeder.offer(rows, end) }) {
+			in.feeder.again()
+		}
 	})
 }
 

@@ -28,6 +28,7 @@ type feeder struct {
 	read    func(from journal.Position, f func(record []byte, end journal.Position) error) (journal.Position, error)
 	rowsOf  func(dst []storage.Row, record []byte) ([]storage.Row, error)
 	changed func(waiting error) // the store takes rows again, or why not
+	faults  *faults
 
 	wake     chan struct{}
 	stopping <-chan struct{} // closed: what the store does not take at once stays in the journal
@@ -141,6 +142,14 @@ func (f *feeder) rewind(from journal.Position) {
 	f.ring()
 }
 
+// again has everything read that is not in the store yet, where it is not known what is in memory.
+func (f *feeder) again() {
+	f.mu.Lock()
+	from := f.stored
+	f.mu.Unlock()
+	f.rewind(from)
+}
+
 // end lets run return once the rows in memory are stored, or are refused.
 func (f *feeder) end() {
 	f.mu.Lock()
@@ -250,7 +259,11 @@ func (f *feeder) catchUp(from journal.Position, batch []storage.Row) (journal.Po
 			return errStopping
 		default:
 		}
-		if batch, err = f.rowsOf(batch, record); err != nil || len(batch) < maxBatch {
+		before := len(batch)
+		if !f.faults.guard("place a record's readings", "", func() { batch, err = f.rowsOf(batch, record) }) {
+			batch = batch[:before] // it costs this record: others wait behind it
+		}
+		if err != nil || len(batch) < maxBatch {
 			return err
 		}
 		if err = f.add(batch); err == nil {
@@ -298,7 +311,7 @@ func (f *feeder) reach() {
 	})
 	f.mu.Unlock()
 	for _, t := range reached {
-		t.call()
+		f.faults.guard("follow the store", "", t.call)
 	}
 }
 
@@ -323,7 +336,7 @@ func (f *feeder) add(rows []storage.Row) error {
 		return nil
 	}
 	for waited := false; ; waited = true {
-		err := f.store.Add(rows)
+		err := f.faults.try("store readings", "", func() error { return f.store.Add(rows) })
 		if err == nil {
 			if waited {
 				f.refuses(nil)

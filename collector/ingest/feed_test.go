@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"log/slog"
 	"path/filepath"
 	"sync"
 	"testing"
@@ -49,7 +50,7 @@ func newTape(t *testing.T) *tape {
 	})
 	end := x.journal.End()
 	x.feeder = &feeder{
-		store: x.store, read: x.journal.Read, changed: func(err error) { t.Error(err) },
+		store: x.store, read: x.journal.Read, changed: func(err error) { t.Error(err) }, faults: newFaults(newMetrics(nil).panics, slog.New(slog.DiscardHandler)),
 		wake: make(chan struct{}, 1), stopping: make(chan struct{}), offered: end, from: end, stored: end,
 		rowsOf: func(dst []storage.Row, record []byte) ([]storage.Row, error) {
 			n := binary.BigEndian.Uint64(record)

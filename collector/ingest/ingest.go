@@ -6,6 +6,21 @@
 // decision durable, and only then is the report acknowledged, its page delivered
 // and its rows fed to the store. It never writes to a message's reply subject
 // and trusts nothing of a board but the subject that NATS let it publish on.
+//
+// A panic never ends the process; it is counted and logged, and what it leaves
+// half changed is made whole (fault.go):
+//
+//   - In the loop it costs one message, which is neither journalled nor
+//     acknowledged, so that the sensor sends it again. The rules have decided its
+//     readings by then and will not do so again: the board's alerts are journalled
+//     as they stand and delivered.
+//   - Where silence is decided, what is known of the boards' reports is made anew,
+//     as a start does.
+//   - After a commit each of ack, delivery and feed stands for itself. An ack is
+//     asked for again; transitions that cannot be delivered together are delivered
+//     one by one; readings are read from the journal again.
+//   - A record that cannot be placed costs its readings, at a start too; a store
+//     whose Add panics is one that takes nothing at present.
 package ingest
 
 import (
@@ -20,7 +35,6 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/prometheus/client_golang/prometheus"
-	"golang.org/x/time/rate"
 
 	"bramble/alerting/alert"
 	"bramble/alerting/rules"
@@ -97,6 +111,7 @@ type Ingest struct {
 	stopping chan struct{} // closed when Run ends
 	holds    atomic.Int32  // while above 0 the journal is not cut; raised in the loop alone
 	shown    atomic.Uint64 // records with rows, counted before these are shown live and then committed
+	faults   *faults
 
 	// What follows belongs to the loop alone.
 	queue    queue
@@ -104,6 +119,7 @@ type Ingest struct {
 	fleet    *presence.Fleet
 	domains  map[string]string // in words, by ID
 	tick     decision          // memory that each report uses again
+	recorded uint64            // of those that shown counts: committed
 	sinceCut int               // records since the last checkpoint
 	cutting  bool              // a checkpoint is on its way
 	cut      chan bool         // ends one: whether the older segments are removed
@@ -114,7 +130,6 @@ type Ingest struct {
 	replays  int               // rows replayed so far
 
 	seenMessages uint64
-	faults       rate.Sometimes // limits the log's lines: a board may cause them again and again
 	probes       sync.WaitGroup
 	answers      chan answer
 
@@ -150,16 +165,18 @@ func New(o Options) (*Ingest, error) {
 	}
 	in := &Ingest{
 		Options: o, stopping: make(chan struct{}),
-		messages: make(chan *nats.Msg, backlog), handover: &handover{deliver: o.Deliver},
-		calls: make(chan func()), cut: make(chan bool, 1), queue: queue{lanes: map[string]*lane{}},
+		messages: make(chan *nats.Msg, backlog),
+		calls:    make(chan func()), cut: make(chan bool, 1), queue: queue{lanes: map[string]*lane{}},
 		boards: map[string]*board{}, fleet: presence.New(), domains: map[string]string{}, status: map[string]Status{},
-		answers: make(chan answer), faults: rate.Sometimes{First: 10, Interval: time.Minute},
+		answers: make(chan answer),
 	}
+	in.handover = &handover{deliver: in.deliverEach}
 	in.behind = maxBehind
 	if o.Retention > 0 {
 		in.behind = min(in.behind, o.Retention)
 	}
 	in.metrics = newMetrics(o.Registerer)
+	in.faults = newFaults(in.metrics.panics, o.Log)
 	replayed, err := in.replay()
 	if err != nil {
 		return nil, err
@@ -175,7 +192,7 @@ func New(o Options) (*Ingest, error) {
 func (in *Ingest) newFeeder() *feeder {
 	end := in.journal.End()
 	f := &feeder{
-		store: in.Store, read: in.journal.Read, rowsOf: newPlacer(in.Registry).rows, changed: in.storeChanged,
+		store: in.Store, read: in.journal.Read, rowsOf: newPlacer(in.Registry).rows, changed: in.storeChanged, faults: in.faults,
 		wake: make(chan struct{}, 1), stopping: in.stopping, offered: end, from: end, stored: end,
 	}
 	if in.late != nil {
@@ -268,7 +285,7 @@ func (in *Ingest) loop(ctx context.Context, s *nats.Subscription) error {
 			in.checkJournal(time.Now())
 			err = in.checkPresence(time.Now()) // the tick's own time is from before a pause of the process
 		case <-cuts.C:
-			err = in.checkpoint()
+			err = in.guard("begin a segment of the journal", "", in.checkpoint)
 		case removed := <-in.cut:
 			in.cutting = false
 			if removed {
@@ -284,13 +301,12 @@ func (in *Ingest) loop(ctx context.Context, s *nats.Subscription) error {
 }
 
 // Do runs f between two messages and waits for it: while f runs, no reading is
-// decided. It fails when ctx ends first, or the collector stops.
+// decided. It fails when ctx ends first, the collector stops, or f panics.
 func (in *Ingest) Do(ctx context.Context, f func()) error {
-	done := make(chan struct{})
+	done := make(chan error, 1)
 	select {
-	case in.calls <- func() { defer close(done); f() }:
-		<-done
-		return nil
+	case in.calls <- func() { done <- in.faults.try("act between two messages", "", func() error { f(); return nil }) }:
+		return <-done
 	case <-in.stopping:
 		return errors.New("reach the collector's loop: the collector stops")
 	case <-ctx.Done():

@@ -79,8 +79,16 @@ func (in *Ingest) refresh(b *board, known *registry.Board) {
 		return
 	}
 	b.refresh(known)
+	in.locateInFleet(b)
+}
+
+// locateInFleet says which domains a board shares with others.
+func (in *Ingest) locateInFleet(b *board) {
+	if b.registry == nil {
+		return
+	}
 	var ids []string
-	for _, d := range alert.DomainsOf(registry.Map(known.Versions[len(known.Versions)-1].Labels)) {
+	for _, d := range alert.DomainsOf(registry.Map(b.registry.Versions[len(b.registry.Versions)-1].Labels)) {
 		ids = append(ids, d.ID())
 		in.domains[d.ID()] = d.String()
 	}
@@ -125,26 +133,46 @@ func attributes(info []report.Attribute) map[string]string {
 // silent.
 func (in *Ingest) checkPresence(now time.Time) error {
 	for _, b := range in.boards {
-		known, ok := in.Registry.Board(b.name)
-		if !ok || known.Retired {
-			if err := in.forget(b); err != nil {
-				return err
-			}
-			continue
+		if err := in.guard("look a board up", b.name, func() error { return in.lookUp(b) }); err != nil {
+			return err
 		}
-		in.refresh(b, known)
 	}
-	look := in.fleet.Look(now, presence.Queue{Seen: in.seenMessages, Waiting: uint64(len(in.messages) + in.queue.ready(now, in.burst()))})
-	in.probe(look.Probe)
-	if err := in.silence(look.Silent, now); err != nil {
+	var err error
+	if !in.faults.guard("look for silent boards", "", func() { err = in.look(now) }) {
+		err = in.guard("look for silent boards again", "", func() error { in.rebuildFleet(); return in.repair("") })
+	}
+	if err != nil {
 		return err
 	}
 	for _, b := range in.boards {
-		if err := in.decidePresence(b, now); err != nil {
+		if err := in.guard("say whether a board reports", b.name, func() error { return in.sayPresence(b, now) }); err != nil {
 			return err
 		}
-		in.storePresence(b, now)
 	}
+	return nil
+}
+
+// lookUp takes over what the registry says of a board now.
+func (in *Ingest) lookUp(b *board) error {
+	known, ok := in.Registry.Board(b.name)
+	if !ok || known.Retired {
+		return in.forget(b)
+	}
+	in.refresh(b, known)
+	return nil
+}
+
+func (in *Ingest) look(now time.Time) error {
+	look := in.fleet.Look(now, presence.Queue{Seen: in.seenMessages, Waiting: uint64(len(in.messages) + in.queue.ready(now, in.burst()))})
+	in.probe(look.Probe)
+	return in.silence(look.Silent, now)
+}
+
+func (in *Ingest) sayPresence(b *board, now time.Time) error {
+	if err := in.decidePresence(b, now); err != nil {
+		return err
+	}
+	in.storePresence(b, now)
 	return nil
 }
 
@@ -198,6 +226,7 @@ func (in *Ingest) changed(now time.Time, notes []map[string]string, boards ...*b
 		return err
 	}
 	in.sinceCut++
+	in.recorded++
 	return in.commit(record, own.Transitions, rows, nil)
 }
 

@@ -159,7 +159,7 @@ func TestOlderJournal(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if doErr := c.Do(t.Context(), func() { _, err = c.replayOwn(b) }); doErr != nil || err != nil {
+	if doErr := c.Do(t.Context(), func() { err = c.replayOwn(b, new([]alert.Transition)) }); doErr != nil || err != nil {
 		t.Fatal(doErr, err)
 	}
 	if doErr := c.Do(t.Context(), func() { err = c.heard(c.Ingest.board("pi-1"), &report.Report{}, time.Now()) }); doErr != nil || err != nil {

@@ -76,7 +76,7 @@ func (in *Ingest) ask(boards []*board) {
 		for range min(len(boards), maxProbes) {
 			work.Go(func() {
 				for t := range targets {
-					in.answer(t.board, probe.Alive(ctx, t.address))
+					in.faults.guard("probe a board's address", t.board, func() { in.answer(t.board, probe.Alive(ctx, t.address)) })
 				}
 			})
 		}

@@ -64,6 +64,7 @@ func costOf(data []byte) int {
 
 // put queues a board's message. It reports false where too much of that board waits already.
 func (q *queue) put(board string, m *nats.Msg, now time.Time) bool {
+	cost := costOf(m.Data) // looks at the board's bytes, before anything is changed
 	l := q.lanes[board]
 	if l == nil {
 		l = &lane{board: board}
@@ -73,7 +74,6 @@ func (q *queue) put(board string, m *nats.Msg, now time.Time) bool {
 	if n >= laneMessages || l.cost >= laneCost || n > 0 && q.bytes >= queueBytes {
 		return false
 	}
-	cost := costOf(m.Data)
 	l.messages = append(l.messages, waitingMessage{m, cost})
 	l.cost += cost
 	q.bytes += len(m.Data)

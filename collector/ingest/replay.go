@@ -44,19 +44,21 @@ func (in *Ingest) checkpoint() error {
 		return err
 	}
 	in.cutting, in.sinceCut, in.older = true, 0, in.held.Load()
-	return in.journal.Rotate(record, func(end journal.Position) {
+	return in.journal.Rotate(record, in.onDisk("follow a checkpoint", "", func(end journal.Position) {
 		in.feeder.offer(nil, end)
 		in.feeder.when(journal.Position{Segment: end.Segment}, func() { in.truncate(end.Segment) })
-	})
+	}))
 }
 
 // truncate frees the journal before a segment, once the store has its readings
 // and the pager its transitions on disk.
 func (in *Ingest) truncate(before uint64) {
-	err := errors.Join(in.Store.Barrier(), in.Settle())
-	if err == nil {
-		err = in.journal.Remove(before)
-	}
+	err := in.faults.try("truncate the journal", "", func() error {
+		if err := errors.Join(in.Store.Barrier(), in.Settle()); err != nil {
+			return err
+		}
+		return in.journal.Remove(before)
+	})
 	if err != nil {
 		in.Log.Error("journal: not truncated", "err", err)
 	}
@@ -90,8 +92,8 @@ func (in *Ingest) replay() (*journal.Journal, error) {
 	var transitions []alert.Transition
 	j, err := journal.Open(in.Dir, journal.Options{MaxBytes: in.MaxJournal, Log: in.Log, Registerer: in.Registerer}, func(record []byte) error {
 		records++
-		ts, err := in.replayRecord(record)
-		transitions = append(transitions, ts...)
+		var err error
+		in.faults.guard("replay a record", "", func() { err = in.replayRecord(record, &transitions) })
 		return err
 	})
 	if err != nil {
@@ -105,7 +107,7 @@ func (in *Ingest) replay() (*journal.Journal, error) {
 			s.Info = attributes(b.info)
 		})
 	}
-	in.Deliver(transitions) // a page that the crash overtook leaves now; the pager knows those that left
+	in.deliverEach(transitions) // a page that the crash overtook leaves now; the pager knows those that left
 	if records > 0 {
 		in.sinceCut = records
 		in.Log.Info("journal replayed", "records", records, "took", time.Since(started).Round(time.Millisecond))
@@ -113,38 +115,39 @@ func (in *Ingest) replay() (*journal.Journal, error) {
 	return j, nil
 }
 
-// replayRecord returns the transitions that the record holds.
-func (in *Ingest) replayRecord(record []byte) ([]alert.Transition, error) {
+// replayRecord adds the transitions that the record holds to ts.
+func (in *Ingest) replayRecord(record []byte, ts *[]alert.Transition) error {
 	if len(record) == 0 {
-		return nil, errRecord
+		return errRecord
 	}
 	switch body := record[1:]; record[0] {
 	case recordReport, recordLimited:
-		return in.replayReport(body, record[0] == recordLimited)
+		return in.replayReport(body, record[0] == recordLimited, ts)
 	case recordOwn:
-		return in.replayOwn(body)
+		return in.replayOwn(body, ts)
 	case recordCheckpoint:
-		return nil, in.restore(body)
+		return in.restore(body)
 	default:
-		return nil, fmt.Errorf("%w: kind %d", errRecord, record[0])
+		return fmt.Errorf("%w: kind %d", errRecord, record[0])
 	}
 }
 
-func (in *Ingest) replayReport(body []byte, limited bool) ([]alert.Transition, error) {
+func (in *Ingest) replayReport(body []byte, limited bool, ts *[]alert.Transition) error {
 	record, err := decodeReportRecord(body, limited)
 	if err != nil {
-		return nil, err
+		return err
 	}
+	*ts = append(*ts, record.transitions...)
 	for _, t := range record.transitions {
 		in.Engine.Apply(t)
 	}
 	known, ok := in.Registry.Board(record.board)
 	if !ok {
-		return record.transitions, nil // the board has been removed since
+		return nil // the board has been removed since
 	}
 	r := &in.tick.report
 	if err := r.Decode(record.report); err != nil {
-		return nil, err
+		return err
 	}
 	b := in.board(record.board)
 	in.refresh(b, known)
@@ -174,14 +177,15 @@ func (in *Ingest) replayReport(body []byte, limited bool) ([]alert.Transition, e
 	in.held.Add(int64(len(*rows)))
 	in.replayRows(*rows)
 	rowPool.Put(rows)
-	return record.transitions, nil
+	return nil
 }
 
-func (in *Ingest) replayOwn(body []byte) ([]alert.Transition, error) {
+func (in *Ingest) replayOwn(body []byte, ts *[]alert.Transition) error {
 	var own ownRecord
 	if err := json.Unmarshal(body, &own); err != nil {
-		return nil, fmt.Errorf("%w: %w", errRecord, err)
+		return fmt.Errorf("%w: %w", errRecord, err)
 	}
+	*ts = append(*ts, own.Transitions...)
 	for _, t := range own.Transitions {
 		in.Engine.Apply(t)
 	}
@@ -196,7 +200,7 @@ func (in *Ingest) replayOwn(body []byte) ([]alert.Transition, error) {
 	if e := own.Expected; e != nil {
 		in.board(e.Board).expected = e
 	}
-	return own.Transitions, nil
+	return nil
 }
 
 func (in *Ingest) replayUp(o ownBoard, at int64) {

@@ -1,7 +1,6 @@
 package ingest
 
 import (
-	"runtime/debug"
 	"slices"
 	"sync"
 	"time"
@@ -37,6 +36,8 @@ type decision struct {
 	readings []rules.Reading
 	values   []live.Value
 	record   []byte
+	// transitions are those of the ticks decided so far.
+	transitions []alert.Transition
 }
 
 // rowPool lends the slices that travel from the loop to the store.
@@ -49,8 +50,12 @@ func (in *Ingest) gather() {
 	}
 }
 
-// enqueue has a message wait for its board's turn.
+// enqueue has a message wait for its board's turn. A panic costs the message: the queue has not been touched by then.
 func (in *Ingest) enqueue(m *nats.Msg) {
+	in.faults.guard("queue a message", "", func() { in.line(m) })
+}
+
+func (in *Ingest) line(m *nats.Msg) {
 	name, ok := report.BoardOf(m.Subject)
 	if ok {
 		_, ok = in.active(name)
@@ -92,31 +97,8 @@ func (in *Ingest) untilTurn() time.Duration {
 
 // serve handles a message. A panic costs this message alone, which is neither
 // acknowledged nor journalled: the other boards are served by the same loop.
-func (in *Ingest) serve(name string, m *nats.Msg) (err error) {
-	shown := in.shown.Load()
-	defer func() {
-		v := recover()
-		if v == nil {
-			return
-		}
-		in.metrics.panics.Inc()
-		in.faults.Do(func() {
-			in.Log.Error("a fault in the collector has cost a message; please report it", "board", name, "bytes", len(m.Data), "panic", v, "stack", string(debug.Stack()))
-		})
-		if in.shown.Load() != shown { // queries wait for the record of what was shown
-			err = in.commitNothing()
-		}
-	}()
-	return in.message(name, m)
-}
-
-// commitNothing journals a record without rows, in place of one that was not completed.
-func (in *Ingest) commitNothing() error {
-	record, err := appendOwnRecord(nil, ownRecord{})
-	if err != nil {
-		return err
-	}
-	return in.commit(record, nil, new([]storage.Row), nil)
+func (in *Ingest) serve(name string, m *nats.Msg) error {
+	return in.guard("take a message", name, func() error { return in.message(name, m) })
 }
 
 // message handles what a board has published.
@@ -193,10 +175,10 @@ func (in *Ingest) take(b *board, r *report.Report, raw []byte, now time.Time) er
 		return in.answerGoodbye(b, r)
 	case old == end: // what is too old will not get younger: acknowledged, that it may rest
 		in.drops.report(b.name, outsideWindow)
-		return in.journal.After(func(journal.Position) { in.acknowledge(ack) })
+		return in.ackAfter(ack)
 	case b.sessions.has(r.Session, r.First, uint64(end)):
 		in.drops.report(b.name, replayed)
-		return in.journal.After(func(journal.Position) { in.acknowledge(ack) })
+		return in.ackAfter(ack)
 	}
 	in.shown.Add(1)
 	rows, transitions := in.decide(b, r, old, end, received)
@@ -219,7 +201,7 @@ func (in *Ingest) answerGoodbye(b *board, r *report.Report) error {
 		return nil
 	}
 	ack := acknowledgement{board: b.name, session: r.Session, ranges: slices.Clone(s.Taken)}
-	return in.journal.After(func(journal.Position) { in.acknowledge(ack) })
+	return in.ackAfter(ack)
 }
 
 // postpone decides a report that the journal has no room for: what it causes is
@@ -253,7 +235,8 @@ func window(r *report.Report, received int64, behind time.Duration) (old, end in
 func (in *Ingest) decide(b *board, r *report.Report, from, to int, received int64) (*[]storage.Row, []alert.Transition) {
 	rows := rowPool.Get().(*[]storage.Row)
 	*rows = (*rows)[:0]
-	var transitions []alert.Transition
+	t := &in.tick
+	t.transitions = nil
 	in.admit(b, r, received)
 	for i := from; i < to; i++ {
 		at := r.At(i)
@@ -262,14 +245,15 @@ func (in *Ingest) decide(b *board, r *report.Report, from, to int, received int6
 		*rows = in.place(r, i, at, *rows, fresh)
 		if fresh {
 			b.seen, b.boot.Anchor = at, r.Anchor
-			transitions = append(transitions, in.Engine.Observe(b.name, at, in.tick.readings)...)
-			in.Live(b.name, at, in.tick.values)
+			decided := len(t.transitions)
+			t.transitions = append(t.transitions, in.Engine.Observe(b.name, at, t.readings)...)
+			for i := range t.transitions[decided:] {
+				t.transitions[decided+i].Arrived = received
+			}
+			in.Live(b.name, at, t.values)
 		}
 	}
-	for i := range transitions {
-		transitions[i].Arrived = received
-	}
-	return rows, transitions
+	return rows, t.transitions
 }
 
 // admit finds the columns that are over the board's limit of series.
@@ -334,6 +318,7 @@ func (in *Ingest) write(b *board, raw []byte, received int64, rows *[]storage.Ro
 	}
 	in.sinceCut++
 	in.held.Add(int64(len(*rows)))
+	in.recorded++
 	return in.commit(in.tick.record, ts, rows, func() { in.acknowledge(ack) })
 }
 
@@ -342,6 +327,11 @@ type acknowledgement struct {
 	board   string
 	session uint32
 	ranges  []report.Range // none = it is not to be sent
+}
+
+// ackAfter acknowledges once all before it is on disk.
+func (in *Ingest) ackAfter(a acknowledgement) error {
+	return in.journal.After(in.onDisk("acknowledge", a.board, func(journal.Position) { in.acknowledge(a) }))
 }
 
 func (in *Ingest) acknowledge(a acknowledgement) {

@@ -6,6 +6,7 @@
 package probe
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"math/rand/v2"
@@ -30,20 +31,33 @@ const (
 )
 
 // Alive reports whether the address answered before ctx ended or Timeout had
-// passed. It is safe for concurrent use.
+// passed. It is safe for concurrent use. A panic over an answer is the caller's.
 func Alive(ctx context.Context, a netip.Addr) bool {
 	ctx, cancel := context.WithTimeout(ctx, Timeout)
 	defer cancel()
 	a = a.Unmap()
-	answers := make(chan bool, 2)
+	answers := make(chan answer, 2)
 	for _, ask := range []func(context.Context, netip.Addr) bool{connect, echo} {
-		go func() { answers <- ask(ctx, a) }()
+		go func() {
+			var got answer
+			defer func() { got.fault = recover(); answers <- got }()
+			got.lives = ask(ctx, a)
+		}()
 	}
 	first := <-answers
-	if first {
+	if first.lives {
 		cancel() // the other one ends at once
 	}
-	return <-answers || first
+	second := <-answers
+	if fault := cmp.Or(first.fault, second.fault); fault != nil {
+		panic(fault)
+	}
+	return first.lives || second.lives
+}
+
+type answer struct {
+	lives bool
+	fault any // the panic that ended the question
 }
 
 // connect tries a TCP connection.
