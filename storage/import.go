@@ -239,7 +239,8 @@ func (g *groupBarrier) run(b *sharedBarrier) {
 	g.mu.Lock()
 	g.next = nil // whoever comes from now on needs the next one
 	g.mu.Unlock()
+	b.err = errors.New("the store was not flushed: a fault in the collector")
+	defer close(b.done) // after a panic too: others wait for it
 	b.err = g.flush()
 	g.ended = time.Now()
-	close(b.done)
 }

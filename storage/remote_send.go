@@ -8,6 +8,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"net/http"
+	"runtime/debug"
 	"sync"
 	"time"
 )
@@ -84,14 +85,7 @@ func (r *Remote) send(ctx context.Context) {
 	s := &sender{Remote: r, at: r.queue.start()}
 	pause, looked := minPause, time.Time{}
 	for ctx.Err() == nil {
-		sent, err := false, error(nil)
-		if time.Since(looked) >= lookEvery {
-			err = s.look(ctx)
-			looked = time.Now()
-		}
-		if err == nil {
-			sent, err = s.next(ctx)
-		}
+		sent, err := s.step(ctx, &looked)
 		switch {
 		case err != nil:
 			if ctx.Err() == nil {
@@ -112,6 +106,23 @@ func (r *Remote) send(ctx context.Context) {
 			pause = minPause
 		}
 	}
+}
+
+// step looks at what the remote has, where it is time to, and sends one request. A panic, as over an answer of the remote, is an
+// error like any other: what was not seen to be taken is sent again.
+func (s *sender) step(ctx context.Context, looked *time.Time) (sent bool, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			sent, err = false, fmt.Errorf("a fault in the collector, please report it: %v\n%s", p, debug.Stack())
+		}
+	}()
+	if time.Since(*looked) >= lookEvery {
+		*looked = time.Now()
+		if err := s.look(ctx); err != nil {
+			return false, err
+		}
+	}
+	return s.next(ctx)
 }
 
 func pauseFor(ctx context.Context, wake <-chan struct{}, d time.Duration) {
