@@ -97,7 +97,7 @@ func New(o Options) (_ *Broker, err error) {
 
 // start runs a server and returns when it accepts connections.
 func start(o Options, ca *authority, g *gate, log *serverLog) (*server.Server, error) {
-	so, err := serverOptions(o, ca)
+	so, err := serverOptions(o, ca, g.panics)
 	if err != nil {
 		return nil, err
 	}
@@ -135,7 +135,7 @@ func targets(ns *server.Server) []string {
 }
 
 // serverOptions describes a server on loopback, behind the front.
-func serverOptions(o Options, ca *authority) (*server.Options, error) {
+func serverOptions(o Options, ca *authority, faults *panics) (*server.Options, error) {
 	names := o.Names
 	for _, addr := range []string{o.Addr, o.WebSocket} {
 		host, _, _ := net.SplitHostPort(addr) // the front listens there, so it is one
@@ -145,7 +145,10 @@ func serverOptions(o Options, ca *authority) (*server.Options, error) {
 	if err != nil {
 		return nil, err
 	}
-	config := &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: chain.get}
+	config := &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
+		defer faults.caught("choose a certificate") // none ends this handshake
+		return chain.get(hello)
+	}}
 	so := &server.Options{
 		ServerName: "bramble", Host: "127.0.0.1", Port: server.RANDOM_PORT, ProxyProtocol: true,
 		NoSigs: true, NoSystemAccount: true, AlwaysEnableNonce: true,

@@ -35,7 +35,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // rig is a real broker on a real registry.
 type rig struct {
 	*Broker
-	t        *testing.T
+	t        testing.TB
 	dir      string
 	registry *registry.Registry
 	metrics  *prometheus.Registry
@@ -43,13 +43,13 @@ type rig struct {
 	at       string // where dial connects to
 }
 
-func newRig(t *testing.T, dir string) *rig { return newRigAt(t, dir, "127.0.0.1:0") }
+func newRig(t testing.TB, dir string) *rig { return newRigAt(t, dir, "127.0.0.1:0") }
 
 // newRigAt listens on the address for both kinds of clients.
-func newRigAt(t *testing.T, dir, addr string) *rig { return newRigWith(t, dir, addr, nil) }
+func newRigAt(t testing.TB, dir, addr string) *rig { return newRigWith(t, dir, addr, nil) }
 
 // newRigWith has places for so many connections as enough says.
-func newRigWith(t *testing.T, dir, addr string, enough func(int) int) *rig {
+func newRigWith(t testing.TB, dir, addr string, enough func(int) int) *rig {
 	t.Helper()
 	db, err := registry.OpenDB(filepath.Join(dir, "state.db"))
 	if err != nil {
@@ -72,7 +72,7 @@ func newRigWith(t *testing.T, dir, addr string, enough func(int) int) *rig {
 }
 
 // value returns a counter's value, by its only label's value, as a scrape sees it.
-func value(t *testing.T, g prometheus.Gatherer, name, label string) float64 {
+func value(t testing.TB, g prometheus.Gatherer, name, label string) float64 {
 	t.Helper()
 	families, err := g.Gather()
 	if err != nil {
@@ -100,7 +100,7 @@ func (r *rig) must(err error) {
 	}
 }
 
-func newKey(t *testing.T) (nkeys.KeyPair, string) {
+func newKey(t testing.TB) (nkeys.KeyPair, string) {
 	t.Helper()
 	pair, err := nkeys.CreateUser()
 	if err != nil {
@@ -169,7 +169,7 @@ func (r *rig) key(name string) nkeys.KeyPair {
 const patience = time.Minute
 
 // receive waits for an event.
-func receive[T any](t *testing.T, c <-chan T, what string) T {
+func receive[T any](t testing.TB, c <-chan T, what string) T {
 	t.Helper()
 	select {
 	case v := <-c:

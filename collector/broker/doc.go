@@ -7,4 +7,11 @@
 // for half a minute. Nobody else gets in over the network, and there is neither
 // JetStream nor a system account. The broker never publishes to a message's
 // reply subject: a sender could aim that at somebody else.
+//
+// A panic where a client is accepted, relayed, checked or enrolled ends that
+// connection or request, is counted and logged, and never ends the process. What
+// is shared there (the places, the live connections, the allowances) is changed
+// under a lock in steps that look at no bytes of a client, so none is left half
+// changed. The message server's own goroutines cannot be guarded from here: the
+// fuzz targets drive them by both doors.
 package broker

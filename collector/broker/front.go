@@ -119,21 +119,26 @@ func (f *front) serve(targets ...string) {
 }
 
 func (f *front) open(d *door) {
-	for {
-		c, err := d.listener.Accept()
-		if errors.Is(err, net.ErrClosed) {
-			return
-		}
-		if err != nil {
-			f.acceptFailed(err)
-			continue
-		}
-		if !f.take() {
-			c.Close()
-			continue
-		}
+	for f.accept(d) {
+	}
+}
+
+// accept takes one connection, and reports whether the door is still open.
+func (f *front) accept(d *door) (open bool) {
+	open = true // after a panic too
+	defer f.panics.caught("accept a connection")
+	c, err := d.listener.Accept()
+	switch {
+	case errors.Is(err, net.ErrClosed):
+		return false
+	case err != nil:
+		f.acceptFailed(err)
+	case !f.take():
+		c.Close()
+	default:
 		f.work.Go(func() { f.relay(d, c) })
 	}
+	return true
 }
 
 func (f *front) relay(d *door, client net.Conn) {

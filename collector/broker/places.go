@@ -119,6 +119,7 @@ func (f *front) watchPlaces(ctx context.Context, enough func(connected int) int)
 // reportPlaces counts anew, and says when connections begin to be refused, and
 // when there has been room for a while.
 func (f *front) reportPlaces(enough func(connected int) int) {
+	defer f.panics.caught("count the places")
 	p, began, ended := f.countPlaces(enough)
 	switch {
 	case began:
