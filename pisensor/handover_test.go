@@ -64,8 +64,7 @@ func (m *manager) start(args ...string) *exec.Cmd {
 	return c
 }
 
-// until hears messages until one matches, keeps the files that come along, and
-// returns the match.
+// until reads messages until one matches, keeps the files that come along, and returns the match.
 func (m *manager) until(expression string) []string {
 	m.t.Helper()
 	if err := m.conn.SetReadDeadline(time.Now().Add(patience)); err != nil {

@@ -24,7 +24,7 @@ type supervisor struct {
 	buf     []byte
 }
 
-// unwatched is how soon a manager without a watchdog wants to hear again.
+// unwatched is the heartbeat's interval with a manager without a watchdog.
 const unwatched = time.Hour
 
 // newSupervisor returns nil where no service manager has started this process.

@@ -184,7 +184,7 @@ func TestTroubleIsSaidOnceAndAtOnce(t *testing.T) {
 			if e.runCode != 0 || strings.Count(e.log, "level=ERROR") != 1 {
 				t.Errorf("run: exit %d, want 0, and one error in\n%s", e.runCode, e.log)
 			}
-			if !x.slow && strings.Contains(e.errs, "in time") { // who answers is not waited for
+			if !x.slow && strings.Contains(e.errs, "in time") { // nobody waits for a server that answers
 				t.Errorf("enrol: %q after %v", e.errs, e.took)
 			}
 			if e.code != 1 || e.out != "" || strings.Count(e.errs, "\n") != 1 || strings.Contains(e.errs, e.token.Secret) {

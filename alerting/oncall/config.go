@@ -17,7 +17,7 @@ type Person struct {
 	Name string
 	// Channels are in the order of their delays.
 	Channels []Channel
-	// AckNotice is the receiver that tells the person that somebody else has acknowledged; empty for none.
+	// AckNotice is the receiver that notifies the person when somebody else has acknowledged; empty for none.
 	AckNotice string
 
 	line, noticeLine int
@@ -35,7 +35,7 @@ type Channel struct {
 // Policy says who is paged one after the other until somebody acknowledges.
 type Policy struct {
 	Name string
-	// Receivers are those of alertmanager.yml that stand for the policy.
+	// Receivers are those of alertmanager.yml that lead to the policy.
 	Receivers []string
 	Steps     []Step
 	// Repeat is how often the steps are gone through again after the first time.
@@ -71,7 +71,7 @@ func (c *Config) Rota(name string) *Rota {
 	return nil
 }
 
-// PolicyOf returns the policy that a receiver of alertmanager.yml stands for, nil where it stands for none.
+// PolicyOf returns the policy that a receiver of alertmanager.yml leads to, nil for none.
 func (c *Config) PolicyOf(receiver string) *Policy {
 	if i := slices.IndexFunc(c.Policies, func(p *Policy) bool { return slices.Contains(p.Receivers, receiver) }); i >= 0 {
 		return c.Policies[i]

@@ -1,4 +1,4 @@
-// Package oncall knows who is on call, and whom an escalation pages when.
+// Package oncall decides who is on call at a time, and the times and people of an escalation.
 //
 // It owns oncall.yml: people and their channels, rotas with their layers and hand-over times, and policies. All of it is
 // pure: a parsed file and a time give an answer. It refuses to page, to store, and to look at a clock.

@@ -390,8 +390,8 @@ func (p *parser) step(f *fileStep, policy text) Step {
 	return s
 }
 
-// Check holds the configuration against alertmanager.yml: integrations tells how many integrations a receiver has, and
-// whether there is such a receiver. Its error is of the form of Parse's.
+// Check holds the configuration against alertmanager.yml: integrations returns how many integrations a receiver has,
+// and whether there is such a receiver. Its error is of the form of Parse's.
 func (c *Config) Check(integrations func(receiver string) (int, bool)) error {
 	var p parser
 	channel := func(line int, who, receiver string) {

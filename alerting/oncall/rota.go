@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// Rota is who is on call when. The first layer that has somebody at a time decides, unless an override does.
+// Rota is a schedule of people on call. The first layer that has somebody at a time decides, unless an override does.
 type Rota struct {
 	Name      string
 	Zone      *time.Location
@@ -25,7 +25,7 @@ type Layer struct {
 	Days int
 	// From and To bound the hours of each day; both zero are all of it. To may be earlier than From: until the next day.
 	From, To Clock
-	// On are the days on which those hours begin; none stands for all.
+	// On are the days on which those hours begin; none means all.
 	On []time.Weekday
 }
 
@@ -52,7 +52,7 @@ type Shift struct {
 	Override bool
 }
 
-// On is who is on call. Person is empty for nobody.
+// On is the person on call. Person is empty for nobody.
 type On struct {
 	Person, Layer string
 	Override      bool
@@ -119,7 +119,7 @@ func (l *Layer) hours(d Day, zone *time.Location) (from, to time.Time) {
 	return d.at(l.From, zone), end.at(l.To, zone)
 }
 
-// person is who has the layer at a time, empty for nobody.
+// person is the one who has the layer at a time, empty for nobody.
 func (l *Layer) person(t time.Time, zone *time.Location) string {
 	n, _, _ := l.turn(t, zone)
 	if n < 0 || !l.covers(t, zone) {
@@ -128,7 +128,7 @@ func (l *Layer) person(t time.Time, zone *time.Location) string {
 	return l.People[n%len(l.People)]
 }
 
-// At is who is on call at a time.
+// At returns the person on call at a time.
 func (r *Rota) At(t time.Time) On {
 	for _, o := range slices.Backward(r.Overrides) {
 		if !t.Before(o.From) && t.Before(o.To) {
@@ -143,7 +143,7 @@ func (r *Rota) At(t time.Time) On {
 	return On{}
 }
 
-// Shifts are who is on call between two times, in the rota's zone and without a hole: a gap is a shift of nobody.
+// Shifts are the people on call between two times, in the rota's zone and without a hole: a gap is a shift of nobody.
 func (r *Rota) Shifts(from, to time.Time) (out []Shift) {
 	from, to = from.In(r.Zone), to.In(r.Zone)
 	for at := from; at.Before(to); {

@@ -16,7 +16,7 @@ const (
 	plotLeft, plotRight = 50.0, 484.0
 	plotTop, plotBottom = 60.0, 254.0
 	labelLeft           = plotRight + 12
-	// labelGap is the least distance between the baselines of two labels.
+	// labelGap is the minimum distance between the baselines of two labels.
 	labelGap = 15.0
 	// graphGap is the space between two graphs.
 	graphGap = 14.0
@@ -138,11 +138,11 @@ func (f *frame) valueAxis(c *canvas) {
 	c.text(plotLeft-8, f.top+4, tick, f.g.unit)
 }
 
-// niceStep is the least of 1, 2 and 5 times a power of ten that is not below least.
-func niceStep(smallest float64) float64 {
-	power := math.Pow(10, math.Floor(math.Log10(smallest)))
+// niceStep is the smallest of 1, 2 and 5 times a power of ten that is not below minimum.
+func niceStep(minimum float64) float64 {
+	power := math.Pow(10, math.Floor(math.Log10(minimum)))
 	for _, m := range []float64{1, 2, 5} {
-		if m*power >= smallest {
+		if m*power >= minimum {
 			return m * power
 		}
 	}

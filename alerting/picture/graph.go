@@ -194,11 +194,11 @@ const (
 	// farthest is how far from zero a value may be and still widen the axis; values beyond are drawn at the axis' end. It is
 	// far beyond all measured values, and its square is finite.
 	farthest = 1e30
-	// minSpread is the least length of an axis, as a part of its values: floating point has some 16 digits.
+	// minSpread is the minimum length of an axis, as a part of its values: floating point has some 16 digits.
 	minSpread = 1e-9
 )
 
-// axis returns the least and the greatest value of the graph's axis: it covers all lines and limits.
+// axis returns the minimum and the maximum of the graph's axis: it covers all lines and limits.
 func (g *Graph) axis() (low, high float64) {
 	if g.lane != "" {
 		return g.low, g.high

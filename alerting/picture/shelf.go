@@ -13,7 +13,7 @@ const (
 	keptPictures = 128
 )
 
-// Shelf draws pictures once and keeps those of late. All methods are safe for concurrent use.
+// Shelf draws pictures once and keeps the recent ones. All methods are safe for concurrent use.
 type Shelf struct {
 	failed func(subject string, err error)
 	turn   chan struct{} // as many as are drawn at a time
@@ -36,8 +36,8 @@ type drawing struct {
 	err  error
 }
 
-// NewShelf returns an empty shelf. It tells failed of each picture that could not be drawn, whether or not somebody still
-// waits for it.
+// NewShelf returns an empty shelf. It calls failed for each picture that could not be drawn, whether or not somebody
+// still waits for it.
 func NewShelf(failed func(subject string, err error)) *Shelf {
 	return &Shelf{failed: failed, turn: make(chan struct{}, drawnAtOnce), kept: map[shelfKey]*drawing{}}
 }

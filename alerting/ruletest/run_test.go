@@ -131,7 +131,7 @@ func TestErrors(t *testing.T) {
 	f("tests:\n- start_timestamp: yesterday\n", `"yesterday"`)
 }
 
-// TestOfTheFuture says that the store has no room there.
+// TestOfTheFuture wants an error for series that end in the future.
 func TestOfTheFuture(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "t.yml")
 	for _, text := range []string{

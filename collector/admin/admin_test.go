@@ -123,8 +123,8 @@ func run(t *testing.T, dir, line, stdin string) (stdout, stderr string, err erro
 	return out.String(), errs.String(), err
 }
 
-// TestBoardListOfARunningCollector says of each board whether it reports, and tells a sensor that was stopped from one that
-// has never reported.
+// TestBoardListOfARunningCollector says of each board whether it reports, and distinguishes a sensor that was stopped from
+// one that has never reported.
 func TestBoardListOfARunningCollector(t *testing.T) {
 	s, closeState, err := state(t.TempDir())
 	if err != nil {

@@ -43,7 +43,7 @@ type placed struct {
 	Path string `json:"path"`
 }
 
-// missing begins the entries of a manifest's Excluded that tell of files that should be in the backup.
+// missing begins the entries of a manifest's Excluded for files that should be in the backup.
 const missing = "missing: "
 
 // Missing lists files that the configuration named and that the backup does not have, and why.

@@ -18,7 +18,7 @@ var DefaultKeep = Keep{Daily: 7, Weekly: 4, Monthly: 12}
 // graceful is the age up to which no good backup is removed.
 const graceful = 24 * time.Hour
 
-// period names the time that a backup stands for, UTC.
+// period names the day, week or month of a backup, UTC.
 type period func(time.Time) string
 
 func day(t time.Time) string   { return t.UTC().Format("2006-01-02") }

@@ -115,12 +115,12 @@ func (k *Keeper) due(now time.Time) bool {
 	return newest == nil || now.Sub(newest.Taken) >= s.Every
 }
 
-// scheduled takes one backup and removes those that it stands for.
+// scheduled takes one backup and removes those that it replaces.
 func (k *Keeper) scheduled(ctx context.Context) {
 	m, err := k.Create(ctx)
 	if err == nil {
 		k.log.Info("backup taken and restored in a test", "backup", m.Name, "bytes", m.Bytes, "rows", m.Rows, "series", m.Series)
-	} // else end has told it
+	} // else end has logged it
 	if err := k.prune(ctx, time.Now()); err != nil {
 		k.log.Error("old backups not removed", "err", err)
 	}

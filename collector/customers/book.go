@@ -73,7 +73,7 @@ CREATE TABLE customer_key (id INTEGER PRIMARY KEY CHECK (id = 1), key BLOB NOT N
 `}
 
 const (
-	// keepAlerts is how long alerts that are over stay, and keepOfOne how many of one customer's: who has a board decides how
+	// keepAlerts is how long alerts that are over stay, and keepOfOne how many of one customer's: a board's owner decides how
 	// often it crosses a line.
 	keepAlerts = 90 * 24 * time.Hour
 	keepOfOne  = 5000

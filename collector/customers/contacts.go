@@ -34,7 +34,7 @@ func ParseAddress(text string) (string, error) {
 	return local + "@" + strings.ToLower(host), nil
 }
 
-// Contact is an address that wants to hear of a customer's alerts, or was asked to.
+// Contact is an address that gets mails about a customer's alerts, or was asked to confirm.
 type Contact struct {
 	ID, Customer, Address  string
 	AddedAt, AskedAt       time.Time
@@ -189,8 +189,7 @@ func (b *Store) Contacts(ctx context.Context, customer string) ([]Contact, error
 	return all, nil
 }
 
-// Linked returns the contact that a link in a mail is about. The link holds for who reads the mail; it wraps ErrNotFound
-// for any other.
+// Linked returns the contact that a link in a mail is about. The error wraps ErrNotFound for a link that is not valid.
 func (b *Store) Linked(ctx context.Context, link string) (Contact, error) {
 	id, _, ok := strings.Cut(link, ".")
 	if !ok || len(link) > 100 {

@@ -145,7 +145,7 @@ func TestThresholdsAreBoundedAndKept(t *testing.T) {
 	h.must(h.RemoveThreshold(ctx, "alder", "kim", "hot", ""))
 	h.must(h.SetThreshold(ctx, "alder", "kim", silent))
 	h.refused(h.SetThreshold(ctx, "alder", "kim", silent), ErrTooOften, "next is possible at")
-	h.must(h.SetThreshold(ctx, "birch", "bea", silent)) // who has a count of its own
+	h.must(h.SetThreshold(ctx, "birch", "bea", silent)) // birch has a count of its own
 	reg, err := registry.Open(ctx, h.DB)
 	h.must(err)
 	events, err := reg.Events(ctx, 100)
@@ -202,7 +202,8 @@ func mustContacts(h *house, customer string) []Contact {
 	return all
 }
 
-// A replay of the journal tells nobody twice, and each customer hears of the own boards alone.
+// A replay of the journal notifies nobody twice, and each customer is notified of the own boards
+// alone.
 func TestAlertsAreNotifiedOnce(t *testing.T) {
 	ctx, now := t.Context(), time.Now()
 	h := open(t, Limits{Contacts: 5, Thresholds: 5, Changes: 50, Confirmations: 50, Hourly: 50, Daily: 50})
@@ -215,7 +216,7 @@ func TestAlertsAreNotifiedOnce(t *testing.T) {
 	fired := []alert.Transition{crossing("b1", "alder", at, alert.Firing), crossing("b2", "birch", at+1, alert.Firing)}
 	h.Deliver(fired)
 	h.must(h.Settle())
-	again := openOn(t, h.DB, h.Limits) // killed before anybody was told
+	again := openOn(t, h.DB, h.Limits) // killed before anybody was notified
 	again.Deliver(fired)               // and the journal replayed
 	again.must(again.Settle())
 	again.must(again.notify(ctx, now))
@@ -283,7 +284,7 @@ func TestAlertsBeyondTheLimitAreBundled(t *testing.T) {
 	}
 }
 
-// A board that went to another customer tells the former one nothing.
+// A board that went to another customer causes no mail to the old one.
 func TestAReRentedBoardNotifiesItsLastCustomerOfNothing(t *testing.T) {
 	ctx, now := t.Context(), time.Now()
 	h := open(t, DefaultLimits)

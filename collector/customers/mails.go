@@ -24,7 +24,7 @@ If you do not, do nothing: no further mail comes. On the same page you can say t
 	return alerting.CustomerMail{ID: "customer-" + fresh(), Contact: c.ID, To: c.Address, Subject: "Confirm: alerts of " + c.Customer, Text: text}
 }
 
-// alertMail tells a contact of alerts that fired or ended, and of how many others did.
+// alertMail notifies a contact of alerts that fired or ended, and of the number of others.
 func (b *Store) alertMail(c Contact, all []Alert, others int) alerting.CustomerMail {
 	var lines []string
 	for _, a := range all {

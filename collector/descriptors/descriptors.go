@@ -26,7 +26,7 @@ const (
 	webShare, minWeb, maxWeb             = 16, 64, 8192
 )
 
-// maxLimit is how many descriptors are reckoned with where there is no limit, or none is known.
+// maxLimit is the number of descriptors that is assumed where there is no limit, or none is known.
 const maxLimit = 1 << 20
 
 // countEvery is how old the count of [Budget.Free] may be: older kernels list

@@ -32,13 +32,13 @@ const (
 var (
 	// ErrUnknown is wrapped for a heartbeat that does not exist.
 	ErrUnknown = errors.New("no such heartbeat")
-	// ErrBad is wrapped for a beat that is not well formed, or one too many.
+	// ErrBad is wrapped for a ping that is malformed, or beyond the limit.
 	ErrBad = errors.New("heartbeat")
 )
 
 var validName = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,62}$`)
 
-// Heartbeat is one thing that is to be heard of in time. Times are Unix milliseconds.
+// Heartbeat is one thing that must report in time. Times are Unix milliseconds.
 type Heartbeat struct {
 	Name    string `json:"name"`
 	Board   string `json:"board,omitempty"` // that it runs on, where it is one of the registry's

@@ -64,7 +64,7 @@ func want(t *testing.T, b *Store, when string, names ...string) {
 	}
 }
 
-// TestDeadlines runs on fake time: beats, deadlines, a collector that was away, and one that was away for longer than a
+// TestDeadlines runs on fake time: pings, deadlines, a collector that was away, and one that was away for longer than a
 // deadline.
 func TestDeadlines(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -33,7 +33,7 @@ const (
 type Options struct {
 	Placements []Placement
 	Start      time.Time     // when the live part begins; zero = now
-	Past       time.Duration // how much of the boards' past History can tell
+	Past       time.Duration // length of the boards' past that History can replay
 	Scenario   bool          // faults happen
 	Interval   time.Duration // between two ticks; 0 = the sensor's default
 	SpoolBytes int           // per board; 0 = the sensor's default

@@ -61,7 +61,7 @@ func (u *uplink) unplug() {
 	defer u.mu.Unlock()
 	u.down = true
 	for c := range u.conns {
-		c.Close() // it is torn away: nobody is left to tell
+		c.Close() // it is torn away, and nobody takes the error
 	}
 	clear(u.conns)
 }

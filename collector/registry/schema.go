@@ -13,7 +13,7 @@ import (
 // version and no newer one.
 type Schema struct {
 	Package string
-	// Version counts from 1; 0 stands for a package that has no data yet.
+	// Version counts from 1; 0 means that the package has no data yet.
 	Version int
 	// Steps upgrade the package's tables in state.db: Steps[i] from version i to i+1. A released one never changes: a
 	// new table or column is one more entry. A package that keeps files alone has none, and reads old files as they

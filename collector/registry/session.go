@@ -18,7 +18,7 @@ type session struct {
 	expires time.Time
 }
 
-// Identity is who a credential stands for.
+// Identity is the user, program or customer that a credential identifies.
 type Identity struct {
 	Name     string
 	Role     Role
@@ -53,8 +53,8 @@ func (r *Registry) Login(ctx context.Context, name, password string) (string, er
 	return credential, err
 }
 
-// Authenticate maps an API token or a session's credential to who holds it. It
-// wraps ErrDenied when the credential is not in force.
+// Authenticate maps an API token or a session's credential to its holder. It wraps ErrDenied when
+// the credential is not in force.
 func (r *Registry) Authenticate(credential string) (Identity, error) {
 	if token, ok := strings.CutPrefix(credential, apiTokenPrefix); ok {
 		if who, ok := r.authenticateToken(token); ok {

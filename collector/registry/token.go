@@ -115,9 +115,8 @@ func (r *Registry) dropTokens(board string) {
 	}
 }
 
-// TokenID checks an enrolment token's credentials, <id>.<secret>, and returns
-// its id. It passes tokens that are expired, withdrawn or used up: their holder
-// is told so by Enrol.
+// TokenID checks an enrolment token's credentials, <id>.<secret>, and returns its id. It passes
+// tokens that are expired, withdrawn or used up: their holder gets that error from Enrol.
 func (r *Registry) TokenID(credentials string) (string, bool) {
 	id, secret, _ := strings.Cut(credentials, ".")
 	r.mu.RLock()

@@ -68,7 +68,7 @@ func (*flags) under(source, name string) string {
 	return filepath.Join(source, name)
 }
 
-// signer opens the key. Without one it wants to be told that this is meant.
+// signer opens the key. Without one it requires --unsigned.
 func (f *flags) signer(source string) (*signer, error) {
 	switch {
 	case f.Key == "" && !f.Unsigned:

@@ -165,8 +165,8 @@ func TestNetwork(t *testing.T) {
 	}
 }
 
-// TestNetworkLeavesSpace has more devices than a report has room for, and one
-// with a name that would make the collector refuse the report.
+// TestNetworkLeavesSpace has more devices than fit a report, and one with a name that would make
+// the collector refuse the report.
 func TestNetworkLeavesSpace(t *testing.T) {
 	files := newTree(t)
 	text := devHeader

@@ -29,7 +29,7 @@ const (
 var ErrUnreachable = errors.New("cannot reach the collector")
 
 // Enrol registers the board whose state is in dir with the collector at url, and keeps its answer
-// there. The key is made, and on disk, before the collector hears of it; asking again with the same
+// there. The key is made, and on disk, before the collector gets it; asking again with the same
 // directory and token is harmless. name is the name that the board would like; the collector uses
 // it for a rack's token alone.
 func Enrol(ctx context.Context, dir, url string, token report.Token, name string) (Enrolment, error) {
@@ -88,8 +88,8 @@ func register(ctx context.Context, url string, token report.Token, q report.Enro
 	}
 }
 
-// await waits for the answer that is meant for the key. Boards that enrol with
-// the same rack token hear each other's.
+// await waits for the answer that is meant for the key. Boards that enrol with the same rack token
+// receive each other's.
 func await(ctx context.Context, answers *nats.Subscription, key string) (report.EnrolAnswer, error) {
 	ctx, cancel := context.WithTimeout(ctx, askAgain)
 	defer cancel()

@@ -34,7 +34,7 @@ const (
 const (
 	columnInstance = 1 << iota // an instance name follows
 	columnSparse               // a bitmap of present ticks follows
-	columnConstant             // the first value stands for all
+	columnConstant             // the first value is that of all ticks
 	columnShift    = iota
 )
 
@@ -45,8 +45,8 @@ const (
 //	columns, each: metric·flags [length instance] [bitmap] value₀ Δvalue₁ …
 //	[attributes, each: key length text]
 //
-// A length of 0 stands for the instance of the column before that has one.
-// Unsigned numbers are uvarints, signed ones zigzag varints (encoding/binary).
+// A length of 0 means the instance of the last column that has one. Unsigned numbers are uvarints,
+// signed ones zigzag varints (encoding/binary).
 func (r *Report) Append(dst []byte) []byte {
 	dst = append(dst, lead(kindReport), r.flags())
 	dst = binary.LittleEndian.AppendUint32(dst, r.Session)

@@ -108,7 +108,7 @@ type EnrolRequest struct {
 }
 
 // EnrolAnswer is the collector's answer on EnrolAnswerSubject, as JSON. Several boards with one
-// rack token hear each other's answers; Key identifies the board.
+// rack token receive each other's answers; Key identifies the board.
 type EnrolAnswer struct {
 	Key   string `json:"key"`
 	Board string `json:"board,omitempty"`

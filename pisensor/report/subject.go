@@ -5,8 +5,8 @@ import (
 	"strings"
 )
 
-// Subjects on NATS. A board publishes its telemetry and hears its acks and its
-// control messages, nothing else.
+// Subjects on NATS. A board publishes its telemetry and receives its acks and its control messages,
+// nothing else.
 const (
 	telemetryPrefix = "telemetry."
 	ackPrefix       = "ack."
@@ -21,14 +21,14 @@ const (
 // TelemetrySubject is where the board publishes reports and hellos.
 func TelemetrySubject(board string) string { return telemetryPrefix + board }
 
-// AckSubject is where the board hears acks.
+// AckSubject is where the board receives acks.
 func AckSubject(board string) string { return ackPrefix + board }
 
-// ControlSubject is where the board hears control messages.
+// ControlSubject is where the board receives control messages.
 func ControlSubject(board string) string { return controlPrefix + board }
 
-// EnrolAnswerSubject is where the holder of a token hears the answer, the only
-// subject that it may subscribe.
+// EnrolAnswerSubject is where the holder of a token receives the answer, the only subject that it
+// may subscribe.
 func EnrolAnswerSubject(tokenID string) string { return EnrolSubject + "." + tokenID }
 
 // BoardOf returns the board that a telemetry subject names. It reports false

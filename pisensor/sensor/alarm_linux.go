@@ -66,8 +66,8 @@ func (a *bootAlarm) attend(fd uintptr) bool {
 	return false
 }
 
-// expired reads the timer and reports whether it had expired. The scheduler is
-// not told of the call, which never waits (pisensor/source, prompt.go, says why).
+// expired reads the timer and reports whether it had expired. The scheduler is unaware of the call,
+// which never waits (pisensor/source, prompt.go, says why).
 func expired(fd uintptr) bool {
 	var times [8]byte
 	n, _, _ := unix.RawSyscall(unix.SYS_READ, fd, uintptr(unsafe.Pointer(&times)), unsafe.Sizeof(times))

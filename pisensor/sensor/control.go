@@ -21,7 +21,7 @@ type request struct {
 // allow applies the board's caps to a control message. refused counts the parts that go beyond
 // them: a lease is cut to maxLease, and a line that no board can reach, or on a metric that this
 // build does not know, is left out; the rest holds, since a collector may be newer than the board.
-// An error means that the message as a whole is refused: nobody asks that in earnest.
+// An error means that the message as a whole is refused: no real collector sends it.
 //
 // Lines on metrics other than the temperature are allowed and change nothing:
 // these are decided within an interval.

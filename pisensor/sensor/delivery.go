@@ -24,8 +24,8 @@ const (
 	// backlogRate is the slowest link that a backlog report's time-out allows
 	// for, in bytes per second.
 	backlogRate = 2 << 10
-	// presentGap is the least time between two reports of new ticks, half of
-	// the fastest sampling: only a recording played fast comes near it.
+	// presentGap is the minimum time between two reports of new ticks, half of the fastest
+	// sampling: only a recording played fast comes near it.
 	presentGap = 250 * time.Millisecond
 	// presentTicks bounds a report of new ticks, presentFlights how many such
 	// reports may wait for their acknowledgement: those that do not ask for one, and

@@ -13,11 +13,10 @@ import (
 // the end of the login.
 const connectTime = 5 * time.Second
 
-// Dialing returns the options with which a client reaches a collector within a
-// time. Addresses of both families race each other (RFC 8305), so that a name
-// whose AAAA or A record is dead costs a third of a second, not a time-out; the
-// client library tries them one after the other. Nor has the library a limit of
-// its own on the TLS handshake of wss://.
+// Dialing returns the options with which a client reaches a collector within a time. Addresses of
+// both families race each other (RFC 8305), so that a name whose AAAA or A record is dead costs a
+// third of a second, not a time-out; the client library tries them one after the other. The library
+// also has no limit of its own on the TLS handshake of wss://.
 func Dialing(within time.Duration) []nats.Option {
 	dial := func(network, address string) (net.Conn, error) {
 		c, err := (&net.Dialer{Timeout: within}).Dial(network, address)
@@ -32,10 +31,10 @@ func Dialing(within time.Duration) []nats.Option {
 	return []nats.Option{nats.SkipHostLookup(), nats.SetCustomDialer(dialer(dial)), nats.Timeout(within)}
 }
 
-// patientConn is a connection on which a server that hangs up is still heard. The library writes
-// its login in pieces and takes an error on the last for the whole answer. But the server's
-// message, such as that it does not know the key, is waiting to be read, and behind it the same end
-// of the connection.
+// patientConn is a connection on which the last message of a server that hangs up can still be
+// read. The library writes its login in pieces and takes an error on the last for the whole answer.
+// But the server's message, such as that it does not know the key, is waiting to be read, and
+// behind it the same end of the connection.
 type patientConn struct{ net.Conn }
 
 func (p patientConn) Write(b []byte) (int, error) {

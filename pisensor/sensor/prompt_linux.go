@@ -13,8 +13,8 @@ import (
 )
 
 // vanishedAfter is how long none of the written bytes may reach the other host before a connection
-// counts as dead. The kernel itself would try for a quarter of an hour; told to give up earlier
-// (TCP_USER_TIMEOUT, tcp(7)), it was measured to make a tick dearer by a seventh
+// counts as dead. The kernel itself would try for a quarter of an hour; an earlier limit
+// (TCP_USER_TIMEOUT, tcp(7)) was measured to make a tick more expensive by a seventh
 // (docs/benchmarks.md).
 const vanishedAfter = 30 * time.Second
 

@@ -19,10 +19,9 @@ const (
 	// slope is how fast a SoC heats up at most, in m°C per second. The steepest
 	// step of the recordings of real boards at 1 Hz is 1.1 °C.
 	slope = 1100
-	// eventGap is the least time between two ticks when the hardware calls.
+	// eventGap is the minimum time between two ticks when the hardware calls.
 	eventGap = 250 * time.Millisecond
-	// eventBurst is how many calls are answered that soon. Hardware that calls
-	// for ever is then heard at 1 Hz.
+	// eventBurst is how many calls are answered that soon. Hardware that calls for ever is then answered at 1 Hz.
 	eventBurst = 8
 )
 

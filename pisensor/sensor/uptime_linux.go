@@ -7,8 +7,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Uptime reads CLOCK_BOOTTIME: the time since boot, suspended time included,
-// which nobody can set. The scheduler is not told of the call (pisensor/source, prompt.go, says why).
+// Uptime reads CLOCK_BOOTTIME: the time since boot, suspended time included, which nobody can set.
+// The call bypasses the scheduler (pisensor/source, prompt.go, says why).
 func Uptime() time.Duration {
 	var t unix.Timespec
 	if _, _, errno := unix.RawSyscall(unix.SYS_CLOCK_GETTIME, unix.CLOCK_BOOTTIME, uintptr(unsafe.Pointer(&t)), 0); errno != 0 {

@@ -159,9 +159,8 @@ func TestAMailboxMayComeLate(t *testing.T) {
 	t.Error("not found")
 }
 
-// TestWatch hears of a change by the kernel itself. The file is one of a
-// control group, which tells by the same means as hwmon (kernfs), and which a
-// test can change where it may.
+// TestWatch gets a change from the kernel itself. The file is one of a control group, which signals by the
+// same means as hwmon (kernfs), and which a test can change where it may.
 func TestWatch(t *testing.T) {
 	dir := controlGroup(t)
 	wake := make(chan struct{}, 1)

@@ -20,7 +20,7 @@ func Labelled(pattern, label string, names []string, file string) []string {
 	for _, d := range directories {
 		b, err := ReadOnce(filepath.Join(d, label), scratch[:])
 		if err != nil {
-			continue // without a label it is none of those that are looked for
+			continue // without a label it is not one of the wanted ones
 		}
 		if i := slices.Index(names, string(bytes.TrimSpace(b))); i >= 0 && found[i] == "" {
 			found[i] = filepath.Join(d, file)

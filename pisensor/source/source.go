@@ -41,7 +41,7 @@ type Item struct {
 	// digits and _, and each name once in a group.
 	Name   string
 	Reader Reader
-	// Every is the least time between two reads; 0 = read in every tick.
+	// Every is the minimum time between two reads; 0 = read in every tick.
 	Every time.Duration
 }
 

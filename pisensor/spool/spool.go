@@ -17,8 +17,7 @@ import (
 	"bramble/pisensor/report"
 )
 
-// MinBytes is the least memory of a spool: a few blocks, without which nothing
-// can be kept.
+// MinBytes is the minimum memory of a spool: a few blocks, without which nothing can be kept.
 const MinBytes = 5 * blockSize
 
 // Spool keeps ticks until they are acknowledged. Ticks are numbered from 1. A

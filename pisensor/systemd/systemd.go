@@ -30,7 +30,7 @@ func Connect(getenv func(string) string) (*Manager, error) {
 	if name == "" {
 		return nil, nil
 	}
-	if name[0] != '/' && name[0] != '@' { // @ stands for the NUL of an abstract one
+	if name[0] != '/' && name[0] != '@' { // @ is written for the NUL of an abstract one
 		return nil, fmt.Errorf("NOTIFY_SOCKET %q: neither a path nor an abstract socket", name)
 	}
 	socket, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
