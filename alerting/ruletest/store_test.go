@@ -15,7 +15,7 @@ import (
 	"bramble/storage/series"
 )
 
-// countedStore writes down what it is asked.
+// countedStore records its queries.
 type countedStore struct {
 	*storage.Store
 	asked []string
@@ -26,7 +26,7 @@ func (c *countedStore) Query(ctx context.Context, expr string, at time.Time) ([]
 	return c.Store.Query(ctx, expr, at)
 }
 
-// TestQuestions: what rules have in common is asked once, and each decides as if it had asked alone.
+// TestQuestions wants one query for rules that share it, and the same decisions as from a query each.
 func TestQuestions(t *testing.T) {
 	store := openSeriesStore(t)
 	at := time.Now().Truncate(time.Minute)
@@ -84,7 +84,8 @@ func TestQuestions(t *testing.T) {
 	f(1, "m > 7 and n offset 1m unless m > 8")
 }
 
-// TestQuestionsAfterRecording: what a group records is seen by the rules behind it, though one before it asked the same.
+// TestQuestionsAfterRecording wants a rule to see the series that the group recorded before it, though an earlier rule asked the
+// same query.
 func TestQuestionsAfterRecording(t *testing.T) {
 	store := openSeriesStore(t)
 	e := rules.NewEngine(loadRules(t, `
@@ -99,7 +100,7 @@ func TestQuestionsAfterRecording(t *testing.T) {
 	}
 }
 
-// slowRules are what one reading cannot decide: windows, counters, series that are compared. %[1]d makes them differ.
+// slowRules are rules that one reading cannot decide: windows, counters, series that are compared. %[1]d makes them differ.
 var slowRules = []string{
 	"max_over_time(m0[1%[1]dm]) - min_over_time(m0[1%[1]dm]) > 30",
 	"resets(m1[2%[1]dm]) >= 3",
