@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"path"
 	"strings"
+	"sync"
 )
 
 // The checks of the pages' JavaScript lie in web as well and are no part of the product.
@@ -33,8 +34,9 @@ type webFiles struct {
 }
 
 type webFile struct {
-	kind        string
-	plain, gzip []byte
+	kind  string
+	plain []byte
+	gzip  func() []byte // compressed when a browser first asks, so that a start does not wait for it; it returns nil where that saves too little
 }
 
 func loadWeb() (*webFiles, error) {
@@ -62,18 +64,23 @@ func loadWeb() (*webFiles, error) {
 }
 
 func newWebFile(name string, b []byte) webFile {
-	f := webFile{kind: mediaTypes[path.Ext(name)], plain: b}
+	f := webFile{kind: mediaTypes[path.Ext(name)], plain: b, gzip: sync.OnceValue(func() []byte { return compress(b) })}
 	if f.kind == "" {
 		f.kind = "application/octet-stream"
 	}
+	return f
+}
+
+// compress returns nil where it would save less than a tenth.
+func compress(b []byte) []byte {
 	var z bytes.Buffer
 	zw := gzip.NewWriter(&z)
 	_, _ = zw.Write(b) // memory takes everything
 	_ = zw.Close()
-	if z.Len() < len(b)*9/10 {
-		f.gzip = z.Bytes()
+	if z.Len() >= len(b)*9/10 {
+		return nil
 	}
-	return f
+	return z.Bytes()
 }
 
 func (web *webFiles) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -88,9 +95,11 @@ func (web *webFiles) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h.Set("Cache-Control", "public, max-age=31536000, immutable")
 	h.Set("Vary", "Accept-Encoding")
 	body := f.plain
-	if f.gzip != nil && strings.Contains(r.Header.Get("Accept-Encoding"), "gzip") {
-		h.Set("Content-Encoding", "gzip")
-		body = f.gzip
+	if strings.Contains(r.Header.Get("Accept-Encoding"), "gzip") {
+		if z := f.gzip(); z != nil {
+			h.Set("Content-Encoding", "gzip")
+			body = z
+		}
 	}
 	_, _ = w.Write(body) // the client has gone
 }
