@@ -88,6 +88,9 @@ func TestParseRefuses(t *testing.T) {
 	f("    repeat", "    reepat", "22: unknown key reepat")
 	f("name: jonas", "name: ada", `10: person: name "ada" stands in line 4 already`)
 	f("name: first", "name: ada", `13: rota: name "ada" stands in line 4 already`)
+	for _, name := range []string{"-jonas", "jonas+ada", strings.Repeat("é", 64), `""`} {
+		f("name: jonas", "name: "+name, "10: person: name ", "want letters, digits, spaces, dots and dashes, at most 63")
+	}
 	f("[{receiver: jonas-ntfy}]", "[]", "10: person jonas has no channel")
 	f("receivers: [oncall]", "receivers: [oncall, oncall]", `18: policy default: receiver "oncall" leads to a policy already`)
 	f("[{receiver: jonas-ntfy}]", "7", "11: cannot take !!int `7` here")
