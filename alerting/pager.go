@@ -9,8 +9,6 @@ import (
 	"net/http"
 	"net/url"
 	"path/filepath"
-	"runtime/debug"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -26,8 +24,6 @@ import (
 	"github.com/prometheus/alertmanager/provider/mem"
 	"github.com/prometheus/alertmanager/silence"
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/common/route"
-	"github.com/prometheus/common/version"
 
 	"bramble/alerting/alert"
 	"bramble/alerting/oncall"
@@ -125,8 +121,7 @@ type Pager struct {
 	groupMarker     marker.GroupMarker
 	pipelines       *notify.PipelineBuilder
 	dispatchMetrics *dispatch.DispatcherMetrics
-	api             *api.API
-	handler         http.Handler
+	api             *alertAPI
 	routing         atomic.Pointer[routing]
 
 	dispatchMu sync.Mutex                  // serialises changes of dispatch
@@ -217,33 +212,12 @@ func (p *Pager) embed() (err error) {
 	p.groupMarker = marker.NewGroupMarker()
 	p.pipelines = notify.NewPipelineBuilder(reg, flags, p.recorder)
 	p.dispatchMetrics = dispatch.NewDispatcherMetrics(false, reg, flags)
-	nameAlertmanager()
-	p.api, err = api.New(api.Options{
+	p.api = &alertAPI{options: api.Options{
 		Alerts: orderedAlerts{p.alerts, p}, Silences: p.silences, GroupMutedFunc: p.groupMarker.Muted, Logger: p.amLog, Registry: reg, GroupFunc: p.groups,
 		RequestDuration: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "request_seconds"}, []string{"handler", "method", "code"}),
-	})
-	if err != nil {
-		p.alerts.Close()
-		return fmt.Errorf("open alert API: %w", err)
-	}
-	p.handler = p.api.Register(route.New(), "/")
+	}}
 	return nil
 }
-
-// nameAlertmanager sets the version that the API states, and that amtool
-// compares with its own, to that of the Alertmanager whose packages are linked.
-// The variable is the process's.
-var nameAlertmanager = sync.OnceFunc(func() {
-	info, ok := debug.ReadBuildInfo()
-	if !ok {
-		return
-	}
-	for _, m := range info.Deps {
-		if m.Path == "github.com/prometheus/alertmanager" {
-			version.Version = strings.TrimPrefix(m.Version, "v")
-		}
-	}
-})
 
 // load reads what an earlier pager left.
 func (p *Pager) load(ctx context.Context, fleet func() map[string]alert.Place) (err error) {
@@ -390,6 +364,6 @@ func (p *Pager) Handler() http.Handler {
 			http.Error(w, "the pager is not running yet", http.StatusServiceUnavailable)
 			return
 		}
-		p.guardSilences(p.handler).ServeHTTP(w, r)
+		p.guardSilences(p.api).ServeHTTP(w, r)
 	})
 }

@@ -199,7 +199,7 @@ func (p *Pager) start(r *routing) *dispatching {
 	}
 	pipeline := p.pipelines.New(stages, func() time.Duration { return 0 }, d.inhibitor, p.silencer,
 		timeinterval.NewIntervener(r.intervals), p.groupMarker, p.notified, nil)
-	p.api.Update(r.config, func(ctx context.Context, labels model.LabelSet) {
+	p.api.update(r.config, func(ctx context.Context, labels model.LabelSet) {
 		d.inhibitor.Mutes(ctx, labels)
 		p.silencer.Mutes(ctx, labels)
 		p.markInhibited(ctx, labels)
