@@ -48,10 +48,7 @@ func (s *Server) caught(r *http.Request) {
 	case http.ErrAbortHandler: // says that the connection is to end
 		panic(v)
 	default:
-		s.metrics.panics.Inc()
-		s.faults.Do(func() {
-			s.opts.Log.Error("a fault in the collector has ended one connection; please report it", "path", r.URL.Path, "panic", v, "stack", string(debug.Stack()))
-		})
+		s.faulted(r.URL.Path, v)
 		panic(http.ErrAbortHandler)
 	}
 }
@@ -61,6 +58,14 @@ func (s *Server) apart(r *http.Request, serve func()) {
 	defer func() { _ = recover() }() // caught has reported it
 	defer s.caught(r)
 	serve()
+}
+
+// faulted counts and logs a panic, from within the deferred function that has recovered it.
+func (s *Server) faulted(where string, v any) {
+	s.metrics.panics.Inc()
+	s.faults.Do(func() {
+		s.opts.Log.Error("a fault in the collector has ended a connection; please report it", "where", where, "panic", v, "stack", string(debug.Stack()))
+	})
 }
 
 // sameOrigin is false for what another origin's page asks for, but for following a link.

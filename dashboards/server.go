@@ -45,7 +45,7 @@ func New(o Options) (*Server, error) {
 	s := &Server{opts: o, web: web, metrics: m, limiter: newLimiter(freeFailures, failureRefill), busy: busy{patience: busyPatience}, faults: rate.Sometimes{First: 10, Interval: time.Minute}}
 	s.links, s.acks = newLimiter(freeFailures, failureRefill), newLimiter(freeAcks, ackRefill)
 	of := live.Options{
-		Version: o.Version, Web: web.prefix, Incidents: s.incidentMessage, Watch: o.Watch, CheckOrigin: sameOrigin, Go: s.apart, Registerer: o.Registerer,
+		Version: o.Version, Web: web.prefix, Incidents: s.incidentMessage, Watch: o.Watch, CheckOrigin: sameOrigin, Go: s.apart, Fault: s.faulted, Registerer: o.Registerer,
 	}
 	if o.Own != nil {
 		of.Tenancy = o.Own.Tenancy

@@ -168,6 +168,34 @@ func TestPanicEndsOneConnection(t *testing.T) {
 	}
 }
 
+// A fault where a message for all browsers is made is counted, and ends their connections alone.
+func TestPanicInTheHubEndsTheBrowsersConnections(t *testing.T) {
+	metrics := prometheus.NewRegistry()
+	s, web := start(t, Options{Open: true, Registerer: metrics, Incidents: func(context.Context) ([]Incident, error) { panic("not prepared for this") }})
+	c, _, err := websocket.DefaultDialer.Dial("ws"+strings.TrimPrefix(web.URL, "http")+"/live", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	for hello := false; err == nil; hello = true { // until the connection ends
+		if _, _, err = c.ReadMessage(); !hello {
+			s.Hub().Alerts()
+		}
+	}
+	if !websocket.IsCloseError(err, websocket.CloseInternalServerErr) {
+		t.Errorf("the connection ends with %v", err)
+	}
+	families, err := metrics.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range families {
+		if n := f.GetMetric()[0].GetCounter().GetValue(); f.GetName() == "bramble_http_panics_total" && n != 1 {
+			t.Errorf("%v panics counted, want 1", n)
+		}
+	}
+}
+
 // TestImportersWriteAndReadNothing also holds that nobody else but an admin imports.
 func TestImportersWriteAndReadNothing(t *testing.T) {
 	auth := newTokens()

@@ -41,6 +41,9 @@ type Options struct {
 	CheckOrigin func(*http.Request) bool
 	// Go runs the goroutine that writes to a browser: a panic in it is Go's to report and must not leave it.
 	Go func(r *http.Request, write func())
+	// Fault hears of a panic where messages for all browsers are made, from within the deferred function that has recovered
+	// it; their connections end.
+	Fault func(where string, v any)
 	// Registerer takes the hub's metrics; nil: they are not registered.
 	Registerer prometheus.Registerer
 }
@@ -220,11 +223,17 @@ func (h *Hub) remove(c *client) {
 func (h *Hub) Close() {
 	h.mu.Lock()
 	h.closed = true
-	for c := range h.clients {
-		c.end(websocket.CloseGoingAway)
-	}
 	h.mu.Unlock()
+	h.endAll(websocket.CloseGoingAway)
 	h.running.Wait()
+}
+
+func (h *Hub) endAll(code int) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for c := range h.clients {
+		c.end(code)
+	}
 }
 
 // pump sends fleet changes and the time of day while there are browsers.
@@ -239,13 +248,15 @@ func (h *Hub) pump(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-clock.C:
-			h.sendTime()
+			h.guard("send the time to browsers", h.sendTime)
 			continue
 		case <-h.wake:
 		}
-		if again := h.flush(); again {
-			signal(h.wake)
-		}
+		h.guard("send changes to browsers", func() {
+			if again := h.flush(); again {
+				signal(h.wake)
+			}
+		})
 		pause.Reset(fleetInterval)
 		select {
 		case <-ctx.Done():
@@ -253,6 +264,18 @@ func (h *Hub) pump(ctx context.Context) {
 		case <-pause.C:
 		}
 	}
+}
+
+// guard calls f for all browsers. A panic ends their connections, since changes that were collected may not have reached them:
+// they connect again and begin with all there is.
+func (h *Hub) guard(where string, f func()) {
+	defer func() {
+		if v := recover(); v != nil {
+			h.opts.Fault(where, v)
+			h.endAll(websocket.CloseInternalServerErr)
+		}
+	}()
+	f()
 }
 
 func (h *Hub) sendTime() {
@@ -351,9 +374,11 @@ func (h *Hub) announce(ctx context.Context) {
 			return
 		case <-h.incidentsChanged:
 		}
-		if msg, err := h.opts.Incidents(ctx); err == nil {
-			h.sendOperators(prepare(msg))
-		}
+		h.guard("send incidents to browsers", func() {
+			if msg, err := h.opts.Incidents(ctx); err == nil {
+				h.sendOperators(prepare(msg))
+			}
+		})
 	}
 }
 

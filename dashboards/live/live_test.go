@@ -312,3 +312,38 @@ func FuzzRequest(f *testing.F) {
 		}
 	})
 }
+
+// A fault where the fleet is shown ends the browsers' connections; those that come after begin with all there is.
+func TestPanicInThePumpEndsTheConnections(t *testing.T) {
+	leakless(t)
+	faults := make(chan string, 100)
+	h, web := start(t, Options{Fault: func(where string, v any) { faults <- fmt.Sprint(where, ": ", v) }})
+	h.Publish("b1", 1000, []Value{{Series: "pi_soc_temperature_celsius", Value: 50}})
+	broken := func(yes bool) {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		delete(h.boards, "broken")
+		if yes {
+			h.boards["broken"] = nil
+		}
+	}
+	broken(true)
+	b := dial(t, web)
+	b.send(`{"type":"subscribe","fleet":true}`)
+	var err error
+	for err == nil {
+		_, _, err = b.conn.ReadMessage()
+	}
+	if !websocket.IsCloseError(err, websocket.CloseInternalServerErr) {
+		t.Errorf("the connection ends with %v", err)
+	}
+	if got := <-faults; !strings.HasPrefix(got, "send changes to browsers: ") {
+		t.Errorf("heard of %q", got)
+	}
+	broken(false)
+	after := dial(t, web)
+	after.send(`{"type":"subscribe","fleet":true}`)
+	if m := after.next("fleet"); m["full"] != true || len(m["boards"].([]any)) != 1 {
+		t.Errorf("the next browser sees %v", m)
+	}
+}
