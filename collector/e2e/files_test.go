@@ -1,13 +1,25 @@
 package e2e
 
 import (
+	"bufio"
+	"crypto/tls"
+	"encoding/base64"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
 	"net/http"
+	"os"
+	"path/filepath"
+	"strconv"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/nats-io/nkeys"
+	"golang.org/x/sys/unix"
 )
 
 // TestStrangersTakeNoFilesFromPages opens more connections than the limit of open files has room for, at the boards' port and
@@ -19,7 +31,7 @@ func TestStrangersTakeNoFilesFromPages(t *testing.T) {
 	k := newSink(t)
 	var f *fleet
 	var connect func()
-	s := onDiskUnder(t, []string{"sh", "-c", fmt.Sprintf(`ulimit -n %d && exec "$@"`, limit), "sh"}, t.TempDir(), k, func(s *server) {
+	s := onDiskUnder(t, underLimit(limit), t.TempDir(), k, func(s *server) {
 		boards, keys := newFleet(t, s, 5)
 		f, connect = boards, func() { boards.connect(keys, nil) }
 	})
@@ -69,8 +81,157 @@ func TestStrangersTakeNoFilesFromPages(t *testing.T) {
 	}
 }
 
-// TestPagesWithoutAStore starts a collector whose engine ended the last run, on a store that cannot be opened. It pages at
-// once, without its store; when the store can be opened it is, by itself, and has every reading.
+// TestMoreBoardsThanFiles has more boards connect than the limit of open files is enough for, and then strangers: the collector
+// says at its start for how many it is enough, keeps those that it has places for, refuses the rest, says so once, and pages
+// and copies its store all the while.
+func TestMoreBoardsThanFiles(t *testing.T) {
+	endurance(t)
+	const limit, boards, speaking, strangers = 20_000, 6_000, 10, 5_000
+	k := newSink(t)
+	var f *fleet
+	var keys []nkeys.KeyPair
+	s := onDiskUnder(t, underLimit(limit), t.TempDir(), k, func(s *server) { f, keys = newFleet(t, s, boards) })
+	enough, err := strconv.Atoi(strings.Fields(s.says(t, s.errs, "enough_for_boards="))[0])
+	if err != nil || enough < boards*8/10 || enough >= boards || !strings.Contains(s.errs.String(), "the limit of open files is not enough for all boards") {
+		t.Fatalf("the start says that %d are enough for %d boards, %v\n%s", limit, enough, err, s.errs)
+	}
+	pid := s.cmd.Process.Pid
+	empty := residentKiB(t, pid)
+	spoken := &fleet{t: t, server: s, boards: f.boards[:speaking]}
+	spoken.connect(keys[:speaking], nil)
+	next := 0
+	pages := func(beside string) {
+		t.Helper()
+		b := spoken.boards[next]
+		next++
+		crossed := time.Now()
+		b.report(crossed, 85)
+		b.report(crossed.Add(time.Millisecond), 86)
+		eventually(t, patience, func() error {
+			if len(k.keys(b.name)) == 0 {
+				return errors.New("no page")
+			}
+			return nil
+		})
+		t.Logf("beside %s: paged %v after the crossing, %d MB resident, %.0f files open", beside, time.Since(crossed).Round(time.Millisecond),
+			residentKiB(t, pid)>>10, s.metric("process_open_fds"))
+	}
+	pages(fmt.Sprintf("nobody (%d MB at the start)", empty>>10))
+
+	var work sync.WaitGroup
+	var in, refused atomic.Int64
+	turns := make(chan int)
+	for range 16 {
+		work.Go(func() {
+			for i := range turns {
+				c, err := s.loginByKey(keys[i])
+				if err != nil {
+					refused.Add(1)
+					continue
+				}
+				in.Add(1)
+				t.Cleanup(func() { c.Close() })
+			}
+		})
+	}
+	for i := speaking; i < boards; i++ {
+		turns <- i
+	}
+	close(turns)
+	work.Wait()
+	connected := s.metric("bramble_broker_boards_connected")
+	t.Logf("%d boards are in, %d were refused; the start said that the limit is enough for %d", in.Load()+speaking, refused.Load(), enough)
+	if got := in.Load() + speaking; got != int64(connected) || got < int64(enough)*95/100 || refused.Load() == 0 {
+		t.Errorf("%d boards are in, %.0f counted, want some %d", got, connected, enough)
+	}
+	pages("all boards that have a place")
+
+	for range strangers {
+		c, err := net.Dial("tcp", s.nats)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { c.Close() })
+	}
+	pages(fmt.Sprintf("them and %d strangers", strangers))
+	for _, who := range []string{"board", "stranger"} {
+		if s.metric(fmt.Sprintf("bramble_broker_refused_connections_total{who=%q}", who)) == 0 {
+			t.Errorf("no %s is counted as refused", who)
+		}
+	}
+	eventually(t, patience, func() error {
+		alerts, err := s.get("api/v1/alerts")
+		if err == nil && !strings.Contains(string(alerts), "ConnectionsRefused") {
+			err = errors.New("ConnectionsRefused does not fire")
+		}
+		return err
+	})
+	s.do("", "backup", "create")
+	pages("the same, after a backup")
+	if now := s.metric("bramble_broker_boards_connected"); now != connected {
+		t.Errorf("%v boards are connected, %v were before the strangers came", now, connected)
+	}
+	if open := s.metric("process_open_fds"); open >= limit {
+		t.Errorf("%v of %d files are open", open, limit)
+	}
+	if n := strings.Count(s.errs.String(), "connections are refused"); n != 1 {
+		t.Errorf("said %d times that connections are refused", n)
+	}
+	if code := s.stop(t, patience); code != 0 {
+		t.Errorf("exit %d", code)
+	}
+}
+
+// underLimit starts a program with so many open files at most.
+func underLimit(files int) []string {
+	return []string{"sh", "-c", fmt.Sprintf(`ulimit -n %d && exec "$@"`, files), "sh"}
+}
+
+// loginByKey connects with a board's key, without a library and its buffers.
+func (s *server) loginByKey(key nkeys.KeyPair) (_ net.Conn, err error) {
+	c, err := net.DialTimeout("tcp", s.nats, patience)
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			c.Close()
+		}
+	}()
+	if err := c.SetDeadline(time.Now().Add(patience)); err != nil {
+		return nil, err
+	}
+	line, err := bufio.NewReader(c).ReadString('\n')
+	if err != nil {
+		return nil, err
+	}
+	var info struct{ Nonce string }
+	if err := json.Unmarshal([]byte(strings.TrimPrefix(line, "INFO ")), &info); err != nil {
+		return nil, err
+	}
+	signature, err := key.Sign([]byte(info.Nonce))
+	if err != nil {
+		return nil, err
+	}
+	public, err := key.PublicKey()
+	if err != nil {
+		return nil, err
+	}
+	secure := tls.Client(c, &tls.Config{InsecureSkipVerify: true})
+	_, err = fmt.Fprintf(secure, "CONNECT {\"verbose\":false,\"nkey\":%q,\"sig\":%q}\r\nPING\r\n", public, base64.RawURLEncoding.EncodeToString(signature))
+	if err != nil {
+		return nil, err
+	}
+	said, err := bufio.NewReaderSize(secure, 512).ReadString('\n')
+	if err == nil && !strings.HasPrefix(said, "PONG") && !strings.HasPrefix(said, "INFO") {
+		err = fmt.Errorf("the server says %q", said)
+	}
+	return secure, err
+}
+
+// TestPagesWithoutAStore starts a collector whose engine ended the last run, in a run for endurance for want of files, on a
+// store that cannot be opened. It pages at once, without its store; when the store can be opened it is, by itself, and has
+// every reading.
 func TestPagesWithoutAStore(t *testing.T) {
 	t.Parallel()
 	k := newSink(t)
@@ -85,9 +246,14 @@ func TestPagesWithoutAStore(t *testing.T) {
 	b := f.boards[0]
 	b.report(time.Now().Add(-time.Minute), 50)
 	f.settled(patience)
-	s.kill()
+	if enduring() {
+		s.endedByEngine(t)
+	} else { // which takes until the next flush
+		s.kill()
+		s.crashed("panic: FATAL: cannot open snapshots directory: open x: too many open files\n" + engineTrace)
+	}
 	held := holdStore(t, s)
-	s.crashed("panic: FATAL: cannot open snapshots directory: open x: too many open files\n" + engineTrace)
+	restarted := time.Now()
 	s.start()
 	eventually(t, patience, func() error {
 		if !b.conn.IsConnected() {
@@ -104,7 +270,11 @@ func TestPagesWithoutAStore(t *testing.T) {
 		}
 		return nil
 	})
-	t.Logf("paged %v after the crossing", time.Since(crossed))
+	took := time.Since(restarted)
+	t.Logf("paged %v after the restart, %v after the crossing", took.Round(time.Millisecond), time.Since(crossed).Round(time.Millisecond))
+	if enduring() && took > 10*time.Second { // the board connects again within it
+		t.Errorf("the page left %v after the restart, 10 s at most are promised", took)
+	}
 	f.settled(patience) // acknowledged, too
 	if s.metric("bramble_store_open") != 0 {
 		t.Error("the store is open")
@@ -130,4 +300,25 @@ func TestPagesWithoutAStore(t *testing.T) {
 		}
 		return nil
 	})
+}
+
+// endedByEngine lowers the limit of open files to none while the collector believes in the one that it started with, and waits
+// for the store's next flush, by which the engine ends the process.
+func (s *server) endedByEngine(t *testing.T) {
+	t.Helper()
+	var limit unix.Rlimit
+	pid := s.cmd.Process.Pid
+	if err := unix.Prlimit(pid, unix.RLIMIT_NOFILE, nil, &limit); err != nil {
+		t.Fatal(err)
+	}
+	limit.Cur = 1
+	if err := unix.Prlimit(pid, unix.RLIMIT_NOFILE, &limit, nil); err != nil {
+		t.Fatal(err)
+	}
+	if code := s.exit(t, patience); code == 0 {
+		t.Fatal("the process ended well")
+	}
+	if crash, err := os.ReadFile(filepath.Join(s.dir, crashFile)); err != nil || !strings.Contains(string(crash), "too many open files") || !ofEngine(crash) {
+		t.Fatalf("it was not the engine that ended the process: %v\n%s", err, crash)
+	}
 }

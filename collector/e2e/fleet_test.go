@@ -49,6 +49,12 @@ const fleetSession = 7
 // what one of them pages is its own.
 func newFleet(t testing.TB, s *server, n int) (*fleet, []nkeys.KeyPair) {
 	t.Helper()
+	return newFleetIn(t, s, n, func(int) map[string]string { return nil })
+}
+
+// newFleetIn gives each board labels, as of the rack that it shares with others.
+func newFleetIn(t testing.TB, s *server, n int, labels func(i int) map[string]string) (*fleet, []nkeys.KeyPair) {
+	t.Helper()
 	db, err := registry.OpenDB(filepath.Join(s.dir, "state.db"))
 	if err != nil {
 		t.Fatal(err)
@@ -69,7 +75,7 @@ func newFleet(t testing.TB, s *server, n int) (*fleet, []nkeys.KeyPair) {
 			t.Fatal(err)
 		}
 		name := fmt.Sprintf("b%04d", i)
-		if err := boards.AddBoard(t.Context(), name, nil); err != nil {
+		if err := boards.AddBoard(t.Context(), name, labels(i)); err != nil {
 			t.Fatal(err)
 		}
 		token, err := boards.NewBoardToken(t.Context(), name, "pin")
