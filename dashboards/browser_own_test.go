@@ -150,9 +150,9 @@ func TestBrowserLostClockOnBothPages(t *testing.T) {
 	_, ofOperator := start(t, operator)
 	_, ofCustomer := start(t, customer)
 	view := fmt.Sprintf("?from=%d&to=%d", now.Add(-15*time.Minute).UnixMilli(), now.UnixMilli())
+	b := openTab(t, ofOperator.URL)
 	for _, page := range []struct{ origin, path string }{{ofOperator.URL, "/board/r1-02"}, {ofCustomer.URL, "/own/board/r1-02"}} {
-		b := openTab(t, page.origin)
-		b.open(page.path + view)
+		b.visit(page.origin, page.path+view)
 		if page.origin == ofCustomer.URL {
 			b.do(chromedp.SendKeys("input[name=name]", "kim"), chromedp.SendKeys("input[name=password]", "secret"), chromedp.Click("button"))
 		}
@@ -161,8 +161,8 @@ func TestBrowserLostClockOnBothPages(t *testing.T) {
 		b.text(".summary-text", "measured clock 600 to 600 MHz")
 		b.text(".summary-text", "1 gap without readings, 2 m")
 		b.until(inkOf("clock", "accent", 40)+" > 200", inkOf("clock", "accent", 40)) // the line of the measured clock
-		b.clean()
 	}
+	b.clean()
 }
 
 // inkOf counts the pixels of a graph that have the colour of a token, or one that differs by less in each channel.

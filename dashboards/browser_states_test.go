@@ -132,10 +132,8 @@ func TestBrowserStoppedBoard(t *testing.T) {
 	operator.Hub().Publish("r1-02", time.Now().UnixMilli(), full(62, 1.2e9, 1.2e9, 0))
 	b.text(`.fig [data-field="temperature"]`, "62.0 °C")
 	b.until(`!document.querySelector("#board-head").textContent.includes("Stopped")`, `document.querySelector("#board-head").textContent`)
-	b.clean()
 
-	b = openTab(t, ofCustomer.URL)
-	b.open("/own")
+	b.visit(ofCustomer.URL, "/own")
 	b.do(chromedp.SendKeys("input[name=name]", "kim"), chromedp.SendKeys("input[name=password]", "secret"), chromedp.Click("button"))
 	b.text("[data-board=r1-02]", "stopped")
 	b.open("/own/board/r1-02")
