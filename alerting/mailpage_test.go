@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/base64"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"mime"
@@ -13,15 +14,21 @@ import (
 	"net/mail"
 	"regexp"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/emersion/go-smtp"
+	"github.com/prometheus/alertmanager/notify"
 
 	"bramble/alerting/alert"
+
 	"bramble/alerting/rules"
+	"bramble/storage/series"
 )
 
 // letterbox is a real SMTP server.
@@ -260,6 +267,95 @@ func TestAMailLeavesWithoutAPictureThatIsLate(t *testing.T) {
 	if d, err := time.ParseDuration(drew[1] + drew[2]); err != nil || d < pictureBudget || d > tryTimeout/2 {
 		t.Errorf("the mail waited %s for its picture, want %s and the scheduler's delay", d, pictureBudget)
 	}
+}
+
+// heldStore does not answer its first questions before never is closed; the others it answers by answer.
+type heldStore struct {
+	held   atomic.Int32 // questions that are still to be held
+	answer func() ([]series.Result, error)
+	never  chan struct{}
+}
+
+func (s *heldStore) QueryRange(context.Context, string, time.Time, time.Time, time.Duration) ([]series.Result, error) {
+	if s.held.Add(-1) >= 0 {
+		<-s.never
+	}
+	return s.answer()
+}
+
+// pictureFor has a mail about an incident wait for its picture, and returns the picture and how long that took.
+func pictureFor(ctx context.Context, m *mailer, incident, rule string) ([]byte, time.Duration) {
+	f := &facts{notes: map[string]string{PagePictureURL: "there is one"},
+		incident: Incident{ID: incident, Alerts: []IncidentAlert{{Rule: rule, Labels: map[string]string{"board": incident}}}}}
+	b := m.picture(context.WithValue(notify.WithNow(ctx, pictureEnd), factsKey{}, f))
+	return b, f.drew
+}
+
+func newPictureMailer(t testing.TB, store rules.RangeQuerier) *mailer {
+	metrics, err := newPagerMetrics(nil, nil, nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	log := slog.New(slog.DiscardHandler)
+	return &mailer{pager: &Pager{pictures: NewPictures(rules.NewEngine(rules.Default()), store, log), metrics: metrics, log: log}}
+}
+
+// On fake time a mail waits for its picture for 300 ms, to the nanosecond, and no longer: for a store that does not answer, and for
+// a renderer that others keep busy. A picture that comes before is in it.
+func TestAPictureIsWaitedForByTheClock(t *testing.T) {
+	f := func(name string, others int, answers, want time.Duration, drawn bool) {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				store := &heldStore{never: make(chan struct{}), answer: func() ([]series.Result, error) {
+					time.Sleep(answers)
+					return []series.Result{{At: []int64{pictureEnd.UnixMilli()}, Values: []float64{85}}}, nil
+				}}
+				store.held.Store(int32(others))
+				m := newPictureMailer(t, store)
+				for i := range others { // which fill the renderer
+					go pictureFor(t.Context(), m, fmt.Sprint("other ", i), ruleID(t, "SocHot"))
+					synctest.Wait()
+				}
+				b, took := pictureFor(t.Context(), m, "b1", ruleID(t, "SocHot"))
+				if took != want || (b != nil) != drawn {
+					t.Errorf("the mail waited %v and has a picture of %d bytes, want %v and %v", took, len(b), want, drawn)
+				}
+				close(store.never)
+				m.pager.pictures.Close()
+			})
+		})
+	}
+	f("in time", 0, pictureBudget-time.Millisecond, pictureBudget-time.Millisecond, true)
+	f("the store is slow", 0, pictureBudget+time.Millisecond, pictureBudget, false)
+	f("the renderer is busy", 2, 0, pictureBudget, false)
+}
+
+// BenchmarkLatePicture measures for how long a mail waits for a picture that never comes, beside as many busy loops as there are
+// processors; each wait is a sample.
+func BenchmarkLatePicture(b *testing.B) {
+	ctx, idle := context.WithCancel(b.Context())
+	var busy sync.WaitGroup
+	for range runtime.GOMAXPROCS(0) {
+		busy.Go(func() {
+			for ctx.Err() == nil {
+			}
+		})
+	}
+	store := slowStore{make(chan struct{})}
+	m, rule := newPictureMailer(b, store), ruleID(b, "SocHot")
+	var took []time.Duration
+	for i := 0; b.Loop(); i++ {
+		_, d := pictureFor(b.Context(), m, fmt.Sprint("b", i), rule)
+		took = append(took, d)
+	}
+	idle()
+	busy.Wait()
+	close(store.release)
+	m.pager.pictures.Close()
+	slices.Sort(took)
+	b.ReportMetric(float64(took[len(took)/2].Microseconds())/1000, "p50-ms")
+	b.ReportMetric(float64(took[len(took)*99/100].Microseconds())/1000, "p99-ms")
+	b.ReportMetric(float64(took[len(took)-1].Microseconds())/1000, "max-ms")
 }
 
 // timings are the events of the newest incident that say where the time went.
