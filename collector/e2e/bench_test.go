@@ -1,19 +1,25 @@
 package e2e
 
 import (
+	"context"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/gorilla/websocket"
+	"github.com/nats-io/nkeys"
 
+	"bramble/collector/broker"
 	"bramble/pisensor/report"
+	"bramble/pisensor/sensor"
 )
 
 // percentile returns the p-th hundredth of durations, in ms.
@@ -138,6 +144,117 @@ func BenchmarkFiveHundredCross(b *testing.B) {
 		}
 		b.ReportMetric(percentile(took, 50), "p50-ms")
 		b.ReportMetric(percentile(took, 99), "p99-ms")
+	}
+}
+
+// crossingBoard is what the sensor of one board reads: a chip that heats up steadily from a time on, or a supply that fails
+// at a time, of which the kernel tells.
+type crossingBoard struct {
+	from  time.Time
+	slope float64 // °C a second from 60 °C on, up to 84 °C; 0: the supply fails at from
+	wake  chan struct{}
+}
+
+// The lines of a board that heats up: the default SocHot's, and where the firmware of these boards throttles.
+const coolAt, hotAt, throttledAt, hottest = 60.0, 80.0, 82.0, 84.0
+
+// reaches is when the board has a temperature.
+func (c *crossingBoard) reaches(celsius float64) time.Time {
+	return c.from.Add(time.Duration((celsius - coolAt) / c.slope * float64(time.Second)))
+}
+
+// Read implements sensor.Source.
+func (c *crossingBoard) Read(t *report.Tick) {
+	const underVoltage, throttled = 1 << 0, 1 << 2
+	since := max(0, time.Since(c.from).Seconds())
+	celsius := min(coolAt+c.slope*since, hottest)
+	var bits, supply int64
+	if c.slope == 0 && since > 0 {
+		bits, supply = underVoltage, report.SupplyLow
+	}
+	if celsius >= throttledAt {
+		bits |= throttled
+	}
+	t.Add(report.SOCTemperature, int64(celsius*1000))
+	t.Add(report.Throttled, bits)
+	t.Add(report.SupplyFault, supply)
+}
+
+// BenchmarkBoardToPage measures promise 4 over the whole chain: 200 boards with the sensor's own code at its default rate, each
+// with a peer in its rack, connect over TLS to a collector of its own process with the default rules; 100 of them heat up, at
+// slopes that recordings show, and are throttled, the supplies of 100 fail. The time is from the instant at which a board
+// crosses, which lies anywhere within its interval, to the request at the webhook's receiver. They cross once: -benchtime 1x.
+func BenchmarkBoardToPage(b *testing.B) {
+	const pairs, spread = 100, 60 * time.Second
+	k := newSink(b)
+	var f *fleet
+	var keys []nkeys.KeyPair
+	s := onDisk(b, b.TempDir(), k, func(s *server) {
+		f, keys = newFleetIn(b, s, 2*pairs, func(i int) map[string]string { return map[string]string{"rack": fmt.Sprintf("r%03d", i/2)} })
+	})
+	pin, err := broker.PinOf(s.dir)
+	if err != nil {
+		b.Fatal(err)
+	}
+	type page struct{ alert, board string }
+	crossed, paged := map[page]time.Time{}, map[page]time.Time{}
+	arrived := make(chan page, 10*pairs)
+	k.onAlert = func(alert, board string) { arrived <- page{alert, board} } // no page has left yet
+	ctx, cancel := context.WithCancel(b.Context())
+	var running sync.WaitGroup
+	defer running.Wait()
+	defer cancel()
+	start := time.Now().Add(30 * time.Second) // all are connected by then, and know the lines
+	for i, board := range f.boards {
+		at := start.Add(spread * time.Duration(i/2) / pairs)
+		c := &crossingBoard{from: at, wake: make(chan struct{}, 1)}
+		if i%2 == 0 {
+			c.slope = 0.2 + 0.9*float64(i)/(2*pairs)
+			crossed[page{"SocHot", board.name}], crossed[page{"Throttled", board.name}] = c.reaches(hotAt), c.reaches(throttledAt)
+		} else {
+			crossed[page{"UnderVoltage", board.name}] = at
+			running.Go(func() {
+				select {
+				case <-time.After(time.Until(at)):
+					c.wake <- struct{}{}
+				case <-ctx.Done():
+				}
+			})
+		}
+		one, err := sensor.New(sensor.Options{Board: board.name, URL: "nats://" + s.nats, Pin: pin, Key: keys[i], Sources: []sensor.Source{c}, Wake: c.wake,
+			Log: slog.New(slog.DiscardHandler)})
+		if err != nil {
+			b.Fatal(err)
+		}
+		running.Go(func() {
+			if err := one.Run(ctx); err != nil {
+				b.Error(err)
+			}
+		})
+	}
+	deadline := time.After(time.Until(start) + spread + 2*time.Minute + patience)
+	for b.Loop() {
+		for len(paged) < len(crossed) {
+			select {
+			case p := <-arrived:
+				if _, wanted := crossed[p]; wanted && paged[p].IsZero() {
+					paged[p] = time.Now()
+				}
+			case <-deadline:
+				b.Fatalf("%d of %d crossings are paged", len(paged), len(crossed))
+			}
+		}
+	}
+	took := map[string][]time.Duration{}
+	for p, at := range crossed {
+		took[p.alert] = append(took[p.alert], paged[p].Sub(at))
+	}
+	for alert, most := range map[string]time.Duration{"SocHot": 3 * time.Second, "Throttled": 2 * time.Second, "UnderVoltage": 2 * time.Second} {
+		b.ReportMetric(percentile(took[alert], 50), alert+"-p50-ms")
+		b.ReportMetric(percentile(took[alert], 99), alert+"-p99-ms")
+		if p99 := percentile(took[alert], 99); p99 > float64(most.Milliseconds()) {
+			b.Errorf("%s: crossing to page p99 %.0f ms, %v are promised", alert, p99, most)
+		}
 	}
 }
 

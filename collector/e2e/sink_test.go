@@ -19,6 +19,8 @@ type sink struct {
 	mu     sync.Mutex
 	pages  map[string]map[string]int // board, or domain such as "rack r1" → idempotency key → requests
 	onPage func(board string)        // called before the answer; nil = nothing
+	// onAlert is called for each alert of a page, before onPage; nil = nothing.
+	onAlert func(alert, board string)
 }
 
 func newSink(t testing.TB) *sink {
@@ -54,6 +56,9 @@ func (k *sink) take(w http.ResponseWriter, r *http.Request) {
 		who := a.Labels["board"]
 		if d := a.Labels["domain"]; d != "" {
 			who = strings.TrimSpace(d + " " + a.Labels[d])
+		}
+		if k.onAlert != nil {
+			k.onAlert(a.Labels["alertname"], who)
 		}
 		k.note(who, r.Header.Get("Idempotency-Key"))
 	}
