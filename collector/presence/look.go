@@ -12,12 +12,12 @@ type Queue struct {
 	Seen, Waiting uint64
 }
 
-// Verdict says that a board is silent, and what is known about it.
+// Verdict says that a board is silent, with the known facts about it.
 type Verdict struct {
 	Board string
 	Last  time.Time     // its last report; zero where the collector has forgotten it
 	Due   time.Duration // how soon the next one was to come
-	// Answer is what its address said.
+	// Answer is the probe of its address.
 	Answer Answer
 	// Domain is the smallest domain that it shares with others, "" for none; of
 	// its Peers there, so many Report.
@@ -27,7 +27,7 @@ type Verdict struct {
 	Stopped int
 }
 
-// Look is what follows from looking at the clock.
+// Look is the result of looking at the clock.
 type Look struct {
 	// Probe names boards whose addresses are to be asked now.
 	Probe []string
@@ -36,11 +36,10 @@ type Look struct {
 	Silent []Verdict
 }
 
-// Look finds the boards whose reports are overdue. A board is judged when the
-// messages that waited at its deadline are seen, its address has been asked, and
-// each of its peers has reported since its first missed report or is overdue
-// too. Call it once a second: a longer gap than Pause means that the collector
-// itself was away, and everybody is given Grace.
+// Look finds the boards whose reports are overdue. A board is judged when the messages that waited
+// at its deadline are seen, its address has been probed, and each of its peers has reported since
+// its first missed report or is overdue too. Call it once a second: a longer gap than Pause means
+// that the collector itself was away, and everybody is given Grace.
 func (f *Fleet) Look(at time.Time, q Queue) Look {
 	if f.lookedAt.IsZero() || at.Sub(f.lookedAt) > Pause {
 		f.expectAll(at.Add(Grace))
@@ -96,7 +95,7 @@ func (f *Fleet) overdue(at time.Time, q Queue, look *Look) (waiting []*board) {
 	return waiting
 }
 
-// summary is what a set of boards says about one of them that is overdue.
+// summary is the evidence of a set of boards about one of them that is overdue.
 type summary struct {
 	watched, reports int
 	stopped          int
@@ -155,8 +154,8 @@ func (s *summary) add(b *board) {
 	}
 }
 
-// known reports whether the collector has seen what waited for it when the board
-// became overdue, and its address has been asked.
+// known reports whether the collector has read the messages that waited when the board became
+// overdue, and has probed its address.
 func (b *board) known(at time.Time, q Queue) bool {
 	return q.Seen >= b.queue && (b.probed || !at.Before(b.deadline.Add(ProbeWait)))
 }
@@ -165,7 +164,7 @@ func (b *board) known(at time.Time, q Queue) bool {
 // missed report, or is known to be overdue as well; PeerWait bounds how long it
 // waits for either. Of the whole fleet it is enough that anybody has.
 func (b *board) settled(at time.Time, fleet summary, domains map[string]summary) bool {
-	missed := b.last.Add(b.due) // who reported after it was there when b was not
+	missed := b.last.Add(b.due) // a board that reported after it was up when b was not
 	enough := !at.Before(b.deadline.Add(PeerWait))
 	if fleet.reports == 0 && fleet.open || fleet.reports > 0 && !fleet.newest.After(missed) && !enough {
 		return false

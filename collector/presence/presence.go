@@ -1,9 +1,9 @@
-// Package presence decides whether boards report: who is up, who is silent, and
-// what there is to say about it.
+// Package presence decides whether boards report: which are up and which are silent, with the
+// evidence.
 //
-// It is pure: time and everything else comes in with the call, and what is to be
-// done comes out. It owns no clock, no goroutine and no network; whoever calls
-// it probes the addresses, journals what it says and tells the rules.
+// It is pure: time and all facts come in with the call, and the next steps come out. It owns no
+// clock, no goroutine and no network; the caller probes the addresses, journals the verdicts and
+// passes them to the rules.
 package presence
 
 import (
@@ -13,9 +13,9 @@ import (
 const (
 	// MinSilence is the shortest time without a report that counts as silence.
 	MinSilence = 30 * time.Second
-	// DefaultDue stands in where a report does not say when the next one comes.
+	// DefaultDue is used where a report does not say when the next one comes.
 	DefaultDue = 20 * time.Second
-	// MaxDue bounds what a board can claim.
+	// MaxDue bounds the interval that a board can claim.
 	MaxDue = time.Minute
 	// Grace is how long nobody is called silent after the collector itself was away.
 	Grace = time.Minute
@@ -39,7 +39,7 @@ const (
 	Stopped State = "stopped" // its sensor said goodbye
 )
 
-// Answer is what a probe of a board's address has found.
+// Answer is the result of probing a board's address.
 type Answer string
 
 // The answers of a probe. The zero value means that there was none to ask.
@@ -51,8 +51,8 @@ const (
 	Unasked  Answer = "no probe" // it could not be asked in time
 )
 
-// Fleet is what is known of all boards' reports. The zero value is not usable;
-// see New. It is not safe for concurrent use.
+// Fleet holds the state of all boards' reports. The zero value is not usable; see New. It is not
+// safe for concurrent use.
 type Fleet struct {
 	boards   map[string]*board
 	domains  map[string]map[*board]bool
@@ -64,7 +64,7 @@ type board struct {
 	domains  []string // smallest first
 	state    State
 	last     time.Time     // the last report
-	due      time.Duration // what it announced
+	due      time.Duration // the interval that it announced
 	deadline time.Time     // zero while no report is expected
 	overdue  bool
 	queue    uint64 // messages that must have been seen before it is judged
@@ -109,7 +109,7 @@ func (f *Fleet) leave(b *board) {
 	}
 }
 
-// Restore puts back what was known of a board before the collector stopped.
+// Restore puts back a board's state from before the collector stopped.
 func (f *Fleet) Restore(name string, s State, last time.Time) {
 	b := f.board(name)
 	b.state, b.last, b.due = s, last, DefaultDue
@@ -151,8 +151,8 @@ func (f *Fleet) Heard(name string, at time.Time, due time.Duration, goodbye bool
 	return b.state != was
 }
 
-// Probed notes what a probe that Look asked for has found. A board that has
-// reported since needs it no more.
+// Probed notes the result of a probe that Look asked for. A board that has reported since does not
+// need it.
 func (f *Fleet) Probed(name string, a Answer) {
 	if b := f.boards[name]; b != nil && b.overdue {
 		b.answer, b.probed = a, true

@@ -32,7 +32,7 @@ type simulated struct {
 
 var start = time.Date(2026, 11, 24, 18, 0, 0, 0, time.UTC)
 
-// newWorld places boards: "b1 switch=s1 rack=r1" stands for one.
+// newWorld places boards: "b1 switch=s1 rack=r1" is one.
 func newWorld(t *testing.T, phase func(i int) time.Duration, places ...string) *world {
 	w := &world{Fleet: New(), t: t, now: start, answer: func(string) (Answer, bool) { return Unknown, true }}
 	for i, p := range places {
@@ -136,9 +136,9 @@ func TestBoardsOfASwitchAreOneVerdict(t *testing.T) {
 	}
 }
 
-// TestWhateverGoesTogetherIsJudgedTogether takes a random switch, or the whole
+// TestBoardsThatVanishTogetherAreJudgedTogether takes a random switch, or the whole
 // rack, away at a random instant.
-func TestWhateverGoesTogetherIsJudgedTogether(t *testing.T) {
+func TestBoardsThatVanishTogetherAreJudgedTogether(t *testing.T) {
 	for seed := range uint64(200) {
 		dice := rand.New(rand.NewPCG(seed, 1))
 		var places, gone []string
@@ -184,7 +184,7 @@ func TestLateIsNotSilent(t *testing.T) {
 	w.want()
 }
 
-func TestWhatWaitsInTheQueueIsSeenFirst(t *testing.T) {
+func TestWaitingReportsAreSeenFirst(t *testing.T) {
 	w := newWorld(t, evenly, rack...)
 	w.until(100 * time.Second)
 	w.take("a2")
@@ -222,7 +222,7 @@ func TestNobodyIsSilentAfterTheCollectorWasAway(t *testing.T) {
 	w := newWorld(t, evenly, rack...)
 	w.until(100 * time.Second)
 	w.take("a2")
-	w.now = start.Add(10 * time.Minute) // the process was stopped meanwhile, and so was what it would have heard
+	w.now = start.Add(10 * time.Minute) // the process was stopped meanwhile, and no report came
 	for _, b := range w.boards {
 		b.next = w.now.Add(time.Second)
 	}
