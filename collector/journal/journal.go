@@ -1,5 +1,5 @@
-// Package journal keeps what the collector has acknowledged until the store
-// has it on disk: an append-only log in segment files, with group commit.
+// Package journal keeps acknowledged records until the store has them on disk: an append-only log in segment files, with
+// group commit.
 //
 // It owns the bytes and their order, not their meaning. A record counts only
 // when its done function has been called: then it has been fsynced, and so has
@@ -37,8 +37,8 @@ const DefaultMaxBytes = 512 << 20
 
 // Options of a journal. The zero value works.
 type Options struct {
-	// MaxBytes is how much the segments may hold before Ready says no: what the store has not taken by then is left to the
-	// sensors. 0 means DefaultMaxBytes.
+	// MaxBytes is how much the segments may hold before Ready says no: readings that the store has not taken by then are
+	// left to the sensors. 0 means DefaultMaxBytes.
 	MaxBytes   int64
 	Log        *slog.Logger
 	Registerer prometheus.Registerer
@@ -49,7 +49,7 @@ type Journal struct {
 	dir     string
 	log     *slog.Logger
 	metrics metrics
-	most    int64
+	limit   int64
 	segment *segment // owned by Run after Open
 
 	wake chan struct{} // something is pending
@@ -72,8 +72,7 @@ type entry struct {
 	done   func(end Position)
 }
 
-// weight is what the entry counts of maxPending. A checkpoint of 100,000 boards
-// alone would reach it.
+// weight is the entry's share of maxPending. A checkpoint of 100,000 boards alone would reach it.
 func (e *entry) weight() int {
 	if e.rotate {
 		return 0
@@ -101,7 +100,7 @@ func Open(dir string, o Options, replay func(record []byte) error) (*Journal, er
 		return nil, err
 	}
 	j := &Journal{
-		dir: dir, log: o.Log, metrics: newMetrics(o.Registerer, dir), most: o.MaxBytes, segment: last, wake: make(chan struct{}, 1),
+		dir: dir, log: o.Log, metrics: newMetrics(o.Registerer, dir), limit: o.MaxBytes, segment: last, wake: make(chan struct{}, 1),
 		end: Position{last.number, last.size}, held: size(dir),
 	}
 	if torn.bytes > 0 {
@@ -119,12 +118,10 @@ func (j *Journal) Append(record []byte, done func(end Position)) error {
 	return j.queue(entry{record: frame(record), done: done})
 }
 
-// Rotate begins a new segment whose first record is the checkpoint: the state
-// that all records before it have led to. done receives the position behind the
-// checkpoint; when whatever the older segments hold is safe elsewhere, Remove
-// frees them. At the next Open, replay meets the checkpoint as a record. Where
-// no new segment can be begun, as on a full disk, the checkpoint stays a record
-// of the old one.
+// Rotate begins a new segment whose first record is the checkpoint: the state that all records before it have led to. done
+// receives the position behind the checkpoint; when the content of the older segments is safe elsewhere, Remove frees
+// them. At the next Open, replay meets the checkpoint as a record. Where no new segment can be begun, as on a full disk,
+// the checkpoint stays a record of the old one.
 func (j *Journal) Rotate(checkpoint []byte, done func(end Position)) error {
 	return j.queue(entry{record: frame(checkpoint), rotate: true, done: done})
 }
@@ -163,9 +160,8 @@ func (j *Journal) Failing() error {
 	return j.err
 }
 
-// Ready returns nil while there is room for records that can come later as
-// well, else why they should: commits fail, the disk is slow, what is left is
-// the reserve for those that cannot, or the segments hold too much already.
+// Ready returns nil while there is space for records that could also come later, else why they should: commits fail, the
+// disk is slow, only the reserve for urgent records is left, or the segments hold too much already.
 func (j *Journal) Ready() error {
 	if err := j.Rotatable(); err != nil {
 		return err
@@ -175,8 +171,8 @@ func (j *Journal) Ready() error {
 	return j.long
 }
 
-// Rotatable returns nil while there is room for a checkpoint. A journal that is
-// too long has it: a rotation and Remove are its way out.
+// Rotatable returns nil while there is space for a checkpoint. A journal that is too long has it: a rotation and Remove
+// are its way out.
 func (j *Journal) Rotatable() error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -191,8 +187,8 @@ func (j *Journal) Rotatable() error {
 
 var errBusy = errors.New("the disk is slower than what is to be written to it")
 
-// Run commits what is appended until ctx ends, and then once more. A failing
-// disk is reported by Err and retried for ever: nothing is dropped.
+// Run commits appended records until ctx ends, and then once more. A failing disk is reported by Err and retried for ever:
+// nothing is dropped.
 func (j *Journal) Run(ctx context.Context) error {
 	for ctx.Err() == nil {
 		select {
@@ -210,7 +206,7 @@ func (j *Journal) Run(ctx context.Context) error {
 	return j.shut()
 }
 
-// shut takes no more records, commits what is there, and closes the file.
+// shut takes no more records, commits the pending ones, and closes the file.
 func (j *Journal) shut() error {
 	j.mu.Lock()
 	j.closed = true
@@ -222,7 +218,7 @@ func (j *Journal) shut() error {
 	return errors.Join(err, j.segment.finish())
 }
 
-// commitAll commits what is pending, however long that takes.
+// commitAll commits the pending records, without a time limit.
 func (j *Journal) commitAll(ctx context.Context) {
 	batch := j.take()
 	for len(batch) > 0 {
@@ -250,8 +246,7 @@ func (j *Journal) putBack(batch []entry) {
 	j.pending = append(batch, j.pending...)
 }
 
-// commit writes a batch group by group, one fsync each, and returns what it
-// could not write.
+// commit writes a batch group by group, one fsync each, and returns the entries that it could not write.
 func (j *Journal) commit(batch []entry) (rest []entry, err error) {
 	for len(batch) > 0 {
 		n := 1
@@ -350,7 +345,7 @@ func (j *Journal) Remove(before uint64) error {
 	return err
 }
 
-// remeasure counts the segments anew, and has Run look at their length. What is being committed may count twice.
+// remeasure counts the segments anew, and has Run look at their length. Records that are being committed may count twice.
 func (j *Journal) remeasure() {
 	j.mu.Lock()
 	defer j.mu.Unlock()

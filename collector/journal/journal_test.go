@@ -33,7 +33,7 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
-// open opens and runs a journal; stop ends it. It returns what was replayed.
+// open opens and runs a journal; stop ends it. It returns the replayed records.
 func open(t *testing.T, dir string) (j *Journal, replayed []string, stop func()) {
 	t.Helper()
 	return openWith(t, dir, Options{})
@@ -86,7 +86,7 @@ func expect(t *testing.T, got []string, want ...string) {
 	}
 }
 
-func TestReplayReturnsWhatWasCommitted(t *testing.T) {
+func TestReplayReturnsCommittedRecords(t *testing.T) {
 	dir := t.TempDir()
 	j, got, stop := open(t, dir)
 	expect(t, got)
@@ -118,7 +118,7 @@ func TestRotateAndRemove(t *testing.T) {
 	expect(t, got, "after b", "c", "d")
 }
 
-// A journal that holds too much takes what cannot come later and nothing else, also after a restart, until it is cut.
+// A journal that holds too much takes only records that cannot come later, also after a restart, until it is cut.
 func TestALongJournalIsNotReadyUntilItIsCut(t *testing.T) {
 	dir, o := t.TempDir(), Options{MaxBytes: 1000}
 	large := strings.Repeat("x", 600)
@@ -339,8 +339,8 @@ func filesOf(t *testing.T, dir string) map[string][]byte {
 	return files
 }
 
-// startOver opens the files in a directory of their own and returns what is replayed. Where they are damaged, Check says
-// the same and nothing is changed.
+// startOver opens the files in a directory of their own and returns the replayed records. Where they are damaged, Check
+// says the same and nothing is changed.
 func startOver(t *testing.T, files map[string][]byte) (replayed string, err error) {
 	t.Helper()
 	dir := t.TempDir()
@@ -366,7 +366,7 @@ func startOver(t *testing.T, files map[string][]byte) (replayed string, err erro
 }
 
 // TestEachByteOfAJournal flips every byte of every segment: a start has every record, or refuses. Only the last group of
-// a process that was killed cannot be told from one that was never committed.
+// a process that was killed cannot be distinguished from one that was never committed.
 func TestEachByteOfAJournal(t *testing.T) {
 	files := left(t)
 	last := segmentPath("", 3)

@@ -12,13 +12,13 @@ import (
 )
 
 const (
-	// reserve is the space behind a segment's end that is the file's already. It
-	// is kept for what cannot come again: transitions of alerts, some 2 KiB each.
+	// reserve is the space behind a segment's end that is the file's already. It is kept for
+	// records that cannot come again: transitions of alerts, some 2 KiB each.
 	reserve = 16 << 20
 	// reserveStep is by how much it grows at a time.
 	reserveStep = 4 << 20
-	// minFree is the free space below which readings are left to their sensors:
-	// what is left then is for the state database and for the store's last flush.
+	// minFree is the free space below which readings are left to their sensors: the rest is for the
+	// state database and for the store's last flush.
 	minFree = 48 << 20
 )
 
@@ -32,8 +32,8 @@ func (j *Journal) secure() {
 	j.mu.Lock()
 	was := errors.Join(j.low, j.long)
 	j.low, j.long = low, nil
-	if j.held > j.most {
-		j.long = fmt.Errorf("the journal %s holds %d MiB that the store has not taken, %d MiB are the most: a start would take too long", filepath.Clean(j.dir), j.held>>20, j.most>>20)
+	if j.held > j.limit {
+		j.long = fmt.Errorf("the journal %s holds %d MiB that the store has not taken, %d MiB are the most: a start would take too long", filepath.Clean(j.dir), j.held>>20, j.limit>>20)
 	}
 	err := errors.Join(j.low, j.long)
 	j.mu.Unlock()
@@ -59,7 +59,7 @@ func (j *Journal) lookAgain() <-chan time.Time {
 func enough(dir string) error {
 	var s syscall.Statfs_t
 	if err := syscall.Statfs(dir, &s); err != nil {
-		return nil // unknown: writing tells
+		return nil // unknown: a failed write will show it
 	}
 	if free := s.Bavail * uint64(s.Bsize); free < minFree {
 		return fmt.Errorf("disk of %s: %d MiB are free, %d MiB are needed", filepath.Clean(dir), free>>20, minFree>>20)
@@ -67,9 +67,8 @@ func enough(dir string) error {
 	return nil
 }
 
-// reserve makes sure that the reserve lies behind the segment's end. Where the
-// file system knows no such thing there is none, and writing tells that a disk
-// is full.
+// reserve makes sure that the reserve lies behind the segment's end. Where the file system has no
+// reservations there is none, and a failed write shows that the disk is full.
 func (s *segment) reserve() error {
 	if s.reserved-s.size >= reserve {
 		return nil

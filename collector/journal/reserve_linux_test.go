@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// TestReserveHoldsOnAFullDisk appends where no byte is free: what cannot come
-// again is committed from the reserve, and Ready says that nothing else should be.
+// TestReserveHoldsOnAFullDisk appends where no byte is free: records that cannot come again are
+// committed from the reserve, and Ready says that nothing else should be.
 func TestReserveHoldsOnAFullDisk(t *testing.T) {
 	disk := filepath.Join(t.TempDir(), "disk")
 	if err := os.Mkdir(disk, 0o700); err != nil {

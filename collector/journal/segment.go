@@ -49,8 +49,7 @@ type segment struct {
 	number uint64
 	salt   marks.Salt
 	size   int64 // bytes that are committed
-	// reserved is where the space ends that is the file's already: what is
-	// written up to there needs no free space.
+	// reserved is the end of the space that is the file's already: writes up to there need no free space.
 	reserved int64
 }
 
@@ -101,8 +100,7 @@ func createSegment(dir string, number uint64) (*segment, error) {
 	return s, nil
 }
 
-// finish closes the segment for ever, without what a failed write may have
-// left behind its end.
+// finish closes the segment for ever, and cuts off the remains of a failed write behind its end.
 func (s *segment) finish() error {
 	return errors.Join(s.Truncate(s.size), s.Close())
 }
@@ -111,9 +109,8 @@ func (s *segment) discard() error {
 	return errors.Join(s.Close(), os.Remove(s.Name()))
 }
 
-// append writes and fsyncs the batch as one group. After an error the next try
-// overwrites what is behind the committed end. That end is not cut there: the
-// cut would give the reserve away.
+// append writes and fsyncs the batch as one group. After an error the next try overwrites the bytes behind the committed
+// end. That end is not cut there: the cut would give the reserve away.
 func (s *segment) append(batch []entry) error {
 	var buf bytes.Buffer
 	for _, e := range batch {
@@ -200,7 +197,8 @@ func readWhole(path string, isLast bool, replay func([]byte) error) (int64, erro
 	return size, nil
 }
 
-// groupFollows reports whether a group of records begins behind an offset of a segment. The first version does not tell.
+// groupFollows reports whether a group of records begins behind an offset of a segment. Segments of the first version have
+// no marks.
 func groupFollows(f *os.File, from, size int64) (bool, error) {
 	salt, first, err := readHeader(f, size)
 	if err != nil || first || from == 0 {
@@ -237,7 +235,7 @@ func parse(file io.ReaderAt, from, size int64, f func(record []byte, end int64) 
 			return at, torn(err)
 		}
 		if !first && salt.IsMark(mark, at) {
-			_, _ = r.Discard(marks.MarkSize) // what was peeked
+			_, _ = r.Discard(marks.MarkSize) // the peeked bytes
 			at += marks.MarkSize
 			continue
 		}
@@ -306,7 +304,7 @@ func (r *reader) next(left int64) ([]byte, error) {
 	return r.buf, nil
 }
 
-// torn tells a file that ends from a disk that cannot be read.
+// torn distinguishes a file that ends from a disk that cannot be read.
 func torn(err error) error {
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 		return errTorn
