@@ -18,7 +18,7 @@ import (
 // round trips and one commit.
 const enrolTime = 30 * time.Second
 
-// credentials are what a client shows.
+// credentials are those of a connecting client.
 type credentials struct {
 	nkey, signature string // signature of the nonce, base64
 	nonce           []byte
@@ -28,7 +28,7 @@ type credentials struct {
 	inProcess       bool     // it did not come over the network
 }
 
-// grant is what a client gets.
+// grant is a client's permissions.
 type grant struct {
 	role        string // "board", "enrolment" or "collector"
 	name        string // the board or the token's id
@@ -36,7 +36,7 @@ type grant struct {
 	lifetime    time.Duration // 0 = no end
 }
 
-// identities says which keys and tokens are known.
+// identities looks keys and tokens up.
 type identities interface {
 	BoardOfKey(key string) (*registry.Board, bool)
 	TokenID(credentials string) (string, bool)
@@ -52,8 +52,8 @@ var (
 	errGone          = errors.New("gone")     // it ended, or was displaced, before it was let in
 )
 
-// authorize decides what a client may do. It changes nothing. own is the secret
-// of the collector's in-process connection.
+// authorize decides a client's permissions. It changes nothing. own is the secret of the
+// collector's in-process connection.
 func authorize(c credentials, known identities, own string) (grant, error) {
 	switch {
 	case c.inProcess:

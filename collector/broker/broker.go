@@ -178,7 +178,7 @@ func (b *Broker) connect(log *slog.Logger) (*nats.Conn, error) {
 			if s != nil {
 				subject = s.Subject
 			}
-			log.Warn("collector's own connection", "subject", subject, "error", err)
+			log.Warn("collector's own connection", "subject", subject, "err", err)
 		}))
 	if err != nil {
 		return nil, fmt.Errorf("connect to own message server: %w", err)
@@ -244,11 +244,11 @@ func (d *door) url(scheme string) string {
 	return scheme + "://" + net.JoinHostPort(host, strconv.Itoa(a.Port))
 }
 
-// Places is how many boards may be connected, for want of open files.
+// Places is how many boards may be connected, by the limit of open files.
 func (b *Broker) Places() int {
 	b.front.mu.Lock()
 	defer b.front.mu.Unlock()
-	return b.front.places.most - b.front.places.door()
+	return b.front.places.limit - b.front.places.door()
 }
 
 // Pin names the CA, for tokens and sensors. It stays the same across restarts.

@@ -605,7 +605,7 @@ func TestEnrolmentConnectionIsCutOff(t *testing.T) {
 	}
 }
 
-func TestTakenPortAndBadAddressSayWhatToDo(t *testing.T) {
+func TestTakenPortAndBadAddressNameTheNextStep(t *testing.T) {
 	r := newRig(t, t.TempDir())
 	for addr, words := range map[string][]string{
 		strings.TrimPrefix(r.URL(), "nats://"): {"address already in use", "--nats ADDR"},
@@ -694,8 +694,8 @@ func FuzzAuthorize(f *testing.F) {
 	})
 }
 
-// One key that comes several times at once: each newer connection cuts an older
-// one that may still be at the gate. Whoever is the last gets in.
+// One key that connects several times at once: each newer connection cuts an older one that may
+// still be at the gate. The last one gets in.
 func TestOneKeyThatConnectsManyTimesAtOnce(t *testing.T) {
 	f := func(t *testing.T, r *rig) {
 		_, _, pair := r.board("b1")

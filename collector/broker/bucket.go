@@ -8,7 +8,7 @@ import (
 // bucket is a token bucket. It is safe for concurrent use.
 type bucket struct {
 	rate  float64 // tokens a second
-	burst float64 // most tokens at once
+	burst float64 // largest number of tokens
 
 	mu     sync.Mutex
 	tokens float64
@@ -41,7 +41,7 @@ func (b *bucket) take(n int) time.Duration {
 	return time.Duration(-b.tokens / b.rate * float64(time.Second))
 }
 
-// fill adds what has become due. The caller holds b.mu.
+// fill adds the tokens that have become due. The caller holds b.mu.
 func (b *bucket) fill() {
 	now := time.Now()
 	b.tokens = min(b.burst, b.tokens+now.Sub(b.filled).Seconds()*b.rate)

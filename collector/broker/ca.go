@@ -42,7 +42,7 @@ type authority struct {
 	cert *x509.Certificate
 }
 
-// openAuthority loads the CA from dir and creates there what is missing.
+// openAuthority loads the CA from dir and creates missing files there.
 func openAuthority(dir string) (*authority, error) {
 	keyPath, certPath := filepath.Join(dir, caKeyFile), filepath.Join(dir, caCertFile)
 	key, err := loadKey(keyPath)
@@ -99,8 +99,8 @@ func (a *authority) leaf(names []string) (tls.Certificate, error) {
 	return tls.Certificate{Certificate: [][]byte{der, a.cert.Raw}, PrivateKey: key, Leaf: leaf}, nil
 }
 
-// serverNames are the names under which clients reach this machine: localhost,
-// its host name, its addresses, and what the operator adds.
+// serverNames are the names under which clients reach this machine: localhost, its host name, its
+// addresses, and the operator's names.
 func serverNames(configured []string) []string {
 	seen := map[string]bool{}
 	var names []string

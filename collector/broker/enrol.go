@@ -29,7 +29,7 @@ type registrar struct {
 	panics   *panics
 	log      *slog.Logger
 	expel    func(board string)
-	lines    *bucket            // what the log takes of refusals: a board in a loop causes them
+	lines    *bucket            // limits the log's lines about refusals: a board in a loop causes them
 	buckets  map[string]*bucket // by token id: as many as there are tokens
 }
 
@@ -57,7 +57,7 @@ func (g *registrar) answer(ctx context.Context, data []byte) {
 	}
 	id, ok := g.registry.TokenID(q.Token)
 	if !ok {
-		g.count.enrolment("unknown_token") // nobody is known who could be told
+		g.count.enrolment("unknown_token") // the sender is unknown, so nobody gets an answer
 		return
 	}
 	if !g.allow(id) {
@@ -69,7 +69,7 @@ func (g *registrar) answer(ctx context.Context, data []byte) {
 		err = g.nc.Publish(report.EnrolAnswerSubject(id), b)
 	}
 	if err != nil {
-		g.log.Error("answer enrolment", "token", id, "error", err)
+		g.log.Error("answer enrolment", "token", id, "err", err)
 	}
 }
 
@@ -79,7 +79,7 @@ func (g *registrar) enrol(ctx context.Context, id string, q report.EnrolRequest)
 	case err != nil:
 		g.count.enrolment("refused")
 		if g.lines.allow() {
-			g.log.Warn("enrolment refused", "token", id, "error", err)
+			g.log.Warn("enrolment refused", "token", id, "err", err)
 		} else {
 			g.count.suppressed.Inc()
 		}

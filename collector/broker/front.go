@@ -22,13 +22,13 @@ import (
 const (
 	// strangerRate is for connections that have not logged in, and for enrolments.
 	strangerRate, strangerBurst = 4 << 10, 32 << 10
-	// boardRate is some thousand times what a board sends. The burst takes in a
-	// full spool, a day's readings in 1 MiB, at once.
+	// boardRate is some thousand times a board's usual rate. The burst takes in a full spool, a
+	// day's readings in 1 MiB, at once.
 	boardRate, boardBurst = 64 << 10, 2 << 20
 )
 
 const (
-	acceptPause  = 50 * time.Millisecond // after an accept that failed, as for want of file descriptors
+	acceptPause  = 50 * time.Millisecond // after an accept that failed, as for lack of file descriptors
 	relayBuffer  = 16 << 10
 	portsPerHost = 20_000 // Linux has 28,000 ephemeral ports for each pair of addresses
 )
@@ -63,17 +63,16 @@ type front struct {
 type door struct {
 	listener net.Listener
 	target   string // host:port of the message server behind it
-	// proxied says that the server is told there who the client is. Its
-	// websocket listener takes no PROXY header: it sees the front's own
-	// address, which is as good a name for the connection.
+	// proxied is set where the server learns the client's address from a PROXY header. Its
+	// websocket listener takes none: it sees the front's own address, which identifies the
+	// connection as well.
 	proxied bool
 }
 
-// listenFront takes the addresses; websocket may be empty. Its errors say what
-// to do.
+// listenFront takes the addresses; websocket may be empty. Its errors have the next step.
 func listenFront(addr, websocket string, count *metrics, log *slog.Logger) (*front, error) {
 	f := &front{patience: strangerTime, panics: newPanics(count, log), count: count, log: log, unaccepted: rate.Sometimes{Interval: time.Minute},
-		places: places{most: maxClients, strangers: list.New()}, relays: map[string]*relay{}, boards: map[string]*bucket{}}
+		places: places{limit: maxClients, strangers: list.New()}, relays: map[string]*relay{}, boards: map[string]*bucket{}}
 	l, err := listen(addr, "choose another address with --nats ADDR, such as --nats 127.0.0.1:4222")
 	if err != nil {
 		return nil, err
@@ -216,9 +215,9 @@ func (f *front) admit(address net.Addr, board string, cut bool) (from string, er
 	return from, nil
 }
 
-// addressKey names a connection. nats-server says tcp4 or tcp6 for a client of
-// which a PROXY header told, and tcp for one that it sees itself: a board on
-// this machine may have the port that the front uses towards another listener.
+// addressKey names a connection. nats-server says tcp4 or tcp6 for a client of which a PROXY header
+// named, and tcp for one that it sees itself: a board on this machine may have the port that the
+// front uses towards another listener.
 func addressKey(network, address string) string { return network + " " + address }
 
 // close ends all connections and waits for their relays.
@@ -271,7 +270,7 @@ func (d *door) dial(client net.Conn, relays int) (_ net.Conn, seen string, err e
 	return server, seen, nil
 }
 
-// relay is one client's connection and the one to the server that stands for it.
+// relay is one client's connection and its counterpart to the server.
 type relay struct {
 	client, server net.Conn
 	budget         atomic.Pointer[bucket]
@@ -302,8 +301,8 @@ func (r *relay) run(faults *panics) {
 	down.Wait()
 }
 
-// copy moves bytes until an end or error of either side; that is how relays
-// end, so nobody needs to hear of it. It reports whether it was dst that ended.
+// copy moves bytes until an end or error of either side; that is how relays end, so nobody needs to
+// know of it. It reports whether it was dst that ended.
 func (r *relay) copy(dst, src net.Conn, wait func(n int) bool) bool {
 	for {
 		buffer, n, err := readWhenReady(src)

@@ -224,8 +224,8 @@ func TestAllowance(t *testing.T) {
 	})
 }
 
-// BenchmarkIdleConnection reports what a connection that is silent costs in
-// the front; the benchmark's own two ends of it are in the figure.
+// BenchmarkIdleConnection reports the cost of a silent connection in the front; the benchmark's own
+// two ends of it are in the figure.
 func BenchmarkIdleConnection(b *testing.B) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

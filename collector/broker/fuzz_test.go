@@ -23,7 +23,7 @@ import (
 	"bramble/pisensor/report"
 )
 
-// script is what hostile clients send at one of the stages at which the door listens to them.
+// script holds the bytes that hostile clients send at one of the stages of a connection.
 type script struct {
 	r     *rig
 	pair  nkeys.KeyPair // of a board
@@ -68,7 +68,7 @@ func (s script) tcp() (net.Conn, error) {
 	return net.DialTimeout("tcp", strings.TrimPrefix(s.r.URL(), "nats://"), doorTime)
 }
 
-// say sends the script and reads what comes back.
+// say sends the script and reads the answer.
 func (s script) say(w io.Writer, c net.Conn) error {
 	defer c.Close()
 	if _, err := w.Write(s.bytes); err != nil {
@@ -170,8 +170,8 @@ func frame(data []byte) []byte {
 	return slices.Concat(head, make([]byte, 4), data)
 }
 
-// Whatever clients send, at any stage, by both doors and many at once with one key: the process stays, nothing panics, and a
-// board is served.
+// FuzzDoor sends any bytes at any stage, by both doors and many at once with one key: the process stays, nothing panics, and
+// a board is served.
 func FuzzDoor(f *testing.F) {
 	r := newRig(f, f.TempDir())
 	r.must(r.registry.AddBoard(f.Context(), "hostile", nil))

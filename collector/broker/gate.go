@@ -16,7 +16,7 @@ import (
 // connection without end. A board that loses power does so once: its old
 // connection is still open when it comes back.
 const (
-	displacedMost = 6
+	displacedMax  = 6
 	displacedTime = time.Hour
 )
 
@@ -68,7 +68,7 @@ func (g *gate) Check(c server.ClientAuthentication) (in bool) {
 	return true
 }
 
-// decide finds what the client may do, and makes a board's connection its only one.
+// decide finds the client's permissions, and makes a board's connection its only one.
 func (g *gate) decide(c server.ClientAuthentication) (grant, error) {
 	show := shown(c)
 	if show.address == nil {
@@ -135,7 +135,7 @@ func (g *gate) arrived(p *presence, from string, cut bool) bool {
 	}
 	now := time.Now()
 	p.displaced = append(slices.DeleteFunc(p.displaced, func(at time.Time) bool { return now.Sub(at) > displacedTime }), now)
-	if len(p.displaced) < displacedMost || now.Sub(p.warned) < displacedTime {
+	if len(p.displaced) < displacedMax || now.Sub(p.warned) < displacedTime {
 		return false
 	}
 	p.displaced, p.warned = nil, now

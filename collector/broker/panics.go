@@ -12,7 +12,7 @@ import (
 type panics struct {
 	count, suppressed prometheus.Counter
 	log               *slog.Logger
-	lines             *bucket // a client can repeat whatever causes one
+	lines             *bucket // a client can repeat the cause of one
 }
 
 func newPanics(count *metrics, log *slog.Logger) *panics {

@@ -15,7 +15,7 @@ const (
 	// placesEvery is how often the places are counted anew: the store opens
 	// further files over the years.
 	placesEvery = 2 * time.Second
-	// calmTime without a refusal ends what the log says of them.
+	// calmTime without a refusal ends the log's report of them.
 	calmTime = time.Minute
 	// leaveTime is how long the stranger that gives way may take.
 	leaveTime = time.Second
@@ -26,7 +26,7 @@ const (
 // one first that has come first, when another connection needs it; a board keeps
 // its place. The front's mutex guards it.
 type places struct {
-	most      int        // 0 before the first count
+	limit     int        // 0 before the first count
 	taken     int        // connections from their being accepted to their end
 	boards    int        // those of them that are boards'
 	strangers *list.List // of *relay, the oldest first
@@ -36,14 +36,14 @@ type places struct {
 }
 
 // door is how many places boards leave to strangers.
-func (p *places) door() int { return min(max(1, p.most/doorShare), maxDoor) }
+func (p *places) door() int { return min(max(1, p.limit/doorShare), maxDoor) }
 
 // take takes a place for a connection that was accepted. It waits until a
 // stranger has left where there is no other, and reports false when none can.
 func (f *front) take() bool {
 	for range 2 {
 		f.mu.Lock()
-		if f.places.taken < f.places.most {
+		if f.places.taken < f.places.limit {
 			f.places.taken++
 			f.mu.Unlock()
 			return true
@@ -91,7 +91,7 @@ func (f *front) settle(r *relay, cut bool) bool {
 	if r.board {
 		return true
 	}
-	if !cut && f.places.boards >= f.places.most-f.places.door() {
+	if !cut && f.places.boards >= f.places.limit-f.places.door() {
 		f.places.refused = true
 		f.count.refused.WithLabelValues("board").Inc()
 		return false
@@ -116,17 +116,17 @@ func (f *front) watchPlaces(ctx context.Context, enough func(connected int) int)
 	}
 }
 
-// reportPlaces counts anew, and says when connections begin to be refused, and
-// when there has been room for a while.
+// reportPlaces counts anew, and says when connections begin to be refused, and when there has been
+// space for a while.
 func (f *front) reportPlaces(enough func(connected int) int) {
 	defer f.panics.caught("count the places")
 	p, began, ended := f.countPlaces(enough)
 	switch {
 	case began:
 		f.log.Error("connections are refused: the limit of open files is reached; raise it with LimitNOFILE= in the service file, or ulimit -n",
-			"enough_for_boards", p.most-p.door(), "boards_connected", p.boards)
+			"enough_for_boards", p.limit-p.door(), "boards_connected", p.boards)
 	case ended:
-		f.log.Info("connections are no longer refused", "enough_for_boards", p.most-p.door(), "boards_connected", p.boards)
+		f.log.Info("connections are no longer refused", "enough_for_boards", p.limit-p.door(), "boards_connected", p.boards)
 	}
 }
 
@@ -135,11 +135,11 @@ func (f *front) countPlaces(enough func(connected int) int) (now places, began, 
 	f.mu.Lock()
 	taken := f.places.taken
 	f.mu.Unlock()
-	most := min(enough(taken), maxClients)
+	limit := min(enough(taken), maxClients)
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	p := &f.places
-	p.most = most
+	p.limit = limit
 	p.calm++
 	if p.refused {
 		p.calm = 0
@@ -160,12 +160,12 @@ func (f *front) collectors() []prometheus.Collector {
 		})
 	}
 	return []prometheus.Collector{
-		gauge("bramble_broker_places", "Connections of boards for which the limit of open files is enough.", func(p *places) int { return p.most }),
+		gauge("bramble_broker_places", "Connections of boards for which the limit of open files is enough.", func(p *places) int { return p.limit }),
 		gauge("bramble_broker_boards_connected", "Connections of boards that have logged in.", func(p *places) int { return p.boards }),
 	}
 }
 
-// acceptFailed pauses after an accept that failed, of which the log hears once.
+// acceptFailed pauses after an accept that failed, and logs it once.
 func (f *front) acceptFailed(err error) {
 	f.unaccepted.Do(func() { f.log.Warn("accept board's connection", "err", err) })
 	time.Sleep(acceptPause)

@@ -55,15 +55,15 @@ func TestBoardsKeepTheirPlacesBeforeStrangers(t *testing.T) {
 			t.Errorf("b%d: %v", i, err)
 		}
 	}
-	for who, least := range map[string]float64{"stranger": 2 * enough, "board": 1} {
-		if n := r.counted("bramble_broker_refused_connections_total", who); n < least {
-			t.Errorf("%v connections of a %s counted as refused, want at least %v", n, who, least)
+	for who, minimum := range map[string]float64{"stranger": 2 * enough, "board": 1} {
+		if n := r.counted("bramble_broker_refused_connections_total", who); n < minimum {
+			t.Errorf("%v connections of a %s counted as refused, want at least %v", n, who, minimum)
 		}
 	}
 	if n := r.counted("bramble_broker_boards_connected", ""); n != 4 {
 		t.Errorf("%v boards connected, want 4", n)
 	}
-	boards[1].Close() // room for another one
+	boards[1].Close() // space for another one
 	for {
 		if nc, err := r.tryBoard("late"); err == nil {
 			nc.Close()
@@ -80,7 +80,7 @@ func isTimeout(err error) bool {
 	return errors.As(err, &timeout) && timeout.Timeout()
 }
 
-// The log hears once that connections are refused, and once that they no longer are.
+// The log says once that connections are refused, and once that they no longer are.
 func TestRefusalsAreSaidOnce(t *testing.T) {
 	log := &strings.Builder{}
 	f, err := listenFront("127.0.0.1:0", "", newMetrics(), slog.New(slog.NewTextHandler(log, nil)))

@@ -73,7 +73,7 @@ func TestEnrolmentOverWebSocket(t *testing.T) {
 	}
 }
 
-func TestTakenWebSocketPortSaysWhatToDo(t *testing.T) {
+func TestTakenWebSocketPortNamesTheNextStep(t *testing.T) {
 	r := newRig(t, t.TempDir())
 	for addr, word := range map[string]string{strings.TrimPrefix(r.WebSocketURL(), "wss://"): "address already in use", "443": `"443"`} {
 		_, err := New(Options{Addr: "127.0.0.1:0", WebSocket: addr, Dir: t.TempDir(), Registry: r.registry})
@@ -99,11 +99,11 @@ func TestNewestConnectionWinsAcrossListeners(t *testing.T) {
 	r.must(live.Flush())
 }
 
-// A disk was cloned with its key: both machines get in, and somebody is told.
+// A disk was cloned with its key: both machines get in, and the log says so.
 func TestKeyAtTwoPlacesIsSaidOnce(t *testing.T) {
 	r := newRig(t, t.TempDir())
 	live, _, pair := r.board("b1")
-	for i := range displacedMost + 3 {
+	for i := range displacedMax + 3 {
 		r.at = []string{r.WebSocketURL(), r.URL()}[i%2]
 		closed := live.StatusChanged(nats.CLOSED)
 		var err error
@@ -111,7 +111,7 @@ func TestKeyAtTwoPlacesIsSaidOnce(t *testing.T) {
 		r.must(err)
 		receive(t, closed, "end of the connection before")
 	}
-	if got := r.counted("bramble_broker_displaced_connections_total", ""); got != displacedMost+3 {
+	if got := r.counted("bramble_broker_displaced_connections_total", ""); got != displacedMax+3 {
 		t.Errorf("%v displaced connections counted", got)
 	}
 	r.must(r.Close())
