@@ -8,11 +8,10 @@ import (
 	"bramble/storage"
 )
 
-// Backfill appends the rows of one past tick of a board, under the labels that
-// are in force at its time, for the caller to store: those of its readings, and
-// of the boot that info describes. It is for history that can be made again:
-// journal, rules and live pages never hear of it. It must not be called once Run
-// has begun.
+// Backfill appends the rows of one past tick of a board, under the labels that are in force at its
+// time, for the caller to store: those of its readings, and of the boot that info describes. It is
+// for history that can be made again: journal, rules and live pages never see it. It must not be
+// called once Run has begun.
 func (in *Ingest) Backfill(rows []storage.Row, name string, at int64, t *report.Tick, booted time.Time, info []report.Attribute) ([]storage.Row, error) {
 	known, ok := in.Registry.Board(name)
 	if !ok {

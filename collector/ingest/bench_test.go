@@ -79,7 +79,7 @@ func newChain(b *testing.B, dir string, boards int) *chain {
 	return c
 }
 
-// tenSeries are what a board with one network device reports in a tick.
+// tenSeries are the series of a board with one network device in a tick.
 var tenSeries = []report.Series{
 	{Metric: report.SOCTemperature}, {Metric: report.ClockRequested}, {Metric: report.ClockMeasured}, {Metric: report.CPUBusy},
 	{Metric: report.Load1}, {Metric: report.MemoryAvailable}, {Metric: report.CoreVolts}, {Metric: report.FanSpeed},

@@ -20,7 +20,7 @@ const (
 	seriesRest = 10 * time.Minute
 )
 
-// board is what the loop knows of one board.
+// board is the loop's state of one board.
 type board struct {
 	name     string
 	registry *registry.Board // the snapshot that the columns were made for
@@ -34,7 +34,7 @@ type board struct {
 	address  netip.Addr // of its last connection
 	upSent
 
-	series   map[report.Series]int64 // when last heard, Unix ms
+	series   map[report.Series]int64 // time of its last reading, Unix ms
 	day      int64                   // since 1970, of newToday
 	newToday int
 }

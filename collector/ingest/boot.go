@@ -90,8 +90,8 @@ func (in *Ingest) bootRows(b *board, at int64) []storage.Row {
 	return rows
 }
 
-// showBoot shows live what is new. It has the time of the board's newest
-// reading, so that a board does not seem to have reported later than it did.
+// showBoot shows a new boot live. It has the time of the board's newest reading, so that a board
+// does not seem to have reported later than it did.
 func (in *Ingest) showBoot(b *board) {
 	if !in.isUp(b) || b.bootShown == b.boot || b.seen <= b.bootShownAt {
 		return

@@ -12,7 +12,7 @@ import (
 )
 
 // TestBootsAreBootIDs: neither a step of the board's wall clock nor its daemon's restart nor the collector's is a reboot;
-// another boot id is exactly one, to the store, the pages and the default rules, whatever the collector does meanwhile.
+// another boot id is exactly one, to the store, the pages and the default rules, also over restarts of the collector.
 func TestBootsAreBootIDs(t *testing.T) {
 	dir, s := t.TempDir(), startNATS(t)
 	c := start(t, dir, s)

@@ -46,7 +46,7 @@ func (h *handover) wait(ts []alert.Transition) (onDisk func()) {
 	}
 }
 
-// overdue delivers what has waited too long and returns how many transitions that are.
+// overdue delivers transitions that have waited too long and returns their number.
 func (h *handover) overdue(now time.Time) (n int) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -103,7 +103,7 @@ func (in *Ingest) Commit(ts []alert.Transition) error {
 	return in.commit(record, ts, nil, nil)
 }
 
-// checkJournal delivers what a journal that cannot be written would hold up.
+// checkJournal delivers transitions that a journal that cannot be written would hold up.
 func (in *Ingest) checkJournal(now time.Time) {
 	if err := in.journal.Failing(); err != nil {
 		if n := in.handover.overdue(now); n > 0 {

@@ -46,9 +46,8 @@ var (
 	unaccounted  = prometheus.NewDesc("bramble_board_unaccounted_seconds_total", "Time between a board's last tick before its sensor ended without a word and its next boot or first tick after it: what was read meanwhile is lost, how much nobody can say.", []string{"board"}, nil)
 )
 
-// drops counts what was not taken since the start. A board is listed once
-// something of it was dropped, until it leaves the registry. It is safe for
-// concurrent use.
+// drops counts reports, readings and ticks that were not taken since the start. A board is listed
+// once something of it was dropped, until it leaves the registry. It is safe for concurrent use.
 type drops struct {
 	mu     sync.Mutex
 	total  tally
@@ -98,8 +97,8 @@ func (d *drops) forget(board string) {
 	delete(d.boards, board)
 }
 
-// lost counts what ended with a session of a board: ticks that are known to have
-// been taken, and time in which nobody can say how many were.
+// lost counts the losses of an ended session of a board: ticks that are known to have been sampled,
+// and time in which nobody can know how many were.
 func (d *drops) lost(board string, ticks uint64, unaccounted time.Duration) {
 	if ticks == 0 && unaccounted <= 0 {
 		return
@@ -123,8 +122,8 @@ func (d *drops) board(name string) *tally {
 	return d.boards[name]
 }
 
-// of returns what of a board was dropped, by reason; nil where nothing was. No
-// reason is one of both reports and readings.
+// of returns a board's drops by reason; nil where there are none. No reason counts both reports and
+// readings.
 func (d *drops) of(board string) map[string]uint64 {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -195,8 +194,8 @@ func (in *Ingest) Rejected() map[string]uint64 {
 // nil means nothing.
 func (in *Ingest) Dropped(board string) map[string]uint64 { return in.drops.of(board) }
 
-// countDropped counts what of a decoded report is not taken: ticks before old
-// and from end on lie outside the window.
+// countDropped counts the readings of a decoded report that are not taken: ticks before old and
+// from end on lie outside the window.
 func (in *Ingest) countDropped(board string, r *report.Report, old, end int) {
 	d := &in.drops
 	d.readings(board, unknownMetric, r.Unknown)

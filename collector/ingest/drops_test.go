@@ -9,7 +9,7 @@ import (
 	"bramble/pisensor/report"
 )
 
-// TestDropsAreCountedPerBoardAndReason sends, for each reason, what is dropped for it.
+// TestDropsAreCountedPerBoardAndReason sends, for each reason, a report or readings that are dropped for it.
 func TestDropsAreCountedPerBoardAndReason(t *testing.T) {
 	c := start(t, t.TempDir(), startNATS(t))
 	c.addBoard("pi-1", nil)
@@ -65,9 +65,9 @@ func TestDropsAreCountedPerBoardAndReason(t *testing.T) {
 	}
 }
 
-// TestNextSessionCountsWhatTheLastLost: a sensor is halted with ticks on board, its successor is cut off by a reboot, and
+// TestNextSessionCountsTheLossesOfTheLast: a sensor is halted with ticks on board, its successor is cut off by a reboot, and
 // a third follows.
-func TestNextSessionCountsWhatTheLastLost(t *testing.T) {
+func TestNextSessionCountsTheLossesOfTheLast(t *testing.T) {
 	c := start(t, t.TempDir(), startNATS(t))
 	c.addBoard("pi-1", nil)
 	now := time.Now().Truncate(time.Millisecond).Add(-10 * time.Minute)
@@ -98,13 +98,13 @@ func TestNextSessionCountsWhatTheLastLost(t *testing.T) {
 	if got := c.Dropped("pi-1"); got[missingTicks] != 6 {
 		t.Errorf("the board's list: %v", got)
 	}
-	// No goodbye: the board ran on for 29 s before it booted, as its successor's anchor tells.
+	// No goodbye: the board ran on for 29 s before it booted, as its successor's anchor shows.
 	boot := hot(1, now.Add(2*time.Minute), 50)
 	boot.Anchor = now.Add(90 * time.Second).UnixMilli()
 	boot.Elapsed[0] = 30_000
 	send(3, boot)
 	lost(6, 29)
-	// What a board's owner invents is bounded.
+	// Numbers that a board's owner invents are bounded.
 	send(3, &report.Report{Goodbye: true, First: 1 << 61, Anchor: now.UnixMilli()})
 	send(4, hot(1, now.Add(3*time.Minute), 50))
 	lost(6+maxMissing, 29)

@@ -11,9 +11,8 @@ import (
 	"bramble/collector/registry"
 )
 
-// Expectation is what somebody has announced that will happen to a board. It
-// sets the words of what is then said about the board's silence, and hides
-// nothing.
+// Expectation is an announced step on a board. It changes the text of pages about the board's
+// silence, and hides nothing.
 type Expectation struct {
 	Board string    `json:"board"`
 	What  string    `json:"what"` // one of Announcements
@@ -22,7 +21,7 @@ type Expectation struct {
 	Until time.Time `json:"until"`
 }
 
-// Announcements are what can be announced.
+// Announcements are the steps that can be announced.
 var Announcements = []string{"reboot", "reinstall", "shutdown"}
 
 // MaxExpected is how far ahead an announcement may reach.

@@ -51,7 +51,7 @@ func (s *faults) try(where, board string, f func() error) error {
 	return err
 }
 
-// guard has the loop do something for a board, "" for all of them. A panic ends that alone; what it has left half done is
+// guard runs a step of the loop for a board, "" for all of them. A panic ends that step alone; its half changed state is
 // repaired. An error means that the journal has ended.
 func (in *Ingest) guard(where, board string, f func() error) (err error) {
 	if !in.faults.guard(where, board, func() { err = f() }) {
@@ -60,8 +60,8 @@ func (in *Ingest) guard(where, board string, f func() error) (err error) {
 	return err
 }
 
-// repair journals what is owed after a fault in the loop: the records of what was shown, which queries wait for, and the
-// transitions that no record holds though the rules have decided them and will not do so again. Those that were delivered
+// repair journals the missing records after a fault in the loop: those of readings that were shown, which queries wait for,
+// and the transitions that no record holds, since the rules will not decide them again. Transitions that were delivered
 // before page nobody twice.
 func (in *Ingest) repair(board string) error {
 	ts := slices.Concat(in.tick.transitions, in.Engine.Last(board))
@@ -84,7 +84,7 @@ func (in *Ingest) commitNothing() error {
 	return in.commit(record, nil, new([]storage.Row), nil)
 }
 
-// rebuildFleet makes what is known of the boards' reports anew, as a start does: each board has a minute to report.
+// rebuildFleet makes the state of the boards' reports anew, as a start does: each board has a minute to report.
 func (in *Ingest) rebuildFleet() {
 	before := in.fleet
 	in.fleet = presence.New()
@@ -101,8 +101,8 @@ func (in *Ingest) onDisk(where, board string, f func(end journal.Position)) func
 	return func(end journal.Position) { in.faults.guard(where, board, func() { f(end) }) }
 }
 
-// deliverEach delivers transitions, each by itself where that meets a fault together: whoever takes them knows those that it
-// has taken already.
+// deliverEach delivers transitions together, and one by one if that panics: the receiver knows those that it has taken
+// already.
 func (in *Ingest) deliverEach(ts []alert.Transition) {
 	if in.faults.guard("deliver transitions", "", func() { in.Deliver(ts) }) || len(ts) == 1 {
 		return

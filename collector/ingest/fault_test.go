@@ -188,7 +188,8 @@ func TestPanicAfterTheCommit(t *testing.T) {
 	}
 }
 
-// Whatever boards publish, several at a time: nothing panics, what is journalled can be replayed, and another board is served.
+// FuzzMessage publishes any bytes from several boards at a time: nothing panics, the journal can be replayed, and another
+// board is served.
 func FuzzMessage(f *testing.F) {
 	metrics := prometheus.NewRegistry()
 	c := startWith(f, f.TempDir(), startNATS(f), Options{Registerer: metrics, Log: slog.New(slog.DiscardHandler)})

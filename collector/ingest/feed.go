@@ -13,16 +13,15 @@ import (
 const (
 	// maxBatch rows go into the store at once.
 	maxBatch = 10_000
-	// maxWaiting rows wait in memory for the store. What comes beyond is read
-	// from the journal again, when the store takes rows.
+	// maxWaiting rows wait in memory for the store. Further ones are read from the journal again, when the store
+	// takes rows.
 	maxWaiting = 200_000
 	// storeRetry is how long a store that takes nothing is left alone.
 	storeRetry = time.Second
 )
 
-// feeder brings what is journalled into the store. It alone waits for the
-// store: the journal is its queue, and the rows that it has in memory are a
-// part of it that need not be read again.
+// feeder brings journalled rows into the store. Only it waits for the store: the journal is its queue, and the
+// rows that it has in memory are a part of it that need not be read again.
 type feeder struct {
 	store   Store
 	read    func(from journal.Position, f func(record []byte, end journal.Position) error) (journal.Position, error)
@@ -31,14 +30,14 @@ type feeder struct {
 	faults  *faults
 
 	wake     chan struct{}
-	stopping <-chan struct{} // closed: what the store does not take at once stays in the journal
+	stopping <-chan struct{} // closed: rows that the store does not take at once stay in the journal
 
 	mu      sync.Mutex
 	waiting []fed
 	rows    int
 	offered journal.Position // behind the last record that was offered
 	from    journal.Position // records behind it are offered, or read while behind
-	behind  bool             // what lies behind from is in the journal alone
+	behind  bool             // records behind from are in the journal alone
 	stored  journal.Position // all before it is in the store
 	records uint64           // whose rows were offered
 	refused bool             // the store takes nothing at present
@@ -46,7 +45,7 @@ type feeder struct {
 	ended   bool
 }
 
-// fed is what one record of the journal brings to the store.
+// fed holds the rows of one record of the journal.
 type fed struct {
 	rows *[]storage.Row   // nil = none
 	end  journal.Position // behind the record; zero where the journal has none
@@ -82,7 +81,7 @@ func (f *feeder) offer(rows *[]storage.Row, end journal.Position) {
 		f.waiting = append(f.waiting, fed{rows, end})
 		f.rows += n
 	}
-	f.ring()
+	f.signal()
 }
 
 // offerUnjournalled hands over rows that are not in the journal, where there is
@@ -95,7 +94,7 @@ func (f *feeder) offerUnjournalled(rows []storage.Row) {
 	}
 	f.waiting = append(f.waiting, fed{rows: &rows})
 	f.rows += len(rows)
-	f.ring()
+	f.signal()
 }
 
 // when has call called, from the goroutine of run, once all before a position
@@ -104,7 +103,7 @@ func (f *feeder) when(at journal.Position, call func()) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.then = append(f.then, target{at: at, call: call})
-	f.ring()
+	f.signal()
 }
 
 // locate gives targets that wait for the newest record their position, which is behind it. The caller holds mu.
@@ -130,7 +129,7 @@ func (f *feeder) upTo(records uint64) <-chan struct{} {
 		t.record = records
 	}
 	f.then = append(f.then, t)
-	f.ring()
+	f.signal()
 	return reached
 }
 
@@ -139,10 +138,10 @@ func (f *feeder) rewind(from journal.Position) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.behind, f.from = true, from
-	f.ring()
+	f.signal()
 }
 
-// again has everything read that is not in the store yet, where it is not known what is in memory.
+// again has the journal read from the last stored record on, where the rows in memory are not known.
 func (f *feeder) again() {
 	f.mu.Lock()
 	from := f.stored
@@ -155,10 +154,10 @@ func (f *feeder) end() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.ended = true
-	f.ring()
+	f.signal()
 }
 
-func (f *feeder) ring() {
+func (f *feeder) signal() {
 	select {
 	case f.wake <- struct{}{}:
 	default:

@@ -16,8 +16,8 @@ import (
 	"bramble/storage"
 )
 
-// tape is a real journal of numbered records, each of which stands for some
-// rows, and a feeder from it to a real store.
+// tape is a real journal of numbered records, each of which yields some rows, and a feeder from it
+// to a real store.
 type tape struct {
 	*feeder
 	t       *testing.T
@@ -91,9 +91,9 @@ func (x *tape) append() journal.Position {
 	return <-done
 }
 
-// TestFeederReadsWhatMemoryDidNotHold journals far more than waits in memory
+// TestFeederReadsRowsBeyondItsMemory journals far more than waits in memory
 // while the store is away. Nothing waits, and all of it comes to the store once.
-func TestFeederReadsWhatMemoryDidNotHold(t *testing.T) {
+func TestFeederReadsRowsBeyondItsMemory(t *testing.T) {
 	x := newTape(t)
 	const first = 3 * maxWaiting / tapeRows
 	for range first {

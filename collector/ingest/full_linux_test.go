@@ -57,7 +57,7 @@ func TestPagesWhenTheJournalCannotBeWritten(t *testing.T) {
 	crossing := hot(2, from.Add(10*time.Second), 85)
 	c.publish("pi-1", crossing)
 	began := time.Now()
-	last, stolen := began, time.Duration(0) // by whatever else the machine does
+	last, stolen := began, time.Duration(0) // by other work of the machine
 	waitFor(t, "no page", func() bool {
 		now := time.Now()
 		stolen += max(now.Sub(last)-2*lookEvery, 0)
@@ -82,7 +82,7 @@ func TestPagesWhenTheJournalCannotBeWritten(t *testing.T) {
 	c = start(t, dir, s)
 	c.publish("pi-1", crossing)
 	c.expectAck(2, 1)
-	// A replay delivers what the journal holds; the pager knows what left. It is one transition still.
+	// A replay delivers the journal's transitions again; the pager knows which have left. It is still one transition.
 	at := map[int64]bool{}
 	c.mu.Lock()
 	for _, tr := range c.delivered {
@@ -132,8 +132,8 @@ func TestStartDoesNotWaitForAFullStore(t *testing.T) {
 }
 
 // TestALongJournalLeavesReadingsToTheirSensors fills the store's disk and not the journal's, and lets the journal reach its
-// length. From there nothing is acknowledged, and a crossing pages. With room in the store, what the journal holds is
-// stored, it is cut, and takes what the sensor sends again.
+// length. From there nothing is acknowledged, and a crossing pages. With space in the store again, the journal's readings
+// are stored, it is cut, and it takes the readings that the sensor sends again.
 func TestALongJournalLeavesReadingsToTheirSensors(t *testing.T) {
 	dir := t.TempDir()
 	disk := filepath.Join(dir, "series")

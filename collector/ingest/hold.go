@@ -12,9 +12,9 @@ import (
 // holdRetry is the pause between two looks at a truncation of the journal that is on its way; it takes 0.3 s at most.
 const holdRetry = 20 * time.Millisecond
 
-// Hold waits until the store has every reading that was acknowledged before the call, and keeps the journal from
-// being cut and truncated until release is called: what is acknowledged meanwhile is in the journal's files. It
-// fails when ctx ends first, as on a full disk. Readings are taken and acknowledged all the while.
+// Hold waits until the store has every reading that was acknowledged before the call, and keeps the journal from being
+// cut and truncated until release is called: readings acknowledged meanwhile are in the journal's files. It fails when
+// ctx ends first, as on a full disk. Meanwhile readings are still taken and acknowledged.
 func (in *Ingest) Hold(ctx context.Context) (release func(), err error) {
 	if err := in.pin(ctx); err != nil {
 		return nil, fmt.Errorf("hold the journal: %w", err)
@@ -64,9 +64,9 @@ func (in *Ingest) settle(ctx context.Context) error {
 	}
 }
 
-// CaughtUp returns once the store has what was passed to Live before the call, so that a page which follows the live
-// readings and then asks for those of before misses none. It does not wait for a journal or a store that takes nothing,
-// nor beyond ctx.
+// CaughtUp returns once the store has all readings that were passed to Live before the call, so that a page which
+// follows the live readings and then asks for those of before misses none. It does not wait for a journal or a store
+// that takes nothing, nor beyond ctx.
 func (in *Ingest) CaughtUp(ctx context.Context) {
 	if in.journal.Failing() != nil {
 		return

@@ -7,16 +7,15 @@
 // and its rows fed to the store. It never writes to a message's reply subject
 // and trusts nothing of a board but the subject that NATS let it publish on.
 //
-// A panic never ends the process; it is counted and logged, and what it leaves
-// half changed is made whole (fault.go):
+// A panic never ends the process; it is counted and logged, and half changed state is repaired (fault.go):
 //
 //   - In the loop it costs one message, which is neither journalled nor
 //     acknowledged, so that the sensor sends it again. The rules have decided its
 //     readings by then and will not do so again: the board's alerts are journalled
 //     as they stand and delivered.
-//   - Where silence is decided, what is known of the boards' reports is made anew,
+//   - Where silence is decided, the state of the boards' reports is made anew,
 //     as a start does.
-//   - After a commit each of ack, delivery and feed stands for itself. An ack is
+//   - After a commit ack, delivery and feed are guarded one by one. An ack is
 //     asked for again; transitions that cannot be delivered together are delivered
 //     one by one; readings are read from the journal again.
 //   - A record that cannot be placed costs its readings, at a start too; a store
@@ -47,14 +46,14 @@ import (
 )
 
 const (
-	// backlog is how many messages may wait until the loop puts them into its queue.
-	// NATS drops and counts what comes beyond; the sensors send it again.
+	// backlog is how many messages may wait until the loop puts them into its queue. NATS drops and counts further ones;
+	// the sensors send them again.
 	backlog = 16 << 10
 	// checkpointEvery is how often the journal is cut. It bounds the replay at start.
 	checkpointEvery = 30 * time.Second
 )
 
-// Store keeps rows. What was added before a Barrier began survives a crash once that has returned. *storage.Store and
+// Store keeps rows. Rows added before a Barrier began survive a crash once it has returned. *storage.Store and
 // *storage.Remote are such stores.
 type Store interface {
 	Add(rows []storage.Row) error
@@ -69,9 +68,8 @@ type Options struct {
 	Registry *registry.Registry
 	Store    Store
 	Engine   *rules.Engine
-	// Retention is how long the store keeps rows, where that may be shorter than
-	// readings can be late; 0 = longer. What the store would drop in silence is
-	// rejected and counted.
+	// Retention is how long the store keeps rows, where that may be shorter than readings can be late; 0 = longer.
+	// Readings that the store would drop silently are rejected and counted.
 	Retention time.Duration
 	// MaxJournal is how many bytes the journal may hold before readings are left to
 	// their sensors; 0 = journal.DefaultMaxBytes.
@@ -81,9 +79,9 @@ type Options struct {
 	Live func(board string, at int64, values []live.Value)
 	// Deliver gets transitions once they are on disk. It must not block for long.
 	Deliver func([]alert.Transition)
-	// Forgotten hears of a board that has left the registry.
+	// Forgotten is called for a board that has left the registry.
 	Forgotten func(board string)
-	// Settle returns when what was delivered so far is safe without the journal.
+	// Settle returns when all transitions delivered so far are safe without the journal.
 	Settle func() error
 	// Address returns the network address of a board's last connection, to be
 	// probed when the board is overdue; it is invalid where none is known. nil
@@ -113,7 +111,7 @@ type Ingest struct {
 	shown    atomic.Uint64 // records with rows, counted before these are shown live and then committed
 	faults   *faults
 
-	// What follows belongs to the loop alone.
+	// The fields below belong to the loop alone.
 	queue    queue
 	boards   map[string]*board
 	fleet    *presence.Fleet
@@ -187,8 +185,7 @@ func New(o Options) (*Ingest, error) {
 	return in, nil
 }
 
-// newFeeder returns the way from the journal to the store, with what the store
-// did not take of the replay before it.
+// newFeeder returns the way from the journal to the store. It begins with replayed rows that the store did not take.
 func (in *Ingest) newFeeder() *feeder {
 	end := in.journal.End()
 	f := &feeder{
@@ -211,8 +208,7 @@ func (in *Ingest) storeChanged(waits error) {
 	in.Log.Info("store takes readings again")
 }
 
-// Run takes reports until ctx ends, then commits and stores what it has taken.
-// It can be called once.
+// Run takes reports until ctx ends, then commits and stores them. It can be called once.
 func (in *Ingest) Run(ctx context.Context) error {
 	subscription, err := in.subscribe()
 	if err != nil {

@@ -248,7 +248,7 @@ func (c *collector) expect(expr string, want float64) {
 	}
 }
 
-// lookEvery is how often a test looks at what tells nobody that it changed.
+// lookEvery is how often a test polls a state that gives no signal of a change.
 const lookEvery = 10 * time.Millisecond
 
 // patience ends a test that hangs. It claims nothing: a machine that tests much at once is slow.
@@ -269,8 +269,8 @@ func waitFor(t testing.TB, what string, ok func() bool) {
 	}
 }
 
-// Whoever has seen a reading live and then asks the store finds it there.
-func TestQueriesSeeWhatWasShownLive(t *testing.T) {
+// A query that begins after a reading was shown live finds it in the store.
+func TestQueriesSeeReadingsShownLive(t *testing.T) {
 	shown := make(chan struct{}, 1)
 	c := startWith(t, t.TempDir(), startNATS(t), Options{Live: func(_ string, _ int64, values []live.Value) {
 		if values[0].Series == "pi_soc_temperature_celsius" {

@@ -1,4 +1,4 @@
 package ingest
 
-// Late is how far behind its arrival a reading may be; what is older is refused and counted.
+// Late is how far behind its arrival a reading may be; older ones are refused and counted.
 const Late = maxBehind

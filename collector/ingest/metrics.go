@@ -29,7 +29,7 @@ func newMetrics(r prometheus.Registerer) *metrics {
 	return m
 }
 
-// watch registers the gauges of what is on its way.
+// watch registers the gauges of rows and reports on their way.
 func (in *Ingest) watch(r prometheus.Registerer) {
 	if r == nil {
 		return

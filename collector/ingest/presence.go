@@ -16,14 +16,14 @@ import (
 
 const (
 	presenceEvery = time.Second
-	// decideEvery is how often the rules see pi_board_up while it does not
-	// change: what keeps firing for a time resolves by it.
+	// decideEvery is how often the rules see pi_board_up while it does not change: alerts with keep_firing_for resolve by
+	// it.
 	decideEvery = 10 * time.Second
 	// upEvery is how often pi_board_up, pi_info and the boots' series are stored while nothing changes.
 	upEvery = time.Minute
 )
 
-// upSent is what was said of a board's pi_board_up and of its boots so far.
+// upSent is the last pi_board_up and boots of a board that store, rules and pages have.
 type upSent struct {
 	stored   time.Time // when it was last stored
 	decided  time.Time // when the rules last saw it
@@ -37,14 +37,14 @@ type upSent struct {
 	bootShownAt int64 // Unix ms
 }
 
-// Status is what the pages show of a board beside its readings.
+// Status is a board's state on the pages, beside its readings.
 type Status struct {
 	LastReport time.Time
 	State      string // "", "up", "silent" or "stopped"
 	Info       map[string]string
 }
 
-// Status returns the status of every board that has been heard of.
+// Status returns the status of every board that has reported.
 func (in *Ingest) Status() map[string]Status {
 	in.statusMu.Lock()
 	defer in.statusMu.Unlock()
@@ -65,7 +65,7 @@ func (in *Ingest) setStatus(b *board, change func(*Status)) {
 	in.status[b.name] = s
 }
 
-// learn remembers what a board says of itself.
+// learn remembers a board's description.
 func (b *board) learn(info []report.Attribute) {
 	if len(info) > 0 {
 		b.info = slices.Clone(info)
@@ -73,7 +73,7 @@ func (b *board) learn(info []report.Attribute) {
 	}
 }
 
-// refresh takes over what the registry says of a board, where it has changed.
+// refresh takes over a board's entry of the registry, where it has changed.
 func (in *Ingest) refresh(b *board, known *registry.Board) {
 	if b.registry == known {
 		return
@@ -152,7 +152,7 @@ func (in *Ingest) checkPresence(now time.Time) error {
 	return nil
 }
 
-// lookUp takes over what the registry says of a board now.
+// lookUp takes over a board's present entry of the registry.
 func (in *Ingest) lookUp(b *board) error {
 	known, ok := in.Registry.Board(b.name)
 	if !ok || known.Retired {
@@ -176,7 +176,7 @@ func (in *Ingest) sayPresence(b *board, now time.Time) error {
 	return nil
 }
 
-// silence tells of the boards that are silent from now on, with the reasons.
+// silence journals and shows the boards that are silent from now on, with the reasons.
 func (in *Ingest) silence(verdicts []presence.Verdict, now time.Time) error {
 	if len(verdicts) == 0 {
 		return nil
@@ -189,7 +189,7 @@ func (in *Ingest) silence(verdicts []presence.Verdict, now time.Time) error {
 	return in.changed(now, notes, boards...)
 }
 
-// forget ends what is known and firing of a board that is no longer watched.
+// forget drops the state and ends the alerts of a board that is no longer watched.
 func (in *Ingest) forget(b *board) error {
 	delete(in.boards, b.name)
 	in.queue.forget(b.name)
@@ -202,9 +202,8 @@ func (in *Ingest) forget(b *board) error {
 	return in.Commit(in.Engine.Forget(b.name))
 }
 
-// changed decides, journals and shows that boards came or fell silent, in one
-// record: what happened together is on disk together. notes, where there are
-// some, go with the boards' alerts.
+// changed decides, journals and shows that boards came or fell silent, in one record: boards that changed together are on
+// disk together. notes, where there are some, go with the boards' alerts.
 func (in *Ingest) changed(now time.Time, notes []map[string]string, boards ...*board) error {
 	at := now.UnixMilli()
 	own := ownRecord{At: at}
@@ -281,14 +280,14 @@ func (in *Ingest) stopped(b *board, now time.Time) error {
 	return in.commit(record, nil, nil, nil)
 }
 
-// showStopped tells the pages that a board's sensor has ended properly: later than its return from silence, where that was
-// in the same instant.
+// showStopped shows on the pages that a board's sensor has ended properly: later than its return from silence, where that
+// was in the same instant.
 func (in *Ingest) showStopped(b *board, now time.Time) {
 	b.decided = now
 	in.Live(b.name, now.UnixMilli()+1, []live.Value{{Series: upSeries, Value: math.NaN()}})
 }
 
-// decidePresence shows the rules what has not changed.
+// decidePresence shows the rules an unchanged pi_board_up.
 func (in *Ingest) decidePresence(b *board, now time.Time) error {
 	if s, _ := in.fleet.State(b.name); s == presence.Stopped && b.decided.IsZero() { // the pages have forgotten it with the start
 		in.showStopped(b, now)
@@ -297,7 +296,7 @@ func (in *Ingest) decidePresence(b *board, now time.Time) error {
 		return nil
 	}
 	row := in.upRow(b, now.UnixMilli())
-	if b.decided.IsZero() { // after a start neither the pages nor the rules know what was said before
+	if b.decided.IsZero() { // after a start neither the pages nor the rules know the earlier value
 		in.Engine.Annotate(b.upOutput.rule, in.remembered(b, now))
 		in.Live(b.name, row.At, []live.Value{{Series: upSeries, Value: row.Value}})
 	}
@@ -333,10 +332,9 @@ func (in *Ingest) presenceRows(b *board, at int64) []storage.Row {
 	return rows
 }
 
-// infoSeries names pi_info: the board's own words on itself, and the
-// registry's labels where the names differ. Of what a board says, the boot id
-// is no label: it is another after each boot, and each would begin a series
-// that the store's index keeps for years. pi_boots_total tells reboots.
+// infoSeries names pi_info: the board's description, and the registry's labels where the names differ. The boot id is no
+// label: it changes with each boot, and each would begin a series that the store's index keeps for years. pi_boots_total
+// counts reboots.
 func infoSeries(b *board, at int64) storage.Series {
 	labels := []storage.Label{{Name: "__name__", Value: "pi_info"}, {Name: "board", Value: b.name}}
 	own := attributes(b.info)

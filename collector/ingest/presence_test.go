@@ -11,8 +11,8 @@ import (
 	"bramble/pisensor/report"
 )
 
-// TestSilenceSurvivesARestart: who is silent stays so, with the last report and what was announced; the alert carries
-// the reasons.
+// TestSilenceSurvivesARestart: a silent board stays so, with its last report and the announcement; the alert carries the
+// reasons.
 func TestSilenceSurvivesARestart(t *testing.T) {
 	dir, s := t.TempDir(), startNATS(t)
 	c := start(t, dir, s)
@@ -85,8 +85,8 @@ func TestSilenceSurvivesARestart(t *testing.T) {
 	}
 }
 
-// TestStoppedSensor: the pages hear of a sensor that ended properly, after a restart too; the reasons of others' silence
-// tell it apart; and a silent board that comes back to say goodbye is silent no more.
+// TestStoppedSensor: the pages show a sensor that ended properly, after a restart too; the reasons of others' silence
+// name it; and a silent board that comes back to say goodbye is silent no more.
 func TestStoppedSensor(t *testing.T) {
 	dir, s := t.TempDir(), startNATS(t)
 	c := start(t, dir, s)

@@ -13,7 +13,7 @@ import (
 // most probe.Timeout.
 const maxProbes = 256
 
-// answer is what a probe has found.
+// answer is the result of a probe.
 type answer struct {
 	board  string
 	answer presence.Answer

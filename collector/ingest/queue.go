@@ -12,18 +12,18 @@ import (
 // A board's allowance, in readings: a few bytes can hold tens of thousands of them, so the door's allowance of bytes does
 // not bound the work that a board can cause.
 const (
-	// readingRate is how many readings a second a board may claim: more than a hundred times what it sends with all its
-	// series at 1 Hz, and some two percent of a core.
+	// readingRate is how many readings a second a board may claim: more than a hundred times as many as all its series at
+	// 1 Hz, and some two percent of a core.
 	readingRate = 10_000
 	// readingBurst is a full day's spool at the default rate with all series: it comes in at once.
 	readingBurst = report.MaxColumns * 24 * 60 * 60 / 10
 	// crowdedBurst takes its place while the store does not keep up, so that one board's past holds up nobody's present.
 	crowdedBurst = readingRate
-	// messageCost is the least that a message counts, byteCost how many bytes count as a reading.
+	// messageCost is the minimum cost of a message, byteCost how many bytes count as a reading.
 	messageCost, byteCost = 50, 4
 )
 
-// The bounds of what waits. A sensor has some thirty reports under way at most, one of them large.
+// Bounds of waiting messages. A sensor has some thirty reports under way at most, one of them large.
 const (
 	laneMessages = 64
 	laneCost     = 10 * readingRate // so that a board that floods is late by seconds, and not silent
@@ -57,7 +57,7 @@ type waitingMessage struct {
 	cost int // in readings
 }
 
-// costOf returns what a message counts, in readings.
+// costOf returns a message's cost, in readings.
 func costOf(data []byte) int {
 	return max(messageCost, len(data)/byteCost, report.Cells(data))
 }
@@ -123,7 +123,7 @@ func (q *queue) ready(now time.Time, burst int) (n int) {
 	return n
 }
 
-// forget drops what waits of a board, and its account.
+// forget drops a board's waiting messages, and its account.
 func (q *queue) forget(board string) {
 	l := q.lanes[board]
 	if l == nil {

@@ -34,7 +34,7 @@ func message(data []byte) *nats.Msg { return &nats.Msg{Data: data} }
 
 func newQueue() *queue { return &queue{lanes: map[string]*lane{}} }
 
-func TestMessagesCostWhatTheyHold(t *testing.T) {
+func TestMessagesCostTheirReadings(t *testing.T) {
 	f := func(data []byte, want int) {
 		t.Helper()
 		if got := costOf(data); got != want {
@@ -98,8 +98,8 @@ func TestAFloodWaitsForItsAllowance(t *testing.T) {
 			t.Fatalf("%v: %d bytes wait", now.Sub(began), q.bytes)
 		}
 	}
-	if most := readingBurst + int(step*steps/time.Second)*readingRate + costOf(flood); taken > most || taken < most*9/10 {
-		t.Errorf("%d readings of the flood are taken, the allowance is %d", taken, most)
+	if limit := readingBurst + int(step*steps/time.Second)*readingRate + costOf(flood); taken > limit || taken < limit*9/10 {
+		t.Errorf("%d readings of the flood are taken, the allowance is %d", taken, limit)
 	}
 	if honest != steps || refused == 0 {
 		t.Errorf("%d of %d other reports came through, %d of the flood were refused", honest, steps, refused)

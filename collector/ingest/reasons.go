@@ -9,8 +9,7 @@ import (
 	"bramble/collector/presence"
 )
 
-// reasons are the annotations of a silent board's alerts: why the collector
-// believes what it says.
+// reasons are the annotations of a silent board's alerts: why the collector believes that it is silent.
 func (in *Ingest) reasons(b *board, v presence.Verdict, now time.Time) map[string]string {
 	notes := map[string]string{}
 	var text []string
@@ -50,8 +49,8 @@ func (in *Ingest) remembered(b *board, now time.Time) map[string]string {
 	return in.reasons(b, presence.Verdict{Board: b.name, Last: last}, now)
 }
 
-// peers says of the other boards of a domain whether they report. A sensor that ended properly is told apart: its board
-// neither reports nor is silent.
+// peers says of the other boards of a domain whether they report. A sensor that ended properly is named apart: its
+// board neither reports nor is silent.
 func peers(v presence.Verdict, domain string) string {
 	text := reporting(v, domain)
 	switch {

@@ -15,9 +15,9 @@ import (
 // Records of all older versions are read for ever.
 const JournalVersion = 2
 
-// A journal record begins with what it is.
+// Kinds of journal records: their first byte.
 const (
-	recordReport     = 1 // a report as the board sent it, and what it caused
+	recordReport     = 1 // a report as the board sent it, and its transitions
 	recordOwn        = 2 // readings and transitions of the collector's own
 	recordCheckpoint = 3 // the state that all records before it have led to
 	recordLimited    = 4 // a report of which some series were refused
@@ -112,7 +112,7 @@ func cutBytes(b []byte) (cut, rest []byte, err error) {
 	return b[n : n+int(size)], b[n+int(size):], nil
 }
 
-// ownRecord is what the collector itself has found out, as JSON.
+// ownRecord is a record of the collector's own findings, as JSON.
 type ownRecord struct {
 	// Board and Up are as in ownBoard, of a journal that an older collector wrote.
 	Board       string             `json:"board,omitempty"`

@@ -21,7 +21,7 @@ type checkpoint struct {
 	Rules  json.RawMessage       `json:"rules"`
 }
 
-// boardState is what must outlive a restart of what the loop knows of a board.
+// boardState is the part of the loop's state of a board that must outlive a restart.
 type boardState struct {
 	Sessions sessions           `json:"sessions,omitempty"`
 	Seen     int64              `json:"seen"`

@@ -10,12 +10,11 @@ import (
 const (
 	// maxSessions of a board are remembered: each start of its sensor is one.
 	maxSessions = 8
-	// maxRanges of a session are remembered. A sensor leaves gaps only where
-	// its backlog is on the way; what is forgotten is stored once more and
-	// deduplicated.
+	// maxRanges of a session are remembered. A sensor leaves gaps only where its backlog is on the
+	// way; ticks of a forgotten range are stored once more and deduplicated.
 	maxRanges = 64
-	// maxMissing bounds what is believed of one session's numbers, which the
-	// board's owner can choose: 11 days at 1 Hz.
+	// maxMissing bounds the missing ticks of one session, whose numbers the board's owner can
+	// choose: 11 days at 1 Hz.
 	maxMissing = 1_000_000
 )
 
@@ -73,11 +72,10 @@ func (s *session) missing() (n uint64) {
 	return min(n+max(s.Next, end)-end, maxMissing)
 }
 
-// follow looks at a report before it is taken. Where it is the first of a new
-// session, the one before has ended, and what has not arrived of that never
-// will: its ticks that are known of, and the time since seen, its last tick, in which
-// there may have been more. A session that said goodbye has told how many it took; after
-// a reboot none were taken before the boot.
+// follow looks at a report before it is taken. If it is the first of a new session, the one before
+// has ended, and its missing ticks will never arrive. follow returns the number of those that are
+// known, and the time since seen, its last tick, in which there may have been more. A goodbye has
+// the number of a session's ticks; after a reboot none were taken before the boot.
 func (s sessions) follow(r *report.Report, seen int64) (ticks uint64, unaccounted time.Duration) {
 	if x := s.of(r.Session); x != nil {
 		if r.Goodbye {

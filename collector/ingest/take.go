@@ -16,12 +16,11 @@ import (
 	"bramble/storage"
 )
 
-// telemetry is what the collector subscribes.
+// telemetry is the subject that the collector subscribes to.
 const telemetry = report.AllTelemetry
 
-// The window of times that are accepted, around the collector's clock. A
-// sensor's clock agrees with the collector's within 250 ms, so 10 s ahead is
-// generous; behind is what rollups wait for. Nothing is ever clamped.
+// The window of times that are accepted, around the collector's clock. A sensor's clock agrees with the collector's
+// within 250 ms, so 10 s ahead is generous; rollups wait for as long as maxBehind. Nothing is ever clamped.
 const (
 	maxAhead  = 10 * time.Second
 	maxBehind = 8 * 24 * time.Hour
@@ -43,7 +42,7 @@ type decision struct {
 // rowPool lends the slices that travel from the loop to the store.
 var rowPool = sync.Pool{New: func() any { return new([]storage.Row) }}
 
-// gather moves what has arrived into the queue.
+// gather moves arrived messages into the queue.
 func (in *Ingest) gather() {
 	for range len(in.messages) {
 		in.enqueue(<-in.messages)
@@ -88,7 +87,7 @@ func (in *Ingest) untilTurn() time.Duration {
 	d, waiting := in.queue.wait(time.Now(), burst)
 	switch {
 	case !waiting:
-		return time.Hour // what arrives ends the wait
+		return time.Hour // a new message ends the wait
 	case burst == crowdedBurst:
 		return min(d, crowdedRetry)
 	}
@@ -101,7 +100,7 @@ func (in *Ingest) serve(name string, m *nats.Msg) error {
 	return in.guard("take a message", name, func() error { return in.message(name, m) })
 }
 
-// message handles what a board has published.
+// message handles a board's message.
 func (in *Ingest) message(name string, m *nats.Msg) error {
 	in.seenMessages++
 	known, ok := in.active(name)
@@ -173,7 +172,7 @@ func (in *Ingest) take(b *board, r *report.Report, raw []byte, now time.Time) er
 	switch {
 	case r.Ticks() == 0:
 		return in.answerGoodbye(b, r)
-	case old == end: // what is too old will not get younger: acknowledged, that it may rest
+	case old == end: // all ticks are too old: acknowledged, so that they are not sent again
 		in.drops.report(b.name, outsideWindow)
 		return in.ackAfter(ack)
 	case b.sessions.has(r.Session, r.First, uint64(end)):
@@ -185,7 +184,7 @@ func (in *Ingest) take(b *board, r *report.Report, raw []byte, now time.Time) er
 	in.metrics.readings.Add(float64(len(*rows)))
 	in.countRefused(b.name, r, old, end)
 	b.sessions.take(r.Session, r.First, uint64(end))
-	// What was taken before is in the journal before this report: one ack covers both.
+	// Ticks taken before are in the journal before this report: one ack covers both.
 	ack.ranges[0] = b.sessions.around(r.Session, r.First)
 	if r.AckLater {
 		ack.ranges = nil
@@ -204,10 +203,9 @@ func (in *Ingest) answerGoodbye(b *board, r *report.Report) error {
 	return in.ackAfter(ack)
 }
 
-// postpone decides a report that the journal has no room for: what it causes is
-// journalled, which the reserve is for, and pages. The report itself is neither
-// acknowledged nor stored. When the sensor sends it again its readings are not
-// later than what the rules have seen, so that they page nobody twice.
+// postpone decides a report that the journal has no space for: its transitions are journalled in the reserve, and
+// page. The report itself is neither acknowledged nor stored. When the sensor sends it again its readings are not
+// later than those that the rules have seen, so that they page nobody twice.
 func (in *Ingest) postpone(b *board, r *report.Report, old, end int, received int64) error {
 	in.metrics.postponed.Inc()
 	rows, transitions := in.decide(b, r, old, end, received)
@@ -215,9 +213,8 @@ func (in *Ingest) postpone(b *board, r *report.Report, old, end int, received in
 	return in.Commit(transitions)
 }
 
-// window returns the range of ticks whose times the collector accepts, as much
-// as behind before the report was received. Times ascend, so what is too old
-// comes first and what is too far ahead last.
+// window returns the range of ticks whose times the collector accepts, as much as behind before the report was
+// received. Times ascend, so ticks that are too old come first and those too far ahead last.
 func window(r *report.Report, received int64, behind time.Duration) (old, end int) {
 	n := r.Ticks()
 	for old < n && r.At(old) < received-behind.Milliseconds() {
@@ -285,8 +282,7 @@ func (in *Ingest) resolve(b *board, r *report.Report, at int64, first bool) {
 	}
 }
 
-// place appends the rows of tick i. Of a fresh tick it also gathers what the
-// rules and the live pages see.
+// place appends the rows of tick i. Of a fresh tick it also gathers the readings for the rules and the live pages.
 func (in *Ingest) place(r *report.Report, i int, at int64, rows []storage.Row, fresh bool) []storage.Row {
 	t := &in.tick
 	t.readings, t.values = t.readings[:0], t.values[:0]

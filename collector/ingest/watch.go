@@ -8,12 +8,12 @@ import (
 	"bramble/pisensor/report"
 )
 
-// maxLease bounds what a browser can ask for at a time. A board grants no more
-// either (pisensor/sensor).
+// maxLease bounds the lease that a browser can ask for. A board grants no more either
+// (pisensor/sensor).
 const maxLease = time.Minute
 
-// viewers remembers who looks at which board, so that its owner can be told how
-// many people do. The zero value has none.
+// viewers remembers the people who look at each board, for the number that its owner sees. The zero
+// value has none.
 type viewers struct {
 	mu    sync.Mutex
 	until map[string]map[string]time.Time // by board and viewer
@@ -55,14 +55,14 @@ func (in *Ingest) Watch(board, viewer string, d time.Duration) error {
 	return in.Conn.Publish(report.ControlSubject(board), c.Append(nil))
 }
 
-// sendLines tells a board near which temperatures to look more often.
+// sendLines sends a board the temperatures near which it samples faster.
 func (in *Ingest) sendLines(board string) {
 	c := report.Control{SetLines: true, Lines: sendable(in.Lines())}
 	in.publish(report.ControlSubject(board), c.Append(nil))
 }
 
-// sendable leaves out what a board would refuse: lines that no reading can
-// reach, and those beyond report.MaxLines.
+// sendable leaves out lines that a board would refuse: those that no reading can reach, and those
+// beyond report.MaxLines.
 func sendable(lines []report.Line) []report.Line {
 	var kept []report.Line
 	for _, l := range lines {

@@ -37,7 +37,7 @@ func TestABoardHearsHowManyPeopleWatch(t *testing.T) {
 	}
 }
 
-func TestViewersWhoHaveGoneDoNotCount(t *testing.T) {
+func TestGoneViewersDoNotCount(t *testing.T) {
 	var v viewers
 	now := time.Now()
 	for i, x := range []struct {
