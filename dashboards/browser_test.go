@@ -66,7 +66,9 @@ func startChromium(path string) (context.Context, error) {
 			chromedp.Flag("disable-quic", true), chromedp.Flag("disable-component-update", true))
 		alloc, stop := chromedp.NewExecAllocator(context.Background(), opts...)
 		ctx, cancel := chromedp.NewContext(alloc)
-		chromium.rest = httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+		chromium.rest = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			fmt.Fprint(w, `<!doctype html><link rel="icon" href="data:,">`) // without one the browser asks for it, during the next test
+		}))
 		chromium.ctx, chromium.stop = ctx, func() { cancel(); stop(); chromium.rest.Close() }
 		_, chromium.err = chromedp.Run(ctx, chromedp.Evaluate[bool]("true"))
 		chromium.free = []context.Context{ctx} // its first window's tab
