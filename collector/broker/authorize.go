@@ -33,7 +33,6 @@ type grant struct {
 	role        string // "board", "enrolment" or "collector"
 	name        string // the board or the token's id
 	permissions *server.Permissions
-	lifetime    time.Duration // 0 = no end
 }
 
 // identities looks keys and tokens up.
@@ -86,8 +85,7 @@ func authorizeToken(c credentials, known identities) (grant, error) {
 	if !ok {
 		return grant{}, errToken
 	}
-	return grant{role: "enrolment", name: id, lifetime: enrolTime,
-		permissions: only(report.EnrolSubject, report.EnrolAnswerSubject(id))}, nil
+	return grant{role: "enrolment", name: id, permissions: only(report.EnrolSubject, report.EnrolAnswerSubject(id))}, nil
 }
 
 // signed reports whether the nonce was signed with the key. An empty nonce

@@ -23,7 +23,8 @@ const (
 // gate lets clients in. nats-server calls Check for each, from many goroutines.
 type gate struct {
 	known  identities
-	own    string // secret of the in-process connection, drawn at each start
+	own    string        // secret of the in-process connection, drawn at each start
+	enrol  time.Duration // how long an enrolment connection lives
 	count  *metrics
 	panics *panics
 	log    *slog.Logger
@@ -47,7 +48,7 @@ type presence struct {
 func newGate(o Options, count *metrics, f *front) *gate {
 	secret := make([]byte, 32)
 	rand.Read(secret) // never fails (crypto/rand)
-	return &gate{known: o.Registry, own: hex.EncodeToString(secret), count: count, panics: f.panics, log: o.Log, admit: f.admit, live: map[string]*presence{}}
+	return &gate{known: o.Registry, own: hex.EncodeToString(secret), enrol: enrolTime, count: count, panics: f.panics, log: o.Log, admit: f.admit, live: map[string]*presence{}}
 }
 
 // Check implements server.Authentication. nats-server calls it in a goroutine
@@ -61,8 +62,8 @@ func (g *gate) Check(c server.ClientAuthentication) (in bool) {
 	}
 	g.count.authentication(granted.role)
 	user := &server.User{Username: granted.role + " " + granted.name, Permissions: granted.permissions}
-	if granted.lifetime > 0 {
-		user.ConnectionDeadline = time.Now().Add(granted.lifetime)
+	if granted.role == "enrolment" {
+		user.ConnectionDeadline = time.Now().Add(g.enrol)
 	}
 	c.RegisterUser(user)
 	return true
