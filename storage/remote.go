@@ -141,6 +141,11 @@ func OpenRemote(o RemoteOptions) (*Remote, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open remote store: %w", err)
 	}
+	return openRemote(o)
+}
+
+// openRemote opens a store with options that were checked.
+func openRemote(o RemoteOptions) (*Remote, error) {
 	dialer := &net.Dialer{Timeout: dialTime}
 	client, err := promconfig.NewClientFromConfig(o.Client, "remote-store", promconfig.WithDialContextFunc(dialer.DialContext))
 	if err != nil {

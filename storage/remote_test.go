@@ -52,13 +52,18 @@ func (l *lines) String() string {
 
 func openRemote(t testing.TB, o storage.RemoteOptions) remote {
 	t.Helper()
+	return openRemoteBy(t, o, storage.OpenRemote)
+}
+
+func openRemoteBy(t testing.TB, o storage.RemoteOptions, open func(storage.RemoteOptions) (*storage.Remote, error)) remote {
+	t.Helper()
 	r := remote{registry: prometheus.NewRegistry(), log: &lines{}}
 	if o.Dir == "" {
 		o.Dir = t.TempDir()
 	}
 	o.Registerer, o.Log = r.registry, slog.New(slog.NewTextHandler(r.log, nil))
 	var err error
-	if r.Remote, err = storage.OpenRemote(o); err != nil {
+	if r.Remote, err = open(o); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
@@ -165,8 +170,12 @@ func TestRemoteThatIsAwayLosesNothing(t *testing.T) {
 // forgotten rows.
 func TestRemoteThatIsKilledLosesNothing(t *testing.T) {
 	t.Parallel()
-	v := storage.StartVanilla(t)
-	r := openRemote(t, storage.RemoteOptions{Write: v.URL, Keep: storage.MinKeep})
+	args, open := []string{"-inmemoryDataFlushInterval=1s"}, storage.OpenRemoteKeeping(time.Second) // the interval tells how long rows are kept: 12 s
+	if os.Getenv("BRAMBLE_ENDURANCE") == "1" {
+		args, open = nil, storage.OpenRemote // a minute
+	}
+	v := storage.StartVanilla(t, args...)
+	r := openRemoteBy(t, storage.RemoteOptions{Write: v.URL}, open)
 	start := time.Now().Add(-48 * time.Hour).Truncate(time.Second)
 	stop, written := make(chan struct{}), make(chan int)
 	go func() {

@@ -128,3 +128,16 @@ func (v *Vanilla) Get(t testing.TB, path string) string {
 	}
 	return string(body)
 }
+
+// OpenRemoteKeeping opens remote stores that keep rows for less than MinKeep after a server took them, where its interval of
+// flushes allows it.
+func OpenRemoteKeeping(keep time.Duration) func(RemoteOptions) (*Remote, error) {
+	return func(o RemoteOptions) (*Remote, error) {
+		o, err := o.Check()
+		if err != nil {
+			return nil, err
+		}
+		o.Keep = keep
+		return openRemote(o)
+	}
+}
