@@ -239,14 +239,17 @@ var damages = map[string]func(data []byte, at int) []byte{
 	"removed":   func(d []byte, at int) []byte { return append(d[:at], d[at+1:]...) },
 }
 
-// TestEveryDamageIsCaught changes every file of a backup: each of the first and
-// last 60 bytes, and 60 between them, is flipped, removed and the end of the file;
-// 300 of each in a run for endurance.
-func TestEveryDamageIsCaught(t *testing.T) {
-	bytesOfEach := 60
+// bytesOfEach is how many bytes of a file are damaged at its begin, at its end and between them.
+func bytesOfEach() int {
 	if os.Getenv("BRAMBLE_ENDURANCE") == "1" {
-		bytesOfEach = 300
+		return 300
 	}
+	return 20
+}
+
+// TestEveryDamageIsCaught changes every file of a backup: each of the first and
+// last bytes, and some between them, is flipped, removed and the end of the file.
+func TestEveryDamageIsCaught(t *testing.T) {
 	dir := quick(t)
 	c := newCollector(t, filepath.Join(dir, "data"))
 	c.fill(t, 8, 60)
@@ -274,7 +277,7 @@ func TestEveryDamageIsCaught(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, at := range positions(len(whole), bytesOfEach) {
+		for _, at := range positions(len(whole), bytesOfEach()) {
 			for what, damage := range damages {
 				cases++
 				if err := os.WriteFile(path, damage(bytes.Clone(whole), at), 0o600); err != nil {

@@ -205,7 +205,7 @@ func TestABackupInABucketRestoresAsTheOriginal(t *testing.T) {
 	}
 }
 
-// TestEveryDamageInABucketIsCaught changes every object of a backup: each of the first and last 60 bytes, and 60
+// TestEveryDamageInABucketIsCaught changes every object of a backup: each of the first and last bytes, and some
 // between them, is flipped, removed and the end of the object.
 func TestEveryDamageInABucketIsCaught(t *testing.T) {
 	s := newS3(t)
@@ -239,7 +239,7 @@ func TestEveryDamageInABucketIsCaught(t *testing.T) {
 		}
 		key := m.Name + "/" + name
 		whole := s.get(t, key)
-		for _, at := range positions(len(whole), 60) {
+		for _, at := range positions(len(whole), bytesOfEach()) {
 			for what, damage := range damages {
 				cases++
 				s.put(t, key, damage(bytes.Clone(whole), at))
