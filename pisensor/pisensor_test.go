@@ -149,6 +149,7 @@ func TestEnrolWithATokenFile(t *testing.T) {
 
 // A netbooted board asks before its network is up.
 func TestEnrolWaitsForTheCollector(t *testing.T) {
+	t.Parallel()
 	c := newCollector(t)
 	addr := hostOf(t, c.url)
 	c.stop()
@@ -594,6 +595,7 @@ func TestReplayRidesOutACollectorThatGoesAway(t *testing.T) {
 }
 
 func TestReplayStopsOnASignalWithAnError(t *testing.T) {
+	t.Parallel()
 	c := newCollector(t)
 	c.keepAcks = true
 	dir, path := enrolled(t, c), writeRecording(t, smallRecording)
