@@ -180,7 +180,7 @@ func put(tb testing.TB, path, text string) {
 }
 
 // TestATickCostsNoAllocation reads the sources of a tick at the default rate, after the group has
-// come to look for absent ones rarely.
+// come to look for absent ones rarely. A machine without a network card has eleven series of them.
 func TestATickCostsNoAllocation(t *testing.T) {
 	log := slog.New(slog.NewTextHandler(io.Discard, nil))
 	opened := openBoard(piLike(t), log)
@@ -195,7 +195,7 @@ func TestATickCostsNoAllocation(t *testing.T) {
 		tick.Reset()
 		g.Read(&tick)
 	}
-	if got := seriesOf(tick.Readings); strings.Contains(got, "read_errors") || strings.Count(got, "\n") < 12 || !strings.Contains(got, "pi_load1") {
+	if got := seriesOf(tick.Readings); strings.Contains(got, "read_errors") || strings.Count(got, "\n") < 11 || !strings.Contains(got, "pi_load1") {
 		t.Errorf("not as on a Pi:\n%s", got)
 	}
 	if n := testing.AllocsPerRun(50, func() { tick.Reset(); g.Read(&tick) }); n > 0 {
