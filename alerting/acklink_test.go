@@ -17,6 +17,7 @@ import (
 	"github.com/prometheus/common/model"
 
 	"bramble/alerting/alert"
+	"bramble/alerting/alerttest"
 	"bramble/alerting/rules"
 )
 
@@ -94,7 +95,7 @@ func TestAPageOfAWebhookCarriesItsLinks(t *testing.T) {
 		}
 	})
 	p := startPager(t, openDB(t, t.TempDir()), oneSink(s.URL, ""), nil)
-	p.Deliver([]alert.Transition{fire("b1", time.Now())})
+	p.Deliver([]alert.Transition{alerttest.Fire("b1", time.Now())})
 	first, second := s.next(t), s.next(t)
 	a, b := first.Alerts[0].Annotations, second.Alerts[0].Annotations
 	if a[PageAckURL] == "" || a[PageAckURL] != b[PageAckURL] {
@@ -124,7 +125,7 @@ func BenchmarkFacts(b *testing.B) {
 		b.Fatal(err)
 	}
 	defer p.Close()
-	ctx, t := context.Background(), fire("b1", time.Now())
+	ctx, t := context.Background(), alerttest.Fire("b1", time.Now())
 	in := Incident{Alerts: []IncidentAlert{{Rule: t.Rule, Labels: t.Labels, Annotations: t.Annotations, StartsAt: t.At}}}
 	for i := range 10_000 {
 		in.ID, in.ResolvedAt, in.OpenedAt, in.Ack = "old-"+strconv.Itoa(i), int64(i+2), int64(i+1), nil

@@ -17,18 +17,19 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/alertmanager/silence/silencepb"
-	dto "github.com/prometheus/client_model/go"
 	"github.com/prometheus/common/model"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"bramble/alerting/alert"
+	"bramble/alerting/alerttest"
+	"bramble/alerting/domain"
 	"bramble/alerting/rules"
 	"bramble/storage/series"
 )
 
-// stage is a Domains before a running pager. Its journal is a list, on disk at once.
+// stage is a Decider before a running pager. Its journal is a list, on disk at once.
 type stage struct {
-	*Domains
+	*domain.Decider
 	pager   *testPager
 	engine  *rules.Engine
 	mu      sync.Mutex
@@ -42,12 +43,12 @@ func startStage(t testing.TB, db *sql.DB, config []byte, places map[string]alert
 	s := &stage{engine: rules.NewEngine(rules.Default()), journal: slices.Clone(journal)}
 	s.pager = startPager(t, db, config, func(p *Pager) {
 		p.engine = s.engine
-		s.Domains = NewDomains(DomainsOptions{Engine: s.engine, Pager: p, Fleet: func() map[string]alert.Place { return places }, Commit: s.commit})
+		s.Decider = domain.New(domain.Options{Apply: s.engine.Apply, Firing: s.engine.Firing, Pager: p, Fleet: func() map[string]alert.Place { return places }, Commit: s.commit})
 		for _, tr := range append(slices.Clone(checkpoint), journal...) {
 			s.engine.Apply(tr)
 		}
-		s.Domains.Deliver(journal)
-		s.Domains.Resume(s.engine.Firing())
+		s.Decider.Deliver(journal)
+		s.Decider.Resume(s.engine.Firing())
 	})
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
@@ -107,22 +108,16 @@ func (h hook) said() string {
 	return strings.Join(out, ", ")
 }
 
-// silentBoard is the alert of a board of places that fell silent at a time.
-func silentBoard(places map[string]alert.Place, board string, at time.Time) alert.Transition {
-	h := &theatre{now: at, f: &fleetIndex{places: places}}
-	return h.silent(board)
-}
-
 // TestOneFailureOnePage: 500 boards vanish behind one switch, under a configuration that would page each of them.
 func TestOneFailureOnePage(t *testing.T) {
 	t.Parallel()
 	s := newSink(t, nil)
-	places := fleetOf(2, 2, 500, nil)
+	places := alerttest.Fleet(2, 2, 500, nil)
 	d := startStage(t, openDB(t, t.TempDir()), theirs(s.URL), places, nil)
 	began := time.Now()
 	var gone []alert.Transition
-	for _, b := range boardsIn(places, "r1-a") {
-		gone = append(gone, silentBoard(places, b, began))
+	for _, b := range alerttest.BoardsIn(places, "r1-a") {
+		gone = append(gone, alerttest.Silent(places, b, began))
 	}
 	if err := d.commit(gone); err != nil {
 		t.Fatal(err)
@@ -137,7 +132,7 @@ func TestOneFailureOnePage(t *testing.T) {
 		t.Errorf("incident %q with %d alerts", in.Title, len(in.Alerts))
 	}
 	// Boards join late, others come back one by one, and all the while nobody is paged: a fence tells when it is through.
-	fence := silentBoard(places, "r2-b-001", time.Now())
+	fence := alerttest.Silent(places, "r2-b-001", time.Now())
 	delete(fence.Labels, "customer")
 	if err := d.commit([]alert.Transition{fence}); err != nil {
 		t.Fatal(err)
@@ -149,84 +144,20 @@ func TestOneFailureOnePage(t *testing.T) {
 		t.Errorf("%d alerts are shown as inhibited, want 500", shown)
 	}
 	for _, g := range gone {
-		if err := d.commit([]alert.Transition{resolve(g, time.Now())}); err != nil {
+		if err := d.commit([]alert.Transition{alerttest.Resolve(g, time.Now())}); err != nil {
 			t.Fatal(err)
 		}
 	}
 	if h := s.next(t); h.said() != "resolved BoardSilent switch r1-a" {
 		t.Errorf("page: %s", h.said())
 	}
-	if err := d.commit([]alert.Transition{resolve(fence, time.Now())}); err != nil {
+	if err := d.commit([]alert.Transition{alerttest.Resolve(fence, time.Now())}); err != nil {
 		t.Fatal(err)
 	}
 	if h := s.next(t); h.said() != "resolved BoardSilent r2-b-001" {
 		t.Errorf("page: %s", h.said())
 	}
 	s.none(t, "after all is over")
-}
-
-// A fault where domains are decided costs an alert its domain and never its page; once it is over one failure is one page again,
-// of boards whose alerts waited meanwhile too.
-func TestFaultCostsAnAlertItsDomainAlone(t *testing.T) {
-	s := newSink(t, nil)
-	places := fleetOf(4, 1, 20, nil)
-	d := startStage(t, openDB(t, t.TempDir()), theirs(s.URL), places, nil)
-	broken := func(times int) {
-		d.Domains.mu.Lock()
-		defer d.Domains.mu.Unlock()
-		d.indexed = time.Time{}
-		d.Fleet = func() map[string]alert.Place {
-			if times--; times >= 0 {
-				panic("not prepared for this")
-			}
-			return places
-		}
-	}
-	rack := func(name string) (hot []alert.Transition) {
-		h := &theatre{now: time.Now(), f: &fleetIndex{places: places}}
-		for _, b := range boardsIn(places, name) {
-			hot = append(hot, h.hot(b))
-		}
-		return hot
-	}
-	f := func(want string) {
-		t.Helper()
-		said := s.next(t).said()
-		for strings.HasPrefix(said, "firing SocHot r2-") { // an alert that met the fault by itself
-			said = s.next(t).said()
-		}
-		if !strings.HasSuffix(said, want) { // the switches' alerts share a group
-			t.Errorf("page: %s, want %s", said, want)
-		}
-	}
-	broken(1000)
-	for _, a := range rack("r1")[:2] { // one by one: their pages come in this order
-		if err := d.commit([]alert.Transition{a}); err != nil {
-			t.Fatal(err)
-		}
-		f("firing SocHot " + a.Labels[alert.BoardLabel])
-	}
-	broken(2)
-	if err := d.commit(rack("r2")); err != nil {
-		t.Fatal(err)
-	}
-	f("firing SocHot switch r2-a")
-	broken(0)
-	if err := d.commit(rack("r3")); err != nil {
-		t.Fatal(err)
-	}
-	f("firing SocHot switch r3-a")
-	d.Domains.mu.Lock()
-	d.fleet, d.indexed = nil, time.Now().Add(time.Hour) // of which nothing can be decided
-	d.Domains.mu.Unlock()
-	if err := d.commit(rack("r4")[:1]); err != nil {
-		t.Fatal(err)
-	}
-	f("firing SocHot r4-a-01")
-	var counted dto.Metric
-	if err := d.pager.metrics.faults.Write(&counted); err != nil || counted.GetCounter().GetValue() < 4 {
-		t.Errorf("%v faults counted, %v, want at least 4", counted.GetCounter().GetValue(), err)
-	}
 }
 
 // suppressed counts the alerts that the API shows as inhibited, by an alert that it shows as well.
@@ -259,19 +190,17 @@ func (s *stage) suppressed(t *testing.T) (n int) {
 // TestRackThatHeatsUp: the air conditioning fails, and 48 boards throttle within a second.
 func TestRackThatHeatsUp(t *testing.T) {
 	s := newSink(t, nil)
-	places := fleetOf(2, 1, 48, nil)
+	places := alerttest.Fleet(2, 1, 48, nil)
 	d := startStage(t, openDB(t, t.TempDir()), theirs(s.URL), places, nil)
-	h := &theatre{f: &fleetIndex{places: places}}
-	for _, b := range boardsIn(places, "r1") {
-		h.now = time.Now()
-		if err := d.commit([]alert.Transition{h.hot(b)}); err != nil {
+	for _, b := range alerttest.BoardsIn(places, "r1") {
+		if err := d.commit([]alert.Transition{alerttest.Hot(places, b, time.Now())}); err != nil {
 			t.Fatal(err)
 		}
 	}
 	if p := s.next(t); p.said() != "firing SocHot switch r1-a" {
 		t.Errorf("page: %s", p.said())
 	}
-	fence := fire("elsewhere", time.Now())
+	fence := alerttest.Fire("elsewhere", time.Now())
 	if err := d.commit([]alert.Transition{fence}); err != nil {
 		t.Fatal(err)
 	}
@@ -285,10 +214,10 @@ func TestRackThatHeatsUp(t *testing.T) {
 func TestCustomersOwnDoing(t *testing.T) {
 	t.Parallel()
 	s := newSink(t, nil)
-	places := fleetOf(2, 2, 4, nil)
+	places := alerttest.Fleet(2, 2, 4, nil)
 	delete(places["r2-a-01"].Labels, "customer")
 	d := startStage(t, openDB(t, t.TempDir()), theirs(s.URL), places, nil)
-	lone := silentBoard(places, "r1-a-01", time.Now())
+	lone := alerttest.Silent(places, "r1-a-01", time.Now())
 	if err := d.commit([]alert.Transition{lone}); err != nil {
 		t.Fatal(err)
 	}
@@ -296,13 +225,13 @@ func TestCustomersOwnDoing(t *testing.T) {
 	if len(in.Pages) != 0 || !strings.HasPrefix(in.Title, "r1-a-01: no reports since") {
 		t.Errorf("incident %+v", in)
 	}
-	if err := d.commit([]alert.Transition{silentBoard(places, "r2-a-01", time.Now())}); err != nil {
+	if err := d.commit([]alert.Transition{alerttest.Silent(places, "r2-a-01", time.Now())}); err != nil {
 		t.Fatal(err)
 	}
 	if h := s.next(t); h.said() != "firing BoardSilent r2-a-01" {
 		t.Errorf("page: %s", h.said())
 	}
-	if err := d.commit([]alert.Transition{resolve(lone, time.Now())}); err != nil {
+	if err := d.commit([]alert.Transition{alerttest.Resolve(lone, time.Now())}); err != nil {
 		t.Fatal(err)
 	}
 	d.pager.until(t, "resolved", func(in Incident) bool { return in.Receiver == alert.Nobody && in.ResolvedAt != 0 })
@@ -313,15 +242,15 @@ func TestCustomersOwnDoing(t *testing.T) {
 // all of it or nothing: the switch is one page and no board is.
 func TestDomainSurvivesRestarts(t *testing.T) {
 	t.Parallel()
-	places := fleetOf(2, 1, 4, nil)
+	places := alerttest.Fleet(2, 1, 4, nil)
 	f := func(name string, settle bool, cut func(journal []alert.Transition) []alert.Transition) {
 		t.Run(name, func(t *testing.T) {
 			s := newSink(t, nil)
 			db := openDB(t, t.TempDir())
 			d := startStage(t, db, theirs(s.URL), places, nil)
 			var gone []alert.Transition
-			for _, b := range boardsIn(places, "r1") {
-				gone = append(gone, silentBoard(places, b, time.Now()))
+			for _, b := range alerttest.BoardsIn(places, "r1") {
+				gone = append(gone, alerttest.Silent(places, b, time.Now()))
 			}
 			if err := d.commit(gone); err != nil {
 				t.Fatal(err)
@@ -336,7 +265,7 @@ func TestDomainSurvivesRestarts(t *testing.T) {
 			journal := cut(d.written())
 			firing := d.engine.Firing()
 			d = startStage(t, db, theirs(s.URL), places, firing, journal...)
-			fence := fire("fence", time.Now())
+			fence := alerttest.Fire("fence", time.Now())
 			if err := d.commit([]alert.Transition{fence}); err != nil {
 				t.Fatal(err)
 			}
@@ -379,12 +308,11 @@ func TestDomainTimes(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		places := fleetOf(2, 1, 20, nil)
+		places := alerttest.Fleet(2, 1, 20, nil)
 		e := rules.NewEngine(rules.Default())
 		commits := make(chan string, 100)
-		var d *Domains
-		d = NewDomains(DomainsOptions{
-			Engine: e, Pager: p, Fleet: func() map[string]alert.Place { return places },
+		var d *domain.Decider
+		d = domain.New(domain.Options{Apply: e.Apply, Firing: e.Firing, Pager: p, Fleet: func() map[string]alert.Place { return places },
 			Commit: func(ts []alert.Transition) error {
 				for _, c := range ts {
 					commits <- c.Labels["switch"] + " " + c.State.String()
@@ -410,20 +338,20 @@ func TestDomainTimes(t *testing.T) {
 		}
 		began := time.Now()
 		var gone []alert.Transition
-		for _, b := range boardsIn(places, "r1") {
-			gone = append(gone, silentBoard(places, b, began))
+		for _, b := range alerttest.BoardsIn(places, "r1") {
+			gone = append(gone, alerttest.Silent(places, b, began))
 		}
 		d.Deliver(gone)
-		want(settleFor - time.Millisecond)
+		want(499 * time.Millisecond)
 		want(2*time.Millisecond, "r1-a firing")
 		if firing := e.Firing(); len(firing) != 1 || firing[0].Series != `domain="switch",rack="r1",switch="r1-a"` {
 			t.Errorf("the engine's checkpoint lacks the domain: %v", firing)
 		}
 		want(time.Hour)
 		for _, g := range gone[:18] {
-			d.Deliver([]alert.Transition{resolve(g, time.Now())})
+			d.Deliver([]alert.Transition{alerttest.Resolve(g, time.Now())})
 		}
-		want(lingerFor - time.Second)
+		want(119 * time.Second)
 		want(3*time.Second, "r1-a inactive")
 		cancel()
 		if err := <-ended; err != nil {
@@ -438,7 +366,7 @@ func TestDomainTimes(t *testing.T) {
 
 // bit is the alert of a firmware bit of a board of places.
 func bit(places map[string]alert.Place, board, name, reason string, at time.Time) alert.Transition {
-	t := fire(board, at)
+	t := alerttest.Fire(board, at)
 	t.Rule, t.Series = "board/"+name, series.Pair("board", board)+","+series.Pair("reason", reason)
 	t.Labels = map[string]string{"alertname": name, "board": board, "severity": "critical", "reason": reason}
 	maps.Copy(t.Labels, places[board].Labels)
@@ -463,7 +391,7 @@ receivers:
 - {name: a, webhook_configs: [{url: %[1]q}]}
 - {name: b, webhook_configs: [{url: %[1]q}]}
 `, s.URL)
-	places := fleetOf(3, 1, 4, nil)
+	places := alerttest.Fleet(3, 1, 4, nil)
 	d := startStage(t, openDB(t, t.TempDir()), []byte(config), places, nil)
 	commit := func(ts ...alert.Transition) {
 		t.Helper()
@@ -491,13 +419,13 @@ receivers:
 	if n := d.suppressed(t); n != 2 {
 		t.Errorf("the API shows %d alerts as inhibited, want 2", n)
 	}
-	commit(resolve(under, time.Now()), resolve(capped, time.Now()))
+	commit(alerttest.Resolve(under, time.Now()), alerttest.Resolve(capped, time.Now()))
 	want("firing Throttled r1-a-01", "resolved UnderVoltage r1-a-01")
-	commit(resolve(throttled, time.Now()))
+	commit(alerttest.Resolve(throttled, time.Now()))
 	want("resolved Throttled r1-a-01")
 
 	var both []alert.Transition
-	for _, b := range boardsIn(places, "r2") {
+	for _, b := range alerttest.BoardsIn(places, "r2") {
 		both = append(both, bit(places, b, "Throttled", "throttled", now), bit(places, b, "UnderVoltage", "under_voltage", now))
 	}
 	commit(both...)
@@ -514,7 +442,7 @@ receivers:
 func TestReleasedPagesWhatHolds(t *testing.T) {
 	t.Parallel()
 	const over, holds, dark = "r1-a-01", "r2-a-01", "r3-a-01"
-	places := fleetOf(3, 1, 4, func(_ string, labels map[string]string) { delete(labels, "customer") })
+	places := alerttest.Fleet(3, 1, 4, func(_ string, labels map[string]string) { delete(labels, "customer") })
 	config := func(url string) []byte {
 		return []byte(fmt.Sprintf(`
 route: {receiver: oncall, group_by: [alertname], group_wait: 0s, group_interval: 1s, repeat_interval: 4h}
@@ -585,14 +513,14 @@ receivers:
 		})
 	}
 	inhibit := func(t *testing.T, d *stage) func(*stage) {
-		works := fire("", time.Now())
+		works := alerttest.Fire("", time.Now())
 		works.Rule, works.Series, works.Labels = "x/Works", "", map[string]string{"alertname": "Works"}
 		if err := d.commit([]alert.Transition{works}); err != nil {
 			t.Fatal(err)
 		}
 		d.until(t, "no inhibition", func() bool { return d.pager.muted(model.LabelSet{"alertname": "Throttled"}) })
 		return func(d *stage) {
-			if err := d.commit([]alert.Transition{resolve(works, time.Now())}); err != nil {
+			if err := d.commit([]alert.Transition{alerttest.Resolve(works, time.Now())}); err != nil {
 				t.Fatal(err)
 			}
 		}

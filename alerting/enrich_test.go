@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"bramble/alerting/alert"
+	"bramble/alerting/alerttest"
 )
 
 // TestAPageSaysHowTheLastOneEnded: the closing comment counts more than what was said on the way, and another board's is
@@ -14,7 +15,7 @@ func TestAPageSaysHowTheLastOneEnded(t *testing.T) {
 	s := newSink(t, nil)
 	p := startPager(t, openDB(t, t.TempDir()), oneSink(s.URL, ""), nil)
 	t0 := time.Now().Add(-time.Hour)
-	p.Deliver([]alert.Transition{fire("b1", t0)})
+	p.Deliver([]alert.Transition{alerttest.Fire("b1", t0)})
 	in := p.until(t, "paged", pageState("delivered"))
 	if err := p.Acknowledge(t.Context(), in.ID, "ada", "looking"); err != nil {
 		t.Fatal(err)
@@ -24,7 +25,7 @@ func TestAPageSaysHowTheLastOneEnded(t *testing.T) {
 	}
 	p.until(t, "closed", func(in Incident) bool { return in.ResolvedAt != 0 })
 	for board, want := range map[string]string{"b1": `"the fan was dusty" (jonas)`, "b2": ""} {
-		lead := fire(board, time.Now())
+		lead := alerttest.Fire(board, time.Now())
 		next := Incident{ID: "next", Alerts: []IncidentAlert{{Rule: lead.Rule, Series: lead.Series, Labels: lead.Labels}}}
 		got, err := p.before(t.Context(), &next)
 		if err != nil || !strings.HasSuffix(got, want) || (want == "") != (got == "") {

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"bramble/alerting/alert"
+	"bramble/alerting/alerttest"
 )
 
 // steps is an oncall.yml with two steps and what they wait.
@@ -153,18 +154,18 @@ func live(t *testing.T, onCall string, steps []lifeStep, at int, flight bool) ma
 // last step alone.
 func TestKillEscalation(t *testing.T) {
 	t0 := time.Now()
-	f := fire("b1", t0)
+	f := alerttest.Fire("b1", t0)
 	fires := []lifeStep{
 		{name: "journalled", do: func(l *life) { l.journal(f) }},
 		{name: "delivered to the pager", do: func(l *life) { l.v.say(jsonOf(l.t, f)) }},
 	}
 	ends := []lifeStep{
-		{name: "end journalled", do: func(l *life) { l.journal(resolve(f, t0.Add(time.Millisecond))) }},
-		{name: "end delivered to the pager", do: func(l *life) { l.v.say(jsonOf(l.t, resolve(f, t0.Add(time.Millisecond)))) }},
+		{name: "end journalled", do: func(l *life) { l.journal(alerttest.Resolve(f, t0.Add(time.Millisecond))) }},
+		{name: "end delivered to the pager", do: func(l *life) { l.v.say(jsonOf(l.t, alerttest.Resolve(f, t0.Add(time.Millisecond)))) }},
 	}
 	many := lifeStep{name: "five boards", do: func(l *life) {
 		for i := range 5 {
-			l.v.say(l.journal(fire(fmt.Sprintf("c%d", i), t0)))
+			l.v.say(l.journal(alerttest.Fire(fmt.Sprintf("c%d", i), t0)))
 		}
 	}}
 	const ada, jonas = "ada-ntfy firing b1", "jonas-ntfy firing b1"

@@ -15,6 +15,7 @@ import (
 	"github.com/prometheus/common/model"
 
 	"bramble/alerting/alert"
+	"bramble/alerting/alerttest"
 )
 
 // channelsTo is an alertmanager.yml with receivers that post to url/NAME, and one, oncall, that a policy stands for.
@@ -331,7 +332,7 @@ func TestSnoozeOfWhatIsOver(t *testing.T) {
 	id := b.notify(notify.ReasonFirstNotification, "b1", true)
 	b.deliver()
 	b.tx(func(e *escalating) error { return e.acknowledge(id, Ack{By: "ada", At: e.now, Until: e.now + 1}) })
-	tr := fire("b1", time.Now())
+	tr := alerttest.Fire("b1", time.Now())
 	delete(tr.Labels, "rack")
 	due := func(state alert.State) map[string]string {
 		t.Helper()
@@ -538,7 +539,7 @@ func BenchmarkFiveHundred(b *testing.B) {
 				p := startOnCall(b, config, onCall)
 				var ts []alert.Transition
 				for i := range 500 {
-					ts = append(ts, fire(fmt.Sprintf("b%03d", i), time.Now()))
+					ts = append(ts, alerttest.Fire(fmt.Sprintf("b%03d", i), time.Now()))
 				}
 				b.StartTimer()
 				p.Deliver(ts)

@@ -34,3 +34,6 @@ func (s *faults) guard(where string, f func()) (ended bool) {
 	f()
 	return true
 }
+
+// Guard calls f and reports whether it came to its end; a panic is counted and logged, and goes no further.
+func (p *Pager) Guard(where string, f func()) (ended bool) { return p.faults.guard(where, f) }

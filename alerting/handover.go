@@ -13,6 +13,7 @@ import (
 	"github.com/prometheus/common/model"
 
 	"bramble/alerting/alert"
+	"bramble/alerting/domain"
 )
 
 // Barrier returns when every transition delivered before is safe in the pager's own database: what still waits for
@@ -63,7 +64,7 @@ func (b *inbox) waiting() (out []alert.Transition, wrote int) {
 			out = append(out, t)
 		}
 	}
-	slices.SortStableFunc(out, func(a, b alert.Transition) int { return cmp.Compare(domainOrder(a), domainOrder(b)) })
+	slices.SortStableFunc(out, func(a, b alert.Transition) int { return cmp.Compare(domain.Order(a), domain.Order(b)) })
 	return out, b.wrote
 }
 
@@ -123,7 +124,7 @@ func (b *inbox) recall(in *Incident) {
 				Rule: a.Rule, Series: a.Series, Labels: a.Labels, Annotations: a.Annotations, State: alert.Firing,
 				At: a.StartsAt, Since: a.StartsAt, FiredAt: a.StartsAt, Boards: a.Boards,
 			}
-			b.noteDomain(t)
+			b.represent.Note(t)
 			b.fires(t)
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"bramble/alerting/alert"
+	"bramble/alerting/alerttest"
 )
 
 // gathered returns the gauges of a registry, by name and label values.
@@ -49,7 +50,7 @@ func TestReceiverFails(t *testing.T) {
 			t.Errorf("%s: %v, want %v", when, got, want)
 		}
 	}
-	p.Deliver([]alert.Transition{fire("b1", time.Now())})
+	p.Deliver([]alert.Transition{alerttest.Fire("b1", time.Now())})
 	p.until(t, "refused", func(in Incident) bool { return len(in.Pages) > 0 && in.Pages[0].Attempts == 1 })
 	check("refused", 1)
 	p.until(t, "delivered", pageState("delivered"))
@@ -60,4 +61,23 @@ func TestReceiverFails(t *testing.T) {
 		t.Fatal(err)
 	}
 	check("taken out of the configuration", 0)
+}
+
+// A fault that was caught is counted.
+func TestGuardCountsFaults(t *testing.T) {
+	reg := prometheus.NewRegistry()
+	p := runPager(t, PagerOptions{DB: openDB(t, t.TempDir()), Registerer: reg})
+	if p.Guard("a test", func() { panic("not prepared for this") }) || !p.Guard("a test", func() {}) {
+		t.Error("a fault counts as the end, or the end as a fault")
+	}
+	families, err := reg.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range families {
+		if f.GetName() == "bramble_alerting_panics_total" && f.Metric[0].GetCounter().GetValue() == 1 {
+			return
+		}
+	}
+	t.Error("the fault is not counted")
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/prometheus/common/model"
 
 	"bramble/alerting/alert"
+	"bramble/alerting/domain"
 )
 
 // holdAtMost bounds how long a resolve waits for its alert's page: groups that wait longer before their first page
@@ -34,12 +35,8 @@ type inbox struct {
 	wrote   int // rows in alert_waiting and alert_held
 	// earlier is what an earlier pager was given to keep; see Held.
 	earlier []alert.Transition
-	// domains are the alerts of domains that fire, by the rule that led to them.
-	domains map[string][]alert.Transition
-	// bits are the alerts of firmware bits that fire, by place; pagesFor says whether the page of one serves another's
-	// receivers too.
-	bits     map[string][]alert.Transition
-	pagesFor func(by, t *alert.Transition) bool
+	// represent are the firing alerts that may represent others.
+	represent *domain.Representatives
 	// fed is when the feed was last seen at work, in Unix milliseconds; 0 before Run.
 	fed atomic.Int64
 	// left is what maintenances and silences that are over have left.
@@ -82,10 +79,10 @@ type pageWay struct {
 	Passed     int64 `json:"passed,omitempty"` // to routing; until then it was held for its peers
 }
 
-func newInbox() *inbox {
+func newInbox(pagesFor func(by, t *alert.Transition) bool) *inbox {
 	return &inbox{
 		wake: make(chan struct{}, 1), live: map[model.Fingerprint]*liveAlert{}, told: map[model.Fingerprint]bool{}, handled: map[string]int64{},
-		domains: map[string][]alert.Transition{}, bits: map[string][]alert.Transition{}, pagesFor: func(_, _ *alert.Transition) bool { return false }, left: newLeftovers(), order: order{},
+		represent: domain.NewRepresentatives(pagesFor), left: newLeftovers(), order: order{},
 	}
 }
 
@@ -185,7 +182,7 @@ func (p *Pager) lift(lifted []alert.Transition, resolved []*amalert.Alert) {
 	p.inbox.mu.Lock()
 	for _, t := range lifted {
 		p.inbox.left.leave(t.Key())
-		p.inbox.noteDomain(t)
+		p.inbox.represent.Note(t)
 	}
 	over := p.inbox.left.ended(time.Now())
 	for _, t := range over {
@@ -223,7 +220,7 @@ func (p *Pager) put(alerts []*amalert.Alert) {
 // accept takes one transition.
 func (b *inbox) accept(t alert.Transition, firing *[]*amalert.Alert) {
 	if t.State.Active() {
-		b.noteDomain(t) // also of a domain that is handled: in a replay its boards' alerts come with it
+		b.represent.Note(t) // also of a domain that is handled: in a replay its boards' alerts come with it
 		b.lifted = slices.DeleteFunc(b.lifted, func(o alert.Transition) bool { return o.Rule == t.Rule && o.Series == t.Series })
 	} else {
 		b.lifted = append(b.lifted, t)
@@ -317,7 +314,7 @@ func (b *inbox) resume(firing []alert.Transition) {
 		}
 		clear(l.firing)
 		t := l.last
-		b.noteDomain(alert.Transition{Rule: t.Rule, Series: t.Series, Labels: t.Labels})
+		b.represent.Note(alert.Transition{Rule: t.Rule, Series: t.Series, Labels: t.Labels})
 		t.From, t.State, t.At = t.State, alert.Inactive, max(time.Now().UnixMilli(), t.At+1)
 		b.hold(l, t)
 	}

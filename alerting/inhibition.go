@@ -16,113 +16,15 @@ import (
 
 	"bramble/alerting/alert"
 	"bramble/alerting/rules"
-	"bramble/storage/series"
 )
 
-// noteDomain keeps the lists of alerts that may represent others while they fire: those of domains, and those of firmware
-// bits.
-func (b *inbox) noteDomain(t alert.Transition) {
-	if alert.IsDomainRule(t.Rule) {
-		keepFiring(b.domains, alert.BaseRule(t.Rule), t)
-	}
-	if bitOf(&t) != 0 {
-		keepFiring(b.bits, bitsPlace(&t), t)
-	}
-}
-
-// keepFiring puts an alert that fires on a list, and takes one that does not from it.
-func keepFiring(lists map[string][]alert.Transition, key string, t alert.Transition) {
-	list := slices.DeleteFunc(lists[key], func(o alert.Transition) bool { return o.Key() == t.Key() })
-	if t.State.Active() {
-		list = append(list, t)
-	}
-	if lists[key] = list; len(list) == 0 {
-		delete(lists, key)
-	}
-}
-
-// firmwareBit is a bit of the firmware's throttle state, by the label reason of its series: 0 for any other alert.
-// Causes come before what follows from them.
-type firmwareBit uint8
-
-const (
-	bitUnderVoltage firmwareBit = iota + 1
-	bitSoftLimit
-	bitThrottled
-	bitCapped
-)
-
-var firmwareBits = map[string]firmwareBit{
-	"under_voltage": bitUnderVoltage, "soft_temperature_limit": bitSoftLimit, "throttled": bitThrottled, "frequency_capped": bitCapped,
-}
-
-// bitOf returns the bit that an alert of a board, or of what boards share, is about.
-func bitOf(t *alert.Transition) firmwareBit {
-	if alert.IsBoardAlert(t) || alert.IsDomainRule(t.Rule) {
-		return firmwareBits[t.Labels["reason"]]
-	}
-	return 0
-}
-
-// bitsPlace names the board, or what boards share, whose bits an alert is about.
-func bitsPlace(t *alert.Transition) string {
-	if alert.IsDomainRule(t.Rule) {
-		return t.Series
-	}
-	return series.Pair(alert.BoardLabel, t.Labels[alert.BoardLabel])
-}
-
-// causeWithin is how soon after what follows from it a cause may show, and still be the same failure, in milliseconds. The
-// firmware's bits are read once a second then.
-const causeWithin = int64(10 * time.Second / time.Millisecond)
-
-// explains reports whether two bits at one place have one cause, of which b has told already. Low voltage and heat throttle
-// and cap a clock; neither is the other's cause, and a cause that shows late is news.
-func explains(b, t *alert.Transition) bool {
-	first, then := bitOf(b), bitOf(t)
-	switch {
-	case first == then, first <= bitSoftLimit && then <= bitSoftLimit:
-		return false
-	case b.FiredAt == t.FiredAt:
-		return first < then
-	case then <= bitSoftLimit && t.FiredAt-b.FiredAt > causeWithin:
-		return false
-	}
-	return b.FiredAt < t.FiredAt
-}
-
-// sameCause returns the alert of another bit at the same place that tells of the failure already, nil where there is none.
-// It must page whomever this one would, and be as severe.
-func (b *inbox) sameCause(t alert.Transition) *alert.Transition {
-	if bitOf(&t) == 0 {
-		return nil
-	}
-	list := b.bits[bitsPlace(&t)]
-	for i := range list {
-		if o := &list[i]; explains(o, &t) && alert.SeverityRank(o.Labels["severity"]) >= alert.SeverityRank(t.Labels["severity"]) && b.pagesFor(o, &t) {
-			return o
-		}
-	}
-	return nil
-}
-
-// inhibiting returns the alert that represents this one: of a domain, of what a maintenance left, or of another bit with the
-// same cause; nil where there is none.
+// inhibiting returns the alert that represents this one: of a maintenance or a silence that is over, of a domain, or of
+// another bit with the same cause; nil where there is none.
 func (b *inbox) inhibiting(t alert.Transition) *alert.Transition {
 	if l := b.left.of(&t); l != nil {
 		return &l.alert
 	}
-	list := b.domains[alert.BaseRule(t.Rule)]
-	rank := -1
-	if d, ok := alert.DomainOf(&t); ok {
-		rank = d.Rank()
-	}
-	for i := range list {
-		if d, ok := alert.DomainOf(&list[i]); ok && d.Rank() > rank && list[i].Series != t.Series && d.Holds(t.Labels) {
-			return &list[i]
-		}
-	}
-	return b.sameCause(t)
+	return b.represent.Of(t)
 }
 
 // pagesFor reports whether an alert that fires pages all receivers that another one would.

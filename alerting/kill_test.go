@@ -20,6 +20,8 @@ import (
 	"time"
 
 	"bramble/alerting/alert"
+	"bramble/alerting/alerttest"
+	"bramble/alerting/domain"
 	"bramble/alerting/rules"
 )
 
@@ -133,10 +135,10 @@ func childPerson(p *Pager, verb string) error {
 }
 
 // killPlaces are the boards that the child knows: a switch for each round.
-func killPlaces() map[string]alert.Place { return fleetOf(killRounds+1, 1, 4, nil) }
+func killPlaces() map[string]alert.Place { return alerttest.Fleet(killRounds+1, 1, 4, nil) }
 
 // childDomains journals as the collector does: first the disk, then the delivery.
-func childDomains(dir string, e *rules.Engine, p *Pager) (d *Domains, err error) {
+func childDomains(dir string, e *rules.Engine, p *Pager) (d *domain.Decider, err error) {
 	f, err := os.OpenFile(filepath.Join(dir, "journal"), os.O_WRONLY|os.O_APPEND, 0o600)
 	if err != nil {
 		return nil, err
@@ -159,7 +161,7 @@ func childDomains(dir string, e *rules.Engine, p *Pager) (d *Domains, err error)
 		d.Deliver(ts)
 		return nil
 	}
-	d = NewDomains(DomainsOptions{Engine: e, Pager: p, Fleet: killPlaces, Commit: commit})
+	d = domain.New(domain.Options{Apply: e.Apply, Firing: e.Firing, Pager: p, Fleet: killPlaces, Commit: commit})
 	return d, nil
 }
 
@@ -242,11 +244,11 @@ func setUp(t *testing.T, url string) (dir string, journal func(alert.Transition)
 func TestKill(t *testing.T) {
 	t.Parallel()
 	t0 := time.Now()
-	f := fire("b1", t0)
-	r := resolve(f, t0.Add(time.Second))
+	f := alerttest.Fire("b1", t0)
+	r := alerttest.Resolve(f, t0.Add(time.Second))
 	settle := func(v *victim, s *sink, journal func(alert.Transition) string) {
 		// A later crossing of another board has been paged: whatever was due for b1 is through.
-		v.say(journal(fire("fence", time.Now())))
+		v.say(journal(alerttest.Fire("fence", time.Now())))
 		for {
 			h := s.next(v.t)
 			s.seen = append(s.seen, h)
@@ -363,7 +365,7 @@ func TestKillAtRandom(t *testing.T) {
 	const boards = 60
 	v := startVictim(t, dir)
 	for i := range boards {
-		v.say(journal(fire(fmt.Sprintf("b%d", i), time.Now())))
+		v.say(journal(alerttest.Fire(fmt.Sprintf("b%d", i), time.Now())))
 		if i%10 == i/10 { // six times, with different amounts on the way
 			v.kill()
 			v = startVictim(t, dir)
@@ -394,8 +396,8 @@ func TestKillBarrier(t *testing.T) {
 		t.Fatal(err)
 	}
 	v := startVictim(t, dir)
-	f := fire("b1", time.Now())
-	for _, tr := range []alert.Transition{f, resolve(f, time.Now())} {
+	f := alerttest.Fire("b1", time.Now())
+	for _, tr := range []alert.Transition{f, alerttest.Resolve(f, time.Now())} {
 		b, _ := json.Marshal(tr)
 		v.say(string(b)) // in no journal
 	}
@@ -419,9 +421,9 @@ func TestKillBarrierWhileHeld(t *testing.T) {
 	s := newSink(t, nil)
 	dir, _ := setUp(t, s.URL)
 	v := startVictim(t, dir)
-	f := fire("r1-a-01", time.Now())
+	f := alerttest.Fire("r1-a-01", time.Now())
 	f.Labels["rack"], f.Labels["switch"] = "r1", "r1-a"
-	for _, tr := range []alert.Transition{f, resolve(f, time.Now().Add(time.Millisecond))} {
+	for _, tr := range []alert.Transition{f, alerttest.Resolve(f, time.Now().Add(time.Millisecond))} {
 		b, _ := json.Marshal(tr)
 		v.say(string(b)) // in no journal
 	}
@@ -439,7 +441,7 @@ func TestKillBarrierWhileHeld(t *testing.T) {
 	v.say("barrier")
 	v.kill()
 	v = startVictim(t, dir)
-	text, _ := json.Marshal(fire("fence", time.Now()))
+	text, _ := json.Marshal(alerttest.Fire("fence", time.Now()))
 	v.say(string(text))
 	h := s.next(t)
 	for got[h.id] {
@@ -466,7 +468,7 @@ func TestKillSilence(t *testing.T) {
 	v.kill()
 	v = startVictim(t, dir)
 	for _, b := range []string{"b1", "b2"} {
-		text, _ := json.Marshal(fire(b, time.Now()))
+		text, _ := json.Marshal(alerttest.Fire(b, time.Now()))
 		v.say(string(text))
 	}
 	if h := s.next(t); h.boards() != "firing b2" {
@@ -533,8 +535,8 @@ func killDomains(t *testing.T, from, to int) {
 		rack := fmt.Sprintf("r%d-", i+1)
 		var lines []string
 		var gone []alert.Transition
-		for _, b := range boardsIn(places, rack) {
-			gone = append(gone, silentBoard(places, b, time.Now()))
+		for _, b := range alerttest.BoardsIn(places, rack) {
+			gone = append(gone, alerttest.Silent(places, b, time.Now()))
 			lines = append(lines, journal(gone[len(gone)-1]))
 		}
 		killed = time.Time{}
@@ -547,7 +549,7 @@ func killDomains(t *testing.T, from, to int) {
 		if killed.IsZero() {
 			killed = time.Now()
 		}
-		if apart := killed.Sub(first); apart >= settleFor {
+		if apart := killed.Sub(first); apart >= domain.SettleFor {
 			t.Logf("the boards of %s were told over %v: each may page for itself", rack, apart)
 			late[rack] = true
 		}
@@ -560,7 +562,7 @@ func killDomains(t *testing.T, from, to int) {
 		mayKill()
 		lines = lines[:0]
 		for _, g := range gone {
-			lines = append(lines, journal(resolve(g, time.Now())))
+			lines = append(lines, journal(alerttest.Resolve(g, time.Now())))
 		}
 		for _, l := range lines {
 			mayKill()
@@ -569,7 +571,7 @@ func killDomains(t *testing.T, from, to int) {
 		mayKill()
 		take("resolved BoardSilent switch " + rack + "a")
 	}
-	v.say(journal(fire("fence", time.Now())))
+	v.say(journal(alerttest.Fire("fence", time.Now())))
 	take("firing SocHot fence")
 	for said, of := range ids {
 		if len(of) != 1 {

@@ -26,7 +26,7 @@ import (
 	"github.com/prometheus/alertmanager/notify"
 
 	"bramble/alerting/alert"
-
+	"bramble/alerting/alerttest"
 	"bramble/alerting/rules"
 	"bramble/storage/series"
 )
@@ -383,12 +383,12 @@ func TestAnIncidentShowsWhereTheTimeWent(t *testing.T) {
 	s := newSink(t, nil)
 	p := runPager(t, PagerOptions{DB: openDB(t, t.TempDir()), Config: oneSink(s.URL, "")})
 	now := time.Now().UnixMilli()
-	hot := fire("b1", time.UnixMilli(now-3000))
+	hot := alerttest.Fire("b1", time.UnixMilli(now-3000))
 	hot.Arrived, hot.Received, hot.Journalled = now-2500, now-2490, now-2400
 	p.Deliver([]alert.Transition{hot})
 	s.next(t)
 	waitFor(t, p, pageState("delivered"))
-	p.Deliver([]alert.Transition{resolve(hot, time.Now())})
+	p.Deliver([]alert.Transition{alerttest.Resolve(hot, time.Now())})
 	s.next(t)
 	waitFor(t, p, func(in Incident) bool { return len(in.Pages) == 2 && in.Pages[1].State == "delivered" })
 	const number = `\d+(\.\d)? m?s`

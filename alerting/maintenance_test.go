@@ -15,6 +15,7 @@ import (
 	amalert "github.com/prometheus/alertmanager/alert"
 
 	"bramble/alerting/alert"
+	"bramble/alerting/alerttest"
 )
 
 // startGuarded is startStage with a fleet that maintenances know.
@@ -27,7 +28,7 @@ func startGuarded(t *testing.T, dir string, url string, places map[string]alert.
 
 // operators' own boards page alone.
 func ownFleet(racks, switches, ports int) map[string]alert.Place {
-	return fleetOf(racks, switches, ports, func(_ string, labels map[string]string) { delete(labels, "customer"); labels["site"] = "east" })
+	return alerttest.Fleet(racks, switches, ports, func(_ string, labels map[string]string) { delete(labels, "customer"); labels["site"] = "east" })
 }
 
 func (s *stage) begin(t *testing.T, confirm int, matchers ...string) Maintenance {
@@ -52,7 +53,7 @@ func (s *stage) end(t *testing.T, m Maintenance) {
 func (s *stage) silence(t *testing.T, places map[string]alert.Place, boards ...string) (gone []alert.Transition) {
 	t.Helper()
 	for _, b := range boards {
-		gone = append(gone, silentBoard(places, b, time.Now()))
+		gone = append(gone, alerttest.Silent(places, b, time.Now()))
 	}
 	if err := s.commit(gone); err != nil {
 		t.Fatal(err)
@@ -64,7 +65,7 @@ func (s *stage) back(t *testing.T, gone []alert.Transition) {
 	t.Helper()
 	var ts []alert.Transition
 	for _, g := range gone {
-		ts = append(ts, resolve(g, time.Now()))
+		ts = append(ts, alerttest.Resolve(g, time.Now()))
 	}
 	if err := s.commit(ts); err != nil {
 		t.Fatal(err)
@@ -74,7 +75,7 @@ func (s *stage) back(t *testing.T, gone []alert.Transition) {
 // fence pages for a board elsewhere: when its page is there, all that came before it has had its chance.
 func (s *stage) fence(t *testing.T, sk *sink, name string) {
 	t.Helper()
-	f := fire(name, time.Now())
+	f := alerttest.Fire(name, time.Now())
 	delete(f.Labels, "rack")
 	if err := s.commit([]alert.Transition{f}); err != nil {
 		t.Fatal(err)
@@ -121,7 +122,7 @@ func TestMaintenance(t *testing.T) {
 	if m.State != Running || m.Boards != 16 || m.Number != 1 {
 		t.Errorf("started %+v", m)
 	}
-	gone := d.silence(t, places, boardsIn(places, "r1")...)
+	gone := d.silence(t, places, alerttest.BoardsIn(places, "r1")...)
 	d.fence(t, sk, "first")
 	d.shown(t, `"maintenance 1"`, 16)
 	d.back(t, gone[3:])
@@ -161,7 +162,7 @@ func TestMaintenanceRestarts(t *testing.T) {
 	sk, places, dir := newSink(t, nil), ownFleet(2, 1, 8), t.TempDir()
 	d := startGuarded(t, dir, sk.URL, places)
 	m := d.begin(t, 8, `rack="r1"`)
-	gone := d.silence(t, places, boardsIn(places, "r1")...)
+	gone := d.silence(t, places, alerttest.BoardsIn(places, "r1")...)
 	d.fence(t, sk, "first")
 	d.shown(t, `"maintenance 1"`, 8)
 	d.stop()
@@ -191,7 +192,7 @@ func TestMaintenanceHandsOver(t *testing.T) {
 	sk, places := newSink(t, nil), ownFleet(2, 1, 8)
 	d := startGuarded(t, t.TempDir(), sk.URL, places)
 	m := d.begin(t, 8, `rack="r1"`)
-	gone := d.silence(t, places, boardsIn(places, "r1")...)
+	gone := d.silence(t, places, alerttest.BoardsIn(places, "r1")...)
 	d.shown(t, `"maintenance 1"`, 8)
 	var alerts []*amalert.Alert
 	for range 1000 {
@@ -234,7 +235,7 @@ func TestMaintenanceToldAfterCrash(t *testing.T) {
 	sk, places, dir := newSink(t, nil), ownFleet(2, 1, 8), t.TempDir()
 	d := startGuarded(t, dir, sk.URL, places)
 	m := d.begin(t, 8, `rack="r1"`)
-	d.silence(t, places, boardsIn(places, "r1")...)
+	d.silence(t, places, alerttest.BoardsIn(places, "r1")...)
 	d.shown(t, `"maintenance 1"`, 8)
 	d.end(t, m)
 	d.stop()
@@ -264,7 +265,7 @@ func TestMaintenanceEndsWhileDown(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	gone := d.silence(t, places, boardsIn(places, "r1")...)
+	gone := d.silence(t, places, alerttest.BoardsIn(places, "r1")...)
 	d.fence(t, sk, "first")
 	d.stop()
 	<-time.After(time.Until(time.UnixMilli(m.ReturnBy)))
@@ -283,7 +284,7 @@ func TestMaintenanceAndMore(t *testing.T) {
 	sk, places := newSink(t, nil), ownFleet(3, 1, 8)
 	d := startGuarded(t, t.TempDir(), sk.URL, places)
 	m := d.begin(t, 8, `rack="r1"`)
-	d.silence(t, places, boardsIn(places, "r")...)
+	d.silence(t, places, alerttest.BoardsIn(places, "r")...)
 	if h := sk.next(t); h.said() != "firing BoardSilent collector" { // no board that counts reports
 		t.Errorf("page: %s", h.said())
 	}
@@ -351,7 +352,7 @@ func TestSilenceEnds(t *testing.T) {
 	if w := post("work, confirm 16", time.Now().Add(3*time.Second), rack); w.Code != http.StatusOK {
 		t.Fatalf("confirmed: %d %s", w.Code, w.Body)
 	}
-	gone := d.silence(t, places, boardsIn(places, "r1")...)
+	gone := d.silence(t, places, alerttest.BoardsIn(places, "r1")...)
 	d.fence(t, sk, "first")
 	h := sk.next(t)
 	if h.said() != "firing StillFiringAfterSilence " || h.Alerts[0].Labels["rack"] != "r1" {

@@ -12,6 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"bramble/alerting/alert"
+	"bramble/alerting/alerttest"
 )
 
 // TestWhatIsOff: silences, maintenances and receivers that fail are listed, and counted without counting a board twice.
@@ -65,7 +66,7 @@ func TestWhatIsOff(t *testing.T) {
 	}
 	d.end(t, m)
 	d.waitClosed(t)
-	if err := d.commit([]alert.Transition{fire("elsewhere", time.Now())}); err != nil {
+	if err := d.commit([]alert.Transition{alerttest.Fire("elsewhere", time.Now())}); err != nil {
 		t.Fatal(err)
 	}
 	d.pager.until(t, "refused again and again", func(in Incident) bool { return len(in.Pages) > 0 && in.Pages[0].Attempts >= triesBeforeNext })
@@ -79,7 +80,7 @@ func TestWhatIsOff(t *testing.T) {
 		t.Errorf("after a restart: %+v, %v", h.of("oncall/webhook/0"), err)
 	}
 	sk.answerWith(nil)
-	if err := d.commit([]alert.Transition{fire("again", time.Now())}); err != nil {
+	if err := d.commit([]alert.Transition{alerttest.Fire("again", time.Now())}); err != nil {
 		t.Fatal(err)
 	}
 	d.pager.until(t, "delivered", pageState("delivered"))

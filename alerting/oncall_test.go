@@ -13,6 +13,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"bramble/alerting/alert"
+	"bramble/alerting/alerttest"
 	"bramble/alerting/oncall"
 )
 
@@ -120,15 +121,15 @@ func TestOverride(t *testing.T) {
 func TestSwitchEscalates(t *testing.T) {
 	t.Parallel()
 	s := newSink(t, nil)
-	places := fleetOf(2, 2, 500, nil)
+	places := alerttest.Fleet(2, 2, 500, nil)
 	d := startStage(t, openDB(t, t.TempDir()), channelsTo(s.URL, "ada-ntfy"), places, nil)
 	if err := d.pager.ReloadWithOnCall(channelsTo(s.URL, "ada-ntfy"), []byte(oneAda)); err != nil {
 		t.Fatal(err)
 	}
 	began := time.Now()
 	var gone []alert.Transition
-	for _, b := range boardsIn(places, "r1-a") {
-		gone = append(gone, silentBoard(places, b, began))
+	for _, b := range alerttest.BoardsIn(places, "r1-a") {
+		gone = append(gone, alerttest.Silent(places, b, began))
 	}
 	if err := d.commit(gone); err != nil {
 		t.Fatal(err)
@@ -139,7 +140,7 @@ func TestSwitchEscalates(t *testing.T) {
 		t.Errorf("page: %s", h.said())
 	}
 	d.pager.until(t, "delivered", pageState("delivered"))
-	fence := silentBoard(places, "r2-b-001", time.Now())
+	fence := alerttest.Silent(places, "r2-b-001", time.Now())
 	delete(fence.Labels, "customer")
 	if err := d.commit([]alert.Transition{fence}); err != nil {
 		t.Fatal(err)
@@ -154,7 +155,7 @@ func TestSilencedWhileItEscalates(t *testing.T) {
 	t.Parallel()
 	s := newSink(t, nil)
 	p := startOnCall(t, channelsTo(s.URL, "ada-ntfy", "jonas-ntfy"), strings.Replace(rotaOfTwo, "[{notify: [first]}]", "[{notify: [first], wait: 3s}, {notify: [jonas]}]", 1))
-	p.Deliver([]alert.Transition{fire("b1", time.Now())})
+	p.Deliver([]alert.Transition{alerttest.Fire("b1", time.Now())})
 	s.next(t)
 	id := silenceBoard(t, p.Pager, "b1")
 	in := p.until(t, "paged", func(in Incident) bool { return len(in.Pages) == 1 })

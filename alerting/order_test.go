@@ -13,6 +13,7 @@ import (
 	"github.com/prometheus/alertmanager/dispatch"
 
 	"bramble/alerting/alert"
+	"bramble/alerting/alerttest"
 )
 
 // TestOrderOfUpdates: of an end and a beginning that come at once, in either order, the later one is what stands in the
@@ -27,7 +28,7 @@ func TestOrderOfUpdates(t *testing.T) {
 			t0 := time.Now()
 			var last []alert.Transition
 			for i := range boards {
-				last = append(last, fire(fmt.Sprintf("b%d", i), t0))
+				last = append(last, alerttest.Fire(fmt.Sprintf("b%d", i), t0))
 			}
 			put := func(tr alert.Transition) {
 				if posted {
@@ -46,11 +47,11 @@ func TestOrderOfUpdates(t *testing.T) {
 			for i := range times {
 				at := t0.Add(time.Duration(i+1) * time.Millisecond)
 				for b, f := range last {
-					put(resolve(f, at))
+					put(alerttest.Resolve(f, at))
 					f.FiredAt, f.At = at.UnixMilli(), at.UnixMilli()
 					put(f)
 					if last[b] = f; ends && i == times-1 {
-						put(resolve(f, at.Add(time.Millisecond)))
+						put(alerttest.Resolve(f, at.Add(time.Millisecond)))
 					}
 				}
 			}

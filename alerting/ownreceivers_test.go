@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"bramble/alerting/alert"
+	"bramble/alerting/alerttest"
 	"bramble/alerting/rules"
 )
 
@@ -100,7 +101,7 @@ receivers:
         topic: oncall
         http_config: {authorization: {credentials_file: token}}
 `)
-	t1 := fire("b1", time.Now())
+	t1 := alerttest.Fire("b1", time.Now())
 	t1.Annotations["runbook"] = "Look at the fan."
 	p.Deliver([]alert.Transition{t1})
 	r := nextRequest(t, got)
@@ -124,7 +125,7 @@ receivers:
 	if in, err := p.Incident(context.Background(), link.Incident); err != nil || in.Title == "" {
 		t.Errorf("%+v %v", in, err)
 	}
-	p.Deliver([]alert.Transition{resolve(t1, time.Now())})
+	p.Deliver([]alert.Transition{alerttest.Resolve(t1, time.Now())})
 	r = nextRequest(t, got)
 	m = ntfyMessageJSON{}
 	if err := json.Unmarshal([]byte(r.body), &m); err != nil {
@@ -164,7 +165,7 @@ receivers:
         secrets: {key: token}
         expect: {status: [200, 202], body: '"status":"queued"'}
 `)
-	p.Deliver([]alert.Transition{fire("b1", time.Now())})
+	p.Deliver([]alert.Transition{alerttest.Fire("b1", time.Now())})
 	var last request
 	ids := map[string]bool{}
 	for range 4 {
@@ -223,7 +224,7 @@ receivers:
       - {url: `+well+`/well}
 `)
 	start := time.Now()
-	p.Deliver([]alert.Transition{fire("b1", time.Now())})
+	p.Deliver([]alert.Transition{alerttest.Fire("b1", time.Now())})
 	nextRequest(t, asked)
 	if r := nextRequest(t, got); r.path != "/well" {
 		t.Errorf("%+v", r)
@@ -278,7 +279,7 @@ func TestReceiversWithoutLinks(t *testing.T) {
 		p := runPager(t, PagerOptions{
 			DB: openDB(t, t.TempDir()), Config: oneSink(s.URL, ""), Receivers: receiversFile(t, t.TempDir(), "receivers: {hook: {"+settings+"}}"), ExternalURL: "https://b.example/",
 		})
-		p.Deliver([]alert.Transition{fire("b1", time.Now())})
+		p.Deliver([]alert.Transition{alerttest.Fire("b1", time.Now())})
 		notes := s.next(t).Alerts[0].Annotations
 		if notes[PageAckURL] != "" || notes[PagePictureURL] != "" || (notes[PageSubject] != "") != subject {
 			t.Errorf("%s: %v", settings, notes)
@@ -315,7 +316,7 @@ func TestABrokenReceiversFileChangesNothing(t *testing.T) {
 			t.Errorf("%s was taken", broken)
 		}
 	}
-	p.Deliver([]alert.Transition{fire("b1", time.Now())})
+	p.Deliver([]alert.Transition{alerttest.Fire("b1", time.Now())})
 	if r := nextRequest(t, got); r.path != "/old" {
 		t.Errorf("%+v", r)
 	}
@@ -325,7 +326,7 @@ func TestABrokenReceiversFileChangesNothing(t *testing.T) {
 	if err := p.Reload([]byte(recordOnly)); err != nil {
 		t.Fatal(err)
 	}
-	p.Deliver([]alert.Transition{fire("b2", time.Now())})
+	p.Deliver([]alert.Transition{alerttest.Fire("b2", time.Now())})
 	if r := nextRequest(t, got); r.path != "/new" {
 		t.Errorf("%+v", r)
 	}
@@ -513,7 +514,7 @@ func TestAnAlertLinksToItsRulesGraph(t *testing.T) {
 	t.Parallel()
 	s, engine := newSink(t, nil), rules.NewEngine(rules.Default())
 	p := runPager(t, PagerOptions{DB: openDB(t, t.TempDir()), Config: oneSink(s.URL, ""), ExternalURL: "https://bramble.example.org/b/", Expression: engine.Expression})
-	hot := fire("b1", time.Now())
+	hot := alerttest.Fire("b1", time.Now())
 	hot.Rule = ruleID(t, "SocHot")
 	want := "https://bramble.example.org/b/vmui/#/?g0.range_input=1h&g0.expr=" + strings.ReplaceAll(url.QueryEscape(engine.Expression(hot.Rule)), "+", "%20")
 	if !strings.Contains(want, "pi_soc_temperature_celsius") {
@@ -523,7 +524,7 @@ func TestAnAlertLinksToItsRulesGraph(t *testing.T) {
 	if h := s.next(t); len(h.Alerts) != 1 || h.Alerts[0].GeneratorURL != want {
 		t.Errorf("%+v, want %s", h.Alerts, want)
 	}
-	p.Deliver([]alert.Transition{resolve(hot, time.Now())})
+	p.Deliver([]alert.Transition{alerttest.Resolve(hot, time.Now())})
 	if h := s.next(t); h.Status != "resolved" || h.Alerts[0].GeneratorURL != want {
 		t.Errorf("%+v, want %s", h.Alerts, want)
 	}

@@ -177,13 +177,13 @@ func newPager(o PagerOptions) (*Pager, error) {
 	}
 	p := &Pager{
 		db: o.DB, often: &statements{db: o.DB}, dir: dir, receivers: o.Receivers, externalURL: external, pagesFrom: time.Now().Add(o.StartDelay), log: o.Log, amLog: slog.New(warnings{o.Log.Handler()}), changes: newChanges(o.Changed),
-		commits: &committer{db: o.DB}, mail: newMailroom(), customerMail: newMailroom(), inbox: newInbox(), clock: newStepClock(), steps: newStepper(), running: make(chan struct{}),
+		commits: &committer{db: o.DB}, mail: newMailroom(), customerMail: newMailroom(), clock: newStepClock(), steps: newStepper(), running: make(chan struct{}),
 		engine: o.Engine, pictures: o.Pictures, health: newHealth(), boardAlerts: o.BoardAlerts, expression: o.Expression,
 	}
+	p.inbox = newInbox(p.pagesFor)
 	if o.Expression != nil {
 		p.inbox.graph = p.graphOf
 	}
-	p.inbox.pagesFor = p.pagesFor
 	p.watchdog = newWatchdog(o.Watchdog, p)
 	p.metrics, err = newPagerMetrics(o.Registerer, p.mail.waiting, p.integrates, newRotaGaps(p))
 	if err != nil {

@@ -25,6 +25,7 @@ import (
 	_ "modernc.org/sqlite"
 
 	"bramble/alerting/alert"
+	"bramble/alerting/alerttest"
 )
 
 func TestMain(m *testing.M) {
@@ -218,25 +219,11 @@ func pageState(state string) func(Incident) bool {
 	return func(in Incident) bool { return len(in.Pages) > 0 && in.Pages[len(in.Pages)-1].State == state }
 }
 
-func fire(board string, at time.Time) alert.Transition {
-	ms := at.UnixMilli()
-	return alert.Transition{
-		Rule: "board/SocHot", Series: `board="` + board + `"`, From: alert.Inactive, State: alert.Firing, At: ms, Since: ms, FiredAt: ms, Received: ms, Value: 81,
-		Labels:      map[string]string{"alertname": "SocHot", "board": board, "severity": "critical", "rack": "r1"},
-		Annotations: map[string]string{"summary": board + ": SoC at 81.0 °C"},
-	}
-}
-
-func resolve(t alert.Transition, at time.Time) alert.Transition {
-	t.From, t.State, t.At, t.Value = alert.Firing, alert.Inactive, at.UnixMilli(), 60
-	return t
-}
-
 func TestPage(t *testing.T) {
 	s := newSink(t, nil)
 	p := startPager(t, openDB(t, t.TempDir()), oneSink(s.URL, ""), nil)
 	t0 := time.Now()
-	p.Deliver([]alert.Transition{fire("b1", t0)})
+	p.Deliver([]alert.Transition{alerttest.Fire("b1", t0)})
 	h := s.next(t)
 	if h.boards() != "firing b1" || h.id == "" {
 		t.Errorf("got %s with id %q", h.boards(), h.id)
@@ -249,7 +236,7 @@ func TestPage(t *testing.T) {
 	if pg.ID != h.id || pg.Attempts != 1 || pg.Answer != "accepted" || pg.LatencyMs < 0 || pg.LatencyMs > 2000 {
 		t.Errorf("page %+v", pg)
 	}
-	p.Deliver([]alert.Transition{resolve(fire("b1", t0), time.Now())})
+	p.Deliver([]alert.Transition{alerttest.Resolve(alerttest.Fire("b1", t0), time.Now())})
 	if h := s.next(t); h.boards() != "resolved b1" {
 		t.Errorf("got %s", h.boards())
 	}
@@ -273,8 +260,8 @@ func TestResolveWaits(t *testing.T) {
 	s := newSink(t, nil)
 	config := strings.Replace(string(oneSink(s.URL, "")), "group_wait: 0s", "group_wait: 1s", 1)
 	p := startPager(t, openDB(t, t.TempDir()), []byte(config), nil)
-	f := fire("b1", time.Now())
-	p.Deliver([]alert.Transition{f, resolve(f, time.Now().Add(time.Millisecond))})
+	f := alerttest.Fire("b1", time.Now())
+	p.Deliver([]alert.Transition{f, alerttest.Resolve(f, time.Now().Add(time.Millisecond))})
 	if h := s.next(t); h.boards() != "firing b1" {
 		t.Errorf("got %s", h.boards())
 	}
@@ -289,7 +276,7 @@ func TestProviderFaults(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			s := newSink(t, answer)
 			p := startPager(t, openDB(t, t.TempDir()), oneSink(s.URL, ""), nil)
-			p.Deliver([]alert.Transition{fire("b1", time.Now())})
+			p.Deliver([]alert.Transition{alerttest.Fire("b1", time.Now())})
 			first := s.next(t)
 			in := p.until(t, "tried", func(in Incident) bool { return len(in.Pages) == 1 && in.Pages[0].Attempts == 1 })
 			if in.Pages[0].State != "waiting" || !strings.Contains(in.Pages[0].Answer, wantAnswer) {
@@ -340,7 +327,7 @@ receivers:
 `, bad.URL, good.URL)), nil)
 	for _, b := range []string{"b1", "b2", "b3"} {
 		t0 := time.Now()
-		p.Deliver([]alert.Transition{fire(b, t0)})
+		p.Deliver([]alert.Transition{alerttest.Fire(b, t0)})
 		if d := good.next(t).at.Sub(t0); d >= tryTimeout {
 			t.Errorf("%s waited %s behind a provider that hangs", b, d)
 		}
@@ -372,7 +359,7 @@ func (p *idle) letter(board string, reason notify.NotifyReason) *letter {
 	if reason == notify.ReasonAllAlertsResolved {
 		in.ResolvedAt = now.UnixMilli()
 	}
-	a := amAlert(fire(board, now))
+	a := amAlert(alerttest.Fire(board, now))
 	in.Alerts = []IncidentAlert{incidentAlert(a)}
 	l, err := newLetter(in.ID, "hook", p.routing.Load().only("hook"), board, reason, payload{Now: now, Alerts: []*amalert.Alert{a}}, now.UnixMilli())
 	if err != nil {
@@ -505,7 +492,7 @@ func TestARefusedPageEndsWithItsAlert(t *testing.T) {
 func TestAFailingReceiverIsToldByAnother(t *testing.T) {
 	t.Parallel()
 	failing := func(receiver string) alert.Transition {
-		tr := fire("", time.Now())
+		tr := alerttest.Fire("", time.Now())
 		tr.Labels = map[string]string{"alertname": "NotificationFailing", "receiver": receiver, "integration": "webhook", "severity": "critical"}
 		return tr
 	}
@@ -537,14 +524,14 @@ receivers:
 	if in.Pages[0].Receiver != "bad" || in.Pages[1].Receiver != "good" {
 		t.Errorf("pages %+v", in.Pages)
 	}
-	p.Deliver([]alert.Transition{resolve(alarm, time.Now())})
+	p.Deliver([]alert.Transition{alerttest.Resolve(alarm, time.Now())})
 	if h := good.next(t); h.Status != "resolved" {
 		t.Errorf("the other receiver got %+v", h)
 	}
 	p.stop()
 	// A route to another receiver is enough, and another alert stays where its route leads.
 	p = run(config(`, routes: [{receiver: good, matchers: [alertname = NotificationFailing]}]`), "")
-	p.Deliver([]alert.Transition{failing("bad"), fire("b1", time.Now())})
+	p.Deliver([]alert.Transition{failing("bad"), alerttest.Fire("b1", time.Now())})
 	p.until(t, "told once", func(in Incident) bool { return in.Receiver == "bad" && len(in.Pages) == 1 && in.Pages[0].Attempts > 0 })
 	if h := good.next(t); h.Alerts[0].Labels["alertname"] != "NotificationFailing" {
 		t.Errorf("the other receiver got %+v", h)
@@ -568,7 +555,7 @@ func TestNoRepeatBehindAPageThatWaits(t *testing.T) {
 	j := &journaled{pager: b.Pager, receiver: "everybody", integrations: b.routing.Load().integrations["everybody"]}
 	pages := func(reason notify.NotifyReason) (count int) {
 		t.Helper()
-		a := amAlert(fire("b1", time.UnixMilli(b.zero)))
+		a := amAlert(alerttest.Fire("b1", time.UnixMilli(b.zero)))
 		n := &notification{receiver: j.receiver, groupKey: "g", reason: reason, now: time.Now(), payload: payload{Alerts: []*amalert.Alert{a}}, alerts: []IncidentAlert{incidentAlert(a)}, firingCount: 1}
 		b.tx(func(e *escalating) error {
 			_, _, _, err := j.record(context.Background(), e, n)
@@ -627,7 +614,7 @@ func TestJournalBroken(t *testing.T) {
 	if _, err := db.Exec("DROP TABLE page"); err != nil {
 		t.Fatal(err)
 	}
-	p.Deliver([]alert.Transition{fire("b1", time.Now())})
+	p.Deliver([]alert.Transition{alerttest.Fire("b1", time.Now())})
 	if h := s.next(t); h.boards() != "firing b1" || h.id != "" {
 		t.Errorf("got %s with id %q", h.boards(), h.id)
 	}
@@ -635,7 +622,7 @@ func TestJournalBroken(t *testing.T) {
 	if _, err := o.db.Exec("DROP TABLE page"); err != nil {
 		t.Fatal(err)
 	}
-	o.Deliver([]alert.Transition{fire("b2", time.Now())})
+	o.Deliver([]alert.Transition{alerttest.Fire("b2", time.Now())})
 	for h := s.next(t); h.path != "/ada-ntfy"; h = s.next(t) {
 		if h.boards() != "firing b1" { // the first pager tries again
 			t.Errorf("got %s at %s", h.boards(), h.path)
@@ -652,14 +639,14 @@ func TestGroup(t *testing.T) {
 	t0 := time.Now()
 	var ts []alert.Transition
 	for _, b := range []string{"b1", "b2", "b3", "b4"} {
-		ts = append(ts, fire(b, t0))
+		ts = append(ts, alerttest.Fire(b, t0))
 	}
 	p.Deliver(ts)
 	in := p.until(t, "complete", func(in Incident) bool { return len(in.Alerts) == 4 })
 	if want := "SocHot on 4 boards (b1, b2, b3, …), rack r1 since " + t0.UTC().Format("15:04:05 UTC"); in.Title != want {
 		t.Errorf("title %q, want %q", in.Title, want)
 	}
-	p.Deliver([]alert.Transition{resolve(ts[0], time.Now())})
+	p.Deliver([]alert.Transition{alerttest.Resolve(ts[0], time.Now())})
 	in = p.until(t, "partly resolved", func(in Incident) bool { return len(firingIn(&in)) == 3 })
 	if in.ResolvedAt != 0 {
 		t.Error("resolved while three boards fire")
@@ -672,7 +659,7 @@ func TestAcknowledge(t *testing.T) {
 	config := []byte(strings.Replace(string(oneSink(s.URL, "")), "repeat_interval: 4h", "repeat_interval: 1s", 1))
 	db := openDB(t, dir)
 	p := startPager(t, db, config, nil)
-	f := fire("b1", time.Now())
+	f := alerttest.Fire("b1", time.Now())
 	p.Deliver([]alert.Transition{f})
 	s.next(t)
 	if h := s.next(t); h.boards() != "firing b1" {
@@ -699,7 +686,7 @@ func TestAcknowledge(t *testing.T) {
 		p.until(t, "flushed", func(in Incident) bool { return in.Ack != nil })
 	}
 	s.none(t, "repeat after the ack")
-	p.Deliver([]alert.Transition{resolve(f, time.Now())})
+	p.Deliver([]alert.Transition{alerttest.Resolve(f, time.Now())})
 	if h := s.next(t); h.boards() != "resolved b1" {
 		t.Errorf("after the ack got %s", h.boards())
 	}
@@ -712,7 +699,7 @@ func TestAwayForDays(t *testing.T) {
 	s, db := newSink(t, nil), openDB(t, t.TempDir())
 	config := oneSink(s.URL, "")
 	p := startPager(t, db, config, nil)
-	b1, b2 := fire("b1", time.Now()), fire("b2", time.Now())
+	b1, b2 := alerttest.Fire("b1", time.Now()), alerttest.Fire("b2", time.Now())
 	p.Deliver([]alert.Transition{b1, b2})
 	s.next(t)
 	s.next(t)
@@ -741,7 +728,7 @@ func TestAwayForDays(t *testing.T) {
 			t.Fatal("the acknowledged alert is not handed over")
 		}
 	}
-	p.Deliver([]alert.Transition{fire("b3", time.Now())})
+	p.Deliver([]alert.Transition{alerttest.Fire("b3", time.Now())})
 	if h := s.next(t); h.boards() != "firing b3" {
 		t.Errorf("then got %s", h.boards())
 	}
@@ -754,7 +741,7 @@ func TestResume(t *testing.T) {
 	db := openDB(t, dir)
 	config := oneSink(s.URL, "")
 	p := startPager(t, db, config, nil)
-	b1, b2 := fire("b1", time.Now()), fire("b2", time.Now())
+	b1, b2 := alerttest.Fire("b1", time.Now()), alerttest.Fire("b2", time.Now())
 	p.Deliver([]alert.Transition{b1, b2})
 	s.next(t)
 	s.next(t)
@@ -770,10 +757,10 @@ func TestResume(t *testing.T) {
 	p.stop()
 	// A replay of the whole journal pages nobody again.
 	p = startPager(t, db, config, func(p *Pager) {
-		p.Deliver([]alert.Transition{b1, b2, resolve(b2, time.Now())})
+		p.Deliver([]alert.Transition{b1, b2, alerttest.Resolve(b2, time.Now())})
 		p.Resume([]alert.Transition{b1}, nil)
 	})
-	p.Deliver([]alert.Transition{fire("b3", time.Now())})
+	p.Deliver([]alert.Transition{alerttest.Fire("b3", time.Now())})
 	if h := s.next(t); h.boards() != "firing b3" {
 		t.Errorf("after the replay got %s", h.boards())
 	}
@@ -786,7 +773,7 @@ func TestReload(t *testing.T) {
 	if !p.Silent() {
 		t.Error("the built-in configuration claims to page")
 	}
-	p.Deliver([]alert.Transition{fire("b1", time.Now())})
+	p.Deliver([]alert.Transition{alerttest.Fire("b1", time.Now())})
 	p.until(t, "recorded", func(in Incident) bool { return len(in.Pages) == 0 })
 	for _, bad := range []string{"route: {receiver: x}", "rout: {}", "::", "route: {receiver: x}\nreceivers: [{name: x, webhook_configs: [{}]}]"} {
 		if err := p.Reload([]byte(bad)); err == nil || !strings.HasPrefix(err.Error(), "alertmanager.yml: ") {
@@ -812,12 +799,12 @@ inhibit_rules:
   target_matchers: [alertname="SocHot"]
   equal: [rack]
 `), nil)
-	sw := fire("", time.Now())
+	sw := alerttest.Fire("", time.Now())
 	sw.Rule, sw.Labels = "x/SwitchDown", map[string]string{"alertname": "SwitchDown", "rack": "r1"}
 	p.Deliver([]alert.Transition{sw})
 	s.next(t)
-	p.Deliver([]alert.Transition{fire("b1", time.Now())})
-	other := fire("b2", time.Now())
+	p.Deliver([]alert.Transition{alerttest.Fire("b1", time.Now())})
+	other := alerttest.Fire("b2", time.Now())
 	other.Labels["rack"] = "r2"
 	p.Deliver([]alert.Transition{other})
 	if h := s.next(t); h.boards() != "firing b2" {
@@ -863,8 +850,8 @@ func TestAPI(t *testing.T) {
 	if code, body := call(p, "GET", "/api/v2/silences", ""); code != 200 || !strings.Contains(body, "fan swap") || !strings.Contains(body, `"active"`) {
 		t.Errorf("after the restart: %d %s", code, body)
 	}
-	p.Deliver([]alert.Transition{fire("b1", time.Now())})
-	p.Deliver([]alert.Transition{fire("b2", time.Now())})
+	p.Deliver([]alert.Transition{alerttest.Fire("b1", time.Now())})
+	p.Deliver([]alert.Transition{alerttest.Fire("b2", time.Now())})
 	if h := s.next(t); h.boards() != "firing b2" {
 		t.Errorf("got %s", h.boards())
 	}
@@ -890,7 +877,7 @@ func BenchmarkPage(b *testing.B) {
 	for b.Loop() {
 		i++
 		t0 := time.Now()
-		p.Deliver([]alert.Transition{fire(fmt.Sprint("b", i), t0)})
+		p.Deliver([]alert.Transition{alerttest.Fire(fmt.Sprint("b", i), t0)})
 		took = append(took, s.next(b).at.Sub(t0))
 		p.until(b, "delivered", pageState("delivered"))
 	}
@@ -908,7 +895,7 @@ func BenchmarkPages500(b *testing.B) {
 		t0 := time.Now()
 		for range 500 {
 			n++
-			ts = append(ts, fire(fmt.Sprint("b", n), t0))
+			ts = append(ts, alerttest.Fire(fmt.Sprint("b", n), t0))
 		}
 		p.Deliver(ts)
 		for range ts {

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"bramble/alerting/alert"
+	"bramble/alerting/alerttest"
 )
 
 // routed is an alertmanager.yml whose tree is given.
@@ -86,7 +87,7 @@ func TestReloadEscalates(t *testing.T) {
 	s := newSink(t, nil)
 	people := []string{"ada-ntfy", "jonas-ntfy", "everybody"}
 	p := startOnCall(t, routed(s.URL, byBoard("oncall"), people...), steps("3s", "1h"))
-	f := fire("b1", time.Now())
+	f := alerttest.Fire("b1", time.Now())
 	p.Deliver([]alert.Transition{f})
 	s.want(t, "ada-ntfy", "firing b1")
 	id := p.openOnes(t)[0].ID
@@ -96,7 +97,7 @@ func TestReloadEscalates(t *testing.T) {
 	if open := p.openOnes(t); len(open) != 1 || open[0].ID != id || open[0].Escalation.State != escalationRunning {
 		t.Errorf("open: %+v", open)
 	}
-	p.Deliver([]alert.Transition{resolve(f, time.Now())})
+	p.Deliver([]alert.Transition{alerttest.Resolve(f, time.Now())})
 	got := map[string]bool{}
 	for range 2 {
 		h := s.next(t)
@@ -133,7 +134,7 @@ policies:
 		return append(routed(s.URL, byBoard(to), "ada-ntfy", "jonas-ntfy"), "- name: others\n"...)
 	}
 	p := startOnCall(t, config("oncall"), two)
-	p.Deliver([]alert.Transition{fire("b1", time.Now())})
+	p.Deliver([]alert.Transition{alerttest.Fire("b1", time.Now())})
 	s.want(t, "ada-ntfy", "firing b1")
 	id := p.openOnes(t)[0].ID
 	p.reload(t, config("others"))
@@ -142,7 +143,7 @@ policies:
 		t.Fatal(err)
 	}
 	p.reload(t, config("oncall"))
-	p.Deliver([]alert.Transition{fire("b2", time.Now())})
+	p.Deliver([]alert.Transition{alerttest.Fire("b2", time.Now())})
 	s.want(t, "ada-ntfy", "firing b2")
 	if open := p.openOnes(t); len(open) != 2 {
 		t.Errorf("open: %+v", open)
@@ -155,7 +156,7 @@ func TestReloadGroups(t *testing.T) {
 	t.Parallel()
 	s := newSink(t, nil)
 	p := startPager(t, openDB(t, t.TempDir()), routed(s.URL, byBoard("hook"), "hook"), nil)
-	b1, b2 := fire("b1", time.Now()), fire("b2", time.Now())
+	b1, b2 := alerttest.Fire("b1", time.Now()), alerttest.Fire("b2", time.Now())
 	p.Deliver([]alert.Transition{b1})
 	s.want(t, "hook", "firing b1")
 	id := p.openOnes(t)[0].ID
@@ -172,11 +173,11 @@ func TestReloadGroups(t *testing.T) {
 	if open := p.openOnes(t); len(open) != 1 || open[0].ID != id {
 		t.Fatalf("parted: %+v", open)
 	}
-	p.Deliver([]alert.Transition{resolve(b1, time.Now())})
+	p.Deliver([]alert.Transition{alerttest.Resolve(b1, time.Now())})
 	p.happened(t, id, "ended", 1)
-	p.Deliver([]alert.Transition{fire("b3", time.Now())})
+	p.Deliver([]alert.Transition{alerttest.Fire("b3", time.Now())})
 	s.want(t, "hook", "firing b3") // and nothing before
-	p.Deliver([]alert.Transition{resolve(b2, time.Now())})
+	p.Deliver([]alert.Transition{alerttest.Resolve(b2, time.Now())})
 	s.want(t, "hook", "resolved b2")
 	if open := p.openOnes(t); len(open) != 1 || open[0].ID == id {
 		t.Errorf("after the end: %+v", open)
@@ -188,12 +189,12 @@ func TestReloadReceiver(t *testing.T) {
 	t.Parallel()
 	s := newSink(t, nil)
 	p := startPager(t, openDB(t, t.TempDir()), routed(s.URL, byBoard("hook"), "hook", "other"), nil)
-	f := fire("b1", time.Now())
+	f := alerttest.Fire("b1", time.Now())
 	p.Deliver([]alert.Transition{f})
 	s.want(t, "hook", "firing b1")
 	p.reload(t, routed(s.URL, byRoute("other"), "hook", "other"))
 	s.want(t, "other", "firing b1")
-	p.Deliver([]alert.Transition{resolve(f, time.Now())})
+	p.Deliver([]alert.Transition{alerttest.Resolve(f, time.Now())})
 	got := map[string]bool{}
 	for range 2 {
 		h := s.next(t)
@@ -212,7 +213,7 @@ func TestReloadClosed(t *testing.T) {
 	t.Parallel()
 	s, db := newSink(t, nil), openDB(t, t.TempDir())
 	p := startPager(t, db, routed(s.URL, byBoard("hook"), "hook"), nil)
-	f := fire("b1", time.Now())
+	f := alerttest.Fire("b1", time.Now())
 	p.Deliver([]alert.Transition{f})
 	s.want(t, "hook", "firing b1")
 	if err := p.CloseIncident(t.Context(), p.openOnes(t)[0].ID, "ada", "known"); err != nil {
@@ -220,13 +221,13 @@ func TestReloadClosed(t *testing.T) {
 	}
 	s.want(t, "hook", "resolved b1")
 	p.reload(t, routed(s.URL, byRoute("hook"), "hook"))
-	b2 := fire("b2", time.Now())
+	b2 := alerttest.Fire("b2", time.Now())
 	p.Deliver([]alert.Transition{b2})
 	s.want(t, "hook", "firing b2")
 	p.delivered(t, "b2")
 	p.stop()
 	p = startPager(t, db, routed(s.URL, byBoard("hook"), "hook"), func(p *Pager) { p.Resume([]alert.Transition{f, b2}, nil) })
-	b3 := fire("b3", time.Now())
+	b3 := alerttest.Fire("b3", time.Now())
 	p.Deliver([]alert.Transition{b3})
 	s.want(t, "hook", "firing b3")
 	p.delivered(t, "b3")
@@ -234,7 +235,7 @@ func TestReloadClosed(t *testing.T) {
 	other := strings.Replace(byRoute("hook"), "severity", "rack", 1)
 	p = startPager(t, db, routed(s.URL, strings.Replace(other, "critical", "r1", 1), "hook"), func(p *Pager) { p.Resume([]alert.Transition{f, b2, b3}, nil) })
 	p.happened(t, p.openOnes(t)[0].ID, "moved", 1)
-	p.Deliver([]alert.Transition{fire("b4", time.Now())})
+	p.Deliver([]alert.Transition{alerttest.Fire("b4", time.Now())})
 	s.want(t, "hook", "firing b4")
 }
 
@@ -244,11 +245,11 @@ func TestReloadEndsUnseen(t *testing.T) {
 	s := newSink(t, nil)
 	people := []string{"ada-ntfy", "jonas-ntfy", "everybody"}
 	p := startOnCall(t, routed(s.URL, byBoard("oncall"), people...), steps("1h", "1h"))
-	f := fire("b1", time.Now())
+	f := alerttest.Fire("b1", time.Now())
 	p.Deliver([]alert.Transition{f})
 	s.want(t, "ada-ntfy", "firing b1")
 	p.reload(t, routed(s.URL, strings.Replace(byRoute("oncall"), "group_wait: 0s", "group_wait: 1h", 1), people...))
-	p.Deliver([]alert.Transition{resolve(f, time.Now())})
+	p.Deliver([]alert.Transition{alerttest.Resolve(f, time.Now())})
 	p.takeIn()
 	if err := p.closeOrphans(t.Context(), time.Now()); err != nil {
 		t.Fatal(err)

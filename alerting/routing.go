@@ -240,8 +240,8 @@ func (p *Pager) groups(ctx context.Context, routes func(*dispatch.Route) bool, a
 	return d.dispatcher.Groups(ctx, routes, alerts)
 }
 
-// silenced reports whether somebody works where an alert is: a silence or a maintenance holds it, or it is what one left.
-func (p *Pager) silenced(t *alert.Transition) bool {
+// Silenced reports whether somebody works where an alert is: a silence or a maintenance holds it, or it is what one left.
+func (p *Pager) Silenced(t *alert.Transition) bool {
 	if labels := alert.LabelSet(t.Labels); p.silencer.Mutes(context.Background(), labels) || p.mutes.holds(labels, time.Now()) {
 		return true
 	}

@@ -8,15 +8,14 @@ import (
 	"time"
 
 	"bramble/alerting/alert"
+	"bramble/alerting/alerttest"
 )
 
 // creep begins a failure of switch r1-a that takes one board after the other: the pages of two of them, then the switch's.
 func creep(t *testing.T, d *stage, s *sink, at string, places map[string]alert.Place) (hot []alert.Transition) {
 	t.Helper()
-	h := &theatre{f: &fleetIndex{places: places}}
-	for i, b := range boardsIn(places, "r1-a")[:3] {
-		h.now = time.Now()
-		hot = append(hot, h.hot(b))
+	for i, b := range alerttest.BoardsIn(places, "r1-a")[:3] {
+		hot = append(hot, alerttest.Hot(places, b, time.Now()))
 		if err := d.commit(hot[i:]); err != nil {
 			t.Fatal(err)
 		}
@@ -48,17 +47,15 @@ func (p *testPager) about(t *testing.T, what string) Incident {
 func TestCreepingFailure(t *testing.T) {
 	t.Parallel()
 	s := newSink(t, nil)
-	places := fleetOf(2, 1, 48, nil)
+	places := alerttest.Fleet(2, 1, 48, nil)
 	people := []string{"ada-ntfy", "jonas-ntfy", "everybody"}
 	d := startStage(t, openDB(t, t.TempDir()), routed(s.URL, byBoard("everybody"), people...), places, nil)
 	if err := d.pager.ReloadWithOnCall(routed(s.URL, byBoard("oncall"), people...), []byte(steps("1h", "2h"))); err != nil {
 		t.Fatal(err)
 	}
 	hot := creep(t, d, s, "/ada-ntfy", places)
-	h := &theatre{f: &fleetIndex{places: places}}
-	for _, b := range boardsIn(places, "r1-a")[3:] {
-		h.now = time.Now()
-		hot = append(hot, h.hot(b))
+	for _, b := range alerttest.BoardsIn(places, "r1-a")[3:] {
+		hot = append(hot, alerttest.Hot(places, b, time.Now()))
 		if err := d.commit(hot[len(hot)-1:]); err != nil {
 			t.Fatal(err)
 		}
@@ -85,7 +82,7 @@ func TestCreepingFailure(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, f := range hot {
-		if err := d.commit([]alert.Transition{resolve(f, time.Now())}); err != nil {
+		if err := d.commit([]alert.Transition{alerttest.Resolve(f, time.Now())}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -110,11 +107,11 @@ func TestCreepingFailure(t *testing.T) {
 func TestTakenOver(t *testing.T) {
 	t.Parallel()
 	s := newSink(t, nil)
-	places := fleetOf(2, 1, 48, nil)
+	places := alerttest.Fleet(2, 1, 48, nil)
 	db := openDB(t, t.TempDir())
 	d := startStage(t, db, theirs(s.URL), places, nil)
-	h := &theatre{now: time.Now(), f: &fleetIndex{places: places}}
-	first := h.hot("r1-a-01")
+	began := time.Now()
+	first := alerttest.Hot(places, "r1-a-01", began)
 	if err := d.commit([]alert.Transition{first}); err != nil {
 		t.Fatal(err)
 	}
@@ -124,14 +121,14 @@ func TestTakenOver(t *testing.T) {
 	if err := d.pager.Acknowledge(t.Context(), d.pager.about(t, "r1-a-01").ID, "ada", "the fan"); err != nil {
 		t.Fatal(err)
 	}
-	second := h.hot("r1-a-02")
+	second := alerttest.Hot(places, "r1-a-02", began)
 	if err := d.commit([]alert.Transition{second}); err != nil {
 		t.Fatal(err)
 	}
 	if got := s.next(t); got.said() != "firing SocHot r1-a-02" {
 		t.Fatalf("page: %s", got.said())
 	}
-	third := h.hot("r1-a-03")
+	third := alerttest.Hot(places, "r1-a-03", began)
 	if err := d.commit([]alert.Transition{third}); err != nil {
 		t.Fatal(err)
 	}
@@ -164,7 +161,7 @@ func TestTakenOver(t *testing.T) {
 	d.stop() // what was taken over stays so
 	d = startStage(t, db, theirs(s.URL), places, d.engine.Firing())
 	whole := slices.IndexFunc(d.engine.Firing(), func(tr alert.Transition) bool { return alert.IsDomainRule(tr.Rule) })
-	over := []alert.Transition{resolve(second, time.Now()), resolve(third, time.Now()), resolve(d.engine.Firing()[whole], time.Now())}
+	over := []alert.Transition{alerttest.Resolve(second, time.Now()), alerttest.Resolve(third, time.Now()), alerttest.Resolve(d.engine.Firing()[whole], time.Now())}
 	d.engine.Apply(over[0])
 	d.pager.Deliver(over)
 	got := map[string]bool{}
@@ -180,7 +177,7 @@ func TestTakenOver(t *testing.T) {
 	if again.ResolvedAt != 0 || again.Ack == nil || again.Ack.By != "ada" {
 		t.Errorf("left alone: %+v", again)
 	}
-	d.pager.Deliver([]alert.Transition{resolve(first, time.Now())})
+	d.pager.Deliver([]alert.Transition{alerttest.Resolve(first, time.Now())})
 	if got := s.next(t); got.said() != "resolved SocHot r1-a-01" {
 		t.Errorf("end: %s", got.said())
 	}
@@ -192,9 +189,9 @@ func TestTakenOver(t *testing.T) {
 func TestTheEndOfAFormerIsToldOnce(t *testing.T) {
 	t.Parallel()
 	s := newSink(t, nil)
-	places := fleetOf(2, 1, 48, nil)
+	places := alerttest.Fleet(2, 1, 48, nil)
 	d := startStage(t, openDB(t, t.TempDir()), theirs(s.URL), places, nil)
-	h := &theatre{now: time.Now(), f: &fleetIndex{places: places}}
+	began := time.Now()
 	commit := func(ts ...alert.Transition) {
 		t.Helper()
 		if err := d.commit(ts); err != nil {
@@ -214,19 +211,19 @@ func TestTheEndOfAFormerIsToldOnce(t *testing.T) {
 	over := func(ts ...alert.Transition) {
 		t.Helper()
 		for i := range ts {
-			ts[i] = resolve(ts[i], time.Now())
+			ts[i] = alerttest.Resolve(ts[i], time.Now())
 		}
 		commit(ts...)
 	}
-	one, two, three := h.hot("r1-a-01"), h.hot("r1-a-02"), h.hot("r1-a-03")
+	one, two, three := alerttest.Hot(places, "r1-a-01", began), alerttest.Hot(places, "r1-a-02", began), alerttest.Hot(places, "r1-a-03", began)
 	commit(one)
 	expect("firing SocHot r1-a-01")
 	commit(two, three)
 	expect("firing SocHot switch r1-a")
 	over(one, two, three)
 	expect("resolved SocHot r1-a-01", "resolved SocHot switch r1-a")
-	h.now = time.Now()
-	one, two, three = h.hot("r2-a-01"), h.hot("r2-a-02"), h.hot("r2-a-03")
+	began = time.Now()
+	one, two, three = alerttest.Hot(places, "r2-a-01", began), alerttest.Hot(places, "r2-a-02", began), alerttest.Hot(places, "r2-a-03", began)
 	commit(one, two, three)
 	expect("firing SocHot switch r2-a")
 	over(one, two, three)
@@ -274,7 +271,7 @@ policies:
 			s := newSink(t, nil)
 			config := func(tree string) []byte { return append(routed(s.URL, tree, names...), "- name: others\n"...) }
 			p := startOnCall(t, config(inOnePage(byAlert("oncall"))), two)
-			b1, b2 := fire("b1", time.Now()), fire("b2", time.Now())
+			b1, b2 := alerttest.Fire("b1", time.Now()), alerttest.Fire("b2", time.Now())
 			p.Deliver([]alert.Transition{b1, b2})
 			s.want(t, "ada-ntfy", "firing b1, firing b2")
 			id := p.openOnes(t)[0].ID
@@ -304,7 +301,7 @@ policies:
 					t.Errorf("incident #%d: acknowledged %+v", in.Number, in.Ack)
 				}
 			}
-			p.Deliver([]alert.Transition{resolve(b2, time.Now())})
+			p.Deliver([]alert.Transition{alerttest.Resolve(b2, time.Now())})
 			want := map[string]bool{"/ada-ntfy resolved b2": true}
 			for _, a := range afterReload {
 				want["/"+a+" resolved b2"] = true
@@ -317,7 +314,7 @@ policies:
 			if fmt.Sprint(got) != fmt.Sprint(want) {
 				t.Errorf("end of b2: %v, want %v", got, want)
 			}
-			p.Deliver([]alert.Transition{resolve(b1, time.Now())})
+			p.Deliver([]alert.Transition{alerttest.Resolve(b1, time.Now())})
 			p.until(t, "over", func(in Incident) bool { return in.ID == id && in.ResolvedAt != 0 })
 			ends := map[string]int{} // a third message within a minute waits
 			in, err := p.Incident(t.Context(), id)
@@ -345,7 +342,7 @@ func TestReloadPartsSame(t *testing.T) {
 	t.Parallel()
 	s := newSink(t, nil)
 	p := startPager(t, openDB(t, t.TempDir()), routed(s.URL, inOnePage(byAlert("hook")), "hook"), nil)
-	b1, b2 := fire("b1", time.Now()), fire("b2", time.Now())
+	b1, b2 := alerttest.Fire("b1", time.Now()), alerttest.Fire("b2", time.Now())
 	p.Deliver([]alert.Transition{b1, b2})
 	s.want(t, "hook", "firing b1, firing b2")
 	id := p.openOnes(t)[0].ID
@@ -354,7 +351,7 @@ func TestReloadPartsSame(t *testing.T) {
 	if open := p.openOnes(t); len(open) != 1 || open[0].ID != id {
 		t.Errorf("open: %+v", open)
 	}
-	p.Deliver([]alert.Transition{resolve(b1, time.Now()), resolve(b2, time.Now())})
+	p.Deliver([]alert.Transition{alerttest.Resolve(b1, time.Now()), alerttest.Resolve(b2, time.Now())})
 	p.until(t, "over", func(in Incident) bool { return in.ID == id && in.ResolvedAt != 0 })
 }
 
@@ -364,7 +361,7 @@ func TestReloadThereAndBack(t *testing.T) {
 	t.Parallel()
 	s := newSink(t, nil)
 	p := startPager(t, openDB(t, t.TempDir()), routed(s.URL, inOnePage(byAlert("hook")), "hook", "other"), nil)
-	b1, b2 := fire("b1", time.Now()), fire("b2", time.Now())
+	b1, b2 := alerttest.Fire("b1", time.Now()), alerttest.Fire("b2", time.Now())
 	p.Deliver([]alert.Transition{b1, b2})
 	s.want(t, "hook", "firing b1, firing b2")
 	id := p.openOnes(t)[0].ID
@@ -375,7 +372,7 @@ func TestReloadThereAndBack(t *testing.T) {
 	if open := p.openOnes(t); len(open) != 1 || open[0].ID != id || len(open[0].Alerts) != 2 {
 		t.Errorf("open: %+v", open)
 	}
-	p.Deliver([]alert.Transition{resolve(b1, time.Now()), resolve(b2, time.Now())})
+	p.Deliver([]alert.Transition{alerttest.Resolve(b1, time.Now()), alerttest.Resolve(b2, time.Now())})
 	ended := map[string]bool{}
 	for !ended["/hook b1"] || !ended["/hook b2"] || !ended["/other b2"] {
 		h := s.next(t)

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"bramble/alerting/alert"
+	"bramble/alerting/alerttest"
 )
 
 const oneAda = `
@@ -34,7 +35,7 @@ func TestThrottle(t *testing.T) {
 	began := time.Now()
 	var ts []alert.Transition
 	for i := range 500 {
-		ts = append(ts, fire(fmt.Sprintf("b%03d", i), began))
+		ts = append(ts, alerttest.Fire(fmt.Sprintf("b%03d", i), began))
 	}
 	p.Deliver(ts)
 	got := []hook{s.next(t), s.next(t), s.next(t)}

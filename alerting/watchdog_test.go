@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"bramble/alerting/alert"
+	"bramble/alerting/alerttest"
+	"bramble/alerting/domain"
 	"bramble/alerting/rules"
 )
 
@@ -26,7 +28,7 @@ type beat struct{ id, as string }
 type dog struct {
 	*Pager
 	engine  *rules.Engine
-	domains *Domains
+	domains *domain.Decider
 	beats   chan beat // that arrived
 	sick    atomic.Pointer[error]
 	dumb    atomic.Bool // the rule gets no readings
@@ -53,7 +55,7 @@ func startDog(t *testing.T, dir, config string) *dog {
 	if err != nil {
 		t.Fatal(err)
 	}
-	d.domains = NewDomains(DomainsOptions{Engine: d.engine, Pager: d.Pager, Fleet: func() map[string]alert.Place { return nil },
+	d.domains = domain.New(domain.Options{Apply: d.engine.Apply, Firing: d.engine.Firing, Pager: d.Pager, Fleet: func() map[string]alert.Place { return nil },
 		Commit: func(ts []alert.Transition) error { d.domains.Deliver(ts); return nil }})
 	d.domains.Resume(d.engine.Firing())
 	ctx, cancel := context.WithCancel(context.Background())
@@ -200,7 +202,7 @@ func TestOverdue(t *testing.T) {
 	})
 	p := startPager(t, openDB(t, t.TempDir()), oneSink(s.URL, ""), nil)
 	now := time.Now()
-	p.Deliver([]alert.Transition{fire("b1", now)})
+	p.Deliver([]alert.Transition{alerttest.Fire("b1", now)})
 	p.until(t, "refused", func(in Incident) bool { return in.Pages[0].Attempts > 0 })
 	if err := p.overdue(time.Now()); err != nil {
 		t.Errorf("after one try: %v", err)
@@ -220,7 +222,7 @@ func TestOverdue(t *testing.T) {
 	if err := p.overdue(now.Add(lateAfter + time.Minute)); err == nil || !strings.Contains(err.Error(), "have not been taken in") {
 		t.Errorf("a feed that hangs: %v", err)
 	}
-	lost := fire("b2", now)
+	lost := alerttest.Fire("b2", now)
 	lost.Received = now.UnixMilli()
 	p.inbox.mu.Lock()
 	p.inbox.fires(lost) // and not put into Alertmanager's store

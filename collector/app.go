@@ -23,6 +23,7 @@ import (
 
 	"bramble/alerting"
 	"bramble/alerting/alert"
+	"bramble/alerting/domain"
 	"bramble/alerting/rules"
 	"bramble/collector/admin"
 	"bramble/collector/backup"
@@ -72,7 +73,7 @@ type app struct {
 	heartbeats *heartbeat.Store
 	customers  *customers.Store
 	fleet      placeCache
-	domains    *alerting.Domains
+	domains    *domain.Decider
 	ingest     *ingest.Ingest
 	pages      *dashboards.Server
 	files      *descriptors.Budget
@@ -211,8 +212,8 @@ func openApp(ctx context.Context, c Config, v variant, log *slog.Logger) (_ *app
 		return nil, err
 	}
 	a.metrics.MustRegister(offMetrics{a.whatIsOff}, testMetrics{a.pager.FailedTests}, a.heartbeats)
-	a.domains = alerting.NewDomains(alerting.DomainsOptions{
-		Engine: a.engine, Pager: a.pager, Fleet: a.places, Log: log,
+	a.domains = domain.New(domain.Options{
+		Apply: a.engine.Apply, Firing: a.engine.Firing, Pager: a.pager, Fleet: a.places, Log: log,
 		Commit: func(ts []alert.Transition) error { return a.ingest.Commit(ts) },
 	})
 	a.ingest, err = ingest.New(ingest.Options{

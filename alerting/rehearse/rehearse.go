@@ -1,7 +1,7 @@
 // Package rehearse counts the pages that rules would have caused, from the stored readings.
 //
 // It owns the division of the time into pieces that the store can answer, and the counts by rule, board and night. The
-// decisions of a rule, and of the failure that explains an alert, are alerting's: see rules.Replay and alerting.Judge.
+// decisions of a rule, and of the failure that explains an alert, are alerting's: see rules.Replay and domain.Judge.
 package rehearse
 
 import (
@@ -12,8 +12,8 @@ import (
 	"slices"
 	"time"
 
-	"bramble/alerting"
 	"bramble/alerting/alert"
+	"bramble/alerting/domain"
 	"bramble/alerting/rules"
 )
 
@@ -135,7 +135,7 @@ func (out *Rehearsal) sort(subjects map[string]int) {
 type rehearsal struct {
 	Options
 	replay *rules.Replay
-	judge  *alerting.Judge
+	judge  *domain.Judge
 
 	count    Rule
 	boards   map[string]bool
@@ -146,7 +146,7 @@ type rehearsal struct {
 
 func newRehearsal(o Options, r *rules.Rule) *rehearsal {
 	return &rehearsal{
-		Options: o, replay: rules.NewReplay(o.Store, r, o.Fleet), judge: alerting.NewJudge(r.ID, r.Labels, o.Fleet), boards: map[string]bool{}, subjects: map[string]int{}, nights: map[string]bool{},
+		Options: o, replay: rules.NewReplay(o.Store, r, o.Fleet), judge: domain.NewJudge(r.ID, r.Labels, o.Fleet), boards: map[string]bool{}, subjects: map[string]int{}, nights: map[string]bool{},
 		count: Rule{Rule: r.ID, Name: r.Name, Shadow: alert.InShadow(r.Labels)},
 	}
 }
@@ -183,21 +183,21 @@ func (h *rehearsal) run(ctx context.Context) error {
 }
 
 // take counts an alert that began to fire.
-func (h *rehearsal) take(t alerting.Judged) {
+func (h *rehearsal) take(t domain.Judged) {
 	if b := t.Labels[alert.BoardLabel]; b != "" {
 		h.boards[b] = true
 	}
 	switch t.Fate {
-	case alerting.Explained:
+	case domain.Explained:
 		h.count.Explained++
-	case alerting.Recorded:
+	case domain.Recorded:
 		h.count.Recorded++
 	default:
 		h.page(t)
 	}
 }
 
-func (h *rehearsal) page(t alerting.Judged) {
+func (h *rehearsal) page(t domain.Judged) {
 	at := time.UnixMilli(t.FiredAt).In(h.Zone)
 	subject := cmp.Or(t.Domain, t.Labels[alert.BoardLabel], "the collector")
 	if t.Domain != "" {

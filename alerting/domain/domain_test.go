@@ -1,55 +1,30 @@
-package alerting
+package domain
 
 import (
+	"context"
 	"fmt"
-	"maps"
+	"log/slog"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 
 	"bramble/alerting/alert"
+	"bramble/alerting/alerttest"
+	"bramble/alerting/rules"
 )
 
-// fleetOf places boards named like r1-a-03 in rack r1 and switch r1-a; more labels a board by its name.
-func fleetOf(racks, switches, ports int, more func(board string, labels map[string]string)) map[string]alert.Place {
-	out := map[string]alert.Place{}
-	for r := 1; r <= racks; r++ {
-		for s := range switches {
-			for p := 1; p <= ports; p++ {
-				rack := fmt.Sprintf("r%d", r)
-				sw := fmt.Sprintf("%s-%c", rack, 'a'+s)
-				board := fmt.Sprintf("%s-%02d", sw, p)
-				labels := map[string]string{"rack": rack, "switch": sw, "customer": "alder"}
-				if more != nil {
-					more(board, labels)
-				}
-				out[board] = alert.Place{Labels: labels, Watched: true}
-			}
-		}
-	}
-	return out
-}
-
-// boardsIn returns the boards whose names begin with one of the prefixes, in order.
-func boardsIn(places map[string]alert.Place, prefixes ...string) (out []string) {
-	for _, b := range slices.Sorted(maps.Keys(places)) {
-		if slices.ContainsFunc(prefixes, func(p string) bool { return strings.HasPrefix(b, p) }) {
-			out = append(out, b)
-		}
-	}
-	return out
-}
-
 func TestExplain(t *testing.T) {
-	small := fleetOf(3, 2, 4, nil)
-	large := fleetOf(2, 8, 48, func(board string, l map[string]string) {
+	small := alerttest.Fleet(3, 2, 4, nil)
+	large := alerttest.Fleet(2, 8, 48, func(board string, l map[string]string) {
 		l["site"] = "east"
 		l["nfs"] = "n" + string(board[len(board)-1]%2+'1') // odd and even ports
 	})
-	one := fleetOf(1, 1, 8, nil)
+	one := alerttest.Fleet(1, 1, 8, nil)
 	f := func(name string, places map[string]alert.Place, majority bool, fired, other []string, want ...string) {
 		t.Helper()
 		b := burst{fired: map[string]bool{}, other: map[string]bool{}, majority: majority}
@@ -69,8 +44,8 @@ func TestExplain(t *testing.T) {
 			t.Errorf("%s (-want +got):\n%s", name, diff)
 		}
 	}
-	in := func(prefixes ...string) []string { return boardsIn(small, prefixes...) }
-	big := func(prefixes ...string) []string { return boardsIn(large, prefixes...) }
+	in := func(prefixes ...string) []string { return alerttest.BoardsIn(small, prefixes...) }
+	big := func(prefixes ...string) []string { return alerttest.BoardsIn(large, prefixes...) }
 	f("one switch", small, true, in("r1-a"), nil, "switch r1-a 4/4")
 	f("one switch and a customer elsewhere", small, true, in("r1-a", "r3-b-02"), nil, "switch r1-a 4/4")
 	f("one switch and a customer on the next", small, true, in("r1-a", "r1-b-02"), nil, "switch r1-a 4/4")
@@ -80,7 +55,7 @@ func TestExplain(t *testing.T) {
 	f("switches of two racks", small, true, in("r1-a", "r2-b"), nil, "switch r1-a 4/4", "switch r2-b 4/4")
 	f("two racks", small, true, in("r1", "r2"), nil, "rack r1 8/8", "rack r2 8/8")
 	f("everybody", small, true, in("r"), nil, "collector 24/24")
-	f("everybody on one switch", one, true, boardsIn(one, "r"), nil, "switch r1-a 8/8")
+	f("everybody on one switch", one, true, alerttest.BoardsIn(one, "r"), nil, "switch r1-a 8/8")
 	f("the rest of a switch whose customers are off for long", small, true, in("r1-a-01", "r1-a-02", "r1-a-03"), in("r1-a-04"), "switch r1-a 3/3")
 	f("two more join many that are off", small, true, in("r1-a-03"), in("r1-a-01", "r1-a-02"))
 	f("two left", small, true, in("r1-a-03", "r1-a-04"), in("r1-a-01", "r1-a-02"), "switch r1-a 2/2")
@@ -116,7 +91,7 @@ func TestExplain(t *testing.T) {
 // theatre runs the state machine with an event list: what is committed comes back at once, unless it is lost.
 type theatre struct {
 	t      *testing.T
-	s      *domainState
+	s      *state
 	f      *fleetIndex
 	now    time.Time
 	log    []string
@@ -126,10 +101,10 @@ type theatre struct {
 }
 
 func newTheatre(t *testing.T, places map[string]alert.Place) *theatre {
-	return &theatre{t: t, s: newDomainState(), f: indexFleet(places), now: time.Date(2026, 11, 24, 18, 0, 0, 0, time.UTC)}
+	return &theatre{t: t, s: newState(), f: indexFleet(places), now: time.Date(2026, 11, 24, 18, 0, 0, 0, time.UTC)}
 }
 
-func (h *theatre) note(fx domainEffects) {
+func (h *theatre) note(fx effects) {
 	for _, p := range fx.pass {
 		who := p.Labels[alert.BoardLabel]
 		if d, ok := alert.DomainOf(&p); ok {
@@ -141,7 +116,7 @@ func (h *theatre) note(fx domainEffects) {
 	if len(fx.commit) == 0 || h.open {
 		return
 	}
-	var back domainEffects
+	var back effects
 	for _, c := range fx.commit {
 		h.s.take(&back, c, h.now, h.f)
 	}
@@ -149,7 +124,7 @@ func (h *theatre) note(fx domainEffects) {
 }
 
 func (h *theatre) take(ts ...alert.Transition) {
-	var fx domainEffects
+	var fx effects
 	for _, t := range ts {
 		h.s.take(&fx, t, h.now, h.f)
 	}
@@ -159,7 +134,7 @@ func (h *theatre) take(ts ...alert.Transition) {
 // until decides as the stage would, up to a time.
 func (h *theatre) until(d time.Duration) {
 	for end := h.now.Add(d); ; {
-		var fx domainEffects
+		var fx effects
 		h.s.decide(&fx, h.now, h.f, func(t *alert.Transition) bool { return h.hush[t.Labels[alert.BoardLabel]] })
 		h.note(fx)
 		at, ok := h.s.next(h.now)
@@ -180,26 +155,12 @@ func later(a, b time.Time) time.Time {
 
 // silent is the alert of a board that fell silent now.
 func (h *theatre) silent(board string, notes ...string) alert.Transition {
-	t := fire(board, h.now)
-	t.Rule = "board/BoardSilent"
-	t.Labels = map[string]string{"alertname": "BoardSilent", "board": board, "severity": "critical", "pages": "domains"}
-	maps.Copy(t.Labels, h.f.places[board].Labels)
-	t.Annotations = map[string]string{"what": "silent", "summary": board + ": no reports", "runbook": "lone", "runbook_domain": "domain",
-		alert.LastReportNote: h.now.Format(alert.NoteTime)}
-	for i := 0; i < len(notes); i += 2 {
-		t.Annotations[notes[i]] = notes[i+1]
-	}
-	return t
+	return alerttest.Silent(h.f.places, board, h.now, notes...)
 }
 
-func (h *theatre) hot(board string) alert.Transition {
-	t := fire(board, h.now)
-	maps.Copy(t.Labels, h.f.places[board].Labels)
-	t.Annotations["what"] = "at 80 °C or more"
-	return t
-}
+func (h *theatre) hot(board string) alert.Transition { return alerttest.Hot(h.f.places, board, h.now) }
 
-func (h *theatre) over(t alert.Transition) alert.Transition { return resolve(t, h.now) }
+func (h *theatre) over(t alert.Transition) alert.Transition { return alerttest.Resolve(t, h.now) }
 
 func (h *theatre) each(boards []string, one func(string) alert.Transition) (out []alert.Transition) {
 	for _, b := range boards {
@@ -219,12 +180,12 @@ func (h *theatre) want(log ...string) {
 func quiet(board string, h *theatre) alert.Transition { return h.silent(board) }
 
 func TestSwitchIsOneAlertAndItsBoardsFollow(t *testing.T) {
-	places := fleetOf(3, 2, 4, nil)
+	places := alerttest.Fleet(3, 2, 4, nil)
 	h := newTheatre(t, places)
 	h.f.places = places
 	from := h.now.Add(-31 * time.Second)
 	var gone []alert.Transition
-	for i, b := range boardsIn(places, "r1-a") {
+	for i, b := range alerttest.BoardsIn(places, "r1-a") {
 		gone = append(gone, h.silent(b, alert.LastReportNote, from.Add(time.Duration(i)*1400*time.Millisecond/3).Format(alert.NoteTime), alert.ProbeNote, alert.ProbeSilence))
 	}
 	h.take(gone...)
@@ -243,7 +204,7 @@ func TestSwitchIsOneAlertAndItsBoardsFollow(t *testing.T) {
 	}, d.Annotations); diff != "" {
 		t.Errorf("annotations (-want +got):\n%s", diff)
 	}
-	if !slices.Equal(d.Boards, boardsIn(places, "r1-a")) {
+	if !slices.Equal(d.Boards, alerttest.BoardsIn(places, "r1-a")) {
 		t.Errorf("boards %v", d.Boards)
 	}
 	h.until(time.Minute)
@@ -263,7 +224,7 @@ func TestSwitchIsOneAlertAndItsBoardsFollow(t *testing.T) {
 }
 
 func TestLoneBoardsAreHandedOn(t *testing.T) {
-	places := fleetOf(3, 2, 4, nil)
+	places := alerttest.Fleet(3, 2, 4, nil)
 	places["own"] = alert.Place{Watched: true}
 	h := newTheatre(t, places)
 	h.take(h.hot("own"))
@@ -281,7 +242,7 @@ func TestLoneBoardsAreHandedOn(t *testing.T) {
 }
 
 func TestRackHeatsUp(t *testing.T) {
-	places := fleetOf(2, 2, 12, nil)
+	places := alerttest.Fleet(2, 2, 12, nil)
 	h := newTheatre(t, places)
 	for _, b := range []string{"r1-a-01", "r1-a-05"} {
 		h.take(h.hot(b))
@@ -308,11 +269,11 @@ func TestRackHeatsUp(t *testing.T) {
 }
 
 func TestSwitchGrowsToItsRack(t *testing.T) {
-	places := fleetOf(3, 2, 4, nil)
+	places := alerttest.Fleet(3, 2, 4, nil)
 	h := newTheatre(t, places)
-	h.take(h.each(boardsIn(places, "r1-a"), func(b string) alert.Transition { return quiet(b, h) })...)
+	h.take(h.each(alerttest.BoardsIn(places, "r1-a"), func(b string) alert.Transition { return quiet(b, h) })...)
 	h.until(time.Minute)
-	h.take(h.each(boardsIn(places, "r1-b"), func(b string) alert.Transition { return quiet(b, h) })...)
+	h.take(h.each(alerttest.BoardsIn(places, "r1-b"), func(b string) alert.Transition { return quiet(b, h) })...)
 	h.until(time.Second)
 	if !slices.Contains(h.log, "rack r1 firing") || slices.Contains(h.log, "switch r1-b firing") {
 		t.Errorf("handed on %q", h.log)
@@ -321,9 +282,9 @@ func TestSwitchGrowsToItsRack(t *testing.T) {
 
 // TestFewStayBehind: a switch that is back is over, also where a board or two do not come back.
 func TestFewStayBehind(t *testing.T) {
-	places := fleetOf(2, 1, 20, nil)
+	places := alerttest.Fleet(2, 1, 20, nil)
 	h := newTheatre(t, places)
-	gone := h.each(boardsIn(places, "r1"), func(b string) alert.Transition { return quiet(b, h) })
+	gone := h.each(alerttest.BoardsIn(places, "r1"), func(b string) alert.Transition { return quiet(b, h) })
 	h.take(gone...)
 	h.until(time.Minute)
 	h.log = nil
@@ -359,17 +320,17 @@ func TestRebootsSayNothingOfReports(t *testing.T) {
 		}
 	}
 	const within = " within 0.0 s, up to 18:00:00 UTC."
-	one, two := fleetOf(1, 1, 4, nil), fleetOf(2, 2, 4, nil)
-	f(one, boardsIn(one, "r"), "Switch r1-a (rack r1): 4 of 4 boards rebooted", "4 of 4 boards of switch r1-a"+within)
-	f(two, boardsIn(two, "r1-a"), "Switch r1-a (rack r1): 4 of 4 boards rebooted", "4 of 4 boards of switch r1-a"+within+" Switch r1-b of rack r1 is not affected.")
-	f(two, boardsIn(two, "r"), "All 16 boards rebooted", "16 of 16 boards"+within+" No board is spared, whatever its switch or rack.")
+	one, two := alerttest.Fleet(1, 1, 4, nil), alerttest.Fleet(2, 2, 4, nil)
+	f(one, alerttest.BoardsIn(one, "r"), "Switch r1-a (rack r1): 4 of 4 boards rebooted", "4 of 4 boards of switch r1-a"+within)
+	f(two, alerttest.BoardsIn(two, "r1-a"), "Switch r1-a (rack r1): 4 of 4 boards rebooted", "4 of 4 boards of switch r1-a"+within+" Switch r1-b of rack r1 is not affected.")
+	f(two, alerttest.BoardsIn(two, "r"), "All 16 boards rebooted", "16 of 16 boards"+within+" No board is spared, whatever its switch or rack.")
 }
 
 // TestDissolvedDomainNamesWhatHolds: boards that only cool when the rest is well are not on their own.
 func TestDissolvedDomainNamesWhatHolds(t *testing.T) {
-	places := fleetOf(1, 1, 20, nil)
+	places := alerttest.Fleet(1, 1, 20, nil)
 	h := newTheatre(t, places)
-	gone := h.each(boardsIn(places, "r1"), h.hot)
+	gone := h.each(alerttest.BoardsIn(places, "r1"), h.hot)
 	h.take(gone...)
 	h.until(time.Second)
 	cool := gone[0]
@@ -387,17 +348,17 @@ func TestDissolvedDomainNamesWhatHolds(t *testing.T) {
 
 // TestSilencedBoardsAreNoDomain: whoever has silenced the boards of a switch by their names is not paged for the switch.
 func TestSilencedBoardsAreNoDomain(t *testing.T) {
-	places := fleetOf(3, 1, 4, nil)
+	places := alerttest.Fleet(3, 1, 4, nil)
 	h := newTheatre(t, places)
 	h.hush = map[string]bool{}
-	for _, b := range boardsIn(places, "r1") {
+	for _, b := range alerttest.BoardsIn(places, "r1") {
 		h.hush[b] = true
 	}
-	h.take(h.each(boardsIn(places, "r1"), func(b string) alert.Transition { return quiet(b, h) })...)
+	h.take(h.each(alerttest.BoardsIn(places, "r1"), func(b string) alert.Transition { return quiet(b, h) })...)
 	h.until(10 * time.Second)
 	h.want("r1-a-01 firing", "r1-a-02 firing", "r1-a-03 firing", "r1-a-04 firing")
 	delete(h.hush, "r1-a-01")
-	h.take(h.each(boardsIn(places, "r2"), func(b string) alert.Transition { return quiet(b, h) })...)
+	h.take(h.each(alerttest.BoardsIn(places, "r2"), func(b string) alert.Transition { return quiet(b, h) })...)
 	h.until(10 * time.Second)
 	h.want("switch r2-a firing", "r2-a-01 firing", "r2-a-02 firing", "r2-a-03 firing", "r2-a-04 firing")
 }
@@ -405,10 +366,10 @@ func TestSilencedBoardsAreNoDomain(t *testing.T) {
 // TestNewRuleFindsOldSilence: a rule that is new fires for all boards that are silent, whenever that began: they are no
 // failure of what they share.
 func TestNewRuleFindsOldSilence(t *testing.T) {
-	places := fleetOf(3, 1, 4, nil)
+	places := alerttest.Fleet(3, 1, 4, nil)
 	h := newTheatre(t, places)
 	var all []alert.Transition
-	for i, b := range boardsIn(places, "r1") {
+	for i, b := range alerttest.BoardsIn(places, "r1") {
 		all = append(all, h.silent(b, alert.LastReportNote, h.now.Add(time.Duration(-i-1)*time.Hour).Format(alert.NoteTime)))
 	}
 	h.take(all...)
@@ -418,10 +379,10 @@ func TestNewRuleFindsOldSilence(t *testing.T) {
 
 // TestJournalThatTakesNothing: the domain pages all the same, and before its boards.
 func TestJournalThatTakesNothing(t *testing.T) {
-	places := fleetOf(2, 1, 4, nil)
+	places := alerttest.Fleet(2, 1, 4, nil)
 	h := newTheatre(t, places)
 	h.open = true
-	h.take(h.each(boardsIn(places, "r1"), func(b string) alert.Transition { return quiet(b, h) })...)
+	h.take(h.each(alerttest.BoardsIn(places, "r1"), func(b string) alert.Transition { return quiet(b, h) })...)
 	h.until(4 * time.Second)
 	h.want()
 	h.until(4 * time.Second)
@@ -431,9 +392,9 @@ func TestJournalThatTakesNothing(t *testing.T) {
 // TestReplayDecidesTheSame cuts the list of journalled transitions at every place, as a crash does, and replays what is
 // before it into a new state: each alert is handed on in the order in which a page needs it, and the domain once.
 func TestReplayDecidesTheSame(t *testing.T) {
-	places := fleetOf(2, 1, 4, nil)
+	places := alerttest.Fleet(2, 1, 4, nil)
 	h := newTheatre(t, places)
-	gone := h.each(boardsIn(places, "r1"), func(b string) alert.Transition { return quiet(b, h) })
+	gone := h.each(alerttest.BoardsIn(places, "r1"), func(b string) alert.Transition { return quiet(b, h) })
 	h.take(gone...)
 	h.until(time.Minute)
 	for _, g := range gone {
@@ -473,4 +434,108 @@ func TestReplayDecidesTheSame(t *testing.T) {
 			t.Errorf("cut at %d: the switch %d times: %q", cut, domain, again.log)
 		}
 	}
+}
+
+// delivered is a pager that notes the transitions that it is given, in order, and each once: it knows what it was given before.
+type delivered struct {
+	said   []string
+	known  map[string]bool
+	faults int
+}
+
+func (p *delivered) Deliver(ts []alert.Transition) {
+	for _, t := range ts {
+		subject := t.Labels[alert.BoardLabel]
+		if d, ok := alert.DomainOf(&t); ok {
+			subject = d.String()
+		}
+		if said := fmt.Sprintf("%s %s", t.State, subject); !p.known[said] {
+			p.known[said] = true
+			p.said = append(p.said, said)
+		}
+	}
+}
+
+func (p *delivered) Resume(_, _ []alert.Transition)    {}
+func (p *delivered) Held() []alert.Transition          { return nil }
+func (p *delivered) Barrier(...alert.Transition) error { return nil }
+func (p *delivered) Silenced(*alert.Transition) bool   { return false }
+func (p *delivered) Guard(_ string, f func()) (ok bool) {
+	defer func() {
+		if recover() != nil {
+			p.faults++
+		}
+	}()
+	f()
+	return true
+}
+
+// A fault where domains are decided costs an alert its domain and never its page; once it is over one failure is one page again,
+// of boards whose alerts waited meanwhile too.
+func TestFaultCostsAnAlertItsDomainAlone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		places := alerttest.Fleet(4, 1, 20, nil)
+		engine, pager := rules.NewEngine(nil), &delivered{known: map[string]bool{}}
+		fleet := func() map[string]alert.Place { return places }
+		var d *Decider
+		commit := func(ts []alert.Transition) error {
+			for _, one := range ts {
+				engine.Apply(one)
+			}
+			d.Deliver(ts)
+			return nil
+		}
+		d = New(Options{Apply: engine.Apply, Firing: engine.Firing, Pager: pager, Fleet: func() map[string]alert.Place { return fleet() }, Commit: commit,
+			Log: slog.New(slog.DiscardHandler)})
+		ctx, cancel := context.WithCancel(t.Context())
+		var running sync.WaitGroup
+		running.Go(func() { _ = d.Run(ctx) })
+		defer running.Wait()
+		defer cancel()
+		broken := func(times int) {
+			d.mu.Lock()
+			defer d.mu.Unlock()
+			d.indexed = time.Time{}
+			fleet = func() map[string]alert.Place {
+				if times--; times >= 0 {
+					panic("not prepared for this")
+				}
+				return places
+			}
+		}
+		rack := func(name string) (hot []alert.Transition) {
+			for _, b := range alerttest.BoardsIn(places, name) {
+				hot = append(hot, alerttest.Hot(places, b, time.Now()))
+			}
+			return hot
+		}
+		f := func(want string, ts ...alert.Transition) {
+			t.Helper()
+			if err := commit(ts); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(10 * time.Second)
+			synctest.Wait()
+			said := slices.DeleteFunc(pager.said, func(s string) bool { return strings.HasPrefix(s, "firing r2-") }) // alerts that met the fault by themselves
+			if len(said) == 0 || said[0] != want {
+				t.Errorf("delivered %q, want %s first", said, want)
+			}
+			pager.said = nil
+		}
+		broken(1000)
+		for _, one := range rack("r1")[:2] {
+			f("firing "+one.Labels[alert.BoardLabel], one)
+		}
+		broken(2)
+		f("firing switch r2-a", rack("r2")...)
+		broken(0)
+		f("firing switch r3-a", rack("r3")...)
+		d.mu.Lock()
+		d.fleet, d.indexed = nil, time.Now().Add(time.Hour) // nothing can be decided without it
+		d.mu.Unlock()
+		f("firing r4-a-01", rack("r4")[0])
+		if pager.faults < 4 {
+			t.Errorf("%d faults counted, want at least 4", pager.faults)
+		}
+	})
 }

@@ -1,4 +1,4 @@
-package alerting
+package domain
 
 import (
 	"time"
@@ -6,7 +6,7 @@ import (
 	"bramble/alerting/alert"
 )
 
-// Fate is what becomes of an alert that begins to fire.
+// Fate is the outcome of an alert that begins to fire.
 type Fate int
 
 // The zero Fate is Paged.
@@ -16,7 +16,7 @@ const (
 	Recorded              // it is recorded, and pages nobody
 )
 
-// Judged is an alert that began to fire, and what becomes of it.
+// Judged is an alert that began to fire, and its fate.
 type Judged struct {
 	alert.Transition
 	Fate Fate
@@ -24,37 +24,37 @@ type Judged struct {
 	Domain string
 }
 
-// Judge says what would have become of the alerts of one rule that is replayed, with the domains that decide real ones.
+// Judge finds the fates of the alerts of one rule that is replayed, with the domains that decide real ones.
 // Alertmanager's grouping and silences are not applied. It is not safe for concurrent use.
 type Judge struct {
-	fleet   *fleetIndex
-	domains *domainState
-	inbox   *inbox // knows which domain represents an alert
-	shadow  bool
-	rule    string
+	fleet     *fleetIndex
+	domains   *state
+	represent *Representatives
+	shadow    bool
+	rule      string
 }
 
 // NewJudge returns one that knows of no alert yet, for the rule with this ID and these labels. The past is judged by where
 // boards stand now.
 func NewJudge(rule string, labels map[string]string, fleet map[string]alert.Place) *Judge {
-	return &Judge{fleet: indexFleet(fleet), domains: newDomainState(), inbox: newInbox(), shadow: alert.InShadow(labels), rule: rule}
+	return &Judge{fleet: indexFleet(fleet), domains: newState(), represent: NewRepresentatives(nil), shadow: alert.InShadow(labels), rule: rule}
 }
 
-// Take takes what the rule decided at a time, lets domains settle, and returns the alerts that begin to fire.
+// Take takes the rule's transitions of one time, lets domains settle, and returns the alerts that begin to fire.
 func (j *Judge) Take(at time.Time, ts []alert.Transition) (out []Judged) {
 	if len(ts) == 0 && len(j.domains.open[j.rule]) == 0 {
 		return nil
 	}
-	var fx domainEffects
+	var fx effects
 	for _, t := range ts {
 		j.domains.take(&fx, t, at, j.fleet)
 	}
-	j.domains.decide(&fx, at.Add(settleFor), j.fleet, func(*alert.Transition) bool { return false })
+	j.domains.decide(&fx, at.Add(SettleFor), j.fleet, func(*alert.Transition) bool { return false })
 	for _, t := range fx.commit {
 		j.domains.take(&fx, t, at, j.fleet)
 	}
 	for _, t := range fx.pass {
-		j.inbox.noteDomain(t)
+		j.represent.Note(t)
 		if t.State == alert.Firing && !t.From.Active() {
 			out = append(out, j.judge(t))
 		}
@@ -65,7 +65,7 @@ func (j *Judge) Take(at time.Time, ts []alert.Transition) (out []Judged) {
 func (j *Judge) judge(t alert.Transition) Judged {
 	out := Judged{Transition: t}
 	switch {
-	case j.inbox.inhibiting(t) != nil:
+	case j.represent.Of(t) != nil:
 		out.Fate = Explained
 	case j.shadow, alert.PagesNobody(t.Labels):
 		out.Fate = Recorded

@@ -1,4 +1,4 @@
-package alerting
+package domain
 
 import (
 	"cmp"
@@ -11,9 +11,9 @@ import (
 )
 
 const (
-	// settleFor is how long a board's alert waits for those of its peers before it pages. With a reading a second near
+	// SettleFor is how long a board's alert waits for those of its peers before it pages. With a reading a second near
 	// a line it leaves a crossing within two seconds of its page.
-	settleFor = 500 * time.Millisecond
+	SettleFor = 500 * time.Millisecond
 	// burstGap ends a burst: alerts that begin later than this after the one before are another failure.
 	burstGap = 5 * time.Minute
 	// lingerFor is how long a domain's alert stays when nearly all of its boards are back and the rest does not move.
@@ -24,9 +24,9 @@ const (
 	commitWithin = 5 * time.Second
 )
 
-// domainState decides which alerts of boards are one failure of what they share. It is pure: transitions and times come
+// state decides which alerts of boards are one failure of a domain. It is pure: transitions and times come
 // in, effects come out.
-type domainState struct {
+type state struct {
 	alerts map[string]map[string]*boardAlert // by rule and key
 	open   map[string]map[string]*openDomain // by rule and domain
 	past   map[string]int64                  // FiredAt of the last alert of a rule and domain
@@ -35,9 +35,9 @@ type domainState struct {
 // boardAlert is an alert of a board that fires, or whose transitions wait for a decision.
 type boardAlert struct {
 	last    alert.Transition
-	pending []alert.Transition // not handed on yet
+	pending []alert.Transition // not passed on yet
 	until   time.Time
-	passed  bool   // whatever comes of it is handed on at once
+	passed  bool   // its further transitions are passed on at once
 	by      string // the domain that explains it, "" for none
 }
 
@@ -50,7 +50,7 @@ func (a *boardAlert) board() string { return a.last.Labels[alert.BoardLabel] }
 type openDomain struct {
 	domain    alert.Domain
 	last      alert.Transition
-	committed bool // it is on disk and handed on
+	committed bool // it is on disk and passed on
 	closing   bool
 	asked     time.Time // when its last transition went to be committed
 	boards    map[string]bool
@@ -58,18 +58,18 @@ type openDomain struct {
 	changed   time.Time // when firing last changed
 }
 
-// domainEffects are what follows from an event.
-type domainEffects struct {
+// effects are the transitions that follow from an event.
+type effects struct {
 	commit []alert.Transition // of domains: to be journalled, and taken when they are
-	pass   []alert.Transition // to be handed on, in order
+	pass   []alert.Transition // to be passed on, in order
 }
 
-func newDomainState() *domainState {
-	return &domainState{alerts: map[string]map[string]*boardAlert{}, open: map[string]map[string]*openDomain{}, past: map[string]int64{}}
+func newState() *state {
+	return &state{alerts: map[string]map[string]*boardAlert{}, open: map[string]map[string]*openDomain{}, past: map[string]int64{}}
 }
 
 // take takes a journalled transition in. f may be nil while the fleet is not known yet.
-func (s *domainState) take(fx *domainEffects, t alert.Transition, now time.Time, f *fleetIndex) {
+func (s *state) take(fx *effects, t alert.Transition, now time.Time, f *fleetIndex) {
 	switch {
 	case alert.IsDomainRule(t.Rule):
 		s.takeDomain(fx, t, now)
@@ -82,7 +82,7 @@ func (s *domainState) take(fx *domainEffects, t alert.Transition, now time.Time,
 	}
 }
 
-func (s *domainState) takeDomain(fx *domainEffects, t alert.Transition, now time.Time) {
+func (s *state) takeDomain(fx *effects, t alert.Transition, now time.Time) {
 	rule := alert.BaseRule(t.Rule)
 	fx.pass = append(fx.pass, t)
 	d, ok := alert.DomainOf(&t)
@@ -114,7 +114,7 @@ func (s *domainState) takeDomain(fx *domainEffects, t alert.Transition, now time
 	for _, key := range slices.Sorted(maps.Keys(s.alerts[rule])) {
 		if a := s.alerts[rule][key]; d.Holds(a.last.Labels) {
 			a.by = cmpLarger(s.open[rule], a.by, d)
-			s.handOn(fx, a)
+			s.passOn(fx, a)
 		}
 	}
 }
@@ -127,25 +127,25 @@ func cmpLarger(open map[string]*openDomain, by string, d alert.Domain) string {
 	return d.ID()
 }
 
-func (s *domainState) add(rule string, o *openDomain) {
+func (s *state) add(rule string, o *openDomain) {
 	if s.open[rule] == nil {
 		s.open[rule] = map[string]*openDomain{}
 	}
 	s.open[rule][o.domain.ID()] = o
 }
 
-func (s *domainState) takeFiring(fx *domainEffects, t alert.Transition, now time.Time, f *fleetIndex) {
+func (s *state) takeFiring(fx *effects, t alert.Transition, now time.Time, f *fleetIndex) {
 	a := s.alerts[t.Rule][t.Key()]
 	if a != nil {
 		if t.At > a.last.At || a.passed {
 			a.last, a.pending = t, append(a.pending, t)
 		}
 		if a.passed {
-			s.handOn(fx, a)
+			s.passOn(fx, a)
 		}
 		return
 	}
-	a = &boardAlert{last: t, pending: []alert.Transition{t}, until: now.Add(settleFor)}
+	a = &boardAlert{last: t, pending: []alert.Transition{t}, until: now.Add(SettleFor)}
 	if s.alerts[t.Rule] == nil {
 		s.alerts[t.Rule] = map[string]*boardAlert{}
 	}
@@ -154,12 +154,12 @@ func (s *domainState) takeFiring(fx *domainEffects, t alert.Transition, now time
 		return
 	}
 	if f != nil && !f.hasPeers(a.board()) && !alert.PagesDomainsOnly(&t) {
-		s.handOn(fx, a) // nobody to wait for
+		s.passOn(fx, a) // nobody to wait for
 	}
 }
 
 // join gives an alert to the largest open domain that holds it, if there is one.
-func (s *domainState) join(fx *domainEffects, a *boardAlert) bool {
+func (s *state) join(fx *effects, a *boardAlert) bool {
 	var by *openDomain
 	for _, o := range s.open[a.last.Rule] {
 		if o.domain.Holds(a.last.Labels) && !o.closing && (by == nil || o.domain.Rank() > by.domain.Rank()) {
@@ -171,13 +171,13 @@ func (s *domainState) join(fx *domainEffects, a *boardAlert) bool {
 	}
 	a.by = by.domain.ID()
 	if by.committed {
-		s.handOn(fx, a)
+		s.passOn(fx, a)
 	}
 	return true
 }
 
-// handOn passes what waits of an alert.
-func (s *domainState) handOn(fx *domainEffects, a *boardAlert) {
+// passOn passes the pending transitions of an alert on.
+func (s *state) passOn(fx *effects, a *boardAlert) {
 	fx.pass = append(fx.pass, a.pending...)
 	a.pending, a.passed = nil, true
 	if !a.last.State.Active() {
@@ -185,18 +185,18 @@ func (s *domainState) handOn(fx *domainEffects, a *boardAlert) {
 	}
 }
 
-// handOnAll passes what waits for a decision, without one.
-func (s *domainState) handOnAll(fx *domainEffects) {
+// passOnAll passes the alerts on that wait for a decision, without one.
+func (s *state) passOnAll(fx *effects) {
 	for _, rule := range slices.Sorted(maps.Keys(s.alerts)) {
 		for _, key := range slices.Sorted(maps.Keys(s.alerts[rule])) {
 			if a := s.alerts[rule][key]; a.undecided() {
-				s.handOn(fx, a)
+				s.passOn(fx, a)
 			}
 		}
 	}
 }
 
-func (s *domainState) takeEnded(fx *domainEffects, t alert.Transition) {
+func (s *state) takeEnded(fx *effects, t alert.Transition) {
 	a := s.alerts[t.Rule][t.Key()]
 	if a == nil {
 		fx.pass = append(fx.pass, t)
@@ -207,13 +207,13 @@ func (s *domainState) takeEnded(fx *domainEffects, t alert.Transition) {
 	}
 	a.last, a.pending = t, append(a.pending, t)
 	if a.passed {
-		s.handOn(fx, a)
+		s.passOn(fx, a)
 	}
 }
 
-// decide finds the domains that explain what waits, and those that are over. Of an alert that is silenced nothing is
-// concluded: somebody works there.
-func (s *domainState) decide(fx *domainEffects, now time.Time, f *fleetIndex, silenced func(*alert.Transition) bool) {
+// decide finds the domains that explain pending alerts, and those that are over. Nothing is concluded from an alert that
+// is silenced: somebody works there.
+func (s *state) decide(fx *effects, now time.Time, f *fleetIndex, silenced func(*alert.Transition) bool) {
 	for _, rule := range slices.Sorted(maps.Keys(s.alerts)) {
 		if s.due(rule, now) {
 			s.explain(fx, rule, now, f, silenced)
@@ -227,7 +227,7 @@ func (s *domainState) decide(fx *domainEffects, now time.Time, f *fleetIndex, si
 }
 
 // due reports whether an alert of the rule has waited long enough.
-func (s *domainState) due(rule string, now time.Time) bool {
+func (s *state) due(rule string, now time.Time) bool {
 	for _, a := range s.alerts[rule] {
 		if a.undecided() && !now.Before(a.until) {
 			return true
@@ -238,7 +238,7 @@ func (s *domainState) due(rule string, now time.Time) bool {
 
 func (a *boardAlert) undecided() bool { return !a.passed && a.by == "" }
 
-func (s *domainState) explain(fx *domainEffects, rule string, now time.Time, f *fleetIndex, silenced func(*alert.Transition) bool) {
+func (s *state) explain(fx *effects, rule string, now time.Time, f *fleetIndex, silenced func(*alert.Transition) bool) {
 	for _, chain := range s.bursts(rule) {
 		if !slices.ContainsFunc(chain, (*boardAlert).undecided) {
 			continue
@@ -259,14 +259,14 @@ func (s *domainState) explain(fx *domainEffects, rule string, now time.Time, f *
 		}
 		for _, a := range chain {
 			if a.undecided() && !s.join(fx, a) && !now.Before(a.until) {
-				s.handOn(fx, a)
+				s.passOn(fx, a)
 			}
 		}
 	}
 }
 
 // bursts returns the rule's alerts in the order of their beginning, cut where nothing began for a while.
-func (s *domainState) bursts(rule string) (out [][]*boardAlert) {
+func (s *state) bursts(rule string) (out [][]*boardAlert) {
 	all := slices.SortedFunc(maps.Values(s.alerts[rule]), func(a, b *boardAlert) int {
 		return cmp.Or(cmp.Compare(a.began(), b.began()), strings.Compare(a.last.Series, b.last.Series))
 	})
@@ -281,7 +281,7 @@ func (s *domainState) bursts(rule string) (out [][]*boardAlert) {
 }
 
 // openFound opens the domain that was found, unless it or a larger one is open.
-func (s *domainState) openFound(fx *domainEffects, rule string, chain []*boardAlert, b burst, x found, now time.Time, f *fleetIndex) {
+func (s *state) openFound(fx *effects, rule string, chain []*boardAlert, b burst, x found, now time.Time, f *fleetIndex) {
 	d := f.domains[x.domain].Domain
 	for _, o := range s.open[rule] {
 		i, known := f.byID[o.domain.ID()]
@@ -307,7 +307,7 @@ func (s *domainState) openFound(fx *domainEffects, rule string, chain []*boardAl
 }
 
 // follow closes a domain that is over and brings the boards of one that grows up to date.
-func (s *domainState) follow(fx *domainEffects, rule string, o *openDomain, now time.Time, f *fleetIndex) {
+func (s *state) follow(fx *effects, rule string, o *openDomain, now time.Time, f *fleetIndex) {
 	if !o.committed || o.closing {
 		if now.Sub(o.asked) > commitWithin && !o.asked.IsZero() { // the journal does not take it: page all the same
 			o.asked = time.Time{}
@@ -341,7 +341,7 @@ func (s *domainState) follow(fx *domainEffects, rule string, o *openDomain, now 
 }
 
 // next returns when decide is to be called again; false where nothing waits.
-func (s *domainState) next(now time.Time) (time.Time, bool) {
+func (s *state) next(now time.Time) (time.Time, bool) {
 	var at time.Time
 	for _, alerts := range s.alerts {
 		for _, a := range alerts {
@@ -361,8 +361,8 @@ func (s *domainState) next(now time.Time) (time.Time, bool) {
 	return at, !at.IsZero()
 }
 
-// held returns the transitions that are not handed on yet, in the order of their alerts.
-func (s *domainState) held() (out []alert.Transition) {
+// held returns the transitions that are not passed on yet, in the order of their alerts.
+func (s *state) held() (out []alert.Transition) {
 	for _, rule := range slices.Sorted(maps.Keys(s.alerts)) {
 		for _, key := range slices.Sorted(maps.Keys(s.alerts[rule])) {
 			out = append(out, s.alerts[rule][key].pending...)

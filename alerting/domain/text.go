@@ -1,4 +1,4 @@
-package alerting
+package domain
 
 import (
 	"cmp"
@@ -11,7 +11,7 @@ import (
 	"bramble/alerting/alert"
 )
 
-// alertOf writes the alert of a domain: labels that routes know, and the sentences that say what is believed and why.
+// alertOf writes the alert of a domain: labels that routes know, and the sentences that explain the failure.
 func (f *fleetIndex) alertOf(rule string, d alert.Domain, members []*boardAlert, b burst, x found, now time.Time) alert.Transition {
 	t := alert.Transition{
 		Rule: alert.DomainRule(rule), Series: d.ID(), From: alert.Inactive, State: alert.Firing, At: now.UnixMilli(), Received: now.UnixMilli(),
@@ -215,7 +215,7 @@ func plural(kind string) string {
 	return kind + "s"
 }
 
-// probes says what the boards' addresses answered.
+// probes says how the boards' addresses answered.
 func probes(members []*boardAlert) string {
 	answer, silent := 0, 0
 	for _, a := range members {
@@ -252,7 +252,7 @@ func announced(members []*boardAlert) string {
 }
 
 // updated is the alert of a domain that more boards have joined.
-func (s *domainState) updated(rule string, o *openDomain, now time.Time, f *fleetIndex) alert.Transition {
+func (s *state) updated(rule string, o *openDomain, now time.Time, f *fleetIndex) alert.Transition {
 	t := o.last
 	t.From, t.State, t.At, t.Received = alert.Firing, alert.Firing, max(now.UnixMilli(), o.last.At+1), now.UnixMilli()
 	t.Boards, t.Value, t.Annotations = slices.Sorted(maps.Keys(o.boards)), alert.Value(len(o.boards)), maps.Clone(o.last.Annotations)

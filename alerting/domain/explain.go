@@ -1,4 +1,4 @@
-package alerting
+package domain
 
 import (
 	"cmp"
@@ -20,7 +20,7 @@ type burst struct {
 	fired map[string]bool // the boards
 	// other holds boards on which the rule has been firing for longer: they say nothing about this failure.
 	other map[string]bool
-	// majority is set for what a customer may do himself: only more than half of a domain's boards are a failure of it.
+	// majority is set for failures that a customer may cause himself: only more than half of a domain's boards are a failure of it.
 	majority bool
 	// silent is set where the boards do not report: how others fare is then told by who reports.
 	silent bool
@@ -88,7 +88,7 @@ func (f *fleetIndex) count(b burst) map[int]found {
 	return all
 }
 
-// explains reports whether so many boards of so many are a failure of what they share.
+// explains reports whether so many boards of so many are a failure of their domain.
 func (b burst) explains(boards, among int) bool {
 	switch {
 	case boards < minTogether:
@@ -99,7 +99,7 @@ func (b burst) explains(boards, among int) bool {
 	return oneIn*boards >= among
 }
 
-// consider takes a larger domain into account. It replaces the smaller ones in it if what is left of it without the
+// consider takes a larger domain into account. It replaces the smaller ones in it if the rest of it without the
 // largest of them is affected as well.
 func (f *fleetIndex) consider(b burst, chosen []found, c found) []found {
 	var inner, rest []found
@@ -166,4 +166,64 @@ func (f *fleetIndex) nobodyIsWell(whole found, all map[int]found) bool {
 		}
 	}
 	return true
+}
+
+// fleetIndex is the fleet by domain. It is immutable.
+type fleetIndex struct {
+	places  map[string]alert.Place
+	domains []domainBoards
+	byID    map[string]int
+	of      map[string][]int // by board, the smallest kind first and the whole fleet last
+}
+
+// domainBoards is a domain and the boards in it.
+type domainBoards struct {
+	alert.Domain
+	boards []string
+}
+
+func indexFleet(places map[string]alert.Place) *fleetIndex {
+	f := &fleetIndex{places: places, byID: map[string]int{}, of: make(map[string][]int, len(places))}
+	for board, p := range places {
+		for _, d := range append(alert.DomainsOf(p.Labels), alert.FleetDomain()) {
+			i, ok := f.byID[d.ID()]
+			if !ok {
+				i = len(f.domains)
+				f.byID[d.ID()] = i
+				f.domains = append(f.domains, domainBoards{Domain: d})
+			}
+			f.domains[i].boards = append(f.domains[i].boards, board)
+			f.of[board] = append(f.of[board], i)
+		}
+	}
+	return f
+}
+
+// in reports whether a board is in domain i.
+func (f *fleetIndex) in(board string, i int) bool { return slices.Contains(f.of[board], i) }
+
+// hasPeers reports whether a board shares a domain, other than the fleet, with another board.
+func (f *fleetIndex) hasPeers(board string) bool {
+	for _, i := range f.of[board] {
+		if f.domains[i].ID() != alert.FleetDomain().ID() && len(f.domains[i].boards) > 1 {
+			return true
+		}
+	}
+	return false
+}
+
+// siblings returns the other domains of the same kind that share the next larger one with d, by name: the other
+// switches of the rack, the other racks of the site.
+func (f *fleetIndex) siblings(d alert.Domain) (out []domainBoards) {
+	if d.IsFleet() {
+		return nil
+	}
+	for _, o := range f.domains {
+		if o.Rank() == d.Rank() && o.ID() != d.ID() && !slices.ContainsFunc(d.Kind().Within, func(l string) bool { return o.Value(l) != d.Value(l) }) {
+			out = append(out, o)
+		}
+	}
+	name := d.Kind().Name
+	slices.SortFunc(out, func(a, b domainBoards) int { return cmp.Compare(a.Value(name), b.Value(name)) })
+	return out
 }
