@@ -47,7 +47,7 @@ func (p *Pager) acknowledge(_ context.Context, id string, ack Ack) error {
 	}
 	length := ack.Until
 	var e *escalating
-	err := p.commits.do(func(c *sql.Conn) error {
+	err := p.commits.Do(func(c *sql.Conn) error {
 		e = p.escalating(c)
 		ack.At, ack.Until = e.now, 0
 		if length > 0 {
@@ -228,7 +228,7 @@ func (p *Pager) CloseIncident(_ context.Context, id, who, comment string) error 
 		return errors.New("close incident: who is missing")
 	}
 	var e *escalating
-	err := p.commits.do(func(c *sql.Conn) error {
+	err := p.commits.Do(func(c *sql.Conn) error {
 		e = p.escalating(c)
 		return e.close(id, who, comment)
 	})

@@ -46,7 +46,7 @@ func (p *Pager) PostToCustomers(mails []CustomerMail, also func(*sql.Conn) error
 			id: m.ID, receiver: alert.Customers, integration: mailName, groupKey: m.Contact, payload: payload, createdAt: now, nextAt: now,
 		})
 	}
-	err := p.commits.do(func(c *sql.Conn) error {
+	err := p.commits.Do(func(c *sql.Conn) error {
 		for _, l := range letters {
 			if err := l.insert(context.Background(), c, "waiting"); err != nil {
 				return err
@@ -95,7 +95,7 @@ func (p *Pager) tryCustomer(ctx context.Context, l *letter) {
 	}
 	p.metrics.tries.WithLabelValues(alert.Customers, state).Inc()
 	for range 3 {
-		err = p.commits.do(func(c *sql.Conn) error {
+		err = p.commits.Do(func(c *sql.Conn) error {
 			_, err := c.ExecContext(context.Background(), `UPDATE page SET state = ?, attempts = ?, next_at = ?, answer = ?, left_at = ? WHERE id = ?`,
 				state, l.attempts, l.nextAt, answer[:min(len(answer), maxAnswer)], leftAt, l.id)
 			return err

@@ -156,7 +156,7 @@ func (p *Pager) recordTry(l *letter, state, answer string, now time.Time) {
 		return errors.Join(err, e.tried(l, state, answer, leftAt))
 	}
 	for range 3 {
-		err := p.commits.do(write)
+		err := p.commits.Do(write)
 		if err == nil {
 			p.after(e)
 			return

@@ -81,7 +81,7 @@ func (p *Pager) doDue(ctx context.Context) error {
 		return err
 	}
 	var e *escalating
-	err = p.commits.do(func(c *sql.Conn) error {
+	err = p.commits.Do(func(c *sql.Conn) error {
 		e = p.escalating(c)
 		e.muted = muted
 		return errors.Join(e.catchUp(), e.run(""))
@@ -158,7 +158,7 @@ func (p *Pager) followClock(jump int64) error {
 		return nil
 	}
 	followed := false
-	err := p.commits.do(func(c *sql.Conn) error {
+	err := p.commits.Do(func(c *sql.Conn) error {
 		if !followed { // a batch that fails is run again
 			followed = true
 			p.clock.follow(jump)

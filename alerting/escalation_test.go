@@ -70,7 +70,7 @@ func newBench(t *testing.T, onCall string) *bench {
 func (b *bench) tx(do func(e *escalating) error) *escalating {
 	b.t.Helper()
 	var e *escalating
-	err := b.commits.do(func(c *sql.Conn) error {
+	err := b.commits.Do(func(c *sql.Conn) error {
 		e = b.escalating(c)
 		e.now = b.zero + b.at.Milliseconds()
 		return do(e)

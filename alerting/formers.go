@@ -12,6 +12,7 @@ import (
 	"github.com/prometheus/common/model"
 
 	"bramble/alerting/alert"
+	"bramble/alerting/database"
 )
 
 // formerOf is an incident whose alerts another one has.
@@ -21,7 +22,7 @@ type formerOf struct {
 	at     int64 // its messages up to then are followed up; 0 where that was done
 }
 
-func formersOf(ctx context.Context, db querier, incident string) (out []formerOf, err error) {
+func formersOf(ctx context.Context, db database.Querier, incident string) (out []formerOf, err error) {
 	rows, err := db.QueryContext(ctx, `SELECT former, folded, at FROM incident_former WHERE incident = ?`, incident)
 	if err != nil {
 		return nil, fmt.Errorf("read what incident %s took over: %w", incident, err)

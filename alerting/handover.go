@@ -27,7 +27,7 @@ func (p *Pager) Barrier(held ...alert.Transition) error {
 	if len(waiting) == 0 && len(held) == 0 && was == 0 {
 		return nil
 	}
-	err := p.commits.do(func(c *sql.Conn) error {
+	err := p.commits.Do(func(c *sql.Conn) error {
 		return errors.Join(writeTransitions(context.Background(), c, "alert_waiting", waiting), writeTransitions(context.Background(), c, "alert_held", held))
 	})
 	if err != nil {
@@ -252,7 +252,7 @@ func (p *Pager) closeOrphans(ctx context.Context, now time.Time) error {
 func (p *Pager) closeOrphan(in *Incident) error {
 	held := !slices.ContainsFunc(in.Alerts, func(a IncidentAlert) bool { return !p.muted(alert.LabelSet(a.Labels)) })
 	var e *escalating
-	err := p.commits.do(func(c *sql.Conn) error {
+	err := p.commits.Do(func(c *sql.Conn) error {
 		e = p.escalating(c)
 		now, err := readIncident(e.ctx, c, in.ID)
 		if err != nil || now.ResolvedAt != 0 || now.ChangedAt != in.ChangedAt {

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"crypto/sha256"
-	"database/sql"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -16,6 +15,7 @@ import (
 	amalert "github.com/prometheus/alertmanager/alert"
 
 	"bramble/alerting/alert"
+	"bramble/alerting/database"
 )
 
 // ErrNoIncident is returned for an incident that does not exist.
@@ -281,13 +281,7 @@ func scanIncident(row scanner) (*Incident, error) {
 	return &in, nil
 }
 
-// querier is what a database, a connection and a transaction share.
-type querier interface {
-	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
-	ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error)
-}
-
-func queryIncidents(ctx context.Context, db querier, where string, args ...any) ([]*Incident, error) {
+func queryIncidents(ctx context.Context, db database.Querier, where string, args ...any) ([]*Incident, error) {
 	rows, err := db.QueryContext(ctx, `SELECT number, `+incidentColumns+` FROM incident `+where, args...)
 	if err != nil {
 		return nil, fmt.Errorf("read incidents: %w", err)
@@ -305,7 +299,7 @@ func queryIncidents(ctx context.Context, db querier, where string, args ...any) 
 }
 
 // saveIncident writes in, under the next number where it is new. An insert that turns into an update would use up a number.
-func saveIncident(ctx context.Context, db querier, in *Incident) error {
+func saveIncident(ctx context.Context, db database.Querier, in *Incident) error {
 	alerts, err := json.Marshal(in.Alerts)
 	if err != nil {
 		return fmt.Errorf("encode alerts of incident %s: %w", in.ID, err)

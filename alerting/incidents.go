@@ -8,6 +8,7 @@ import (
 	"github.com/prometheus/alertmanager/notify"
 
 	"bramble/alerting/alert"
+	"bramble/alerting/database"
 	"bramble/alerting/picture"
 )
 
@@ -92,7 +93,7 @@ func (p *Pager) now(in *Incident) string {
 	return text
 }
 
-func readIncident(ctx context.Context, db querier, id string) (Incident, error) {
+func readIncident(ctx context.Context, db database.Querier, id string) (Incident, error) {
 	found, err := queryIncidents(ctx, db, `WHERE id = ?`, id)
 	if err != nil {
 		return Incident{}, err
@@ -103,7 +104,7 @@ func readIncident(ctx context.Context, db querier, id string) (Incident, error) 
 	return *found[0], nil
 }
 
-func queryPages(ctx context.Context, db querier, incident string) ([]Page, error) {
+func queryPages(ctx context.Context, db database.Querier, incident string) ([]Page, error) {
 	rows, err := db.QueryContext(ctx, `SELECT p.id, p.receiver, p.integration, p.reason, p.created_at, p.reading_at, p.state, p.attempts, p.answer,
 		p.left_at, coalesce(t.person, ''), coalesce(t.kind, ''), coalesce(t.bundle, '')
 		FROM page p LEFT JOIN page_to t ON t.page = p.id WHERE p.incident = ? ORDER BY p.seq`, incident)

@@ -201,7 +201,7 @@ func (p *Pager) markInhibited(ctx context.Context, labels model.LabelSet) {
 	fp := labels.Fingerprint()
 	if by := p.inhibitedBy(fp); by != nil {
 		m.SetInhibited(fp, []string{alert.LabelSet(by.Labels).Fingerprint().String()})
-	} else if by := p.mutes.book.holding(labels, time.Now().UnixMilli(), 0); by != nil {
+	} else if by := p.mutes.book.Holding(labels, time.Now().UnixMilli(), 0); by != nil {
 		m.SetInhibited(fp, []string{fmt.Sprintf("maintenance %d", by.Number)})
 	}
 }

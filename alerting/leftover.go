@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"bramble/alerting/alert"
+	"bramble/alerting/database"
 )
 
 // leftRulePrefix names the alerts that stand for what a maintenance or a silence left behind.
@@ -182,7 +183,7 @@ func placeText(labels map[string]string) string {
 	return ""
 }
 
-func insertLeftover(ctx context.Context, db querier, l *leftover) error {
+func insertLeftover(ctx context.Context, db database.Querier, l *leftover) error {
 	alert, err := json.Marshal(l.alert)
 	if err != nil {
 		return fmt.Errorf("encode what %s left: %w", l.id, err)
@@ -197,7 +198,7 @@ func insertLeftover(ctx context.Context, db querier, l *leftover) error {
 	return nil
 }
 
-func readLeftovers(ctx context.Context, db querier) (out []*leftover, err error) {
+func readLeftovers(ctx context.Context, db database.Querier) (out []*leftover, err error) {
 	rows, err := db.QueryContext(ctx, `SELECT id, transition, members FROM alert_left ORDER BY id`)
 	if err != nil {
 		return nil, fmt.Errorf("read leftovers: %w", err)
@@ -227,7 +228,7 @@ func (p *Pager) forgetLeftovers(ended []alert.Transition) {
 	if len(ended) == 0 {
 		return
 	}
-	err := p.commits.do(func(c *sql.Conn) error {
+	err := p.commits.Do(func(c *sql.Conn) error {
 		for _, t := range ended {
 			if _, err := c.ExecContext(context.Background(), `DELETE FROM alert_left WHERE id = ?`, strings.TrimPrefix(t.Rule, leftRulePrefix)); err != nil {
 				return err

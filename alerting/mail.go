@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/prometheus/alertmanager/notify"
+
+	"bramble/alerting/database"
 )
 
 // letter is one page on its way to one integration.
@@ -46,7 +48,7 @@ func laneName(receiver, integration string, idx int) string {
 }
 
 // insert writes a letter into the journal, as "waiting" or as "bundled".
-func (l *letter) insert(ctx context.Context, db querier, state string) error {
+func (l *letter) insert(ctx context.Context, db database.Querier, state string) error {
 	_, err := db.ExecContext(ctx, `INSERT INTO page
 		(id, incident, receiver, integration, idx, group_key, reason, payload, created_at, reading_at, state, next_at)
 		VALUES (?,?,?,?,?,?,?,?,?,?,?,?)`,
@@ -58,7 +60,7 @@ func (l *letter) insert(ctx context.Context, db querier, state string) error {
 }
 
 // waitingLetters reads the pages that no provider has accepted yet, the oldest first.
-func waitingLetters(ctx context.Context, db querier) ([]*letter, error) {
+func waitingLetters(ctx context.Context, db database.Querier) ([]*letter, error) {
 	rows, err := db.QueryContext(ctx, `SELECT id, incident, receiver, integration, idx, group_key, reason, payload, created_at, reading_at, attempts, next_at
 		FROM page WHERE state = 'waiting' ORDER BY seq`)
 	if err != nil {

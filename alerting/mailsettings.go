@@ -10,6 +10,7 @@ import (
 	"github.com/prometheus/alertmanager/config"
 	commoncfg "github.com/prometheus/common/config"
 
+	"bramble/alerting/maintenance"
 	"bramble/alerting/namedfile"
 )
 
@@ -29,7 +30,7 @@ type MailSender struct {
 // MailSenders returns what an alertmanager.yml sends mail by, none where it sends none. Relative paths in it start at
 // dir.
 func MailSenders(text []byte, dir string) ([]MailSender, error) {
-	initMatchers()
+	maintenance.InitMatchers()
 	conf, err := config.Load(string(text))
 	if err != nil {
 		return nil, fmt.Errorf("alertmanager.yml: %w", err)

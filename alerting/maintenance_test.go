@@ -16,13 +16,14 @@ import (
 
 	"bramble/alerting/alert"
 	"bramble/alerting/alerttest"
+	"bramble/alerting/maintenance"
 )
 
 // startGuarded is startStage with a fleet that maintenances know.
 func startGuarded(t *testing.T, dir string, url string, places map[string]alert.Place, checkpoint ...alert.Transition) *stage {
 	t.Helper()
 	d := startStage(t, openDB(t, dir), theirs(url), places, checkpoint)
-	d.pager.mutes.book.fleet = func() map[string]alert.Place { return places }
+	d.pager.mutes.book.Fleet = func() map[string]alert.Place { return places }
 	return d
 }
 
@@ -31,9 +32,9 @@ func ownFleet(racks, switches, ports int) map[string]alert.Place {
 	return alerttest.Fleet(racks, switches, ports, func(_ string, labels map[string]string) { delete(labels, "customer"); labels["site"] = "east" })
 }
 
-func (s *stage) begin(t *testing.T, confirm int, matchers ...string) Maintenance {
+func (s *stage) begin(t *testing.T, confirm int, matchers ...string) maintenance.Maintenance {
 	t.Helper()
-	m, err := s.pager.Maintenances().Start(t.Context(), MaintenanceRequest{
+	m, err := s.pager.Maintenances().Start(t.Context(), maintenance.Request{
 		Matchers: matchers, For: time.Hour, Grace: time.Millisecond, Confirm: confirm, Comment: "new PSU", By: "mira",
 	})
 	if err != nil {
@@ -42,7 +43,7 @@ func (s *stage) begin(t *testing.T, confirm int, matchers ...string) Maintenance
 	return m
 }
 
-func (s *stage) end(t *testing.T, m Maintenance) {
+func (s *stage) end(t *testing.T, m maintenance.Maintenance) {
 	t.Helper()
 	if _, err := s.pager.Maintenances().End(t.Context(), m.Number, "mira"); err != nil {
 		t.Fatal(err)
@@ -119,7 +120,7 @@ func TestMaintenance(t *testing.T) {
 	sk, places := newSink(t, nil), ownFleet(2, 2, 8)
 	d := startGuarded(t, t.TempDir(), sk.URL, places)
 	m := d.begin(t, 16, `rack="r1"`)
-	if m.State != Running || m.Boards != 16 || m.Number != 1 {
+	if m.State != maintenance.Running || m.Boards != 16 || m.Number != 1 {
 		t.Errorf("started %+v", m)
 	}
 	gone := d.silence(t, places, alerttest.BoardsIn(places, "r1")...)
@@ -145,7 +146,7 @@ func TestMaintenance(t *testing.T) {
 		t.Errorf("page: %s", h.said())
 	}
 	list, err := d.pager.Maintenances().List(t.Context())
-	if err != nil || len(list) != 1 || list[0].State != Over || len(list[0].NotBack) != 3 || list[0].EndedBy != "mira" {
+	if err != nil || len(list) != 1 || list[0].State != maintenance.Over || len(list[0].NotBack) != 3 || list[0].EndedBy != "mira" {
 		t.Errorf("list %+v, %v", list, err)
 	}
 	// A board that falls silent afterwards pages as ever.
@@ -239,7 +240,7 @@ func TestMaintenanceToldAfterCrash(t *testing.T) {
 	d.shown(t, `"maintenance 1"`, 8)
 	d.end(t, m)
 	d.stop()
-	if err := d.pager.closeMaintenance(d.pager.mutes.book.snapshot()[0], time.Now()); err != nil {
+	if err := d.pager.closeMaintenance(d.pager.mutes.book.Current()[0], time.Now()); err != nil {
 		t.Fatal(err)
 	}
 
@@ -249,7 +250,7 @@ func TestMaintenanceToldAfterCrash(t *testing.T) {
 	}
 	d.pager.until(t, "left behind", func(in Incident) bool { return strings.Contains(in.Title, "8 of 8") && pageState("delivered")(in) })
 	d.fence(t, sk, "fence")
-	if list, err := d.pager.Maintenances().List(t.Context()); err != nil || list[0].State != Over || len(list[0].NotBack) != 8 {
+	if list, err := d.pager.Maintenances().List(t.Context()); err != nil || list[0].State != maintenance.Over || len(list[0].NotBack) != 8 {
 		t.Errorf("list %+v, %v", list, err)
 	}
 }
@@ -259,7 +260,7 @@ func TestMaintenanceEndsWhileDown(t *testing.T) {
 	t.Parallel()
 	sk, places, dir := newSink(t, nil), ownFleet(2, 1, 8), t.TempDir()
 	d := startGuarded(t, dir, sk.URL, places)
-	m, err := d.pager.Maintenances().Start(t.Context(), MaintenanceRequest{
+	m, err := d.pager.Maintenances().Start(t.Context(), maintenance.Request{
 		Matchers: []string{`rack="r1"`}, For: time.Second, Grace: 3 * time.Second, Confirm: 8, By: "mira",
 	})
 	if err != nil {
@@ -296,7 +297,7 @@ func TestMaintenanceAndMore(t *testing.T) {
 
 func (s *stage) waitClosed(t *testing.T) {
 	t.Helper()
-	s.until(t, "the maintenance is never closed", func() bool { return len(s.pager.Maintenances().snapshot()) == 0 })
+	s.until(t, "the maintenance is never closed", func() bool { return len(s.pager.Maintenances().Current()) == 0 })
 }
 
 // TestMaintenancesOverlap: the last of two tells what both have left, once.
@@ -375,39 +376,39 @@ func TestMaintenanceRequests(t *testing.T) {
 	if err := create(t.Context(), db); err != nil {
 		t.Fatal(err)
 	}
-	book, err := OpenMaintenances(t.Context(), db, func() map[string]alert.Place { return ownFleet(2, 2, 8) })
+	book, err := maintenance.Open(t.Context(), db, func() map[string]alert.Place { return ownFleet(2, 2, 8) })
 	if err != nil {
 		t.Fatal(err)
 	}
-	f := func(want string, change func(*MaintenanceRequest)) {
+	f := func(want string, change func(*maintenance.Request)) {
 		t.Helper()
-		q := MaintenanceRequest{Matchers: []string{`board="r1-a-01"`}, For: time.Hour, By: "mira"}
+		q := maintenance.Request{Matchers: []string{`board="r1-a-01"`}, For: time.Hour, By: "mira"}
 		change(&q)
-		if _, err := book.Start(t.Context(), q); !errors.Is(err, ErrBadMaintenance) || !strings.Contains(err.Error(), want) {
+		if _, err := book.Start(t.Context(), q); !errors.Is(err, maintenance.ErrBad) || !strings.Contains(err.Error(), want) {
 			t.Errorf("got %v, want %q", err, want)
 		}
 	}
-	f("what is it for", func(q *MaintenanceRequest) { q.Matchers = nil })
-	f(`no board has the label "rak"`, func(q *MaintenanceRequest) { q.Matchers = []string{`rak="r1"`} })
-	f(`no board matches {rack="r9"}`, func(q *MaintenanceRequest) { q.Matchers = []string{`rack="r9"`} })
-	f("covers 16 of 32 boards", func(q *MaintenanceRequest) { q.Matchers = []string{`rack="r1"`} })
-	f("add one that names something", func(q *MaintenanceRequest) { q.Matchers = []string{`rack!="r1"`} })
-	f(`matcher rack=~"(": `, func(q *MaintenanceRequest) { q.Matchers = []string{`rack=~"("`} })
-	f("between 1s and 31d", func(q *MaintenanceRequest) { q.For = 0 })
-	f("want now or a time within a year", func(q *MaintenanceRequest) { q.From = time.Now().Add(-time.Hour) })
-	f("longer than 1000 bytes", func(q *MaintenanceRequest) { q.Comment = strings.Repeat("x", 1001) })
-	f("who starts it", func(q *MaintenanceRequest) { q.By = "" })
+	f("what is it for", func(q *maintenance.Request) { q.Matchers = nil })
+	f(`no board has the label "rak"`, func(q *maintenance.Request) { q.Matchers = []string{`rak="r1"`} })
+	f(`no board matches {rack="r9"}`, func(q *maintenance.Request) { q.Matchers = []string{`rack="r9"`} })
+	f("covers 16 of 32 boards", func(q *maintenance.Request) { q.Matchers = []string{`rack="r1"`} })
+	f("add one that names something", func(q *maintenance.Request) { q.Matchers = []string{`rack!="r1"`} })
+	f(`matcher rack=~"(": `, func(q *maintenance.Request) { q.Matchers = []string{`rack=~"("`} })
+	f("between 1s and 31d", func(q *maintenance.Request) { q.For = 0 })
+	f("want now or a time within a year", func(q *maintenance.Request) { q.From = time.Now().Add(-time.Hour) })
+	f("longer than 1000 bytes", func(q *maintenance.Request) { q.Comment = strings.Repeat("x", 1001) })
+	f("who starts it", func(q *maintenance.Request) { q.By = "" })
 	if list, err := book.List(t.Context()); err != nil || len(list) != 0 {
 		t.Errorf("list %v, %v", list, err)
 	}
-	planned, err := book.Start(t.Context(), MaintenanceRequest{Matchers: []string{`rack=~"r1|r2"`}, From: time.Now().Add(time.Hour), For: time.Hour, Confirm: 32, By: "mira"})
-	if err != nil || planned.State != Planned || planned.Boards != 32 {
+	planned, err := book.Start(t.Context(), maintenance.Request{Matchers: []string{`rack=~"r1|r2"`}, From: time.Now().Add(time.Hour), For: time.Hour, Confirm: 32, By: "mira"})
+	if err != nil || planned.State != maintenance.Planned || planned.Boards != 32 {
 		t.Errorf("planned %+v, %v", planned, err)
 	}
-	if gone, err := book.End(t.Context(), planned.Number, "mira"); err != nil || gone.State != Over {
+	if gone, err := book.End(t.Context(), planned.Number, "mira"); err != nil || gone.State != maintenance.Over {
 		t.Errorf("called off %+v, %v", gone, err)
 	}
-	if _, err := book.End(t.Context(), planned.Number, "mira"); !errors.Is(err, ErrNoMaintenance) {
+	if _, err := book.End(t.Context(), planned.Number, "mira"); !errors.Is(err, maintenance.ErrNone) {
 		t.Errorf("ended twice: %v", err)
 	}
 }

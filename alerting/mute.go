@@ -18,11 +18,12 @@ import (
 	"github.com/prometheus/common/model"
 
 	"bramble/alerting/alert"
+	"bramble/alerting/maintenance"
 )
 
 // mutes is what the pager knows beside Alertmanager of alerts that page nobody for a while.
 type mutes struct {
-	book *Maintenances
+	book *maintenance.Store
 
 	mu sync.Mutex
 	// silences are those that were in force when they were last looked at. One that is over holds until what it left
@@ -81,7 +82,7 @@ func (m *mutes) holdsSilence(labels model.LabelSet) bool {
 // holds reports whether a maintenance, or a silence whose end is not told yet, keeps an alert of the engine's from
 // paging.
 func (m *mutes) holds(labels model.LabelSet, now time.Time) bool {
-	return m.book.holding(labels, now.UnixMilli(), 0) != nil || m.holdsSilence(labels)
+	return m.book.Holding(labels, now.UnixMilli(), 0) != nil || m.holdsSilence(labels)
 }
 
 // muteStage takes alerts that a maintenance holds out of a notification. Ended ones pass: what was paged before is told
@@ -103,7 +104,7 @@ func (s muteStage) Exec(ctx context.Context, _ *slog.Logger, alerts ...*amalert.
 // holds reports whether an alert is not to be paged now. Silences are Alertmanager's own business for alerts that came
 // by its API.
 func (p *Pager) holds(a *amalert.Alert, now time.Time) bool {
-	if p.mutes.book.holding(a.Labels, now.UnixMilli(), 0) != nil {
+	if p.mutes.book.Holding(a.Labels, now.UnixMilli(), 0) != nil {
 		return true
 	}
 	rule, _, _ := p.originOf(a.Fingerprint())
@@ -111,11 +112,11 @@ func (p *Pager) holds(a *amalert.Alert, now time.Time) bool {
 }
 
 // Maintenances is the book of maintenances that this pager keeps to.
-func (p *Pager) Maintenances() *Maintenances { return p.mutes.book }
+func (p *Pager) Maintenances() *maintenance.Store { return p.mutes.book }
 
 // loadMutes reads what an earlier pager left. Silences are loaded before.
 func (p *Pager) loadMutes(ctx context.Context, fleet func() map[string]alert.Place) error {
-	book, err := openMaintenances(ctx, p.commits, fleet)
+	book, err := maintenance.OpenWith(ctx, p.commits, fleet)
 	if err != nil {
 		return err
 	}
@@ -167,8 +168,8 @@ func (p *Pager) followMutes(now time.Time) {
 	}
 	began := p.mutes.began
 	p.mutes.mu.Unlock()
-	for _, m := range p.mutes.book.snapshot() {
-		if due := m.due(began); due <= now.UnixMilli() {
+	for _, m := range p.mutes.book.Current() {
+		if due := m.Due(began); due <= now.UnixMilli() {
 			if err := p.closeMaintenance(m, now); err != nil {
 				p.log.Error("close a maintenance; what it holds stays held", "number", m.Number, "err", err)
 			}
@@ -179,45 +180,39 @@ func (p *Pager) followMutes(now time.Time) {
 	}
 }
 
-// due is when a maintenance is to be closed. One whose time ended while no collector ran leaves its boards their grace
-// from the start on.
-func (m *Maintenance) due(began time.Time) int64 {
-	return max(m.EndsAt, began.UnixMilli()) + m.ReturnBy - m.EndsAt
-}
-
 // closeMaintenance ends one for good: what it left is on record in the transaction that closes it. The caller holds
 // inbox.take.
-func (p *Pager) closeMaintenance(m *Maintenance, now time.Time) error {
-	members := p.leftBehind(m.matchers.Matches, func(labels model.LabelSet) bool {
-		return p.mutes.book.holding(labels, now.UnixMilli(), m.Number) != nil || p.mutes.holdsSilence(labels)
+func (p *Pager) closeMaintenance(m *maintenance.Maintenance, now time.Time) error {
+	members := p.leftBehind(m.Parsed.Matches, func(labels model.LabelSet) bool {
+		return p.mutes.book.Holding(labels, now.UnixMilli(), m.Number) != nil || p.mutes.holdsSilence(labels)
 	})
 	closed := *m
 	closed.ClosedAt = now.UnixMilli()
 	e := ending{
 		id: fmt.Sprintf("maintenance %d", m.Number), name: leftByMaintenance, label: "maintenance", over: m.EndsAt,
-		summary: fmt.Sprintf("did not come back after maintenance %d", m.Number), labels: equalities(m.matchers),
+		summary: fmt.Sprintf("did not come back after maintenance %d", m.Number), labels: equalities(m.Parsed),
 		about: fmt.Sprintf("Maintenance %d (%s%s), begun by %s, ended at %s; boards had until %s.", m.Number, strings.Join(m.Matchers, ", "),
 			quoted(m.Comment), m.By, bothZones(m.EndsAt), time.UnixMilli(now.UnixMilli()).UTC().Format("15:04:05 UTC")),
-		boards: len(cover(m.matchers, p.mutes.book.fleet(), nil).boards),
+		boards: len(maintenance.Cover(m.Parsed, p.mutes.book.Fleet(), nil).Boards),
 	}
 	var l *leftover
 	if len(members) > 0 {
 		l = e.leave(members, now)
 		closed.NotBack = l.alert.Boards
 	}
-	err := p.commits.do(func(c *sql.Conn) error {
+	err := p.commits.Do(func(c *sql.Conn) error {
 		if l != nil {
 			if err := insertLeftover(context.Background(), c, l); err != nil {
 				return err
 			}
 		}
-		return updateMaintenance(context.Background(), c, &closed)
+		return maintenance.Update(context.Background(), c, &closed)
 	})
 	if err != nil {
 		return err
 	}
 	p.tellLeft(l)
-	p.mutes.book.replace(&closed)
+	p.mutes.book.Replace(&closed)
 	p.log.Info("maintenance is over", "number", m.Number, "not_back", len(closed.NotBack))
 	return nil
 }
@@ -226,7 +221,7 @@ func (p *Pager) closeMaintenance(m *Maintenance, now time.Time) error {
 func equalities(ms amlabels.Matchers) map[string]string {
 	out := map[string]string{}
 	for _, m := range ms {
-		if m.Type == amlabels.MatchEqual && m.Name != alert.NameLabel && m.Name != alert.BoardLabel && !ruleLabels[m.Name] && m.Value != "" {
+		if m.Type == amlabels.MatchEqual && m.Name != alert.NameLabel && m.Name != alert.BoardLabel && !maintenance.RuleLabels[m.Name] && m.Value != "" {
 			out[m.Name] = m.Value
 		}
 	}
@@ -335,13 +330,13 @@ func (p *Pager) endOf(w watchedSilence) time.Time {
 // a minute from the start on.
 func silenceDue(end, began time.Time) time.Time {
 	if end.Before(began) {
-		return began.Add(DefaultGrace)
+		return began.Add(maintenance.DefaultGrace)
 	}
 	return end
 }
 
 func (p *Pager) noteSilences(ids []string) error {
-	return p.commits.do(func(c *sql.Conn) error {
+	return p.commits.Do(func(c *sql.Conn) error {
 		for _, id := range ids {
 			if _, err := c.ExecContext(context.Background(), `INSERT OR IGNORE INTO alert_silence_watched (id) VALUES (?)`, id); err != nil {
 				return fmt.Errorf("note silence %s: %w", id, err)
@@ -355,7 +350,7 @@ func (p *Pager) noteSilences(ids []string) error {
 // silence.
 func (p *Pager) closeSilence(w watchedSilence, now time.Time) error {
 	members := p.leftBehind(w.matches, func(labels model.LabelSet) bool {
-		return p.mutes.book.holding(labels, now.UnixMilli(), 0) != nil
+		return p.mutes.book.Holding(labels, now.UnixMilli(), 0) != nil
 	})
 	paging := 0
 	for i := range members {
@@ -376,7 +371,7 @@ func (p *Pager) closeSilence(w watchedSilence, now time.Time) error {
 			about: fmt.Sprintf("The silence of %s (%s%s) ended at %s.", w.CreatedBy, strings.Join(texts, " or "), quoted(w.Comment), bothZones(over)),
 		}.leave(members, now)
 	}
-	err := p.commits.do(func(c *sql.Conn) error {
+	err := p.commits.Do(func(c *sql.Conn) error {
 		if l != nil {
 			if err := insertLeftover(context.Background(), c, l); err != nil {
 				return err

@@ -14,6 +14,7 @@ import (
 	"github.com/prometheus/alertmanager/silence"
 
 	"bramble/alerting/alert"
+	"bramble/alerting/maintenance"
 )
 
 // Kinds of Off.
@@ -106,7 +107,7 @@ func (p *Pager) SilencesOff(time.Time) (out []Off) {
 		}
 		o := Off{
 			Kind: OffSilence, ID: s.Id, By: s.CreatedBy, Since: s.StartsAt.AsTime().UnixMilli(), Until: s.EndsAt.AsTime().UnixMilli(),
-			Why: "silenced" + quoted(s.Comment), Boards: p.coverOf(w.sets...).boards, Rules: p.rulesOf(w.sets),
+			Why: "silenced" + quoted(s.Comment), Boards: p.coverOf(w.sets...).Boards, Rules: p.rulesOf(w.sets),
 		}
 		var texts []string
 		for _, ms := range w.sets {
@@ -173,15 +174,15 @@ func setOf(names []string) map[string]bool {
 
 // MaintenancesOff is the source for maintenances that run, or whose boards have not reported yet.
 func (p *Pager) MaintenancesOff(now time.Time) (out []Off) {
-	fleet := p.mutes.book.fleet()
-	for _, m := range p.mutes.book.snapshot() {
+	fleet := p.mutes.book.Fleet()
+	for _, m := range p.mutes.book.Current() {
 		if now.UnixMilli() < m.StartsAt {
 			continue
 		}
 		o := Off{
 			Kind: OffMaintenance, ID: fmt.Sprint(m.Number), By: m.By, Since: m.StartsAt, Until: m.EndsAt,
-			Why: fmt.Sprintf("maintenance %d%s", m.Number, quoted(m.Comment)), Boards: cover(m.matchers, fleet, nil).boards,
-			Rules: p.rulesOf([]amlabels.Matchers{m.matchers}),
+			Why: fmt.Sprintf("maintenance %d%s", m.Number, quoted(m.Comment)), Boards: maintenance.Cover(m.Parsed, fleet, nil).Boards,
+			Rules: p.rulesOf([]amlabels.Matchers{m.Parsed}),
 		}
 		if m.EndsAt <= now.UnixMilli() {
 			o.Until, o.Why = m.ReturnBy, fmt.Sprintf("maintenance %d is over, and boards have a while to report", m.Number)

@@ -76,7 +76,7 @@ func (p *Pager) lastOnCall(ctx context.Context) (text []byte, ok bool) {
 
 // keepOnCall remembers an oncall.yml that is in force.
 func (p *Pager) keepOnCall(text []byte) error {
-	return p.commits.do(func(c *sql.Conn) error {
+	return p.commits.Do(func(c *sql.Conn) error {
 		_, err := c.ExecContext(context.Background(), `INSERT OR REPLACE INTO oncall_file (one, text) VALUES (1, ?)`, append([]byte{}, text...))
 		return err
 	})

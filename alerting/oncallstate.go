@@ -101,7 +101,7 @@ func (p *Pager) Override(ctx context.Context, o oncall.Override) (id int64, err 
 	if err := p.checkOverride(o); err != nil {
 		return 0, err
 	}
-	err = p.commits.do(func(c *sql.Conn) error {
+	err = p.commits.Do(func(c *sql.Conn) error {
 		res, err := c.ExecContext(context.WithoutCancel(ctx), `INSERT INTO oncall_override (rota, person, from_at, to_at, set_by) VALUES (?,?,?,?,?)`,
 			o.Rota, o.Person, o.From.UnixMilli(), o.To.UnixMilli(), o.By)
 		if err != nil {
@@ -141,7 +141,7 @@ func (p *Pager) checkOverride(o oncall.Override) error {
 
 // EndOverride ends one that was set by Override; those of the file end there. It is ErrNoOverride where there is none.
 func (p *Pager) EndOverride(ctx context.Context, id int64, who string) error {
-	err := p.commits.do(func(c *sql.Conn) error {
+	err := p.commits.Do(func(c *sql.Conn) error {
 		res, err := c.ExecContext(context.WithoutCancel(ctx), `UPDATE oncall_override SET ended = 1 WHERE id = ? AND ended = 0`, id)
 		if err != nil {
 			return fmt.Errorf("end override: %w", err)

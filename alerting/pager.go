@@ -18,7 +18,6 @@ import (
 	"github.com/prometheus/alertmanager/eventrecorder"
 	"github.com/prometheus/alertmanager/featurecontrol"
 	"github.com/prometheus/alertmanager/marker"
-	"github.com/prometheus/alertmanager/matcher/compat"
 	"github.com/prometheus/alertmanager/nflog"
 	"github.com/prometheus/alertmanager/notify"
 	"github.com/prometheus/alertmanager/provider/mem"
@@ -26,6 +25,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"bramble/alerting/alert"
+	"bramble/alerting/database"
+	"bramble/alerting/maintenance"
 	"bramble/alerting/oncall"
 	"bramble/alerting/rules"
 )
@@ -85,7 +86,7 @@ type PagerOptions struct {
 // are safe for concurrent use.
 type Pager struct {
 	db          *sql.DB
-	often       *statements // of db, for what each page asks
+	often       *database.Prepared // of db, for what each page asks
 	dir         string
 	receivers   string // path of the receivers.yml
 	externalURL *url.URL
@@ -94,7 +95,7 @@ type Pager struct {
 	pagesFrom   time.Time // no page leaves before
 	metrics     *pagerMetrics
 	faults      *faults
-	commits     *committer
+	commits     *database.Writer
 	mail        *mailroom
 	// customerMail is what goes to customers, apart from pages.
 	customerMail *mailroom
@@ -131,14 +132,10 @@ type Pager struct {
 	closed bool
 }
 
-var initMatchers = sync.OnceFunc(func() {
-	compat.InitFromFlags(slog.New(slog.DiscardHandler), featurecontrol.NoopFlags{})
-})
-
 // OpenPager makes a pager and reads what an earlier one left in the database: silences, the notification log, open
 // incidents and pages that wait. An error names what in the configuration is wrong. The caller calls Close.
 func OpenPager(o PagerOptions) (*Pager, error) {
-	initMatchers()
+	maintenance.InitMatchers()
 	carryPageIDs()
 	p, err := newPager(o)
 	if err != nil {
@@ -176,8 +173,8 @@ func newPager(o PagerOptions) (*Pager, error) {
 		return nil, fmt.Errorf("open pager with external URL %q: %w", o.ExternalURL, err)
 	}
 	p := &Pager{
-		db: o.DB, often: &statements{db: o.DB}, dir: dir, receivers: o.Receivers, externalURL: external, pagesFrom: time.Now().Add(o.StartDelay), log: o.Log, amLog: slog.New(warnings{o.Log.Handler()}), changes: newChanges(o.Changed),
-		commits: &committer{db: o.DB}, mail: newMailroom(), customerMail: newMailroom(), clock: newStepClock(), steps: newStepper(), running: make(chan struct{}),
+		db: o.DB, often: database.NewPrepared(o.DB), dir: dir, receivers: o.Receivers, externalURL: external, pagesFrom: time.Now().Add(o.StartDelay), log: o.Log, amLog: slog.New(warnings{o.Log.Handler()}), changes: newChanges(o.Changed),
+		commits: database.NewWriter(o.DB), mail: newMailroom(), customerMail: newMailroom(), clock: newStepClock(), steps: newStepper(), running: make(chan struct{}),
 		engine: o.Engine, pictures: o.Pictures, health: newHealth(), boardAlerts: o.BoardAlerts, expression: o.Expression,
 	}
 	p.inbox = newInbox(p.pagesFor)
@@ -342,7 +339,7 @@ func (p *Pager) Close() error {
 	p.gate.Unlock()
 	p.alerts.Close()
 	p.metrics.unregister()
-	return p.often.close()
+	return p.often.Close()
 }
 
 // enter keeps Close waiting until leave; it reports whether the pager is open.

@@ -73,7 +73,7 @@ func (j *journaled) Notify(ctx context.Context, alerts ...*amalert.Alert) (bool,
 		entry   []byte
 		e       *escalating
 	)
-	err := j.pager.commits.do(func(c *sql.Conn) (err error) {
+	err := j.pager.commits.Do(func(c *sql.Conn) (err error) {
 		e = j.pager.escalating(c)
 		id, letters, entry, err = j.record(context.WithoutCancel(ctx), e, n)
 		return err

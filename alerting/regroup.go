@@ -11,6 +11,7 @@ import (
 	"github.com/prometheus/common/model"
 
 	"bramble/alerting/alert"
+	"bramble/alerting/database"
 )
 
 // regroupSchema holds the further groups of an incident, after routes changed. The incident keeps the key that it began
@@ -149,7 +150,7 @@ func (e *escalating) closedElsewhere(n *notification) (bool, error) {
 }
 
 // groupsOf are the keys of an incident's groups, the first one first.
-func groupsOf(ctx context.Context, db querier, in *Incident) ([]string, error) {
+func groupsOf(ctx context.Context, db database.Querier, in *Incident) ([]string, error) {
 	keys := []string{in.GroupKey}
 	rows, err := db.QueryContext(ctx, `SELECT group_key FROM incident_moved WHERE incident = ?`, in.ID)
 	if err != nil {

@@ -15,7 +15,7 @@ func (p *Pager) retell(ts []alert.Transition) error {
 		return nil
 	}
 	var told []string
-	err := p.commits.do(func(c *sql.Conn) error {
+	err := p.commits.Do(func(c *sql.Conn) error {
 		ctx := context.Background()
 		told = told[:0]
 		open, err := queryIncidents(ctx, c, `WHERE resolved_at = 0`)

@@ -19,6 +19,7 @@ import (
 	"github.com/prometheus/common/model"
 
 	"bramble/alerting/alert"
+	"bramble/alerting/maintenance"
 	"bramble/alerting/namedfile"
 	"bramble/alerting/oncall"
 )
@@ -140,7 +141,7 @@ func sendsSomething(c *config.Config, name string) bool {
 // Files lists the files that an alertmanager.yml and a receivers.yml name, with the patterns of templates as they are
 // written. Relative paths start beside each file; the receivers.yml may be "". With an error it lists what it could.
 func Files(alertmanager, receivers string) (all []namedfile.Path, err error) {
-	initMatchers()
+	maintenance.InitMatchers()
 	var errs []error
 	if alertmanager != "" {
 		if conf, err := config.LoadFile(alertmanager); err != nil {

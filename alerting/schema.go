@@ -5,6 +5,8 @@ import (
 	"database/sql"
 	"fmt"
 	"time"
+
+	"bramble/alerting/database"
 )
 
 // Migrations lift the tables of alerting in state.db: Migrations[i] from version i to i+1. A released one never changes;
@@ -88,8 +90,6 @@ CREATE TABLE IF NOT EXISTS alert_handled (
 `, escalationSchema, linkSchema, maintenanceSchema, testSchema, regroupSchema, takeoverSchema, customerSchema}
 
 const (
-	// keepIncidents is how long resolved incidents and their pages stay: 13 months, as series do by default.
-	keepIncidents = 395 * 24 * time.Hour
 	// keepHandled outlives every replay of the collector's journal by far.
 	keepHandled = 30 * 24 * time.Hour
 )
@@ -104,10 +104,10 @@ func prepare(ctx context.Context, db *sql.DB) error {
 		text string
 		at   time.Time
 	}{
-		{`DELETE FROM page_to WHERE page IN (SELECT p.id FROM page p JOIN incident i ON i.id = p.incident WHERE i.resolved_at > 0 AND i.resolved_at < ?)`, now.Add(-keepIncidents)},
-		{`DELETE FROM page WHERE incident IN (SELECT id FROM incident WHERE resolved_at > 0 AND resolved_at < ?)`, now.Add(-keepIncidents)},
-		{`DELETE FROM incident WHERE resolved_at > 0 AND resolved_at < ?`, now.Add(-keepIncidents)},
-		{`DELETE FROM page WHERE incident = '' AND state <> 'waiting' AND created_at < ?`, now.Add(-keepIncidents)},
+		{`DELETE FROM page_to WHERE page IN (SELECT p.id FROM page p JOIN incident i ON i.id = p.incident WHERE i.resolved_at > 0 AND i.resolved_at < ?)`, now.Add(-database.Keep)},
+		{`DELETE FROM page WHERE incident IN (SELECT id FROM incident WHERE resolved_at > 0 AND resolved_at < ?)`, now.Add(-database.Keep)},
+		{`DELETE FROM incident WHERE resolved_at > 0 AND resolved_at < ?`, now.Add(-database.Keep)},
+		{`DELETE FROM page WHERE incident = '' AND state <> 'waiting' AND created_at < ?`, now.Add(-database.Keep)},
 		{`DELETE FROM escalation WHERE incident NOT IN (SELECT id FROM incident) AND ? > 0`, now},
 		{`DELETE FROM escalation_step WHERE state <> 'pending' AND due_at < ?`, now.Add(-keepHandled)},
 		{`DELETE FROM incident_event WHERE incident NOT IN (SELECT id FROM incident) AND ? > 0`, now},
@@ -140,3 +140,29 @@ func create(ctx context.Context, db *sql.DB) error {
 	}
 	return nil
 }
+
+// maintenanceSchema is idempotent. Times are Unix milliseconds.
+const maintenanceSchema = `
+CREATE TABLE IF NOT EXISTS maintenance (
+	number INTEGER PRIMARY KEY AUTOINCREMENT,
+	matchers TEXT NOT NULL,
+	starts_at INTEGER NOT NULL,
+	ends_at INTEGER NOT NULL,
+	return_by INTEGER NOT NULL,
+	comment TEXT NOT NULL,
+	created_by TEXT NOT NULL,
+	created_at INTEGER NOT NULL,
+	ended_by TEXT NOT NULL DEFAULT '',
+	closed_at INTEGER NOT NULL DEFAULT 0,
+	not_back TEXT NOT NULL DEFAULT '[]'
+) STRICT;
+CREATE INDEX IF NOT EXISTS maintenance_open ON maintenance (number) WHERE closed_at = 0;
+CREATE TABLE IF NOT EXISTS alert_left (
+	id TEXT PRIMARY KEY,
+	transition TEXT NOT NULL,
+	members TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS alert_silence_watched (
+	id TEXT PRIMARY KEY
+) STRICT, WITHOUT ROWID;
+`

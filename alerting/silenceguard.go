@@ -14,14 +14,12 @@ import (
 
 	"github.com/prometheus/alertmanager/api/v2/models"
 	amlabels "github.com/prometheus/alertmanager/pkg/labels"
+
+	"bramble/alerting/maintenance"
 )
 
 // maxSilence bounds the body of a silence, in bytes.
 const maxSilence = 1 << 20
-
-// confirmation is what the comment of a silence says that covers more than 5 % of the fleet. amtool has no other field
-// for it, and a number cannot be confirmed without having been read.
-var confirmation = regexp.MustCompile(`(?i)\bconfirm (\d{1,7})\b`)
 
 // guardSilences refuses a silence that covers much of the fleet and does not say so. All else passes untouched, bodies
 // that Alertmanager will refuse included.
@@ -62,8 +60,8 @@ func (p *Pager) mayBeSilenced(body []byte) error {
 	if m := confirmation.FindStringSubmatch(comment); m != nil {
 		number, _ = strconv.Atoi(m[1]) // at most seven digits
 	}
-	var much *ConfirmError
-	if err := c.confirm(number); errors.As(err, &much) {
+	var much *maintenance.ConfirmError
+	if err := c.Confirm(number); errors.As(err, &much) {
 		return fmt.Errorf("this silence covers %d of %d boards, more than 5 %% of the fleet, and nobody is paged for them: "+
 			"to confirm that, write \"confirm %d\" into its comment. For work on a rack, `collector maintenance start` tells afterwards what did not come back",
 			much.Boards, much.Of, much.Boards)
@@ -72,18 +70,18 @@ func (p *Pager) mayBeSilenced(body []byte) error {
 }
 
 // coverOf is what a silence covers that holds where one of the sets matches.
-func (p *Pager) coverOf(sets ...amlabels.Matchers) coverage {
+func (p *Pager) coverOf(sets ...amlabels.Matchers) maintenance.Coverage {
 	var names []string
 	if p.boardAlerts != nil {
 		names = p.boardAlerts()
 	}
-	fleet := p.mutes.book.fleet()
-	all := coverage{of: len(fleet)}
+	fleet := p.mutes.book.Fleet()
+	all := maintenance.Coverage{Of: len(fleet)}
 	for _, ms := range sets {
-		all.boards = append(all.boards, cover(ms, fleet, names).boards...)
+		all.Boards = append(all.Boards, maintenance.Cover(ms, fleet, names).Boards...)
 	}
-	slices.Sort(all.boards)
-	all.boards = slices.Compact(all.boards)
+	slices.Sort(all.Boards)
+	all.Boards = slices.Compact(all.Boards)
 	return all
 }
 
@@ -116,3 +114,7 @@ func readMatchers(list models.Matchers) (ms amlabels.Matchers) {
 	}
 	return ms
 }
+
+// confirmation is what the comment of a silence says that covers more than 5 % of the fleet. amtool has no other field
+// for it, and a number cannot be confirmed without having been read.
+var confirmation = regexp.MustCompile(`(?i)\bconfirm (\d{1,7})\b`)

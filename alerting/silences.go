@@ -19,7 +19,7 @@ func (p *Pager) recordSilence(b []byte) {
 		p.log.Error("decode a silence", "err", err)
 		return
 	}
-	err := p.commits.do(func(c *sql.Conn) error {
+	err := p.commits.Do(func(c *sql.Conn) error {
 		_, err := c.ExecContext(context.Background(), `INSERT OR REPLACE INTO alert_silence (id, entry, expires_at) VALUES (?,?,?)`,
 			s.Silence.Id, b, s.ExpiresAt.AsTime().UnixMilli())
 		return err

@@ -13,6 +13,7 @@ import (
 	"google.golang.org/protobuf/encoding/protodelim"
 
 	"bramble/alerting/alert"
+	"bramble/alerting/database"
 )
 
 // takeoverSchema says which incidents another one has alerts from: whoever was paged for them before hears of its end.
@@ -211,7 +212,7 @@ func (e *escalating) overBecause(in *Incident) error {
 }
 
 // tookOver says, for the page, which incidents are part of one; empty where none is.
-func tookOver(ctx context.Context, db querier, incident string) (string, error) {
+func tookOver(ctx context.Context, db database.Querier, incident string) (string, error) {
 	formers, err := formersOf(ctx, db, incident)
 	if err != nil {
 		return "", err

@@ -122,7 +122,7 @@ func (p *Pager) StartTest(ctx context.Context, receiver, by string, scheduled ti
 	}
 	now := time.Now()
 	t := PageTest{Receiver: receiver, At: now.UnixMilli(), By: by, ScheduledFor: millis(scheduled), State: "waiting"}
-	err = p.commits.do(func(c *sql.Conn) error {
+	err = p.commits.Do(func(c *sql.Conn) error {
 		if err := c.QueryRowContext(ctx, `SELECT coalesce(max(seq), 0) FROM page`).Scan(&t.afterPage); err != nil {
 			return fmt.Errorf("write test page: %w", err)
 		}
@@ -174,7 +174,7 @@ func (p *Pager) DecideTests(ctx context.Context, now time.Time) (decided []PageT
 		if t.State == "waiting" {
 			continue
 		}
-		err := p.commits.do(func(c *sql.Conn) error {
+		err := p.commits.Do(func(c *sql.Conn) error {
 			_, err := c.ExecContext(ctx, `UPDATE test_page SET state = ?, decided_at = ?, latency = ?, answer = ? WHERE number = ?`,
 				t.State, t.DecidedAt, t.LatencyMs, t.Answer, t.Number)
 			return err

@@ -50,7 +50,7 @@ func (t *thread) save(p *Pager) {
 		return
 	}
 	l := t.letter
-	err = p.commits.do(func(c *sql.Conn) error {
+	err = p.commits.Do(func(c *sql.Conn) error {
 		_, err := c.ExecContext(context.Background(), `INSERT OR REPLACE INTO alert_thread (receiver, integration, idx, group_key, entry, at) VALUES (?,?,?,?,?,?)`,
 			l.receiver, l.integration, l.idx, l.groupKey, b, time.Now().UnixMilli())
 		return err

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"bramble/alerting/alert"
+	"bramble/alerting/database"
 	"bramble/alerting/oncall"
 )
 
@@ -26,7 +27,7 @@ type Event struct {
 	Page *Page `json:"page,omitempty"`
 }
 
-func recordEvent(ctx context.Context, db querier, incident string, at int64, kind, who, text string) error {
+func recordEvent(ctx context.Context, db database.Querier, incident string, at int64, kind, who, text string) error {
 	_, err := db.ExecContext(ctx, `INSERT INTO incident_event (incident, at, kind, who, text) VALUES (?,?,?,?,?)`, incident, at, kind, who, text)
 	if err != nil {
 		return fmt.Errorf("write what happened to incident %s: %w", incident, err)
@@ -35,7 +36,7 @@ func recordEvent(ctx context.Context, db querier, incident string, at int64, kin
 }
 
 // recordChange notes what a notification changed in an incident.
-func recordChange(ctx context.Context, db querier, n *notification, in *Incident, before map[string]bool, refired bool) error {
+func recordChange(ctx context.Context, db database.Querier, n *notification, in *Incident, before map[string]bool, refired bool) error {
 	began, ended := 0, 0
 	for _, a := range n.alerts {
 		if had := before[alert.LabelText(a.Labels)]; a.EndsAt == 0 && !had {
@@ -189,7 +190,7 @@ const (
 
 // lastOf returns the group's last incident where it bears on a notification that finds none open: refired where the
 // same begins again; not refired where it was closed by hand with all that fires now.
-func lastOf(ctx context.Context, db querier, n *notification, none bool) (last *Incident, refired bool, err error) {
+func lastOf(ctx context.Context, db database.Querier, n *notification, none bool) (last *Incident, refired bool, err error) {
 	if !none || n.firingCount == 0 {
 		return nil, false, nil
 	}
@@ -240,7 +241,7 @@ func (in *Incident) reopen(now int64) {
 }
 
 // more reads what stands beside an incident's row: the end of a snooze, and the closing comment.
-func (in *Incident) more(ctx context.Context, db querier) error {
+func (in *Incident) more(ctx context.Context, db database.Querier) error {
 	rows, err := db.QueryContext(ctx, `SELECT snoozed_until, closed_by, closed_at, closing, by_hand FROM incident_more WHERE incident = ?`, in.ID)
 	if err != nil {
 		return fmt.Errorf("read incident %s: %w", in.ID, err)

@@ -5,8 +5,8 @@ import (
 	"io"
 	"time"
 
-	"bramble/alerting"
 	"bramble/alerting/alert"
+	"bramble/alerting/maintenance"
 	"bramble/alerting/rehearse"
 	"bramble/collector/admin"
 	"bramble/collector/backup"
@@ -44,7 +44,7 @@ func openOffline(ctx context.Context, dir string) (admin.State, func(), error) {
 		db.Close()
 		return admin.State{}, nil, err
 	}
-	book, err := alerting.OpenMaintenances(ctx, db, func() map[string]alert.Place { return placesOf(r) })
+	book, err := maintenance.Open(ctx, db, func() map[string]alert.Place { return placesOf(r) })
 	if err != nil {
 		db.Close()
 		return admin.State{}, nil, err

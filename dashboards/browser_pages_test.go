@@ -15,6 +15,7 @@ import (
 	"github.com/chromedp/chromedp"
 
 	"bramble/alerting"
+	"bramble/alerting/maintenance"
 )
 
 // sheet is one page as the owner of a token sees it, nobody where it is empty. It is complete when the selector finds the
@@ -86,8 +87,8 @@ func sheets(t *testing.T) []sheet {
 				{Kind: alerting.OffReceiver, What: "whatever goes to receiver sms", Why: "webhook takes no page: 503"},
 			}}
 		},
-		Maintenance: &Maintenance{List: func(context.Context) ([]alerting.Maintenance, error) {
-			return []alerting.Maintenance{{Number: 4, State: alerting.Running, Matchers: []string{`switch="` + long + `"`}, StartsAt: at(0), EndsAt: at(time.Hour), By: "mira", Boards: 24, Comment: "new PSU"}}, nil
+		Maintenance: &Maintenance{List: func(context.Context) ([]maintenance.Maintenance, error) {
+			return []maintenance.Maintenance{{Number: 4, State: maintenance.Running, Matchers: []string{`switch="` + long + `"`}, StartsAt: at(0), EndsAt: at(time.Hour), By: "mira", Boards: 24, Comment: "new PSU"}}, nil
 		}},
 		OnCall: func() OnCall {
 			return OnCall{

@@ -16,6 +16,7 @@ import (
 	"github.com/chromedp/chromedp"
 
 	"bramble/alerting"
+	"bramble/alerting/maintenance"
 )
 
 // TestBrowserUnknownIsNoOutage: a board that has not reported yet, a range that cannot be read and a range of another time
@@ -192,16 +193,16 @@ func TestBrowserActsWhileTheCollectorIsAway(t *testing.T) {
 		Open: true, Series: noHistory, Watcher: watch,
 		Off: func() alerting.OffReport { return alerting.OffReport{Now: now, Items: []alerting.Off{}} },
 		Maintenance: &Maintenance{
-			List: func(context.Context) ([]alerting.Maintenance, error) {
-				return []alerting.Maintenance{{Number: 4, State: alerting.Running, Matchers: []string{`rack="r7"`}}}, nil
+			List: func(context.Context) ([]maintenance.Maintenance, error) {
+				return []maintenance.Maintenance{{Number: 4, State: maintenance.Running, Matchers: []string{`rack="r7"`}}}, nil
 			},
-			Start: func(context.Context, alerting.MaintenanceRequest) (alerting.Maintenance, error) {
+			Start: func(context.Context, maintenance.Request) (maintenance.Maintenance, error) {
 				done("start")
-				return alerting.Maintenance{Number: 5, EndsAt: now + 7_200_000}, nil
+				return maintenance.Maintenance{Number: 5, EndsAt: now + 7_200_000}, nil
 			},
-			End: func(_ context.Context, n int64, _ string) (alerting.Maintenance, error) {
+			End: func(_ context.Context, n int64, _ string) (maintenance.Maintenance, error) {
 				done("end")
-				return alerting.Maintenance{Number: n}, nil
+				return maintenance.Maintenance{Number: n}, nil
 			},
 		},
 		OnCall: func() OnCall {

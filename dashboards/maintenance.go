@@ -12,14 +12,14 @@ import (
 
 	"github.com/prometheus/common/model"
 
-	"bramble/alerting"
+	"bramble/alerting/maintenance"
 )
 
 // Maintenance is what the pages and the API do about maintenances. All funcs are needed, and safe for concurrent use.
 type Maintenance struct {
-	List  func(ctx context.Context) ([]alerting.Maintenance, error)
-	Start func(ctx context.Context, q alerting.MaintenanceRequest) (alerting.Maintenance, error)
-	End   func(ctx context.Context, number int64, who string) (alerting.Maintenance, error)
+	List  func(ctx context.Context) ([]maintenance.Maintenance, error)
+	Start func(ctx context.Context, q maintenance.Request) (maintenance.Maintenance, error)
+	End   func(ctx context.Context, number int64, who string) (maintenance.Maintenance, error)
 }
 
 // maintenanceBody is the body of POST /api/oncall/maintenance.
@@ -33,14 +33,14 @@ type maintenanceBody struct {
 }
 
 // decodeMaintenance reads a request; who asks is not in it.
-func decodeMaintenance(b []byte) (q alerting.MaintenanceRequest, err error) {
+func decodeMaintenance(b []byte) (q maintenance.Request, err error) {
 	var body maintenanceBody
 	dec := json.NewDecoder(bytes.NewReader(b))
 	dec.DisallowUnknownFields()
 	if err := dec.Decode(&body); err != nil {
 		return q, fmt.Errorf(`decode maintenance: %w; write it like {"matchers":["rack=\"r7\""],"for":"2h","comment":"new PSU"}`, err)
 	}
-	q = alerting.MaintenanceRequest{Matchers: body.Matchers, Comment: body.Comment, Confirm: body.Confirm}
+	q = maintenance.Request{Matchers: body.Matchers, Comment: body.Comment, Confirm: body.Confirm}
 	if q.For, err = span(body.For); err != nil || q.For == 0 {
 		return q, fmt.Errorf("for: %q: want a duration such as 30m or 2h", body.For)
 	}
@@ -65,7 +65,7 @@ func span(s string) (time.Duration, error) {
 }
 
 func (s *Server) listMaintenances(w http.ResponseWriter, r *http.Request) {
-	list := []alerting.Maintenance{}
+	list := []maintenance.Maintenance{}
 	if s.opts.Maintenance != nil {
 		var err error
 		if list, err = s.opts.Maintenance.List(r.Context()); err != nil {
@@ -87,14 +87,14 @@ func (s *Server) startMaintenance(w http.ResponseWriter, r *http.Request) {
 	}
 	q.By = userOf(r).Name
 	m, err := s.opts.Maintenance.Start(r.Context(), q)
-	var much *alerting.ConfirmError
+	var much *maintenance.ConfirmError
 	switch {
 	case errors.As(err, &much):
 		w.Header().Set("Content-Type", "application/json")
 		w.Header().Set("Cache-Control", "no-store")
 		w.WriteHeader(http.StatusConflict)
 		_ = json.NewEncoder(w).Encode(map[string]any{"status": "error", "error": err.Error(), "boards": much.Boards, "of": much.Of}) // the client has gone
-	case errors.Is(err, alerting.ErrBadMaintenance):
+	case errors.Is(err, maintenance.ErrBad):
 		fail(w, http.StatusBadRequest, err.Error())
 	case err != nil:
 		s.fault(w, r, err)
@@ -111,7 +111,7 @@ func (s *Server) endMaintenance(w http.ResponseWriter, r *http.Request) {
 	}
 	m, err := s.opts.Maintenance.End(r.Context(), number, userOf(r).Name)
 	switch {
-	case errors.Is(err, alerting.ErrNoMaintenance):
+	case errors.Is(err, maintenance.ErrNone):
 		fail(w, http.StatusNotFound, err.Error())
 	case err != nil:
 		s.fault(w, r, err)

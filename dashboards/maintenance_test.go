@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"bramble/alerting"
+	"bramble/alerting/maintenance"
 )
 
 func TestMaintenanceAPI(t *testing.T) {
@@ -18,22 +19,22 @@ func TestMaintenanceAPI(t *testing.T) {
 			return alerting.OffReport{Boards: 3, Items: []alerting.Off{{Kind: alerting.OffSilence, What: "3 boards", Why: "silenced"}}}
 		},
 		Maintenance: &Maintenance{
-			List: func(context.Context) ([]alerting.Maintenance, error) {
-				return []alerting.Maintenance{{Number: 4, State: alerting.Running}}, nil
+			List: func(context.Context) ([]maintenance.Maintenance, error) {
+				return []maintenance.Maintenance{{Number: 4, State: maintenance.Running}}, nil
 			},
-			Start: func(_ context.Context, q alerting.MaintenanceRequest) (alerting.Maintenance, error) {
+			Start: func(_ context.Context, q maintenance.Request) (maintenance.Maintenance, error) {
 				if q.Confirm == 0 {
-					return alerting.Maintenance{}, fmt.Errorf("%w: %w", alerting.ErrBadMaintenance, &alerting.ConfirmError{Boards: 48, Of: 96})
+					return maintenance.Maintenance{}, fmt.Errorf("%w: %w", maintenance.ErrBad, &maintenance.ConfirmError{Boards: 48, Of: 96})
 				}
 				asked = append(asked, fmt.Sprint(q.Matchers, q.For, q.Grace, q.By, q.From.UTC().Format(time.RFC3339)))
-				return alerting.Maintenance{Number: 5}, nil
+				return maintenance.Maintenance{Number: 5}, nil
 			},
-			End: func(_ context.Context, number int64, who string) (alerting.Maintenance, error) {
+			End: func(_ context.Context, number int64, who string) (maintenance.Maintenance, error) {
 				if number != 4 {
-					return alerting.Maintenance{}, alerting.ErrNoMaintenance
+					return maintenance.Maintenance{}, maintenance.ErrNone
 				}
 				asked = append(asked, who)
-				return alerting.Maintenance{Number: number}, nil
+				return maintenance.Maintenance{Number: number}, nil
 			},
 		},
 	}
@@ -66,7 +67,7 @@ func TestMaintenanceAPI(t *testing.T) {
 
 // TestOffPage: the header says what is off, and a maintenance over 5 % of the fleet takes a second press.
 func TestOffPage(t *testing.T) {
-	started := make(chan alerting.MaintenanceRequest, 1)
+	started := make(chan maintenance.Request, 1)
 	o := Options{
 		Open: true,
 		Off: func() alerting.OffReport {
@@ -77,19 +78,19 @@ func TestOffPage(t *testing.T) {
 			}}
 		},
 		Maintenance: &Maintenance{
-			List: func(context.Context) ([]alerting.Maintenance, error) {
+			List: func(context.Context) ([]maintenance.Maintenance, error) {
 				now := time.Now().UnixMilli()
-				return []alerting.Maintenance{
-					{Number: 4, State: alerting.Running, Matchers: []string{`rack="r1"`}, StartsAt: now, EndsAt: now + 3600_000, By: "mira", Boards: 2, Comment: "new PSU"},
-					{Number: 3, State: alerting.Over, Matchers: []string{`switch="r1-a"`}, StartsAt: now - 7200_000, EndsAt: now - 3600_000, By: "ada", NotBack: []string{"r1-01"}},
+				return []maintenance.Maintenance{
+					{Number: 4, State: maintenance.Running, Matchers: []string{`rack="r1"`}, StartsAt: now, EndsAt: now + 3600_000, By: "mira", Boards: 2, Comment: "new PSU"},
+					{Number: 3, State: maintenance.Over, Matchers: []string{`switch="r1-a"`}, StartsAt: now - 7200_000, EndsAt: now - 3600_000, By: "ada", NotBack: []string{"r1-01"}},
 				}, nil
 			},
-			Start: func(_ context.Context, q alerting.MaintenanceRequest) (alerting.Maintenance, error) {
+			Start: func(_ context.Context, q maintenance.Request) (maintenance.Maintenance, error) {
 				if q.Confirm != 2 {
-					return alerting.Maintenance{}, fmt.Errorf("%w: %w", alerting.ErrBadMaintenance, &alerting.ConfirmError{Boards: 2, Of: 2})
+					return maintenance.Maintenance{}, fmt.Errorf("%w: %w", maintenance.ErrBad, &maintenance.ConfirmError{Boards: 2, Of: 2})
 				}
 				started <- q
-				return alerting.Maintenance{Number: 5, EndsAt: time.Now().Add(time.Hour).UnixMilli()}, nil
+				return maintenance.Maintenance{Number: 5, EndsAt: time.Now().Add(time.Hour).UnixMilli()}, nil
 			},
 		},
 	}

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"bramble/alerting"
+	"bramble/alerting/maintenance"
 	"bramble/dashboards/live"
 )
 
@@ -23,7 +24,7 @@ func TestTypesOfThePagesAreThoseOfTheServer(t *testing.T) {
 	for _, v := range []any{
 		live.Latest{}, boardAnswer{}, Span{}, Rollups{}, Incident{}, Page{}, IncidentEvent{}, incidentAnswer{},
 		OnCall{}, OnCallPerson{}, OnCallChannel{}, Rota{}, Shift{}, Override{}, Policy{}, PolicyStep{},
-		alerting.OffReport{}, alerting.Off{}, alerting.Maintenance{}, Heartbeat{}, Beats{}, alerting.PageTest{},
+		alerting.OffReport{}, alerting.Off{}, maintenance.Maintenance{}, Heartbeat{}, Beats{}, alerting.PageTest{},
 		backupsAnswer{}, Backup{}, faultAnswer{}, receivedAnswer{},
 		ownBoardAnswer{}, OwnAlert{}, OwnBook{}, OwnThreshold{}, OwnContact{}, OwnKind{},
 	} {

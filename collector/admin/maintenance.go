@@ -9,7 +9,7 @@ import (
 
 	"github.com/prometheus/common/model"
 
-	"bramble/alerting"
+	"bramble/alerting/maintenance"
 )
 
 type maintenanceGrammar struct {
@@ -34,7 +34,7 @@ type maintenanceStart struct {
 }
 
 func (a *maintenanceStart) run(c *call) error {
-	q := alerting.MaintenanceRequest{Matchers: a.Match, Comment: a.Comment, Confirm: a.Confirm, By: c.Actor}
+	q := maintenance.Request{Matchers: a.Match, Comment: a.Comment, Confirm: a.Confirm, By: c.Actor}
 	for _, l := range [][2]string{{"board", a.Board}, {"switch", a.Switch}, {"rack", a.Rack}, {"nfs", a.NFS}, {"site", a.Site}} {
 		if l[1] != "" {
 			q.Matchers = append(q.Matchers, equals(l[0], l[1]))
@@ -62,7 +62,7 @@ func (a *maintenanceStart) run(c *call) error {
 		}
 	}
 	m, err := c.Maintenances.Start(c.ctx, q)
-	var much *alerting.ConfirmError
+	var much *maintenance.ConfirmError
 	if errors.As(err, &much) {
 		return fmt.Errorf("%s covers %d of %d boards, more than 5 %% of the fleet: if that is meant, add --confirm %d", strings.Join(q.Matchers, ", "), much.Boards, much.Of, much.Boards)
 	}
@@ -107,9 +107,9 @@ func (*maintenanceList) run(c *call) error {
 	for _, m := range list {
 		state := m.State
 		switch {
-		case m.State == alerting.Over && len(m.NotBack) > 0:
+		case m.State == maintenance.Over && len(m.NotBack) > 0:
 			state = fmt.Sprintf("over, %d not back", len(m.NotBack))
-		case m.State == alerting.Returning:
+		case m.State == maintenance.Returning:
 			state = "returning until " + time.UnixMilli(m.ReturnBy).UTC().Format("15:04:05 UTC")
 		}
 		rows = append(rows, []string{strconv.FormatInt(m.Number, 10), state, strings.Join(m.Matchers, ", "), strconv.Itoa(m.Boards),
@@ -127,7 +127,7 @@ func (a *maintenanceEnd) run(c *call) error {
 	if err != nil {
 		return err
 	}
-	if m.State == alerting.Over {
+	if m.State == maintenance.Over {
 		c.say("maintenance %d is called off", m.Number)
 		return nil
 	}

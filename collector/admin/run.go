@@ -11,7 +11,7 @@ import (
 	"text/tabwriter"
 	"time"
 
-	"bramble/alerting"
+	"bramble/alerting/maintenance"
 	"bramble/alerting/rehearse"
 	"bramble/collector/backup"
 	"bramble/collector/registry"
@@ -34,7 +34,7 @@ type State struct {
 	// Relabel changes labels from an instant that it chooses; nil: 10 s from now.
 	Relabel func(ctx context.Context, board string, labels map[string]string) error
 	// Maintenances is used by the maintenance commands alone.
-	Maintenances *alerting.Maintenances
+	Maintenances *maintenance.Store
 	// Report says whether a board reports, "" before its first report, and when it last did; nil while no collector runs.
 	Report func(board string) (state string, last time.Time)
 	// Backups is used by the backup commands alone.
