@@ -14,6 +14,7 @@ import (
 
 	"bramble/alerting/alert"
 	"bramble/alerting/domain"
+	"bramble/alerting/maintenance"
 )
 
 // Barrier returns when every transition delivered before is safe in the pager's own database: what still waits for
@@ -198,10 +199,11 @@ func (b *inbox) done(fp model.Fingerprint, a IncidentAlert) {
 	}
 }
 
-// tidy closes, once a minute until ctx ends, incidents that nothing will close any more.
+// tidy closes, once a minute until ctx ends, incidents that nothing will close any more, and drops old rows once a day.
 func (p *Pager) tidy(ctx context.Context) {
 	tick := time.NewTicker(time.Minute)
 	defer tick.Stop()
+	pruned := time.Now() // by prepare
 	for {
 		select {
 		case <-ctx.Done():
@@ -213,8 +215,23 @@ func (p *Pager) tidy(ctx context.Context) {
 			if err := p.closeOrphans(ctx, now); err != nil && ctx.Err() == nil {
 				p.log.Error("close incidents whose alerts are over", "err", err)
 			}
+			if now.Sub(pruned) < pruneEvery {
+				continue
+			}
+			pruned = now
+			if err := p.prune(now); err != nil {
+				p.log.Error("drop old incidents: trying again in a day", "err", err)
+			}
 		}
 	}
+}
+
+// prune drops old rows of all tables.
+func (p *Pager) prune(now time.Time) error {
+	return p.commits.Do(func(c *sql.Conn) error {
+		ctx := context.Background()
+		return errors.Join(prune(ctx, c, now), maintenance.Prune(ctx, c, now))
+	})
 }
 
 // closeOrphans resolves incidents whose alerts all ended without a notification that said so: a silence swallowed it,

@@ -94,12 +94,20 @@ const (
 	keepHandled = 30 * 24 * time.Hour
 )
 
-// prepare makes the tables where there are none and drops what is too old to matter.
+// pruneEvery is how often rows that are too old to matter are dropped while a pager runs.
+const pruneEvery = 24 * time.Hour
+
+// prepare makes the tables where there are none and drops rows that are too old to matter.
 func prepare(ctx context.Context, db *sql.DB) error {
 	if err := create(ctx, db); err != nil {
 		return fmt.Errorf("create alert tables: %w", err)
 	}
-	now := time.Now()
+	return prune(ctx, db, time.Now())
+}
+
+// prune drops rows that are too old to matter at a time: incidents with their pages and events, and the memory of alerts that
+// are over.
+func prune(ctx context.Context, db database.Querier, now time.Time) error {
 	for _, q := range []struct {
 		text string
 		at   time.Time

@@ -108,7 +108,7 @@ func OpenWith(ctx context.Context, commits *database.Writer, fleet func() map[st
 		fleet = func() map[string]alert.Place { return nil }
 	}
 	m := &Store{commits: commits, Fleet: fleet}
-	if err := prune(ctx, commits.DB); err != nil {
+	if err := Prune(ctx, commits.DB, time.Now()); err != nil {
 		return nil, err
 	}
 	var err error
@@ -296,9 +296,9 @@ var InitMatchers = sync.OnceFunc(func() {
 	compat.InitFromFlags(slog.New(slog.DiscardHandler), featurecontrol.NoopFlags{})
 })
 
-func prune(ctx context.Context, db *sql.DB) error {
-	_, err := db.ExecContext(ctx, `DELETE FROM maintenance WHERE closed_at > 0 AND closed_at < ?`, time.Now().Add(-database.Keep).UnixMilli())
-	if err != nil {
+// Prune drops maintenances that were closed so long ago at a time that they do not matter any more.
+func Prune(ctx context.Context, db database.Querier, now time.Time) error {
+	if _, err := db.ExecContext(ctx, `DELETE FROM maintenance WHERE closed_at > 0 AND closed_at < ?`, now.Add(-database.Keep).UnixMilli()); err != nil {
 		return fmt.Errorf("clean maintenance table: %w", err)
 	}
 	return nil
