@@ -142,7 +142,7 @@ func BenchmarkFacts(b *testing.B) {
 	if err := saveIncident(ctx, p.db, &in); err != nil {
 		b.Fatal(err)
 	}
-	l := &letter{id: "now-1", incident: "now", receiver: "oncall", createdAt: time.Now().UnixMilli()}
+	l := &message{id: "now-1", incident: "now", receiver: "oncall", createdAt: time.Now().UnixMilli()}
 	for b.Loop() {
 		if _, err := p.factsOf(ctx, l, true); err != nil {
 			b.Fatal(err)
@@ -200,7 +200,7 @@ func TestAPageWithoutAnIncidentHasWords(t *testing.T) {
 	a.Labels = model.LabelSet{"alertname": "Bundle"}
 	a.Annotations = model.LabelSet{"summary": "3 incidents", "description": "#1 <hot>\n#2 silent"}
 	a.StartsAt = time.Now()
-	ctx, alerts := p.enriched(exampleContext(), &letter{receiver: "oncall"}, []*amalert.Alert{a})
+	ctx, alerts := p.enriched(exampleContext(), &message{receiver: "oncall"}, []*amalert.Alert{a})
 	d, err := p.pageData(ctx, tmpl, alerts)
 	if err != nil {
 		t.Fatal(err)

@@ -46,9 +46,9 @@ func (p *Pager) acknowledge(_ context.Context, id string, ack Ack) error {
 		return errors.New("acknowledge incident: who is missing")
 	}
 	length := ack.Until
-	var e *escalating
+	var e *transaction
 	err := p.commits.Do(func(c *sql.Conn) error {
-		e = p.escalating(c)
+		e = p.transaction(c)
 		ack.At, ack.Until = e.now, 0
 		if length > 0 {
 			ack.Until = e.now + length
@@ -64,7 +64,7 @@ func (p *Pager) acknowledge(_ context.Context, id string, ack Ack) error {
 }
 
 // acknowledge stops all that rings, and tells the others.
-func (e *escalating) acknowledge(id string, ack Ack) error {
+func (e *transaction) acknowledge(id string, ack Ack) error {
 	in, err := e.open(id)
 	if err != nil {
 		return err
@@ -116,7 +116,7 @@ func (a *Ack) followedBy(next Ack) *Ack {
 }
 
 // open reads an incident that is not over.
-func (e *escalating) open(id string) (*Incident, error) {
+func (e *transaction) open(id string) (*Incident, error) {
 	in, err := readIncident(e.ctx, e.c, id)
 	if err != nil {
 		return nil, err
@@ -128,7 +128,7 @@ func (e *escalating) open(id string) (*Incident, error) {
 }
 
 // acknowledged brings the escalation to rest.
-func (e *escalating) acknowledged(in *Incident, ack Ack, state string, others []string) error {
+func (e *transaction) acknowledged(in *Incident, ack Ack, state string, others []string) error {
 	esc, err := e.load(in.ID)
 	if err != nil {
 		return err
@@ -160,7 +160,7 @@ func (e *escalating) acknowledged(in *Incident, ack Ack, state string, others []
 }
 
 // notice tells somebody who was paged that another has it, where that person wants to hear it.
-func (e *escalating) notice(in *Incident, esc *escalation, ack Ack, name string) error {
+func (e *transaction) notice(in *Incident, esc *escalation, ack Ack, name string) error {
 	p := e.oncall.Person(name)
 	if p == nil || p.AckNotice == "" {
 		return nil
@@ -184,7 +184,7 @@ func (e *escalating) notice(in *Incident, esc *escalation, ack Ack, name string)
 		about := incidentAlert(a)
 		a.Annotations["summary"] = model.LabelValue("Acknowledged by " + ack.By + ": " + alert.Text(about.Labels, about.Annotations))
 	}
-	l, err := newLetter(in.ID, p.AckNotice, to, in.GroupKey, notify.ReasonUnknown, body, e.now)
+	l, err := newMessage(in.ID, p.AckNotice, to, in.GroupKey, notify.ReasonUnknown, body, e.now)
 	if err != nil {
 		return err
 	}
@@ -192,7 +192,7 @@ func (e *escalating) notice(in *Incident, esc *escalation, ack Ack, name string)
 }
 
 // quiet stops what is to come for an incident and what waits for its provider, but never a resolve.
-func (e *escalating) quiet(id, why string) error {
+func (e *transaction) quiet(id, why string) error {
 	if err := e.stopSteps(id); err != nil {
 		return err
 	}
@@ -208,7 +208,7 @@ func (e *escalating) quiet(id, why string) error {
 	return e.stopEmptyBundles()
 }
 
-func (e *escalating) collectStopped(rows *sql.Rows) error {
+func (e *transaction) collectStopped(rows *sql.Rows) error {
 	defer rows.Close()
 	for rows.Next() {
 		var id string
@@ -227,9 +227,9 @@ func (p *Pager) CloseIncident(_ context.Context, id, who, comment string) error 
 	if who == "" {
 		return errors.New("close incident: who is missing")
 	}
-	var e *escalating
+	var e *transaction
 	err := p.commits.Do(func(c *sql.Conn) error {
-		e = p.escalating(c)
+		e = p.transaction(c)
 		return e.close(id, who, comment)
 	})
 	if err != nil {
@@ -240,12 +240,12 @@ func (p *Pager) CloseIncident(_ context.Context, id, who, comment string) error 
 	return nil
 }
 
-func (e *escalating) close(id, who, comment string) error {
+func (e *transaction) close(id, who, comment string) error {
 	in, err := readIncident(e.ctx, e.c, id)
 	if err != nil {
 		return err
 	}
-	if err := in.more(e.ctx, e.c); err != nil {
+	if err := in.loadDetails(e.ctx, e.c); err != nil {
 		return err
 	}
 	byHand := in.ResolvedAt == 0
@@ -266,12 +266,12 @@ func (e *escalating) close(id, who, comment string) error {
 	if err := saveIncident(e.ctx, e.c, &in); err != nil {
 		return err
 	}
-	return e.endTold(&in, "closed before it was delivered")
+	return e.endNotified(&in, "closed before it was delivered")
 }
 
-// endTold tells all that were paged that it is over, as the resolve of the alerts would. What waits is stopped.
-func (e *escalating) endTold(in *Incident, why string) error {
-	told, err := e.told(in.ID, e.now) // also what is on its way, before it is stopped
+// endNotified tells all that were paged that it is over, as the resolve of the alerts would. What waits is stopped.
+func (e *transaction) endNotified(in *Incident, why string) error {
+	told, err := e.notifiedIntegrations(in.ID, e.now) // also what is on its way, before it is stopped
 	if err != nil {
 		return err
 	}
@@ -296,7 +296,7 @@ func (e *escalating) endTold(in *Incident, why string) error {
 			return fmt.Errorf("decode alerts of incident %s: %w", in.ID, err)
 		}
 		body.Alerts = endedAlerts(body.firing(), e.now)
-		l, err := newLetter(in.ID, t.receiver, to, in.GroupKey, notify.ReasonAllAlertsResolved, body, e.now)
+		l, err := newMessage(in.ID, t.receiver, to, in.GroupKey, notify.ReasonAllAlertsResolved, body, e.now)
 		if err != nil {
 			return err
 		}
@@ -304,7 +304,7 @@ func (e *escalating) endTold(in *Incident, why string) error {
 			return err
 		}
 	}
-	return e.tellFormers(in)
+	return e.notifyMerged(in)
 }
 
 func endedAlerts(firing []*amalert.Alert, now int64) []*amalert.Alert {
@@ -315,15 +315,15 @@ func endedAlerts(firing []*amalert.Alert, now int64) []*amalert.Alert {
 	return out
 }
 
-// toldOf is an integration that got pages of an incident, and its last one.
-type toldOf struct {
+// notifiedIntegration is an integration that got pages of an incident, and its last one.
+type notifiedIntegration struct {
 	person, about, receiver, integration string
 	idx                                  int
 	payload                              string
 }
 
-// told lists them, up to a time.
-func (e *escalating) told(incident string, until int64) (out []toldOf, err error) {
+// notifiedIntegrations lists them, up to a time.
+func (e *transaction) notifiedIntegrations(incident string, until int64) (out []notifiedIntegration, err error) {
 	rows, err := e.c.QueryContext(e.ctx, `SELECT coalesce(t.person, ''), coalesce(t.kind, ''), p.receiver, p.integration, p.idx, p.payload FROM page p LEFT JOIN page_to t ON t.page = p.id
 		WHERE p.seq IN (SELECT max(seq) FROM page WHERE incident = ? AND created_at <= ? AND reason <> ?
 		AND (state IN ('delivered', 'waiting') OR state = 'stopped' AND id IN (SELECT page FROM page_to WHERE doubtful = 1)) GROUP BY receiver, integration, idx) ORDER BY p.seq`,
@@ -333,7 +333,7 @@ func (e *escalating) told(incident string, until int64) (out []toldOf, err error
 	}
 	defer rows.Close()
 	for rows.Next() {
-		var t toldOf
+		var t notifiedIntegration
 		if err := rows.Scan(&t.person, &t.about, &t.receiver, &t.integration, &t.idx, &t.payload); err != nil {
 			return nil, fmt.Errorf("read whom incident %s was told: %w", incident, err)
 		}
@@ -344,7 +344,7 @@ func (e *escalating) told(incident string, until int64) (out []toldOf, err error
 
 // tried follows up on a try to deliver: what a message carried shares its fate, and a channel that does not work brings
 // the next step forward.
-func (e *escalating) tried(l *letter, state, answer string, leftAt int64) error {
+func (e *transaction) tried(l *message, state, answer string, leftAt int64) error {
 	incidents := map[string]bool{l.incident: true}
 	if l.incident == "" {
 		if err := e.settleBundle(l, state, answer, leftAt); err != nil {

@@ -1,18 +1,28 @@
 package alerting
 
 import (
+	"bytes"
 	"context"
 	"database/sql"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"net/http"
+	"reflect"
+	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	amalert "github.com/prometheus/alertmanager/alert"
+	"github.com/prometheus/alertmanager/nflog"
+	"github.com/prometheus/alertmanager/nflog/nflogpb"
 	"github.com/prometheus/alertmanager/notify"
+	"go.opentelemetry.io/otel"
+	"go.opentelemetry.io/otel/propagation"
+	"google.golang.org/protobuf/proto"
 
 	"bramble/alerting/alert"
 )
@@ -41,7 +51,7 @@ var errReceiverGone = errors.New("the receiver is no longer in the configuration
 var errFault = errors.New("a fault in the collector: see its log")
 
 // deliver has what waits tried until ctx ends, then waits for what is on its way.
-func (m *mailroom) deliver(ctx context.Context, try func(context.Context, *letter)) {
+func (m *outbox) deliver(ctx context.Context, try func(context.Context, *message)) {
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	timer := time.NewTimer(0)
@@ -53,26 +63,26 @@ func (m *mailroom) deliver(ctx context.Context, try func(context.Context, *lette
 		case <-m.wake:
 		case <-timer.C:
 		}
-		letters, again := m.next(time.Now())
-		for _, l := range letters {
+		messages, again := m.next(time.Now())
+		for _, l := range messages {
 			wg.Go(func() { try(ctx, l) })
 		}
 		timer.Reset(again)
 	}
 }
 
-// try sends a letter once and records what came of it. A page that left is recorded even while the program stops.
-func (p *Pager) try(ctx context.Context, l *letter) {
+// try sends a message once and records what came of it. A page that left is recorded even while the program stops.
+func (p *Pager) try(ctx context.Context, l *message) {
 	if l.refused && l.pages() && !p.stillFires(ctx, l) {
 		p.endUnsent(l)
 		return
 	}
 	retry, err := p.safeSend(ctx, l)
 	if err != nil && ctx.Err() != nil {
-		p.mail.settle(l, false) // interrupted by the stop, not refused
+		p.outbox.settle(l, false) // interrupted by the stop, not refused
 		return
 	}
-	p.mail.land(l)
+	p.outbox.recordOutcome(l)
 	l.attempts++
 	now := time.Now()
 	state, answer := "delivered", "accepted"
@@ -83,7 +93,7 @@ func (p *Pager) try(ctx context.Context, l *letter) {
 		if p.givenUp(ctx, l, err, now) {
 			state = "failed"
 		}
-		if p.mail.dropped(l) {
+		if p.outbox.isCancelled(l) {
 			state = "stopped"
 		}
 	}
@@ -92,9 +102,9 @@ func (p *Pager) try(ctx context.Context, l *letter) {
 	p.health.note(l.lane(), state, l.refused && l.attempts >= triesBeforeNext, answer, now)
 	p.recordTry(l, state, answer, now)
 	p.logTry(l, state, err, now)
-	p.mail.settle(l, state != "waiting") // from here on another try may change it
+	p.outbox.settle(l, state != "waiting") // from here on another try may change it
 	if state == "delivered" {
-		p.mail.hurry(func(o *letter) bool { return o.lane() == l.lane() })
+		p.outbox.hurry(func(o *message) bool { return o.lane() == l.lane() })
 	}
 	if l.incident != "" && l.receiver != alert.Watchdog {
 		p.changed(l.incident)
@@ -102,17 +112,17 @@ func (p *Pager) try(ctx context.Context, l *letter) {
 }
 
 // endUnsent ends a page that its receiver refused and whose alerts are over by now: the resolve follows.
-func (p *Pager) endUnsent(l *letter) {
-	p.mail.land(l)
+func (p *Pager) endUnsent(l *message) {
+	p.outbox.recordOutcome(l)
 	p.recordTry(l, "stopped", "over before the receiver took it", time.Now())
-	p.mail.settle(l, true)
+	p.outbox.settle(l, true)
 	if l.incident != "" {
 		p.changed(l.incident)
 	}
 }
 
 // givenUp reports whether a message that was not taken is tried no more. A page is tried for as long as it is true.
-func (p *Pager) givenUp(ctx context.Context, l *letter, err error, now time.Time) bool {
+func (p *Pager) givenUp(ctx context.Context, l *message, err error, now time.Time) bool {
 	if errors.Is(err, errReceiverGone) || errors.Is(err, errStale) {
 		return true
 	}
@@ -120,12 +130,12 @@ func (p *Pager) givenUp(ctx context.Context, l *letter, err error, now time.Time
 }
 
 // pages reports whether a message says that something fires; all others tell of an end or of an acknowledgement.
-func (l *letter) pages() bool {
+func (l *message) pages() bool {
 	return l.reason == notify.ReasonFirstNotification || l.reason == notify.ReasonNewAlertsInGroup || l.reason == notify.ReasonRepeatIntervalElapsed
 }
 
 // stillFires reports whether an incident that a page is about, alone or with others, is open. Where that cannot be read it counts as open.
-func (p *Pager) stillFires(ctx context.Context, l *letter) bool {
+func (p *Pager) stillFires(ctx context.Context, l *message) bool {
 	var open bool
 	row := p.db.QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM incident WHERE resolved_at = 0 AND
 		(id = ? OR id IN (SELECT p.incident FROM page_to t JOIN page p ON p.id = t.page WHERE t.bundle = ? AND t.bundle <> '')))`, l.incident, l.id)
@@ -138,14 +148,14 @@ func (p *Pager) stillFires(ctx context.Context, l *letter) bool {
 
 // recordTry writes the outcome. A page that left must be on record, so the write is repeated until it succeeds or the
 // page would be sent again anyway.
-func (p *Pager) recordTry(l *letter, state, answer string, now time.Time) {
+func (p *Pager) recordTry(l *message, state, answer string, now time.Time) {
 	var leftAt int64
 	if state == "delivered" {
 		leftAt = now.UnixMilli()
 	}
-	var e *escalating
+	var e *transaction
 	write := func(c *sql.Conn) error {
-		e = p.escalating(c)
+		e = p.transaction(c)
 		answer := answer[:min(len(answer), maxAnswer)]
 		err := e.exec("write page", `UPDATE page SET state = ?, attempts = ?, next_at = ?, answer = ?, left_at = ?
 			WHERE id = ? AND NOT (state = 'stopped' AND ? = 'waiting')`,
@@ -166,7 +176,7 @@ func (p *Pager) recordTry(l *letter, state, answer string, now time.Time) {
 }
 
 // took says where the time went from the reading that fired until the provider took the page, at leftAt.
-func (l *letter) took(leftAt int64) string {
+func (l *message) took(leftAt int64) string {
 	var parts []string
 	at := l.way.Sampled
 	until := func(to int64, what string) {
@@ -181,9 +191,9 @@ func (l *letter) took(leftAt int64) string {
 	until(l.way.Passed, "held for peers")
 	until(l.createdAt, "written")
 	if l.attempts > 1 {
-		until(l.flownAt, fmt.Sprintf("until try %d", l.attempts))
+		until(l.triedAt, fmt.Sprintf("until try %d", l.attempts))
 	} else {
-		until(l.flownAt, "queued") // with others to the same person, or behind another page to the receiver
+		until(l.triedAt, "queued") // with others to the same person, or behind another page to the receiver
 	}
 	until(l.sentAt, "prepared")
 	if l.drew > 0 {
@@ -201,7 +211,7 @@ func milliseconds(ms int64) string {
 	return fmt.Sprintf("%.1f s", float64(ms)/1000)
 }
 
-func (p *Pager) logTry(l *letter, state string, err error, now time.Time) {
+func (p *Pager) logTry(l *message, state string, err error, now time.Time) {
 	log := p.log.With("page", l.id, "incident", l.incident, "receiver", l.receiver, "integration", l.integration, "attempts", l.attempts)
 	switch {
 	case l.receiver == alert.Watchdog: // it says itself when that changes
@@ -218,7 +228,7 @@ func (p *Pager) logTry(l *letter, state string, err error, now time.Time) {
 }
 
 // backoff is how long a message that was not taken waits before the next try.
-func (r *routing) backoff(l *letter) time.Duration {
+func (r *routing) backoff(l *message) time.Duration {
 	if !l.refused {
 		return backoff(l.attempts, maxBackoff)
 	}
@@ -235,8 +245,8 @@ func backoff(attempts int, longest time.Duration) time.Duration {
 	return d/2 + rand.N(d)
 }
 
-// send hands a letter to its integration.
-func (p *Pager) send(ctx context.Context, l *letter) (retry bool, err error) {
+// send hands a message to its integration.
+func (p *Pager) send(ctx context.Context, l *message) (retry bool, err error) {
 	to := p.routing.Load().integration(l.receiver, l.integration, l.idx)
 	if to == nil {
 		return false, errReceiverGone
@@ -266,7 +276,7 @@ func (p *Pager) send(ctx context.Context, l *letter) (retry bool, err error) {
 }
 
 // context gives an integration what Alertmanager's pipeline would.
-func (l *letter) context(ctx context.Context, body payload) context.Context {
+func (l *message) context(ctx context.Context, body payload) context.Context {
 	ctx = notify.WithGroupKey(ctx, l.groupKey)
 	ctx = notify.WithReceiverName(ctx, l.receiver)
 	ctx = notify.WithGroupLabels(ctx, body.GroupLabels)
@@ -276,8 +286,8 @@ func (l *letter) context(ctx context.Context, body payload) context.Context {
 	return notify.WithNotificationReason(ctx, l.reason)
 }
 
-// safeSend turns a fault in what a page is made from into an error: the letter is tried again, and holds up no other.
-func (p *Pager) safeSend(ctx context.Context, l *letter) (retry bool, err error) {
+// safeSend turns a fault in what a page is made from into an error: the message is tried again, and holds up no other.
+func (p *Pager) safeSend(ctx context.Context, l *message) (retry bool, err error) {
 	retry, err = true, errFault
 	p.faults.guard("send page "+l.id, func() { retry, err = p.send(ctx, l) })
 	return retry, err
@@ -292,3 +302,143 @@ func safeNotify(ctx context.Context, to *notify.Integration, alerts []*amalert.A
 	}()
 	return to.Notify(ctx, alerts...)
 }
+
+// thread is what an integration remembers of a group between its pages, such as the chat message to update.
+type thread struct {
+	store   *nflog.Store
+	message *message
+	was     []byte
+}
+
+// openThread reads the thread of a message's group; a new one is empty.
+func (p *Pager) openThread(ctx context.Context, l *message) (*thread, error) {
+	t := &thread{message: l}
+	row := p.db.QueryRowContext(ctx, `SELECT entry FROM alert_thread WHERE receiver = ? AND integration = ? AND idx = ? AND group_key = ?`,
+		l.receiver, l.integration, l.idx, l.groupKey)
+	if err := row.Scan(&t.was); err != nil && !errors.Is(err, sql.ErrNoRows) {
+		return nil, fmt.Errorf("read thread of page %s: %w", l.id, err)
+	}
+	var entry nflogpb.Entry
+	if err := proto.Unmarshal(t.was, &entry); err != nil {
+		return nil, fmt.Errorf("decode thread of page %s: %w", l.id, err)
+	}
+	t.store = nflog.NewStore(&entry)
+	return t, nil
+}
+
+// save keeps what the integration changed. Losing it costs an edited message, so an error is only logged.
+func (t *thread) save(p *Pager) {
+	if t.message.groupKey == "" { // messages that were collected are of no group
+		return
+	}
+	b, err := t.encode(p.threads)
+	if err != nil {
+		p.log.Error("encode a page's thread", "page", t.message.id, "err", err)
+		return
+	}
+	if bytes.Equal(b, t.was) {
+		return
+	}
+	l := t.message
+	err = p.commits.Do(func(c *sql.Conn) error {
+		_, err := c.ExecContext(context.Background(), `INSERT OR REPLACE INTO alert_thread (receiver, integration, idx, group_key, entry, at) VALUES (?,?,?,?,?,?)`,
+			l.receiver, l.integration, l.idx, l.groupKey, b, time.Now().UnixMilli())
+		return err
+	})
+	if err != nil {
+		p.log.Error("write a page's thread", "page", l.id, "err", err)
+	}
+}
+
+// encode goes through a notification log, the only thing that can read a store.
+func (t *thread) encode(log *nflog.Log) ([]byte, error) {
+	to := &nflogpb.Receiver{GroupName: t.message.id}
+	if err := log.Log(to, t.message.groupKey, nil, nil, t.store, time.Minute); err != nil {
+		return nil, err
+	}
+	found, err := log.Query(nflog.QGroupKey(t.message.groupKey), nflog.QReceiver(to))
+	if err != nil || len(found[0].ReceiverData) == 0 {
+		return nil, err
+	}
+	return proto.MarshalOptions{Deterministic: true}.Marshal(&nflogpb.Entry{ReceiverData: found[0].ReceiverData})
+}
+
+// idempotencyHeader carries the page's ID in every HTTP request of every integration, the same in every try.
+const idempotencyHeader = "Idempotency-Key"
+
+type pageIDKey struct{}
+
+func withPageID(ctx context.Context, id string) context.Context {
+	return context.WithValue(ctx, pageIDKey{}, id)
+}
+
+// pageID puts the page's ID into outgoing requests. Alertmanager's HTTP clients offer one way in from a context, the
+// process-wide trace propagator.
+type pageID struct{}
+
+// Inject implements propagation.TextMapPropagator.
+func (pageID) Inject(ctx context.Context, carrier propagation.TextMapCarrier) {
+	if id, ok := ctx.Value(pageIDKey{}).(string); ok {
+		carrier.Set(idempotencyHeader, id)
+	}
+}
+
+// Extract implements propagation.TextMapPropagator.
+func (pageID) Extract(ctx context.Context, _ propagation.TextMapCarrier) context.Context { return ctx }
+
+// Fields implements propagation.TextMapPropagator.
+func (pageID) Fields() []string { return []string{idempotencyHeader} }
+
+type retryAfterKey struct{}
+
+// withRetryAfter returns a context whose requests note the Retry-After of their last answer, and that value: 0 where there was
+// none, maxRetryAfter at most.
+func withRetryAfter(ctx context.Context) (context.Context, func() time.Duration) {
+	noted := new(atomic.Int64)
+	return context.WithValue(ctx, retryAfterKey{}, noted), func() time.Duration { return time.Duration(noted.Load()) }
+}
+
+// retryAfterTransport notes the Retry-After of answers.
+type retryAfterTransport struct{ http.RoundTripper }
+
+// RoundTrip implements http.RoundTripper.
+func (t retryAfterTransport) RoundTrip(r *http.Request) (*http.Response, error) {
+	answer, err := t.RoundTripper.RoundTrip(r)
+	if noted, ok := r.Context().Value(retryAfterKey{}).(*atomic.Int64); ok && err == nil {
+		noted.Store(int64(readRetryAfter(answer.Header.Get("Retry-After"), time.Now())))
+	}
+	return answer, err
+}
+
+// readRetryAfter reads the header's value, seconds or a date; 0 where it is neither.
+func readRetryAfter(text string, now time.Time) time.Duration {
+	if at, err := http.ParseTime(text); err == nil {
+		return min(max(0, at.Sub(now)), maxRetryAfter)
+	}
+	seconds, err := strconv.ParseUint(text, 10, 32)
+	if err != nil {
+		return 0
+	}
+	return min(time.Duration(seconds)*time.Second, maxRetryAfter)
+}
+
+// noteRetryAfter has the HTTP client of one of Alertmanager's integrations note Retry-After. They give no way to the headers of an
+// answer but their field of the name client; a test sends through each of them.
+func noteRetryAfter(integration reflect.Value) {
+	for integration.Kind() == reflect.Interface || integration.Kind() == reflect.Pointer {
+		integration = integration.Elem()
+	}
+	if integration.Kind() != reflect.Struct {
+		return
+	}
+	field := integration.FieldByName("client")
+	if !field.IsValid() || field.Type() != reflect.TypeFor[*http.Client]() || field.IsNil() {
+		return
+	}
+	client := (*http.Client)(field.UnsafePointer())
+	client.Transport = retryAfterTransport{client.Transport}
+}
+
+var carryPageIDs = sync.OnceFunc(func() {
+	otel.SetTextMapPropagator(pageID{})
+})

@@ -64,8 +64,8 @@ type escalationStep struct {
 	held             bool
 }
 
-// escalating is one transaction's work on escalations. What it collects is to be used once it is committed.
-type escalating struct {
+// transaction is one transaction's work on escalations. What it collects is to be used once it is committed.
+type transaction struct {
 	ctx     context.Context
 	pager   *Pager
 	routing *routing
@@ -77,8 +77,8 @@ type escalating struct {
 	// transaction: silences are written under a lock of theirs, in a transaction.
 	muted map[string]string
 
-	letters   []*letter
-	folded    []*Incident
+	messages  []*message
+	merged    []*Incident
 	notices   [][]byte        // for the notification log
 	stopped   map[string]bool // pages
 	changed   map[string]bool // incidents
@@ -86,31 +86,31 @@ type escalating struct {
 	gaps      int
 }
 
-func (p *Pager) escalating(c *sql.Conn) *escalating {
-	return &escalating{
+func (p *Pager) transaction(c *sql.Conn) *transaction {
+	return &transaction{
 		ctx: context.Background(), pager: p, routing: p.routing.Load(), oncall: p.onCall(), c: c, now: p.clock.now(),
 		stopped: map[string]bool{}, changed: map[string]bool{},
 	}
 }
 
 // after puts to use what a committed transaction has collected.
-func (p *Pager) after(e *escalating) {
+func (p *Pager) after(e *transaction) {
 	if e == nil {
 		return
 	}
-	p.forgetFolded(e)
-	p.mail.drop(func(l *letter) bool { return e.stopped[l.id] })
-	p.mail.add(e.letters)
+	p.forgetMerged(e)
+	p.outbox.cancel(func(l *message) bool { return e.stopped[l.id] })
+	p.outbox.add(e.messages)
 	p.metrics.exhausted.Add(float64(e.exhausted))
 	p.metrics.unmanned.Add(float64(e.gaps))
 	for id := range e.changed {
 		p.changed(id)
 	}
-	p.steps.ring()
+	p.steps.signal()
 }
 
 // notified takes a notification in, after its incident is written. What is due at once is done in the same transaction.
-func (e *escalating) notified(n *notification, in *Incident, ch change, elsewhere map[string]bool) error {
+func (e *transaction) notified(n *notification, in *Incident, ch change, elsewhere map[string]bool) error {
 	esc, err := e.load(in.ID)
 	if err != nil {
 		return err
@@ -162,7 +162,7 @@ func (esc *escalation) take(n *notification, elsewhere map[string]bool) error {
 }
 
 // follow decides what a notification means to an escalation.
-func (e *escalating) follow(esc *escalation, n *notification, in *Incident, fresh bool, ch change) error {
+func (e *transaction) follow(esc *escalation, n *notification, in *Incident, fresh bool, ch change) error {
 	switch {
 	case ch.partly:
 		return e.save(esc)
@@ -194,7 +194,7 @@ func (e *escalating) follow(esc *escalation, n *notification, in *Incident, fres
 }
 
 // start begins with the first step.
-func (e *escalating) start(esc *escalation) error {
+func (e *transaction) start(esc *escalation) error {
 	esc.state, esc.paged = escalationRunning, 0
 	esc.run++
 	if err := e.save(esc); err != nil {
@@ -205,7 +205,7 @@ func (e *escalating) start(esc *escalation) error {
 
 // news tells of further alerts whoever has the incident: who acknowledged it, or else who was paged, on their first
 // channels. It escalates nothing by itself.
-func (e *escalating) news(esc *escalation, in *Incident) error {
+func (e *transaction) news(esc *escalation, in *Incident) error {
 	if err := e.save(esc); err != nil {
 		return err
 	}
@@ -235,7 +235,7 @@ func (e *escalating) news(esc *escalation, in *Incident) error {
 }
 
 // over ends it: nothing more is paged, and whoever was paged hears of the end.
-func (e *escalating) over(esc *escalation, groupKey string) error {
+func (e *transaction) over(esc *escalation, groupKey string) error {
 	esc.state = escalationOver
 	if err := e.save(esc); err != nil {
 		return err
@@ -247,7 +247,7 @@ func (e *escalating) over(esc *escalation, groupKey string) error {
 }
 
 // tellEnd writes the resolve to each channel that got a page.
-func (e *escalating) tellEnd(incident, groupKey string, payload []byte) error {
+func (e *transaction) tellEnd(incident, groupKey string, payload []byte) error {
 	channels, err := e.channels(incident)
 	if err != nil {
 		return err
@@ -258,7 +258,7 @@ func (e *escalating) tellEnd(incident, groupKey string, payload []byte) error {
 			if !to.SendResolved() {
 				continue
 			}
-			l, err := e.letter(incident, ch.receiver, to, groupKey, notify.ReasonAllAlertsResolved, payload)
+			l, err := e.message(incident, ch.receiver, to, groupKey, notify.ReasonAllAlertsResolved, payload)
 			if err != nil {
 				return err
 			}
@@ -274,7 +274,7 @@ func (e *escalating) tellEnd(incident, groupKey string, payload []byte) error {
 type channel struct{ person, receiver string }
 
 // channels are those that got, or will get, a page of an incident.
-func (e *escalating) channels(incident string) (out []channel, err error) {
+func (e *transaction) channels(incident string) (out []channel, err error) {
 	rows, err := e.c.QueryContext(e.ctx, `SELECT t.person, p.receiver FROM page p JOIN page_to t ON t.page = p.id
 		WHERE p.incident = ? AND t.kind = 'page'
 		AND (p.state IN ('waiting', 'delivered', 'bundled') OR p.state = 'stopped' AND t.doubtful = 1) GROUP BY 1, 2 ORDER BY min(p.seq)`, incident)
@@ -293,7 +293,7 @@ func (e *escalating) channels(incident string) (out []channel, err error) {
 }
 
 // people are those who were paged, each once.
-func (e *escalating) people(incident string) (out []string, err error) {
+func (e *transaction) people(incident string) (out []string, err error) {
 	channels, err := e.channels(incident)
 	seen := map[string]bool{"": true}
 	for _, c := range channels {
@@ -305,7 +305,7 @@ func (e *escalating) people(incident string) (out []string, err error) {
 	return out, err
 }
 
-func (e *escalating) load(incident string) (*escalation, error) {
+func (e *transaction) load(incident string) (*escalation, error) {
 	esc := escalation{incident: incident}
 	var payload string
 	row := e.c.QueryRowContext(e.ctx, `SELECT receiver, state, run, paged, reading_at, payload FROM escalation WHERE incident = ?`, incident)
@@ -320,25 +320,25 @@ func (e *escalating) load(incident string) (*escalation, error) {
 	return &esc, nil
 }
 
-func (e *escalating) save(esc *escalation) error {
+func (e *transaction) save(esc *escalation) error {
 	e.changed[esc.incident] = true
 	return e.exec("write escalation of incident "+esc.incident, `INSERT OR REPLACE INTO escalation (incident, receiver, state, run, paged, reading_at, payload)
 		VALUES (?,?,?,?,?,?,?)`, esc.incident, esc.receiver, esc.state, esc.run, esc.paged, esc.readingAt, string(esc.payload))
 }
 
 // add writes a step; its delay is what is left until it is due.
-func (e *escalating) add(s *escalationStep) error {
+func (e *transaction) add(s *escalationStep) error {
 	return e.exec("write step of incident "+s.incident, `INSERT INTO escalation_step (incident, kind, run, round, step, person, receiver, reason, delay, due_at)
 		VALUES (?,?,?,?,?,?,?,?,?,?)`, s.incident, s.kind, s.run, s.round, s.step, s.person, s.receiver, int(s.reason), max(0, s.due-e.now), s.due)
 }
 
 // stopSteps ends all that was still to come for an incident.
-func (e *escalating) stopSteps(incident string) error {
+func (e *transaction) stopSteps(incident string) error {
 	return e.exec("stop steps of incident "+incident, `UPDATE escalation_step SET state = 'stopped' WHERE incident = ? AND state = 'pending'`, incident)
 }
 
 // event notes something for an incident's time line.
-func (e *escalating) event(incident, kind, who, format string, args ...any) error {
+func (e *transaction) event(incident, kind, who, format string, args ...any) error {
 	if incident == "" { // messages that were collected
 		return nil
 	}
@@ -346,7 +346,7 @@ func (e *escalating) event(incident, kind, who, format string, args ...any) erro
 	return recordEvent(e.ctx, e.c, incident, e.now, kind, who, fmt.Sprintf(format, args...))
 }
 
-func (e *escalating) exec(what, query string, args ...any) error {
+func (e *transaction) exec(what, query string, args ...any) error {
 	if _, err := e.c.ExecContext(e.ctx, query, args...); err != nil {
 		return fmt.Errorf("%s: %w", what, err)
 	}

@@ -67,11 +67,11 @@ func newBench(t *testing.T, onCall string) *bench {
 }
 
 // tx runs one transaction at the bench's time.
-func (b *bench) tx(do func(e *escalating) error) *escalating {
+func (b *bench) tx(do func(e *transaction) error) *transaction {
 	b.t.Helper()
-	var e *escalating
+	var e *transaction
 	err := b.commits.Do(func(c *sql.Conn) error {
-		e = b.escalating(c)
+		e = b.transaction(c)
 		e.now = b.zero + b.at.Milliseconds()
 		return do(e)
 	})
@@ -102,8 +102,8 @@ func (b *bench) notify(reason notify.NotifyReason, board string, firing bool) st
 		n.alerts[0].EndsAt = now.UnixMilli()
 	}
 	var id string
-	j := &journaled{pager: b.Pager, receiver: "oncall"}
-	b.tx(func(e *escalating) (err error) {
+	j := &recorder{pager: b.Pager, receiver: "oncall"}
+	b.tx(func(e *transaction) (err error) {
 		id, _, _, err = j.record(context.Background(), e, n)
 		return err
 	})
@@ -124,7 +124,7 @@ func (b *bench) until(at time.Duration) string {
 			return b.written()
 		}
 		b.at = max(b.at, due)
-		b.tx(func(e *escalating) error { return e.run("") })
+		b.tx(func(e *transaction) error { return e.run("") })
 	}
 }
 
@@ -223,10 +223,10 @@ func TestAcknowledgeStops(t *testing.T) {
 	b.deliver()
 	b.run(10 * time.Minute) // the pages of jonas and mira wait for their provider
 	b.at = 11 * time.Minute
-	b.tx(func(e *escalating) error { return e.acknowledge(id, Ack{By: "jonas", At: e.now, Comment: "on it"}) })
+	b.tx(func(e *transaction) error { return e.acknowledge(id, Ack{By: "jonas", At: e.now, Comment: "on it"}) })
 	const acked = "0s ada-ntfy, 2m0s ada-sms, 5m0s ada-phone, 10m0s jonas-ntfy stopped, 10m0s mira-ntfy stopped, 11m0s ada-ntfy ack"
 	b.want(b.run(5*time.Hour), acked)
-	if n := b.mail.waiting(); n != 4 { // three whose delivery was only written into the journal, and the notice
+	if n := b.outbox.waiting(); n != 4 { // three whose delivery was only written into the journal, and the notice
 		t.Errorf("%d letters wait in memory", n)
 	}
 	b.notify(notify.ReasonRepeatIntervalElapsed, "b1", true)
@@ -242,7 +242,7 @@ func TestSnooze(t *testing.T) {
 	id := b.notify(notify.ReasonFirstNotification, "b1", true)
 	b.deliver()
 	b.run(time.Minute)
-	b.tx(func(e *escalating) error {
+	b.tx(func(e *transaction) error {
 		return e.acknowledge(id, Ack{By: "ada", At: e.now, Until: e.now + time.Hour.Milliseconds()})
 	})
 	b.want(b.run(60*time.Minute), "0s ada-ntfy")
@@ -253,7 +253,7 @@ func TestSnooze(t *testing.T) {
 	if in, err := b.Incident(t.Context(), id); err != nil || in.Ack != nil || in.Escalation.State != escalationRunning {
 		t.Errorf("after the snooze: ack %+v, escalation %+v, %v", in.Ack, in.Escalation, err)
 	}
-	b.tx(func(e *escalating) error {
+	b.tx(func(e *transaction) error {
 		return e.acknowledge(id, Ack{By: "ada", At: e.now, Until: e.now + time.Hour.Milliseconds()})
 	})
 	b.deliver()
@@ -270,7 +270,7 @@ func TestSnoozeKeepsTheAcknowledgement(t *testing.T) {
 	ack := func(at time.Duration, a Ack, want Ack) {
 		t.Helper()
 		b.run(at)
-		b.tx(func(e *escalating) error {
+		b.tx(func(e *transaction) error {
 			a.At = e.now
 			if a.Until != 0 {
 				a.Until += e.now
@@ -313,7 +313,7 @@ func TestSnoozeKeepsTheAcknowledgement(t *testing.T) {
 	b.notify(notify.ReasonAllAlertsResolved, "b1", false)
 	b.at = 50 * time.Minute
 	before := b.written()
-	b.tx(func(e *escalating) error {
+	b.tx(func(e *transaction) error {
 		return e.exec("end now", `UPDATE incident SET resolved_at = ? WHERE id = ?`, e.now, id)
 	})
 	b.notify(notify.ReasonFirstNotification, "b1", true)
@@ -331,7 +331,7 @@ func TestSnoozeOfWhatIsOver(t *testing.T) {
 	b := newBench(t, twoSteps)
 	id := b.notify(notify.ReasonFirstNotification, "b1", true)
 	b.deliver()
-	b.tx(func(e *escalating) error { return e.acknowledge(id, Ack{By: "ada", At: e.now, Until: e.now + 1}) })
+	b.tx(func(e *transaction) error { return e.acknowledge(id, Ack{By: "ada", At: e.now, Until: e.now + 1}) })
 	tr := alerttest.Fire("b1", time.Now())
 	delete(tr.Labels, "rack")
 	due := func(state alert.State) map[string]string {
@@ -350,7 +350,7 @@ func TestSnoozeOfWhatIsOver(t *testing.T) {
 	}
 	b.at = time.Second
 	muted := due(alert.Cooling)
-	b.tx(func(e *escalating) error { e.muted = muted; return e.run("") })
+	b.tx(func(e *transaction) error { e.muted = muted; return e.run("") })
 	if in, err := b.Incident(t.Context(), id); err != nil || in.Ack == nil || !strings.HasPrefix(in.Now, "condition over since ") {
 		t.Errorf("ack %+v, now %q, %v; want the snooze to go on", in.Ack, in.Now, err)
 	}
@@ -367,14 +367,14 @@ func TestClose(t *testing.T) {
 	id := b.notify(notify.ReasonFirstNotification, "b1", true)
 	b.deliver()
 	b.run(time.Minute)
-	b.tx(func(e *escalating) error { return e.close(id, "ada", "the fan was dead") })
+	b.tx(func(e *transaction) error { return e.close(id, "ada", "the fan was dead") })
 	const closed = "0s ada-ntfy, 1m0s ada-ntfy resolve"
 	b.want(b.run(5*time.Minute), closed)
 	in, err := b.Incident(t.Context(), id)
 	if err != nil || in.ResolvedAt == 0 || in.Closing == nil || in.Closing.Comment != "the fan was dead" || !in.Closing.ByHand {
 		t.Errorf("incident %+v, %v", in, err)
 	}
-	b.tx(func(e *escalating) error { return e.close(id, "jonas", "") })
+	b.tx(func(e *transaction) error { return e.close(id, "jonas", "") })
 	if in, err = b.Incident(t.Context(), id); err != nil || in.Closing.By != "ada" || in.Closing.Comment != "the fan was dead" {
 		t.Errorf("closed again without a comment: %+v, %v", in.Closing, err)
 	}
@@ -398,7 +398,7 @@ func TestRefire(t *testing.T) {
 	}
 	b.deliver()
 	b.run(7 * time.Minute)
-	b.tx(func(e *escalating) error { return e.acknowledge(id, Ack{By: "jonas", At: e.now}) })
+	b.tx(func(e *transaction) error { return e.acknowledge(id, Ack{By: "jonas", At: e.now}) })
 	b.notify(notify.ReasonAllAlertsResolved, "b1", false)
 	b.run(10 * time.Minute)
 	before := b.written()
@@ -440,12 +440,12 @@ func TestChannelFails(t *testing.T) {
 	b.notify(notify.ReasonFirstNotification, "b1", true)
 	fail := func(receiver string, attempts int, state string) {
 		t.Helper()
-		var l letter
+		var l message
 		if err := b.db.QueryRowContext(t.Context(), `SELECT id, incident, receiver FROM page WHERE receiver = ? ORDER BY seq DESC LIMIT 1`, receiver).Scan(&l.id, &l.incident, &l.receiver); err != nil {
 			t.Fatal(err)
 		}
 		l.attempts = attempts
-		b.tx(func(e *escalating) error { return e.tried(&l, state, "no", 0) })
+		b.tx(func(e *transaction) error { return e.tried(&l, state, "no", 0) })
 	}
 	b.at = 5 * time.Second
 	fail("ada-ntfy", 2, "waiting")
@@ -502,7 +502,7 @@ func TestAway(t *testing.T) {
 	b.notify(notify.ReasonFirstNotification, "b1", true)
 	b.deliver()
 	b.at = time.Hour
-	b.tx((*escalating).catchUp)
+	b.tx((*transaction).catchUp)
 	b.want(b.until(time.Hour), "0s ada-ntfy, 1h0m0s ada-sms")
 	b.deliver()
 	b.want(b.run(time.Hour+3*time.Minute), "0s ada-ntfy, 1h0m0s ada-sms, 1h3m0s ada-phone")
@@ -560,7 +560,7 @@ func TestDoubtful(t *testing.T) {
 	if err := b.loadSteps(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	b.tx(func(e *escalating) error { return e.acknowledge(id, Ack{By: "jonas", At: e.now}) })
+	b.tx(func(e *transaction) error { return e.acknowledge(id, Ack{By: "jonas", At: e.now}) })
 	b.at = 2 * time.Minute
 	b.notify(notify.ReasonAllAlertsResolved, "b1", false)
 	b.want(b.written(), "0s ada-ntfy stopped, 0s ada-ntfy ack, 2m0s ada-ntfy resolve")

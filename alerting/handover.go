@@ -22,8 +22,8 @@ import (
 // after a restart. The caller calls it before it truncates its journal.
 func (p *Pager) Barrier(held ...alert.Transition) error {
 	p.takeIn()
-	p.inbox.take.Lock()
-	defer p.inbox.take.Unlock()
+	p.inbox.feedMu.Lock()
+	defer p.inbox.feedMu.Unlock()
 	waiting, was := p.inbox.waiting()
 	if len(waiting) == 0 && len(held) == 0 && was == 0 {
 		return nil
@@ -54,7 +54,7 @@ func (b *inbox) waiting() (out []alert.Transition, wrote int) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for fp, l := range b.live {
-		if b.told[fp] && l.resolve == nil {
+		if b.notified[fp] && l.resolve == nil {
 			continue
 		}
 		if l.resolve != nil {
@@ -119,7 +119,7 @@ func (b *inbox) recall(in *Incident) {
 		if a.EndsAt != 0 {
 			continue
 		}
-		b.told[alert.LabelSet(a.Labels).Fingerprint()] = true
+		b.notified[alert.LabelSet(a.Labels).Fingerprint()] = true
 		if a.Rule != "" {
 			t := alert.Transition{
 				Rule: a.Rule, Series: a.Series, Labels: a.Labels, Annotations: a.Annotations, State: alert.Firing,
@@ -177,14 +177,14 @@ func (p *Pager) handedOver(n *notification) {
 	for _, a := range n.alerts {
 		fp := alert.LabelSet(a.Labels).Fingerprint()
 		if a.EndsAt == 0 {
-			p.inbox.told[fp] = true
+			p.inbox.notified[fp] = true
 			continue
 		}
-		delete(p.inbox.told, fp)
+		delete(p.inbox.notified, fp)
 		p.inbox.done(fp, a)
 	}
 	if p.inbox.held > 0 {
-		p.inbox.ring()
+		p.inbox.signal()
 	}
 }
 
@@ -268,9 +268,9 @@ func (p *Pager) closeOrphans(ctx context.Context, now time.Time) error {
 // its alerts.
 func (p *Pager) closeOrphan(in *Incident) error {
 	held := !slices.ContainsFunc(in.Alerts, func(a IncidentAlert) bool { return !p.muted(alert.LabelSet(a.Labels)) })
-	var e *escalating
+	var e *transaction
 	err := p.commits.Do(func(c *sql.Conn) error {
-		e = p.escalating(c)
+		e = p.transaction(c)
 		now, err := readIncident(e.ctx, c, in.ID)
 		if err != nil || now.ResolvedAt != 0 || now.ChangedAt != in.ChangedAt {
 			return err
@@ -280,7 +280,7 @@ func (p *Pager) closeOrphan(in *Incident) error {
 		}
 		now.ResolvedAt, now.ChangedAt = e.now, e.now
 		return errors.Join(saveIncident(e.ctx, c, &now), e.event(in.ID, "resolved", "", "all alerts ended"),
-			e.endTold(&now, "over before it was delivered"))
+			e.endNotified(&now, "over before it was delivered"))
 	})
 	if err == nil {
 		p.after(e)
@@ -294,7 +294,7 @@ func (b *inbox) forget(in *Incident) {
 	defer b.mu.Unlock()
 	for _, a := range in.Alerts {
 		fp := alert.LabelSet(a.Labels).Fingerprint()
-		delete(b.told, fp)
+		delete(b.notified, fp)
 		b.done(fp, a)
 	}
 }

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	amalert "github.com/prometheus/alertmanager/alert"
+	"github.com/prometheus/alertmanager/dispatch"
+	"github.com/prometheus/alertmanager/provider"
 	"github.com/prometheus/common/model"
 
 	"bramble/alerting/alert"
@@ -27,8 +29,8 @@ type inbox struct {
 	mu    sync.Mutex
 	queue []delivery
 	live  map[model.Fingerprint]*liveAlert
-	// told holds the alerts that stand as firing in an open incident: their first page is handed over.
-	told map[model.Fingerprint]bool
+	// notified holds the alerts that stand as firing in an open incident: their first page is handed over.
+	notified map[model.Fingerprint]bool
 	// handled is the FiredAt of the last episode of an alert whose resolve is handed over.
 	handled map[string]int64
 	held    int
@@ -40,14 +42,14 @@ type inbox struct {
 	// fed is when the feed was last seen at work, in Unix milliseconds; 0 before Run.
 	fed atomic.Int64
 	// left is what maintenances and silences that are over have left.
-	left leftovers
+	left stillFirings
 	// graph links to the graph of a rule, by its ID; nil links to none.
 	graph func(rule string) string
 	// lifted are alerts that are over, which may have stood for others, or have had one stand for them.
 	lifted []alert.Transition
 
-	take  sync.Mutex // serialises takeIn
-	order order
+	feedMu sync.Mutex // serialises takeIn
+	order  order
 }
 
 // delivery is one call of Deliver or Resume.
@@ -81,8 +83,8 @@ type pageWay struct {
 
 func newInbox(pagesFor func(by, t *alert.Transition) bool) *inbox {
 	return &inbox{
-		wake: make(chan struct{}, 1), live: map[model.Fingerprint]*liveAlert{}, told: map[model.Fingerprint]bool{}, handled: map[string]int64{},
-		represent: domain.NewRepresentatives(pagesFor), left: newLeftovers(), order: order{},
+		wake: make(chan struct{}, 1), live: map[model.Fingerprint]*liveAlert{}, notified: map[model.Fingerprint]bool{}, handled: map[string]int64{},
+		represent: domain.NewRepresentatives(pagesFor), left: newStillFirings(), order: order{},
 	}
 }
 
@@ -108,10 +110,10 @@ func (b *inbox) put(d delivery) {
 	b.mu.Lock()
 	b.queue = append(b.queue, d)
 	b.mu.Unlock()
-	b.ring()
+	b.signal()
 }
 
-func (b *inbox) ring() {
+func (b *inbox) signal() {
 	select {
 	case b.wake <- struct{}{}:
 	default:
@@ -129,9 +131,9 @@ func (p *Pager) feed(ctx context.Context) {
 		case <-p.inbox.wake:
 		case now := <-tick.C:
 			p.takeIn()
-			p.inbox.take.Lock()
+			p.inbox.feedMu.Lock()
 			p.lookAtOrder()
-			p.inbox.take.Unlock()
+			p.inbox.feedMu.Unlock()
 			p.followMutes(now)
 		}
 		p.takeIn()
@@ -142,8 +144,8 @@ func (p *Pager) feed(ctx context.Context) {
 // takeIn puts all that waits into Alertmanager's store: firing before resolved, so that a group is never seen as
 // resolved while another of its alerts is on the way.
 func (p *Pager) takeIn() {
-	p.inbox.take.Lock()
-	defer p.inbox.take.Unlock()
+	p.inbox.feedMu.Lock()
+	defer p.inbox.feedMu.Unlock()
 	p.inbox.mu.Lock()
 	queue := p.inbox.queue
 	p.inbox.queue = nil
@@ -168,7 +170,7 @@ func (p *Pager) takeIn() {
 	p.noteSuppressed(firing)
 	p.put(resolved)
 	p.lift(lifted, resolved)
-	if err := p.retell(grown); err != nil {
+	if err := p.updateIncidents(grown); err != nil {
 		p.log.Error("bring incidents up to date", "err", err)
 	}
 }
@@ -181,7 +183,7 @@ func (p *Pager) lift(lifted []alert.Transition, resolved []*amalert.Alert) {
 	}
 	p.inbox.mu.Lock()
 	for _, t := range lifted {
-		p.inbox.left.leave(t.Key())
+		p.inbox.left.end(t.Key())
 		p.inbox.represent.Note(t)
 	}
 	over := p.inbox.left.ended(time.Now())
@@ -194,7 +196,7 @@ func (p *Pager) lift(lifted []alert.Transition, resolved []*amalert.Alert) {
 	}
 	p.inbox.mu.Unlock()
 	p.put(resolved)
-	p.forgetLeftovers(over)
+	p.forgetStillFiring(over)
 }
 
 // put stores alerts. An alert that starts before the last one of its labels ended would be merged into the ended one,
@@ -292,7 +294,7 @@ func (b *inbox) release(now time.Time, muted func(model.LabelSet) bool) (out []*
 		if l.resolve == nil {
 			continue
 		}
-		if b.told[fp] || l.quiet || now.After(l.until) || muted(alert.LabelSet(l.resolve.Labels)) {
+		if b.notified[fp] || l.quiet || now.After(l.until) || muted(alert.LabelSet(l.resolve.Labels)) {
 			out = append(out, b.linked(*l.resolve))
 			b.unhold(l)
 		}
@@ -375,4 +377,113 @@ func (p *Pager) originOf(fp model.Fingerprint) (rule, series string, boards []st
 		return l.last.Rule, l.last.Series, l.last.Boards
 	}
 	return "", "", nil
+}
+
+const (
+	// orderAtMost bounds how long an update of an alert waits for the one before it: the dispatcher takes updates in within
+	// microseconds, and a page must not hang on it.
+	orderAtMost = 10 * time.Second
+	// orderPoll is how often the dispatcher is looked at meanwhile; it tells nobody what it has taken in.
+	orderPoll = time.Millisecond
+)
+
+// order keeps the updates of one alert in their order. Alertmanager's dispatcher reads them with several goroutines: of
+// two that come closely the later can be overtaken, and its group keeps the earlier one for good, a resolve that nobody
+// hears of. So an update waits until the one before it is in its groups. It holds what is not known to be there. The
+// inbox's take guards it.
+type order map[model.Fingerprint]*amalert.Alert
+
+// orderedAlerts is Alertmanager's store for those who post alerts to the API: their updates keep their order as well.
+type orderedAlerts struct {
+	provider.Alerts
+	pager *Pager
+}
+
+// Put implements provider.Alerts.
+func (o orderedAlerts) Put(ctx context.Context, alerts ...*amalert.Alert) error {
+	p := o.pager
+	p.inbox.feedMu.Lock()
+	defer p.inbox.feedMu.Unlock()
+	alerts = latest(alerts)
+	p.inOrder(alerts)
+	if err := o.Alerts.Put(ctx, alerts...); err != nil {
+		return err
+	}
+	for _, a := range alerts {
+		// The store merges what it is given with what it has.
+		if stored, err := p.alerts.Get(a.Fingerprint()); err == nil {
+			p.inbox.order[a.Fingerprint()] = stored
+		}
+	}
+	return nil
+}
+
+// latest drops all but the last update of each alert.
+func latest(alerts []*amalert.Alert) []*amalert.Alert {
+	at := map[model.Fingerprint]int{}
+	var out []*amalert.Alert
+	for _, a := range alerts {
+		fp := a.Fingerprint()
+		if i, ok := at[fp]; ok {
+			out[i] = a
+			continue
+		}
+		at[fp] = len(out)
+		out = append(out, a)
+	}
+	return out
+}
+
+// inOrder returns when the dispatcher has the last updates of these alerts.
+func (p *Pager) inOrder(alerts []*amalert.Alert) {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for end := time.Now().Add(orderAtMost); p.onTheWay(alerts); {
+		if time.Now().After(end) {
+			p.log.Error("alerts are not taken in: later ones do not wait for them", "alerts", len(alerts), "after", orderAtMost)
+			clear(p.inbox.order)
+			return
+		}
+		timer.Reset(orderPoll)
+		<-timer.C
+	}
+}
+
+// onTheWay reports whether an earlier update of one of the alerts is not in its groups yet.
+func (p *Pager) onTheWay(alerts []*amalert.Alert) bool {
+	sent := func(a *amalert.Alert) bool { return p.inbox.order[a.Fingerprint()] != nil }
+	if p.dispatch.Load() == nil || !slices.ContainsFunc(alerts, sent) {
+		return false // a dispatcher that starts reads the whole store
+	}
+	p.lookAtOrder()
+	return slices.ContainsFunc(alerts, sent)
+}
+
+// lookAtOrder forgets what the dispatcher has taken in.
+func (p *Pager) lookAtOrder() {
+	o, d := p.inbox.order, p.dispatch.Load()
+	if d == nil || len(o) == 0 {
+		return
+	}
+	has, older := map[model.Fingerprint]int{}, map[model.Fingerprint]bool{}
+	ctx, cancel := context.WithTimeout(context.Background(), orderAtMost)
+	defer cancel()
+	_, _, err := d.dispatcher.Groups(ctx, func(*dispatch.Route) bool { return true }, func(a *amalert.Alert, _ time.Time) bool {
+		fp := a.Fingerprint()
+		if last := o[fp]; last != nil && a.UpdatedAt.Before(last.UpdatedAt) {
+			older[fp] = true
+		} else if last != nil {
+			has[fp]++
+		}
+		return false
+	})
+	if err != nil {
+		return
+	}
+	for fp, a := range o {
+		// A resolve leaves its groups when it is notified.
+		if !older[fp] && (a.Resolved() || has[fp] >= len(d.tree.Match(a.Labels))) {
+			delete(o, fp)
+		}
+	}
 }

@@ -1,265 +1,564 @@
 package alerting
 
 import (
+	"bytes"
+	"cmp"
 	"context"
+	"crypto/tls"
+	"database/sql"
+	"encoding/json"
+	"errors"
 	"fmt"
-	"sync"
+	"maps"
+	"net/mail"
+	"net/textproto"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
 	"time"
 
+	amalert "github.com/prometheus/alertmanager/alert"
+	"github.com/prometheus/alertmanager/config"
 	"github.com/prometheus/alertmanager/notify"
+	"github.com/prometheus/alertmanager/notify/email"
+	"github.com/prometheus/alertmanager/notify/pagerduty"
+	"github.com/prometheus/alertmanager/template"
+	commoncfg "github.com/prometheus/common/config"
+	"github.com/prometheus/common/model"
+	gomail "github.com/wneessen/go-mail"
+	"github.com/wneessen/go-mail/smtp"
 
-	"bramble/alerting/database"
+	"bramble/alerting/alert"
+	"bramble/alerting/maintenance"
+	"bramble/alerting/namedfile"
 )
 
-// letter is one page on its way to one integration.
-type letter struct {
-	id, incident          string
-	receiver, integration string
-	idx                   int
-	groupKey              string
-	reason                notify.NotifyReason
-	payload               []byte
-	createdAt, readingAt  int64
-	attempts              int
-	nextAt                int64 // Unix milliseconds; not to be tried before
-	// refused says that the last try was answered with "never" (4xx), retryAfter for how long that answer put the page off.
-	refused    bool
-	retryAfter time.Duration
+// customerSchema finds the mails of one contact.
+const customerSchema = `
+CREATE INDEX IF NOT EXISTS page_customer ON page (group_key, seq) WHERE receiver = '(customers)';
+`
 
-	// way, sentAt and drew are of the last try: how the reading came to the page, when the integration was asked, in Unix milliseconds,
-	// and for how long it drew the picture.
-	way    *pageWay
-	sentAt int64
-	drew   time.Duration
-
-	flying  bool
-	flownAt int64 // when it began to fly last, Unix milliseconds
-	landing bool  // answered; what came of it is being recorded
-	gone    bool
-	// needless letters are on their way and are not to be tried again.
-	needless bool
+// CustomerMail is one mail to one address of a customer's.
+type CustomerMail struct {
+	ID      string // of the page in the journal, unlike any other
+	Contact string // mails to one contact leave in order
+	To      string // an address alone; no template, and nothing that one could be made of
+	Subject string
+	Text    string
 }
 
-// lane names the integration: lanes do not wait for each other.
-func (l *letter) lane() string { return laneName(l.receiver, l.integration, l.idx) }
-
-func laneName(receiver, integration string, idx int) string {
-	return fmt.Sprintf("%s/%s/%d", receiver, integration, idx)
+// CanMail says why no mail can be sent to an address that no receiver names; nil where it can.
+func (p *Pager) CanMail() error {
+	_, err := p.mailConfigs("nobody@example.org", "")
+	return err
 }
 
-// insert writes a letter into the journal, as "waiting" or as "bundled".
-func (l *letter) insert(ctx context.Context, db database.Querier, state string) error {
-	_, err := db.ExecContext(ctx, `INSERT INTO page
-		(id, incident, receiver, integration, idx, group_key, reason, payload, created_at, reading_at, state, next_at)
-		VALUES (?,?,?,?,?,?,?,?,?,?,?,?)`,
-		l.id, l.incident, l.receiver, l.integration, l.idx, l.groupKey, int(l.reason), string(l.payload), l.createdAt, l.readingAt, state, l.nextAt)
-	if err != nil {
-		return fmt.Errorf("write page %s: %w", l.id, err)
+// PostToCustomers journals mails, together with what also writes, and returns once both are on disk; the mails follow from
+// there. also may run more than once.
+func (p *Pager) PostToCustomers(mails []CustomerMail, also func(*sql.Conn) error) error {
+	now := time.Now().UnixMilli()
+	var messages []*message
+	for _, m := range mails {
+		payload, err := json.Marshal(m)
+		if err != nil {
+			return fmt.Errorf("encode mail to a customer: %w", err)
+		}
+		messages = append(messages, &message{
+			id: m.ID, receiver: alert.Customers, integration: mailName, groupKey: m.Contact, payload: payload, createdAt: now, nextAt: now,
+		})
 	}
+	err := p.commits.Do(func(c *sql.Conn) error {
+		for _, l := range messages {
+			if err := l.insert(context.Background(), c, "waiting"); err != nil {
+				return err
+			}
+		}
+		return also(c)
+	})
+	if err == nil {
+		p.customerOutbox.add(messages)
+	}
+	return err
+}
+
+// takeCustomerMail parts what waited when an earlier pager ended.
+func (p *Pager) takeCustomerMail(messages []*message) (operator []*message) {
+	var customers []*message
+	for _, l := range messages {
+		if l.receiver == alert.Customers {
+			customers = append(customers, l)
+		} else {
+			operator = append(operator, l)
+		}
+	}
+	p.customerOutbox.add(customers)
+	return operator
+}
+
+// tryCustomer sends a mail once and records what came of it, as try does for pages.
+func (p *Pager) tryCustomer(ctx context.Context, l *message) {
+	err := errFault
+	p.faults.guard("send mail to a customer", func() { err = p.sendToCustomer(ctx, l) })
+	if err != nil && ctx.Err() != nil {
+		p.customerOutbox.settle(l, false)
+		return
+	}
+	l.attempts++
+	now := time.Now()
+	state, answer, leftAt := "delivered", "accepted", now.UnixMilli()
+	if err != nil {
+		state, answer, leftAt = "waiting", err.Error(), 0
+		l.nextAt = now.Add(backoff(l.attempts, maxBackoff)).UnixMilli()
+		if refusedForGood(err) && l.attempts >= addressRefusals || now.Sub(time.UnixMilli(l.createdAt)) > giveUpAfter {
+			state = "failed"
+			p.log.Warn("mail to a customer given up", "page", l.id, "contact", l.groupKey, "attempts", l.attempts, "err", err)
+		}
+	}
+	p.metrics.tries.WithLabelValues(alert.Customers, state).Inc()
+	for range 3 {
+		err = p.commits.Do(func(c *sql.Conn) error {
+			_, err := c.ExecContext(context.Background(), `UPDATE page SET state = ?, attempts = ?, next_at = ?, answer = ?, left_at = ? WHERE id = ?`,
+				state, l.attempts, l.nextAt, answer[:min(len(answer), maxAnswer)], leftAt, l.id)
+			return err
+		})
+		if err == nil {
+			break
+		}
+		p.log.Error("record a mail to a customer", "page", l.id, "state", state, "err", err)
+	}
+	p.customerOutbox.settle(l, state != "waiting")
+}
+
+// addressRefusals is how many answers that say "never" end a mail to a customer: more to an address that is gone would harm the
+// operator's name as a sender.
+const addressRefusals = 5
+
+// refusedForGood reports an answer of the mail server's that says "never" (5xx), but for a refusal of the operator's own login
+// (RFC 4954: 530 to 538), which is mended some time.
+func refusedForGood(err error) bool {
+	var reply *textproto.Error
+	return errors.As(err, &reply) && reply.Code >= 500 && (reply.Code < 530 || reply.Code > 538)
+}
+
+func (p *Pager) sendToCustomer(ctx context.Context, l *message) error {
+	var m CustomerMail
+	if err := json.Unmarshal(l.payload, &m); err != nil {
+		return fmt.Errorf("decode mail %s: %w", l.id, err)
+	}
+	host := p.externalURL.Hostname()
+	if host == "" {
+		host = "bramble.invalid"
+	}
+	return p.SendMail(ctx, m.To, "", Mail{Subject: m.Subject, Text: m.Text, ID: "<" + l.id + "@" + host + ">"})
+}
+
+// CustomerMailState is how the last mail to a contact stands: a state of Page, "" where there was none.
+func (p *Pager) CustomerMailState(ctx context.Context, contact string) (state, answer string, err error) {
+	row := p.db.QueryRowContext(ctx, `SELECT state, answer FROM page WHERE receiver = '(customers)' AND group_key = ? ORDER BY seq DESC LIMIT 1`, contact)
+	if err = row.Scan(&state, &answer); errors.Is(err, sql.ErrNoRows) {
+		err = nil
+	}
+	return state, answer, err
+}
+
+// mailTimeout is how long sending one mail may take.
+const mailTimeout = 30 * time.Second
+
+// Mail is one mail that is no page.
+type Mail struct {
+	Subject, Text, HTML string
+	// ID is the Message-Id, the same in every try, so that a mailbox can tell a second copy.
+	ID string
+}
+
+// errNoMail is returned where the configuration cannot send a mail.
+var errNoMail = errors.New("no mail settings")
+
+// SendMail sends a mail once, to an address by the alertmanager.yml's global mail settings, or to whom a receiver's
+// email_configs name. An error may mean that some of several have it already.
+func (p *Pager) SendMail(ctx context.Context, to, receiver string, m Mail) error {
+	configs, err := p.mailConfigs(to, receiver)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, mailTimeout)
+	defer cancel()
+	ctx = notify.WithGroupKey(notify.WithReceiverName(notify.WithGroupLabels(ctx, model.LabelSet{}), "digest"), "digest")
+	a := &amalert.Alert{Alert: model.Alert{
+		Labels:      model.LabelSet{alert.NameLabel: "Digest"},
+		Annotations: alert.LabelSet(map[string]string{"subject": m.Subject, "text": m.Text, "html": m.HTML, "id": m.ID}), StartsAt: time.Now(),
+	}}
+	var errs []error
+	for _, c := range configs {
+		// The mail's own text goes through the templates as data, never as a template.
+		c.Headers = map[string]string{"Subject": "{{ .CommonAnnotations.subject }}", "Message-Id": "{{ .CommonAnnotations.id }}"}
+		c.Text, c.HTML, c.Threading = "{{ .CommonAnnotations.text }}", "{{ .CommonAnnotations.html | safeHtml }}", config.ThreadingConfig{}
+		if m.HTML == "" { // a part without a word would be what people see
+			c.HTML = ""
+		}
+		sender := email.New(&c, p.routing.Load().templates, p.amLog)
+		if _, err := sender.Notify(ctx, a); err != nil {
+			errs = append(errs, fmt.Errorf("mail to %s: %w", c.To, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (p *Pager) mailConfigs(to, receiver string) (out []config.EmailConfig, err error) {
+	conf := p.routing.Load().config
+	if to != "" {
+		if conf.Global.SMTPSmarthost.Host == "" || conf.Global.SMTPFrom == "" {
+			return nil, fmt.Errorf("%w: the alertmanager.yml has no smtp_smarthost and smtp_from", errNoMail)
+		}
+		return []config.EmailConfig{*globalMail(conf, to)}, nil
+	}
+	names := map[string]bool{}
+	for _, rcv := range conf.Receivers {
+		if len(rcv.EmailConfigs) > 0 {
+			names[rcv.Name] = true
+		}
+		for _, e := range rcv.EmailConfigs {
+			if rcv.Name == receiver {
+				out = append(out, *e)
+			}
+		}
+	}
+	if len(out) == 0 {
+		return nil, fmt.Errorf("%w: receiver %q has no email_configs; those that have are %v", errNoMail, receiver, slices.Sorted(maps.Keys(names)))
+	}
+	return out, nil
+}
+
+const (
+	// mailName is the integration's name, as Alertmanager has it.
+	mailName = "email"
+	// pageContentID is what a mail's HTML shows the picture by: <img src="cid:page-picture">.
+	pageContentID = "page-picture"
+	// pagePicture is the annotation that says that the mail has a picture.
+	pagePicture = "page_picture"
+)
+
+// mailer sends pages by mail. It takes the settings of Alertmanager's own integration, whose mails cannot hold a picture.
+type mailer struct {
+	pager *Pager
+	conf  *config.EmailConfig
+	tmpl  *template.Template
+}
+
+// ownMailers puts mailers in the place of Alertmanager's.
+func (p *Pager) ownMailers(rcv config.Receiver, tmpl *template.Template, built []notify.Integration) {
+	for i := range built {
+		if built[i].Name() == mailName {
+			m := &mailer{p, rcv.EmailConfigs[built[i].Index()], tmpl}
+			built[i] = notify.NewIntegration(m, m.conf, mailName, built[i].Index(), rcv.Name)
+		}
+	}
+}
+
+// Notify implements notify.Notifier.
+func (m *mailer) Notify(ctx context.Context, alerts ...*amalert.Alert) (bool, error) {
+	picture := m.picture(ctx)
+	if picture != nil {
+		alerts = (&facts{notes: map[string]string{pagePicture: pageContentID}}).enrich(alerts)
+	}
+	msg, err := m.write(ctx, alerts, picture)
+	if err != nil {
+		return false, err
+	}
+	client, err := m.client()
+	if err != nil {
+		return false, err
+	}
+	if err := client.DialAndSendWithContext(ctx, msg); err != nil {
+		return true, fmt.Errorf("send mail by %s: %w", m.conf.Smarthost, err)
+	}
+	return false, nil
+}
+
+// picture draws the incident, or gives up in time: a page never waits long for its picture.
+func (m *mailer) picture(ctx context.Context) []byte {
+	f := factsIn(ctx)
+	if f == nil || f.notes[PagePictureURL] == "" {
+		return nil
+	}
+	now, ok := notify.Now(ctx)
+	if !ok {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, m.pager.pictures.budget)
+	defer cancel()
+	start := time.Now()
+	b, err := m.pager.pictures.Draw(ctx, &f.incident, now)
+	f.drew = time.Since(start)
+	m.pager.metrics.pictures.WithLabelValues(drawnWord(err)).Inc()
+	if err != nil {
+		m.pager.log.Warn("mail leaves without its picture", "incident", f.incident.ID, "after", time.Since(start), "err", err)
+		return nil
+	}
+	return b
+}
+
+func drawnWord(err error) string {
+	switch {
+	case err == nil:
+		return "drawn"
+	case errors.Is(err, context.DeadlineExceeded):
+		return "late"
+	}
+	return "failed"
+}
+
+// write makes the message: text, HTML, and the picture beside the HTML that shows it.
+func (m *mailer) write(ctx context.Context, alerts []*amalert.Alert, picture []byte) (*gomail.Msg, error) {
+	var errs []error
+	data := notify.GetTemplateData(ctx, m.tmpl, alerts, m.pager.amLog)
+	text := func(what, tmpl string) string {
+		s, err := m.tmpl.ExecuteTextString(tmpl, data)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("execute %q template: %w", what, err))
+		}
+		return s
+	}
+	msg := gomail.NewMsg()
+	from, to := text("from", m.conf.From), text("to", m.conf.To)
+	for name, value := range m.conf.Headers {
+		if name != "From" {
+			msg.SetGenHeader(gomail.Header(name), alert.OneLine(text(name, value)))
+		}
+	}
+	errs = append(errs, address(msg, from, cmp.Or(text("From", m.conf.Headers["From"]), from), to), m.thread(ctx, msg))
+	if id, ok := ctx.Value(pageIDKey{}).(string); ok && m.conf.Headers["Message-Id"] == "" {
+		msg.SetMessageIDWithValue(id + "@" + cmp.Or(m.pager.externalURL.Hostname(), "bramble.invalid"))
+	}
+	html, err := m.tmpl.ExecuteHTMLString(m.conf.HTML, data)
+	if err != nil {
+		errs = append(errs, fmt.Errorf("execute HTML template: %w", err))
+	}
+	plain := text("text", m.conf.Text)
+	if m.conf.Text == "" && m.conf.HTML == config.DefaultEmailConfig.HTML {
+		plain = text("text", `{{ template "page.text" . }}`)
+	}
+	if plain != "" {
+		msg.SetBodyString(gomail.TypeTextPlain, plain)
+	}
+	if html != "" {
+		msg.AddAlternativeString(gomail.TypeTextHTML, html)
+	}
+	if picture != nil && strings.Contains(html, "cid:"+pageContentID) {
+		errs = append(errs, msg.EmbedReader("page.png", bytes.NewReader(picture), gomail.WithFileContentID("<"+pageContentID+">"), gomail.WithFileContentType("image/png")))
+	}
+	return msg, errors.Join(errs...)
+}
+
+// address sets sender and recipients; what the header To says may be something else.
+func address(msg *gomail.Msg, from, shown, to string) error {
+	sender, err := mail.ParseAddress(from)
+	if err != nil {
+		return fmt.Errorf("parse 'from' address %q: %w", from, err)
+	}
+	visible, err := mail.ParseAddress(shown)
+	if err != nil {
+		return fmt.Errorf("parse header From %q: %w", shown, err)
+	}
+	recipients, err := mail.ParseAddressList(to)
+	if err != nil {
+		return fmt.Errorf("parse 'to' addresses %q: %w", to, err)
+	}
+	msg.EnvelopeFromMailAddress(sender)
+	msg.FromMailAddress(visible)
+	msg.BccMailAddress(recipients...)
 	return nil
 }
 
-// waitingLetters reads the pages that no provider has accepted yet, the oldest first.
-func waitingLetters(ctx context.Context, db database.Querier) ([]*letter, error) {
-	rows, err := db.QueryContext(ctx, `SELECT id, incident, receiver, integration, idx, group_key, reason, payload, created_at, reading_at, attempts, next_at
-		FROM page WHERE state = 'waiting' ORDER BY seq`)
+// thread ties the mails of a group together, where the configuration wants that.
+func (m *mailer) thread(ctx context.Context, msg *gomail.Msg) error {
+	if !m.conf.Threading.Enabled {
+		return nil
+	}
+	key, err := notify.ExtractGroupKey(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("read waiting pages: %w", err)
+		return err
 	}
-	defer rows.Close()
-	var out []*letter
-	for rows.Next() {
-		var (
-			l       letter
-			reason  int
-			payload string
-		)
-		err := rows.Scan(&l.id, &l.incident, &l.receiver, &l.integration, &l.idx, &l.groupKey, &reason, &payload, &l.createdAt, &l.readingAt, &l.attempts, &l.nextAt)
+	day := ""
+	if m.conf.Threading.ThreadByDate != "none" {
+		day = time.Now().Format(time.DateOnly)
+	}
+	root := fmt.Sprintf("<alert-%.16s-%s@bramble.invalid>", key.Hash(), day)
+	msg.SetGenHeader(gomail.HeaderReferences, root)
+	msg.SetGenHeader(gomail.HeaderInReplyTo, root)
+	return nil
+}
+
+// client speaks to the smarthost as the configuration says.
+func (m *mailer) client() (*gomail.Client, error) {
+	port, err := strconv.Atoi(m.conf.Smarthost.Port)
+	if err != nil {
+		return nil, fmt.Errorf("smarthost %s: port: %w", m.conf.Smarthost, err)
+	}
+	tlsConfig, err := commoncfg.NewTLSConfig(cmp.Or(m.conf.TLSConfig, &commoncfg.TLSConfig{}))
+	if err != nil {
+		return nil, fmt.Errorf("parse TLS configuration: %w", err)
+	}
+	if tlsConfig.ServerName == "" {
+		tlsConfig.ServerName = m.conf.Smarthost.Host
+	}
+	tlsConfig.MinVersion = max(tlsConfig.MinVersion, tls.VersionTLS12)
+	policy := gomail.NoTLS
+	if m.conf.RequireTLS == nil || *m.conf.RequireTLS {
+		policy = gomail.TLSMandatory
+	}
+	options := []gomail.Option{
+		gomail.WithPort(port), gomail.WithTimeout(tryTimeout), gomail.WithTLSConfig(tlsConfig), gomail.WithTLSPolicy(policy), gomail.WithoutNoop(),
+	}
+	if m.conf.Hello != "" {
+		options = append(options, gomail.WithHELO(m.conf.Hello))
+	}
+	if implicit := m.conf.ForceImplicitTLS; implicit != nil && *implicit || implicit == nil && port == 465 {
+		options = append(options, gomail.WithSSL())
+	}
+	auth, err := m.auth()
+	if err != nil {
+		return nil, err
+	}
+	return gomail.NewClient(m.conf.Smarthost.Host, append(options, auth...)...)
+}
+
+func (m *mailer) auth() ([]gomail.Option, error) {
+	if m.conf.AuthUsername == "" {
+		return nil, nil
+	}
+	password, err := secret(string(m.conf.AuthPassword), m.conf.AuthPasswordFile)
+	if err != nil {
+		return nil, err
+	}
+	key, err := secret(string(m.conf.AuthSecret), m.conf.AuthSecretFile)
+	switch {
+	case err != nil:
+		return nil, err
+	case password == "" && key == "":
+		return nil, fmt.Errorf("mail by %s: auth_username is set, and neither auth_password nor auth_secret", m.conf.Smarthost)
+	case password == "":
+		return []gomail.Option{gomail.WithUsername(m.conf.AuthUsername), gomail.WithPassword(key), gomail.WithSMTPAuth(gomail.SMTPAuthCramMD5)}, nil
+	case m.conf.AuthIdentity != "":
+		plain := smtp.PlainAuth(m.conf.AuthIdentity, m.conf.AuthUsername, password, m.conf.Smarthost.Host, false)
+		return []gomail.Option{gomail.WithSMTPAuthCustom(plain)}, nil
+	}
+	return []gomail.Option{
+		gomail.WithUsername(m.conf.AuthUsername), gomail.WithPassword(password),
+		gomail.WithOpportunisticSMTPAuth(gomail.SMTPAuthSCRAMSHA256, gomail.SMTPAuthPlain, gomail.SMTPAuthLogin),
+	}, nil
+}
+
+// secret is a value, or what a file holds.
+func secret(value, file string) (string, error) {
+	if file == "" {
+		return value, nil
+	}
+	b, err := os.ReadFile(file)
+	if err != nil {
+		return "", fmt.Errorf("read secret: %w", err)
+	}
+	return strings.TrimSpace(string(b)), nil
+}
+
+// showPictures lets the chat receivers that show an image by its address show the page's picture, where the user's
+// configuration shows none.
+func showPictures(rcv config.Receiver) {
+	const picture = "{{ .CommonAnnotations." + PagePictureURL + " }}"
+	for _, c := range rcv.SlackConfigs {
+		c.ImageURL = cmp.Or(c.ImageURL, picture)
+	}
+	for _, c := range rcv.RocketchatConfigs {
+		c.ImageURL = cmp.Or(c.ImageURL, picture)
+	}
+	for _, c := range rcv.PagerdutyConfigs {
+		if len(c.Images) == 0 {
+			c.Images = []pagerduty.PagerdutyImage{{Src: picture, Alt: "{{ .CommonAnnotations." + PageSubject + " }}", Href: "{{ .CommonAnnotations." + PageURL + " }}"}}
+		}
+	}
+}
+
+// MailSender is one way in which an alertmanager.yml sends mail.
+type MailSender struct {
+	// Receivers use it; "(global)" stands for settings that no receiver uses.
+	Receivers []string
+	From      string // the address alone
+	// Host and Port are the smarthost's.
+	Host, Port string
+	Hello      string
+	// RequireTLS is set where nothing is sent without STARTTLS; Implicit where TLS begins at once.
+	RequireTLS, Implicit bool
+	TLS                  *tls.Config
+}
+
+// MailSenders returns what an alertmanager.yml sends mail by, none where it sends none. Relative paths in it start at
+// dir.
+func MailSenders(text []byte, dir string) ([]MailSender, error) {
+	maintenance.InitMatchers()
+	conf, err := config.Load(string(text))
+	if err != nil {
+		return nil, fmt.Errorf("alertmanager.yml: %w", err)
+	}
+	if dir, err = filepath.Abs(dir); err != nil {
+		return nil, fmt.Errorf("alertmanager.yml: %w", err)
+	}
+	namedfile.Each(conf, namedfile.In(dir))
+	var out []MailSender
+	add := func(receiver string, e *config.EmailConfig) error {
+		s, err := mailSender(e)
 		if err != nil {
-			return nil, fmt.Errorf("read waiting page: %w", err)
+			return fmt.Errorf("alertmanager.yml: receiver %q: %w", receiver, err)
 		}
-		l.reason, l.payload = notify.NotifyReason(reason), []byte(payload)
-		l.nextAt = min(l.nextAt, time.Now().Add(maxBackoff).UnixMilli()) // the clock may have been set back
-		out = append(out, &l)
-	}
-	return out, rows.Err()
-}
-
-// laneWidth is how many pages of one integration may be on their way at once, so that one that hangs does not hold up
-// the pages of other incidents to the same provider.
-const laneWidth = 8
-
-// mailroom holds the pages that wait, in the order of the journal.
-type mailroom struct {
-	wake chan struct{}
-
-	mu    sync.Mutex
-	lanes map[string][]*letter
-}
-
-func newMailroom() *mailroom {
-	return &mailroom{wake: make(chan struct{}, 1), lanes: map[string][]*letter{}}
-}
-
-func (m *mailroom) add(letters []*letter) {
-	if len(letters) == 0 {
-		return
-	}
-	m.mu.Lock()
-	for _, l := range letters {
-		for _, earlier := range m.lanes[l.lane()] { // a group's messages leave in order, so its next one waits for them
-			if earlier.groupKey == l.groupKey {
-				earlier.hurry(time.Now().UnixMilli())
+		for i := range out {
+			if o := &out[i]; o.From == s.From && o.Host == s.Host && o.Port == s.Port {
+				o.Receivers = append(o.Receivers, receiver)
+				return nil
 			}
 		}
-		m.lanes[l.lane()] = append(m.lanes[l.lane()], l)
+		s.Receivers = []string{receiver}
+		out = append(out, s)
+		return nil
 	}
-	m.mu.Unlock()
-	m.ring()
-}
-
-// hurry has the letters that wait for another try, and that which selects, tried now: their receiver may take them.
-func (m *mailroom) hurry(which func(*letter) bool) {
-	now := time.Now().UnixMilli()
-	m.mu.Lock()
-	for _, lane := range m.lanes {
-		for _, l := range lane {
-			if which(l) {
-				l.hurry(now)
+	for _, rcv := range conf.Receivers {
+		for _, e := range rcv.EmailConfigs {
+			if err := add(rcv.Name, e); err != nil {
+				return nil, err
 			}
 		}
 	}
-	m.mu.Unlock()
-	m.ring()
+	if len(out) == 0 && conf.Global.SMTPSmarthost.Host != "" && conf.Global.SMTPFrom != "" {
+		err = add("(global)", globalMail(conf, ""))
+	}
+	return out, err
 }
 
-// hurry brings the next try of a letter that was refused forward, but for what the provider asked for by Retry-After. The
-// mailroom's mu guards it.
-func (l *letter) hurry(now int64) {
-	if !l.flying && l.refused {
-		l.nextAt = min(l.nextAt, max(now, l.flownAt+max(minBackoff, l.retryAfter).Milliseconds()))
+// globalMail is a mail by the global settings.
+func globalMail(conf *config.Config, to string) *config.EmailConfig {
+	g := conf.Global
+	return &config.EmailConfig{
+		To: to, From: g.SMTPFrom, Hello: g.SMTPHello, Smarthost: g.SMTPSmarthost, AuthUsername: g.SMTPAuthUsername, AuthPassword: g.SMTPAuthPassword,
+		AuthPasswordFile: g.SMTPAuthPasswordFile, AuthSecret: g.SMTPAuthSecret, AuthSecretFile: g.SMTPAuthSecretFile, AuthIdentity: g.SMTPAuthIdentity,
+		RequireTLS: &g.SMTPRequireTLS, TLSConfig: g.SMTPTLSConfig, ForceImplicitTLS: g.SMTPForceImplicitTLS,
 	}
 }
 
-func (m *mailroom) ring() {
-	select {
-	case m.wake <- struct{}{}:
-	default:
+func mailSender(e *config.EmailConfig) (MailSender, error) {
+	from, err := mail.ParseAddress(e.From)
+	if err != nil {
+		return MailSender{}, fmt.Errorf("sender %q: %w", e.From, err)
 	}
-}
-
-// drop takes out the letters that are needless now; those on their way are not tried again.
-func (m *mailroom) drop(needless func(*letter) bool) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	for _, lane := range m.lanes {
-		for _, l := range lane {
-			if needless(l) {
-				l.needless, l.gone = true, !l.flying
-			}
-		}
+	s := MailSender{From: from.Address, Host: e.Smarthost.Host, Port: e.Smarthost.Port, Hello: e.Hello, RequireTLS: e.RequireTLS == nil || *e.RequireTLS}
+	s.Implicit = s.Port == "465"
+	if e.ForceImplicitTLS != nil {
+		s.Implicit = *e.ForceImplicitTLS
 	}
-}
-
-// next returns the letters to send now, marked as flying, and when to look again. Pages of one group leave in order:
-// a resolve must not overtake its alert.
-func (m *mailroom) next(now time.Time) (out []*letter, again time.Duration) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	again = time.Minute
-	for name, lane := range m.lanes {
-		left := lane[:0]
-		flying, busy := countFlying(lane), map[string]bool{}
-		for _, l := range lane {
-			if l.gone {
-				continue
-			}
-			left = append(left, l)
-			first := !busy[l.groupKey]
-			busy[l.groupKey] = true
-			if l.flying || !first || flying >= laneWidth {
-				continue
-			}
-			if wait := time.Duration(l.nextAt-now.UnixMilli()) * time.Millisecond; wait > 0 {
-				again = min(again, wait)
-				continue
-			}
-			l.flying, l.flownAt = true, now.UnixMilli()
-			flying++
-			out = append(out, l)
-		}
-		clear(lane[len(left):])
-		m.lanes[name] = left
-		if len(left) == 0 {
-			delete(m.lanes, name)
-		}
+	if s.TLS, err = commoncfg.NewTLSConfig(cmp.Or(e.TLSConfig, &commoncfg.TLSConfig{})); err != nil {
+		return s, fmt.Errorf("tls_config: %w", err)
 	}
-	return out, again
-}
-
-func countFlying(lane []*letter) (n int) {
-	for _, l := range lane {
-		if l.flying && !l.landing && !l.gone {
-			n++
-		}
+	if s.TLS.ServerName == "" {
+		s.TLS.ServerName = s.Host
 	}
-	return n
-}
-
-// land frees a letter's place in its lane while its outcome is recorded; its group still waits.
-func (m *mailroom) land(l *letter) {
-	m.mu.Lock()
-	l.landing = true
-	m.mu.Unlock()
-	m.ring()
-}
-
-// settle takes a letter back after a try: gone for good, or to be tried again at its nextAt.
-func (m *mailroom) settle(l *letter, gone bool) {
-	m.mu.Lock()
-	l.flying, l.landing, l.gone = false, false, gone || l.needless
-	m.mu.Unlock()
-	m.ring()
-}
-
-// dropped reports whether a letter on its way became needless.
-func (m *mailroom) dropped(l *letter) bool {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return l.needless
-}
-
-// shift moves the times of what waits, after the wall clock was set. What was written since it was set has the new time
-// already, so nothing is put off by more than a wait for the next try.
-func (m *mailroom) shift(jump int64) {
-	now := time.Now().UnixMilli()
-	m.mu.Lock()
-	for _, lane := range m.lanes {
-		for _, l := range lane {
-			if l.flying {
-				continue
-			}
-			l.nextAt = min(l.nextAt+jump, now+maxBackoff.Milliseconds())
-			if l.attempts == 0 {
-				l.nextAt = min(l.nextAt, now)
-			}
-			l.createdAt = min(l.createdAt+jump, now)
-		}
-	}
-	m.mu.Unlock()
-	m.ring()
-}
-
-// waiting counts the letters that no provider has accepted.
-func (m *mailroom) waiting() (n int) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	for _, lane := range m.lanes {
-		for _, l := range lane {
-			if !l.gone {
-				n++
-			}
-		}
-	}
-	return n
+	return s, nil
 }

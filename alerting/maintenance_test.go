@@ -23,7 +23,7 @@ import (
 func startGuarded(t *testing.T, dir string, url string, places map[string]alert.Place, checkpoint ...alert.Transition) *stage {
 	t.Helper()
 	d := startStage(t, openDB(t, dir), theirs(url), places, checkpoint)
-	d.pager.mutes.book.Fleet = func() map[string]alert.Place { return places }
+	d.pager.mutes.maintenances.Fleet = func() map[string]alert.Place { return places }
 	return d
 }
 
@@ -240,7 +240,7 @@ func TestMaintenanceToldAfterCrash(t *testing.T) {
 	d.shown(t, `"maintenance 1"`, 8)
 	d.end(t, m)
 	d.stop()
-	if err := d.pager.closeMaintenance(d.pager.mutes.book.Current()[0], time.Now()); err != nil {
+	if err := d.pager.closeMaintenance(d.pager.mutes.maintenances.Current()[0], time.Now()); err != nil {
 		t.Fatal(err)
 	}
 

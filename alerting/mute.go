@@ -1,21 +1,31 @@
 package alerting
 
 import (
+	"bufio"
+	"bytes"
 	"context"
 	"database/sql"
+	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"maps"
+	"net/http"
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
 
 	amalert "github.com/prometheus/alertmanager/alert"
+	"github.com/prometheus/alertmanager/api/v2/models"
 	amlabels "github.com/prometheus/alertmanager/pkg/labels"
 	"github.com/prometheus/alertmanager/silence"
 	"github.com/prometheus/alertmanager/silence/silencepb"
 	"github.com/prometheus/common/model"
+	"google.golang.org/protobuf/encoding/protodelim"
 
 	"bramble/alerting/alert"
 	"bramble/alerting/maintenance"
@@ -23,7 +33,7 @@ import (
 
 // mutes is what the pager knows beside Alertmanager of alerts that page nobody for a while.
 type mutes struct {
-	book *maintenance.Store
+	maintenances *maintenance.Store
 
 	mu sync.Mutex
 	// silences are those that were in force when they were last looked at. One that is over holds until what it left
@@ -82,7 +92,7 @@ func (m *mutes) holdsSilence(labels model.LabelSet) bool {
 // holds reports whether a maintenance, or a silence whose end is not told yet, keeps an alert of the engine's from
 // paging.
 func (m *mutes) holds(labels model.LabelSet, now time.Time) bool {
-	return m.book.Holding(labels, now.UnixMilli(), 0) != nil || m.holdsSilence(labels)
+	return m.maintenances.Holding(labels, now.UnixMilli(), 0) != nil || m.holdsSilence(labels)
 }
 
 // muteStage takes alerts that a maintenance holds out of a notification. Ended ones pass: what was paged before is told
@@ -104,24 +114,24 @@ func (s muteStage) Exec(ctx context.Context, _ *slog.Logger, alerts ...*amalert.
 // holds reports whether an alert is not to be paged now. Silences are Alertmanager's own business for alerts that came
 // by its API.
 func (p *Pager) holds(a *amalert.Alert, now time.Time) bool {
-	if p.mutes.book.Holding(a.Labels, now.UnixMilli(), 0) != nil {
+	if p.mutes.maintenances.Holding(a.Labels, now.UnixMilli(), 0) != nil {
 		return true
 	}
 	rule, _, _ := p.originOf(a.Fingerprint())
 	return rule != "" && p.mutes.holdsSilence(a.Labels)
 }
 
-// Maintenances is the book of maintenances that this pager keeps to.
-func (p *Pager) Maintenances() *maintenance.Store { return p.mutes.book }
+// Maintenances are the maintenances that this pager keeps to.
+func (p *Pager) Maintenances() *maintenance.Store { return p.mutes.maintenances }
 
 // loadMutes reads what an earlier pager left. Silences are loaded before.
 func (p *Pager) loadMutes(ctx context.Context, fleet func() map[string]alert.Place) error {
-	book, err := maintenance.OpenWith(ctx, p.commits, fleet)
+	all, err := maintenance.OpenWith(ctx, p.commits, fleet)
 	if err != nil {
 		return err
 	}
-	p.mutes = &mutes{book: book, silences: map[string]watchedSilence{}}
-	left, err := readLeftovers(ctx, p.db)
+	p.mutes = &mutes{maintenances: all, silences: map[string]watchedSilence{}}
+	left, err := readStillFiring(ctx, p.db)
 	if err != nil {
 		return err
 	}
@@ -160,15 +170,15 @@ func (p *Pager) loadWatched(ctx context.Context) error {
 // followMutes tells what maintenances and silences that are over have left. The feed calls it once a second, after it
 // has taken in what waited.
 func (p *Pager) followMutes(now time.Time) {
-	p.inbox.take.Lock()
-	defer p.inbox.take.Unlock()
+	p.inbox.feedMu.Lock()
+	defer p.inbox.feedMu.Unlock()
 	p.mutes.mu.Lock()
 	if p.mutes.began.IsZero() {
 		p.mutes.began = now
 	}
 	began := p.mutes.began
 	p.mutes.mu.Unlock()
-	for _, m := range p.mutes.book.Current() {
+	for _, m := range p.mutes.maintenances.Current() {
 		if due := m.Due(began); due <= now.UnixMilli() {
 			if err := p.closeMaintenance(m, now); err != nil {
 				p.log.Error("close a maintenance; what it holds stays held", "number", m.Number, "err", err)
@@ -183,8 +193,8 @@ func (p *Pager) followMutes(now time.Time) {
 // closeMaintenance ends one for good: what it left is on record in the transaction that closes it. The caller holds
 // inbox.take.
 func (p *Pager) closeMaintenance(m *maintenance.Maintenance, now time.Time) error {
-	members := p.leftBehind(m.Parsed.Matches, func(labels model.LabelSet) bool {
-		return p.mutes.book.Holding(labels, now.UnixMilli(), m.Number) != nil || p.mutes.holdsSilence(labels)
+	members := p.findStillFiring(m.Parsed.Matches, func(labels model.LabelSet) bool {
+		return p.mutes.maintenances.Holding(labels, now.UnixMilli(), m.Number) != nil || p.mutes.holdsSilence(labels)
 	})
 	closed := *m
 	closed.ClosedAt = now.UnixMilli()
@@ -193,16 +203,16 @@ func (p *Pager) closeMaintenance(m *maintenance.Maintenance, now time.Time) erro
 		summary: fmt.Sprintf("did not come back after maintenance %d", m.Number), labels: equalities(m.Parsed),
 		about: fmt.Sprintf("Maintenance %d (%s%s), begun by %s, ended at %s; boards had until %s.", m.Number, strings.Join(m.Matchers, ", "),
 			quoted(m.Comment), m.By, bothZones(m.EndsAt), time.UnixMilli(now.UnixMilli()).UTC().Format("15:04:05 UTC")),
-		boards: len(maintenance.Cover(m.Parsed, p.mutes.book.Fleet(), nil).Boards),
+		boards: len(maintenance.Cover(m.Parsed, p.mutes.maintenances.Fleet(), nil).Boards),
 	}
-	var l *leftover
+	var l *stillFiring
 	if len(members) > 0 {
-		l = e.leave(members, now)
+		l = e.stillFiring(members, now)
 		closed.NotBack = l.alert.Boards
 	}
 	err := p.commits.Do(func(c *sql.Conn) error {
 		if l != nil {
-			if err := insertLeftover(context.Background(), c, l); err != nil {
+			if err := insertStillFiring(context.Background(), c, l); err != nil {
 				return err
 			}
 		}
@@ -211,8 +221,8 @@ func (p *Pager) closeMaintenance(m *maintenance.Maintenance, now time.Time) erro
 	if err != nil {
 		return err
 	}
-	p.tellLeft(l)
-	p.mutes.book.Replace(&closed)
+	p.notifyStillFiring(l)
+	p.mutes.maintenances.Replace(&closed)
 	p.log.Info("maintenance is over", "number", m.Number, "not_back", len(closed.NotBack))
 	return nil
 }
@@ -245,11 +255,11 @@ func bothZones(ms int64) string {
 	return text
 }
 
-// leftBehind returns the alerts of boards whose condition holds, that were never paged, and that nothing else stands for.
-func (p *Pager) leftBehind(matches, stillHeld func(model.LabelSet) bool) (out []alert.Transition) {
+// findStillFiring returns the alerts of boards whose condition holds, that were never paged, and that nothing else stands for.
+func (p *Pager) findStillFiring(matches, stillHeld func(model.LabelSet) bool) (out []alert.Transition) {
 	p.inbox.mu.Lock()
 	for fp, l := range p.inbox.live {
-		if len(l.firing) == 0 || p.inbox.told[fp] || !alert.IsBoardAlert(&l.last) || p.inbox.inhibiting(l.last) != nil {
+		if len(l.firing) == 0 || p.inbox.notified[fp] || !alert.IsBoardAlert(&l.last) || p.inbox.inhibiting(l.last) != nil {
 			continue
 		}
 		if labels := alert.LabelSet(l.last.Labels); matches(labels) && !stillHeld(labels) {
@@ -265,8 +275,8 @@ func (p *Pager) leftBehind(matches, stillHeld func(model.LabelSet) bool) (out []
 	return out
 }
 
-// tellLeft puts what was left into Alertmanager's store, before what it stands for is released.
-func (p *Pager) tellLeft(l *leftover) {
+// notifyStillFiring puts what was left into Alertmanager's store, before what it stands for is released.
+func (p *Pager) notifyStillFiring(l *stillFiring) {
 	if l == nil {
 		return
 	}
@@ -349,8 +359,8 @@ func (p *Pager) noteSilences(ids []string) error {
 // closeSilence tells what a silence that is over has left. A single alert pages by itself, as it would without the
 // silence.
 func (p *Pager) closeSilence(w watchedSilence, now time.Time) error {
-	members := p.leftBehind(w.matches, func(labels model.LabelSet) bool {
-		return p.mutes.book.Holding(labels, now.UnixMilli(), 0) != nil
+	members := p.findStillFiring(w.matches, func(labels model.LabelSet) bool {
+		return p.mutes.maintenances.Holding(labels, now.UnixMilli(), 0) != nil
 	})
 	paging := 0
 	for i := range members {
@@ -358,7 +368,7 @@ func (p *Pager) closeSilence(w watchedSilence, now time.Time) error {
 			paging++
 		}
 	}
-	var l *leftover
+	var l *stillFiring
 	if paging > 1 {
 		var texts []string
 		for _, ms := range w.sets {
@@ -369,11 +379,11 @@ func (p *Pager) closeSilence(w watchedSilence, now time.Time) error {
 			id: "silence " + w.Id, name: leftBySilence, label: "silence", over: over,
 			summary: "are still not well after a silence", labels: map[string]string{},
 			about: fmt.Sprintf("The silence of %s (%s%s) ended at %s.", w.CreatedBy, strings.Join(texts, " or "), quoted(w.Comment), bothZones(over)),
-		}.leave(members, now)
+		}.stillFiring(members, now)
 	}
 	err := p.commits.Do(func(c *sql.Conn) error {
 		if l != nil {
-			if err := insertLeftover(context.Background(), c, l); err != nil {
+			if err := insertStillFiring(context.Background(), c, l); err != nil {
 				return err
 			}
 		}
@@ -383,9 +393,154 @@ func (p *Pager) closeSilence(w watchedSilence, now time.Time) error {
 	if err != nil {
 		return fmt.Errorf("tell what silence %s left: %w", w.Id, err)
 	}
-	p.tellLeft(l)
+	p.notifyStillFiring(l)
 	p.mutes.mu.Lock()
 	delete(p.mutes.silences, w.Id)
 	p.mutes.mu.Unlock()
 	return nil
 }
+
+// recordSilence writes a silence that was set or expired. Alertmanager calls it where it would tell its peers, before
+// it answers the client: what it answered survives a crash.
+func (p *Pager) recordSilence(b []byte) {
+	var s silencepb.MeshSilence
+	if err := protodelim.UnmarshalFrom(bufio.NewReader(bytes.NewReader(b)), &s); err != nil {
+		p.log.Error("decode a silence", "err", err)
+		return
+	}
+	err := p.commits.Do(func(c *sql.Conn) error {
+		_, err := c.ExecContext(context.Background(), `INSERT OR REPLACE INTO alert_silence (id, entry, expires_at) VALUES (?,?,?)`,
+			s.Silence.Id, b, s.ExpiresAt.AsTime().UnixMilli())
+		return err
+	})
+	if err != nil {
+		p.log.Error("write a silence: it holds until the next restart only", "id", s.Silence.Id, "err", err)
+	}
+}
+
+func (p *Pager) loadSilences(ctx context.Context) error {
+	return p.loadEntries(ctx, `SELECT entry FROM alert_silence`, "silences", p.silences.Merge)
+}
+
+func (p *Pager) loadNotified(ctx context.Context) error {
+	return p.loadEntries(ctx, `SELECT entry FROM alert_notified`, "notifications", p.notified.Merge)
+}
+
+func (p *Pager) loadEntries(ctx context.Context, query, what string, merge func([]byte) error) error {
+	rows, err := p.db.QueryContext(ctx, query)
+	if err != nil {
+		return fmt.Errorf("read %s: %w", what, err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var b []byte
+		if err := rows.Scan(&b); err != nil {
+			return fmt.Errorf("read %s: %w", what, err)
+		}
+		if err := merge(b); err != nil {
+			return fmt.Errorf("decode %s: %w", what, err)
+		}
+	}
+	return rows.Err()
+}
+
+// maxSilence bounds the body of a silence, in bytes.
+const maxSilence = 1 << 20
+
+// guardSilences refuses a silence that covers much of the fleet and does not say so. All else passes untouched, bodies
+// that Alertmanager will refuse included.
+func (p *Pager) guardSilences(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method != http.MethodPost || strings.TrimSuffix(r.URL.Path, "/") != "/api/v2/silences" {
+			next.ServeHTTP(w, r)
+			return
+		}
+		body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxSilence))
+		if err != nil {
+			refuseSilence(w, "read silence: "+err.Error())
+			return
+		}
+		if err := p.mayBeSilenced(body); err != nil {
+			refuseSilence(w, err.Error())
+			return
+		}
+		r.Body = io.NopCloser(bytes.NewReader(body))
+		next.ServeHTTP(w, r)
+	})
+}
+
+// refuseSilence answers as Alertmanager does: its clients show the text.
+func refuseSilence(w http.ResponseWriter, why string) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(http.StatusBadRequest)
+	_ = json.NewEncoder(w).Encode(why) // the client has gone
+}
+
+func (p *Pager) mayBeSilenced(body []byte) error {
+	comment, ms := decodeSilence(body)
+	if len(ms) == 0 {
+		return nil
+	}
+	c := p.coverOf(ms)
+	number := 0
+	if m := confirmation.FindStringSubmatch(comment); m != nil {
+		number, _ = strconv.Atoi(m[1]) // at most seven digits
+	}
+	var much *maintenance.ConfirmError
+	if err := c.Confirm(number); errors.As(err, &much) {
+		return fmt.Errorf("this silence covers %d of %d boards, more than 5 %% of the fleet, and nobody is paged for them: "+
+			"to confirm that, write \"confirm %d\" into its comment. For work on a rack, `collector maintenance start` tells afterwards what did not come back",
+			much.Boards, much.Of, much.Boards)
+	}
+	return nil
+}
+
+// coverOf is what a silence covers that holds where one of the sets matches.
+func (p *Pager) coverOf(sets ...amlabels.Matchers) maintenance.Coverage {
+	var names []string
+	if p.boardAlerts != nil {
+		names = p.boardAlerts()
+	}
+	fleet := p.mutes.maintenances.Fleet()
+	all := maintenance.Coverage{Of: len(fleet)}
+	for _, ms := range sets {
+		all.Boards = append(all.Boards, maintenance.Cover(ms, fleet, names).Boards...)
+	}
+	slices.Sort(all.Boards)
+	all.Boards = slices.Compact(all.Boards)
+	return all
+}
+
+// decodeSilence reads what matters here of a silence. What it cannot read it leaves to Alertmanager, which refuses it.
+func decodeSilence(body []byte) (comment string, ms amlabels.Matchers) {
+	var s models.PostableSilence
+	if err := json.Unmarshal(body, &s); err != nil {
+		return "", nil
+	}
+	if s.Comment != nil {
+		comment = *s.Comment
+	}
+	return comment, readMatchers(s.Matchers)
+}
+
+func readMatchers(list models.Matchers) (ms amlabels.Matchers) {
+	for _, m := range list {
+		if m == nil || m.Name == nil || m.Value == nil {
+			return nil
+		}
+		equal, regex := m.IsEqual == nil || *m.IsEqual, m.IsRegex != nil && *m.IsRegex
+		kind := map[[2]bool]amlabels.MatchType{
+			{true, false}: amlabels.MatchEqual, {false, false}: amlabels.MatchNotEqual, {true, true}: amlabels.MatchRegexp, {false, true}: amlabels.MatchNotRegexp,
+		}[[2]bool{equal, regex}]
+		one, err := amlabels.NewMatcher(kind, *m.Name, *m.Value)
+		if err != nil {
+			return nil
+		}
+		ms = append(ms, one)
+	}
+	return ms
+}
+
+// confirmation is what the comment of a silence says that covers more than 5 % of the fleet. amtool has no other field
+// for it, and a number cannot be confirmed without having been read.
+var confirmation = regexp.MustCompile(`(?i)\bconfirm (\d{1,7})\b`)

@@ -174,8 +174,8 @@ func setOf(names []string) map[string]bool {
 
 // MaintenancesOff is the source for maintenances that run, or whose boards have not reported yet.
 func (p *Pager) MaintenancesOff(now time.Time) (out []Off) {
-	fleet := p.mutes.book.Fleet()
-	for _, m := range p.mutes.book.Current() {
+	fleet := p.mutes.maintenances.Fleet()
+	for _, m := range p.mutes.maintenances.Current() {
 		if now.UnixMilli() < m.StartsAt {
 			continue
 		}

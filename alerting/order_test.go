@@ -101,9 +101,9 @@ func (p *testPager) firingInGroups(t *testing.T, ts []alert.Transition) (n int) 
 	for _, tr := range ts {
 		alerts = append(alerts, amAlert(tr))
 	}
-	p.inbox.take.Lock()
+	p.inbox.feedMu.Lock()
 	p.inOrder(alerts)
-	p.inbox.take.Unlock()
+	p.inbox.feedMu.Unlock()
 	_, _, err := p.groups(t.Context(), func(*dispatch.Route) bool { return true }, func(a *amalert.Alert, now time.Time) bool {
 		if !a.ResolvedAt(now) {
 			n++

@@ -1,3 +1,27 @@
+// Package alerting carries alerts out as pages: it routes them, keeps incidents and escalates them, and delivers messages.
+//
+// It owns routing, grouping, silences and inhibition (Alertmanager's packages), incidents, acknowledgements, escalation and the
+// journalled delivery of pages. It refuses to decide when an alert fires, which is package rules' part, and which failure
+// explains alerts, which is package domain's.
+//
+// The way through it goes forward only: the engine of rules turns readings into transitions, the caller journals them and hands
+// them to domain's Decider, which passes them to a Pager; the Pager writes pages into its database and sends them from there.
+//
+// A panic where domains are decided costs an alert its domain and never its page: the state is made anew from the alerts that
+// fire. One where a page is made or sent costs that try. One in routing ends the process: the memory of Alertmanager's parts
+// cannot be made anew while they run, and a restart delivers from the database and the caller's journal.
+//
+// Locks are taken in this order; one that stands further down is never held while one above it is taken:
+//
+//	dispatchMu         changes of the dispatcher: a start, a reload, the end
+//	domain.Decider.mu  the caller of Deliver, Resume and Silenced
+//	inbox.feedMu       the way into Alertmanager's store, one update after the other
+//	inbox.mu           the facts about alerts
+//	mutes.mu           silences in force; maintenance.Store's own lock and those of Alertmanager stand beside it
+//	outbox.mu          messages that wait; health, changes and stepClock have locks of their own that call nothing
+//
+// The gate is held for reading around all that Alertmanager has written, and keeps Close waiting. No lock but it is held over a
+// transaction, except feedMu and dispatchMu.
 package alerting
 
 import (
@@ -9,6 +33,8 @@ import (
 	"net/http"
 	"net/url"
 	"path/filepath"
+	"runtime/debug"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -23,6 +49,7 @@ import (
 	"github.com/prometheus/alertmanager/provider/mem"
 	"github.com/prometheus/alertmanager/silence"
 	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/time/rate"
 
 	"bramble/alerting/alert"
 	"bramble/alerting/database"
@@ -96,22 +123,22 @@ type Pager struct {
 	metrics     *pagerMetrics
 	faults      *faults
 	commits     *database.Writer
-	mail        *mailroom
-	// customerMail is what goes to customers, apart from pages.
-	customerMail *mailroom
-	inbox        *inbox
-	clock        *stepClock
-	steps        *stepper
-	rotas        atomic.Pointer[oncall.Config] // with overrides
-	engine       *rules.Engine                 // nil for none
-	pictures     *Pictures
-	linkKey      []byte
-	mutes        *mutes
-	running      chan struct{} // closed once Run takes alerts
-	health       *health
-	watchdog     *watchdog // nil for none
-	boardAlerts  func() []string
-	expression   func(rule string) string
+	outbox      *outbox
+	// customerOutbox is what goes to customers, apart from pages.
+	customerOutbox *outbox
+	inbox          *inbox
+	clock          *stepClock
+	steps          *stepper
+	rotas          atomic.Pointer[oncall.Config] // with overrides
+	engine         *rules.Engine                 // nil for none
+	pictures       *Pictures
+	linkKey        []byte
+	mutes          *mutes
+	running        chan struct{} // closed once Run takes alerts
+	health         *health
+	watchdog       *watchdog // nil for none
+	boardAlerts    func() []string
+	expression     func(rule string) string
 
 	recorder        eventrecorder.Recorder // records nothing
 	notified        *nflog.Log
@@ -174,7 +201,7 @@ func newPager(o PagerOptions) (*Pager, error) {
 	}
 	p := &Pager{
 		db: o.DB, often: database.NewPrepared(o.DB), dir: dir, receivers: o.Receivers, externalURL: external, pagesFrom: time.Now().Add(o.StartDelay), log: o.Log, amLog: slog.New(warnings{o.Log.Handler()}), changes: newChanges(o.Changed),
-		commits: database.NewWriter(o.DB), mail: newMailroom(), customerMail: newMailroom(), clock: newStepClock(), steps: newStepper(), running: make(chan struct{}),
+		commits: database.NewWriter(o.DB), outbox: newOutbox(), customerOutbox: newOutbox(), clock: newStepClock(), steps: newStepper(), running: make(chan struct{}),
 		engine: o.Engine, pictures: o.Pictures, health: newHealth(), boardAlerts: o.BoardAlerts, expression: o.Expression,
 	}
 	p.inbox = newInbox(p.pagesFor)
@@ -182,7 +209,7 @@ func newPager(o PagerOptions) (*Pager, error) {
 		p.inbox.graph = p.graphOf
 	}
 	p.watchdog = newWatchdog(o.Watchdog, p)
-	p.metrics, err = newPagerMetrics(o.Registerer, p.mail.waiting, p.integrates, newRotaGaps(p))
+	p.metrics, err = newPagerMetrics(o.Registerer, p.outbox.waiting, p.integrates, newRotaGaps(p))
 	if err != nil {
 		return nil, err
 	}
@@ -234,11 +261,11 @@ func (p *Pager) load(ctx context.Context, fleet func() map[string]alert.Place) (
 	if err := p.health.load(ctx, p.db); err != nil {
 		return err
 	}
-	letters, err := waitingLetters(ctx, p.db)
+	messages, err := waitingMessages(ctx, p.db)
 	if err != nil {
 		return err
 	}
-	p.mail.add(p.takeCustomerMail(letters))
+	p.outbox.add(p.takeCustomerMail(messages))
 	if err := p.loadSteps(ctx); err != nil {
 		return err
 	}
@@ -287,8 +314,8 @@ func (p *Pager) reload(config, onCall []byte, starting bool) error {
 		old.stop()
 		p.dispatch.Store(p.start(r))
 	}
-	p.mail.hurry(func(*letter) bool { return true }) // what refused may be mended
-	p.steps.ring()
+	p.outbox.hurry(func(*message) bool { return true }) // what refused may be mended
+	p.steps.signal()
 	return nil
 }
 
@@ -302,8 +329,8 @@ func (p *Pager) Run(ctx context.Context) error {
 		return err
 	}
 	var wg sync.WaitGroup
-	wg.Go(func() { p.mail.deliver(ctx, p.try) })
-	wg.Go(func() { p.customerMail.deliver(ctx, p.tryCustomer) }) // beside the pages and never before them
+	wg.Go(func() { p.outbox.deliver(ctx, p.try) })
+	wg.Go(func() { p.customerOutbox.deliver(ctx, p.tryCustomer) }) // beside the pages and never before them
 	wg.Go(func() { p.escalate(ctx) })
 	wg.Go(func() { p.feed(ctx) })
 	wg.Go(func() { p.tidy(ctx) })
@@ -363,4 +390,176 @@ func (p *Pager) Handler() http.Handler {
 		}
 		p.guardSilences(p.api).ServeHTTP(w, r)
 	})
+}
+
+// announceDelay is how long changes are collected before they are told: eyes do not see it, and a page is written,
+// sent and recorded in less.
+const announceDelay = 50 * time.Millisecond
+
+// changes collects the incidents that changed until they are announced.
+type changes struct {
+	tell func(Incident)
+	wake chan struct{}
+
+	mu  sync.Mutex
+	ids []string
+}
+
+func newChanges(tell func(Incident)) *changes {
+	return &changes{tell: tell, wake: make(chan struct{}, 1)}
+}
+
+// changed notes that an incident is not what it was.
+func (p *Pager) changed(id string) {
+	c := p.changes
+	if c.tell == nil {
+		return
+	}
+	c.mu.Lock()
+	if !slices.Contains(c.ids, id) {
+		c.ids = append(c.ids, id)
+	}
+	c.mu.Unlock()
+	select {
+	case c.wake <- struct{}{}:
+	default:
+	}
+}
+
+// announce tells the owner of changes until ctx ends.
+func (p *Pager) announce(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-p.changes.wake:
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(announceDelay):
+			p.announceAll()
+		}
+	}
+}
+
+func (p *Pager) announceAll() {
+	p.changes.mu.Lock()
+	ids := p.changes.ids
+	p.changes.ids = nil
+	p.changes.mu.Unlock()
+	for _, id := range ids {
+		in, err := p.Incident(context.Background(), id)
+		if err != nil {
+			p.log.Error("read a changed incident", "incident", id, "err", err)
+			continue
+		}
+		p.changes.tell(in)
+	}
+}
+
+// faults catches panics where an alert or a page is handled, so that a fault in the code costs one of them its domain or a try
+// and never the process. It is safe for concurrent use.
+type faults struct {
+	count prometheus.Counter
+	log   *slog.Logger
+	lines rate.Sometimes // the same alert may cause one again and again
+}
+
+func newFaults(count prometheus.Counter, log *slog.Logger) *faults {
+	return &faults{count: count, log: log, lines: rate.Sometimes{First: 10, Interval: time.Minute}}
+}
+
+// guard calls f and reports whether it came to its end. The state that f changes may be half changed where it did not.
+func (s *faults) guard(where string, f func()) (ended bool) {
+	defer func() {
+		if v := recover(); v != nil {
+			s.count.Inc()
+			s.lines.Do(func() {
+				s.log.Error("a fault in the collector was met on the way of a page; please report it", "where", where, "panic", v, "stack", string(debug.Stack()))
+			})
+		}
+	}()
+	f()
+	return true
+}
+
+// Guard calls f and reports whether it came to its end; a panic is counted and logged, and goes no further.
+func (p *Pager) Guard(where string, f func()) (ended bool) { return p.faults.guard(where, f) }
+
+// warnings passes on warnings and errors: what Alertmanager says below that is about its own insides.
+type warnings struct{ slog.Handler }
+
+func (w warnings) Enabled(ctx context.Context, l slog.Level) bool {
+	return l >= slog.LevelWarn && w.Handler.Enabled(ctx, l)
+}
+
+func (w warnings) WithAttrs(attrs []slog.Attr) slog.Handler {
+	return warnings{w.Handler.WithAttrs(attrs)}
+}
+
+func (w warnings) WithGroup(name string) slog.Handler { return warnings{w.Handler.WithGroup(name)} }
+
+// pagerMetrics count what the pager does.
+type pagerMetrics struct {
+	tries    *prometheus.CounterVec
+	pictures *prometheus.CounterVec
+	latency  prometheus.Histogram
+	health   *receiverHealth
+	// exhausted counts escalations that nobody acknowledged, unmanned steps whose rota had nobody.
+	exhausted, unmanned prometheus.Counter
+	// oncallBroken is 1 while an older oncall.yml is in force than the one that was given.
+	oncallBroken prometheus.Gauge
+	faults       prometheus.Counter
+	reg          prometheus.Registerer
+	all          []prometheus.Collector
+}
+
+func newPagerMetrics(reg prometheus.Registerer, waiting func() int, inForce func(receiver, integration string) bool, gaps prometheus.Collector) (*pagerMetrics, error) {
+	m := &pagerMetrics{
+		tries: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "bramble_page_tries_total", Help: "Tries to deliver a page, by integration and what became of the page.",
+		}, []string{"integration", "state"}),
+		pictures: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "bramble_page_pictures_total", Help: "Pictures that a mail waited for, by what became of them: drawn, late or failed.",
+		}, []string{"result"}),
+		latency: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "bramble_page_latency_seconds", Help: "Time from the reading that fired to the page's acceptance by the provider.",
+			Buckets: []float64{.005, .01, .025, .05, .1, .25, .5, 1, 2, 5, 15, 60, 300, 1800},
+		}),
+		health: newReceiverHealth(inForce),
+		exhausted: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "bramble_escalations_exhausted_total", Help: "Escalations that went through all rounds and that nobody acknowledged.",
+		}),
+		unmanned: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "bramble_escalation_gaps_total", Help: "Times that an escalation asked a rota which had nobody on call.",
+		}),
+		oncallBroken: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "bramble_oncall_file_broken", Help: "1 while oncall.yml cannot be used and an older one is in force.",
+		}),
+		faults: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "bramble_alerting_panics_total", Help: "Faults of the collector met on the way of an alert or a page, which went on; the log has their traces.",
+		}),
+		reg: reg,
+	}
+	m.all = []prometheus.Collector{m.tries, m.pictures, m.latency, m.health, m.exhausted, m.unmanned, m.oncallBroken, m.faults, gaps, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "bramble_pages_waiting", Help: "Pages that no provider has accepted yet.",
+	}, func() float64 { return float64(waiting()) })}
+	if reg == nil {
+		return m, nil
+	}
+	var errs []error
+	for _, c := range m.all {
+		errs = append(errs, reg.Register(c))
+	}
+	return m, errors.Join(errs...)
+}
+
+func (m *pagerMetrics) unregister() {
+	if m.reg == nil {
+		return
+	}
+	for _, c := range m.all {
+		m.reg.Unregister(c)
+	}
 }

@@ -352,7 +352,7 @@ func newIdle(t *testing.T, url, interval string) *idle {
 }
 
 // letter writes a message about a board's incident, which is open.
-func (p *idle) letter(board string, reason notify.NotifyReason) *letter {
+func (p *idle) letter(board string, reason notify.NotifyReason) *message {
 	p.t.Helper()
 	now := time.Now()
 	in := &Incident{ID: board, GroupKey: board, Receiver: "hook", Title: board, StartedAt: now.UnixMilli(), OpenedAt: now.UnixMilli()}
@@ -361,7 +361,7 @@ func (p *idle) letter(board string, reason notify.NotifyReason) *letter {
 	}
 	a := amAlert(alerttest.Fire(board, now))
 	in.Alerts = []IncidentAlert{incidentAlert(a)}
-	l, err := newLetter(in.ID, "hook", p.routing.Load().only("hook"), board, reason, payload{Now: now, Alerts: []*amalert.Alert{a}}, now.UnixMilli())
+	l, err := newMessage(in.ID, "hook", p.routing.Load().only("hook"), board, reason, payload{Now: now, Alerts: []*amalert.Alert{a}}, now.UnixMilli())
 	if err != nil {
 		p.t.Fatal(err)
 	}
@@ -369,14 +369,14 @@ func (p *idle) letter(board string, reason notify.NotifyReason) *letter {
 	if err := errors.Join(saveIncident(p.t.Context(), p.db, in), l.insert(p.t.Context(), p.db, "waiting")); err != nil {
 		p.t.Fatal(err)
 	}
-	p.mail.add([]*letter{l})
+	p.outbox.add([]*message{l})
 	return l
 }
 
 // tried tries a letter at once and returns the state that it came to, and how long it waits now.
-func (p *idle) tried(l *letter) (state string, wait time.Duration) {
+func (p *idle) tried(l *message) (state string, wait time.Duration) {
 	p.t.Helper()
-	l.flying, l.flownAt = true, time.Now().UnixMilli()
+	l.inFlight, l.triedAt = true, time.Now().UnixMilli()
 	p.try(p.t.Context(), l)
 	if err := p.db.QueryRowContext(p.t.Context(), `SELECT state FROM page WHERE id = ?`, l.id).Scan(&state); err != nil {
 		p.t.Fatal(err)
@@ -426,7 +426,7 @@ func TestARefusedPageLeavesWhenTheReceiverWorksAgain(t *testing.T) {
 	})
 	p := newIdle(t, s.URL, "1h")
 	b1, b2 := p.letter("b1", notify.ReasonFirstNotification), p.letter("b2", notify.ReasonFirstNotification)
-	wait := func(l *letter) time.Duration { return time.Until(time.UnixMilli(l.nextAt)) }
+	wait := func(l *message) time.Duration { return time.Until(time.UnixMilli(l.nextAt)) }
 	later := func() {
 		t.Helper()
 		if state, _ := p.tried(b1); state != "waiting" {
@@ -552,12 +552,12 @@ policies: [{name: p, receivers: [people], steps: [{notify: [ada], wait: 5m}]}]
 func TestNoRepeatBehindAPageThatWaits(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, twoSteps)
-	j := &journaled{pager: b.Pager, receiver: "everybody", integrations: b.routing.Load().integrations["everybody"]}
+	j := &recorder{pager: b.Pager, receiver: "everybody", integrations: b.routing.Load().integrations["everybody"]}
 	pages := func(reason notify.NotifyReason) (count int) {
 		t.Helper()
 		a := amAlert(alerttest.Fire("b1", time.UnixMilli(b.zero)))
 		n := &notification{receiver: j.receiver, groupKey: "g", reason: reason, now: time.Now(), payload: payload{Alerts: []*amalert.Alert{a}}, alerts: []IncidentAlert{incidentAlert(a)}, firingCount: 1}
-		b.tx(func(e *escalating) error {
+		b.tx(func(e *transaction) error {
 			_, _, _, err := j.record(context.Background(), e, n)
 			return err
 		})

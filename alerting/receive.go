@@ -24,16 +24,16 @@ import (
 // journalName is the integration under which receivers stand in the notification log.
 const journalName = "journal"
 
-// journaled stands in for all integrations of one receiver: it writes what they shall send into the database, in one
+// recorder stands in for all integrations of one receiver: it writes what they shall send into the database, in one
 // transaction with the incident and the notification log, and returns.
-type journaled struct {
+type recorder struct {
 	pager        *Pager
 	receiver     string
 	integrations []notify.Integration
 }
 
 // SendResolved implements notify.ResolvedSender: incidents end, whatever the receiver sends.
-func (j *journaled) SendResolved() bool { return true }
+func (j *recorder) SendResolved() bool { return true }
 
 // payload is what a page needs to be sent at any later time.
 type payload struct {
@@ -56,26 +56,26 @@ type notification struct {
 	alerts             []IncidentAlert
 	firingCount        int
 	paged              []bool // by alert: it stands as firing in an open incident
-	parted             []partedFrom
+	splitFrom          []splitIncident
 }
 
 // Notify implements notify.Notifier. Where the database cannot be written the page leaves at once, unrecorded: a page
 // without a record is better than none.
-func (j *journaled) Notify(ctx context.Context, alerts ...*amalert.Alert) (bool, error) {
+func (j *recorder) Notify(ctx context.Context, alerts ...*amalert.Alert) (bool, error) {
 	if !j.pager.enter() {
 		return false, errClosed
 	}
 	defer j.pager.leave()
 	n := j.pager.takeApart(ctx, j.receiver, alerts)
 	var (
-		id      string
-		letters []*letter
-		entry   []byte
-		e       *escalating
+		id       string
+		messages []*message
+		entry    []byte
+		e        *transaction
 	)
 	err := j.pager.commits.Do(func(c *sql.Conn) (err error) {
-		e = j.pager.escalating(c)
-		id, letters, entry, err = j.record(context.WithoutCancel(ctx), e, n)
+		e = j.pager.transaction(c)
+		id, messages, entry, err = j.record(context.WithoutCancel(ctx), e, n)
 		return err
 	})
 	if err != nil {
@@ -87,9 +87,9 @@ func (j *journaled) Notify(ctx context.Context, alerts ...*amalert.Alert) (bool,
 	}
 	j.pager.handedOver(n)
 	if n.receiver == alert.Watchdog {
-		j.pager.mail.drop(func(l *letter) bool { return l.receiver == alert.Watchdog })
+		j.pager.outbox.cancel(func(l *message) bool { return l.receiver == alert.Watchdog })
 	}
-	j.pager.mail.add(letters)
+	j.pager.outbox.add(messages)
 	j.pager.after(e)
 	if id != "" {
 		j.pager.changed(id)
@@ -120,14 +120,14 @@ func (p *Pager) takeApart(ctx context.Context, receiver string, alerts []*amaler
 }
 
 // record writes incident, pages, the escalation, notification log and handled alerts.
-func (j *journaled) record(ctx context.Context, e *escalating, n *notification) (id string, letters []*letter, entry []byte, err error) {
+func (j *recorder) record(ctx context.Context, e *transaction, n *notification) (id string, messages []*message, entry []byte, err error) {
 	c := e.c
 	if entry, err = recordNotified(ctx, c, n); err != nil {
 		return "", nil, nil, err
 	}
 	if n.receiver == alert.Watchdog {
-		letters, err = j.recordBeat(ctx, c, n)
-		return "", letters, entry, err
+		messages, err = j.recordBeat(ctx, c, n)
+		return "", messages, entry, err
 	}
 	in, moved, err := e.incidentOf(n)
 	if err != nil {
@@ -152,11 +152,11 @@ func (j *journaled) record(ctx context.Context, e *escalating, n *notification) 
 			return "", nil, nil, err
 		}
 	} else if in == nil {
-		in = &Incident{GroupKey: n.groupKey, OpenedAt: n.now.UnixMilli(), Receiver: n.receiver, Ack: n.partedAck()}
+		in = &Incident{GroupKey: n.groupKey, OpenedAt: n.now.UnixMilli(), Receiver: n.receiver, Ack: n.splitAck()}
 	}
 	before := firingIn(in)
 	if in.ID == "" {
-		for _, p := range n.parted {
+		for _, p := range n.splitFrom {
 			maps.Copy(before, p.had)
 		}
 	}
@@ -186,18 +186,18 @@ func (j *journaled) record(ctx context.Context, e *escalating, n *notification) 
 	if err = recordChange(ctx, c, n, in, before, refired); err != nil {
 		return "", nil, nil, err
 	}
-	if err = e.takeOver(in, n, fresh); err != nil {
+	if err = e.noteOrigins(in, n, fresh); err != nil {
 		return "", nil, nil, err
 	}
-	if letters, err = j.recordPages(ctx, c, n, in, ch); err != nil {
+	if messages, err = j.recordPages(ctx, c, n, in, ch); err != nil {
 		return "", nil, nil, err
 	}
 	if in.ResolvedAt != 0 {
-		if err := errors.Join(e.tellFormer(in, n), e.tellFormers(in)); err != nil {
+		if err := errors.Join(e.notifyEarlierReceivers(in, n), e.notifyMerged(in)); err != nil {
 			return "", nil, nil, err
 		}
 	}
-	return in.ID, letters, entry, e.notified(n, in, ch, elsewhere)
+	return in.ID, messages, entry, e.notified(n, in, ch, elsewhere)
 }
 
 // change is what a notification means to its incident.
@@ -226,7 +226,7 @@ func firingIn(in *Incident) map[string]bool {
 	return out
 }
 
-func (j *journaled) recordPages(ctx context.Context, c *sql.Conn, n *notification, in *Incident, ch change) ([]*letter, error) {
+func (j *recorder) recordPages(ctx context.Context, c *sql.Conn, n *notification, in *Incident, ch change) ([]*message, error) {
 	if in.Ack != nil && n.reason == notify.ReasonRepeatIntervalElapsed || ch.partly || ch.moved && !ch.handed && n.newestReading(ch.before) == 0 {
 		return nil, nil
 	}
@@ -235,9 +235,9 @@ func (j *journaled) recordPages(ctx context.Context, c *sql.Conn, n *notificatio
 	if err := row.Scan(&count); err != nil {
 		return nil, fmt.Errorf("count pages of incident %s: %w", in.ID, err)
 	}
-	var out []*letter
+	var out []*message
 	for _, to := range j.targets(n) {
-		l, err := j.letter(n, in, to, ch.before)
+		l, err := j.message(n, in, to, ch.before)
 		if err != nil {
 			return nil, err
 		}
@@ -262,7 +262,7 @@ func (j *journaled) recordPages(ctx context.Context, c *sql.Conn, n *notificatio
 }
 
 // pageWaits reports whether a page of the same incident to the same integration is still being tried: it says what a repeat would.
-func pageWaits(ctx context.Context, c *sql.Conn, l *letter) (waits bool, err error) {
+func pageWaits(ctx context.Context, c *sql.Conn, l *message) (waits bool, err error) {
 	row := c.QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM page WHERE incident = ? AND receiver = ? AND integration = ? AND idx = ? AND state = 'waiting')`,
 		l.incident, l.receiver, l.integration, l.idx)
 	if err := row.Scan(&waits); err != nil {
@@ -279,7 +279,7 @@ type target struct {
 
 // targets are the integrations that a notification goes to: the receiver's own, and where it says that the receiver itself fails,
 // those of others too.
-func (j *journaled) targets(n *notification) (out []target) {
+func (j *recorder) targets(n *notification) (out []target) {
 	for i := range j.integrations {
 		out = append(out, target{j.receiver, &j.integrations[i]})
 	}
@@ -292,8 +292,8 @@ func (j *journaled) targets(n *notification) (out []target) {
 	return out
 }
 
-// letter is the page for one integration, nil where it wants none.
-func (j *journaled) letter(n *notification, in *Incident, to target, before map[string]bool) (*letter, error) {
+// message is the page for one integration, nil where it wants none.
+func (j *recorder) message(n *notification, in *Incident, to target, before map[string]bool) (*message, error) {
 	body := n.payload
 	if !to.SendResolved() {
 		body.Alerts = nil
@@ -310,7 +310,7 @@ func (j *journaled) letter(n *notification, in *Incident, to target, before map[
 	if err != nil {
 		return nil, fmt.Errorf("encode page of incident %s: %w", in.ID, err)
 	}
-	return &letter{
+	return &message{
 		incident: in.ID, receiver: to.receiver, integration: to.Name(), idx: to.Index(), groupKey: in.GroupKey, reason: n.reason,
 		payload: text, createdAt: n.now.UnixMilli(), nextAt: n.now.UnixMilli(), readingAt: n.newestReading(before),
 	}, nil
@@ -364,7 +364,7 @@ func recordHandled(ctx context.Context, c *sql.Conn, n *notification) error {
 }
 
 // sendUnrecorded sends at once what could not be written down, for a policy to those whom its first step pages.
-func (j *journaled) sendUnrecorded(ctx context.Context, alerts []*amalert.Alert) (bool, error) {
+func (j *recorder) sendUnrecorded(ctx context.Context, alerts []*amalert.Alert) (bool, error) {
 	ctx, cancel := context.WithTimeout(ctx, tryTimeout)
 	defer cancel()
 	for i := range j.integrations {

@@ -3,10 +3,13 @@ package alerting
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 
+	amalert "github.com/prometheus/alertmanager/alert"
 	"github.com/prometheus/alertmanager/notify"
 	"github.com/prometheus/common/model"
 
@@ -50,7 +53,7 @@ func (r *routing) leads(labels map[string]string, keys []string) bool {
 // incidentOf returns the open incident that a notification is about, nil for none, and whether its group is new to it:
 // the routes have changed, and an alert that was paged already comes from another group than before. Whatever open
 // incident had such an alert goes on in this group; where there are several, they become one.
-func (e *escalating) incidentOf(n *notification) (in *Incident, moved bool, err error) {
+func (e *transaction) incidentOf(n *notification) (in *Incident, moved bool, err error) {
 	found, err := queryIncidents(e.ctx, e.c, `WHERE resolved_at = 0 AND `+ofGroup, n.groupKey, n.groupKey)
 	if err != nil {
 		return nil, false, err
@@ -60,11 +63,11 @@ func (e *escalating) incidentOf(n *notification) (in *Incident, moved bool, err 
 		return nil, false, err
 	}
 	var all []*Incident
-	n.parted = nil
+	n.splitFrom = nil
 	for _, other := range displaced {
 		if other.Receiver == n.receiver || n.hasAllOf(other) {
 			all = append(all, other)
-		} else if err := e.leave(other, n); err != nil {
+		} else if err := e.split(other, n); err != nil {
 			return nil, false, err
 		}
 	}
@@ -96,7 +99,7 @@ func ackedRank(in *Incident) int {
 }
 
 // displaced are the other open incidents with a firing alert of the notification that no route leads to them any more.
-func (e *escalating) displaced(n *notification, found []*Incident) (out []*Incident, err error) {
+func (e *transaction) displaced(n *notification, found []*Incident) (out []*Incident, err error) {
 	here := map[string]bool{}
 	for _, in := range found {
 		for labels := range firingIn(in) {
@@ -131,7 +134,7 @@ func (e *escalating) displaced(n *notification, found []*Incident) (out []*Incid
 
 // closedElsewhere reports whether somebody closed, in a group to which the routes do not lead any more, an incident with
 // all that fires here: it was dealt with, though the routes changed since.
-func (e *escalating) closedElsewhere(n *notification) (bool, error) {
+func (e *transaction) closedElsewhere(n *notification) (bool, error) {
 	closed, err := queryIncidents(e.ctx, e.c, `WHERE resolved_at > 0 AND id IN (SELECT incident FROM incident_more WHERE by_hand = 1 AND closed_at > ?)`,
 		e.now-keepHandled.Milliseconds())
 	if err != nil {
@@ -177,10 +180,10 @@ func (n *notification) hasAllOf(in *Incident) bool {
 }
 
 // absorb makes the alerts of other those of in, and ends other without a word to its receivers: nothing is over.
-func (e *escalating) absorb(in, other *Incident) error {
+func (e *transaction) absorb(in, other *Incident) error {
 	in.take(slices.DeleteFunc(slices.Clone(other.Alerts), func(a IncidentAlert) bool { return a.EndsAt != 0 }), e.now)
 	return errors.Join(
-		e.former(in, other, true),
+		e.noteMerged(in, other, true),
 		e.event(in.ID, "moved", "", "the routes changed: it takes over the alerts of incident #%d", other.Number),
 		e.exec("move groups of incident "+other.ID, `UPDATE incident_moved SET incident = ? WHERE incident = ?`, in.ID, other.ID),
 		e.exec("move group of incident "+other.ID, `INSERT OR REPLACE INTO incident_moved (group_key, incident) VALUES (?,?)`, other.GroupKey, in.ID),
@@ -188,7 +191,7 @@ func (e *escalating) absorb(in, other *Incident) error {
 }
 
 // endQuietly ends an incident and its escalation; its receivers hear nothing.
-func (e *escalating) endQuietly(in *Incident, why string) error {
+func (e *transaction) endQuietly(in *Incident, why string) error {
 	in.ResolvedAt, in.ChangedAt = e.now, e.now
 	err := errors.Join(saveIncident(e.ctx, e.c, in), e.event(in.ID, "resolved", "", "%s", why), e.stopSteps(in.ID))
 	if err != nil {
@@ -203,7 +206,7 @@ func (e *escalating) endQuietly(in *Incident, why string) error {
 }
 
 // elsewhere returns the alerts of an incident of several groups that fire and are not in the notification of one.
-func (e *escalating) elsewhere(in *Incident, n *notification) (map[string]bool, error) {
+func (e *transaction) elsewhere(in *Incident, n *notification) (map[string]bool, error) {
 	if in.ID == "" {
 		return nil, nil
 	}
@@ -218,10 +221,10 @@ func (e *escalating) elsewhere(in *Incident, n *notification) (map[string]bool, 
 	return fires, nil
 }
 
-// tellFormer tells the end to receivers that paged it before the routes changed; n's own is told as ever, and people by
+// notifyEarlierReceivers tells the end to receivers that paged it before the routes changed; n's own is told as ever, and people by
 // their channels.
-func (e *escalating) tellFormer(in *Incident, n *notification) error {
-	told, err := e.told(in.ID, e.now)
+func (e *transaction) notifyEarlierReceivers(in *Incident, n *notification) error {
+	told, err := e.notifiedIntegrations(in.ID, e.now)
 	if err != nil {
 		return err
 	}
@@ -230,7 +233,7 @@ func (e *escalating) tellFormer(in *Incident, n *notification) error {
 		if t.receiver == n.receiver || t.about != "" || to == nil || !to.SendResolved() {
 			continue
 		}
-		l, err := newLetter(in.ID, t.receiver, to, in.GroupKey, notify.ReasonAllAlertsResolved, n.payload, e.now)
+		l, err := newMessage(in.ID, t.receiver, to, in.GroupKey, notify.ReasonAllAlertsResolved, n.payload, e.now)
 		if err != nil {
 			return err
 		}
@@ -245,7 +248,7 @@ func (e *escalating) tellFormer(in *Incident, n *notification) error {
 func (p *Pager) paged(fp model.Fingerprint) bool {
 	p.inbox.mu.Lock()
 	defer p.inbox.mu.Unlock()
-	return p.inbox.told[fp]
+	return p.inbox.notified[fp]
 }
 
 // led reports whether the routes lead an alert of an incident to one of its groups.
@@ -253,4 +256,82 @@ func (p *Pager) led(ctx context.Context, in *Incident) (bool, error) {
 	r := p.routing.Load()
 	keys, err := groupsOf(ctx, p.db, in)
 	return slices.ContainsFunc(in.Alerts, func(a IncidentAlert) bool { return r.leads(a.Labels, keys) }), err
+}
+
+// splitIncident is an incident that goes on without alerts that the routes lead to another receiver, and what had fired in it.
+type splitIncident struct {
+	*Incident
+	had map[string]bool
+}
+
+// split takes the notification's alerts out of an incident of another receiver that has more. The others go on there, and
+// its pages say no more of those that left.
+func (e *transaction) split(in *Incident, n *notification) error {
+	if err := in.loadDetails(e.ctx, e.c); err != nil {
+		return err
+	}
+	n.splitFrom = append(n.splitFrom, splitIncident{in, firingIn(in)})
+	now, left := e.now, map[string]bool{}
+	for _, a := range n.alerts {
+		for i := range in.Alerts {
+			if b := &in.Alerts[i]; b.EndsAt == 0 && alert.LabelText(b.Labels) == alert.LabelText(a.Labels) {
+				b.EndsAt = now
+				left[alert.LabelText(a.Labels)] = true
+			}
+		}
+	}
+	in.ChangedAt = now
+	gone := func(hash uint64) bool { return slices.Contains(n.firing, hash) } // news, should the routes lead them back
+	return errors.Join(saveIncident(e.ctx, e.c, in), e.withoutAlerts(in.ID, left), e.forgetGroups(in, gone),
+		e.event(in.ID, "moved", "", "the routes changed: %s of %d now with receiver %s", alertCount(len(left)), len(in.Alerts), n.receiver))
+}
+
+// withoutAlerts takes alerts out of what an incident's further pages say.
+func (e *transaction) withoutAlerts(incident string, left map[string]bool) error {
+	esc, err := e.load(incident)
+	if err != nil || esc == nil {
+		return err
+	}
+	var body payload
+	if err := json.Unmarshal(esc.payload, &body); err != nil {
+		return fmt.Errorf("decode alerts of incident %s: %w", incident, err)
+	}
+	body.Alerts = slices.DeleteFunc(body.Alerts, func(a *amalert.Alert) bool { return left[alert.LabelText(incidentAlert(a).Labels)] })
+	if esc.payload, err = json.Marshal(body); err != nil {
+		return fmt.Errorf("encode alerts of incident %s: %w", incident, err)
+	}
+	return e.save(esc)
+}
+
+// splitAck returns the acknowledgement that holds for alerts which came from other incidents to a new one, nil where
+// one of them was not acknowledged there: somebody has them on hand already, wherever the routes lead now.
+func (n *notification) splitAck() *Ack {
+	known := map[string]bool{}
+	for _, p := range n.splitFrom {
+		if p.Ack == nil {
+			return nil
+		}
+		maps.Copy(known, p.had)
+	}
+	if len(n.splitFrom) == 0 || n.newestReading(known) != 0 {
+		return nil
+	}
+	ack := *n.splitFrom[0].Ack
+	return &ack
+}
+
+// keepAck brings the escalation of a new incident to rest before it begins.
+func (e *transaction) keepAck(in *Incident) error {
+	state := escalationAcknowledged
+	if in.Ack.Until != 0 {
+		state = escalationSnoozed
+		err := e.exec("write snooze", `INSERT OR REPLACE INTO incident_more (incident, snoozed_until) VALUES (?,?)`, in.ID, in.Ack.Until)
+		if err != nil {
+			return err
+		}
+	}
+	return errors.Join(
+		e.event(in.ID, "acknowledged", in.Ack.By, "before the routes changed"),
+		e.save(&escalation{incident: in.ID, receiver: in.Receiver, state: state, payload: []byte(`{}`)}),
+		e.acknowledged(in, *in.Ack, state, nil))
 }

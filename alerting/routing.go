@@ -4,19 +4,28 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"path/filepath"
 	"reflect"
+	"runtime/debug"
+	"strings"
+	"sync"
 	"time"
 
 	amalert "github.com/prometheus/alertmanager/alert"
+	"github.com/prometheus/alertmanager/api"
 	"github.com/prometheus/alertmanager/config"
+	amcommoncfg "github.com/prometheus/alertmanager/config/common"
 	"github.com/prometheus/alertmanager/config/receiver"
 	"github.com/prometheus/alertmanager/dispatch"
 	"github.com/prometheus/alertmanager/inhibit"
 	"github.com/prometheus/alertmanager/notify"
+	amlabels "github.com/prometheus/alertmanager/pkg/labels"
 	"github.com/prometheus/alertmanager/template"
 	"github.com/prometheus/alertmanager/timeinterval"
 	"github.com/prometheus/common/model"
+	"github.com/prometheus/common/route"
+	"github.com/prometheus/common/version"
 
 	"bramble/alerting/alert"
 	"bramble/alerting/maintenance"
@@ -195,7 +204,7 @@ func (p *Pager) start(r *routing) *dispatching {
 	d := &dispatching{inhibitor: inhibit.NewInhibitor(p.alerts, r.config.InhibitRules, p.amLog, p.recorder), tree: r.tree, done: make(chan struct{})}
 	stages := map[string][]notify.Integration{}
 	for name, integrations := range r.integrations {
-		j := &journaled{pager: p, receiver: name, integrations: integrations}
+		j := &recorder{pager: p, receiver: name, integrations: integrations}
 		stages[name] = []notify.Integration{notify.NewIntegration(j, j, journalName, 0, name)}
 	}
 	pipeline := p.pipelines.New(stages, func() time.Duration { return 0 }, d.inhibitor, p.silencer,
@@ -259,3 +268,115 @@ func (p *Pager) muted(labels model.LabelSet) bool {
 	d := p.dispatch.Load()
 	return d != nil && d.inhibitor.Mutes(context.Background(), labels)
 }
+
+// withNobody returns a configuration that routes those alerts to Nobody before the user's own routes see them. The
+// user's file stays as it is.
+func withNobody(user *config.Config) (*config.Config, error) {
+	each := []string{alert.NameLabel, alert.BoardLabel, alert.DomainLabel} // boards and domains: each is an incident
+	for _, k := range alert.DomainKinds {
+		each = append(each, k.Name)
+	}
+	shadow, err := quietRoute(each, quietMatcher{amlabels.MatchEqual, alert.ShadowLabel, alert.ShadowTrue})
+	if err != nil {
+		return nil, err
+	}
+	customers, err := quietRoute([]string{alert.NameLabel, alert.BoardLabel}, quietMatcher{amlabels.MatchEqual, alert.PagesLabel, alert.PagesDomains},
+		quietMatcher{amlabels.MatchNotEqual, alert.CustomerLabel, ""}, quietMatcher{amlabels.MatchEqual, alert.DomainLabel, ""})
+	if err != nil {
+		return nil, err
+	}
+	root := *user.Route
+	root.Routes = append([]*config.Route{shadow, customers}, user.Route.Routes...)
+	c := *user
+	c.Route = &root
+	c.Receivers = append([]config.Receiver{{Name: alert.Nobody}}, user.Receivers...)
+	return &c, nil
+}
+
+type quietMatcher struct {
+	kind        amlabels.MatchType
+	name, value string
+}
+
+// quietRoute leads to Nobody.
+func quietRoute(groupBy []string, ms ...quietMatcher) (*config.Route, error) {
+	var matchers amcommoncfg.Matchers
+	for _, m := range ms {
+		matcher, err := amlabels.NewMatcher(m.kind, m.name, m.value)
+		if err != nil {
+			return nil, err
+		}
+		matchers = append(matchers, matcher)
+	}
+	wait, interval, repeat := model.Duration(0), model.Duration(10*time.Second), model.Duration(365*24*time.Hour)
+	route := &config.Route{
+		Receiver: alert.Nobody, Matchers: matchers, GroupByStr: groupBy, GroupWait: &wait, GroupInterval: &interval, RepeatInterval: &repeat,
+	}
+	for _, name := range groupBy {
+		route.GroupBy = append(route.GroupBy, model.LabelName(name))
+	}
+	return route, nil
+}
+
+// alertAPI is Alertmanager's HTTP API. It is made for the first request: the description of itself that it loads takes an
+// eighth of a start's time, and 5 MB of memory for good. A configuration comes before the first request.
+type alertAPI struct {
+	options api.Options
+
+	mu      sync.Mutex
+	api     *api.API // nil before the first request
+	handler http.Handler
+	config  *config.Config
+	status  func(context.Context, model.LabelSet)
+}
+
+// update puts a configuration in force, and a function that marks alerts of which the status is asked.
+func (a *alertAPI) update(c *config.Config, status func(context.Context, model.LabelSet)) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.config, a.status = c, status
+	if a.api != nil {
+		a.api.Update(c, status)
+	}
+}
+
+func (a *alertAPI) open() (http.Handler, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.api != nil {
+		return a.handler, nil
+	}
+	nameAlertmanager()
+	made, err := api.New(a.options)
+	if err != nil {
+		return nil, err
+	}
+	made.Update(a.config, a.status)
+	a.api, a.handler = made, made.Register(route.New(), "/")
+	return a.handler, nil
+}
+
+func (a *alertAPI) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	h, err := a.open()
+	if err != nil {
+		a.options.Logger.Error("open alert API", "err", err)
+		http.Error(w, "the alert API cannot be opened: the collector's log says why", http.StatusInternalServerError)
+		return
+	}
+	h.ServeHTTP(w, r)
+}
+
+// nameAlertmanager sets the version that the API states, and that amtool
+// compares with its own, to that of the Alertmanager whose packages are linked.
+// The variable is the process's.
+var nameAlertmanager = sync.OnceFunc(func() {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return
+	}
+	for _, m := range info.Deps {
+		if m.Path == "github.com/prometheus/alertmanager" {
+			version.Version = strings.TrimPrefix(m.Version, "v")
+		}
+	}
+})

@@ -73,7 +73,7 @@ func TestCreepingFailure(t *testing.T) {
 	if _, err := d.pager.db.ExecContext(t.Context(), `UPDATE escalation_step SET due_at = ? WHERE state = 'pending'`, d.pager.clock.now()); err != nil {
 		t.Fatal(err)
 	}
-	d.pager.steps.ring()
+	d.pager.steps.signal()
 	if got := s.next(t); got.said() != "firing SocHot switch r1-a" || got.path != "/jonas-ntfy" {
 		t.Errorf("second step: %s at %s", got.said(), got.path)
 	}
@@ -289,7 +289,7 @@ policies:
 				if _, err := p.db.ExecContext(t.Context(), `UPDATE escalation_step SET due_at = ? WHERE incident = ? AND state = 'pending'`, p.clock.now(), id); err != nil {
 					t.Fatal(err)
 				}
-				p.steps.ring()
+				p.steps.signal()
 				s.want(t, "third-ntfy", "firing b1")
 			}
 			open := p.openOnes(t)

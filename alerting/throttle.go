@@ -32,7 +32,7 @@ const (
 const BundleAlert = "Bundle"
 
 // send gives a person a message, or puts it with those that are collected.
-func (e *escalating) send(l *letter, person, about string) error {
+func (e *transaction) send(l *message, person, about string) error {
 	if person == "" { // a receiver of its own
 		return e.post(l, person, about)
 	}
@@ -64,7 +64,7 @@ func (e *escalating) send(l *letter, person, about string) error {
 }
 
 // collectOn lets a collection that is due wait for more, until at or as long as its first message may wait.
-func (e *escalating) collectOn(person, receiver string, due, at int64) error {
+func (e *transaction) collectOn(person, receiver string, due, at int64) error {
 	var first int64
 	row := e.c.QueryRowContext(e.ctx, `SELECT coalesce(min(p.created_at), 0) FROM page p JOIN page_to t ON t.page = p.id
 		WHERE p.state = 'bundled' AND t.bundle = '' AND t.person = ? AND p.receiver = ?`, person, receiver)
@@ -93,7 +93,7 @@ func room(sent []int64, now int64, about string) int64 {
 }
 
 // sentTo are the times of a person's messages within the window, in order.
-func (e *escalating) sentTo(person string) (out []int64, err error) {
+func (e *transaction) sentTo(person string) (out []int64, err error) {
 	rows, err := e.c.QueryContext(e.ctx, `SELECT sent_at FROM page_to WHERE person = ? AND sent_at > ? AND sent_at <= ? ORDER BY sent_at`,
 		person, e.now-throttleWindow.Milliseconds(), e.now)
 	if err != nil {
@@ -111,7 +111,7 @@ func (e *escalating) sentTo(person string) (out []int64, err error) {
 }
 
 // bundles counts the collections for a person, and tells when the one for a receiver is due, 0 where there is none.
-func (e *escalating) bundles(person, receiver string) (n int, due int64, err error) {
+func (e *transaction) bundles(person, receiver string) (n int, due int64, err error) {
 	row := e.c.QueryRowContext(e.ctx, `SELECT count(*), coalesce(max(CASE WHEN receiver = ? THEN due_at END), 0)
 		FROM escalation_step WHERE kind = 'bundle' AND state = 'pending' AND person = ?`, receiver, person)
 	if err := row.Scan(&n, &due); err != nil {
@@ -121,16 +121,16 @@ func (e *escalating) bundles(person, receiver string) (n int, due int64, err err
 }
 
 // post writes a message that leaves at once.
-func (e *escalating) post(l *letter, person, about string) error {
+func (e *transaction) post(l *message, person, about string) error {
 	if err := e.write(l, person, about, "waiting", e.now); err != nil {
 		return err
 	}
-	e.letters = append(e.letters, l)
+	e.messages = append(e.messages, l)
 	return nil
 }
 
 // write writes a message into the journal.
-func (e *escalating) write(l *letter, person, about, state string, sentAt int64) error {
+func (e *transaction) write(l *message, person, about, state string, sentAt int64) error {
 	if l.id == "" {
 		var count int
 		if err := e.c.QueryRowContext(e.ctx, `SELECT count(*) FROM page WHERE incident = ?`, l.incident).Scan(&count); err != nil {
@@ -149,13 +149,13 @@ func (e *escalating) write(l *letter, person, about, state string, sentAt int64)
 
 // collected is one message that was put off.
 type collected struct {
-	*letter
+	*message
 	about, title, severity string
 	number                 int64
 }
 
 // flush sends what was collected for a person, one message as itself, several as one.
-func (e *escalating) flush(s *escalationStep) error {
+func (e *transaction) flush(s *escalationStep) error {
 	sent, err := e.sentTo(s.person)
 	if err != nil {
 		return err
@@ -176,7 +176,7 @@ func (e *escalating) flush(s *escalationStep) error {
 		return e.release(list) // one whose receiver is gone says so by itself
 	}
 	id := fmt.Sprintf("bundle-%d", s.seq)
-	l, err := newLetter("", s.receiver, to, id, notify.ReasonFirstNotification, e.pager.bundle(list, e.now), e.now)
+	l, err := newMessage("", s.receiver, to, id, notify.ReasonFirstNotification, e.pager.bundle(list, e.now), e.now)
 	if err != nil {
 		return err
 	}
@@ -194,7 +194,7 @@ func (e *escalating) flush(s *escalationStep) error {
 }
 
 // release sends collected messages as they are.
-func (e *escalating) release(list []collected) error {
+func (e *transaction) release(list []collected) error {
 	for _, m := range list {
 		err := errors.Join(
 			e.exec("release page "+m.id, `UPDATE page SET state = 'waiting', next_at = ? WHERE id = ?`, e.now, m.id),
@@ -203,13 +203,13 @@ func (e *escalating) release(list []collected) error {
 			return err
 		}
 		m.nextAt = e.now
-		e.letters = append(e.letters, m.letter)
+		e.messages = append(e.messages, m.message)
 		e.changed[m.incident] = true
 	}
 	return nil
 }
 
-func (e *escalating) collected(person, receiver string) (out []collected, err error) {
+func (e *transaction) collected(person, receiver string) (out []collected, err error) {
 	rows, err := e.c.QueryContext(e.ctx, `SELECT p.id, p.incident, p.integration, p.idx, p.group_key, p.reason, p.payload, p.created_at, p.reading_at, t.kind,
 		i.title, i.severity, i.number FROM page p JOIN page_to t ON t.page = p.id JOIN incident i ON i.id = p.incident
 		WHERE p.state = 'bundled' AND t.bundle = '' AND t.person = ? AND p.receiver = ? ORDER BY p.seq`, person, receiver)
@@ -218,7 +218,7 @@ func (e *escalating) collected(person, receiver string) (out []collected, err er
 	}
 	defer rows.Close()
 	for rows.Next() {
-		m := collected{letter: &letter{receiver: receiver}}
+		m := collected{message: &message{receiver: receiver}}
 		var (
 			reason int
 			text   string
@@ -278,7 +278,7 @@ func bundleSummary(counts map[string]int) string {
 }
 
 // stopEmptyBundles takes back what was collected into one message and is all stopped by now.
-func (e *escalating) stopEmptyBundles() error {
+func (e *transaction) stopEmptyBundles() error {
 	rows, err := e.c.QueryContext(e.ctx, `UPDATE page SET state = 'stopped', answer = 'all that it lists was acknowledged before it was delivered'
 		WHERE state = 'waiting' AND incident = '' AND id LIKE 'bundle-%' AND NOT EXISTS
 		(SELECT 1 FROM page_to t JOIN page p ON p.id = t.page WHERE t.bundle = page.id AND p.state = 'bundled') RETURNING id`)
@@ -289,7 +289,7 @@ func (e *escalating) stopEmptyBundles() error {
 }
 
 // settleBundle gives what a message carried the state that the message came to.
-func (e *escalating) settleBundle(l *letter, state, answer string, leftAt int64) error {
+func (e *transaction) settleBundle(l *message, state, answer string, leftAt int64) error {
 	rows, err := e.c.QueryContext(e.ctx, `SELECT DISTINCT p.incident FROM page_to t JOIN page p ON p.id = t.page WHERE t.bundle = ?`, l.id)
 	if err != nil {
 		return fmt.Errorf("read what message %s carries: %w", l.id, err)

@@ -87,7 +87,7 @@ func TestBundleAcknowledged(t *testing.T) {
 		b.deliver()
 	}
 	b.want(b.until(900*time.Millisecond), strings.Join([]string{"0s ada-ntfy", "0s ada-ntfy", never(b) + " ada-ntfy bundled", never(b) + " ada-ntfy bundled"}, ", "))
-	b.tx(func(e *escalating) error { return e.acknowledge(ids[2], Ack{By: "ada", At: e.now}) })
+	b.tx(func(e *transaction) error { return e.acknowledge(ids[2], Ack{By: "ada", At: e.now}) })
 	b.want(b.until(10*time.Second), strings.Join([]string{"0s ada-ntfy", "0s ada-ntfy", never(b) + " ada-ntfy stopped", "1s ada-ntfy"}, ", "))
 }
 

@@ -199,7 +199,7 @@ func lastOf(ctx context.Context, db database.Querier, n *notification, none bool
 		return nil, false, err
 	}
 	last = found[0]
-	if err := last.more(ctx, db); err != nil {
+	if err := last.loadDetails(ctx, db); err != nil {
 		return nil, false, err
 	}
 	if last.Closing != nil && last.Closing.ByHand && last.holds(n.alerts) {
@@ -240,8 +240,8 @@ func (in *Incident) reopen(now int64) {
 	}
 }
 
-// more reads what stands beside an incident's row: the end of a snooze, and the closing comment.
-func (in *Incident) more(ctx context.Context, db database.Querier) error {
+// loadDetails reads what stands beside an incident's row: the end of a snooze, and the closing comment.
+func (in *Incident) loadDetails(ctx context.Context, db database.Querier) error {
 	rows, err := db.QueryContext(ctx, `SELECT snoozed_until, closed_by, closed_at, closing, by_hand FROM incident_more WHERE incident = ?`, in.ID)
 	if err != nil {
 		return fmt.Errorf("read incident %s: %w", in.ID, err)

@@ -207,15 +207,15 @@ func TestOverdue(t *testing.T) {
 	if err := p.overdue(time.Now()); err != nil {
 		t.Errorf("after one try: %v", err)
 	}
-	if err := p.mail.overdue(now.Add(failsAfter + time.Second)); err == nil || !strings.Contains(err.Error(), "hook/webhook/0 has not taken page") {
+	if err := p.outbox.overdue(now.Add(failsAfter + time.Second)); err == nil || !strings.Contains(err.Error(), "hook/webhook/0 has not taken page") {
 		t.Errorf("a receiver that refuses for 5 min: %v", err)
 	}
-	if err := p.mail.overdue(now.Add(maxBackoff + lateAfter + time.Second)); err == nil || !strings.Contains(err.Error(), "is overdue by") {
+	if err := p.outbox.overdue(now.Add(maxBackoff + lateAfter + time.Second)); err == nil || !strings.Contains(err.Error(), "is overdue by") {
 		t.Errorf("a page that nobody tries: %v", err)
 	}
 	s.answerWith(nil)
 	p.until(t, "delivered", pageState("delivered"))
-	if err := p.mail.overdue(now.Add(time.Hour)); err != nil {
+	if err := p.outbox.overdue(now.Add(time.Hour)); err != nil {
 		t.Errorf("delivered: %v", err)
 	}
 	p.inbox.fed.Store(now.UnixMilli())
@@ -227,10 +227,10 @@ func TestOverdue(t *testing.T) {
 	p.inbox.mu.Lock()
 	p.inbox.fires(lost) // and not put into Alertmanager's store
 	p.inbox.mu.Unlock()
-	if err := p.untold(now.Add(time.Minute)); err != nil {
+	if err := p.unnotified(now.Add(time.Minute)); err != nil {
 		t.Errorf("too early: %v", err)
 	}
-	if err := p.untold(now.Add(time.Hour)); err == nil || !strings.Contains(err.Error(), `SocHot board="b2" fires since`) {
+	if err := p.unnotified(now.Add(time.Hour)); err == nil || !strings.Contains(err.Error(), `SocHot board="b2" fires since`) {
 		t.Errorf("an alert without a page: %v", err)
 	}
 }

@@ -1,0 +1,394 @@
+package alerting
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	amalert "github.com/prometheus/alertmanager/alert"
+	"github.com/prometheus/alertmanager/nflog/nflogpb"
+	"github.com/prometheus/alertmanager/notify"
+	"github.com/prometheus/common/model"
+	"google.golang.org/protobuf/encoding/protodelim"
+
+	"bramble/alerting/alert"
+	"bramble/alerting/database"
+)
+
+// takeoverSchema says which incidents another one has alerts from: whoever was paged for them before hears of its end.
+// The one before (former) is folded where it was merged as a whole, into a domain's failure or since routes changed; else it
+// goes on without them.
+const takeoverSchema = `
+CREATE TABLE incident_former (
+	incident TEXT NOT NULL,
+	former TEXT NOT NULL,
+	folded INTEGER NOT NULL,
+	at INTEGER NOT NULL,
+	PRIMARY KEY (incident, former)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX incident_former_former ON incident_former (former);
+`
+
+// noteOrigins notes which incidents a notification's alerts come from.
+func (e *transaction) noteOrigins(in *Incident, n *notification, fresh bool) error {
+	for _, p := range n.splitFrom {
+		err := errors.Join(e.noteMerged(in, p.Incident, false),
+			e.event(in.ID, "moved", "", "the routes changed: its alerts were part of incident #%d", p.Number))
+		if err != nil {
+			return err
+		}
+	}
+	if fresh && in.Ack != nil {
+		if err := e.keepAck(in); err != nil {
+			return err
+		}
+	}
+	return e.mergeParts(in, n)
+}
+
+// standAlone frees an incident that was merged: the rest of the larger failure is its own again.
+func (e *transaction) standAlone(in *Incident) error {
+	return e.exec("free incident "+in.ID, `DELETE FROM incident_former WHERE former = ? AND folded = 1`, in.ID)
+}
+
+// represents reports whether an alert of a domain is about the failure that another alert is a part of: one of a board,
+// or of a smaller domain.
+func (a *IncidentAlert) represents(b *IncidentAlert) bool {
+	t := alert.Transition{Rule: a.Rule, Labels: a.Labels}
+	d, ok := alert.DomainOf(&t)
+	if !ok || a.EndsAt != 0 || b.Rule == "" || alert.BaseRule(a.Rule) != alert.BaseRule(b.Rule) || !d.Holds(b.Labels) {
+		return false
+	}
+	t = alert.Transition{Rule: b.Rule, Labels: b.Labels}
+	smaller, ok := alert.DomainOf(&t)
+	return !ok || smaller.Rank() < d.Rank()
+}
+
+// mergeParts ends the incidents whose boards the domain's alerts of a notification stand for, all that fire of them: who was paged for
+// the first boards of a failure sees one incident take over. Nothing of them escalates any more, what waits for its provider
+// is stopped, and what is left alone when the domain is well pages anew. An acknowledgement of a few boards does not
+// acknowledge a larger failure; the page says who gave it.
+func (e *transaction) mergeParts(in *Incident, n *notification) error {
+	if !slices.ContainsFunc(n.alerts, func(a IncidentAlert) bool { return a.EndsAt == 0 && alert.IsDomainRule(a.Rule) }) {
+		return nil
+	}
+	if err := e.c.QueryRowContext(e.ctx, `SELECT number FROM incident WHERE id = ?`, in.ID).Scan(&in.Number); err != nil {
+		return fmt.Errorf("read number of incident %s: %w", in.ID, err)
+	}
+	open, err := queryIncidents(e.ctx, e.c, `WHERE resolved_at = 0 AND id <> ? ORDER BY number`, in.ID)
+	if err != nil {
+		return err
+	}
+	for _, other := range open {
+		if !other.partOf(n.alerts) {
+			continue
+		}
+		if err := e.mergeOne(in, other); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// partOf reports whether alerts stand for all that fires of an incident.
+func (in *Incident) partOf(alerts []IncidentAlert) bool {
+	fires := 0
+	for i := range in.Alerts {
+		b := &in.Alerts[i]
+		if b.EndsAt != 0 {
+			continue
+		}
+		fires++
+		if !slices.ContainsFunc(alerts, func(a IncidentAlert) bool { return a.represents(b) }) {
+			return false
+		}
+	}
+	return fires > 0
+}
+
+func (e *transaction) mergeOne(in, other *Incident) error {
+	if err := e.quiet(other.ID, "a larger failure stands for it"); err != nil {
+		return err
+	}
+	by := ""
+	if other.Ack != nil {
+		by = ", acknowledged by " + other.Ack.By
+	}
+	if err := e.forgetGroups(other, func(uint64) bool { return true }); err != nil {
+		return err
+	}
+	e.merged = append(e.merged, other)
+	return errors.Join(
+		e.endQuietly(other, fmt.Sprintf("part of a larger failure: it goes on in incident #%d", in.Number)),
+		e.event(in.ID, "moved", "", "it takes over incident #%d%s: %s", other.Number, by, other.Title),
+		e.noteMerged(in, other, true))
+}
+
+// forgetMerged makes alerts of merged incidents such as nobody was paged for.
+func (p *Pager) forgetMerged(e *transaction) {
+	for _, entry := range e.notices {
+		if err := p.notified.Merge(entry); err != nil {
+			p.log.Error("note a notification", "err", err)
+		}
+	}
+	p.inbox.mu.Lock()
+	defer p.inbox.mu.Unlock()
+	for _, in := range e.merged {
+		for _, a := range in.Alerts {
+			delete(p.inbox.notified, alert.LabelSet(a.Labels).Fingerprint())
+		}
+	}
+}
+
+// noteMerged notes that in has alerts of other; where that is over, also what it had from others.
+func (e *transaction) noteMerged(in, other *Incident, whole bool) error {
+	if whole {
+		err := e.exec("move what incident "+other.ID+" took over", `UPDATE OR REPLACE incident_former SET incident = ? WHERE incident = ? AND former <> ?`,
+			in.ID, other.ID, in.ID)
+		if err != nil {
+			return err
+		}
+	}
+	return e.exec("write what incident "+in.ID+" takes over", `INSERT OR REPLACE INTO incident_former (incident, former, folded, at) VALUES (?,?,?,?)`,
+		in.ID, other.ID, whole, e.now)
+}
+
+func (e *transaction) forgetGroups(in *Incident, which func(hash uint64) bool) error {
+	keys, err := groupsOf(e.ctx, e.c, in)
+	for _, key := range keys {
+		if err == nil {
+			err = e.forgetNotified(key, which)
+		}
+	}
+	return err
+}
+
+// forgetNotified makes what fires in a group news when the group is notified again: all of it, or the alerts with these
+// hashes.
+func (e *transaction) forgetNotified(groupKey string, which func(hash uint64) bool) error {
+	rows, err := e.c.QueryContext(e.ctx, `SELECT entry FROM alert_notified WHERE group_key = ?`, groupKey)
+	if err != nil {
+		return fmt.Errorf("read notifications: %w", err)
+	}
+	defer rows.Close()
+	var entries []*nflogpb.Entry
+	for rows.Next() {
+		var text []byte
+		if err := rows.Scan(&text); err != nil {
+			return fmt.Errorf("read notifications: %w", err)
+		}
+		var m nflogpb.MeshEntry
+		if err := protodelim.UnmarshalFrom(bytes.NewReader(text), &m); err != nil {
+			return fmt.Errorf("decode notification: %w", err)
+		}
+		entries = append(entries, m.Entry)
+	}
+	if err := rows.Err(); err != nil {
+		return fmt.Errorf("read notifications: %w", err)
+	}
+	for _, was := range entries {
+		is := &notification{receiver: was.Receiver.GroupName, groupKey: groupKey, now: time.Now(), firing: slices.DeleteFunc(was.FiringAlerts, which), resolved: was.ResolvedAlerts}
+		entry, err := recordNotified(e.ctx, e.c, is)
+		if err != nil {
+			return err
+		}
+		e.notices = append(e.notices, entry)
+	}
+	return nil
+}
+
+// overBecause is ErrResolved, with the incident that goes on where there is one.
+func (e *transaction) overBecause(in *Incident) error {
+	var number int64
+	row := e.c.QueryRowContext(e.ctx, `SELECT i.number FROM incident_former f JOIN incident i ON i.id = f.incident WHERE f.former = ? AND f.folded = 1`, in.ID)
+	switch err := row.Scan(&number); {
+	case errors.Is(err, sql.ErrNoRows):
+		return fmt.Errorf("incident %s: %w", in.ID, ErrResolved)
+	case err != nil:
+		return fmt.Errorf("read what took incident %s over: %w", in.ID, err)
+	}
+	return fmt.Errorf("incident #%d is part of a larger failure and goes on in incident #%d, which is to be acknowledged: %w", in.Number, number, ErrResolved)
+}
+
+// mergedText says, for the page, which incidents are part of one; empty where none is.
+func mergedText(ctx context.Context, db database.Querier, incident string) (string, error) {
+	formers, err := mergedInto(ctx, db, incident)
+	if err != nil {
+		return "", err
+	}
+	var names []string
+	for _, f := range formers {
+		name := fmt.Sprintf("#%d", f.Number)
+		if f.Ack != nil {
+			name += " (acknowledged by " + f.Ack.By + ")"
+		}
+		if f.whole {
+			names = append(names, name)
+		}
+	}
+	switch len(names) {
+	case 0:
+		return "", nil
+	case 1:
+		return "Incident " + names[0] + " is part of it.", nil
+	}
+	return "Incidents " + alert.Enumerate(names) + " are part of it.", nil
+}
+
+// mergedIncident is an incident whose alerts another one has.
+type mergedIncident struct {
+	*Incident
+	whole bool
+	at    int64 // its messages up to then are followed up; 0 where that was done
+}
+
+func mergedInto(ctx context.Context, db database.Querier, incident string) (out []mergedIncident, err error) {
+	rows, err := db.QueryContext(ctx, `SELECT former, folded, at FROM incident_former WHERE incident = ?`, incident)
+	if err != nil {
+		return nil, fmt.Errorf("read what incident %s took over: %w", incident, err)
+	}
+	defer rows.Close()
+	at := map[string]mergedIncident{}
+	for rows.Next() {
+		var (
+			id string
+			f  mergedIncident
+		)
+		if err := rows.Scan(&id, &f.whole, &f.at); err != nil {
+			return nil, fmt.Errorf("read what incident %s took over: %w", incident, err)
+		}
+		at[id] = f
+	}
+	if err := rows.Err(); err != nil || len(at) == 0 {
+		return nil, err
+	}
+	all, err := queryIncidents(ctx, db, `WHERE id IN (SELECT former FROM incident_former WHERE incident = ?) ORDER BY number`, incident)
+	if err != nil {
+		return nil, err
+	}
+	for _, in := range all {
+		out = append(out, mergedIncident{in, at[in.ID].whole, at[in.ID].at})
+	}
+	return out, nil
+}
+
+// notifyMerged tells the end to whoever was paged for alerts of an incident while they were another's. A person hears of it
+// once; a receiver of a route knows a merged incident by its own key, which is ended. They hear of it once, also where the
+// incident opens and ends again.
+func (e *transaction) notifyMerged(in *Incident) error {
+	formers, err := mergedInto(e.ctx, e.c, in.ID)
+	if err != nil || len(formers) == 0 {
+		return err
+	}
+	heard := map[string]bool{}
+	mine, err := e.channels(in.ID)
+	if err != nil {
+		return err
+	}
+	for _, c := range mine {
+		heard[c.person] = true
+	}
+	for _, f := range formers {
+		told, err := e.notifiedIntegrations(f.ID, f.at)
+		if err != nil {
+			return err
+		}
+		for _, t := range told {
+			if t.person != "" && heard[t.person] {
+				continue
+			}
+			if err := e.notifyMergedEnd(in, f, t); err != nil {
+				return err
+			}
+		}
+		for _, t := range told {
+			heard[t.person] = true
+		}
+	}
+	return e.exec("note that formers of incident "+in.ID+" heard of its end", `UPDATE incident_former SET at = 0 WHERE incident = ?`, in.ID)
+}
+
+func (e *transaction) notifyMergedEnd(in *Incident, f mergedIncident, t notifiedIntegration) error {
+	to := e.routing.integration(t.receiver, t.integration, t.idx)
+	byRoute := f.whole && t.person == ""
+	if to == nil || !to.SendResolved() || byRoute && e.pager.anyFires(f.Incident) { // what is left pages by its own key
+		return nil
+	}
+	var body payload
+	if err := json.Unmarshal([]byte(t.payload), &body); err != nil {
+		return fmt.Errorf("decode alerts of incident %s: %w", f.ID, err)
+	}
+	key := in.GroupKey
+	if byRoute {
+		key, body.Alerts = f.GroupKey, endedAlerts(body.firing(), e.now)
+	} else {
+		body.Alerts = in.endedAlerts(e.now)
+	}
+	l, err := newMessage(in.ID, t.receiver, to, key, notify.ReasonAllAlertsResolved, body, e.now)
+	if err != nil {
+		return err
+	}
+	return e.send(l, t.person, aboutEnd)
+}
+
+// endedAlerts are an incident's alerts as Alertmanager sees them when they are over.
+func (in *Incident) endedAlerts(now int64) (out []*amalert.Alert) {
+	for _, a := range in.Alerts {
+		out = append(out, &amalert.Alert{Alert: model.Alert{
+			Labels: alert.LabelSet(a.Labels), Annotations: alert.LabelSet(a.Annotations), StartsAt: time.UnixMilli(a.StartsAt),
+			EndsAt: time.UnixMilli(cmp.Or(a.EndsAt, now)),
+		}})
+	}
+	return out
+}
+
+// updateIncidents writes into open incidents what a domain's alert says by now: the boards that joined it, or who is left. It
+// pages nobody.
+func (p *Pager) updateIncidents(ts []alert.Transition) error {
+	if len(ts) == 0 {
+		return nil
+	}
+	var told []string
+	err := p.commits.Do(func(c *sql.Conn) error {
+		ctx := context.Background()
+		told = told[:0]
+		open, err := queryIncidents(ctx, c, `WHERE resolved_at = 0`)
+		if err != nil {
+			return err
+		}
+		for _, in := range open {
+			if !in.update(ts) {
+				continue
+			}
+			in.ChangedAt = time.Now().UnixMilli()
+			in.describe()
+			if err := saveIncident(ctx, c, in); err != nil {
+				return err
+			}
+			told = append(told, in.ID)
+		}
+		return nil
+	})
+	for _, id := range told {
+		p.changed(id)
+	}
+	return err
+}
+
+// update reports whether one of the transitions is of an alert of the incident.
+func (in *Incident) update(ts []alert.Transition) (any bool) {
+	for _, t := range ts {
+		for i := range in.Alerts {
+			if a := &in.Alerts[i]; a.Rule == t.Rule && a.Series == t.Series && a.EndsAt == 0 {
+				a.Annotations, a.Boards, any = t.Annotations, t.Boards, true
+			}
+		}
+	}
+	return any
+}
