@@ -18,6 +18,7 @@ import (
 
 	"bramble/alerting/alert"
 	"bramble/alerting/alerttest"
+	"bramble/alerting/incident"
 	"bramble/alerting/rules"
 )
 
@@ -108,7 +109,7 @@ func TestAPageOfAWebhookCarriesItsLinks(t *testing.T) {
 	if want := "b1: SoC at 81.0 °C (rack r1) since "; !strings.HasPrefix(a[PageSubject], want) {
 		t.Errorf("subject %q, want %q …", a[PageSubject], want)
 	}
-	in, err := p.Incidents(context.Background(), Query{})
+	in, err := p.Incidents(context.Background(), incident.Query{})
 	if err != nil || a[PageURL] != "http://collector.example/incidents?id="+in[0].ID {
 		t.Errorf("%q, %v", a[PageURL], err)
 	}
@@ -126,20 +127,20 @@ func BenchmarkFacts(b *testing.B) {
 	}
 	defer p.Close()
 	ctx, t := context.Background(), alerttest.Fire("b1", time.Now())
-	in := Incident{Alerts: []IncidentAlert{{Rule: t.Rule, Labels: t.Labels, Annotations: t.Annotations, StartsAt: t.At}}}
+	in := incident.Incident{Alerts: []incident.Alert{{Rule: t.Rule, Labels: t.Labels, Annotations: t.Annotations, StartsAt: t.At}}}
 	for i := range 10_000 {
 		in.ID, in.ResolvedAt, in.OpenedAt, in.Ack = "old-"+strconv.Itoa(i), int64(i+2), int64(i+1), nil
 		in.Alerts[0].Series = `board="b` + strconv.Itoa(i%100) + `"`
 		if i%10 == 0 {
-			in.Ack = &Ack{By: "mira", At: 1, Comment: "the fan"}
+			in.Ack = &incident.Ack{By: "mira", At: 1, Comment: "the fan"}
 		}
-		in.describe()
-		if err := saveIncident(ctx, p.db, &in); err != nil {
+		in.Describe()
+		if err := incident.Save(ctx, p.db, &in); err != nil {
 			b.Fatal(err)
 		}
 	}
 	in.ID, in.ResolvedAt, in.Ack, in.Alerts[0].Series = "now", 0, nil, t.Series
-	if err := saveIncident(ctx, p.db, &in); err != nil {
+	if err := incident.Save(ctx, p.db, &in); err != nil {
 		b.Fatal(err)
 	}
 	l := &message{id: "now-1", incident: "now", receiver: "oncall", createdAt: time.Now().UnixMilli()}

@@ -13,6 +13,7 @@ import (
 	"github.com/prometheus/common/model"
 
 	"bramble/alerting/alert"
+	"bramble/alerting/incident"
 )
 
 // ErrResolved is returned for what cannot be done to an incident that is over.
@@ -26,9 +27,9 @@ const maxSnooze = 7 * 24 * time.Hour
 
 // Acknowledge records that who takes the incident on. Pages stop, those that wait for delivery included, and nothing
 // escalates any more; new alerts and the resolve are still told. Acknowledging again replaces name, time and comment, unless the
-// same person does so without a comment. It survives a restart. The error is ErrNoIncident where there is none, ErrResolved where it is over.
+// same person does so without a comment. It survives a restart. The error is ErrNone where there is none, ErrResolved where it is over.
 func (p *Pager) Acknowledge(ctx context.Context, id, who, comment string) error {
-	return p.acknowledge(ctx, id, Ack{By: who, Comment: comment})
+	return p.acknowledge(ctx, id, incident.Ack{By: who, Comment: comment})
 }
 
 // Snooze is an acknowledgement for a time: what still fires then is escalated from the first step. It is at most 7 days. Name,
@@ -37,11 +38,11 @@ func (p *Pager) Snooze(ctx context.Context, id, who, comment string, d time.Dura
 	if d < time.Second || d > maxSnooze {
 		return fmt.Errorf("snooze incident: %s is not between 1s and %s", d, maxSnooze)
 	}
-	return p.acknowledge(ctx, id, Ack{By: who, Comment: comment, Until: d.Milliseconds()})
+	return p.acknowledge(ctx, id, incident.Ack{By: who, Comment: comment, Until: d.Milliseconds()})
 }
 
 // acknowledge takes an acknowledgement whose Until is still a duration.
-func (p *Pager) acknowledge(_ context.Context, id string, ack Ack) error {
+func (p *Pager) acknowledge(_ context.Context, id string, ack incident.Ack) error {
 	if ack.By == "" {
 		return errors.New("acknowledge incident: who is missing")
 	}
@@ -64,13 +65,13 @@ func (p *Pager) acknowledge(_ context.Context, id string, ack Ack) error {
 }
 
 // acknowledge stops all that rings, and tells the others.
-func (e *transaction) acknowledge(id string, ack Ack) error {
+func (e *transaction) acknowledge(id string, ack incident.Ack) error {
 	in, err := e.open(id)
 	if err != nil {
 		return err
 	}
-	in.Ack, in.ChangedAt = in.Ack.followedBy(ack), e.now
-	if err := saveIncident(e.ctx, e.c, in); err != nil {
+	in.Ack, in.ChangedAt = in.Ack.FollowedBy(ack), e.now
+	if err := incident.Save(e.ctx, e.c, in); err != nil {
 		return err
 	}
 	err = e.exec("write snooze", `INSERT INTO incident_more (incident, snoozed_until) VALUES (?,?)
@@ -99,25 +100,9 @@ func (e *transaction) acknowledge(id string, ack Ack) error {
 	return e.acknowledged(in, ack, state, others)
 }
 
-// followedBy returns the acknowledgement that stands once next was given after a, which may be nil. A snooze of an
-// acknowledged incident sets only its end: name, time and note of the acknowledgement stay, as they do when the same person
-// acknowledges once more without a note. The time line has both.
-func (a *Ack) followedBy(next Ack) *Ack {
-	again := a != nil && next.By == a.By && next.Comment == ""
-	if a == nil || next.Until == 0 && !again {
-		return &next
-	}
-	stands := *a
-	stands.Until = next.Until
-	if stands.Comment == "" && next.By == a.By {
-		stands.Comment = next.Comment
-	}
-	return &stands
-}
-
 // open reads an incident that is not over.
-func (e *transaction) open(id string) (*Incident, error) {
-	in, err := readIncident(e.ctx, e.c, id)
+func (e *transaction) open(id string) (*incident.Incident, error) {
+	in, err := incident.Get(e.ctx, e.c, id)
 	if err != nil {
 		return nil, err
 	}
@@ -128,7 +113,7 @@ func (e *transaction) open(id string) (*Incident, error) {
 }
 
 // acknowledged brings the escalation to rest.
-func (e *transaction) acknowledged(in *Incident, ack Ack, state string, others []string) error {
+func (e *transaction) acknowledged(in *incident.Incident, ack incident.Ack, state string, others []string) error {
 	esc, err := e.load(in.ID)
 	if err != nil {
 		return err
@@ -160,7 +145,7 @@ func (e *transaction) acknowledged(in *Incident, ack Ack, state string, others [
 }
 
 // notice tells somebody who was paged that another has it, where that person wants to hear it.
-func (e *transaction) notice(in *Incident, esc *escalation, ack Ack, name string) error {
+func (e *transaction) notice(in *incident.Incident, esc *escalation, ack incident.Ack, name string) error {
 	p := e.oncall.Person(name)
 	if p == nil || p.AckNotice == "" {
 		return nil
@@ -222,7 +207,7 @@ func (e *transaction) collectStopped(rows *sql.Rows) error {
 
 // CloseIncident writes down what somebody found in the end. An incident whose alerts still fire is over with it: nothing
 // rings any more, its receivers hear of the end, and the alerts page again only when they begin anew. The error is
-// ErrNoIncident where there is none.
+// ErrNone where there is none.
 func (p *Pager) CloseIncident(_ context.Context, id, who, comment string) error {
 	if who == "" {
 		return errors.New("close incident: who is missing")
@@ -241,15 +226,15 @@ func (p *Pager) CloseIncident(_ context.Context, id, who, comment string) error 
 }
 
 func (e *transaction) close(id, who, comment string) error {
-	in, err := readIncident(e.ctx, e.c, id)
+	in, err := incident.Get(e.ctx, e.c, id)
 	if err != nil {
 		return err
 	}
-	if err := in.loadDetails(e.ctx, e.c); err != nil {
+	if err := in.LoadDetails(e.ctx, e.c); err != nil {
 		return err
 	}
 	byHand := in.ResolvedAt == 0
-	last := Closing{By: who, At: e.now, Comment: comment}
+	last := incident.Closing{By: who, At: e.now, Comment: comment}
 	if comment == "" && in.Closing != nil && in.Closing.Comment != "" {
 		last = *in.Closing // closing again without a comment takes none away
 	}
@@ -263,14 +248,14 @@ func (e *transaction) close(id, who, comment string) error {
 		return err
 	}
 	in.ResolvedAt, in.ChangedAt = e.now, e.now
-	if err := saveIncident(e.ctx, e.c, &in); err != nil {
+	if err := incident.Save(e.ctx, e.c, &in); err != nil {
 		return err
 	}
 	return e.endNotified(&in, "closed before it was delivered")
 }
 
 // endNotified tells all that were paged that it is over, as the resolve of the alerts would. What waits is stopped.
-func (e *transaction) endNotified(in *Incident, why string) error {
+func (e *transaction) endNotified(in *incident.Incident, why string) error {
 	told, err := e.notifiedIntegrations(in.ID, e.now) // also what is on its way, before it is stopped
 	if err != nil {
 		return err

@@ -23,6 +23,7 @@ import (
 	"bramble/alerting/alert"
 	"bramble/alerting/alerttest"
 	"bramble/alerting/domain"
+	"bramble/alerting/incident"
 	"bramble/alerting/rules"
 	"bramble/storage/series"
 )
@@ -221,7 +222,7 @@ func TestCustomersOwnDoing(t *testing.T) {
 	if err := d.commit([]alert.Transition{lone}); err != nil {
 		t.Fatal(err)
 	}
-	in := d.pager.until(t, "recorded", func(in Incident) bool { return in.Receiver == alert.Nobody })
+	in := d.pager.until(t, "recorded", func(in incident.Incident) bool { return in.Receiver == alert.Nobody })
 	if len(in.Pages) != 0 || !strings.HasPrefix(in.Title, "r1-a-01: no reports since") {
 		t.Errorf("incident %+v", in)
 	}
@@ -234,7 +235,7 @@ func TestCustomersOwnDoing(t *testing.T) {
 	if err := d.commit([]alert.Transition{alerttest.Resolve(lone, time.Now())}); err != nil {
 		t.Fatal(err)
 	}
-	d.pager.until(t, "resolved", func(in Incident) bool { return in.Receiver == alert.Nobody && in.ResolvedAt != 0 })
+	d.pager.until(t, "resolved", func(in incident.Incident) bool { return in.Receiver == alert.Nobody && in.ResolvedAt != 0 })
 	s.none(t, "the customer's board")
 }
 

@@ -7,6 +7,7 @@ import (
 
 	"bramble/alerting/alert"
 	"bramble/alerting/alerttest"
+	"bramble/alerting/incident"
 )
 
 // TestAPageSaysHowTheLastOneEnded: the closing comment counts more than what was said on the way, and another board's is
@@ -23,10 +24,10 @@ func TestAPageSaysHowTheLastOneEnded(t *testing.T) {
 	if err := p.CloseIncident(t.Context(), in.ID, "jonas", "the fan was dusty"); err != nil {
 		t.Fatal(err)
 	}
-	p.until(t, "closed", func(in Incident) bool { return in.ResolvedAt != 0 })
+	p.until(t, "closed", func(in incident.Incident) bool { return in.ResolvedAt != 0 })
 	for board, want := range map[string]string{"b1": `"the fan was dusty" (jonas)`, "b2": ""} {
 		lead := alerttest.Fire(board, time.Now())
-		next := Incident{ID: "next", Alerts: []IncidentAlert{{Rule: lead.Rule, Series: lead.Series, Labels: lead.Labels}}}
+		next := incident.Incident{ID: "next", Alerts: []incident.Alert{{Rule: lead.Rule, Series: lead.Series, Labels: lead.Labels}}}
 		got, err := p.before(t.Context(), &next)
 		if err != nil || !strings.HasSuffix(got, want) || (want == "") != (got == "") {
 			t.Errorf("%s: %q, %v; want %s", board, got, err, want)

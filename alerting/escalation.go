@@ -14,6 +14,7 @@ import (
 	"github.com/prometheus/alertmanager/notify"
 
 	"bramble/alerting/alert"
+	"bramble/alerting/incident"
 	"bramble/alerting/oncall"
 )
 
@@ -78,7 +79,7 @@ type transaction struct {
 	muted map[string]string
 
 	messages  []*message
-	merged    []*Incident
+	merged    []*incident.Incident
 	notices   [][]byte        // for the notification log
 	stopped   map[string]bool // pages
 	changed   map[string]bool // incidents
@@ -110,7 +111,7 @@ func (p *Pager) after(e *transaction) {
 }
 
 // notified takes a notification in, after its incident is written. What is due at once is done in the same transaction.
-func (e *transaction) notified(n *notification, in *Incident, ch change, elsewhere map[string]bool) error {
+func (e *transaction) notified(n *notification, in *incident.Incident, ch change, elsewhere map[string]bool) error {
 	esc, err := e.load(in.ID)
 	if err != nil {
 		return err
@@ -162,7 +163,7 @@ func (esc *escalation) take(n *notification, elsewhere map[string]bool) error {
 }
 
 // follow decides what a notification means to an escalation.
-func (e *transaction) follow(esc *escalation, n *notification, in *Incident, fresh bool, ch change) error {
+func (e *transaction) follow(esc *escalation, n *notification, in *incident.Incident, fresh bool, ch change) error {
 	switch {
 	case ch.partly:
 		return e.save(esc)
@@ -205,7 +206,7 @@ func (e *transaction) start(esc *escalation) error {
 
 // news tells of further alerts whoever has the incident: who acknowledged it, or else who was paged, on their first
 // channels. It escalates nothing by itself.
-func (e *transaction) news(esc *escalation, in *Incident) error {
+func (e *transaction) news(esc *escalation, in *incident.Incident) error {
 	if err := e.save(esc); err != nil {
 		return err
 	}
@@ -338,12 +339,12 @@ func (e *transaction) stopSteps(incident string) error {
 }
 
 // event notes something for an incident's time line.
-func (e *transaction) event(incident, kind, who, format string, args ...any) error {
-	if incident == "" { // messages that were collected
+func (e *transaction) event(id, kind, who, format string, args ...any) error {
+	if id == "" { // messages that were collected
 		return nil
 	}
-	e.changed[incident] = true
-	return recordEvent(e.ctx, e.c, incident, e.now, kind, who, fmt.Sprintf(format, args...))
+	e.changed[id] = true
+	return incident.Record(e.ctx, e.c, id, e.now, kind, who, fmt.Sprintf(format, args...))
 }
 
 func (e *transaction) exec(what, query string, args ...any) error {

@@ -14,6 +14,7 @@ import (
 	"github.com/prometheus/alertmanager/notify"
 	"github.com/prometheus/common/model"
 
+	"bramble/alerting/incident"
 	"bramble/alerting/oncall"
 )
 
@@ -292,7 +293,7 @@ func (e *transaction) expedite(incident string) error {
 
 // wake ends a snooze: the escalation begins again.
 func (e *transaction) wake(esc *escalation) error {
-	in, err := readIncident(e.ctx, e.c, esc.incident)
+	in, err := incident.Get(e.ctx, e.c, esc.incident)
 	if err != nil {
 		return err
 	}
@@ -301,7 +302,7 @@ func (e *transaction) wake(esc *escalation) error {
 		by = in.Ack.By
 	}
 	in.Ack, in.ChangedAt = nil, e.now
-	if err := saveIncident(e.ctx, e.c, &in); err != nil {
+	if err := incident.Save(e.ctx, e.c, &in); err != nil {
 		return err
 	}
 	if err := e.exec("end snooze", `UPDATE incident_more SET snoozed_until = 0 WHERE incident = ?`, esc.incident); err != nil {

@@ -16,6 +16,7 @@ import (
 
 	"bramble/alerting/alert"
 	"bramble/alerting/alerttest"
+	"bramble/alerting/incident"
 )
 
 // channelsTo is an alertmanager.yml with receivers that post to url/NAME, and one, oncall, that a policy stands for.
@@ -94,7 +95,7 @@ func (b *bench) notify(reason notify.NotifyReason, board string, firing bool) st
 		a.EndsAt = now
 	}
 	n := &notification{receiver: "oncall", groupKey: board, reason: reason, now: now, payload: payload{Now: now, Alerts: []*amalert.Alert{a}}}
-	n.alerts = []IncidentAlert{incidentAlert(a)}
+	n.alerts = []incident.Alert{incidentAlert(a)}
 	if firing {
 		n.alerts[0].EndsAt = 0
 		n.firingCount = 1
@@ -223,7 +224,9 @@ func TestAcknowledgeStops(t *testing.T) {
 	b.deliver()
 	b.run(10 * time.Minute) // the pages of jonas and mira wait for their provider
 	b.at = 11 * time.Minute
-	b.tx(func(e *transaction) error { return e.acknowledge(id, Ack{By: "jonas", At: e.now, Comment: "on it"}) })
+	b.tx(func(e *transaction) error {
+		return e.acknowledge(id, incident.Ack{By: "jonas", At: e.now, Comment: "on it"})
+	})
 	const acked = "0s ada-ntfy, 2m0s ada-sms, 5m0s ada-phone, 10m0s jonas-ntfy stopped, 10m0s mira-ntfy stopped, 11m0s ada-ntfy ack"
 	b.want(b.run(5*time.Hour), acked)
 	if n := b.outbox.waiting(); n != 4 { // three whose delivery was only written into the journal, and the notice
@@ -243,7 +246,7 @@ func TestSnooze(t *testing.T) {
 	b.deliver()
 	b.run(time.Minute)
 	b.tx(func(e *transaction) error {
-		return e.acknowledge(id, Ack{By: "ada", At: e.now, Until: e.now + time.Hour.Milliseconds()})
+		return e.acknowledge(id, incident.Ack{By: "ada", At: e.now, Until: e.now + time.Hour.Milliseconds()})
 	})
 	b.want(b.run(60*time.Minute), "0s ada-ntfy")
 	if in, err := b.Incident(t.Context(), id); err != nil || in.Ack == nil || in.Ack.Until != b.zero+61*60_000 {
@@ -254,7 +257,7 @@ func TestSnooze(t *testing.T) {
 		t.Errorf("after the snooze: ack %+v, escalation %+v, %v", in.Ack, in.Escalation, err)
 	}
 	b.tx(func(e *transaction) error {
-		return e.acknowledge(id, Ack{By: "ada", At: e.now, Until: e.now + time.Hour.Milliseconds()})
+		return e.acknowledge(id, incident.Ack{By: "ada", At: e.now, Until: e.now + time.Hour.Milliseconds()})
 	})
 	b.deliver()
 	b.notify(notify.ReasonAllAlertsResolved, "b1", false)
@@ -267,7 +270,7 @@ func TestSnoozeKeepsTheAcknowledgement(t *testing.T) {
 	b := newBench(t, twoSteps)
 	id := b.notify(notify.ReasonFirstNotification, "b1", true)
 	b.deliver()
-	ack := func(at time.Duration, a Ack, want Ack) {
+	ack := func(at time.Duration, a incident.Ack, want incident.Ack) {
 		t.Helper()
 		b.run(at)
 		b.tx(func(e *transaction) error {
@@ -287,12 +290,12 @@ func TestSnoozeKeepsTheAcknowledgement(t *testing.T) {
 		}
 	}
 	const minute, hour = 60_000, 60 * 60_000
-	ack(time.Minute, Ack{By: "ada", Comment: "fan on order"}, Ack{By: "ada", At: minute, Comment: "fan on order"})
-	ack(2*time.Minute, Ack{By: "ada", Until: hour}, Ack{By: "ada", At: minute, Comment: "fan on order", Until: 2*minute + hour})
-	ack(3*time.Minute, Ack{By: "jonas", Comment: "tomorrow", Until: hour}, Ack{By: "ada", At: minute, Comment: "fan on order", Until: 3*minute + hour})
-	ack(4*time.Minute, Ack{By: "ada"}, Ack{By: "ada", At: minute, Comment: "fan on order"})
-	ack(5*time.Minute, Ack{By: "jonas"}, Ack{By: "jonas", At: 5 * minute})
-	ack(6*time.Minute, Ack{By: "jonas", Comment: "parts", Until: hour}, Ack{By: "jonas", At: 5 * minute, Comment: "parts", Until: 6*minute + hour})
+	ack(time.Minute, incident.Ack{By: "ada", Comment: "fan on order"}, incident.Ack{By: "ada", At: minute, Comment: "fan on order"})
+	ack(2*time.Minute, incident.Ack{By: "ada", Until: hour}, incident.Ack{By: "ada", At: minute, Comment: "fan on order", Until: 2*minute + hour})
+	ack(3*time.Minute, incident.Ack{By: "jonas", Comment: "tomorrow", Until: hour}, incident.Ack{By: "ada", At: minute, Comment: "fan on order", Until: 3*minute + hour})
+	ack(4*time.Minute, incident.Ack{By: "ada"}, incident.Ack{By: "ada", At: minute, Comment: "fan on order"})
+	ack(5*time.Minute, incident.Ack{By: "jonas"}, incident.Ack{By: "jonas", At: 5 * minute})
+	ack(6*time.Minute, incident.Ack{By: "jonas", Comment: "parts", Until: hour}, incident.Ack{By: "jonas", At: 5 * minute, Comment: "parts", Until: 6*minute + hour})
 	events, err := b.Timeline(t.Context(), id)
 	if err != nil {
 		t.Fatal(err)
@@ -331,7 +334,9 @@ func TestSnoozeOfWhatIsOver(t *testing.T) {
 	b := newBench(t, twoSteps)
 	id := b.notify(notify.ReasonFirstNotification, "b1", true)
 	b.deliver()
-	b.tx(func(e *transaction) error { return e.acknowledge(id, Ack{By: "ada", At: e.now, Until: e.now + 1}) })
+	b.tx(func(e *transaction) error {
+		return e.acknowledge(id, incident.Ack{By: "ada", At: e.now, Until: e.now + 1})
+	})
 	tr := alerttest.Fire("b1", time.Now())
 	delete(tr.Labels, "rack")
 	due := func(state alert.State) map[string]string {
@@ -398,7 +403,7 @@ func TestRefire(t *testing.T) {
 	}
 	b.deliver()
 	b.run(7 * time.Minute)
-	b.tx(func(e *transaction) error { return e.acknowledge(id, Ack{By: "jonas", At: e.now}) })
+	b.tx(func(e *transaction) error { return e.acknowledge(id, incident.Ack{By: "jonas", At: e.now}) })
 	b.notify(notify.ReasonAllAlertsResolved, "b1", false)
 	b.run(10 * time.Minute)
 	before := b.written()
@@ -560,7 +565,7 @@ func TestDoubtful(t *testing.T) {
 	if err := b.loadSteps(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	b.tx(func(e *transaction) error { return e.acknowledge(id, Ack{By: "jonas", At: e.now}) })
+	b.tx(func(e *transaction) error { return e.acknowledge(id, incident.Ack{By: "jonas", At: e.now}) })
 	b.at = 2 * time.Minute
 	b.notify(notify.ReasonAllAlertsResolved, "b1", false)
 	b.want(b.written(), "0s ada-ntfy stopped, 0s ada-ntfy ack, 2m0s ada-ntfy resolve")

@@ -14,6 +14,7 @@ import (
 
 	"bramble/alerting/alert"
 	"bramble/alerting/domain"
+	"bramble/alerting/incident"
 	"bramble/alerting/maintenance"
 )
 
@@ -88,7 +89,7 @@ func writeTransitions(ctx context.Context, c *sql.Conn, table string, ts []alert
 
 // loadInbox reads what an earlier pager knew: the alerts of open incidents, handled alerts, and what waited.
 func (p *Pager) loadInbox(ctx context.Context) error {
-	open, err := queryIncidents(ctx, p.db, `WHERE resolved_at = 0`)
+	open, err := incident.Find(ctx, p.db, `WHERE resolved_at = 0`)
 	if err != nil {
 		return err
 	}
@@ -114,7 +115,7 @@ func (p *Pager) loadInbox(ctx context.Context) error {
 
 // recall takes in the alerts of an open incident that fired when the earlier pager ended. They go to Alertmanager's
 // store only when the engine says that they fire, or that they do not.
-func (b *inbox) recall(in *Incident) {
+func (b *inbox) recall(in *incident.Incident) {
 	for _, a := range in.Alerts {
 		if a.EndsAt != 0 {
 			continue
@@ -189,7 +190,7 @@ func (p *Pager) handedOver(n *notification) {
 }
 
 // done forgets an alert whose resolve is handed over, unless it fires again already.
-func (b *inbox) done(fp model.Fingerprint, a IncidentAlert) {
+func (b *inbox) done(fp model.Fingerprint, a incident.Alert) {
 	if a.Rule != "" {
 		k := alert.Transition{Rule: a.Rule, Series: a.Series}.Key()
 		b.handled[k] = max(b.handled[k], a.StartsAt)
@@ -237,7 +238,7 @@ func (p *Pager) prune(now time.Time) error {
 // closeOrphans resolves incidents whose alerts all ended without a notification that said so: a silence swallowed it,
 // or a reload took the route away.
 func (p *Pager) closeOrphans(ctx context.Context, now time.Time) error {
-	open, err := queryIncidents(ctx, p.db, `WHERE resolved_at = 0`)
+	open, err := incident.Find(ctx, p.db, `WHERE resolved_at = 0`)
 	if err != nil {
 		return err
 	}
@@ -266,12 +267,12 @@ func (p *Pager) closeOrphans(ctx context.Context, now time.Time) error {
 
 // closeOrphan ends an incident, unless it changed meanwhile. Whoever was paged hears of it, but not while something holds
 // its alerts.
-func (p *Pager) closeOrphan(in *Incident) error {
-	held := !slices.ContainsFunc(in.Alerts, func(a IncidentAlert) bool { return !p.muted(alert.LabelSet(a.Labels)) })
+func (p *Pager) closeOrphan(in *incident.Incident) error {
+	held := !slices.ContainsFunc(in.Alerts, func(a incident.Alert) bool { return !p.muted(alert.LabelSet(a.Labels)) })
 	var e *transaction
 	err := p.commits.Do(func(c *sql.Conn) error {
 		e = p.transaction(c)
-		now, err := readIncident(e.ctx, c, in.ID)
+		now, err := incident.Get(e.ctx, c, in.ID)
 		if err != nil || now.ResolvedAt != 0 || now.ChangedAt != in.ChangedAt {
 			return err
 		}
@@ -279,7 +280,7 @@ func (p *Pager) closeOrphan(in *Incident) error {
 			return e.endQuietly(&now, "all alerts ended while they were silenced")
 		}
 		now.ResolvedAt, now.ChangedAt = e.now, e.now
-		return errors.Join(saveIncident(e.ctx, c, &now), e.event(in.ID, "resolved", "", "all alerts ended"),
+		return errors.Join(incident.Save(e.ctx, c, &now), e.event(in.ID, "resolved", "", "all alerts ended"),
 			e.endNotified(&now, "over before it was delivered"))
 	})
 	if err == nil {
@@ -289,7 +290,7 @@ func (p *Pager) closeOrphan(in *Incident) error {
 }
 
 // forget drops what is known of a closed incident's alerts.
-func (b *inbox) forget(in *Incident) {
+func (b *inbox) forget(in *incident.Incident) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for _, a := range in.Alerts {
@@ -299,7 +300,7 @@ func (b *inbox) forget(in *Incident) {
 	}
 }
 
-func (p *Pager) anyFires(in *Incident) bool {
+func (p *Pager) anyFires(in *incident.Incident) bool {
 	for _, a := range in.Alerts {
 		if stored, err := p.alerts.Get(alert.LabelSet(a.Labels).Fingerprint()); err == nil && !stored.Resolved() {
 			return true

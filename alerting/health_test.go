@@ -9,6 +9,7 @@ import (
 
 	"bramble/alerting/alert"
 	"bramble/alerting/alerttest"
+	"bramble/alerting/incident"
 )
 
 // gathered returns the gauges of a registry, by name and label values.
@@ -51,7 +52,7 @@ func TestReceiverFails(t *testing.T) {
 		}
 	}
 	p.Deliver([]alert.Transition{alerttest.Fire("b1", time.Now())})
-	p.until(t, "refused", func(in Incident) bool { return len(in.Pages) > 0 && in.Pages[0].Attempts == 1 })
+	p.until(t, "refused", func(in incident.Incident) bool { return len(in.Pages) > 0 && in.Pages[0].Attempts == 1 })
 	check("refused", 1)
 	p.until(t, "delivered", pageState("delivered"))
 	check("delivered", 0)

@@ -22,6 +22,7 @@ import (
 	"bramble/alerting/alert"
 	"bramble/alerting/alerttest"
 	"bramble/alerting/domain"
+	"bramble/alerting/incident"
 	"bramble/alerting/rules"
 )
 
@@ -119,7 +120,7 @@ func child(dir string) error {
 // childPerson does what a person does to the one open incident.
 func childPerson(p *Pager, verb string) error {
 	ctx := context.Background()
-	open, err := p.Incidents(ctx, Query{Open: true})
+	open, err := p.Incidents(ctx, incident.Query{Open: true})
 	if err != nil || len(open) != 1 {
 		return fmt.Errorf("%d open incidents: %w", len(open), err)
 	}

@@ -27,6 +27,7 @@ import (
 
 	"bramble/alerting/alert"
 	"bramble/alerting/alerttest"
+	"bramble/alerting/incident"
 	"bramble/alerting/rules"
 	"bramble/storage/series"
 )
@@ -176,9 +177,9 @@ func TestAMailSaysWhatWhereSinceWhenAndShowsIt(t *testing.T) {
 	// What was said the last time.
 	old := *in
 	old.ID, old.ResolvedAt, old.OpenedAt = "old", time.Now().Add(-24*time.Hour).UnixMilli(), time.Now().Add(-25*time.Hour).UnixMilli()
-	old.Ack = &Ack{By: "jonas", At: old.OpenedAt, Comment: "the fan was unplugged"}
+	old.Ack = &incident.Ack{By: "jonas", At: old.OpenedAt, Comment: "the fan was unplugged"}
 	old.StartedAt = old.OpenedAt
-	if err := saveIncident(context.Background(), p.db, &old); err != nil {
+	if err := incident.Save(context.Background(), p.db, &old); err != nil {
 		t.Fatal(err)
 	}
 	a := in.Alerts[0]
@@ -255,7 +256,7 @@ func TestAMailLeavesWithoutAPictureThatIsLate(t *testing.T) {
 	if _, ok := parts["image/png"]; ok || strings.Contains(string(parts["text/html"].body), "cid:") {
 		t.Error("a picture that nobody drew is in the mail")
 	}
-	waitFor(t, p, func(in Incident) bool { return len(in.Pages) == 1 && in.Pages[0].State == "delivered" })
+	waitFor(t, p, func(in incident.Incident) bool { return len(in.Pages) == 1 && in.Pages[0].State == "delivered" })
 	took := timings(t, p)
 	if len(took) != 1 {
 		t.Fatalf("%d events say where the time went: %q", len(took), took)
@@ -284,9 +285,9 @@ func (s *heldStore) QueryRange(context.Context, string, time.Time, time.Time, ti
 }
 
 // pictureFor has a mail about an incident wait for its picture, and returns the picture and how long that took.
-func pictureFor(ctx context.Context, m *mailer, incident, rule string) ([]byte, time.Duration) {
+func pictureFor(ctx context.Context, m *mailer, id, rule string) ([]byte, time.Duration) {
 	f := &facts{notes: map[string]string{PagePictureURL: "there is one"},
-		incident: Incident{ID: incident, Alerts: []IncidentAlert{{Rule: rule, Labels: map[string]string{"board": incident}}}}}
+		incident: incident.Incident{ID: id, Alerts: []incident.Alert{{Rule: rule, Labels: map[string]string{"board": id}}}}}
 	b := m.picture(context.WithValue(notify.WithNow(ctx, pictureEnd), factsKey{}, f))
 	return b, f.drew
 }
@@ -361,7 +362,7 @@ func BenchmarkLatePicture(b *testing.B) {
 // timings are the events of the newest incident that say where the time went.
 func timings(t testing.TB, p *Pager) (out []string) {
 	t.Helper()
-	list, err := p.Incidents(t.Context(), Query{})
+	list, err := p.Incidents(t.Context(), incident.Query{})
 	if err != nil || len(list) == 0 {
 		t.Fatalf("%d incidents, %v", len(list), err)
 	}
@@ -390,7 +391,7 @@ func TestAnIncidentShowsWhereTheTimeWent(t *testing.T) {
 	waitFor(t, p, pageState("delivered"))
 	p.Deliver([]alert.Transition{alerttest.Resolve(hot, time.Now())})
 	s.next(t)
-	waitFor(t, p, func(in Incident) bool { return len(in.Pages) == 2 && in.Pages[1].State == "delivered" })
+	waitFor(t, p, func(in incident.Incident) bool { return len(in.Pages) == 2 && in.Pages[1].State == "delivered" })
 	const number = `\d+(\.\d)? m?s`
 	want := regexp.MustCompile(`^` + number + ` in all: sampled to received 500 ms, decided 10 ms, journalled 90 ms, held for peers ` + number +
 		`, written ` + number + `, queued ` + number + `, prepared ` + number + `, sent and taken ` + number + `$`)

@@ -16,6 +16,7 @@ import (
 
 	"bramble/alerting/alert"
 	"bramble/alerting/alerttest"
+	"bramble/alerting/incident"
 	"bramble/alerting/maintenance"
 )
 
@@ -84,7 +85,9 @@ func (s *stage) fence(t *testing.T, sk *sink, name string) {
 	if h := sk.next(t); h.said() != "firing SocHot "+name {
 		t.Errorf("page: %s; want only the one for %s", h.said(), name)
 	}
-	s.pager.until(t, "the fence", func(in Incident) bool { return strings.HasPrefix(in.Title, name+":") && pageState("delivered")(in) })
+	s.pager.until(t, "the fence", func(in incident.Incident) bool {
+		return strings.HasPrefix(in.Title, name+":") && pageState("delivered")(in)
+	})
 }
 
 // running waits until the pager runs.
@@ -132,7 +135,9 @@ func TestMaintenance(t *testing.T) {
 	if h.said() != "firing NotBackAfterMaintenance " || h.Alerts[0].Labels["rack"] != "r1" || h.Alerts[0].Labels["maintenance"] != "1" {
 		t.Errorf("page: %s, labels %v", h.said(), h.Alerts[0].Labels)
 	}
-	in := d.pager.until(t, "left behind", func(in Incident) bool { return strings.Contains(in.Title, "maintenance") && pageState("delivered")(in) })
+	in := d.pager.until(t, "left behind", func(in incident.Incident) bool {
+		return strings.Contains(in.Title, "maintenance") && pageState("delivered")(in)
+	})
 	if !strings.HasPrefix(in.Title, "Switch r1-a: 3 of 16 boards did not come back after maintenance 1 since ") ||
 		!slices.Equal(in.Alerts[0].Boards, []string{"r1-a-01", "r1-a-02", "r1-a-03"}) {
 		t.Errorf("incident %q of %v", in.Title, in.Alerts[0].Boards)
@@ -175,7 +180,9 @@ func TestMaintenanceRestarts(t *testing.T) {
 	if h := sk.next(t); h.said() != "firing NotBackAfterMaintenance " {
 		t.Errorf("page: %s", h.said())
 	}
-	d.pager.until(t, "left behind", func(in Incident) bool { return strings.Contains(in.Title, "8 of 8") && pageState("delivered")(in) })
+	d.pager.until(t, "left behind", func(in incident.Incident) bool {
+		return strings.Contains(in.Title, "8 of 8") && pageState("delivered")(in)
+	})
 	d.stop()
 
 	d = startGuarded(t, dir, sk.URL, places, append(journal, d.written()...)...)
@@ -219,7 +226,9 @@ func TestMaintenanceHandsOver(t *testing.T) {
 	if h := sk.next(t); h.said() != "firing NotBackAfterMaintenance " {
 		t.Errorf("page: %s", h.said())
 	}
-	d.pager.until(t, "left behind", func(in Incident) bool { return strings.Contains(in.Title, "8 of 8") && pageState("delivered")(in) })
+	d.pager.until(t, "left behind", func(in incident.Incident) bool {
+		return strings.Contains(in.Title, "8 of 8") && pageState("delivered")(in)
+	})
 	d.back(t, gone)
 	if h := sk.next(t); h.said() != "resolved NotBackAfterMaintenance " {
 		t.Errorf("page: %s", h.said())
@@ -248,7 +257,9 @@ func TestMaintenanceToldAfterCrash(t *testing.T) {
 	if h := sk.next(t); h.said() != "firing NotBackAfterMaintenance " {
 		t.Errorf("page: %s", h.said())
 	}
-	d.pager.until(t, "left behind", func(in Incident) bool { return strings.Contains(in.Title, "8 of 8") && pageState("delivered")(in) })
+	d.pager.until(t, "left behind", func(in incident.Incident) bool {
+		return strings.Contains(in.Title, "8 of 8") && pageState("delivered")(in)
+	})
 	d.fence(t, sk, "fence")
 	if list, err := d.pager.Maintenances().List(t.Context()); err != nil || list[0].State != maintenance.Over || len(list[0].NotBack) != 8 {
 		t.Errorf("list %+v, %v", list, err)
@@ -359,7 +370,9 @@ func TestSilenceEnds(t *testing.T) {
 	if h.said() != "firing StillFiringAfterSilence " || h.Alerts[0].Labels["rack"] != "r1" {
 		t.Errorf("page: %s, labels %v", h.said(), h.Alerts[0].Labels)
 	}
-	in := d.pager.until(t, "left behind", func(in Incident) bool { return strings.Contains(in.Title, "silence") && pageState("delivered")(in) })
+	in := d.pager.until(t, "left behind", func(in incident.Incident) bool {
+		return strings.Contains(in.Title, "silence") && pageState("delivered")(in)
+	})
 	if !strings.HasPrefix(in.Title, "Rack r1: 16 boards are still not well after a silence since ") {
 		t.Errorf("incident %q", in.Title)
 	}

@@ -19,6 +19,7 @@ import (
 
 	"bramble/alerting/alert"
 	"bramble/alerting/database"
+	"bramble/alerting/incident"
 )
 
 // takeoverSchema says which incidents another one has alerts from: whoever was paged for them before hears of its end.
@@ -36,7 +37,7 @@ CREATE INDEX incident_former_former ON incident_former (former);
 `
 
 // noteOrigins notes which incidents a notification's alerts come from.
-func (e *transaction) noteOrigins(in *Incident, n *notification, fresh bool) error {
+func (e *transaction) noteOrigins(in *incident.Incident, n *notification, fresh bool) error {
 	for _, p := range n.splitFrom {
 		err := errors.Join(e.noteMerged(in, p.Incident, false),
 			e.event(in.ID, "moved", "", "the routes changed: its alerts were part of incident #%d", p.Number))
@@ -53,40 +54,27 @@ func (e *transaction) noteOrigins(in *Incident, n *notification, fresh bool) err
 }
 
 // standAlone frees an incident that was merged: the rest of the larger failure is its own again.
-func (e *transaction) standAlone(in *Incident) error {
+func (e *transaction) standAlone(in *incident.Incident) error {
 	return e.exec("free incident "+in.ID, `DELETE FROM incident_former WHERE former = ? AND folded = 1`, in.ID)
-}
-
-// represents reports whether an alert of a domain is about the failure that another alert is a part of: one of a board,
-// or of a smaller domain.
-func (a *IncidentAlert) represents(b *IncidentAlert) bool {
-	t := alert.Transition{Rule: a.Rule, Labels: a.Labels}
-	d, ok := alert.DomainOf(&t)
-	if !ok || a.EndsAt != 0 || b.Rule == "" || alert.BaseRule(a.Rule) != alert.BaseRule(b.Rule) || !d.Holds(b.Labels) {
-		return false
-	}
-	t = alert.Transition{Rule: b.Rule, Labels: b.Labels}
-	smaller, ok := alert.DomainOf(&t)
-	return !ok || smaller.Rank() < d.Rank()
 }
 
 // mergeParts ends the incidents whose boards the domain's alerts of a notification stand for, all that fire of them: who was paged for
 // the first boards of a failure sees one incident take over. Nothing of them escalates any more, what waits for its provider
 // is stopped, and what is left alone when the domain is well pages anew. An acknowledgement of a few boards does not
 // acknowledge a larger failure; the page says who gave it.
-func (e *transaction) mergeParts(in *Incident, n *notification) error {
-	if !slices.ContainsFunc(n.alerts, func(a IncidentAlert) bool { return a.EndsAt == 0 && alert.IsDomainRule(a.Rule) }) {
+func (e *transaction) mergeParts(in *incident.Incident, n *notification) error {
+	if !slices.ContainsFunc(n.alerts, func(a incident.Alert) bool { return a.EndsAt == 0 && alert.IsDomainRule(a.Rule) }) {
 		return nil
 	}
 	if err := e.c.QueryRowContext(e.ctx, `SELECT number FROM incident WHERE id = ?`, in.ID).Scan(&in.Number); err != nil {
 		return fmt.Errorf("read number of incident %s: %w", in.ID, err)
 	}
-	open, err := queryIncidents(e.ctx, e.c, `WHERE resolved_at = 0 AND id <> ? ORDER BY number`, in.ID)
+	open, err := incident.Find(e.ctx, e.c, `WHERE resolved_at = 0 AND id <> ? ORDER BY number`, in.ID)
 	if err != nil {
 		return err
 	}
 	for _, other := range open {
-		if !other.partOf(n.alerts) {
+		if !other.PartOf(n.alerts) {
 			continue
 		}
 		if err := e.mergeOne(in, other); err != nil {
@@ -96,23 +84,7 @@ func (e *transaction) mergeParts(in *Incident, n *notification) error {
 	return nil
 }
 
-// partOf reports whether alerts stand for all that fires of an incident.
-func (in *Incident) partOf(alerts []IncidentAlert) bool {
-	fires := 0
-	for i := range in.Alerts {
-		b := &in.Alerts[i]
-		if b.EndsAt != 0 {
-			continue
-		}
-		fires++
-		if !slices.ContainsFunc(alerts, func(a IncidentAlert) bool { return a.represents(b) }) {
-			return false
-		}
-	}
-	return fires > 0
-}
-
-func (e *transaction) mergeOne(in, other *Incident) error {
+func (e *transaction) mergeOne(in, other *incident.Incident) error {
 	if err := e.quiet(other.ID, "a larger failure stands for it"); err != nil {
 		return err
 	}
@@ -147,7 +119,7 @@ func (p *Pager) forgetMerged(e *transaction) {
 }
 
 // noteMerged notes that in has alerts of other; where that is over, also what it had from others.
-func (e *transaction) noteMerged(in, other *Incident, whole bool) error {
+func (e *transaction) noteMerged(in, other *incident.Incident, whole bool) error {
 	if whole {
 		err := e.exec("move what incident "+other.ID+" took over", `UPDATE OR REPLACE incident_former SET incident = ? WHERE incident = ? AND former <> ?`,
 			in.ID, other.ID, in.ID)
@@ -159,7 +131,7 @@ func (e *transaction) noteMerged(in, other *Incident, whole bool) error {
 		in.ID, other.ID, whole, e.now)
 }
 
-func (e *transaction) forgetGroups(in *Incident, which func(hash uint64) bool) error {
+func (e *transaction) forgetGroups(in *incident.Incident, which func(hash uint64) bool) error {
 	keys, err := groupsOf(e.ctx, e.c, in)
 	for _, key := range keys {
 		if err == nil {
@@ -204,7 +176,7 @@ func (e *transaction) forgetNotified(groupKey string, which func(hash uint64) bo
 }
 
 // overBecause is ErrResolved, with the incident that goes on where there is one.
-func (e *transaction) overBecause(in *Incident) error {
+func (e *transaction) overBecause(in *incident.Incident) error {
 	var number int64
 	row := e.c.QueryRowContext(e.ctx, `SELECT i.number FROM incident_former f JOIN incident i ON i.id = f.incident WHERE f.former = ? AND f.folded = 1`, in.ID)
 	switch err := row.Scan(&number); {
@@ -243,15 +215,15 @@ func mergedText(ctx context.Context, db database.Querier, incident string) (stri
 
 // mergedIncident is an incident whose alerts another one has.
 type mergedIncident struct {
-	*Incident
+	*incident.Incident
 	whole bool
 	at    int64 // its messages up to then are followed up; 0 where that was done
 }
 
-func mergedInto(ctx context.Context, db database.Querier, incident string) (out []mergedIncident, err error) {
-	rows, err := db.QueryContext(ctx, `SELECT former, folded, at FROM incident_former WHERE incident = ?`, incident)
+func mergedInto(ctx context.Context, db database.Querier, id string) (out []mergedIncident, err error) {
+	rows, err := db.QueryContext(ctx, `SELECT former, folded, at FROM incident_former WHERE incident = ?`, id)
 	if err != nil {
-		return nil, fmt.Errorf("read what incident %s took over: %w", incident, err)
+		return nil, fmt.Errorf("read what incident %s took over: %w", id, err)
 	}
 	defer rows.Close()
 	at := map[string]mergedIncident{}
@@ -261,14 +233,14 @@ func mergedInto(ctx context.Context, db database.Querier, incident string) (out 
 			f  mergedIncident
 		)
 		if err := rows.Scan(&id, &f.whole, &f.at); err != nil {
-			return nil, fmt.Errorf("read what incident %s took over: %w", incident, err)
+			return nil, fmt.Errorf("read what incident %s took over: %w", id, err)
 		}
 		at[id] = f
 	}
 	if err := rows.Err(); err != nil || len(at) == 0 {
 		return nil, err
 	}
-	all, err := queryIncidents(ctx, db, `WHERE id IN (SELECT former FROM incident_former WHERE incident = ?) ORDER BY number`, incident)
+	all, err := incident.Find(ctx, db, `WHERE id IN (SELECT former FROM incident_former WHERE incident = ?) ORDER BY number`, id)
 	if err != nil {
 		return nil, err
 	}
@@ -281,7 +253,7 @@ func mergedInto(ctx context.Context, db database.Querier, incident string) (out 
 // notifyMerged tells the end to whoever was paged for alerts of an incident while they were another's. A person hears of it
 // once; a receiver of a route knows a merged incident by its own key, which is ended. They hear of it once, also where the
 // incident opens and ends again.
-func (e *transaction) notifyMerged(in *Incident) error {
+func (e *transaction) notifyMerged(in *incident.Incident) error {
 	formers, err := mergedInto(e.ctx, e.c, in.ID)
 	if err != nil || len(formers) == 0 {
 		return err
@@ -314,7 +286,7 @@ func (e *transaction) notifyMerged(in *Incident) error {
 	return e.exec("note that formers of incident "+in.ID+" heard of its end", `UPDATE incident_former SET at = 0 WHERE incident = ?`, in.ID)
 }
 
-func (e *transaction) notifyMergedEnd(in *Incident, f mergedIncident, t notifiedIntegration) error {
+func (e *transaction) notifyMergedEnd(in *incident.Incident, f mergedIncident, t notifiedIntegration) error {
 	to := e.routing.integration(t.receiver, t.integration, t.idx)
 	byRoute := f.whole && t.person == ""
 	if to == nil || !to.SendResolved() || byRoute && e.pager.anyFires(f.Incident) { // what is left pages by its own key
@@ -328,7 +300,7 @@ func (e *transaction) notifyMergedEnd(in *Incident, f mergedIncident, t notified
 	if byRoute {
 		key, body.Alerts = f.GroupKey, endedAlerts(body.firing(), e.now)
 	} else {
-		body.Alerts = in.endedAlerts(e.now)
+		body.Alerts = alertsEnded(in, e.now)
 	}
 	l, err := newMessage(in.ID, t.receiver, to, key, notify.ReasonAllAlertsResolved, body, e.now)
 	if err != nil {
@@ -337,8 +309,8 @@ func (e *transaction) notifyMergedEnd(in *Incident, f mergedIncident, t notified
 	return e.send(l, t.person, aboutEnd)
 }
 
-// endedAlerts are an incident's alerts as Alertmanager sees them when they are over.
-func (in *Incident) endedAlerts(now int64) (out []*amalert.Alert) {
+// alertsEnded are an incident's alerts as Alertmanager sees them when they are over.
+func alertsEnded(in *incident.Incident, now int64) (out []*amalert.Alert) {
 	for _, a := range in.Alerts {
 		out = append(out, &amalert.Alert{Alert: model.Alert{
 			Labels: alert.LabelSet(a.Labels), Annotations: alert.LabelSet(a.Annotations), StartsAt: time.UnixMilli(a.StartsAt),
@@ -358,17 +330,17 @@ func (p *Pager) updateIncidents(ts []alert.Transition) error {
 	err := p.commits.Do(func(c *sql.Conn) error {
 		ctx := context.Background()
 		told = told[:0]
-		open, err := queryIncidents(ctx, c, `WHERE resolved_at = 0`)
+		open, err := incident.Find(ctx, c, `WHERE resolved_at = 0`)
 		if err != nil {
 			return err
 		}
 		for _, in := range open {
-			if !in.update(ts) {
+			if !in.Update(ts) {
 				continue
 			}
 			in.ChangedAt = time.Now().UnixMilli()
-			in.describe()
-			if err := saveIncident(ctx, c, in); err != nil {
+			in.Describe()
+			if err := incident.Save(ctx, c, in); err != nil {
 				return err
 			}
 			told = append(told, in.ID)
@@ -379,16 +351,4 @@ func (p *Pager) updateIncidents(ts []alert.Transition) error {
 		p.changed(id)
 	}
 	return err
-}
-
-// update reports whether one of the transitions is of an alert of the incident.
-func (in *Incident) update(ts []alert.Transition) (any bool) {
-	for _, t := range ts {
-		for i := range in.Alerts {
-			if a := &in.Alerts[i]; a.Rule == t.Rule && a.Series == t.Series && a.EndsAt == 0 {
-				a.Annotations, a.Boards, any = t.Annotations, t.Boards, true
-			}
-		}
-	}
-	return any
 }

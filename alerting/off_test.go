@@ -13,6 +13,7 @@ import (
 
 	"bramble/alerting/alert"
 	"bramble/alerting/alerttest"
+	"bramble/alerting/incident"
 )
 
 // TestWhatIsOff: silences, maintenances and receivers that fail are listed, and counted without counting a board twice.
@@ -69,7 +70,7 @@ func TestWhatIsOff(t *testing.T) {
 	if err := d.commit([]alert.Transition{alerttest.Fire("elsewhere", time.Now())}); err != nil {
 		t.Fatal(err)
 	}
-	d.pager.until(t, "refused again and again", func(in Incident) bool { return len(in.Pages) > 0 && in.Pages[0].Attempts >= triesBeforeNext })
+	d.pager.until(t, "refused again and again", func(in incident.Incident) bool { return len(in.Pages) > 0 && in.Pages[0].Attempts >= triesBeforeNext })
 	r = off()
 	i := slices.IndexFunc(r.Items, func(o Off) bool { return o.Kind == OffReceiver })
 	if !r.Everything || i < 0 || r.Items[i].What != "whatever goes to receiver oncall" || !strings.Contains(r.Items[i].Why, "404") {

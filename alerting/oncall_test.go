@@ -14,6 +14,7 @@ import (
 
 	"bramble/alerting/alert"
 	"bramble/alerting/alerttest"
+	"bramble/alerting/incident"
 	"bramble/alerting/oncall"
 )
 
@@ -158,8 +159,8 @@ func TestSilencedWhileItEscalates(t *testing.T) {
 	p.Deliver([]alert.Transition{alerttest.Fire("b1", time.Now())})
 	s.next(t)
 	id := silenceBoard(t, p.Pager, "b1")
-	in := p.until(t, "paged", func(in Incident) bool { return len(in.Pages) == 1 })
-	var held Event
+	in := p.until(t, "paged", func(in incident.Incident) bool { return len(in.Pages) == 1 })
+	var held incident.Event
 	for held.Kind == "" {
 		events, err := p.Timeline(t.Context(), in.ID)
 		if err != nil {
@@ -171,7 +172,7 @@ func TestSilencedWhileItEscalates(t *testing.T) {
 			}
 		}
 		if held.Kind == "" {
-			p.until(t, "changed", func(Incident) bool { return true })
+			p.until(t, "changed", func(incident.Incident) bool { return true })
 		}
 	}
 	s.none(t, "while it is silenced")

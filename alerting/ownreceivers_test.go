@@ -18,6 +18,7 @@ import (
 
 	"bramble/alerting/alert"
 	"bramble/alerting/alerttest"
+	"bramble/alerting/incident"
 	"bramble/alerting/rules"
 )
 
@@ -183,18 +184,18 @@ receivers:
 		t.Errorf("%+v %+v", last, body)
 	}
 	// Where the connection was cut, Go's client itself asks again, since the request has an Idempotency-Key.
-	waitFor(t, p, func(in Incident) bool {
+	waitFor(t, p, func(in incident.Incident) bool {
 		return len(in.Pages) == 1 && in.Pages[0].State == "delivered" && in.Pages[0].Attempts >= 3
 	})
 }
 
 // waitFor waits until the newest incident satisfies ok.
-func waitFor(t testing.TB, p *Pager, ok func(Incident) bool) {
+func waitFor(t testing.TB, p *Pager, ok func(incident.Incident) bool) {
 	t.Helper()
 	tick, late := time.NewTicker(20*time.Millisecond), time.After(patience)
 	defer tick.Stop()
 	for {
-		in, err := p.Incidents(context.Background(), Query{Limit: 1})
+		in, err := p.Incidents(context.Background(), incident.Query{Limit: 1})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -232,7 +233,7 @@ receivers:
 	if took := time.Since(start); took >= tryTimeout {
 		t.Errorf("the page that was well took %s", took)
 	}
-	waitFor(t, p, func(in Incident) bool {
+	waitFor(t, p, func(in incident.Incident) bool {
 		for _, page := range in.Pages {
 			if strings.Contains(page.Answer, "body: template:") && page.State == "waiting" {
 				return true

@@ -53,6 +53,7 @@ import (
 
 	"bramble/alerting/alert"
 	"bramble/alerting/database"
+	"bramble/alerting/incident"
 	"bramble/alerting/maintenance"
 	"bramble/alerting/oncall"
 	"bramble/alerting/rules"
@@ -104,7 +105,7 @@ type PagerOptions struct {
 	StartDelay time.Duration
 	// Changed is called after an incident changed, from one goroutine while Run runs; changes that follow closely are
 	// one call.
-	Changed    func(Incident)
+	Changed    func(incident.Incident)
 	Log        *slog.Logger
 	Registerer prometheus.Registerer
 }
@@ -398,14 +399,14 @@ const announceDelay = 50 * time.Millisecond
 
 // changes collects the incidents that changed until they are announced.
 type changes struct {
-	tell func(Incident)
+	tell func(incident.Incident)
 	wake chan struct{}
 
 	mu  sync.Mutex
 	ids []string
 }
 
-func newChanges(tell func(Incident)) *changes {
+func newChanges(tell func(incident.Incident)) *changes {
 	return &changes{tell: tell, wake: make(chan struct{}, 1)}
 }
 

@@ -26,6 +26,7 @@ import (
 
 	"bramble/alerting/alert"
 	"bramble/alerting/alerttest"
+	"bramble/alerting/incident"
 )
 
 func TestMain(m *testing.M) {
@@ -165,16 +166,16 @@ receivers:
 // testPager is a running pager and what it said.
 type testPager struct {
 	*Pager
-	changes chan Incident
+	changes chan incident.Incident
 	stop    func()
 }
 
 // startPager opens and runs a pager; before runs between the two.
 func startPager(t testing.TB, db *sql.DB, config []byte, before func(*Pager)) *testPager {
 	t.Helper()
-	changes := make(chan Incident, 100000)
+	changes := make(chan incident.Incident, 100000)
 	p, err := OpenPager(PagerOptions{
-		DB: db, Config: config, ExternalURL: "http://collector.example", Changed: func(in Incident) { changes <- in },
+		DB: db, Config: config, ExternalURL: "http://collector.example", Changed: func(in incident.Incident) { changes <- in },
 		Log: slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn})),
 	})
 	if err != nil {
@@ -200,7 +201,7 @@ func startPager(t testing.TB, db *sql.DB, config []byte, before func(*Pager)) *t
 }
 
 // until waits for an incident that satisfies ok.
-func (p *testPager) until(t testing.TB, what string, ok func(Incident) bool) Incident {
+func (p *testPager) until(t testing.TB, what string, ok func(incident.Incident) bool) incident.Incident {
 	t.Helper()
 	timeout := time.After(patience)
 	for {
@@ -215,8 +216,8 @@ func (p *testPager) until(t testing.TB, what string, ok func(Incident) bool) Inc
 	}
 }
 
-func pageState(state string) func(Incident) bool {
-	return func(in Incident) bool { return len(in.Pages) > 0 && in.Pages[len(in.Pages)-1].State == state }
+func pageState(state string) func(incident.Incident) bool {
+	return func(in incident.Incident) bool { return len(in.Pages) > 0 && in.Pages[len(in.Pages)-1].State == state }
 }
 
 func TestPage(t *testing.T) {
@@ -240,16 +241,16 @@ func TestPage(t *testing.T) {
 	if h := s.next(t); h.boards() != "resolved b1" {
 		t.Errorf("got %s", h.boards())
 	}
-	in = p.until(t, "resolved and delivered", func(in Incident) bool { return in.ResolvedAt != 0 && pageState("delivered")(in) })
+	in = p.until(t, "resolved and delivered", func(in incident.Incident) bool { return in.ResolvedAt != 0 && pageState("delivered")(in) })
 	if len(in.Pages) != 2 || in.Pages[0].ID == in.Pages[1].ID {
 		t.Errorf("pages %+v", in.Pages)
 	}
 	s.none(t, "after the resolve")
-	all, err := p.Incidents(t.Context(), Query{})
+	all, err := p.Incidents(t.Context(), incident.Query{})
 	if err != nil || len(all) != 1 {
 		t.Errorf("incidents %v %v", all, err)
 	}
-	if open, err := p.Incidents(t.Context(), Query{Open: true}); err != nil || len(open) != 0 {
+	if open, err := p.Incidents(t.Context(), incident.Query{Open: true}); err != nil || len(open) != 0 {
 		t.Errorf("open incidents %v %v", open, err)
 	}
 }
@@ -278,7 +279,7 @@ func TestProviderFaults(t *testing.T) {
 			p := startPager(t, openDB(t, t.TempDir()), oneSink(s.URL, ""), nil)
 			p.Deliver([]alert.Transition{alerttest.Fire("b1", time.Now())})
 			first := s.next(t)
-			in := p.until(t, "tried", func(in Incident) bool { return len(in.Pages) == 1 && in.Pages[0].Attempts == 1 })
+			in := p.until(t, "tried", func(in incident.Incident) bool { return len(in.Pages) == 1 && in.Pages[0].Attempts == 1 })
 			if in.Pages[0].State != "waiting" || !strings.Contains(in.Pages[0].Answer, wantAnswer) {
 				t.Errorf("after the first try: %+v", in.Pages[0])
 			}
@@ -355,18 +356,18 @@ func newIdle(t *testing.T, url, interval string) *idle {
 func (p *idle) letter(board string, reason notify.NotifyReason) *message {
 	p.t.Helper()
 	now := time.Now()
-	in := &Incident{ID: board, GroupKey: board, Receiver: "hook", Title: board, StartedAt: now.UnixMilli(), OpenedAt: now.UnixMilli()}
+	in := &incident.Incident{ID: board, GroupKey: board, Receiver: "hook", Title: board, StartedAt: now.UnixMilli(), OpenedAt: now.UnixMilli()}
 	if reason == notify.ReasonAllAlertsResolved {
 		in.ResolvedAt = now.UnixMilli()
 	}
 	a := amAlert(alerttest.Fire(board, now))
-	in.Alerts = []IncidentAlert{incidentAlert(a)}
+	in.Alerts = []incident.Alert{incidentAlert(a)}
 	l, err := newMessage(in.ID, "hook", p.routing.Load().only("hook"), board, reason, payload{Now: now, Alerts: []*amalert.Alert{a}}, now.UnixMilli())
 	if err != nil {
 		p.t.Fatal(err)
 	}
 	l.id = fmt.Sprint(board, "-", int(reason))
-	if err := errors.Join(saveIncident(p.t.Context(), p.db, in), l.insert(p.t.Context(), p.db, "waiting")); err != nil {
+	if err := errors.Join(incident.Save(p.t.Context(), p.db, in), l.insert(p.t.Context(), p.db, "waiting")); err != nil {
 		p.t.Fatal(err)
 	}
 	p.outbox.add([]*message{l})
@@ -520,7 +521,7 @@ receivers:
 	if h := good.next(t); h.Status != "firing" || h.Alerts[0].Labels["receiver"] != "bad" {
 		t.Errorf("the other receiver got %+v", h)
 	}
-	in := p.until(t, "told by both", func(in Incident) bool { return len(in.Pages) == 2 && in.Pages[1].State == "delivered" })
+	in := p.until(t, "told by both", func(in incident.Incident) bool { return len(in.Pages) == 2 && in.Pages[1].State == "delivered" })
 	if in.Pages[0].Receiver != "bad" || in.Pages[1].Receiver != "good" {
 		t.Errorf("pages %+v", in.Pages)
 	}
@@ -532,7 +533,9 @@ receivers:
 	// A route to another receiver is enough, and another alert stays where its route leads.
 	p = run(config(`, routes: [{receiver: good, matchers: [alertname = NotificationFailing]}]`), "")
 	p.Deliver([]alert.Transition{failing("bad"), alerttest.Fire("b1", time.Now())})
-	p.until(t, "told once", func(in Incident) bool { return in.Receiver == "bad" && len(in.Pages) == 1 && in.Pages[0].Attempts > 0 })
+	p.until(t, "told once", func(in incident.Incident) bool {
+		return in.Receiver == "bad" && len(in.Pages) == 1 && in.Pages[0].Attempts > 0
+	})
 	if h := good.next(t); h.Alerts[0].Labels["alertname"] != "NotificationFailing" {
 		t.Errorf("the other receiver got %+v", h)
 	}
@@ -556,7 +559,7 @@ func TestNoRepeatBehindAPageThatWaits(t *testing.T) {
 	pages := func(reason notify.NotifyReason) (count int) {
 		t.Helper()
 		a := amAlert(alerttest.Fire("b1", time.UnixMilli(b.zero)))
-		n := &notification{receiver: j.receiver, groupKey: "g", reason: reason, now: time.Now(), payload: payload{Alerts: []*amalert.Alert{a}}, alerts: []IncidentAlert{incidentAlert(a)}, firingCount: 1}
+		n := &notification{receiver: j.receiver, groupKey: "g", reason: reason, now: time.Now(), payload: payload{Alerts: []*amalert.Alert{a}}, alerts: []incident.Alert{incidentAlert(a)}, firingCount: 1}
 		b.tx(func(e *transaction) error {
 			_, _, _, err := j.record(context.Background(), e, n)
 			return err
@@ -642,12 +645,12 @@ func TestGroup(t *testing.T) {
 		ts = append(ts, alerttest.Fire(b, t0))
 	}
 	p.Deliver(ts)
-	in := p.until(t, "complete", func(in Incident) bool { return len(in.Alerts) == 4 })
+	in := p.until(t, "complete", func(in incident.Incident) bool { return len(in.Alerts) == 4 })
 	if want := "SocHot on 4 boards (b1, b2, b3, …), rack r1 since " + t0.UTC().Format("15:04:05 UTC"); in.Title != want {
 		t.Errorf("title %q, want %q", in.Title, want)
 	}
 	p.Deliver([]alert.Transition{alerttest.Resolve(ts[0], time.Now())})
-	in = p.until(t, "partly resolved", func(in Incident) bool { return len(firingIn(&in)) == 3 })
+	in = p.until(t, "partly resolved", func(in incident.Incident) bool { return len(firingIn(&in)) == 3 })
 	if in.ResolvedAt != 0 {
 		t.Error("resolved while three boards fire")
 	}
@@ -669,7 +672,7 @@ func TestAcknowledge(t *testing.T) {
 	if err := p.Acknowledge(t.Context(), in.ID, "ada", "on my way"); err != nil {
 		t.Fatal(err)
 	}
-	acked := p.until(t, "acknowledged", func(in Incident) bool { return in.Ack != nil })
+	acked := p.until(t, "acknowledged", func(in incident.Incident) bool { return in.Ack != nil })
 	if acked.Ack.By != "ada" || acked.Ack.Comment != "on my way" {
 		t.Errorf("ack %+v", acked.Ack)
 	}
@@ -683,7 +686,7 @@ func TestAcknowledge(t *testing.T) {
 	p = startPager(t, db, config, func(p *Pager) { p.Resume([]alert.Transition{f}, nil) })
 	// The group flushes every second and repeats every second; a suppressed repeat is a change of the incident.
 	for range 2 {
-		p.until(t, "flushed", func(in Incident) bool { return in.Ack != nil })
+		p.until(t, "flushed", func(in incident.Incident) bool { return in.Ack != nil })
 	}
 	s.none(t, "repeat after the ack")
 	p.Deliver([]alert.Transition{alerttest.Resolve(f, time.Now())})
@@ -753,7 +756,7 @@ func TestResume(t *testing.T) {
 	if h := s.next(t); h.boards() != "resolved b2" {
 		t.Errorf("after the restart got %s", h.boards())
 	}
-	p.until(t, "resolved", func(in Incident) bool { return in.ResolvedAt != 0 && pageState("delivered")(in) })
+	p.until(t, "resolved", func(in incident.Incident) bool { return in.ResolvedAt != 0 && pageState("delivered")(in) })
 	p.stop()
 	// A replay of the whole journal pages nobody again.
 	p = startPager(t, db, config, func(p *Pager) {
@@ -774,7 +777,7 @@ func TestReload(t *testing.T) {
 		t.Error("the built-in configuration claims to page")
 	}
 	p.Deliver([]alert.Transition{alerttest.Fire("b1", time.Now())})
-	p.until(t, "recorded", func(in Incident) bool { return len(in.Pages) == 0 })
+	p.until(t, "recorded", func(in incident.Incident) bool { return len(in.Pages) == 0 })
 	for _, bad := range []string{"route: {receiver: x}", "rout: {}", "::", "route: {receiver: x}\nreceivers: [{name: x, webhook_configs: [{}]}]"} {
 		if err := p.Reload([]byte(bad)); err == nil || !strings.HasPrefix(err.Error(), "alertmanager.yml: ") {
 			t.Errorf("%s: got %v", bad, err)
@@ -920,11 +923,11 @@ func TestIncidentsAreNumberedWithoutGaps(t *testing.T) {
 	}
 	defer p.Close()
 	for i, id := range []string{"a", "a", "a", "b", "a", "c"} {
-		if err := saveIncident(t.Context(), p.db, &Incident{ID: id, Title: "now " + strconv.Itoa(i), OpenedAt: 1}); err != nil {
+		if err := incident.Save(t.Context(), p.db, &incident.Incident{ID: id, Title: "now " + strconv.Itoa(i), OpenedAt: 1}); err != nil {
 			t.Fatal(err)
 		}
 	}
-	got, err := queryIncidents(t.Context(), p.db, "ORDER BY number")
+	got, err := incident.Find(t.Context(), p.db, "ORDER BY number")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -27,6 +27,7 @@ import (
 	"github.com/prometheus/common/model"
 
 	"bramble/alerting/alert"
+	"bramble/alerting/incident"
 )
 
 //go:embed page.tmpl
@@ -100,20 +101,20 @@ const (
 
 // facts are what a page says of its incident.
 type facts struct {
-	incident Incident
+	incident incident.Incident
 	notes    map[string]string
 	drew     time.Duration // for how long the integration drew the picture
 }
 
 // factsOf reads what the page for a receiver says. links is false for receivers that must not be able to act.
 func (p *Pager) factsOf(ctx context.Context, l *message, links bool) (*facts, error) {
-	in, err := readIncident(ctx, p.often, l.incident) // without its pages: what a page says does not grow with those before it
+	in, err := incident.Get(ctx, p.often, l.incident) // without its pages: what a page says does not grow with those before it
 	if err != nil {
 		return nil, err
 	}
 	f := &facts{incident: in, notes: map[string]string{}}
-	lead := in.lead()
-	f.note(PageSubject, alert.OneLine(in.subject()))
+	lead := in.Lead()
+	f.note(PageSubject, alert.OneLine(in.Subject()))
 	f.note(PageNumber, fmt.Sprint(in.Number))
 	part, err := mergedText(ctx, p.often, in.ID)
 	if err != nil {
@@ -128,7 +129,7 @@ func (p *Pager) factsOf(ctx context.Context, l *message, links bool) (*facts, er
 	}
 	f.note(PageBefore, before)
 	f.note(PageURL, p.link("incidents?id="+url.QueryEscape(in.ID)))
-	if boards := in.touched(); len(boards) == 1 {
+	if boards := in.Boards(); len(boards) == 1 {
 		f.note(PageBoardURL, p.link("board/"+url.PathEscape(boards[0])))
 	}
 	if !links {
@@ -155,44 +156,26 @@ func (p *Pager) link(path string) string {
 	return strings.TrimSuffix(p.externalURL.String(), "/") + "/" + path
 }
 
-// subject is the incident's title, with the place where the title does not say it.
-func (in *Incident) subject() string {
-	what, since, ok := strings.Cut(in.Title, " since ")
-	var place []string
-	for _, name := range []string{"rack", "switch"} {
-		if v := in.common(name); len(in.Alerts) > 0 && v != "" && !strings.Contains(what, v+")") && !strings.Contains(what, name+" "+v) {
-			place = append(place, name+" "+v)
-		}
-	}
-	if len(place) > 0 && in.domain() == nil {
-		what += " (" + strings.Join(place, ", ") + ")"
-	}
-	if ok {
-		what += " since " + since
-	}
-	return what
-}
-
 // before says how the last incident of the same rule at the same place ended, from what its people wrote.
-func (p *Pager) before(ctx context.Context, in *Incident) (string, error) {
-	lead := in.lead()
+func (p *Pager) before(ctx context.Context, in *incident.Incident) (string, error) {
+	lead := in.Lead()
 	if lead.Rule == "" {
 		return "", nil
 	}
 	// Few incidents have a comment; the newest of them are enough.
-	ended, err := queryIncidents(ctx, p.often, `WHERE resolved_at > 0 AND id <> ?
+	ended, err := incident.Find(ctx, p.often, `WHERE resolved_at > 0 AND id <> ?
 		AND (ack_comment <> '' OR id IN (SELECT incident FROM incident_more WHERE closing <> '')) ORDER BY resolved_at DESC LIMIT 200`, in.ID)
 	if err != nil {
 		return "", err
 	}
 	for _, old := range ended {
-		if l := old.lead(); l.Rule != lead.Rule || l.Series != lead.Series {
+		if l := old.Lead(); l.Rule != lead.Rule || l.Series != lead.Series {
 			continue
 		}
-		if err := old.loadDetails(ctx, p.often); err != nil {
+		if err := old.LoadDetails(ctx, p.often); err != nil {
 			return "", err
 		}
-		by, text := old.closing()
+		by, text := old.LastComment()
 		if text == "" {
 			continue
 		}
@@ -200,17 +183,6 @@ func (p *Pager) before(ctx context.Context, in *Incident) (string, error) {
 			lasted(old.ResolvedAt-old.StartedAt), text, by), nil
 	}
 	return "", nil
-}
-
-// closing is the last thing that somebody wrote about the incident.
-func (in *Incident) closing() (by, text string) {
-	if in.Closing != nil && in.Closing.Comment != "" {
-		return in.Closing.By, in.Closing.Comment
-	}
-	if in.Ack == nil {
-		return "", ""
-	}
-	return in.Ack.By, in.Ack.Comment
 }
 
 // lasted writes a length of time in milliseconds roughly.
@@ -387,14 +359,14 @@ func (p *Pager) Picture(ctx context.Context, l Link) ([]byte, error) {
 
 // LinkedIncident is what an AckLink shows.
 type LinkedIncident struct {
-	Incident
+	incident.Incident
 	// Before is how the last incident of the same rule at the same place ended; empty where nobody wrote anything.
 	Before string
 	// Picture is a PictureLink, as it stands in a URL; empty where there is nothing to draw.
 	Picture string
 }
 
-// Linked returns what an AckLink shows, or ErrNoIncident.
+// Linked returns what an AckLink shows, or ErrNone.
 func (p *Pager) Linked(ctx context.Context, l Link) (LinkedIncident, error) {
 	in, err := p.Incident(ctx, l.Incident)
 	if err != nil {

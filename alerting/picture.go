@@ -14,6 +14,7 @@ import (
 	"github.com/VictoriaMetrics/metricsql"
 
 	"bramble/alerting/alert"
+	"bramble/alerting/incident"
 	"bramble/alerting/picture"
 	"bramble/alerting/rules"
 	"bramble/storage/series"
@@ -49,7 +50,7 @@ func NewPictures(engine *rules.Engine, store rules.RangeQuerier, log *slog.Logge
 
 // Draw returns an incident's picture as it is at a time, a PNG of 1200 by 600 pixels. Where it takes longer than ctx
 // allows, drawing goes on for the next who asks.
-func (p *Pictures) Draw(ctx context.Context, in *Incident, at time.Time) ([]byte, error) {
+func (p *Pictures) Draw(ctx context.Context, in *incident.Incident, at time.Time) ([]byte, error) {
 	if p == nil {
 		return nil, ErrNoPicture
 	}
@@ -65,11 +66,11 @@ func (p *Pictures) Draw(ctx context.Context, in *Incident, at time.Time) ([]byte
 }
 
 // drawable reports whether there is anything to draw of an incident, without drawing it.
-func (p *Pictures) drawable(in *Incident) bool {
+func (p *Pictures) drawable(in *incident.Incident) bool {
 	if p == nil {
 		return false
 	}
-	_, ok := p.engine.Comparison(in.lead().Rule, nil)
+	_, ok := p.engine.Comparison(in.Lead().Rule, nil)
 	return ok
 }
 
@@ -81,7 +82,7 @@ func (p *Pictures) Close() {
 }
 
 // newPicture says what an incident's picture says in words.
-func newPicture(in *Incident, at time.Time) *picture.Picture {
+func newPicture(in *incident.Incident, at time.Time) *picture.Picture {
 	began := time.UnixMilli(in.StartedAt).UTC()
 	title, _, _ := strings.Cut(in.Title, " since ")
 	s := &picture.Picture{Title: title, To: at.UTC(), From: at.UTC().Add(-picture.Span)}
@@ -116,8 +117,8 @@ func graphOf(s *picture.Picture, metric string, found []series.Result, lowIsBad 
 }
 
 // laneOf shows on how many of an incident's boards a bit is set.
-func laneOf(bits series.Result, in *Incident) *picture.Graph {
-	return picture.NewLane(lineOf(bits, ""), max(1, len(in.touched())), cmp.Or(in.lead().Annotations["what"], "set"))
+func laneOf(bits series.Result, in *incident.Incident) *picture.Graph {
+	return picture.NewLane(lineOf(bits, ""), max(1, len(in.Boards())), cmp.Or(in.Lead().Annotations["what"], "set"))
 }
 
 const (
@@ -125,44 +126,15 @@ const (
 	mostNamed = 200
 )
 
-// touched returns the boards of an incident's alerts, in order.
-func (in *Incident) touched() []string {
-	var out []string
-	for _, a := range in.Alerts {
-		if b := a.Labels[alert.BoardLabel]; b != "" {
-			out = append(out, b)
-		}
-		out = append(out, a.Boards...)
-	}
-	slices.Sort(out)
-	return slices.Compact(out)
-}
-
-// lead is the alert that says what the incident is about: that of the largest domain, else the first that still fires.
-func (in *Incident) lead() *IncidentAlert {
-	if d := in.domain(); d != nil {
-		return d
-	}
-	for i := range in.Alerts {
-		if in.Alerts[i].EndsAt == 0 {
-			return &in.Alerts[i]
-		}
-	}
-	if len(in.Alerts) == 0 {
-		return &IncidentAlert{}
-	}
-	return &in.Alerts[0]
-}
-
 // narrow selects the series of an incident: those of its boards, or of its domain where these are too many to name.
-func (in *Incident) narrow() []metricsql.LabelFilter {
-	boards := in.touched()
+func narrow(in *incident.Incident) []metricsql.LabelFilter {
+	boards := in.Boards()
 	switch {
 	case len(boards) == 0:
 		return nil
 	case len(boards) > mostNamed:
 		var out []metricsql.LabelFilter
-		d, _ := alert.DomainOf(&alert.Transition{Rule: in.lead().Rule, Labels: in.lead().Labels})
+		d, _ := alert.DomainOf(&alert.Transition{Rule: in.Lead().Rule, Labels: in.Lead().Labels})
 		for _, l := range d.Labels() {
 			if l.Name != alert.DomainLabel {
 				out = append(out, metricsql.LabelFilter{Label: l.Name, Value: l.Value})
@@ -184,10 +156,10 @@ func selector(metric string, filters []metricsql.LabelFilter) string {
 }
 
 // read asks the store for what a picture of the incident shows.
-func (p *Pictures) read(ctx context.Context, in *Incident, at time.Time) (*picture.Picture, error) {
+func (p *Pictures) read(ctx context.Context, in *incident.Incident, at time.Time) (*picture.Picture, error) {
 	s := newPicture(in, at)
-	lead := in.lead()
-	x, ok := p.engine.Comparison(lead.Rule, in.narrow())
+	lead := in.Lead()
+	x, ok := p.engine.Comparison(lead.Rule, narrow(in))
 	if !ok {
 		return nil, ErrNoPicture
 	}
@@ -226,8 +198,8 @@ func (p *Pictures) readGraph(ctx context.Context, s *picture.Picture, x rules.Co
 }
 
 // readThrottled shows what a bit of the firmware follows from and leads to: the temperature, and the clock that is lost.
-func (p *Pictures) readThrottled(ctx context.Context, in *Incident, s *picture.Picture, x rules.Comparison) ([]*picture.Graph, error) {
-	heat, err := p.ask(ctx, s, selector(alert.TemperatureMetric, in.narrow()))
+func (p *Pictures) readThrottled(ctx context.Context, in *incident.Incident, s *picture.Picture, x rules.Comparison) ([]*picture.Graph, error) {
+	heat, err := p.ask(ctx, s, selector(alert.TemperatureMetric, narrow(in)))
 	if err != nil {
 		return nil, err
 	}
@@ -253,7 +225,7 @@ func (p *Pictures) readThrottled(ctx context.Context, in *Incident, s *picture.P
 		out = append(out, laneOf(bits[0], in))
 	}
 	if worst == "" {
-		worst = cmp.Or(in.lead().Labels[alert.BoardLabel], append(in.touched(), "")[0])
+		worst = cmp.Or(in.Lead().Labels[alert.BoardLabel], append(in.Boards(), "")[0])
 	}
 	clocks, err := p.ask(ctx, s, selector(alert.ClockMetric, []metricsql.LabelFilter{{Label: alert.BoardLabel, Value: worst}, {Label: "source", Value: "requested|measured", IsRegexp: true}}))
 	if err != nil || len(clocks) == 0 {
@@ -277,8 +249,8 @@ func reporting(filters []metricsql.LabelFilter) string {
 }
 
 // readRows counts the boards that report: those of the domain, and beside them those of its neighbours.
-func (p *Pictures) readRows(ctx context.Context, in *Incident, s *picture.Picture) ([]picture.Row, error) {
-	lead := in.lead()
+func (p *Pictures) readRows(ctx context.Context, in *incident.Incident, s *picture.Picture) ([]picture.Row, error) {
+	lead := in.Lead()
 	d, isDomain := alert.DomainOf(&alert.Transition{Rule: lead.Rule, Labels: lead.Labels})
 	if !isDomain || d.IsFleet() {
 		return p.readOneRow(ctx, in, s)
@@ -312,14 +284,14 @@ func (p *Pictures) readRows(ctx context.Context, in *Incident, s *picture.Pictur
 }
 
 // readOneRow is the row of boards that stand alone, or of all there are.
-func (p *Pictures) readOneRow(ctx context.Context, in *Incident, s *picture.Picture) ([]picture.Row, error) {
-	narrow, name := in.narrow(), in.lead().Labels[alert.BoardLabel]
-	if n := len(in.touched()); n != 1 {
+func (p *Pictures) readOneRow(ctx context.Context, in *incident.Incident, s *picture.Picture) ([]picture.Row, error) {
+	filters, name := narrow(in), in.Lead().Labels[alert.BoardLabel]
+	if n := len(in.Boards()); n != 1 {
 		name = fmt.Sprintf("%d boards", n)
 	}
-	found, err := p.ask(ctx, s, "sum("+reporting(narrow)+")")
+	found, err := p.ask(ctx, s, "sum("+reporting(filters)+")")
 	if err != nil || len(found) == 0 {
 		return nil, err
 	}
-	return []picture.Row{{Line: lineOf(found[0], name), Failed: true, Of: max(1, int(slices.Max(found[0].Values)), len(in.touched()))}}, nil
+	return []picture.Row{{Line: lineOf(found[0], name), Failed: true, Of: max(1, int(slices.Max(found[0].Values)), len(in.Boards()))}}, nil
 }

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"bramble/alerting/alert"
+	"bramble/alerting/incident"
 	"bramble/alerting/picture"
 	"bramble/alerting/rules"
 	"bramble/storage"
@@ -65,22 +66,22 @@ func ruleID(t testing.TB, name string) string {
 }
 
 // hotBoard is an incident of one board that crossed 80 °C 6 min before the end.
-func hotBoard(t testing.TB, s *storage.Store) *Incident {
+func hotBoard(t testing.TB, s *storage.Store) *incident.Incident {
 	tell(t, s, "r1-a-03", map[string]string{"rack": "r1", "switch": "r1-a"}, alert.TemperatureMetric, func(m float64) (float64, bool) {
 		return 61 + 0.4*math.Sin(m*3) + 23/(1+math.Exp(-(m-22)/0.8)), true
 	})
 	at := pictureEnd.Add(-6 * time.Minute).UnixMilli()
-	in := &Incident{ID: "hot", Number: 12, Alerts: []IncidentAlert{{
+	in := &incident.Incident{ID: "hot", Number: 12, Alerts: []incident.Alert{{
 		Rule: ruleID(t, "SocHot"), Series: `board="r1-a-03"`, StartsAt: at,
 		Labels:      map[string]string{"alertname": "SocHot", "board": "r1-a-03", "rack": "r1", "switch": "r1-a", "severity": "critical"},
 		Annotations: map[string]string{"summary": "r1-a-03: SoC at 80.4 °C"},
 	}}}
-	in.describe()
+	in.Describe()
 	return in
 }
 
 // throttledSwitch is an incident of 13 boards, of which one is the hottest and lost its clock.
-func throttledSwitch(t testing.TB, s *storage.Store) *Incident {
+func throttledSwitch(t testing.TB, s *storage.Store) *incident.Incident {
 	place := map[string]string{"rack": "r3", "switch": "r3-a"}
 	boards := make([]string, 13)
 	for i := range boards {
@@ -103,17 +104,17 @@ func throttledSwitch(t testing.TB, s *storage.Store) *Incident {
 		return 1200e6 - 543e6*math.Floor(max(0, m-18)/3)/4, true
 	})
 	at := pictureEnd.Add(-9 * time.Minute).UnixMilli()
-	in := &Incident{ID: "throttled", Number: 1479, Alerts: []IncidentAlert{{
+	in := &incident.Incident{ID: "throttled", Number: 1479, Alerts: []incident.Alert{{
 		Rule: alert.DomainRule(ruleID(t, "Throttled")), StartsAt: at, Boards: boards,
 		Labels:      map[string]string{"alertname": "Throttled", "domain": "switch", "rack": "r3", "switch": "r3-a", "severity": "warning"},
 		Annotations: map[string]string{"summary": "Switch r3-a (rack r3): 13 of 16 boards throttled", "what": "throttled"},
 	}}}
-	in.describe()
+	in.Describe()
 	return in
 }
 
 // silentSwitch is an incident of one of three switches.
-func silentSwitch(t testing.TB, s *storage.Store) *Incident {
+func silentSwitch(t testing.TB, s *storage.Store) *incident.Incident {
 	var boards []string
 	for _, sw := range []string{"r7-a", "r7-b", "r7-c"} {
 		for i := range 16 {
@@ -133,18 +134,18 @@ func silentSwitch(t testing.TB, s *storage.Store) *Incident {
 			})
 		}
 	}
-	in := &Incident{ID: "silent", Number: 1482, Alerts: []IncidentAlert{{
+	in := &incident.Incident{ID: "silent", Number: 1482, Alerts: []incident.Alert{{
 		Rule: alert.DomainRule(ruleID(t, "BoardSilent")), StartsAt: pictureEnd.UnixMilli(), Boards: boards,
 		Labels: map[string]string{"alertname": "BoardSilent", "domain": "switch", "rack": "r7", "switch": "r7-b", "severity": "critical"},
 		Annotations: map[string]string{
 			"summary": "Switch r7-b (rack r7): 16 of 16 boards silent", alert.LastReportNote: pictureEnd.Add(-156 * time.Second).UTC().Format(alert.NoteTime),
 		},
 	}}}
-	in.describe()
+	in.Describe()
 	return in
 }
 
-func drawn(t testing.TB, s *storage.Store, in *Incident) (image.Image, []byte) {
+func drawn(t testing.TB, s *storage.Store, in *incident.Incident) (image.Image, []byte) {
 	t.Helper()
 	p := NewPictures(rules.NewEngine(rules.Default()), s, nil)
 	defer p.Close()
@@ -178,7 +179,7 @@ func red(img image.Image) (n int) {
 
 func TestPictures(t *testing.T) {
 	s := openSeries(t)
-	for _, in := range []*Incident{hotBoard(t, s), throttledSwitch(t, s), silentSwitch(t, s)} {
+	for _, in := range []*incident.Incident{hotBoard(t, s), throttledSwitch(t, s), silentSwitch(t, s)} {
 		t.Run(in.ID, func(t *testing.T) {
 			img, b := drawn(t, s, in)
 			if got := img.Bounds().Size(); got != (image.Point{1200, 600}) {
@@ -209,7 +210,7 @@ func TestAPictureIsNotWaitedForBeyondItsTime(t *testing.T) {
 	defer close(store.release)
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Millisecond)
 	defer cancel()
-	in := &Incident{ID: "slow", Alerts: []IncidentAlert{{Rule: ruleID(t, "SocHot"), Labels: map[string]string{"board": "b1"}}}}
+	in := &incident.Incident{ID: "slow", Alerts: []incident.Alert{{Rule: ruleID(t, "SocHot"), Labels: map[string]string{"board": "b1"}}}}
 	if _, err := p.Draw(ctx, in, pictureEnd); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("got %v, want the deadline", err)
 	}
@@ -218,7 +219,7 @@ func TestAPictureIsNotWaitedForBeyondItsTime(t *testing.T) {
 func TestARuleThatIsGoneHasNoPicture(t *testing.T) {
 	p := NewPictures(rules.NewEngine(nil), slowStore{}, nil)
 	defer p.Close()
-	in := &Incident{ID: "gone", Alerts: []IncidentAlert{{Rule: "board/Gone", Labels: map[string]string{"board": "b1"}}}}
+	in := &incident.Incident{ID: "gone", Alerts: []incident.Alert{{Rule: "board/Gone", Labels: map[string]string{"board": "b1"}}}}
 	if _, err := p.Draw(context.Background(), in, pictureEnd); !errors.Is(err, ErrNoPicture) {
 		t.Errorf("got %v, want ErrNoPicture", err)
 	}
@@ -228,7 +229,7 @@ func BenchmarkPicture(b *testing.B) {
 	s := openSeries(b)
 	p := NewPictures(rules.NewEngine(rules.Default()), s, nil)
 	defer p.Close()
-	for _, in := range []*Incident{hotBoard(b, s), throttledSwitch(b, s), silentSwitch(b, s)} {
+	for _, in := range []*incident.Incident{hotBoard(b, s), throttledSwitch(b, s), silentSwitch(b, s)} {
 		b.Run(in.ID, func(b *testing.B) {
 			for b.Loop() {
 				shown, err := p.read(context.Background(), in, pictureEnd)

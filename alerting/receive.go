@@ -19,6 +19,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"bramble/alerting/alert"
+	"bramble/alerting/incident"
 )
 
 // journalName is the integration under which receivers stand in the notification log.
@@ -53,7 +54,7 @@ type notification struct {
 	repeat             time.Duration
 	now                time.Time
 	payload            payload
-	alerts             []IncidentAlert
+	alerts             []incident.Alert
 	firingCount        int
 	paged              []bool // by alert: it stands as firing in an open incident
 	splitFrom          []splitIncident
@@ -147,12 +148,12 @@ func (j *recorder) record(ctx context.Context, e *transaction, n *notification) 
 	}
 	if refired {
 		in = last
-		in.reopen(n.now.UnixMilli())
+		in.Reopen(n.now.UnixMilli())
 		if err := e.standAlone(in); err != nil {
 			return "", nil, nil, err
 		}
 	} else if in == nil {
-		in = &Incident{GroupKey: n.groupKey, OpenedAt: n.now.UnixMilli(), Receiver: n.receiver, Ack: n.splitAck()}
+		in = &incident.Incident{GroupKey: n.groupKey, OpenedAt: n.now.UnixMilli(), Receiver: n.receiver, Ack: n.splitAck()}
 	}
 	before := firingIn(in)
 	if in.ID == "" {
@@ -170,14 +171,14 @@ func (j *recorder) record(ctx context.Context, e *transaction, n *notification) 
 		n.reason = notify.ReasonRepeatIntervalElapsed
 	}
 	in.Receiver = n.receiver
-	in.take(n.alerts, n.now.UnixMilli())
+	in.Take(n.alerts, n.now.UnixMilli())
 	if fresh {
-		in.ID = incidentID(in.GroupKey, in.StartedAt)
+		in.ID = incident.NewID(in.GroupKey, in.StartedAt)
 	}
 	if n.firingCount == 0 && !ch.partly {
 		in.ResolvedAt = n.now.UnixMilli()
 	}
-	if err = saveIncident(ctx, c, in); err != nil {
+	if err = incident.Save(ctx, c, in); err != nil {
 		return "", nil, nil, err
 	}
 	if err = recordHandled(ctx, c, n); err != nil {
@@ -216,7 +217,7 @@ func (n *notification) forgotten(ch change) bool {
 }
 
 // firingIn returns the alerts of an incident that fire, by labels.
-func firingIn(in *Incident) map[string]bool {
+func firingIn(in *incident.Incident) map[string]bool {
 	out := map[string]bool{}
 	for _, a := range in.Alerts {
 		if a.EndsAt == 0 {
@@ -226,7 +227,7 @@ func firingIn(in *Incident) map[string]bool {
 	return out
 }
 
-func (j *recorder) recordPages(ctx context.Context, c *sql.Conn, n *notification, in *Incident, ch change) ([]*message, error) {
+func (j *recorder) recordPages(ctx context.Context, c *sql.Conn, n *notification, in *incident.Incident, ch change) ([]*message, error) {
 	if in.Ack != nil && n.reason == notify.ReasonRepeatIntervalElapsed || ch.partly || ch.moved && !ch.handed && n.newestReading(ch.before) == 0 {
 		return nil, nil
 	}
@@ -293,7 +294,7 @@ func (j *recorder) targets(n *notification) (out []target) {
 }
 
 // message is the page for one integration, nil where it wants none.
-func (j *recorder) message(n *notification, in *Incident, to target, before map[string]bool) (*message, error) {
+func (j *recorder) message(n *notification, in *incident.Incident, to target, before map[string]bool) (*message, error) {
 	body := n.payload
 	if !to.SendResolved() {
 		body.Alerts = nil

@@ -31,6 +31,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"bramble/alerting/alert"
+	"bramble/alerting/incident"
 	"bramble/alerting/namedfile"
 )
 
@@ -341,7 +342,7 @@ func (n *ntfy) write(ctx context.Context, alerts []*amalert.Alert) (*ntfyMessage
 		return strings.TrimSpace(s)
 	}
 	m := &ntfyMessageJSON{
-		Topic: n.conf.Topic, Title: alert.Short(maxTitle, alert.OneLine(fill("title", n.conf.Title))), Message: alert.Short(mostNtfy, fill("message", n.conf.Message)),
+		Topic: n.conf.Topic, Title: alert.Short(incident.MaxTitle, alert.OneLine(fill("title", n.conf.Title))), Message: alert.Short(mostNtfy, fill("message", n.conf.Message)),
 		Click: data.CommonAnnotations[PageURL], Attach: data.CommonAnnotations[PagePictureURL], Tags: []string{"rotating_light"},
 	}
 	priority := fill("priority", n.conf.Priority)

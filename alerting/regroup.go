@@ -15,6 +15,7 @@ import (
 
 	"bramble/alerting/alert"
 	"bramble/alerting/database"
+	"bramble/alerting/incident"
 )
 
 // regroupSchema holds the further groups of an incident, after routes changed. The incident keeps the key that it began
@@ -53,8 +54,8 @@ func (r *routing) leads(labels map[string]string, keys []string) bool {
 // incidentOf returns the open incident that a notification is about, nil for none, and whether its group is new to it:
 // the routes have changed, and an alert that was paged already comes from another group than before. Whatever open
 // incident had such an alert goes on in this group; where there are several, they become one.
-func (e *transaction) incidentOf(n *notification) (in *Incident, moved bool, err error) {
-	found, err := queryIncidents(e.ctx, e.c, `WHERE resolved_at = 0 AND `+ofGroup, n.groupKey, n.groupKey)
+func (e *transaction) incidentOf(n *notification) (in *incident.Incident, moved bool, err error) {
+	found, err := incident.Find(e.ctx, e.c, `WHERE resolved_at = 0 AND `+ofGroup, n.groupKey, n.groupKey)
 	if err != nil {
 		return nil, false, err
 	}
@@ -62,7 +63,7 @@ func (e *transaction) incidentOf(n *notification) (in *Incident, moved bool, err
 	if err != nil {
 		return nil, false, err
 	}
-	var all []*Incident
+	var all []*incident.Incident
 	n.splitFrom = nil
 	for _, other := range displaced {
 		if other.Receiver == n.receiver || n.hasAllOf(other) {
@@ -76,7 +77,7 @@ func (e *transaction) incidentOf(n *notification) (in *Incident, moved bool, err
 		return nil, false, nil
 	}
 	// One that nobody has taken on comes first: an acknowledgement must not spread to what its author has not seen.
-	slices.SortStableFunc(all, func(a, b *Incident) int { return cmp.Compare(ackedRank(a), ackedRank(b)) })
+	slices.SortStableFunc(all, func(a, b *incident.Incident) int { return cmp.Compare(ackedRank(a), ackedRank(b)) })
 	in = all[0]
 	for _, other := range all[1:] {
 		if err := e.absorb(in, other); err != nil {
@@ -91,7 +92,7 @@ func (e *transaction) incidentOf(n *notification) (in *Incident, moved bool, err
 		e.event(in.ID, "moved", "", "the routes changed: it goes on with receiver %s", n.receiver))
 }
 
-func ackedRank(in *Incident) int {
+func ackedRank(in *incident.Incident) int {
 	if in.Ack == nil {
 		return 0
 	}
@@ -99,14 +100,14 @@ func ackedRank(in *Incident) int {
 }
 
 // displaced are the other open incidents with a firing alert of the notification that no route leads to them any more.
-func (e *transaction) displaced(n *notification, found []*Incident) (out []*Incident, err error) {
+func (e *transaction) displaced(n *notification, found []*incident.Incident) (out []*incident.Incident, err error) {
 	here := map[string]bool{}
 	for _, in := range found {
 		for labels := range firingIn(in) {
 			here[labels] = true
 		}
 	}
-	var paged []IncidentAlert
+	var paged []incident.Alert
 	for i, a := range n.alerts {
 		if i < len(n.paged) && n.paged[i] && a.EndsAt == 0 && !here[alert.LabelText(a.Labels)] {
 			paged = append(paged, a)
@@ -115,7 +116,7 @@ func (e *transaction) displaced(n *notification, found []*Incident) (out []*Inci
 	if len(paged) == 0 {
 		return nil, nil
 	}
-	open, err := queryIncidents(e.ctx, e.c, `WHERE resolved_at = 0 AND NOT `+ofGroup+` ORDER BY opened_at`, n.groupKey, n.groupKey)
+	open, err := incident.Find(e.ctx, e.c, `WHERE resolved_at = 0 AND NOT `+ofGroup+` ORDER BY opened_at`, n.groupKey, n.groupKey)
 	if err != nil {
 		return nil, err
 	}
@@ -125,7 +126,7 @@ func (e *transaction) displaced(n *notification, found []*Incident) (out []*Inci
 		if err != nil {
 			return nil, err
 		}
-		if slices.ContainsFunc(paged, func(a IncidentAlert) bool { return had[alert.LabelText(a.Labels)] && !e.routing.leads(a.Labels, keys) }) {
+		if slices.ContainsFunc(paged, func(a incident.Alert) bool { return had[alert.LabelText(a.Labels)] && !e.routing.leads(a.Labels, keys) }) {
 			out = append(out, in)
 		}
 	}
@@ -135,7 +136,7 @@ func (e *transaction) displaced(n *notification, found []*Incident) (out []*Inci
 // closedElsewhere reports whether somebody closed, in a group to which the routes do not lead any more, an incident with
 // all that fires here: it was dealt with, though the routes changed since.
 func (e *transaction) closedElsewhere(n *notification) (bool, error) {
-	closed, err := queryIncidents(e.ctx, e.c, `WHERE resolved_at > 0 AND id IN (SELECT incident FROM incident_more WHERE by_hand = 1 AND closed_at > ?)`,
+	closed, err := incident.Find(e.ctx, e.c, `WHERE resolved_at > 0 AND id IN (SELECT incident FROM incident_more WHERE by_hand = 1 AND closed_at > ?)`,
 		e.now-keepHandled.Milliseconds())
 	if err != nil {
 		return false, err
@@ -145,7 +146,7 @@ func (e *transaction) closedElsewhere(n *notification) (bool, error) {
 		if err != nil {
 			return false, err
 		}
-		if in.holds(n.alerts) && !slices.ContainsFunc(n.alerts, func(a IncidentAlert) bool { return e.routing.leads(a.Labels, keys) }) {
+		if in.Holds(n.alerts) && !slices.ContainsFunc(n.alerts, func(a incident.Alert) bool { return e.routing.leads(a.Labels, keys) }) {
 			return true, nil
 		}
 	}
@@ -153,7 +154,7 @@ func (e *transaction) closedElsewhere(n *notification) (bool, error) {
 }
 
 // groupsOf are the keys of an incident's groups, the first one first.
-func groupsOf(ctx context.Context, db database.Querier, in *Incident) ([]string, error) {
+func groupsOf(ctx context.Context, db database.Querier, in *incident.Incident) ([]string, error) {
 	keys := []string{in.GroupKey}
 	rows, err := db.QueryContext(ctx, `SELECT group_key FROM incident_moved WHERE incident = ?`, in.ID)
 	if err != nil {
@@ -171,7 +172,7 @@ func groupsOf(ctx context.Context, db database.Querier, in *Incident) ([]string,
 }
 
 // hasAllOf reports whether all that fires of an incident is in the notification.
-func (n *notification) hasAllOf(in *Incident) bool {
+func (n *notification) hasAllOf(in *incident.Incident) bool {
 	fires := firingIn(in)
 	for _, a := range n.alerts {
 		delete(fires, alert.LabelText(a.Labels))
@@ -180,8 +181,8 @@ func (n *notification) hasAllOf(in *Incident) bool {
 }
 
 // absorb makes the alerts of other those of in, and ends other without a word to its receivers: nothing is over.
-func (e *transaction) absorb(in, other *Incident) error {
-	in.take(slices.DeleteFunc(slices.Clone(other.Alerts), func(a IncidentAlert) bool { return a.EndsAt != 0 }), e.now)
+func (e *transaction) absorb(in, other *incident.Incident) error {
+	in.Take(slices.DeleteFunc(slices.Clone(other.Alerts), func(a incident.Alert) bool { return a.EndsAt != 0 }), e.now)
 	return errors.Join(
 		e.noteMerged(in, other, true),
 		e.event(in.ID, "moved", "", "the routes changed: it takes over the alerts of incident #%d", other.Number),
@@ -191,9 +192,9 @@ func (e *transaction) absorb(in, other *Incident) error {
 }
 
 // endQuietly ends an incident and its escalation; its receivers hear nothing.
-func (e *transaction) endQuietly(in *Incident, why string) error {
+func (e *transaction) endQuietly(in *incident.Incident, why string) error {
 	in.ResolvedAt, in.ChangedAt = e.now, e.now
-	err := errors.Join(saveIncident(e.ctx, e.c, in), e.event(in.ID, "resolved", "", "%s", why), e.stopSteps(in.ID))
+	err := errors.Join(incident.Save(e.ctx, e.c, in), e.event(in.ID, "resolved", "", "%s", why), e.stopSteps(in.ID))
 	if err != nil {
 		return err
 	}
@@ -206,7 +207,7 @@ func (e *transaction) endQuietly(in *Incident, why string) error {
 }
 
 // elsewhere returns the alerts of an incident of several groups that fire and are not in the notification of one.
-func (e *transaction) elsewhere(in *Incident, n *notification) (map[string]bool, error) {
+func (e *transaction) elsewhere(in *incident.Incident, n *notification) (map[string]bool, error) {
 	if in.ID == "" {
 		return nil, nil
 	}
@@ -223,7 +224,7 @@ func (e *transaction) elsewhere(in *Incident, n *notification) (map[string]bool,
 
 // notifyEarlierReceivers tells the end to receivers that paged it before the routes changed; n's own is told as ever, and people by
 // their channels.
-func (e *transaction) notifyEarlierReceivers(in *Incident, n *notification) error {
+func (e *transaction) notifyEarlierReceivers(in *incident.Incident, n *notification) error {
 	told, err := e.notifiedIntegrations(in.ID, e.now)
 	if err != nil {
 		return err
@@ -252,22 +253,22 @@ func (p *Pager) paged(fp model.Fingerprint) bool {
 }
 
 // led reports whether the routes lead an alert of an incident to one of its groups.
-func (p *Pager) led(ctx context.Context, in *Incident) (bool, error) {
+func (p *Pager) led(ctx context.Context, in *incident.Incident) (bool, error) {
 	r := p.routing.Load()
 	keys, err := groupsOf(ctx, p.db, in)
-	return slices.ContainsFunc(in.Alerts, func(a IncidentAlert) bool { return r.leads(a.Labels, keys) }), err
+	return slices.ContainsFunc(in.Alerts, func(a incident.Alert) bool { return r.leads(a.Labels, keys) }), err
 }
 
 // splitIncident is an incident that goes on without alerts that the routes lead to another receiver, and what had fired in it.
 type splitIncident struct {
-	*Incident
+	*incident.Incident
 	had map[string]bool
 }
 
 // split takes the notification's alerts out of an incident of another receiver that has more. The others go on there, and
 // its pages say no more of those that left.
-func (e *transaction) split(in *Incident, n *notification) error {
-	if err := in.loadDetails(e.ctx, e.c); err != nil {
+func (e *transaction) split(in *incident.Incident, n *notification) error {
+	if err := in.LoadDetails(e.ctx, e.c); err != nil {
 		return err
 	}
 	n.splitFrom = append(n.splitFrom, splitIncident{in, firingIn(in)})
@@ -282,8 +283,8 @@ func (e *transaction) split(in *Incident, n *notification) error {
 	}
 	in.ChangedAt = now
 	gone := func(hash uint64) bool { return slices.Contains(n.firing, hash) } // news, should the routes lead them back
-	return errors.Join(saveIncident(e.ctx, e.c, in), e.withoutAlerts(in.ID, left), e.forgetGroups(in, gone),
-		e.event(in.ID, "moved", "", "the routes changed: %s of %d now with receiver %s", alertCount(len(left)), len(in.Alerts), n.receiver))
+	return errors.Join(incident.Save(e.ctx, e.c, in), e.withoutAlerts(in.ID, left), e.forgetGroups(in, gone),
+		e.event(in.ID, "moved", "", "the routes changed: %s of %d now with receiver %s", incident.CountText(len(left)), len(in.Alerts), n.receiver))
 }
 
 // withoutAlerts takes alerts out of what an incident's further pages say.
@@ -305,7 +306,7 @@ func (e *transaction) withoutAlerts(incident string, left map[string]bool) error
 
 // splitAck returns the acknowledgement that holds for alerts which came from other incidents to a new one, nil where
 // one of them was not acknowledged there: somebody has them on hand already, wherever the routes lead now.
-func (n *notification) splitAck() *Ack {
+func (n *notification) splitAck() *incident.Ack {
 	known := map[string]bool{}
 	for _, p := range n.splitFrom {
 		if p.Ack == nil {
@@ -321,7 +322,7 @@ func (n *notification) splitAck() *Ack {
 }
 
 // keepAck brings the escalation of a new incident to rest before it begins.
-func (e *transaction) keepAck(in *Incident) error {
+func (e *transaction) keepAck(in *incident.Incident) error {
 	state := escalationAcknowledged
 	if in.Ack.Until != 0 {
 		state = escalationSnoozed

@@ -8,6 +8,7 @@ import (
 
 	"bramble/alerting/alert"
 	"bramble/alerting/alerttest"
+	"bramble/alerting/incident"
 )
 
 // routed is an alertmanager.yml whose tree is given.
@@ -34,7 +35,7 @@ func byRoute(to string) string {
 // happened waits until something stands so often in an incident's time line.
 func (p *testPager) happened(t *testing.T, id, kind string, times int) {
 	t.Helper()
-	p.until(t, fmt.Sprintf("%d × %s", times, kind), func(in Incident) bool {
+	p.until(t, fmt.Sprintf("%d × %s", times, kind), func(in incident.Incident) bool {
 		events, err := p.Timeline(t.Context(), id)
 		if err != nil {
 			t.Fatal(err)
@@ -57,9 +58,9 @@ func (p *testPager) reload(t *testing.T, config []byte) {
 }
 
 // openOnes returns the incidents that are open.
-func (p *testPager) openOnes(t *testing.T) []Incident {
+func (p *testPager) openOnes(t *testing.T) []incident.Incident {
 	t.Helper()
-	open, err := p.Incidents(t.Context(), Query{Open: true})
+	open, err := p.Incidents(t.Context(), incident.Query{Open: true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -69,7 +70,9 @@ func (p *testPager) openOnes(t *testing.T) []Incident {
 // delivered waits until the page about a board is on record: one that is not may come again after a stop.
 func (p *testPager) delivered(t *testing.T, board string) {
 	t.Helper()
-	p.until(t, board+" delivered", func(in Incident) bool { return strings.HasPrefix(in.Title, board+":") && pageState("delivered")(in) })
+	p.until(t, board+" delivered", func(in incident.Incident) bool {
+		return strings.HasPrefix(in.Title, board+":") && pageState("delivered")(in)
+	})
 }
 
 func (s *sink) want(t *testing.T, path, what string) hook {

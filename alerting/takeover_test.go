@@ -9,6 +9,7 @@ import (
 
 	"bramble/alerting/alert"
 	"bramble/alerting/alerttest"
+	"bramble/alerting/incident"
 )
 
 // creep begins a failure of switch r1-a that takes one board after the other: the pages of two of them, then the switch's.
@@ -31,7 +32,7 @@ func creep(t *testing.T, d *stage, s *sink, at string, places map[string]alert.P
 }
 
 // about returns the incident that is about a board or a switch.
-func (p *testPager) about(t *testing.T, what string) Incident {
+func (p *testPager) about(t *testing.T, what string) incident.Incident {
 	t.Helper()
 	for _, in := range mustIncidents(t, p.Pager) {
 		if strings.HasPrefix(in.Title, what) {
@@ -39,7 +40,7 @@ func (p *testPager) about(t *testing.T, what string) Incident {
 		}
 	}
 	t.Fatalf("no incident about %s", what)
-	return Incident{}
+	return incident.Incident{}
 }
 
 // TestCreepingFailure: 48 boards of a switch fail one after the other, each looked at before the next. A person gets three
@@ -89,7 +90,7 @@ func TestCreepingFailure(t *testing.T) {
 	if got := s.next(t); got.said() != "resolved SocHot switch r1-a" || got.path != "/jonas-ntfy" {
 		t.Errorf("end: %s at %s", got.said(), got.path)
 	}
-	d.pager.until(t, "over", func(o Incident) bool { return o.ID == in.ID && o.ResolvedAt != 0 })
+	d.pager.until(t, "over", func(o incident.Incident) bool { return o.ID == in.ID && o.ResolvedAt != 0 })
 	got := map[string]int{}
 	for _, in := range mustIncidents(t, d.pager.Pager) {
 		for _, pg := range in.Pages {
@@ -136,7 +137,7 @@ func TestTakenOver(t *testing.T) {
 	if page.said() != "firing SocHot switch r1-a" {
 		t.Fatalf("page: %s", page.said())
 	}
-	in := d.pager.until(t, "delivered", func(in Incident) bool {
+	in := d.pager.until(t, "delivered", func(in incident.Incident) bool {
 		return strings.HasPrefix(in.Title, "Switch r1-a") && len(in.Pages) == 1 && in.Pages[0].State == "delivered"
 	})
 	part := fmt.Sprintf(" Incidents #%d (acknowledged by ada) and #%d are part of it.", d.pager.about(t, "r1-a-01").Number, d.pager.about(t, "r1-a-02").Number)
@@ -147,7 +148,7 @@ func TestTakenOver(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !slices.ContainsFunc(events, func(e Event) bool {
+	if !slices.ContainsFunc(events, func(e incident.Event) bool {
 		return strings.HasSuffix(e.Text, fmt.Sprintf("goes on in incident #%d", in.Number))
 	}) {
 		t.Errorf("it does not say where it goes on: %+v", events)
@@ -228,7 +229,7 @@ func TestTheEndOfAFormerIsToldOnce(t *testing.T) {
 	expect("firing SocHot switch r2-a")
 	over(one, two, three)
 	expect("resolved SocHot switch r2-a")
-	all, err := d.pager.Incidents(t.Context(), Query{})
+	all, err := d.pager.Incidents(t.Context(), incident.Query{})
 	if err != nil || len(all) != 2 {
 		t.Fatalf("incidents: %+v, %v", all, err)
 	}
@@ -315,7 +316,7 @@ policies:
 				t.Errorf("end of b2: %v, want %v", got, want)
 			}
 			p.Deliver([]alert.Transition{alerttest.Resolve(b1, time.Now())})
-			p.until(t, "over", func(in Incident) bool { return in.ID == id && in.ResolvedAt != 0 })
+			p.until(t, "over", func(in incident.Incident) bool { return in.ID == id && in.ResolvedAt != 0 })
 			ends := map[string]int{} // a third message within a minute waits
 			in, err := p.Incident(t.Context(), id)
 			if err != nil {
@@ -352,7 +353,7 @@ func TestReloadPartsSame(t *testing.T) {
 		t.Errorf("open: %+v", open)
 	}
 	p.Deliver([]alert.Transition{alerttest.Resolve(b1, time.Now()), alerttest.Resolve(b2, time.Now())})
-	p.until(t, "over", func(in Incident) bool { return in.ID == id && in.ResolvedAt != 0 })
+	p.until(t, "over", func(in incident.Incident) bool { return in.ID == id && in.ResolvedAt != 0 })
 }
 
 // TestReloadThereAndBack: what was led to another receiver and is led back is one incident again, pages nobody, and its end

@@ -10,6 +10,7 @@ import (
 
 	"bramble/alerting/alert"
 	"bramble/alerting/alerttest"
+	"bramble/alerting/incident"
 )
 
 const oneAda = `
@@ -55,7 +56,7 @@ func TestThrottle(t *testing.T) {
 		t.Errorf("the bundle came after %s", third.at.Sub(began))
 	}
 	delivered := map[string]bool{}
-	p.until(t, "all delivered", func(in Incident) bool {
+	p.until(t, "all delivered", func(in incident.Incident) bool {
 		if len(in.Pages) == 1 && in.Pages[0].State == "delivered" {
 			delivered[in.ID] = true
 		}
@@ -69,9 +70,9 @@ func TestThrottle(t *testing.T) {
 	}
 }
 
-func mustIncidents(t testing.TB, p *Pager) []Incident {
+func mustIncidents(t testing.TB, p *Pager) []incident.Incident {
 	t.Helper()
-	all, err := p.Incidents(t.Context(), Query{Limit: 1000})
+	all, err := p.Incidents(t.Context(), incident.Query{Limit: 1000})
 	if err != nil || len(all) == 0 {
 		t.Fatal(all, err)
 	}
@@ -87,7 +88,7 @@ func TestBundleAcknowledged(t *testing.T) {
 		b.deliver()
 	}
 	b.want(b.until(900*time.Millisecond), strings.Join([]string{"0s ada-ntfy", "0s ada-ntfy", never(b) + " ada-ntfy bundled", never(b) + " ada-ntfy bundled"}, ", "))
-	b.tx(func(e *transaction) error { return e.acknowledge(ids[2], Ack{By: "ada", At: e.now}) })
+	b.tx(func(e *transaction) error { return e.acknowledge(ids[2], incident.Ack{By: "ada", At: e.now}) })
 	b.want(b.until(10*time.Second), strings.Join([]string{"0s ada-ntfy", "0s ada-ntfy", never(b) + " ada-ntfy stopped", "1s ada-ntfy"}, ", "))
 }
 

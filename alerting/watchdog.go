@@ -23,6 +23,7 @@ import (
 	"github.com/prometheus/common/model"
 
 	"bramble/alerting/alert"
+	"bramble/alerting/incident"
 	"bramble/alerting/rules"
 )
 
@@ -190,7 +191,7 @@ func (j *recorder) recordBeat(ctx context.Context, c *sql.Conn, n *notification)
 	if n.firingCount == 0 {
 		return nil, nil
 	}
-	l, err := j.message(n, &Incident{ID: alert.Watchdog, GroupKey: n.groupKey}, target{alert.Watchdog, &j.integrations[0]}, nil)
+	l, err := j.message(n, &incident.Incident{ID: alert.Watchdog, GroupKey: n.groupKey}, target{alert.Watchdog, &j.integrations[0]}, nil)
 	if err != nil || l == nil {
 		return nil, err
 	}

@@ -16,6 +16,7 @@ import (
 	"bramble/alerting/alert"
 	"bramble/alerting/alerttest"
 	"bramble/alerting/domain"
+	"bramble/alerting/incident"
 	"bramble/alerting/rules"
 )
 
@@ -133,7 +134,7 @@ func TestWatchdog(t *testing.T) {
 	dir := t.TempDir()
 	d := startDog(t, dir, "")
 	d.alive(t)
-	if all, err := d.Incidents(t.Context(), Query{}); err != nil || len(all) != 0 {
+	if all, err := d.Incidents(t.Context(), incident.Query{}); err != nil || len(all) != 0 {
 		t.Errorf("the watchdog makes incidents: %v %v", all, err)
 	}
 	if !d.Silent() {
@@ -203,7 +204,7 @@ func TestOverdue(t *testing.T) {
 	p := startPager(t, openDB(t, t.TempDir()), oneSink(s.URL, ""), nil)
 	now := time.Now()
 	p.Deliver([]alert.Transition{alerttest.Fire("b1", now)})
-	p.until(t, "refused", func(in Incident) bool { return in.Pages[0].Attempts > 0 })
+	p.until(t, "refused", func(in incident.Incident) bool { return in.Pages[0].Attempts > 0 })
 	if err := p.overdue(time.Now()); err != nil {
 		t.Errorf("after one try: %v", err)
 	}

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 
 	"bramble/alerting"
+	"bramble/alerting/incident"
 	"bramble/collector/registry"
 	"bramble/dashboards"
 )
@@ -64,7 +65,7 @@ func (a *app) linkedPicture(ctx context.Context, text string) ([]byte, error) {
 func linkError(err error) error {
 	for of, is := range map[error]error{
 		alerting.ErrLink: dashboards.ErrLink, alerting.ErrLinkExpired: dashboards.ErrLinkExpired,
-		alerting.ErrNoIncident: dashboards.ErrUnknownIncident, alerting.ErrNoPicture: dashboards.ErrUnknownIncident,
+		incident.ErrNone: dashboards.ErrUnknownIncident, alerting.ErrNoPicture: dashboards.ErrUnknownIncident,
 	} {
 		if errors.Is(err, of) {
 			return is

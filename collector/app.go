@@ -24,6 +24,7 @@ import (
 	"bramble/alerting"
 	"bramble/alerting/alert"
 	"bramble/alerting/domain"
+	"bramble/alerting/incident"
 	"bramble/alerting/rules"
 	"bramble/collector/admin"
 	"bramble/collector/backup"
@@ -199,7 +200,7 @@ func openApp(ctx context.Context, c Config, v variant, log *slog.Logger) (_ *app
 		DB: a.db, Dir: a.routesDir(), Config: routing, Receivers: c.Receivers, OnCall: onCall,
 		ExternalURL: a.url(), Engine: a.engine, Pictures: pictures,
 		Fleet: func() map[string]alert.Place { return a.fleet.of(a.registry) }, BoardAlerts: a.engine.BoardAlerts, Expression: a.engine.Expression, Watchdog: dog, StartDelay: c.StartDelay,
-		Log: log, Registerer: a.metrics, Changed: func(alerting.Incident) { a.pages.Hub().Alerts() },
+		Log: log, Registerer: a.metrics, Changed: func(incident.Incident) { a.pages.Hub().Alerts() },
 	})
 	if err != nil {
 		return nil, a.nameRoutes(err)

@@ -13,7 +13,7 @@ import (
 	"github.com/nats-io/nkeys"
 	"golang.org/x/sync/errgroup"
 
-	"bramble/alerting"
+	"bramble/alerting/incident"
 	"bramble/collector/rack"
 	"bramble/dashboards"
 	"bramble/pisensor/report"
@@ -223,7 +223,7 @@ func (a *app) tellHistory(racks *rack.Racks, simulated map[string]rack.Identity)
 
 // incidentOfPage finds the incident that a page belongs to.
 func (a *app) incidentOfPage(ctx context.Context, pageID string) (id, title string) {
-	incidents, err := a.pager.Incidents(ctx, alerting.Query{})
+	incidents, err := a.pager.Incidents(ctx, incident.Query{})
 	if err != nil {
 		return "", ""
 	}

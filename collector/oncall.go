@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"bramble/alerting"
+	"bramble/alerting/incident"
 	"bramble/alerting/oncall"
 	"bramble/dashboards"
 )
@@ -151,7 +152,7 @@ func (a *app) closeIncident(ctx context.Context, id, who, comment string) error 
 // incidentError maps alerting's errors to those that the pages know.
 func incidentError(err error) error {
 	switch {
-	case errors.Is(err, alerting.ErrNoIncident):
+	case errors.Is(err, incident.ErrNone):
 		return dashboards.ErrUnknownIncident
 	case errors.Is(err, alerting.ErrResolved):
 		return fmt.Errorf("%w: %w", dashboards.ErrConflict, err)

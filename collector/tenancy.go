@@ -9,8 +9,8 @@ import (
 	"sync"
 	"time"
 
-	"bramble/alerting"
 	"bramble/alerting/alert"
+	"bramble/alerting/incident"
 	"bramble/alerting/rules"
 	"bramble/dashboards"
 	"bramble/storage"
@@ -128,7 +128,7 @@ func (o *ownAlerts) list(ctx context.Context) ([]dashboards.OwnAlert, error) {
 // ended are the alerts of single boards that are over. The alert of a switch or a rack is none: its times are not the board's.
 func (o *ownAlerts) ended(ctx context.Context) (out []dashboards.OwnAlert, err error) {
 	from := time.Now().Add(-ownAlertsBack).UnixMilli()
-	found, err := o.app.pager.Incidents(ctx, alerting.Query{Limit: ownAlertsRead})
+	found, err := o.app.pager.Incidents(ctx, incident.Query{Limit: ownAlertsRead})
 	for _, in := range found {
 		for _, alert := range in.Alerts {
 			if alert.EndsAt == 0 || alert.StartsAt < from || !shownToCustomers(alert.Rule, alert.Labels) {

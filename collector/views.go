@@ -10,8 +10,8 @@ import (
 	"slices"
 	"time"
 
-	"bramble/alerting"
 	"bramble/alerting/alert"
+	"bramble/alerting/incident"
 	"bramble/alerting/rules"
 	"bramble/collector/ingest"
 	"bramble/collector/presence"
@@ -110,7 +110,7 @@ func (a *app) places() map[string]alert.Place {
 func (a *app) ready() error { return errors.Join(a.ingest.Err(), a.storeErr()) }
 
 func (a *app) incidents(ctx context.Context) ([]dashboards.Incident, error) {
-	found, err := a.pager.Incidents(ctx, alerting.Query{})
+	found, err := a.pager.Incidents(ctx, incident.Query{})
 	if err != nil {
 		return nil, err
 	}
@@ -121,7 +121,7 @@ func (a *app) incidents(ctx context.Context) ([]dashboards.Incident, error) {
 	return all, nil
 }
 
-func incidentView(in alerting.Incident) dashboards.Incident {
+func incidentView(in incident.Incident) dashboards.Incident {
 	v := dashboards.Incident{
 		ID: in.ID, Number: in.Number, Title: in.Title, Severity: in.Severity, State: "firing", Since: in.StartedAt, ResolvedAt: in.ResolvedAt, Now: in.Now,
 	}
@@ -167,7 +167,7 @@ func incidentView(in alerting.Incident) dashboards.Incident {
 	return v
 }
 
-func pageView(p alerting.Page) dashboards.Page {
+func pageView(p incident.Page) dashboards.Page {
 	page := dashboards.Page{
 		At: max(p.LeftAt, p.CreatedAt), Channel: p.Integration, To: p.Receiver, Person: p.Person, About: p.About, Bundle: p.Bundle,
 		Attempt: p.Attempts, Result: p.State, LatencyMs: p.LatencyMs,
