@@ -19,6 +19,7 @@ import (
 	"bramble/alerting/alert"
 	"bramble/alerting/alerttest"
 	"bramble/alerting/incident"
+	"bramble/alerting/outbox"
 	"bramble/alerting/rules"
 )
 
@@ -143,7 +144,7 @@ func BenchmarkFacts(b *testing.B) {
 	if err := incident.Save(ctx, p.db, &in); err != nil {
 		b.Fatal(err)
 	}
-	l := &message{id: "now-1", incident: "now", receiver: "oncall", createdAt: time.Now().UnixMilli()}
+	l := &outbox.Message{ID: "now-1", Incident: "now", Receiver: "oncall", CreatedAt: time.Now().UnixMilli()}
 	for b.Loop() {
 		if _, err := p.factsOf(ctx, l, true); err != nil {
 			b.Fatal(err)
@@ -201,7 +202,7 @@ func TestAPageWithoutAnIncidentHasWords(t *testing.T) {
 	a.Labels = model.LabelSet{"alertname": "Bundle"}
 	a.Annotations = model.LabelSet{"summary": "3 incidents", "description": "#1 <hot>\n#2 silent"}
 	a.StartsAt = time.Now()
-	ctx, alerts := p.enriched(exampleContext(), &message{receiver: "oncall"}, []*amalert.Alert{a})
+	ctx, alerts := p.enriched(exampleContext(), &outbox.Message{Receiver: "oncall"}, []*amalert.Alert{a})
 	d, err := p.pageData(ctx, tmpl, alerts)
 	if err != nil {
 		t.Fatal(err)

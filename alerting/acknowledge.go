@@ -14,6 +14,7 @@ import (
 
 	"bramble/alerting/alert"
 	"bramble/alerting/incident"
+	"bramble/alerting/outbox"
 )
 
 // ErrResolved is returned for what cannot be done to an incident that is over.
@@ -329,26 +330,26 @@ func (e *transaction) notifiedIntegrations(incident string, until int64) (out []
 
 // tried follows up on a try to deliver: what a message carried shares its fate, and a channel that does not work brings
 // the next step forward.
-func (e *transaction) tried(l *message, state, answer string, leftAt int64) error {
-	incidents := map[string]bool{l.incident: true}
-	if l.incident == "" {
+func (e *transaction) tried(l *outbox.Message, state, answer string, leftAt int64) error {
+	incidents := map[string]bool{l.Incident: true}
+	if l.Incident == "" {
 		if err := e.settleBundle(l, state, answer, leftAt); err != nil {
 			return err
 		}
 		incidents = e.changed
 	}
-	if state != "failed" && !(state == "waiting" && l.attempts == triesBeforeNext) {
+	if state != "failed" && !(state == "waiting" && l.Attempts == triesBeforeNext) {
 		return nil
 	}
 	var who string
-	row := e.c.QueryRowContext(e.ctx, `SELECT person FROM page_to WHERE page = ? AND kind = 'page'`, l.id)
+	row := e.c.QueryRowContext(e.ctx, `SELECT person FROM page_to WHERE page = ? AND kind = 'page'`, l.ID)
 	if err := row.Scan(&who); errors.Is(err, sql.ErrNoRows) {
 		return nil
 	} else if err != nil {
-		return fmt.Errorf("read whom page %s is for: %w", l.id, err)
+		return fmt.Errorf("read whom page %s is for: %w", l.ID, err)
 	}
 	for id := range incidents {
-		if err := e.event(id, "channel", who, "%s does not work after %d tries: the next step comes now", l.receiver, l.attempts); err != nil {
+		if err := e.event(id, "channel", who, "%s does not work after %d tries: the next step comes now", l.Receiver, l.Attempts); err != nil {
 			return err
 		}
 		if err := e.expedite(id); err != nil {

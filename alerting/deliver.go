@@ -7,11 +7,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"net/http"
 	"reflect"
 	"strconv"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -20,19 +18,18 @@ import (
 	"github.com/prometheus/alertmanager/nflog"
 	"github.com/prometheus/alertmanager/nflog/nflogpb"
 	"github.com/prometheus/alertmanager/notify"
+	"github.com/prometheus/client_golang/prometheus"
 	"go.opentelemetry.io/otel"
 	"go.opentelemetry.io/otel/propagation"
 	"google.golang.org/protobuf/proto"
 
 	"bramble/alerting/alert"
+	"bramble/alerting/outbox"
 )
 
 const (
 	// tryTimeout is how long a provider may take to answer.
 	tryTimeout = 5 * time.Second
-	// minBackoff and maxBackoff bound the wait before the next try, before jitter.
-	minBackoff = 500 * time.Millisecond
-	maxBackoff = time.Minute
 	// maxRefusedBackoff bounds the wait before the next try of a page that its receiver refused (4xx, a rejected credential), where
 	// the group_interval of the receiver's routes is longer.
 	maxRefusedBackoff = 5 * time.Minute
@@ -40,8 +37,6 @@ const (
 	maxRetryAfter = time.Hour
 	// giveUpAfter ends a message that no provider took and that tells of nothing that still fires, such as a resolve.
 	giveUpAfter = 24 * time.Hour
-	// maxAnswer bounds what is kept of a provider's answer, in bytes.
-	maxAnswer = 500
 )
 
 // errReceiverGone is the answer for a page whose receiver a reload removed.
@@ -50,97 +45,71 @@ var errReceiverGone = errors.New("the receiver is no longer in the configuration
 // errFault is the answer for a page that could not be made.
 var errFault = errors.New("a fault in the collector: see its log")
 
-// deliver has what waits tried until ctx ends, then waits for what is on its way.
-func (m *outbox) deliver(ctx context.Context, try func(context.Context, *message)) {
-	var wg sync.WaitGroup
-	defer wg.Wait()
-	timer := time.NewTimer(0)
-	defer timer.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-m.wake:
-		case <-timer.C:
-		}
-		messages, again := m.next(time.Now())
-		for _, l := range messages {
-			wg.Go(func() { try(ctx, l) })
-		}
-		timer.Reset(again)
-	}
-}
-
 // try sends a message once and records what came of it. A page that left is recorded even while the program stops.
-func (p *Pager) try(ctx context.Context, l *message) {
-	if l.refused && l.pages() && !p.stillFires(ctx, l) {
+func (p *Pager) try(ctx context.Context, l *outbox.Message) {
+	if l.Refused && l.SaysFiring() && !p.stillFires(ctx, l) {
 		p.endUnsent(l)
 		return
 	}
 	retry, err := p.safeSend(ctx, l)
 	if err != nil && ctx.Err() != nil {
-		p.outbox.settle(l, false) // interrupted by the stop, not refused
+		p.outbox.Settle(l, false) // interrupted by the stop, not refused
 		return
 	}
-	p.outbox.recordOutcome(l)
-	l.attempts++
+	p.outbox.Answered(l)
+	l.Attempts++
 	now := time.Now()
 	state, answer := "delivered", "accepted"
 	if err != nil {
 		state, answer = "waiting", err.Error()
-		l.refused = !retry
-		l.nextAt = now.Add(max(p.routing.Load().backoff(l), l.retryAfter)).UnixMilli()
+		l.Refused = !retry
+		l.NextAt = now.Add(max(p.routing.Load().backoff(l), l.RetryAfter)).UnixMilli()
 		if p.givenUp(ctx, l, err, now) {
 			state = "failed"
 		}
-		if p.outbox.isCancelled(l) {
+		if p.outbox.IsCancelled(l) {
 			state = "stopped"
 		}
 	}
-	p.metrics.tries.WithLabelValues(l.integration, state).Inc()
-	p.metrics.health.note(l.receiver, l.integration, err != nil)
-	p.health.note(l.lane(), state, l.refused && l.attempts >= triesBeforeNext, answer, now)
+	p.metrics.tries.WithLabelValues(l.Integration, state).Inc()
+	p.metrics.health.note(l.Receiver, l.Integration, err != nil)
+	p.health.Note(l.Lane(), state, l.Refused && l.Attempts >= triesBeforeNext, answer, now)
 	p.recordTry(l, state, answer, now)
 	p.logTry(l, state, err, now)
-	p.outbox.settle(l, state != "waiting") // from here on another try may change it
+	p.outbox.Settle(l, state != "waiting") // from here on another try may change it
 	if state == "delivered" {
-		p.outbox.hurry(func(o *message) bool { return o.lane() == l.lane() })
+		p.outbox.Hurry(func(o *outbox.Message) bool { return o.Lane() == l.Lane() })
 	}
-	if l.incident != "" && l.receiver != alert.Watchdog {
-		p.changed(l.incident)
+	if l.Incident != "" && l.Receiver != alert.Watchdog {
+		p.changed(l.Incident)
 	}
 }
 
 // endUnsent ends a page that its receiver refused and whose alerts are over by now: the resolve follows.
-func (p *Pager) endUnsent(l *message) {
-	p.outbox.recordOutcome(l)
+func (p *Pager) endUnsent(l *outbox.Message) {
+	p.outbox.Answered(l)
 	p.recordTry(l, "stopped", "over before the receiver took it", time.Now())
-	p.outbox.settle(l, true)
-	if l.incident != "" {
-		p.changed(l.incident)
+	p.outbox.Settle(l, true)
+	if l.Incident != "" {
+		p.changed(l.Incident)
 	}
 }
 
 // givenUp reports whether a message that was not taken is tried no more. A page is tried for as long as it is true.
-func (p *Pager) givenUp(ctx context.Context, l *message, err error, now time.Time) bool {
+func (p *Pager) givenUp(ctx context.Context, l *outbox.Message, err error, now time.Time) bool {
 	if errors.Is(err, errReceiverGone) || errors.Is(err, errStale) {
 		return true
 	}
-	return now.Sub(time.UnixMilli(l.createdAt)) > giveUpAfter && !(l.pages() && p.stillFires(ctx, l))
-}
-
-// pages reports whether a message says that something fires; all others tell of an end or of an acknowledgement.
-func (l *message) pages() bool {
-	return l.reason == notify.ReasonFirstNotification || l.reason == notify.ReasonNewAlertsInGroup || l.reason == notify.ReasonRepeatIntervalElapsed
+	return now.Sub(time.UnixMilli(l.CreatedAt)) > giveUpAfter && !(l.SaysFiring() && p.stillFires(ctx, l))
 }
 
 // stillFires reports whether an incident that a page is about, alone or with others, is open. Where that cannot be read it counts as open.
-func (p *Pager) stillFires(ctx context.Context, l *message) bool {
+func (p *Pager) stillFires(ctx context.Context, l *outbox.Message) bool {
 	var open bool
 	row := p.db.QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM incident WHERE resolved_at = 0 AND
-		(id = ? OR id IN (SELECT p.incident FROM page_to t JOIN page p ON p.id = t.page WHERE t.bundle = ? AND t.bundle <> '')))`, l.incident, l.id)
+		(id = ? OR id IN (SELECT p.incident FROM page_to t JOIN page p ON p.id = t.page WHERE t.bundle = ? AND t.bundle <> '')))`, l.Incident, l.ID)
 	if err := row.Scan(&open); err != nil {
-		p.log.Error("read whether a page is still true", "page", l.id, "err", err)
+		p.log.Error("read whether a page is still true", "page", l.ID, "err", err)
 		return true
 	}
 	return open
@@ -148,7 +117,7 @@ func (p *Pager) stillFires(ctx context.Context, l *message) bool {
 
 // recordTry writes the outcome. A page that left must be on record, so the write is repeated until it succeeds or the
 // page would be sent again anyway.
-func (p *Pager) recordTry(l *message, state, answer string, now time.Time) {
+func (p *Pager) recordTry(l *outbox.Message, state, answer string, now time.Time) {
 	var leftAt int64
 	if state == "delivered" {
 		leftAt = now.UnixMilli()
@@ -156,12 +125,12 @@ func (p *Pager) recordTry(l *message, state, answer string, now time.Time) {
 	var e *transaction
 	write := func(c *sql.Conn) error {
 		e = p.transaction(c)
-		answer := answer[:min(len(answer), maxAnswer)]
+		answer := answer[:min(len(answer), outbox.MaxAnswer)]
 		err := e.exec("write page", `UPDATE page SET state = ?, attempts = ?, next_at = ?, answer = ?, left_at = ?
 			WHERE id = ? AND NOT (state = 'stopped' AND ? = 'waiting')`,
-			state, l.attempts, l.nextAt, answer, leftAt, l.id, state)
-		if state == "delivered" && l.incident != "" && l.readingAt != 0 && l.way != nil {
-			err = errors.Join(err, e.event(l.incident, "timing", l.receiver, "%s", l.took(leftAt)))
+			state, l.Attempts, l.NextAt, answer, leftAt, l.ID, state)
+		if state == "delivered" && l.Incident != "" && l.ReadingAt != 0 && l.Way != nil {
+			err = errors.Join(err, e.event(l.Incident, "timing", l.Receiver, "%s", l.Timing(leftAt)))
 		}
 		return errors.Join(err, e.tried(l, state, answer, leftAt))
 	}
@@ -171,89 +140,47 @@ func (p *Pager) recordTry(l *message, state, answer string, now time.Time) {
 			p.after(e)
 			return
 		}
-		p.log.Error("record a page's delivery", "page", l.id, "state", state, "err", err)
+		p.log.Error("record a page's delivery", "page", l.ID, "state", state, "err", err)
 	}
 }
 
-// took says where the time went from the reading that fired until the provider took the page, at leftAt.
-func (l *message) took(leftAt int64) string {
-	var parts []string
-	at := l.way.Sampled
-	until := func(to int64, what string) {
-		if to != 0 {
-			parts = append(parts, what+" "+milliseconds(to-at))
-			at = max(at, to)
-		}
-	}
-	until(l.way.Arrived, "sampled to received")
-	until(l.way.Decided, "decided")
-	until(l.way.Journalled, "journalled")
-	until(l.way.Passed, "held for peers")
-	until(l.createdAt, "written")
-	if l.attempts > 1 {
-		until(l.triedAt, fmt.Sprintf("until try %d", l.attempts))
-	} else {
-		until(l.triedAt, "queued") // with others to the same person, or behind another page to the receiver
-	}
-	until(l.sentAt, "prepared")
-	if l.drew > 0 {
-		until(l.sentAt+l.drew.Milliseconds(), "picture")
-	}
-	until(leftAt, "sent and taken")
-	return milliseconds(leftAt-l.way.Sampled) + " in all: " + strings.Join(parts, ", ")
-}
-
-// milliseconds writes a length of time; clocks that were set in between make none negative.
-func milliseconds(ms int64) string {
-	if ms < 1000 {
-		return fmt.Sprintf("%d ms", max(0, ms))
-	}
-	return fmt.Sprintf("%.1f s", float64(ms)/1000)
-}
-
-func (p *Pager) logTry(l *message, state string, err error, now time.Time) {
-	log := p.log.With("page", l.id, "incident", l.incident, "receiver", l.receiver, "integration", l.integration, "attempts", l.attempts)
+func (p *Pager) logTry(l *outbox.Message, state string, err error, now time.Time) {
+	log := p.log.With("page", l.ID, "incident", l.Incident, "receiver", l.Receiver, "integration", l.Integration, "attempts", l.Attempts)
 	switch {
-	case l.receiver == alert.Watchdog: // it says itself when that changes
+	case l.Receiver == alert.Watchdog: // it says itself when that changes
 	case state == "delivered":
-		if l.readingAt != 0 {
-			p.metrics.latency.Observe(float64(now.UnixMilli()-l.readingAt) / 1000)
+		if l.ReadingAt != 0 {
+			p.metrics.latency.Observe(float64(now.UnixMilli()-l.ReadingAt) / 1000)
 		}
-		log.Info("page delivered", "after_ms", now.UnixMilli()-l.createdAt)
+		log.Info("page delivered", "after_ms", now.UnixMilli()-l.CreatedAt)
 	case state == "failed":
 		log.Error("page given up", "err", err)
-	case l.attempts == 1:
+	case l.Attempts == 1:
 		log.Warn("page not delivered, trying again", "err", err)
 	}
 }
 
 // backoff is how long a message that was not taken waits before the next try.
-func (r *routing) backoff(l *message) time.Duration {
-	if !l.refused {
-		return backoff(l.attempts, maxBackoff)
+func (r *routing) backoff(l *outbox.Message) time.Duration {
+	if !l.Refused {
+		return outbox.Backoff(l.Attempts, outbox.MaxBackoff)
 	}
 	longest := maxRefusedBackoff
-	if d := r.intervalOf[l.receiver]; d > 0 { // a person's channel has no route
+	if d := r.intervalOf[l.Receiver]; d > 0 { // a person's channel has no route
 		longest = min(longest, d)
 	}
-	return min(backoff(l.attempts, longest), longest)
-}
-
-// backoff doubles from minBackoff to longest, with ±50 % of jitter.
-func backoff(attempts int, longest time.Duration) time.Duration {
-	d := min(minBackoff<<min(attempts-1, 10), longest)
-	return d/2 + rand.N(d)
+	return min(outbox.Backoff(l.Attempts, longest), longest)
 }
 
 // send hands a message to its integration.
-func (p *Pager) send(ctx context.Context, l *message) (retry bool, err error) {
-	to := p.routing.Load().integration(l.receiver, l.integration, l.idx)
+func (p *Pager) send(ctx context.Context, l *outbox.Message) (retry bool, err error) {
+	to := p.routing.Load().integration(l.Receiver, l.Integration, l.Index)
 	if to == nil {
 		return false, errReceiverGone
 	}
 	var body payload
-	if err := json.Unmarshal(l.payload, &body); err != nil {
-		return false, fmt.Errorf("decode page %s: %w", l.id, err)
+	if err := json.Unmarshal(l.Payload, &body); err != nil {
+		return false, fmt.Errorf("decode page %s: %w", l.ID, err)
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, tryTimeout, fmt.Errorf("no answer within %s", tryTimeout))
 	defer cancel()
@@ -261,13 +188,13 @@ func (p *Pager) send(ctx context.Context, l *message) (retry bool, err error) {
 	if err != nil {
 		return true, err
 	}
-	ctx, alerts := p.enriched(withPageID(l.context(ctx, body), l.id), l, body.Alerts)
+	ctx, alerts := p.enriched(withPageID(messageContext(ctx, l, body), l.ID), l, body.Alerts)
 	ctx, retryAfter := withRetryAfter(ctx)
-	l.way, l.sentAt = body.Way, time.Now().UnixMilli()
+	l.Way, l.SentAt = body.Way, time.Now().UnixMilli()
 	retry, err = safeNotify(notify.WithNflogStore(ctx, thread.store), to, alerts)
-	l.retryAfter = retryAfter()
+	l.RetryAfter = retryAfter()
 	if f := factsIn(ctx); f != nil {
-		l.drew = f.drew
+		l.Drew = f.drew
 	}
 	if err == nil {
 		thread.save(p)
@@ -276,20 +203,20 @@ func (p *Pager) send(ctx context.Context, l *message) (retry bool, err error) {
 }
 
 // context gives an integration what Alertmanager's pipeline would.
-func (l *message) context(ctx context.Context, body payload) context.Context {
-	ctx = notify.WithGroupKey(ctx, l.groupKey)
-	ctx = notify.WithReceiverName(ctx, l.receiver)
+func messageContext(ctx context.Context, l *outbox.Message, body payload) context.Context {
+	ctx = notify.WithGroupKey(ctx, l.GroupKey)
+	ctx = notify.WithReceiverName(ctx, l.Receiver)
 	ctx = notify.WithGroupLabels(ctx, body.GroupLabels)
 	ctx = notify.WithRouteLabels(ctx, body.RouteLabels)
 	ctx = notify.WithRepeatInterval(ctx, body.RepeatInterval)
 	ctx = notify.WithNow(ctx, body.Now)
-	return notify.WithNotificationReason(ctx, l.reason)
+	return notify.WithNotificationReason(ctx, l.Reason)
 }
 
 // safeSend turns a fault in what a page is made from into an error: the message is tried again, and holds up no other.
-func (p *Pager) safeSend(ctx context.Context, l *message) (retry bool, err error) {
+func (p *Pager) safeSend(ctx context.Context, l *outbox.Message) (retry bool, err error) {
 	retry, err = true, errFault
-	p.faults.guard("send page "+l.id, func() { retry, err = p.send(ctx, l) })
+	p.faults.guard("send page "+l.ID, func() { retry, err = p.send(ctx, l) })
 	return retry, err
 }
 
@@ -306,21 +233,21 @@ func safeNotify(ctx context.Context, to *notify.Integration, alerts []*amalert.A
 // thread is what an integration remembers of a group between its pages, such as the chat message to update.
 type thread struct {
 	store   *nflog.Store
-	message *message
+	message *outbox.Message
 	was     []byte
 }
 
 // openThread reads the thread of a message's group; a new one is empty.
-func (p *Pager) openThread(ctx context.Context, l *message) (*thread, error) {
+func (p *Pager) openThread(ctx context.Context, l *outbox.Message) (*thread, error) {
 	t := &thread{message: l}
 	row := p.db.QueryRowContext(ctx, `SELECT entry FROM alert_thread WHERE receiver = ? AND integration = ? AND idx = ? AND group_key = ?`,
-		l.receiver, l.integration, l.idx, l.groupKey)
+		l.Receiver, l.Integration, l.Index, l.GroupKey)
 	if err := row.Scan(&t.was); err != nil && !errors.Is(err, sql.ErrNoRows) {
-		return nil, fmt.Errorf("read thread of page %s: %w", l.id, err)
+		return nil, fmt.Errorf("read thread of page %s: %w", l.ID, err)
 	}
 	var entry nflogpb.Entry
 	if err := proto.Unmarshal(t.was, &entry); err != nil {
-		return nil, fmt.Errorf("decode thread of page %s: %w", l.id, err)
+		return nil, fmt.Errorf("decode thread of page %s: %w", l.ID, err)
 	}
 	t.store = nflog.NewStore(&entry)
 	return t, nil
@@ -328,12 +255,12 @@ func (p *Pager) openThread(ctx context.Context, l *message) (*thread, error) {
 
 // save keeps what the integration changed. Losing it costs an edited message, so an error is only logged.
 func (t *thread) save(p *Pager) {
-	if t.message.groupKey == "" { // messages that were collected are of no group
+	if t.message.GroupKey == "" { // messages that were collected are of no group
 		return
 	}
 	b, err := t.encode(p.threads)
 	if err != nil {
-		p.log.Error("encode a page's thread", "page", t.message.id, "err", err)
+		p.log.Error("encode a page's thread", "page", t.message.ID, "err", err)
 		return
 	}
 	if bytes.Equal(b, t.was) {
@@ -342,21 +269,21 @@ func (t *thread) save(p *Pager) {
 	l := t.message
 	err = p.commits.Do(func(c *sql.Conn) error {
 		_, err := c.ExecContext(context.Background(), `INSERT OR REPLACE INTO alert_thread (receiver, integration, idx, group_key, entry, at) VALUES (?,?,?,?,?,?)`,
-			l.receiver, l.integration, l.idx, l.groupKey, b, time.Now().UnixMilli())
+			l.Receiver, l.Integration, l.Index, l.GroupKey, b, time.Now().UnixMilli())
 		return err
 	})
 	if err != nil {
-		p.log.Error("write a page's thread", "page", l.id, "err", err)
+		p.log.Error("write a page's thread", "page", l.ID, "err", err)
 	}
 }
 
 // encode goes through a notification log, the only thing that can read a store.
 func (t *thread) encode(log *nflog.Log) ([]byte, error) {
-	to := &nflogpb.Receiver{GroupName: t.message.id}
-	if err := log.Log(to, t.message.groupKey, nil, nil, t.store, time.Minute); err != nil {
+	to := &nflogpb.Receiver{GroupName: t.message.ID}
+	if err := log.Log(to, t.message.GroupKey, nil, nil, t.store, time.Minute); err != nil {
 		return nil, err
 	}
-	found, err := log.Query(nflog.QGroupKey(t.message.groupKey), nflog.QReceiver(to))
+	found, err := log.Query(nflog.QGroupKey(t.message.GroupKey), nflog.QReceiver(to))
 	if err != nil || len(found[0].ReceiverData) == 0 {
 		return nil, err
 	}
@@ -442,3 +369,59 @@ func noteRetryAfter(integration reflect.Value) {
 var carryPageIDs = sync.OnceFunc(func() {
 	otel.SetTextMapPropagator(pageID{})
 })
+
+// receiverHealth remembers how the last try of each receiver's integration went: the metric bramble_receiver_failing. A
+// receiver that is taken out of the configuration fails no more.
+type receiverHealth struct {
+	desc    *prometheus.Desc
+	inForce func(receiver, integration string) bool
+
+	mu      sync.Mutex
+	failing map[receiverName]bool
+}
+
+type receiverName struct{ receiver, integration string }
+
+func newReceiverHealth(inForce func(receiver, integration string) bool) *receiverHealth {
+	return &receiverHealth{
+		desc: prometheus.NewDesc("bramble_receiver_failing", "1 where the last try to deliver a page through a receiver failed.",
+			[]string{"receiver", "integration"}, nil),
+		inForce: inForce, failing: map[receiverName]bool{},
+	}
+}
+
+func (h *receiverHealth) note(receiver, integration string, failed bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.failing[receiverName{receiver, integration}] = failed
+}
+
+// Describe implements prometheus.Collector.
+func (h *receiverHealth) Describe(out chan<- *prometheus.Desc) { out <- h.desc }
+
+// Collect implements prometheus.Collector.
+func (h *receiverHealth) Collect(out chan<- prometheus.Metric) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for name, failing := range h.failing {
+		value := 0.0
+		if failing && h.inForce(name.receiver, name.integration) {
+			value = 1
+		}
+		out <- prometheus.MustNewConstMetric(h.desc, prometheus.GaugeValue, value, name.receiver, name.integration)
+	}
+}
+
+// integrates reports whether the configuration has such an integration.
+func (p *Pager) integrates(receiver, integration string) bool {
+	r := p.routing.Load()
+	if r == nil {
+		return false
+	}
+	for i := range r.integrations[receiver] {
+		if r.integrations[receiver][i].Name() == integration {
+			return true
+		}
+	}
+	return false
+}

@@ -16,6 +16,7 @@ import (
 	"bramble/alerting/alert"
 	"bramble/alerting/incident"
 	"bramble/alerting/oncall"
+	"bramble/alerting/outbox"
 )
 
 // States of an escalation.
@@ -78,7 +79,7 @@ type transaction struct {
 	// transaction: silences are written under a lock of theirs, in a transaction.
 	muted map[string]string
 
-	messages  []*message
+	messages  []*outbox.Message
 	merged    []*incident.Incident
 	notices   [][]byte        // for the notification log
 	stopped   map[string]bool // pages
@@ -100,8 +101,8 @@ func (p *Pager) after(e *transaction) {
 		return
 	}
 	p.forgetMerged(e)
-	p.outbox.cancel(func(l *message) bool { return e.stopped[l.id] })
-	p.outbox.add(e.messages)
+	p.outbox.Cancel(func(l *outbox.Message) bool { return e.stopped[l.ID] })
+	p.outbox.Add(e.messages)
 	p.metrics.exhausted.Add(float64(e.exhausted))
 	p.metrics.unmanned.Add(float64(e.gaps))
 	for id := range e.changed {

@@ -16,6 +16,7 @@ import (
 
 	"bramble/alerting/incident"
 	"bramble/alerting/oncall"
+	"bramble/alerting/outbox"
 )
 
 // run does what is due for an incident, "" for all, the earliest first, with all that follows at once.
@@ -279,7 +280,7 @@ func (e *transaction) page(s *escalationStep, esc *escalation) error {
 		return err
 	}
 	if s.round == 0 && s.step == 0 && s.delay == 0 {
-		l.readingAt = esc.readingAt
+		l.ReadingAt = esc.readingAt
 	}
 	return e.send(l, s.person, aboutFiring)
 }
@@ -318,7 +319,7 @@ func (e *transaction) wake(esc *escalation) error {
 	return e.start(esc)
 }
 
-// groupKey is the key under which Alertmanager's receivers know an incident.
+// GroupKey is the key under which Alertmanager's receivers know an incident.
 func (e *transaction) groupKey(incident string) (key string) {
 	// Without one the page leaves all the same, as a thread of its own.
 	if err := e.c.QueryRowContext(e.ctx, `SELECT group_key FROM incident WHERE id = ?`, incident).Scan(&key); err != nil {
@@ -328,7 +329,7 @@ func (e *transaction) groupKey(incident string) (key string) {
 }
 
 // message is a message about an incident's alerts; only a resolve tells of those that ended.
-func (e *transaction) message(incident, receiver string, to *notify.Integration, groupKey string, reason notify.NotifyReason, text []byte) (*message, error) {
+func (e *transaction) message(incident, receiver string, to *notify.Integration, groupKey string, reason notify.NotifyReason, text []byte) (*outbox.Message, error) {
 	var body payload
 	if err := json.Unmarshal(text, &body); err != nil {
 		return nil, fmt.Errorf("decode alerts of incident %s: %w", incident, err)
@@ -339,14 +340,14 @@ func (e *transaction) message(incident, receiver string, to *notify.Integration,
 	return newMessage(incident, receiver, to, groupKey, reason, body, e.now)
 }
 
-func newMessage(incident, receiver string, to *notify.Integration, groupKey string, reason notify.NotifyReason, body payload, now int64) (*message, error) {
+func newMessage(incident, receiver string, to *notify.Integration, groupKey string, reason notify.NotifyReason, body payload, now int64) (*outbox.Message, error) {
 	text, err := json.Marshal(body)
 	if err != nil {
 		return nil, fmt.Errorf("encode page of incident %s: %w", incident, err)
 	}
-	return &message{
-		incident: incident, receiver: receiver, integration: to.Name(), idx: to.Index(), groupKey: groupKey, reason: reason,
-		payload: text, createdAt: now, nextAt: now,
+	return &outbox.Message{
+		Incident: incident, Receiver: receiver, Integration: to.Name(), Index: to.Index(), GroupKey: groupKey, Reason: reason,
+		Payload: text, CreatedAt: now, NextAt: now,
 	}, nil
 }
 
@@ -537,7 +538,7 @@ func (p *Pager) followClock(jump int64) error {
 		}
 		return err
 	}
-	p.outbox.shift(jump)
+	p.outbox.Shift(jump)
 	p.log.Warn("the wall clock was set; what is due was moved with it", "by", time.Duration(jump)*time.Millisecond)
 	p.steps.signal()
 	return nil

@@ -17,6 +17,7 @@ import (
 	"bramble/alerting/alert"
 	"bramble/alerting/alerttest"
 	"bramble/alerting/incident"
+	"bramble/alerting/outbox"
 )
 
 // channelsTo is an alertmanager.yml with receivers that post to url/NAME, and one, oncall, that a policy stands for.
@@ -229,7 +230,7 @@ func TestAcknowledgeStops(t *testing.T) {
 	})
 	const acked = "0s ada-ntfy, 2m0s ada-sms, 5m0s ada-phone, 10m0s jonas-ntfy stopped, 10m0s mira-ntfy stopped, 11m0s ada-ntfy ack"
 	b.want(b.run(5*time.Hour), acked)
-	if n := b.outbox.waiting(); n != 4 { // three whose delivery was only written into the journal, and the notice
+	if n := b.outbox.Waiting(); n != 4 { // three whose delivery was only written into the journal, and the notice
 		t.Errorf("%d letters wait in memory", n)
 	}
 	b.notify(notify.ReasonRepeatIntervalElapsed, "b1", true)
@@ -445,11 +446,11 @@ func TestChannelFails(t *testing.T) {
 	b.notify(notify.ReasonFirstNotification, "b1", true)
 	fail := func(receiver string, attempts int, state string) {
 		t.Helper()
-		var l message
-		if err := b.db.QueryRowContext(t.Context(), `SELECT id, incident, receiver FROM page WHERE receiver = ? ORDER BY seq DESC LIMIT 1`, receiver).Scan(&l.id, &l.incident, &l.receiver); err != nil {
+		var l outbox.Message
+		if err := b.db.QueryRowContext(t.Context(), `SELECT id, incident, receiver FROM page WHERE receiver = ? ORDER BY seq DESC LIMIT 1`, receiver).Scan(&l.ID, &l.Incident, &l.Receiver); err != nil {
 			t.Fatal(err)
 		}
-		l.attempts = attempts
+		l.Attempts = attempts
 		b.tx(func(e *transaction) error { return e.tried(&l, state, "no", 0) })
 	}
 	b.at = 5 * time.Second

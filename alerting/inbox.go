@@ -16,6 +16,7 @@ import (
 
 	"bramble/alerting/alert"
 	"bramble/alerting/domain"
+	"bramble/alerting/outbox"
 )
 
 // holdAtMost bounds how long a resolve waits for its alert's page: groups that wait longer before their first page
@@ -66,19 +67,9 @@ type liveAlert struct {
 	resolve *alert.Transition           // held back until the alert's page is handed over
 	until   time.Time
 	quiet   bool // it ended while a domain's alert stood for it: no page is to come
-	way     pageWay
+	way     outbox.Way
 	// suppressed says that something has kept it from paging, and that its condition was not seen to hold since.
 	suppressed bool
-}
-
-// pageWay is when the reading that made an alert fire passed the stations on its way to a page, in Unix milliseconds; 0 for those
-// that are not known.
-type pageWay struct {
-	Sampled    int64 `json:"sampled"`
-	Arrived    int64 `json:"arrived,omitempty"`
-	Decided    int64 `json:"decided,omitempty"`
-	Journalled int64 `json:"journalled,omitempty"`
-	Passed     int64 `json:"passed,omitempty"` // to routing; until then it was held for its peers
 }
 
 func newInbox(pagesFor func(by, t *alert.Transition) bool) *inbox {
@@ -243,7 +234,7 @@ func (b *inbox) accept(t alert.Transition, firing *[]*amalert.Alert) {
 func (b *inbox) fires(t alert.Transition) {
 	l := b.alert(t)
 	if len(l.firing) == 0 {
-		l.way = pageWay{Sampled: t.FiredAt, Arrived: t.Arrived, Decided: t.Received, Journalled: t.Journalled, Passed: time.Now().UnixMilli()}
+		l.way = outbox.Way{Sampled: t.FiredAt, Arrived: t.Arrived, Decided: t.Received, Journalled: t.Journalled, Passed: time.Now().UnixMilli()}
 	}
 	l.quiet = false
 	l.firing[t.Key()], l.last = t, t
@@ -356,7 +347,7 @@ func (p *Pager) graphOf(rule string) string {
 }
 
 // wayOf is the way of the newest reading that made one of these alerts fire, nil where none is the engine's.
-func (p *Pager) wayOf(alerts []*amalert.Alert) (newest *pageWay) {
+func (p *Pager) wayOf(alerts []*amalert.Alert) (newest *outbox.Way) {
 	p.inbox.mu.Lock()
 	defer p.inbox.mu.Unlock()
 	for _, a := range alerts {

@@ -33,6 +33,7 @@ import (
 	"bramble/alerting/alert"
 	"bramble/alerting/maintenance"
 	"bramble/alerting/namedfile"
+	"bramble/alerting/outbox"
 )
 
 // customerSchema finds the mails of one contact.
@@ -59,76 +60,76 @@ func (p *Pager) CanMail() error {
 // there. also may run more than once.
 func (p *Pager) PostToCustomers(mails []CustomerMail, also func(*sql.Conn) error) error {
 	now := time.Now().UnixMilli()
-	var messages []*message
+	var messages []*outbox.Message
 	for _, m := range mails {
 		payload, err := json.Marshal(m)
 		if err != nil {
 			return fmt.Errorf("encode mail to a customer: %w", err)
 		}
-		messages = append(messages, &message{
-			id: m.ID, receiver: alert.Customers, integration: mailName, groupKey: m.Contact, payload: payload, createdAt: now, nextAt: now,
+		messages = append(messages, &outbox.Message{
+			ID: m.ID, Receiver: alert.Customers, Integration: mailName, GroupKey: m.Contact, Payload: payload, CreatedAt: now, NextAt: now,
 		})
 	}
 	err := p.commits.Do(func(c *sql.Conn) error {
 		for _, l := range messages {
-			if err := l.insert(context.Background(), c, "waiting"); err != nil {
+			if err := l.Insert(context.Background(), c, "waiting"); err != nil {
 				return err
 			}
 		}
 		return also(c)
 	})
 	if err == nil {
-		p.customerOutbox.add(messages)
+		p.customerOutbox.Add(messages)
 	}
 	return err
 }
 
 // takeCustomerMail parts what waited when an earlier pager ended.
-func (p *Pager) takeCustomerMail(messages []*message) (operator []*message) {
-	var customers []*message
+func (p *Pager) takeCustomerMail(messages []*outbox.Message) (operator []*outbox.Message) {
+	var customers []*outbox.Message
 	for _, l := range messages {
-		if l.receiver == alert.Customers {
+		if l.Receiver == alert.Customers {
 			customers = append(customers, l)
 		} else {
 			operator = append(operator, l)
 		}
 	}
-	p.customerOutbox.add(customers)
+	p.customerOutbox.Add(customers)
 	return operator
 }
 
 // tryCustomer sends a mail once and records what came of it, as try does for pages.
-func (p *Pager) tryCustomer(ctx context.Context, l *message) {
+func (p *Pager) tryCustomer(ctx context.Context, l *outbox.Message) {
 	err := errFault
 	p.faults.guard("send mail to a customer", func() { err = p.sendToCustomer(ctx, l) })
 	if err != nil && ctx.Err() != nil {
-		p.customerOutbox.settle(l, false)
+		p.customerOutbox.Settle(l, false)
 		return
 	}
-	l.attempts++
+	l.Attempts++
 	now := time.Now()
 	state, answer, leftAt := "delivered", "accepted", now.UnixMilli()
 	if err != nil {
 		state, answer, leftAt = "waiting", err.Error(), 0
-		l.nextAt = now.Add(backoff(l.attempts, maxBackoff)).UnixMilli()
-		if refusedForGood(err) && l.attempts >= addressRefusals || now.Sub(time.UnixMilli(l.createdAt)) > giveUpAfter {
+		l.NextAt = now.Add(outbox.Backoff(l.Attempts, outbox.MaxBackoff)).UnixMilli()
+		if refusedForGood(err) && l.Attempts >= addressRefusals || now.Sub(time.UnixMilli(l.CreatedAt)) > giveUpAfter {
 			state = "failed"
-			p.log.Warn("mail to a customer given up", "page", l.id, "contact", l.groupKey, "attempts", l.attempts, "err", err)
+			p.log.Warn("mail to a customer given up", "page", l.ID, "contact", l.GroupKey, "attempts", l.Attempts, "err", err)
 		}
 	}
 	p.metrics.tries.WithLabelValues(alert.Customers, state).Inc()
 	for range 3 {
 		err = p.commits.Do(func(c *sql.Conn) error {
 			_, err := c.ExecContext(context.Background(), `UPDATE page SET state = ?, attempts = ?, next_at = ?, answer = ?, left_at = ? WHERE id = ?`,
-				state, l.attempts, l.nextAt, answer[:min(len(answer), maxAnswer)], leftAt, l.id)
+				state, l.Attempts, l.NextAt, answer[:min(len(answer), outbox.MaxAnswer)], leftAt, l.ID)
 			return err
 		})
 		if err == nil {
 			break
 		}
-		p.log.Error("record a mail to a customer", "page", l.id, "state", state, "err", err)
+		p.log.Error("record a mail to a customer", "page", l.ID, "state", state, "err", err)
 	}
-	p.customerOutbox.settle(l, state != "waiting")
+	p.customerOutbox.Settle(l, state != "waiting")
 }
 
 // addressRefusals is how many answers that say "never" end a mail to a customer: more to an address that is gone would harm the
@@ -142,16 +143,16 @@ func refusedForGood(err error) bool {
 	return errors.As(err, &reply) && reply.Code >= 500 && (reply.Code < 530 || reply.Code > 538)
 }
 
-func (p *Pager) sendToCustomer(ctx context.Context, l *message) error {
+func (p *Pager) sendToCustomer(ctx context.Context, l *outbox.Message) error {
 	var m CustomerMail
-	if err := json.Unmarshal(l.payload, &m); err != nil {
-		return fmt.Errorf("decode mail %s: %w", l.id, err)
+	if err := json.Unmarshal(l.Payload, &m); err != nil {
+		return fmt.Errorf("decode mail %s: %w", l.ID, err)
 	}
 	host := p.externalURL.Hostname()
 	if host == "" {
 		host = "bramble.invalid"
 	}
-	return p.SendMail(ctx, m.To, "", Mail{Subject: m.Subject, Text: m.Text, ID: "<" + l.id + "@" + host + ">"})
+	return p.SendMail(ctx, m.To, "", Mail{Subject: m.Subject, Text: m.Text, ID: "<" + l.ID + "@" + host + ">"})
 }
 
 // CustomerMailState is how the last mail to a contact stands: a state of Page, "" where there was none.

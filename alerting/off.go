@@ -15,6 +15,7 @@ import (
 
 	"bramble/alerting/alert"
 	"bramble/alerting/maintenance"
+	"bramble/alerting/outbox"
 )
 
 // Kinds of Off.
@@ -294,14 +295,14 @@ func (p *Pager) reached(receiver string, r *routing, now time.Time) (out []strin
 func (p *Pager) brokenReceiver(name string, r *routing, now time.Time) (Off, bool) {
 	o := Off{Kind: OffReceiver, What: "whatever goes to receiver " + name}
 	for _, in := range r.integrations[name] {
-		h := p.health.of(laneName(name, in.Name(), in.Index()))
-		if h.failing.IsZero() || !h.failed && now.Sub(h.failing) < brokenAfter {
+		h := p.health.Of(outbox.LaneOf(name, in.Name(), in.Index()))
+		if h.Failing.IsZero() || !h.Failed && now.Sub(h.Failing) < outbox.BrokenAfter {
 			return o, false
 		}
-		if o.Since == 0 || h.failing.UnixMilli() < o.Since {
-			o.Since = h.failing.UnixMilli()
+		if o.Since == 0 || h.Failing.UnixMilli() < o.Since {
+			o.Since = h.Failing.UnixMilli()
 		}
-		o.Why = fmt.Sprintf("%s takes no page: %s", in.Name(), h.answer)
+		o.Why = fmt.Sprintf("%s takes no page: %s", in.Name(), h.Answer)
 	}
 	return o, true
 }

@@ -14,6 +14,7 @@ import (
 	"bramble/alerting/alert"
 	"bramble/alerting/alerttest"
 	"bramble/alerting/incident"
+	"bramble/alerting/outbox"
 )
 
 // TestWhatIsOff: silences, maintenances and receivers that fail are listed, and counted without counting a board twice.
@@ -76,9 +77,9 @@ func TestWhatIsOff(t *testing.T) {
 	if !r.Everything || i < 0 || r.Items[i].What != "whatever goes to receiver oncall" || !strings.Contains(r.Items[i].Why, "404") {
 		t.Errorf("with a broken receiver: %+v", r)
 	}
-	h := newHealth()
-	if err := h.load(t.Context(), d.pager.db); err != nil || h.of("oncall/webhook/0").failing.IsZero() {
-		t.Errorf("after a restart: %+v, %v", h.of("oncall/webhook/0"), err)
+	h := outbox.NewHealth()
+	if err := h.Load(t.Context(), d.pager.db); err != nil || h.Of("oncall/webhook/0").Failing.IsZero() {
+		t.Errorf("after a restart: %+v, %v", h.Of("oncall/webhook/0"), err)
 	}
 	sk.answerWith(nil)
 	if err := d.commit([]alert.Transition{alerttest.Fire("again", time.Now())}); err != nil {

@@ -18,7 +18,7 @@
 //	inbox.feedMu       the way into Alertmanager's store, one update after the other
 //	inbox.mu           the facts about alerts
 //	mutes.mu           silences in force; maintenance.Store's own lock and those of Alertmanager stand beside it
-//	outbox.mu          messages that wait; health, changes and stepClock have locks of their own that call nothing
+//	outbox.Queue.mu    messages that wait; Health, changes and stepClock have locks of their own that call nothing
 //
 // The gate is held for reading around all that Alertmanager has written, and keeps Close waiting. No lock but it is held over a
 // transaction, except feedMu and dispatchMu.
@@ -56,6 +56,7 @@ import (
 	"bramble/alerting/incident"
 	"bramble/alerting/maintenance"
 	"bramble/alerting/oncall"
+	"bramble/alerting/outbox"
 	"bramble/alerting/rules"
 )
 
@@ -124,9 +125,9 @@ type Pager struct {
 	metrics     *pagerMetrics
 	faults      *faults
 	commits     *database.Writer
-	outbox      *outbox
+	outbox      *outbox.Queue
 	// customerOutbox is what goes to customers, apart from pages.
-	customerOutbox *outbox
+	customerOutbox *outbox.Queue
 	inbox          *inbox
 	clock          *stepClock
 	steps          *stepper
@@ -136,7 +137,7 @@ type Pager struct {
 	linkKey        []byte
 	mutes          *mutes
 	running        chan struct{} // closed once Run takes alerts
-	health         *health
+	health         *outbox.Health
 	watchdog       *watchdog // nil for none
 	boardAlerts    func() []string
 	expression     func(rule string) string
@@ -202,15 +203,15 @@ func newPager(o PagerOptions) (*Pager, error) {
 	}
 	p := &Pager{
 		db: o.DB, often: database.NewPrepared(o.DB), dir: dir, receivers: o.Receivers, externalURL: external, pagesFrom: time.Now().Add(o.StartDelay), log: o.Log, amLog: slog.New(warnings{o.Log.Handler()}), changes: newChanges(o.Changed),
-		commits: database.NewWriter(o.DB), outbox: newOutbox(), customerOutbox: newOutbox(), clock: newStepClock(), steps: newStepper(), running: make(chan struct{}),
-		engine: o.Engine, pictures: o.Pictures, health: newHealth(), boardAlerts: o.BoardAlerts, expression: o.Expression,
+		commits: database.NewWriter(o.DB), outbox: outbox.NewQueue(), customerOutbox: outbox.NewQueue(), clock: newStepClock(), steps: newStepper(), running: make(chan struct{}),
+		engine: o.Engine, pictures: o.Pictures, health: outbox.NewHealth(), boardAlerts: o.BoardAlerts, expression: o.Expression,
 	}
 	p.inbox = newInbox(p.pagesFor)
 	if o.Expression != nil {
 		p.inbox.graph = p.graphOf
 	}
 	p.watchdog = newWatchdog(o.Watchdog, p)
-	p.metrics, err = newPagerMetrics(o.Registerer, p.outbox.waiting, p.integrates, newRotaGaps(p))
+	p.metrics, err = newPagerMetrics(o.Registerer, p.outbox.Waiting, p.integrates, newRotaGaps(p))
 	if err != nil {
 		return nil, err
 	}
@@ -259,14 +260,14 @@ func (p *Pager) load(ctx context.Context, fleet func() map[string]alert.Place) (
 	if err := p.loadMutes(ctx, fleet); err != nil {
 		return err
 	}
-	if err := p.health.load(ctx, p.db); err != nil {
+	if err := p.health.Load(ctx, p.db); err != nil {
 		return err
 	}
-	messages, err := waitingMessages(ctx, p.db)
+	messages, err := outbox.Waiting(ctx, p.db)
 	if err != nil {
 		return err
 	}
-	p.outbox.add(p.takeCustomerMail(messages))
+	p.outbox.Add(p.takeCustomerMail(messages))
 	if err := p.loadSteps(ctx); err != nil {
 		return err
 	}
@@ -315,7 +316,7 @@ func (p *Pager) reload(config, onCall []byte, starting bool) error {
 		old.stop()
 		p.dispatch.Store(p.start(r))
 	}
-	p.outbox.hurry(func(*message) bool { return true }) // what refused may be mended
+	p.outbox.Hurry(func(*outbox.Message) bool { return true }) // what refused may be mended
 	p.steps.signal()
 	return nil
 }
@@ -330,8 +331,8 @@ func (p *Pager) Run(ctx context.Context) error {
 		return err
 	}
 	var wg sync.WaitGroup
-	wg.Go(func() { p.outbox.deliver(ctx, p.try) })
-	wg.Go(func() { p.customerOutbox.deliver(ctx, p.tryCustomer) }) // beside the pages and never before them
+	wg.Go(func() { p.outbox.Deliver(ctx, p.try) })
+	wg.Go(func() { p.customerOutbox.Deliver(ctx, p.tryCustomer) }) // beside the pages and never before them
 	wg.Go(func() { p.escalate(ctx) })
 	wg.Go(func() { p.feed(ctx) })
 	wg.Go(func() { p.tidy(ctx) })

@@ -27,6 +27,7 @@ import (
 	"bramble/alerting/alert"
 	"bramble/alerting/alerttest"
 	"bramble/alerting/incident"
+	"bramble/alerting/outbox"
 )
 
 func TestMain(m *testing.M) {
@@ -353,7 +354,7 @@ func newIdle(t *testing.T, url, interval string) *idle {
 }
 
 // letter writes a message about a board's incident, which is open.
-func (p *idle) letter(board string, reason notify.NotifyReason) *message {
+func (p *idle) letter(board string, reason notify.NotifyReason) *outbox.Message {
 	p.t.Helper()
 	now := time.Now()
 	in := &incident.Incident{ID: board, GroupKey: board, Receiver: "hook", Title: board, StartedAt: now.UnixMilli(), OpenedAt: now.UnixMilli()}
@@ -366,24 +367,27 @@ func (p *idle) letter(board string, reason notify.NotifyReason) *message {
 	if err != nil {
 		p.t.Fatal(err)
 	}
-	l.id = fmt.Sprint(board, "-", int(reason))
-	if err := errors.Join(incident.Save(p.t.Context(), p.db, in), l.insert(p.t.Context(), p.db, "waiting")); err != nil {
+	l.ID = fmt.Sprint(board, "-", int(reason))
+	if err := errors.Join(incident.Save(p.t.Context(), p.db, in), l.Insert(p.t.Context(), p.db, "waiting")); err != nil {
 		p.t.Fatal(err)
 	}
-	p.outbox.add([]*message{l})
+	p.outbox.Add([]*outbox.Message{l})
 	return l
 }
 
 // tried tries a letter at once and returns the state that it came to, and how long it waits now.
-func (p *idle) tried(l *message) (state string, wait time.Duration) {
+func (p *idle) tried(l *outbox.Message) (state string, wait time.Duration) {
 	p.t.Helper()
-	l.inFlight, l.triedAt = true, time.Now().UnixMilli()
+	l.Begin(time.Now())
 	p.try(p.t.Context(), l)
-	if err := p.db.QueryRowContext(p.t.Context(), `SELECT state FROM page WHERE id = ?`, l.id).Scan(&state); err != nil {
+	if err := p.db.QueryRowContext(p.t.Context(), `SELECT state FROM page WHERE id = ?`, l.ID).Scan(&state); err != nil {
 		p.t.Fatal(err)
 	}
-	return state, time.Until(time.UnixMilli(l.nextAt))
+	return state, time.Until(time.UnixMilli(l.NextAt))
 }
+
+// firstWait is the shortest wait before another try.
+const firstWait = 500 * time.Millisecond
 
 // A receiver that answers 404 or refuses the credentials gets the page when it is mended: the tries go on, at the group_interval
 // or 5 min apart at most, for as long as the alert fires.
@@ -401,7 +405,7 @@ func TestARefusedPageIsTriedUntilItIsTaken(t *testing.T) {
 				t.Fatalf("group_interval %s: after try %d %s for %s", interval, n, state, wait)
 			}
 		}
-		l.createdAt = time.Now().Add(-48 * time.Hour).UnixMilli()
+		l.CreatedAt = time.Now().Add(-48 * time.Hour).UnixMilli()
 		if state, _ := p.tried(l); state != "waiting" {
 			t.Errorf("group_interval %s: after two days %s though it fires", interval, state)
 		}
@@ -427,23 +431,23 @@ func TestARefusedPageLeavesWhenTheReceiverWorksAgain(t *testing.T) {
 	})
 	p := newIdle(t, s.URL, "1h")
 	b1, b2 := p.letter("b1", notify.ReasonFirstNotification), p.letter("b2", notify.ReasonFirstNotification)
-	wait := func(l *message) time.Duration { return time.Until(time.UnixMilli(l.nextAt)) }
+	wait := func(l *outbox.Message) time.Duration { return time.Until(time.UnixMilli(l.NextAt)) }
 	later := func() {
 		t.Helper()
 		if state, _ := p.tried(b1); state != "waiting" {
 			t.Fatalf("refused: %s", state)
 		}
 		if status == http.StatusUnauthorized {
-			b1.nextAt = time.Now().Add(maxRefusedBackoff).UnixMilli()
+			b1.NextAt = time.Now().Add(maxRefusedBackoff).UnixMilli()
 		}
 	}
 	later()
 	p.letter("b1", notify.ReasonNewAlertsInGroup)
-	if d := wait(b1); d > minBackoff {
+	if d := wait(b1); d > firstWait {
 		t.Errorf("the group has more to say: tried in %s", d)
 	}
 	later()
-	if err := p.Reload(oneSink(s.URL, "")); err != nil || wait(b1) > minBackoff {
+	if err := p.Reload(oneSink(s.URL, "")); err != nil || wait(b1) > firstWait {
 		t.Errorf("after a reload: tried in %s, %v", wait(b1), err)
 	}
 	later()
@@ -451,7 +455,7 @@ func TestARefusedPageLeavesWhenTheReceiverWorksAgain(t *testing.T) {
 	if state, _ := p.tried(b2); state != "delivered" {
 		t.Fatalf("the other page is %s", state)
 	}
-	if d := wait(b1); d > minBackoff {
+	if d := wait(b1); d > firstWait {
 		t.Errorf("another page was taken: tried in %s", d)
 	}
 	status = http.StatusTooManyRequests
@@ -483,7 +487,7 @@ func TestARefusedPageEndsWithItsAlert(t *testing.T) {
 			t.Fatalf("the resolve is %s", state)
 		}
 	}
-	end.createdAt = time.Now().Add(-25 * time.Hour).UnixMilli()
+	end.CreatedAt = time.Now().Add(-25 * time.Hour).UnixMilli()
 	if state, _ := p.tried(end); state != "failed" {
 		t.Errorf("the resolve is %s after a day", state)
 	}
@@ -598,15 +602,6 @@ func TestRetryAfter(t *testing.T) {
 	f("Fri, 02 Jan 2026 03:05:05 GMT", time.Minute)
 	f("Thu, 01 Jan 2026 03:05:05 GMT", 0)
 	f("Sat, 03 Jan 2026 03:05:05 GMT", maxRetryAfter)
-}
-
-func TestBackoff(t *testing.T) {
-	for n := 1; n < 20; n++ {
-		want := min(minBackoff<<min(n-1, 10), maxBackoff)
-		if d := backoff(n, maxBackoff); d < want/2 || d > want*3/2 {
-			t.Errorf("backoff %d is %s, want about %s", n, d, want)
-		}
-	}
 }
 
 // TestJournalBroken: a page that cannot be written down leaves all the same.

@@ -28,6 +28,7 @@ import (
 
 	"bramble/alerting/alert"
 	"bramble/alerting/incident"
+	"bramble/alerting/outbox"
 )
 
 //go:embed page.tmpl
@@ -107,8 +108,8 @@ type facts struct {
 }
 
 // factsOf reads what the page for a receiver says. links is false for receivers that must not be able to act.
-func (p *Pager) factsOf(ctx context.Context, l *message, links bool) (*facts, error) {
-	in, err := incident.Get(ctx, p.often, l.incident) // without its pages: what a page says does not grow with those before it
+func (p *Pager) factsOf(ctx context.Context, l *outbox.Message, links bool) (*facts, error) {
+	in, err := incident.Get(ctx, p.often, l.Incident) // without its pages: what a page says does not grow with those before it
 	if err != nil {
 		return nil, err
 	}
@@ -135,12 +136,12 @@ func (p *Pager) factsOf(ctx context.Context, l *message, links bool) (*facts, er
 	if !links {
 		return f, nil
 	}
-	at := time.UnixMilli(l.createdAt)
+	at := time.UnixMilli(l.CreatedAt)
 	if in.ResolvedAt == 0 {
-		f.note(PageAckURL, p.link("ack/"+signLink(p.linkKey, Link{AckLink, in.ID, l.receiver, at})))
+		f.note(PageAckURL, p.link("ack/"+signLink(p.linkKey, Link{AckLink, in.ID, l.Receiver, at})))
 	}
 	if p.pictures.drawable(&in) {
-		f.note(PagePictureURL, p.link("picture/"+signLink(p.linkKey, Link{PictureLink, in.ID, l.receiver, at})))
+		f.note(PagePictureURL, p.link("picture/"+signLink(p.linkKey, Link{PictureLink, in.ID, l.Receiver, at})))
 	}
 	return f, nil
 }
@@ -218,17 +219,17 @@ type factsKey struct{}
 
 // enriched gives a page its facts, for templates in its alerts and for integrations of our own in the context. A page whose
 // facts cannot be read, or that is about no incident, leaves as it was written.
-func (p *Pager) enriched(ctx context.Context, l *message, alerts []*amalert.Alert) (context.Context, []*amalert.Alert) {
-	own := p.routing.Load().own[l.receiver]
-	if l.incident == "" || l.receiver == alert.Watchdog || own != nil && own.Plain {
+func (p *Pager) enriched(ctx context.Context, l *outbox.Message, alerts []*amalert.Alert) (context.Context, []*amalert.Alert) {
+	own := p.routing.Load().own[l.Receiver]
+	if l.Incident == "" || l.Receiver == alert.Watchdog || own != nil && own.Plain {
 		return ctx, alerts
 	}
 	f, err := p.factsOf(ctx, l, own == nil || own.links())
 	if err != nil {
-		p.log.Error("read what a page says of its incident; it leaves without", "page", l.id, "err", err)
+		p.log.Error("read what a page says of its incident; it leaves without", "page", l.ID, "err", err)
 		return ctx, alerts
 	}
-	if l.reason == notify.ReasonUnknown && len(alerts) > 0 {
+	if l.Reason == notify.ReasonUnknown && len(alerts) > 0 {
 		// What the alerts' own life did not cause, such as word of an acknowledgement, has words of its own.
 		f.note(PageSubject, alert.OneLine(string(alerts[0].Annotations["summary"])))
 	}

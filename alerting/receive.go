@@ -20,6 +20,7 @@ import (
 
 	"bramble/alerting/alert"
 	"bramble/alerting/incident"
+	"bramble/alerting/outbox"
 )
 
 // journalName is the integration under which receivers stand in the notification log.
@@ -43,7 +44,7 @@ type payload struct {
 	Now            time.Time        `json:"now"`
 	RepeatInterval time.Duration    `json:"repeat_interval"`
 	Alerts         []*amalert.Alert `json:"alerts"`
-	Way            *pageWay         `json:"way,omitempty"`
+	Way            *outbox.Way      `json:"way,omitempty"`
 }
 
 // notification is one call of Notify, taken apart.
@@ -70,7 +71,7 @@ func (j *recorder) Notify(ctx context.Context, alerts ...*amalert.Alert) (bool, 
 	n := j.pager.takeApart(ctx, j.receiver, alerts)
 	var (
 		id       string
-		messages []*message
+		messages []*outbox.Message
 		entry    []byte
 		e        *transaction
 	)
@@ -88,9 +89,9 @@ func (j *recorder) Notify(ctx context.Context, alerts ...*amalert.Alert) (bool, 
 	}
 	j.pager.handedOver(n)
 	if n.receiver == alert.Watchdog {
-		j.pager.outbox.cancel(func(l *message) bool { return l.receiver == alert.Watchdog })
+		j.pager.outbox.Cancel(func(l *outbox.Message) bool { return l.Receiver == alert.Watchdog })
 	}
-	j.pager.outbox.add(messages)
+	j.pager.outbox.Add(messages)
 	j.pager.after(e)
 	if id != "" {
 		j.pager.changed(id)
@@ -121,7 +122,7 @@ func (p *Pager) takeApart(ctx context.Context, receiver string, alerts []*amaler
 }
 
 // record writes incident, pages, the escalation, notification log and handled alerts.
-func (j *recorder) record(ctx context.Context, e *transaction, n *notification) (id string, messages []*message, entry []byte, err error) {
+func (j *recorder) record(ctx context.Context, e *transaction, n *notification) (id string, messages []*outbox.Message, entry []byte, err error) {
 	c := e.c
 	if entry, err = recordNotified(ctx, c, n); err != nil {
 		return "", nil, nil, err
@@ -227,7 +228,7 @@ func firingIn(in *incident.Incident) map[string]bool {
 	return out
 }
 
-func (j *recorder) recordPages(ctx context.Context, c *sql.Conn, n *notification, in *incident.Incident, ch change) ([]*message, error) {
+func (j *recorder) recordPages(ctx context.Context, c *sql.Conn, n *notification, in *incident.Incident, ch change) ([]*outbox.Message, error) {
 	if in.Ack != nil && n.reason == notify.ReasonRepeatIntervalElapsed || ch.partly || ch.moved && !ch.handed && n.newestReading(ch.before) == 0 {
 		return nil, nil
 	}
@@ -236,7 +237,7 @@ func (j *recorder) recordPages(ctx context.Context, c *sql.Conn, n *notification
 	if err := row.Scan(&count); err != nil {
 		return nil, fmt.Errorf("count pages of incident %s: %w", in.ID, err)
 	}
-	var out []*message
+	var out []*outbox.Message
 	for _, to := range j.targets(n) {
 		l, err := j.message(n, in, to, ch.before)
 		if err != nil {
@@ -245,7 +246,7 @@ func (j *recorder) recordPages(ctx context.Context, c *sql.Conn, n *notification
 		if l == nil {
 			continue
 		}
-		if l.reason == notify.ReasonRepeatIntervalElapsed {
+		if l.Reason == notify.ReasonRepeatIntervalElapsed {
 			if waits, err := pageWaits(ctx, c, l); err != nil {
 				return nil, err
 			} else if waits {
@@ -253,8 +254,8 @@ func (j *recorder) recordPages(ctx context.Context, c *sql.Conn, n *notification
 			}
 		}
 		count++
-		l.id = in.ID + "-" + strconv.Itoa(count)
-		if err := l.insert(ctx, c, "waiting"); err != nil {
+		l.ID = in.ID + "-" + strconv.Itoa(count)
+		if err := l.Insert(ctx, c, "waiting"); err != nil {
 			return nil, err
 		}
 		out = append(out, l)
@@ -263,11 +264,11 @@ func (j *recorder) recordPages(ctx context.Context, c *sql.Conn, n *notification
 }
 
 // pageWaits reports whether a page of the same incident to the same integration is still being tried: it says what a repeat would.
-func pageWaits(ctx context.Context, c *sql.Conn, l *message) (waits bool, err error) {
+func pageWaits(ctx context.Context, c *sql.Conn, l *outbox.Message) (waits bool, err error) {
 	row := c.QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM page WHERE incident = ? AND receiver = ? AND integration = ? AND idx = ? AND state = 'waiting')`,
-		l.incident, l.receiver, l.integration, l.idx)
+		l.Incident, l.Receiver, l.Integration, l.Index)
 	if err := row.Scan(&waits); err != nil {
-		return false, fmt.Errorf("read waiting pages of incident %s: %w", l.incident, err)
+		return false, fmt.Errorf("read waiting pages of incident %s: %w", l.Incident, err)
 	}
 	return waits, nil
 }
@@ -294,7 +295,7 @@ func (j *recorder) targets(n *notification) (out []target) {
 }
 
 // message is the page for one integration, nil where it wants none.
-func (j *recorder) message(n *notification, in *incident.Incident, to target, before map[string]bool) (*message, error) {
+func (j *recorder) message(n *notification, in *incident.Incident, to target, before map[string]bool) (*outbox.Message, error) {
 	body := n.payload
 	if !to.SendResolved() {
 		body.Alerts = nil
@@ -311,9 +312,9 @@ func (j *recorder) message(n *notification, in *incident.Incident, to target, be
 	if err != nil {
 		return nil, fmt.Errorf("encode page of incident %s: %w", in.ID, err)
 	}
-	return &message{
-		incident: in.ID, receiver: to.receiver, integration: to.Name(), idx: to.Index(), groupKey: in.GroupKey, reason: n.reason,
-		payload: text, createdAt: n.now.UnixMilli(), nextAt: n.now.UnixMilli(), readingAt: n.newestReading(before),
+	return &outbox.Message{
+		Incident: in.ID, Receiver: to.receiver, Integration: to.Name(), Index: to.Index(), GroupKey: in.GroupKey, Reason: n.reason,
+		Payload: text, CreatedAt: n.now.UnixMilli(), NextAt: n.now.UnixMilli(), ReadingAt: n.newestReading(before),
 	}, nil
 }
 

@@ -12,6 +12,7 @@ import (
 	"github.com/prometheus/common/model"
 
 	"bramble/alerting/alert"
+	"bramble/alerting/outbox"
 )
 
 const (
@@ -32,7 +33,7 @@ const (
 const BundleAlert = "Bundle"
 
 // send gives a person a message, or puts it with those that are collected.
-func (e *transaction) send(l *message, person, about string) error {
+func (e *transaction) send(l *outbox.Message, person, about string) error {
 	if person == "" { // a receiver of its own
 		return e.post(l, person, about)
 	}
@@ -40,7 +41,7 @@ func (e *transaction) send(l *message, person, about string) error {
 	if err != nil {
 		return err
 	}
-	bundles, due, err := e.bundles(person, l.receiver)
+	bundles, due, err := e.bundles(person, l.Receiver)
 	if err != nil {
 		return err
 	}
@@ -53,12 +54,12 @@ func (e *transaction) send(l *message, person, about string) error {
 	at := room(sent, e.now, about)
 	switch {
 	case due == 0:
-		return e.add(&escalationStep{kind: stepOfBundle, person: person, receiver: l.receiver, due: at})
+		return e.add(&escalationStep{kind: stepOfBundle, person: person, receiver: l.Receiver, due: at})
 	case at < due:
 		return e.exec("bring messages forward", `UPDATE escalation_step SET due_at = ? WHERE kind = 'bundle' AND state = 'pending' AND person = ? AND receiver = ?`,
-			at, person, l.receiver)
+			at, person, l.Receiver)
 	case at > due && about == aboutFiring:
-		return e.collectOn(person, l.receiver, due, at)
+		return e.collectOn(person, l.Receiver, due, at)
 	}
 	return nil
 }
@@ -121,7 +122,7 @@ func (e *transaction) bundles(person, receiver string) (n int, due int64, err er
 }
 
 // post writes a message that leaves at once.
-func (e *transaction) post(l *message, person, about string) error {
+func (e *transaction) post(l *outbox.Message, person, about string) error {
 	if err := e.write(l, person, about, "waiting", e.now); err != nil {
 		return err
 	}
@@ -130,26 +131,26 @@ func (e *transaction) post(l *message, person, about string) error {
 }
 
 // write writes a message into the journal.
-func (e *transaction) write(l *message, person, about, state string, sentAt int64) error {
-	if l.id == "" {
+func (e *transaction) write(l *outbox.Message, person, about, state string, sentAt int64) error {
+	if l.ID == "" {
 		var count int
-		if err := e.c.QueryRowContext(e.ctx, `SELECT count(*) FROM page WHERE incident = ?`, l.incident).Scan(&count); err != nil {
-			return fmt.Errorf("count pages of incident %s: %w", l.incident, err)
+		if err := e.c.QueryRowContext(e.ctx, `SELECT count(*) FROM page WHERE incident = ?`, l.Incident).Scan(&count); err != nil {
+			return fmt.Errorf("count pages of incident %s: %w", l.Incident, err)
 		}
-		l.id = l.incident + "-" + strconv.Itoa(count+1)
+		l.ID = l.Incident + "-" + strconv.Itoa(count+1)
 	}
-	if err := l.insert(e.ctx, e.c, state); err != nil {
+	if err := l.Insert(e.ctx, e.c, state); err != nil {
 		return err
 	}
-	if l.incident != "" {
-		e.changed[l.incident] = true
+	if l.Incident != "" {
+		e.changed[l.Incident] = true
 	}
-	return e.exec("write whom page "+l.id+" is for", `INSERT INTO page_to (page, person, kind, sent_at) VALUES (?,?,?,?)`, l.id, person, about, sentAt)
+	return e.exec("write whom page "+l.ID+" is for", `INSERT INTO page_to (page, person, kind, sent_at) VALUES (?,?,?,?)`, l.ID, person, about, sentAt)
 }
 
 // collected is one message that was put off.
 type collected struct {
-	*message
+	*outbox.Message
 	about, title, severity string
 	number                 int64
 }
@@ -180,13 +181,13 @@ func (e *transaction) flush(s *escalationStep) error {
 	if err != nil {
 		return err
 	}
-	l.id = id
+	l.ID = id
 	if err := e.post(l, s.person, aboutFiring); err != nil {
 		return err
 	}
 	for _, m := range list {
-		e.changed[m.incident] = true
-		if err := e.exec("bundle page "+m.id, `UPDATE page_to SET bundle = ? WHERE page = ?`, id, m.id); err != nil {
+		e.changed[m.Incident] = true
+		if err := e.exec("bundle page "+m.ID, `UPDATE page_to SET bundle = ? WHERE page = ?`, id, m.ID); err != nil {
 			return err
 		}
 	}
@@ -197,14 +198,14 @@ func (e *transaction) flush(s *escalationStep) error {
 func (e *transaction) release(list []collected) error {
 	for _, m := range list {
 		err := errors.Join(
-			e.exec("release page "+m.id, `UPDATE page SET state = 'waiting', next_at = ? WHERE id = ?`, e.now, m.id),
-			e.exec("release page "+m.id, `UPDATE page_to SET sent_at = ? WHERE page = ?`, e.now, m.id))
+			e.exec("release page "+m.ID, `UPDATE page SET state = 'waiting', next_at = ? WHERE id = ?`, e.now, m.ID),
+			e.exec("release page "+m.ID, `UPDATE page_to SET sent_at = ? WHERE page = ?`, e.now, m.ID))
 		if err != nil {
 			return err
 		}
-		m.nextAt = e.now
-		e.messages = append(e.messages, m.message)
-		e.changed[m.incident] = true
+		m.NextAt = e.now
+		e.messages = append(e.messages, m.Message)
+		e.changed[m.Incident] = true
 	}
 	return nil
 }
@@ -218,16 +219,16 @@ func (e *transaction) collected(person, receiver string) (out []collected, err e
 	}
 	defer rows.Close()
 	for rows.Next() {
-		m := collected{message: &message{receiver: receiver}}
+		m := collected{Message: &outbox.Message{Receiver: receiver}}
 		var (
 			reason int
 			text   string
 		)
-		err := rows.Scan(&m.id, &m.incident, &m.integration, &m.idx, &m.groupKey, &reason, &text, &m.createdAt, &m.readingAt, &m.about, &m.title, &m.severity, &m.number)
+		err := rows.Scan(&m.ID, &m.Incident, &m.Integration, &m.Index, &m.GroupKey, &reason, &text, &m.CreatedAt, &m.ReadingAt, &m.about, &m.title, &m.severity, &m.number)
 		if err != nil {
 			return nil, fmt.Errorf("read messages collected for %s: %w", person, err)
 		}
-		m.reason, m.payload = notify.NotifyReason(reason), []byte(text)
+		m.Reason, m.Payload = notify.NotifyReason(reason), []byte(text)
 		out = append(out, m)
 	}
 	return out, rows.Err()
@@ -289,22 +290,22 @@ func (e *transaction) stopEmptyBundles() error {
 }
 
 // settleBundle gives what a message carried the state that the message came to.
-func (e *transaction) settleBundle(l *message, state, answer string, leftAt int64) error {
-	rows, err := e.c.QueryContext(e.ctx, `SELECT DISTINCT p.incident FROM page_to t JOIN page p ON p.id = t.page WHERE t.bundle = ?`, l.id)
+func (e *transaction) settleBundle(l *outbox.Message, state, answer string, leftAt int64) error {
+	rows, err := e.c.QueryContext(e.ctx, `SELECT DISTINCT p.incident FROM page_to t JOIN page p ON p.id = t.page WHERE t.bundle = ?`, l.ID)
 	if err != nil {
-		return fmt.Errorf("read what message %s carries: %w", l.id, err)
+		return fmt.Errorf("read what message %s carries: %w", l.ID, err)
 	}
 	defer rows.Close()
 	for rows.Next() {
 		var id string
 		if err := rows.Scan(&id); err != nil {
-			return fmt.Errorf("read what message %s carries: %w", l.id, err)
+			return fmt.Errorf("read what message %s carries: %w", l.ID, err)
 		}
 		e.changed[id] = true
 	}
 	if err := rows.Err(); err != nil || state == "waiting" {
 		return err
 	}
-	return e.exec("write what message "+l.id+" carried", `UPDATE page SET state = ?, attempts = ?, answer = ?, left_at = ?
-		WHERE state = 'bundled' AND id IN (SELECT page FROM page_to WHERE bundle = ?)`, state, l.attempts, answer, leftAt, l.id)
+	return e.exec("write what message "+l.ID+" carried", `UPDATE page SET state = ?, attempts = ?, answer = ?, left_at = ?
+		WHERE state = 'bundled' AND id IN (SELECT page FROM page_to WHERE bundle = ?)`, state, l.Attempts, answer, leftAt, l.ID)
 }

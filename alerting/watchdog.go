@@ -24,6 +24,7 @@ import (
 
 	"bramble/alerting/alert"
 	"bramble/alerting/incident"
+	"bramble/alerting/outbox"
 	"bramble/alerting/rules"
 )
 
@@ -187,7 +188,7 @@ func (w *watchdog) post(ctx context.Context) error {
 
 // recordBeat writes a beat into the journal of pages. It makes no incident, and takes the place of beats that still wait:
 // nobody is helped by a queue of them.
-func (j *recorder) recordBeat(ctx context.Context, c *sql.Conn, n *notification) ([]*message, error) {
+func (j *recorder) recordBeat(ctx context.Context, c *sql.Conn, n *notification) ([]*outbox.Message, error) {
 	if n.firingCount == 0 {
 		return nil, nil
 	}
@@ -195,12 +196,12 @@ func (j *recorder) recordBeat(ctx context.Context, c *sql.Conn, n *notification)
 	if err != nil || l == nil {
 		return nil, err
 	}
-	l.id, l.readingAt = "watchdog-"+strconv.FormatInt(n.now.UnixNano(), 36), 0
+	l.ID, l.ReadingAt = "watchdog-"+strconv.FormatInt(n.now.UnixNano(), 36), 0
 	_, err = c.ExecContext(ctx, `DELETE FROM page WHERE incident = ? AND (created_at < ? OR state = 'waiting')`, alert.Watchdog, n.now.Add(-keepBeats).UnixMilli())
 	if err != nil {
 		return nil, fmt.Errorf("drop old beats: %w", err)
 	}
-	return []*message{l}, l.insert(ctx, c, "waiting")
+	return []*outbox.Message{l}, l.Insert(ctx, c, "waiting")
 }
 
 // errStale ends a page that says nothing any more.
@@ -216,50 +217,16 @@ func withoutURL(err error) error {
 }
 
 const (
-	// lateAfter is how long a step of the pager's own may be overdue.
-	lateAfter = 30 * time.Second
-	// failsAfter is how long a receiver may refuse a page until it is said that nobody hears.
-	failsAfter = 5 * time.Minute
 	// handOverAfter is how long an alert may fire that nothing holds, beyond its route's interval, without a page.
 	handOverAfter = 5 * time.Minute
 )
 
 // overdue is the pager's own audit: it names what should have happened by now and has not.
 func (p *Pager) overdue(now time.Time) error {
-	if fed := p.inbox.fed.Load(); fed != 0 && now.UnixMilli()-fed > lateAfter.Milliseconds() {
-		return fmt.Errorf("alerts have not been taken in for %s", ago(now, fed))
+	if fed := p.inbox.fed.Load(); fed != 0 && now.UnixMilli()-fed > outbox.LateAfter.Milliseconds() {
+		return fmt.Errorf("alerts have not been taken in for %s", outbox.Ago(now, fed))
 	}
-	return errors.Join(p.outbox.overdue(now), p.unnotified(now), p.lateStep())
-}
-
-func ago(now time.Time, ms int64) time.Duration {
-	return now.Sub(time.UnixMilli(ms)).Round(time.Second)
-}
-
-// overdue finds pages that should have left: the first of each group, and whatever its receiver does not take.
-func (m *outbox) overdue(now time.Time) error {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	for name, lane := range m.lanes {
-		first := map[string]bool{}
-		for _, l := range lane {
-			if l.done || l.receiver == alert.Watchdog {
-				continue
-			}
-			if now.UnixMilli()-l.createdAt > failsAfter.Milliseconds() {
-				return fmt.Errorf("%s has not taken page %s for %s", name, l.id, ago(now, l.createdAt))
-			}
-			due := l.triedAt
-			if !l.inFlight { // else whoever tries it writes nextAt
-				due = l.nextAt
-			}
-			if !first[l.groupKey] && now.UnixMilli()-due > lateAfter.Milliseconds() {
-				return fmt.Errorf("page %s to %s is overdue by %s", l.id, name, ago(now, due))
-			}
-			first[l.groupKey] = true
-		}
-	}
-	return nil
+	return errors.Join(p.outbox.Overdue(now), p.unnotified(now), p.lateStep())
 }
 
 // lateStep finds a step of an escalation, the end of a snooze or a collected message that is past its time.
@@ -269,7 +236,7 @@ func (p *Pager) lateStep() error {
 		due            int64
 		now            = p.clock.now()
 	)
-	row := p.db.QueryRow(`SELECT incident, kind, due_at FROM escalation_step WHERE state = 'pending' AND due_at < ? ORDER BY due_at LIMIT 1`, now-lateAfter.Milliseconds())
+	row := p.db.QueryRow(`SELECT incident, kind, due_at FROM escalation_step WHERE state = 'pending' AND due_at < ? ORDER BY due_at LIMIT 1`, now-outbox.LateAfter.Milliseconds())
 	switch err := row.Scan(&incident, &kind, &due); {
 	case errors.Is(err, sql.ErrNoRows):
 		return nil

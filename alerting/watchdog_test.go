@@ -17,6 +17,7 @@ import (
 	"bramble/alerting/alerttest"
 	"bramble/alerting/domain"
 	"bramble/alerting/incident"
+	"bramble/alerting/outbox"
 	"bramble/alerting/rules"
 )
 
@@ -185,12 +186,12 @@ func TestALateStepIsOverdue(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	step(lateAfter / 2)
+	step(outbox.LateAfter / 2)
 	step(-time.Hour)
 	if err := p.overdue(time.Now()); err != nil {
 		t.Errorf("on time: %v", err)
 	}
-	step(2 * lateAfter)
+	step(2 * outbox.LateAfter)
 	if err := p.overdue(time.Now()); err == nil || !strings.Contains(err.Error(), "step of incident i is overdue by 1m") {
 		t.Errorf("late: %v", err)
 	}
@@ -208,19 +209,19 @@ func TestOverdue(t *testing.T) {
 	if err := p.overdue(time.Now()); err != nil {
 		t.Errorf("after one try: %v", err)
 	}
-	if err := p.outbox.overdue(now.Add(failsAfter + time.Second)); err == nil || !strings.Contains(err.Error(), "hook/webhook/0 has not taken page") {
+	if err := p.outbox.Overdue(now.Add(5*time.Minute + time.Second)); err == nil || !strings.Contains(err.Error(), "hook/webhook/0 has not taken page") {
 		t.Errorf("a receiver that refuses for 5 min: %v", err)
 	}
-	if err := p.outbox.overdue(now.Add(maxBackoff + lateAfter + time.Second)); err == nil || !strings.Contains(err.Error(), "is overdue by") {
+	if err := p.outbox.Overdue(now.Add(outbox.MaxBackoff + outbox.LateAfter + time.Second)); err == nil || !strings.Contains(err.Error(), "is overdue by") {
 		t.Errorf("a page that nobody tries: %v", err)
 	}
 	s.answerWith(nil)
 	p.until(t, "delivered", pageState("delivered"))
-	if err := p.outbox.overdue(now.Add(time.Hour)); err != nil {
+	if err := p.outbox.Overdue(now.Add(time.Hour)); err != nil {
 		t.Errorf("delivered: %v", err)
 	}
 	p.inbox.fed.Store(now.UnixMilli())
-	if err := p.overdue(now.Add(lateAfter + time.Minute)); err == nil || !strings.Contains(err.Error(), "have not been taken in") {
+	if err := p.overdue(now.Add(outbox.LateAfter + time.Minute)); err == nil || !strings.Contains(err.Error(), "have not been taken in") {
 		t.Errorf("a feed that hangs: %v", err)
 	}
 	lost := alerttest.Fire("b2", now)
