@@ -23,7 +23,7 @@ var DomainKinds = []DomainKind{
 	{Name: "site", Text: "site"},
 }
 
-// fleetKind is the domain of all boards: where none of them reports, what they share is the collector.
+// fleetKind is the domain of all boards: where none of them reports, they share the collector alone.
 const fleetKind = "collector"
 
 // Domain is something that boards share and can lose together: a switch, a rack, an NFS server, a site. It comes from
@@ -151,7 +151,7 @@ func (d Domain) Title() string {
 	return s
 }
 
-// Outer names what d lies in: " of rack r1".
+// Outer names the place that holds d: " of rack r1".
 func (d Domain) Outer() string {
 	for _, w := range d.Kind().Within {
 		if v := d.Value(w); v != "" {

@@ -2,13 +2,13 @@ package alert
 
 // Annotations that the collector adds to alerts, beside those of their rule.
 const (
-	// ReasonNote says in sentences why the collector believes what it says.
+	// ReasonNote is the collector's reasoning, in sentences.
 	ReasonNote = "reason"
 	// LastReportNote is when a silent board was last heard, in NoteTime's form.
 	LastReportNote = "last_report"
-	// ProbeNote is what a silent board's address said: ProbeAnswers, ProbeSilence, or nothing where it was not asked.
+	// ProbeNote is the answer of a silent board's address: ProbeAnswers, ProbeSilence, or nothing where it was not asked.
 	ProbeNote = "probe"
-	// ExpectedNote names what was announced to happen to the board.
+	// ExpectedNote names an announced event of the board.
 	ExpectedNote = "expected"
 	// NoteTime is the layout of LastReportNote, in UTC.
 	NoteTime = "2006-01-02T15:04:05.000Z"
@@ -30,8 +30,8 @@ const (
 	BoardLabel = "board"
 	// DomainLabel marks the alert of a domain and names its kind. No alert of a board has it.
 	DomainLabel = "domain"
-	// PagesLabel is the label of a rule that says whom its alerts page; PagesDomains is its value for what a board's
-	// customer may well have done himself: it pages for domains, and for boards without a customer.
+	// PagesLabel is the label of a rule that says whom its alerts page; PagesDomains is its value for conditions that a
+	// board's customer may well have caused himself: it pages for domains, and for boards without a customer.
 	PagesLabel   = "pages"
 	PagesDomains = "domains"
 	// CustomerLabel is the registry's label of a board that is let. A board without it is the operator's own.
@@ -44,13 +44,13 @@ const (
 
 // Reserved receivers. No alertmanager.yml may name them.
 const (
-	// Nobody is the receiver of alerts that are recorded and page nobody: what a customer may well have done to one
-	// board, and those of rules in the shadow.
+	// Nobody is the receiver of alerts that are recorded and page nobody: conditions that a customer may well have
+	// caused on one board, and alerts of rules in the shadow.
 	Nobody = "(nobody)"
 	// Watchdog is the receiver of the alert that shows that alerting works. It is no person's, and makes no incident.
 	Watchdog = "(watchdog)"
-	// Customers is the receiver of all mails to customers. It has no part in routes, escalation or the rota, and what
-	// becomes of its mails breaks nothing of the operator's.
+	// Customers is the receiver of all mails to customers. It has no part in routes, escalation or the rota, and a
+	// failure of its mails breaks nothing of the operator's.
 	Customers = "(customers)"
 )
 

@@ -21,7 +21,7 @@ var ErrNone = errors.New("no such incident")
 // 0 where they have not come.
 type Incident struct {
 	ID string `json:"id"`
-	// Number is what people call it; the first one is 1.
+	// Number is its name among people; the first one is 1.
 	Number   int64  `json:"number"`
 	GroupKey string `json:"group_key"`
 	Receiver string `json:"receiver"`
@@ -355,7 +355,7 @@ func (in *Incident) Lead() *Alert {
 type Event struct {
 	At int64 `json:"at"`
 	// Kind is opened, alerts, ended, refired, moved, step, channel, gap, held, repeat, exhausted, page, timing, acknowledged, snoozed,
-	// awake, resolved or closed; next is what is still to come.
+	// awake, resolved or closed; next is a step to come.
 	Kind string `json:"kind"`
 	// Who did it, or to whom it happened; empty for the collector itself.
 	Who  string `json:"who,omitempty"`

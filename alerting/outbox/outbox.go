@@ -440,7 +440,7 @@ func (m *Queue) Overdue(now time.Time) error {
 				return fmt.Errorf("%s has not taken page %s for %s", name, l.ID, Ago(now, l.CreatedAt))
 			}
 			due := l.triedAt
-			if !l.inFlight { // else whoever tries it writes NextAt
+			if !l.inFlight { // else the try writes NextAt
 				due = l.NextAt
 			}
 			if !first[l.GroupKey] && now.UnixMilli()-due > LateAfter.Milliseconds() {

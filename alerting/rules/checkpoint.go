@@ -81,7 +81,7 @@ func (e *Engine) Restore(b []byte) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	for origin, at := range c.Marks {
-		e.advance(origin, at)
+		e.marks.advance(origin, at)
 	}
 	for _, t := range c.Alerts {
 		e.apply(t)

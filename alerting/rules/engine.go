@@ -26,14 +26,14 @@ type Engine struct {
 	byID   map[string]*Rule
 	series map[string]*Series
 	boards map[string][]*Series
-	marks  map[string]*int64
+	marks  watermarks
 	alerts map[alertKey]*alertState
 	active map[string]map[string]*alertState // those of alerts that are not inactive, by rule and series
 	groups map[watchKey]*boardRule
-	dirty  []*boardRule
-	stack  []element
+	dirty  dirtyRules
+	stack  elements
 	// registryNames are the labels that came from the registry so far: they do not identify a board's series.
-	registryNames map[string]bool
+	registryNames labelNames
 	evaluated     map[string]*evaluation // by group file and name
 	health        map[string]ruleHealth  // by rule ID
 	external      external
@@ -57,8 +57,8 @@ type Reading struct {
 // NewEngine returns an engine for rules; nil means none.
 func NewEngine(rules *Rules) *Engine {
 	e := &Engine{
-		series: map[string]*Series{}, boards: map[string][]*Series{}, marks: map[string]*int64{}, alerts: map[alertKey]*alertState{}, active: map[string]map[string]*alertState{},
-		registryNames: map[string]bool{}, evaluated: map[string]*evaluation{}, health: map[string]ruleHealth{}, recorded: map[string]recorded{},
+		series: map[string]*Series{}, boards: map[string][]*Series{}, marks: watermarks{}, alerts: map[alertKey]*alertState{}, active: map[string]map[string]*alertState{},
+		registryNames: labelNames{}, evaluated: map[string]*evaluation{}, health: map[string]ruleHealth{}, recorded: map[string]recorded{},
 	}
 	e.use(rules)
 	return e
@@ -127,7 +127,7 @@ func (e *Engine) Series(own, registry []series.Label) *Series {
 		e.tenants.leave(s)
 		s.registry, s.labels = reg, series.Merge(s.own, reg)
 		e.tenants.join(s)
-		e.noteRegistry(reg)
+		e.registryNames.note(reg)
 		e.resolveAgain()
 	}
 	return s
@@ -138,13 +138,16 @@ func (e *Engine) addSeries(own, registry []series.Label) *Series {
 	e.series[s.id] = s
 	e.boards[s.board] = append(e.boards[s.board], s)
 	e.tenants.join(s)
-	e.noteRegistry(s.registry)
+	e.registryNames.note(s.registry)
 	return s
 }
 
-func (e *Engine) noteRegistry(labels []series.Label) {
+// labelNames is a set of names of labels.
+type labelNames map[string]bool
+
+func (n labelNames) note(labels []series.Label) {
 	for _, l := range labels {
-		e.registryNames[l.Name] = true
+		n[l.Name] = true
 	}
 }
 
@@ -153,7 +156,7 @@ func (e *Engine) noteRegistry(labels []series.Label) {
 func (e *Engine) Observe(origin string, at int64, rs []Reading) []alert.Transition {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if !e.advance(origin, at) {
+	if !e.marks.advance(origin, at) {
 		return nil
 	}
 	var out []alert.Transition
@@ -176,7 +179,7 @@ func (e *Engine) Observe(origin string, at int64, rs []Reading) []alert.Transiti
 		}
 		for _, w := range s.watched {
 			if !w.quiet(s.value) {
-				e.mark(w.rule)
+				e.dirty.mark(w.rule)
 			}
 		}
 	}
@@ -209,7 +212,7 @@ func (e *Engine) decide(out []alert.Transition, t *test, s *Series, hit bool, at
 func (e *Engine) Seen(origin string, at int64, rs ...Reading) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if !e.advance(origin, at) {
+	if !e.marks.advance(origin, at) {
 		return
 	}
 	for _, r := range rs {
@@ -217,12 +220,15 @@ func (e *Engine) Seen(origin string, at int64, rs ...Reading) {
 	}
 }
 
-// advance raises the watermark and reports whether at lies after it.
-func (e *Engine) advance(origin string, at int64) bool {
-	mark := e.marks[origin]
+// watermarks are the times of the last readings, by origin, in Unix milliseconds.
+type watermarks map[string]*int64
+
+// advance raises the watermark of an origin and reports whether at lies after it.
+func (m watermarks) advance(origin string, at int64) bool {
+	mark := m[origin]
 	if mark == nil {
 		mark = new(int64)
-		e.marks[origin] = mark
+		m[origin] = mark
 	} else if at <= *mark {
 		return false
 	}

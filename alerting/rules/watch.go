@@ -53,6 +53,9 @@ type member struct {
 	match  []string // by operator
 }
 
+// elements is the stack of a walk through a tree of operators.
+type elements []element
+
 // element is one series on the way through the tree of operators.
 type element struct {
 	series *Series
@@ -115,10 +118,13 @@ func newMember(c *condition, s *Series) member {
 	return m
 }
 
-func (e *Engine) mark(b *boardRule) {
+// dirtyRules are the rules over several series that the readings of one report may change.
+type dirtyRules []*boardRule
+
+func (d *dirtyRules) mark(b *boardRule) {
 	if !b.dirty {
 		b.dirty = true
-		e.dirty = append(e.dirty, b)
+		*d = append(*d, b)
 	}
 }
 
@@ -128,7 +134,7 @@ func (e *Engine) decideWatched(out []alert.Transition, at int64) []alert.Transit
 	for _, b := range e.dirty {
 		b.dirty = false
 		e.stack = e.stack[:0]
-		e.walk(b, b.rule.condition.root, at)
+		e.stack.walk(b, b.rule.condition.root, at)
 		out = e.decideBoard(out, b, at)
 	}
 	e.dirty = e.dirty[:0]
@@ -169,24 +175,24 @@ func (e *Engine) decideBoard(out []alert.Transition, b *boardRule, at int64) []a
 }
 
 // walk leaves the elements of n's result at the end of the stack.
-func (e *Engine) walk(b *boardRule, n *node, at int64) {
+func (s *elements) walk(b *boardRule, n *node, at int64) {
 	if n.leaf != nil {
 		for _, m := range b.members[n.leaf.index] {
-			e.stack = append(e.stack, element{m.series, m.match, n.leaf.verdict(m.series, at)})
+			*s = append(*s, element{m.series, m.match, n.leaf.verdict(m.series, at)})
 		}
 		return
 	}
-	first := len(e.stack)
-	e.walk(b, n.left, at)
-	middle := len(e.stack)
-	e.walk(b, n.right, at)
-	left, right := e.stack[first:middle], e.stack[middle:]
+	first := len(*s)
+	s.walk(b, n.left, at)
+	middle := len(*s)
+	s.walk(b, n.right, at)
+	left, right := (*s)[first:middle], (*s)[middle:]
 	if n.or {
 		n.joinOr(left, right)
 		return
 	}
 	n.joinAnd(left, right)
-	e.stack = e.stack[:middle]
+	*s = (*s)[:middle]
 }
 
 func (l *leaf) verdict(s *Series, at int64) verdict {
