@@ -256,6 +256,7 @@ func (a *app) close() error {
 
 // run serves until ctx ends and says where once everything answers.
 func (a *app) run(ctx context.Context, stdout io.Writer) error {
+	keepHeapSmall()
 	a.sayPlaces()
 	server := &http.Server{Handler: a.pages.Handler(), ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, ConnState: a.listener.State,
 		ErrorLog: slog.NewLogLogger(a.log.Handler(), slog.LevelDebug)}

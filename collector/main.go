@@ -15,24 +15,24 @@ import (
 	"syscall"
 )
 
-// gcPercent makes the collector small rather than fast: most of its memory is
-// the store's caches, and it has CPU to spare. GOGC in the environment wins.
-const gcPercent = 40
-
 func main() {
-	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(gcPercent)
-	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	err := run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr)
+	status := execute(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr)
 	stop()
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "collector:", oneLine(err))
-		if errors.Is(err, errDamaged) {
-			os.Exit(exitDamaged)
-		}
-		os.Exit(1)
+	os.Exit(status)
+}
+
+// execute runs one command, says in one line why it failed, and returns the exit status.
+func execute(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	err := run(ctx, args, stdin, stdout, stderr)
+	if err == nil {
+		return 0
 	}
+	fmt.Fprintln(stderr, "collector:", oneLine(err))
+	if errors.Is(err, errDamaged) {
+		return exitDamaged
+	}
+	return 1
 }
 
 const usage = `Bramble watches racks of Raspberry Pi boards.

@@ -15,6 +15,16 @@ import (
 // Go's, have a quarter; SQLite and the page cache need the rest.
 const goShare = 60
 
+// gcPercent makes the collector small rather than fast once it has started: most of its memory is the store's caches, and it
+// has CPU to spare. A start would spend a tenth of its time on it. GOGC in the environment wins.
+const gcPercent = 40
+
+func keepHeapSmall() {
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(gcPercent)
+	}
+}
+
 // limitMemory tells Go how much memory there is, so that a small machine or a
 // small container makes the collector slower rather than dead. It comes after
 // the store was opened, which divides the same memory. GOMEMLIMIT in the

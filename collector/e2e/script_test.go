@@ -11,12 +11,11 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 )
 
-// TestScripts runs the command lines of testdata. They know two commands more:
-// "oneline COMMAND…" runs a command that writes one line to stderr and nothing
-// to stdout, and "serve FILE" is oneline with a config file.
+// TestScripts runs pisensor's command lines of testdata; those of the collector are in its own package. They know one command
+// more: "oneline COMMAND…" runs a command that writes one line to stderr and nothing to stdout.
 func TestScripts(t *testing.T) {
 	t.Parallel()
-	bin := filepath.Dir(program(t, "collector"))
+	bin := filepath.Dir(program(t, "pisensor"))
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata",
 		Setup: func(e *testscript.Env) error {
@@ -25,9 +24,6 @@ func TestScripts(t *testing.T) {
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"oneline": oneLineCommand,
-			"serve": func(ts *testscript.TestScript, neg bool, args []string) {
-				oneLineCommand(ts, neg, []string{"collector", "serve", "--data-dir", "d", "--config", args[0]})
-			},
 		},
 	})
 }
