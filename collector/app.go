@@ -29,6 +29,7 @@ import (
 	"bramble/collector/admin"
 	"bramble/collector/backup"
 	"bramble/collector/broker"
+	"bramble/collector/config"
 	"bramble/collector/customers"
 	"bramble/collector/descriptors"
 	"bramble/collector/heartbeat"
@@ -50,7 +51,7 @@ const (
 
 // app is a collector from the open data directory to the listening server.
 type app struct {
-	config   Config
+	config   config.Config
 	log      *slog.Logger
 	metrics  *prometheus.Registry
 	db       *sql.DB
@@ -98,7 +99,7 @@ type variant struct {
 
 // openApp acquires everything, in the order in which readings flow back, and
 // releases what it has when something fails.
-func openApp(ctx context.Context, c Config, v variant, log *slog.Logger) (_ *app, err error) {
+func openApp(ctx context.Context, c config.Config, v variant, log *slog.Logger) (_ *app, err error) {
 	a := &app{config: c, log: log, metrics: prometheus.NewRegistry()}
 	defer func() {
 		if err != nil {
@@ -199,7 +200,7 @@ func openApp(ctx context.Context, c Config, v variant, log *slog.Logger) (_ *app
 	a.pager, err = alerting.OpenPager(alerting.PagerOptions{
 		DB: a.db, Dir: a.routesDir(), Config: routing, Receivers: c.Receivers, OnCall: onCall,
 		ExternalURL: a.url(), Engine: a.engine, Pictures: pictures,
-		Fleet: func() map[string]alert.Place { return a.fleet.of(a.registry) }, BoardAlerts: a.engine.BoardAlerts, Expression: a.engine.Expression, Watchdog: dog, StartDelay: c.StartDelay,
+		Fleet: func() map[string]alert.Place { return a.fleet.of(a.registry) }, BoardAlerts: a.engine.BoardAlerts, Expression: a.engine.Expression, Watchdog: dog, StartDelay: time.Duration(c.StartDelay),
 		Log: log, Registerer: a.metrics, Changed: func(incident.Incident) { a.pages.Hub().Alerts() },
 	})
 	if err != nil {
@@ -358,7 +359,7 @@ func (a *app) url() string {
 	return scheme + "://" + net.JoinHostPort(host, port) + "/"
 }
 
-func listen(c Config) (net.Listener, error) {
+func listen(c config.Config) (net.Listener, error) {
 	l, err := net.Listen("tcp", c.HTTP)
 	if errors.Is(err, syscall.EADDRINUSE) {
 		return nil, fmt.Errorf("address %s is taken by another program; choose another with --http ADDR (port 0 takes a free one)", c.HTTP)

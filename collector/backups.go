@@ -12,15 +12,11 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"time"
-
-	"github.com/alecthomas/units"
-	"github.com/prometheus/common/model"
-	"go.yaml.in/yaml/v3"
 
 	"bramble/collector/admin"
 	"bramble/collector/backup"
 	"bramble/collector/broker"
+	"bramble/collector/config"
 	"bramble/collector/registry"
 	"bramble/dashboards"
 )
@@ -39,53 +35,6 @@ func runCheckBackup(ctx context.Context, args []string, stdin io.Reader, stderr 
 	return backup.Check(ctx, args[0], stdin, stderr, broker.PinOfPEM)
 }
 
-// readBackups takes over the `backups` block, which puts backups on a schedule.
-func (c *Config) readBackups(n *yaml.Node) error {
-	b := &c.Backups
-	b.Every, b.Keep = 24*time.Hour, backup.DefaultKeep
-	return eachKey(n, map[string]func(*yaml.Node) error{
-		"target": func(n *yaml.Node) error { return n.Decode(&b.Target) },
-		"key":    func(n *yaml.Node) error { return n.Decode(&b.Key) },
-		"s3": func(n *yaml.Node) error {
-			text := func(to *string) func(*yaml.Node) error { return func(n *yaml.Node) error { return n.Decode(to) } }
-			return eachKey(n, map[string]func(*yaml.Node) error{
-				"endpoint": text(&b.S3.Endpoint), "region": text(&b.S3.Region), "credentials": text(&b.S3.Credentials), "ca": text(&b.S3.CA),
-			})
-		},
-		"every": func(n *yaml.Node) error {
-			d, err := model.ParseDuration(n.Value)
-			b.Every = time.Duration(d)
-			return err
-		},
-		"rate": func(n *yaml.Node) (err error) {
-			b.Rate, err = units.ParseStrictBytes(n.Value)
-			return err
-		},
-		"keep": func(n *yaml.Node) error {
-			whole := func(to *int) func(*yaml.Node) error { return func(n *yaml.Node) error { return n.Decode(to) } }
-			return eachKey(n, map[string]func(*yaml.Node) error{
-				"daily": whole(&b.Keep.Daily), "weekly": whole(&b.Keep.Weekly), "monthly": whole(&b.Keep.Monthly),
-			})
-		},
-	})
-}
-
-func checkBackups(b backup.Config) error {
-	switch k := b.Keep; {
-	case b.Every != 0 && (b.Every < 5*time.Minute || b.Every > 31*24*time.Hour):
-		return fmt.Errorf("every: %s is not between 5m and 31d", b.Every)
-	case k.Daily < 0 || k.Weekly < 0 || k.Monthly < 0:
-		return errors.New("keep: a number is negative")
-	case b.Rate < 0 || b.Rate > 0 && b.Rate < 1<<20:
-		return fmt.Errorf("rate: %d bytes a second are less than 1MiB", b.Rate)
-	case backup.InBucket(b.Target):
-		return b.S3.Check(b.Target)
-	case b.S3 != (backup.S3{}) && b.Target != "":
-		return fmt.Errorf("s3: the target %s is a directory: write target: s3://BUCKET/PREFIX", b.Target)
-	}
-	return nil
-}
-
 // openBackups makes the keeper of the collector's backups, which does nothing
 // before run.
 func (a *app) openBackups(ctx context.Context) error {
@@ -99,7 +48,7 @@ func (a *app) openBackups(ctx context.Context) error {
 	}
 	a.backups = backup.New(a.config.Backups, backup.Source{
 		DataDir: a.config.DataDir, DB: a.db, Store: a.embedded, Rollups: a.rolled, Remote: a.config.Store.Write, Hold: a.ingest.Hold,
-		Files: a.config.files, Pin: a.broker.Pin(), Version: version(),
+		Files: a.config.Files, Pin: a.broker.Pin(), Version: version(),
 		Spare: spare,
 	}, child(), a.log)
 	a.metrics.MustRegister(a.backups)
@@ -114,9 +63,9 @@ func runBackup(ctx context.Context, args []string, stdin io.Reader, stdout, stde
 	if err != nil {
 		return err
 	}
-	c := DefaultConfig
+	c := config.Default
 	if file != "" {
-		if err := c.read(file); err != nil {
+		if c, err = config.Read(file); err != nil {
 			return err
 		}
 	}
@@ -141,7 +90,7 @@ func runBackup(ctx context.Context, args []string, stdin io.Reader, stdout, stde
 
 // offlineBackups are the backups of a collector that does not run.
 type offlineBackups struct {
-	config Config
+	config config.Config
 	log    *slog.Logger
 }
 
@@ -188,7 +137,7 @@ func (o offlineBackups) open(ctx context.Context, args []string) (admin.State, f
 	}
 	if o.config.Store.Write != "" {
 		k := o.keeper(backup.Source{
-			DataDir: o.config.DataDir, DB: db, Remote: o.config.Store.Write, Files: o.config.files, Pin: pin, Version: version(),
+			DataDir: o.config.DataDir, DB: db, Remote: o.config.Store.Write, Files: o.config.Files, Pin: pin, Version: version(),
 		})
 		return admin.State{Backups: k}, func() { k.Close(); o.closed(db.Close()) }, nil
 	}
@@ -197,7 +146,7 @@ func (o offlineBackups) open(ctx context.Context, args []string) (admin.State, f
 		return admin.State{}, nil, errors.Join(explainDamage(ctx, o.config, err), db.Close())
 	}
 	k := o.keeper(backup.Source{
-		DataDir: o.config.DataDir, DB: db, Store: store, Rollups: rolled, Files: o.config.files, Pin: pin, Version: version(),
+		DataDir: o.config.DataDir, DB: db, Store: store, Rollups: rolled, Files: o.config.Files, Pin: pin, Version: version(),
 	})
 	return admin.State{Backups: k}, func() {
 		k.Close()
@@ -213,7 +162,7 @@ func (o offlineBackups) closed(err error) {
 
 // restore brings a backup back into the data directory.
 func (o offlineBackups) restore(ctx context.Context, q admin.RestoreRequest) (backup.Result, error) {
-	entry, err := backup.Find(ctx, o.config.backupsAt(q.Target), q.Name, q.At)
+	entry, err := backup.Find(ctx, o.config.BackupsAt(q.Target), q.Name, q.At)
 	if err == nil {
 		err = entry.Err
 	}
@@ -221,7 +170,7 @@ func (o offlineBackups) restore(ctx context.Context, q admin.RestoreRequest) (ba
 		return backup.Result{}, fmt.Errorf("restore: %w", err)
 	}
 	r := backup.Restore{
-		Backup: entry.Location, S3: o.config.Backups.S3, DataDir: o.config.DataDir, ConfigTo: q.ConfigTo, Aside: q.Aside, SeriesOnly: q.SeriesOnly, Rate: o.config.Backups.Rate, Child: child(),
+		Backup: entry.Location, S3: o.config.Backups.S3, DataDir: o.config.DataDir, ConfigTo: q.ConfigTo, Aside: q.Aside, SeriesOnly: q.SeriesOnly, Rate: int64(o.config.Backups.Rate), Child: child(),
 	}
 	if !q.WithoutKeys && !q.SeriesOnly {
 		named := q.Key
@@ -246,14 +195,14 @@ func (o offlineBackups) restore(ctx context.Context, q admin.RestoreRequest) (ba
 
 // unready says what keeps a collector from starting on a data directory with a configuration file, or from paging then.
 func unready(file, dataDir string) error {
-	c := DefaultConfig
-	if err := c.read(file); err != nil {
+	c, err := config.Read(file)
+	if err != nil {
 		return err
 	}
-	f := c.files()
+	f := c.Files()
 	errs := []error{c.Validate()}
 	for _, path := range slices.Concat(f.Secret, f.Rules) {
-		errs = append(errs, checkFile(path))
+		errs = append(errs, config.CheckFile(path))
 	}
 	for _, text := range f.Unknown {
 		errs = append(errs, errors.New(text))
@@ -262,27 +211,6 @@ func unready(file, dataDir string) error {
 		errs = append(errs, fmt.Errorf("data_dir is %s, restored is %s", c.DataDir, dataDir))
 	}
 	return errors.Join(errs...)
-}
-
-// backupsAt is the configuration of the backups with another target; "" is the
-// configured one.
-func (c *Config) backupsAt(target string) backup.Config {
-	b := c.Backups
-	if target != "" {
-		b.Target = target
-	}
-	if b.Target == "" {
-		b.Target = filepath.Join(c.DataDir, "backups")
-	}
-	return b
-}
-
-// configFlag is what a command needs to find the backups in a bucket.
-func (c *Config) configFlag() string {
-	if c.file == "" || !backup.InBucket(c.Backups.Target) {
-		return ""
-	}
-	return " --config " + c.file
 }
 
 // backupStatus is what the pages show.

@@ -8,13 +8,15 @@ import (
 	"strings"
 
 	"bramble/alerting"
+	"bramble/collector/config"
 	"bramble/collector/mailcheck"
 )
 
 // checkFlags are those of `collector check`.
 type checkFlags struct {
-	Mail  checkMailFlags  `cmd:"" help:"Asks whether mail of the alertmanager.yml would be taken: STARTTLS, SPF, DKIM, DMARC. Sends none."`
-	State checkStateFlags `cmd:"" help:"Reads the whole state database, checks its integrity, and counts. Works while the collector runs. Changes nothing."`
+	Config checkConfigFlags `cmd:"" help:"Reads a configuration as a start does, and reports every problem with its line. Starts nothing."`
+	Mail   checkMailFlags   `cmd:"" help:"Asks whether mail of the alertmanager.yml would be taken: STARTTLS, SPF, DKIM, DMARC. Sends none."`
+	State  checkStateFlags  `cmd:"" help:"Reads the whole state database, checks its integrity, and counts. Works while the collector runs. Changes nothing."`
 }
 
 type checkMailFlags struct {
@@ -29,15 +31,35 @@ func runCheck(ctx context.Context, args []string, stdout, stderr io.Writer) erro
 	if k == nil || err != nil {
 		return err
 	}
-	if k.Command() == "state" {
+	switch k.Command() {
+	case "config <file>":
+		return runCheckConfig(f.Config.File, stdout)
+	case "state":
 		return runCheckState(ctx, f.State, stdout)
 	}
 	return runCheckMail(ctx, f.Mail, stdout)
 }
 
+type checkConfigFlags struct {
+	File string `arg:"" help:"The collector's configuration."`
+}
+
+// runCheckConfig looks at a configuration as a start does, and whether the files that it names can be read for their own.
+func runCheckConfig(file string, stdout io.Writer) error {
+	c, err := config.ReadToServe(file)
+	if err != nil {
+		return err
+	}
+	if unknown := c.Files().Unknown; len(unknown) > 0 {
+		return fmt.Errorf("config %s: %s", file, strings.Join(unknown, "; "))
+	}
+	fmt.Fprintf(stdout, "%s is right\n", file)
+	return nil
+}
+
 func runCheckMail(ctx context.Context, f checkMailFlags, stdout io.Writer) error {
-	c := DefaultConfig
-	if err := c.read(f.Config); err != nil {
+	c, err := config.Read(f.Config)
+	if err != nil {
 		return err
 	}
 	if c.Alertmanager == "" {
@@ -57,7 +79,7 @@ func runCheckMail(ctx context.Context, f checkMailFlags, stdout io.Writer) error
 	}
 	checker := mailcheck.Checker{Selectors: f.Selector}
 	if f.Resolver != "" {
-		if err := checkAddress(f.Resolver); err != nil {
+		if err := config.CheckAddress(f.Resolver); err != nil {
 			return fmt.Errorf("--resolver: %w", err)
 		}
 		checker.Resolver = mailcheck.NewResolver(f.Resolver)

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 
 	"bramble/collector/admin"
+	"bramble/collector/config"
 	"bramble/collector/registry"
 )
 
@@ -21,9 +22,10 @@ type checkStateFlags struct {
 // runCheckState checks the whole state database, however long that takes; a start has a second for it. Its log is looked
 // at as well while nobody writes it.
 func runCheckState(ctx context.Context, f checkStateFlags, stdout io.Writer) error {
-	c := DefaultConfig
+	c := config.Default
 	if f.Config != "" {
-		if err := c.read(f.Config); err != nil {
+		var err error
+		if c, err = config.Read(f.Config); err != nil {
 			return err
 		}
 	}

@@ -71,7 +71,7 @@ func (a *app) examine(ctx context.Context) error {
 		if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
-		if err := storage.Examine(ctx, dir, storage.Options{MemoryBytes: a.config.Memory, Log: a.log}); err != nil {
+		if err := storage.Examine(ctx, dir, storage.Options{MemoryBytes: int64(a.config.Memory), Log: a.log}); err != nil {
 			return err
 		}
 	}

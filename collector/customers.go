@@ -9,35 +9,11 @@ import (
 	"strings"
 	"time"
 
-	"go.yaml.in/yaml/v3"
-
 	"bramble/alerting/alert"
 	"bramble/alerting/rules"
 	"bramble/collector/customers"
 	"bramble/dashboards"
 )
-
-// readCustomers takes over the `customers` block.
-func (c *Config) readCustomers(n *yaml.Node) error {
-	l := &c.Customers
-	number := func(to *int) func(*yaml.Node) error { return func(n *yaml.Node) error { return n.Decode(to) } }
-	return eachKey(n, map[string]func(*yaml.Node) error{
-		"contacts": number(&l.Contacts), "thresholds": number(&l.Thresholds), "changes": number(&l.Changes),
-		"confirmations": number(&l.Confirmations), "hourly": number(&l.Hourly), "daily": number(&l.Daily),
-	})
-}
-
-func checkCustomers(l customers.Limits) error {
-	for _, n := range []int{l.Contacts, l.Thresholds, l.Changes, l.Confirmations, l.Hourly, l.Daily} {
-		if n < 1 || n > 10_000 {
-			return fmt.Errorf("%d is not between 1 and 10000", n)
-		}
-	}
-	if l.Contacts > l.Hourly || l.Hourly > l.Daily {
-		return fmt.Errorf("contacts (%d) may not exceed hourly (%d), nor that daily (%d): each alert is a mail to each contact", l.Contacts, l.Hourly, l.Daily)
-	}
-	return nil
-}
 
 // openCustomers puts in force what customers have set, before the journal is replayed.
 func (a *app) openCustomers(ctx context.Context) (err error) {

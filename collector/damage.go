@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"bramble/collector/backup"
+	"bramble/collector/config"
 	"bramble/collector/journal"
 	"bramble/collector/registry"
 	"bramble/storage"
@@ -22,7 +23,7 @@ var errDamaged = errors.New("nothing was changed")
 
 // explainDamage adds to an error that comes from damaged files which file it is
 // and the command that brings the newest good backup back, where there is one.
-func explainDamage(ctx context.Context, c Config, err error) error {
+func explainDamage(ctx context.Context, c config.Config, err error) error {
 	options := "--aside"
 	switch {
 	case errors.Is(err, storage.ErrDamagedQueue): // no backup has it
@@ -35,10 +36,10 @@ func explainDamage(ctx context.Context, c Config, err error) error {
 	default:
 		return err
 	}
-	entry, none := backup.Find(ctx, c.backupsAt(""), "", time.Time{})
+	entry, none := backup.Find(ctx, c.BackupsAt(""), "", time.Time{})
 	if none != nil {
 		return fmt.Errorf("%w; %w; %w", err, none, errDamaged)
 	}
 	return fmt.Errorf("%w; %w; the newest good backup is %s, and this brings it back: collector backup restore %s %s --data-dir %s%s",
-		err, errDamaged, entry.Name, entry.Location, options, c.DataDir, c.configFlag())
+		err, errDamaged, entry.Name, entry.Location, options, c.DataDir, c.BackupFlag())
 }

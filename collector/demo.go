@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"bramble/alerting/incident"
+	"bramble/collector/config"
 	"bramble/collector/rack"
 	"bramble/dashboards"
 	"bramble/pisensor/report"
@@ -44,7 +45,7 @@ type demoFlags struct {
 func (f *demoFlags) check() error {
 	host, _, err := net.SplitHostPort(f.HTTP)
 	if err != nil {
-		return checkAddress(f.HTTP)
+		return config.CheckAddress(f.HTTP)
 	}
 	if ip := net.ParseIP(host); host != "localhost" && (ip == nil || !ip.IsLoopback()) {
 		return fmt.Errorf("--http %s: the demo has no login, so it speaks on loopback only; use 127.0.0.1:PORT, or `collector serve`", f.HTTP)
@@ -106,7 +107,7 @@ func runDemo(ctx context.Context, args []string, stdout, stderr io.Writer) (err 
 		return err
 	}
 	log := slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
-	c := DefaultConfig
+	c := config.Default
 	c.DataDir, c.HTTP, c.NATS, c.UpgradeWithoutBackup = f.DataDir, f.HTTP, f.NATS, f.UpgradeWithoutBackup
 	if c.DataDir == "" {
 		if c.DataDir, err = os.MkdirTemp("", "bramble-demo-"); err != nil {
@@ -117,7 +118,7 @@ func runDemo(ctx context.Context, args []string, stdout, stderr io.Writer) (err 
 	return demo(ctx, c, f.Boards, stdout, log)
 }
 
-func demo(ctx context.Context, c Config, boards int, stdout io.Writer, log *slog.Logger) (err error) {
+func demo(ctx context.Context, c config.Config, boards int, stdout io.Writer, log *slog.Logger) (err error) {
 	inbox, err := openInbox()
 	if err != nil {
 		return err

@@ -3,67 +3,28 @@ package main
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
-	"net/mail"
 	"slices"
 	"strings"
 	"time"
 
-	"go.yaml.in/yaml/v3"
 	"golang.org/x/mod/semver"
 
 	"bramble/alerting"
 	"bramble/collector/digest"
 	"bramble/collector/presence"
-	"bramble/collector/schedule"
 	"bramble/dashboards"
 )
-
-// DigestConfig says when and to whom the daily mail goes.
-type DigestConfig struct {
-	At       schedule.Schedule // not set: none is sent
-	To       string            // addresses, by the alertmanager.yml's global mail settings; or
-	Receiver string            // whom the email_configs of this receiver name
-}
-
-// readDigest takes over the `digest` block.
-func (c *Config) readDigest(n *yaml.Node) (err error) {
-	at, zone, d := "08:00", "", &c.Digest
-	err = eachKey(n, map[string]func(*yaml.Node) error{
-		"at":       func(n *yaml.Node) error { return n.Decode(&at) },
-		"zone":     func(n *yaml.Node) error { return n.Decode(&zone) },
-		"to":       func(n *yaml.Node) error { return n.Decode(&d.To) },
-		"receiver": func(n *yaml.Node) error { return n.Decode(&d.Receiver) },
-	})
-	if err != nil {
-		return err
-	}
-	d.At, err = schedule.Parse(at, zone)
-	return err
-}
-
-func checkDigest(d DigestConfig) error {
-	if !d.At.Set() {
-		return nil
-	}
-	if (d.To == "") == (d.Receiver == "") {
-		return errors.New("set one of to (addresses) and receiver (one with email_configs)")
-	}
-	if _, err := mail.ParseAddressList(d.To); d.To != "" && err != nil {
-		return fmt.Errorf("to: %q: %w", d.To, err)
-	}
-	return nil
-}
 
 // sendDigests writes and sends the daily mail until ctx ends, where one is configured.
 func (a *app) sendDigests(ctx context.Context) error {
 	d := a.config.Digest
-	if !d.At.Set() {
+	at := d.Schedule()
+	if !at.Set() {
 		return nil
 	}
 	return digest.New(digest.Options{
-		DB: a.db, Schedule: d.At, Report: a.report, Log: a.log,
+		DB: a.db, Schedule: at, Report: a.report, Log: a.log,
 		Send: func(ctx context.Context, m digest.Mail) error {
 			return a.pager.SendMail(ctx, d.To, d.Receiver, alerting.Mail{Subject: m.Subject, Text: m.Text, HTML: m.HTML, ID: m.ID})
 		},

@@ -7,6 +7,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"bramble/collector/config"
 	"bramble/storage"
 )
 
@@ -62,11 +63,11 @@ func (a *app) tryStores(ctx context.Context) error {
 			return err
 		}
 	}
-	retention, err := storage.RetentionFor(ctx, a.embedded.Dir(), a.rolled, a.config.Retention)
+	retention, err := storage.RetentionFor(ctx, a.embedded.Dir(), a.rolled, time.Duration(a.config.Retention))
 	if err != nil {
 		return err
 	}
-	if retention != a.config.Retention {
+	if retention != time.Duration(a.config.Retention) {
 		a.log.Info("readings that are not rolled up yet are kept for longer than configured, until the next start after that", "configured", a.config.Retention, "kept", retention)
 	}
 	return a.embedded.Start(retention)
@@ -91,7 +92,7 @@ func (a *app) openLate(ctx context.Context) {
 			return
 		case errors.Is(err, storage.ErrDamaged):
 			a.late.damaged = true
-			a.log.Error("the store stays shut until it is restored: the journal keeps readings, and pages go on", "err", oneLine(explainDamage(ctx, a.config, err)))
+			a.log.Error("the store stays shut until it is restored: the journal keeps readings, and pages go on", "err", config.OneLine(explainDamage(ctx, a.config, err)))
 			<-ctx.Done()
 			return
 		}

@@ -13,6 +13,10 @@ import (
 	"slices"
 	"strings"
 	"syscall"
+
+	"github.com/alecthomas/kong"
+
+	"bramble/collector/config"
 )
 
 func main() {
@@ -28,7 +32,7 @@ func execute(ctx context.Context, args []string, stdin io.Reader, stdout, stderr
 	if err == nil {
 		return 0
 	}
-	fmt.Fprintln(stderr, "collector:", oneLine(err))
+	fmt.Fprintln(stderr, "collector:", config.OneLine(err))
 	if errors.Is(err, errDamaged) {
 		return exitDamaged
 	}
@@ -48,7 +52,7 @@ const usage = `Bramble watches racks of Raspberry Pi boards.
   collector backup    create | list | verify | restore
   collector rules     check | test | rehearse FILE...
   collector maintenance start | list | end
-  collector check     mail | state
+  collector check     config FILE | mail | state
   collector version
 
 Each of them explains itself with --help.
@@ -111,4 +115,30 @@ func version() string {
 		return "commit " + info.Settings[i].Value[:min(12, len(info.Settings[i].Value))]
 	}
 	return "development"
+}
+
+// parse reads flags into grammar. help is true when the person asked for help
+// and got it.
+func parse(name, description string, grammar any, args []string, stdout, stderr io.Writer) (help bool, err error) {
+	k, err := parseCommand(name, description, grammar, args, stdout, stderr)
+	return k == nil && err == nil, err
+}
+
+// parseCommand is parse for a grammar with commands: it returns which was
+// typed, nil when the person asked for help and got it.
+func parseCommand(name, description string, grammar any, args []string, stdout, stderr io.Writer) (*kong.Context, error) {
+	help := false
+	p, err := kong.New(grammar, kong.Name("collector "+name), kong.Description(description),
+		kong.Writers(stdout, stderr), kong.Exit(func(int) { help = true }))
+	if err != nil {
+		return nil, err
+	}
+	k, err := p.Parse(args)
+	if help {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%w; see `collector %s --help`", err, name)
+	}
+	return k, nil
 }

@@ -11,13 +11,14 @@ import (
 	"bramble/collector/admin"
 	"bramble/collector/backup"
 	"bramble/collector/broker"
+	"bramble/collector/config"
 	"bramble/collector/registry"
 )
 
 // runAdmin runs a command that shows or changes state, inside the collector
 // that holds the data directory, or here while none does.
 func runAdmin(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) error {
-	dir, args, err := admin.DataDir(args, DefaultConfig.DataDir)
+	dir, args, err := admin.DataDir(args, config.Default.DataDir)
 	if err != nil {
 		return err
 	}

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"path/filepath"
 	"strings"
+
+	"bramble/collector/config"
 )
 
 // nameRoutes says by its path which alertmanager.yml or oncall.yml is wrong.
@@ -14,7 +16,7 @@ func (a *app) nameRoutes(err error) error {
 		return fmt.Errorf("%s: %s", a.config.Alertmanager, strings.TrimPrefix(rest, "yaml: "))
 	}
 	if strings.HasPrefix(text, "oncall.yml:") && a.config.OnCall != "" {
-		return errors.New(oneLine(errors.New(strings.ReplaceAll(text, "oncall.yml:", a.config.OnCall+":"))))
+		return errors.New(config.OneLine(errors.New(strings.ReplaceAll(text, "oncall.yml:", a.config.OnCall+":"))))
 	}
 	return err
 }

@@ -11,6 +11,7 @@ import (
 	"bramble/alerting/rehearse"
 	"bramble/alerting/rules"
 	"bramble/collector/admin"
+	"bramble/collector/config"
 	"bramble/storage"
 )
 
@@ -59,7 +60,7 @@ func openRehearsal(ctx context.Context, dir string) (admin.State, func(), error)
 	if err != nil {
 		return s, done, err
 	}
-	store, err := storage.Open(filepath.Join(dir, seriesDir), storage.Options{Retention: longestRetention}) // opening drops nothing
+	store, err := storage.Open(filepath.Join(dir, seriesDir), storage.Options{Retention: config.MaxRetention}) // opening drops nothing
 	if err != nil {
 		done()
 		return s, nil, err

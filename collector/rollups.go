@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"bramble/collector/config"
 	"bramble/collector/ingest"
 	"bramble/dashboards"
 	"bramble/storage"
@@ -22,9 +23,6 @@ const (
 	rollupsDir = "rollups"
 )
 
-// shortestRetention leaves time to roll readings up before they expire.
-var shortestRetention = storage.MinRollupRetention(ingest.Late)
-
 // differences are rolled up beside the readings: what a board has lost of its
 // clock at an instant.
 var differences = []storage.Difference{
@@ -35,13 +33,13 @@ var differences = []storage.Difference{
 func (a *app) openEmbedded(ctx context.Context) (err error) {
 	c := a.config
 	if a.rolled, err = storage.Prepare(filepath.Join(c.DataDir, rollupsDir), storage.Options{
-		Retention: c.RollupRetention, SeldomWritten: true, MemoryBytes: c.Memory, Log: a.log, FreeFiles: a.files.Free,
+		Retention: time.Duration(c.RollupRetention), SeldomWritten: true, MemoryBytes: int64(c.Memory), Log: a.log, FreeFiles: a.files.Free,
 	}); err != nil {
 		return err
 	}
 	a.defers("rollups", a.rolled.Close)
 	if a.embedded, err = storage.Prepare(filepath.Join(c.DataDir, seriesDir), storage.Options{
-		Retention: c.Retention, MemoryBytes: c.Memory, Log: a.log, Registerer: a.metrics, FreeFiles: a.files.Free,
+		Retention: time.Duration(c.Retention), MemoryBytes: int64(c.Memory), Log: a.log, Registerer: a.metrics, FreeFiles: a.files.Free,
 	}); err != nil {
 		return err
 	}
@@ -58,9 +56,9 @@ func (a *app) openEmbedded(ctx context.Context) (err error) {
 
 // openToCopy opens both stores for a backup while no collector runs. The rollups
 // are nil where an older collector has made none.
-func openToCopy(c Config, log *slog.Logger) (raw, rolled *storage.Store, err error) {
+func openToCopy(c config.Config, log *slog.Logger) (raw, rolled *storage.Store, err error) {
 	// The longest retention, so that opening drops nothing.
-	o := storage.Options{Retention: longestRetention, MemoryBytes: c.Memory, Log: log}
+	o := storage.Options{Retention: config.MaxRetention, MemoryBytes: int64(c.Memory), Log: log}
 	if raw, err = storage.Open(filepath.Join(c.DataDir, seriesDir), o); err != nil {
 		return nil, nil, err
 	}
@@ -89,30 +87,6 @@ func (a *app) settle(ctx context.Context) error {
 		return err
 	}
 	release()
-	return nil
-}
-
-// checkRetention refuses what would lose readings before they are rolled up.
-func checkRetention(d time.Duration) error {
-	if d < shortestRetention || d > longestRetention {
-		return fmt.Errorf("%s is not between %s and 100y: a reading may arrive 8 days late and is rolled up within two days after that", days(d), days(shortestRetention))
-	}
-	return nil
-}
-
-// days shows a duration as it stands in a config file.
-func days(d time.Duration) string {
-	if d%(24*time.Hour) != 0 {
-		return d.String()
-	}
-	return fmt.Sprintf("%dd", d/(24*time.Hour))
-}
-
-// rollupsOutlive refuses rollups that go before their readings do.
-func (c *Config) rollupsOutlive() error {
-	if c.RollupRetention < c.Retention {
-		return fmt.Errorf("rollup_retention: %s is less than the %s of retention", days(c.RollupRetention), days(c.Retention))
-	}
 	return nil
 }
 
@@ -157,7 +131,7 @@ func (a *app) spans(ctx context.Context, q storage.HistoryQuery) ([]storage.Span
 // rollupStatus says what histories are made of.
 func (a *app) rollupStatus() dashboards.Rollups {
 	if a.rollups == nil { // how long a remote store keeps readings is not known here
-		return dashboards.Rollups{BucketSeconds: int64(storage.Bucket.Seconds()), RawSeconds: int64(longestRetention.Seconds())}
+		return dashboards.Rollups{BucketSeconds: int64(storage.Bucket.Seconds()), RawSeconds: int64(config.MaxRetention.Seconds())}
 	}
 	r := dashboards.Rollups{BucketSeconds: int64(storage.Bucket.Seconds()), RawSeconds: int64(a.config.Retention.Seconds()), KeptSeconds: int64(a.config.RollupRetention.Seconds())}
 	if until := a.rollups.Until(); !until.IsZero() {

@@ -10,6 +10,7 @@ import (
 	"bramble/alerting/rules"
 	"bramble/alerting/ruletest"
 	"bramble/collector/admin"
+	"bramble/collector/config"
 	"bramble/storage"
 )
 
@@ -32,7 +33,7 @@ type rulesGrammar struct {
 }
 
 func runRules(ctx context.Context, args []string, stdout, stderr io.Writer) error {
-	dir, args, err := admin.DataDir(args, DefaultConfig.DataDir)
+	dir, args, err := admin.DataDir(args, config.Default.DataDir)
 	if err != nil {
 		return err
 	}

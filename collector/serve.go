@@ -10,6 +10,8 @@ import (
 	"os/signal"
 	"path/filepath"
 	"syscall"
+
+	"bramble/collector/config"
 )
 
 // serveFlags override the config file.
@@ -23,10 +25,11 @@ type serveFlags struct {
 }
 
 // config joins defaults, file and flags, in this order.
-func (f *serveFlags) config() (Config, error) {
-	c := DefaultConfig
+func (f *serveFlags) config() (config.Config, error) {
+	c := config.Default
 	if f.Config != "" {
-		if err := c.read(f.Config); err != nil {
+		var err error
+		if c, err = config.ReadToServe(f.Config); err != nil {
 			return c, err
 		}
 	}

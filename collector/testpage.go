@@ -5,35 +5,12 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"go.yaml.in/yaml/v3"
 
 	"bramble/alerting"
-	"bramble/collector/schedule"
 )
 
 // missedFor is how late a scheduled test page is still sent after a downtime.
 const missedFor = time.Hour
-
-// TestPageConfig sends test pages on a schedule.
-type TestPageConfig struct {
-	At       schedule.Schedule // not set: none is sent by itself
-	Receiver string            // "" for the first
-}
-
-// readTestPage takes over the `test_page` block.
-func (c *Config) readTestPage(n *yaml.Node) (err error) {
-	at, zone := "", ""
-	err = eachKey(n, map[string]func(*yaml.Node) error{
-		"at":       func(n *yaml.Node) error { return n.Decode(&at) },
-		"zone":     func(n *yaml.Node) error { return n.Decode(&zone) },
-		"receiver": func(n *yaml.Node) error { return n.Decode(&c.TestPage.Receiver) },
-	})
-	if err != nil {
-		return err
-	}
-	c.TestPage.At, err = schedule.Parse(at, zone)
-	return err
-}
 
 // testPage sends one.
 func (a *app) testPage(ctx context.Context, receiver, by string, scheduled time.Time) (alerting.PageTest, error) {
@@ -94,10 +71,11 @@ func (a *app) stepTests(ctx context.Context, now time.Time) error {
 	if len(decided) > 0 {
 		a.tested()
 	}
-	if err != nil || !a.config.TestPage.At.Set() {
+	at := a.config.TestPage.Schedule()
+	if err != nil || !at.Set() {
 		return err
 	}
-	due := a.config.TestPage.At.Last(now)
+	due := at.Last(now)
 	if now.Sub(due) > missedFor {
 		return nil
 	}

@@ -16,6 +16,7 @@ import (
 	"bramble/alerting/rules"
 	"bramble/collector/backup"
 	"bramble/collector/broker"
+	"bramble/collector/config"
 	"bramble/collector/customers"
 	"bramble/collector/digest"
 	"bramble/collector/heartbeat"
@@ -42,7 +43,7 @@ func schemas() []registry.Schema {
 // openState opens the state at this build's schema. What an older build has left
 // is backed up first, and only a backup that was restored in a test lets the
 // upgrade begin. The caller holds the directory's lock.
-func openState(ctx context.Context, c Config, log *slog.Logger) (_ *sql.DB, err error) {
+func openState(ctx context.Context, c config.Config, log *slog.Logger) (_ *sql.DB, err error) {
 	db, plan, err := lookAtState(ctx, c)
 	if err != nil {
 		return nil, err
@@ -72,7 +73,7 @@ func openState(ctx context.Context, c Config, log *slog.Logger) (_ *sql.DB, err 
 
 // openStateOffline opens the state for a command, which never upgrades it.
 func openStateOffline(ctx context.Context, dir string) (*sql.DB, error) {
-	c := Config{DataDir: dir}
+	c := config.Config{DataDir: dir}
 	db, plan, err := lookAtState(ctx, c)
 	if err != nil {
 		return nil, explainDamage(ctx, c, err)
@@ -90,7 +91,7 @@ func openStateOffline(ctx context.Context, dir string) (*sql.DB, error) {
 
 // lookAtState opens the state as it is. Where a newer collector has written it,
 // the error names the way back.
-func lookAtState(ctx context.Context, c Config) (*sql.DB, registry.Plan, error) {
+func lookAtState(ctx context.Context, c config.Config) (*sql.DB, registry.Plan, error) {
 	if err := lostState(c.DataDir); err != nil {
 		return nil, registry.Plan{}, err
 	}
@@ -124,7 +125,7 @@ func lostState(dir string) error {
 }
 
 // wayBack says how an older collector gets its data back.
-func wayBack(c Config, err error) error {
+func wayBack(c config.Config, err error) error {
 	var newer *registry.NewerError
 	if !errors.As(err, &newer) {
 		return err
@@ -141,15 +142,15 @@ func wayBack(c Config, err error) error {
 }
 
 // restoreCommand brings a whole backup back and keeps what is there aside.
-func restoreCommand(c Config, from string) string {
-	return "collector backup restore " + from + " --aside --data-dir " + c.DataDir + c.configFlag()
+func restoreCommand(c config.Config, from string) string {
+	return "collector backup restore " + from + " --aside --data-dir " + c.DataDir + c.BackupFlag()
 }
 
 // backUpOld makes a backup of the data as it is and restores it in a test, or
 // finds one that was made since the data last changed: a start that fails after
 // its backup is tried again, and must not fill the target. It returns what
 // `collector backup restore` takes.
-func backUpOld(ctx context.Context, c Config, db *sql.DB, log *slog.Logger) (string, error) {
+func backUpOld(ctx context.Context, c config.Config, db *sql.DB, log *slog.Logger) (string, error) {
 	pin, err := broker.PinOf(c.DataDir)
 	if err != nil {
 		return "", err
@@ -167,7 +168,7 @@ func backUpOld(ctx context.Context, c Config, db *sql.DB, log *slog.Logger) (str
 		return "", err
 	}
 	k := backup.New(c.Backups, backup.Source{
-		DataDir: c.DataDir, DB: db, Store: store, Rollups: rolled, Files: c.files, Pin: pin, Version: version(),
+		DataDir: c.DataDir, DB: db, Store: store, Rollups: rolled, Files: c.Files, Pin: pin, Version: version(),
 	}, child(), log)
 	defer k.Close()
 	m, err := k.Create(ctx)
@@ -180,7 +181,7 @@ func backUpOld(ctx context.Context, c Config, db *sql.DB, log *slog.Logger) (str
 
 // goodSince returns the newest good backup of this collector, where it was taken
 // after an instant.
-func goodSince(ctx context.Context, c Config, pin string, since time.Time) (backup.Entry, bool) {
+func goodSince(ctx context.Context, c config.Config, pin string, since time.Time) (backup.Entry, bool) {
 	k := backup.New(c.Backups, backup.Source{DataDir: c.DataDir}, nil, nil)
 	defer k.Close()
 	all, err := k.List(ctx)

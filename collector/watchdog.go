@@ -4,55 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/url"
 	"os"
 	"strings"
 	"time"
 
-	"github.com/prometheus/common/model"
-	"go.yaml.in/yaml/v3"
-
 	"bramble/alerting"
 )
-
-// WatchdogConfig says where the collector shows that its alerting works.
-type WatchdogConfig struct {
-	URL       string        // takes a POST for each beat; "" for none
-	TokenFile string        `file:"secret"` // holds a token for it; "" for none
-	Every     time.Duration // between beats
-}
-
-// readWatchdog takes over the `watchdog` block.
-func (c *Config) readWatchdog(n *yaml.Node) error {
-	w := &c.Watchdog
-	w.Every = time.Minute
-	return eachKey(n, map[string]func(*yaml.Node) error{
-		"url":        func(n *yaml.Node) error { return n.Decode(&w.URL) },
-		"token_file": func(n *yaml.Node) error { return n.Decode(&w.TokenFile) },
-		"every": func(n *yaml.Node) error {
-			d, err := model.ParseDuration(n.Value)
-			w.Every = time.Duration(d)
-			return err
-		},
-	})
-}
-
-func checkWatchdog(w WatchdogConfig) error {
-	if w == (WatchdogConfig{}) {
-		return nil
-	}
-	u, err := url.Parse(w.URL)
-	switch {
-	case err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https":
-		return errors.New("url: want a URL that takes a POST, such as https://other.example.org/api/heartbeats/east")
-	case w.Every < 10*time.Second || w.Every > time.Hour:
-		return fmt.Errorf("every: %s is not between 10s and 1h", w.Every)
-	}
-	if err := checkFile(w.TokenFile); err != nil {
-		return fmt.Errorf("token_file: %w", err)
-	}
-	return nil
-}
 
 // watchdogOptions are what the pager needs to send beats, nil where none are configured.
 func (a *app) watchdogOptions() (*alerting.WatchdogOptions, error) {
@@ -60,7 +17,7 @@ func (a *app) watchdogOptions() (*alerting.WatchdogOptions, error) {
 	if w.URL == "" {
 		return nil, nil
 	}
-	o := &alerting.WatchdogOptions{URL: w.URL, Every: w.Every, Audits: a.audits()}
+	o := &alerting.WatchdogOptions{URL: w.URL, Every: time.Duration(w.Every), Audits: a.audits()}
 	if w.TokenFile != "" {
 		b, err := os.ReadFile(w.TokenFile)
 		if err != nil {
@@ -96,7 +53,7 @@ func (a *app) beat(ctx context.Context) error {
 	if a.config.Watchdog.URL == "" {
 		return nil
 	}
-	tick := time.NewTicker(a.config.Watchdog.Every)
+	tick := time.NewTicker(time.Duration(a.config.Watchdog.Every))
 	defer tick.Stop()
 	for now := time.Now(); ; {
 		if err := a.ingest.Commit(a.engine.Beat(now)); err != nil && ctx.Err() == nil {

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"bramble/collector/broker"
+	"bramble/collector/config/unit"
 	"bramble/collector/registry"
 	"bramble/storage"
 )
@@ -588,7 +589,7 @@ func TestStoppingEndsABackup(t *testing.T) {
 		t.Fatal(err)
 	}
 	c.Files = func() Files { return Files{Rules: []string{noise}} }
-	k := c.keeper(t, Config{Target: t.TempDir(), Rate: 1 << 20, Every: time.Hour})
+	k := c.keeper(t, Config{Target: t.TempDir(), Rate: 1 << 20, Every: unit.Duration(time.Hour)})
 	asked := make(chan error, 1)
 	go func() { _, err := k.Create(context.WithoutCancel(t.Context())); asked <- err }()
 	for s := k.Status(); !s.Running; s = k.Status() {

@@ -40,13 +40,13 @@ const (
 
 // S3 says how the bucket of a target s3://BUCKET/PREFIX is reached. It never holds a key.
 type S3 struct {
-	Endpoint string `json:"endpoint,omitempty"` // URL; "" = Amazon's
-	Region   string `json:"region,omitempty"`   // "" = asked for, or us-east-1
+	Endpoint string `json:"endpoint,omitempty" yaml:"endpoint"` // URL; "" = Amazon's
+	Region   string `json:"region,omitempty" yaml:"region"`     // "" = asked for, or us-east-1
 	// Credentials is a file with access keys as Amazon's tools write it; "" = the environment's AWS_ACCESS_KEY_ID and
 	// AWS_SECRET_ACCESS_KEY.
-	Credentials string `json:"credentials,omitempty" file:"secret"`
+	Credentials string `json:"credentials,omitempty" yaml:"credentials" file:"secret"`
 	// CA is a PEM file of authorities beside the machine's own, one of which signs the endpoint's certificate.
-	CA string `json:"ca,omitempty" file:"secret"`
+	CA string `json:"ca,omitempty" yaml:"ca" file:"secret"`
 }
 
 // Check validates the target and the options, as far as that is possible without a connection.

@@ -22,7 +22,7 @@ func (k *Keeper) test(ctx context.Context, p place, m *Manifest) error {
 	started := time.Now()
 	shelf := p.at(m.Name)
 	job := Job{
-		Backup: shelf.String(), S3: k.config.S3, Scratch: filepath.Join(p.scratch(), "."+m.Name+scratch), Key: k.config.Key, Rate: k.config.Rate,
+		Backup: shelf.String(), S3: k.config.S3, Scratch: filepath.Join(p.scratch(), "."+m.Name+scratch), Key: k.config.Key, Rate: int64(k.config.Rate),
 	}
 	if err := checkSpace("a test restore", p.scratch(), k.source.DataDir, m.Bytes); err != nil {
 		return fmt.Errorf("%w: %w", ErrNotTested, err)

@@ -68,7 +68,7 @@ func (k *Keeper) build(ctx context.Context, p place, now time.Time) (m *Manifest
 		}
 	}()
 	_, remote := p.(*bucket)
-	w := &writer{manifest: m, source: k.source, copy: newCopier(k.config.Rate), draft: d, dir: d.dir(), remote: remote, key: k.config.Key}
+	w := &writer{manifest: m, source: k.source, copy: newCopier(int64(k.config.Rate)), draft: d, dir: d.dir(), remote: remote, key: k.config.Key}
 	if err := w.writeAll(ctx, id); err != nil {
 		return nil, explain(err)
 	}

@@ -12,6 +12,7 @@ import (
 	"sync"
 	"time"
 
+	"bramble/collector/config/unit"
 	"bramble/storage"
 )
 
@@ -19,12 +20,12 @@ import (
 type Config struct {
 	// Target is the directory of the backups; "" = backups in the data directory. One that is named must be there:
 	// an absent disk is not to be mistaken for an empty one. s3://BUCKET/PREFIX is a bucket, reached as S3 says.
-	Target string `file:"not in backups"`
-	S3     S3
-	Every  time.Duration // how often one is taken; 0 = on command only
-	Keep   Keep          // how many are kept; used only with Every
-	Key    string        `file:"not in backups"` // age identity file, as KeyIn takes it
-	Rate   int64         // bytes a second that are read and written; 0 = DefaultRate
+	Target string        `yaml:"target" file:"not in backups"`
+	S3     S3            `yaml:"s3"`
+	Every  unit.Duration `yaml:"every"`                     // how often one is taken; 0 = on command only
+	Keep   Keep          `yaml:"keep"`                      // how many are kept; used only with Every
+	Key    string        `yaml:"key" file:"not in backups"` // age identity file, as KeyIn takes it
+	Rate   unit.Size     `yaml:"rate"`                      // a second that are read and written; 0 = DefaultRate
 }
 
 // DefaultRate leaves a disk's bandwidth to others, in bytes a second.
@@ -93,7 +94,7 @@ func New(c Config, s Source, child []string, log *slog.Logger) *Keeper {
 	}
 	k := &Keeper{config: c, source: s, child: child, mayMake: mayMake, log: log, hear: make(chan struct{}, 1)}
 	k.base, k.stop = context.WithCancel(context.Background())
-	k.status = Status{Target: c.Target, Every: c.Every}
+	k.status = Status{Target: c.Target, Every: time.Duration(c.Every)}
 	return k
 }
 

@@ -9,7 +9,9 @@ import (
 
 // Keep says how many good backups are kept: the newest of each of the last days, weeks and months that have one.
 type Keep struct {
-	Daily, Weekly, Monthly int
+	Daily   int `yaml:"daily"`
+	Weekly  int `yaml:"weekly"`
+	Monthly int `yaml:"monthly"`
 }
 
 // DefaultKeep reaches a year back with 23 backups at most.

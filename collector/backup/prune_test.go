@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"bramble/collector/config/unit"
+
 	"github.com/prometheus/client_golang/prometheus"
 )
 
@@ -140,7 +142,7 @@ func gathered(t *testing.T, k *Keeper) map[string]float64 {
 func TestSeriesHoldKnownValuesAlone(t *testing.T) {
 	c := newCollector(t, t.TempDir())
 	c.fill(t, 10, 2000)
-	k := c.keeper(t, Config{Every: 6 * time.Hour})
+	k := c.keeper(t, Config{Every: unit.Duration(6 * time.Hour)})
 	got := gathered(t, k)
 	if len(got) != 4 || got["bramble_backup_interval_seconds"] != 21600 || got["bramble_backups/good"] != 0 {
 		t.Errorf("before the first backup: %v", got)

@@ -14,10 +14,12 @@ const (
 
 // Limits bound one customer's settings and mails.
 type Limits struct {
-	Contacts, Thresholds int // at a time
-	Changes              int // of settings an hour
-	Confirmations        int // mails that ask an address to confirm, an hour
-	Hourly, Daily        int // mails about alerts, by contact's mail; alerts beyond them wait and leave in one
+	Contacts      int `yaml:"contacts"`      // at a time
+	Thresholds    int `yaml:"thresholds"`    // at a time
+	Changes       int `yaml:"changes"`       // of settings an hour
+	Confirmations int `yaml:"confirmations"` // mails that ask an address to confirm, an hour
+	Hourly        int `yaml:"hourly"`        // mails about alerts, by contact's mail; alerts beyond them wait and leave in one
+	Daily         int `yaml:"daily"`         // likewise
 }
 
 // DefaultLimits suit a customer with some hundred boards.
