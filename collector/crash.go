@@ -11,6 +11,12 @@ import (
 	"runtime/debug"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
+	"bramble/collector/backup"
+	"bramble/collector/config"
+	"bramble/collector/journal"
+	"bramble/collector/registry"
 	"bramble/storage"
 )
 
@@ -32,7 +38,7 @@ const (
 var engineFrame = []byte("github.com/VictoriaMetrics/VictoriaMetrics/")
 
 // afterCrash looks at how the last run ended. Where the store's engine ended the process, which it does at damage that it
-// meets and for want of files, memory or disk, this start pages before it opens the stores (latestart.go), and a second
+// meets and for want of files, memory or disk, this start pages before it opens the stores (lateStart), and a second
 // crash within an hour makes it wait for longer: a store never makes the collector crash again and again. A crash from
 // now on is written to a file.
 func (a *app) afterCrash() error {
@@ -136,4 +142,138 @@ func ofEngine(crash []byte) bool {
 func crashLine(crash []byte) string {
 	line, _, _ := bytes.Cut(crash, []byte("\n"))
 	return string(line[:min(len(line), maxCrashLine)])
+}
+
+// When a store is opened that could not be opened at the start, or was not to be.
+const (
+	// lateAfter leaves time for the pages of what happened meanwhile: opening the store may end the process once more.
+	lateAfter = 3 * time.Second
+	// lateAfterTwice is after the second crash of the engine within an hour.
+	lateAfterTwice = 10 * time.Minute
+	// lateSoon is how soon opening it is tried again where it fails, twice as long each time up to lateEvery.
+	lateSoon  = time.Second
+	lateEvery = time.Minute
+)
+
+// lateStart is how a start goes on without its store: boards are acknowledged, the journal keeps their readings, pages
+// leave. The zero value opens the store at once.
+type lateStart struct {
+	after   time.Duration
+	why     error // why it is not open; nil once it is
+	examine bool  // read the stores as a whole first: the engine may have met damage
+	damaged bool  // a part of it is: it is not opened
+}
+
+// startStores opens the stores at once, unless their engine has ended the last run. Damage ends the start, any other
+// failure does not.
+func (a *app) startStores(ctx context.Context) error {
+	a.metrics.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "bramble_store_open", Help: "1 while the store in the data directory is open; without it the journal keeps what boards send.",
+	}, func() float64 {
+		if a.embedded.IsOpen() {
+			return 1
+		}
+		return 0
+	}))
+	if a.late.why != nil {
+		a.log.Error("the store is not opened yet: the journal keeps readings, and pages go on", "dir", a.embedded.Dir(), "after", a.late.after, "err", a.late.why)
+		return nil
+	}
+	err := a.tryStores(ctx)
+	if err == nil || errors.Is(err, storage.ErrDamaged) {
+		return err
+	}
+	a.late = lateStart{after: lateSoon, why: err}
+	a.log.Error("the store cannot be opened: the journal keeps readings, pages go on, and it is tried again", "err", err)
+	return nil
+}
+
+// tryStores opens the rollups, then the raw readings: for as long as something in them is not rolled up, those are kept
+// beyond their retention.
+func (a *app) tryStores(ctx context.Context) error {
+	if !a.rolled.IsOpen() {
+		if err := a.rolled.Start(0); err != nil {
+			return err
+		}
+	}
+	retention, err := storage.RetentionFor(ctx, a.embedded.Dir(), a.rolled, time.Duration(a.config.Retention))
+	if err != nil {
+		return err
+	}
+	if retention != time.Duration(a.config.Retention) {
+		a.log.Info("readings that are not rolled up yet are kept for longer than configured, until the next start after that", "configured", a.config.Retention, "kept", retention)
+	}
+	return a.embedded.Start(retention)
+}
+
+// openLate opens the stores when it is time, however often that takes. Damage it says once, with the way back, and
+// leaves them shut: pages are worth more than graphs. It returns when the stores are open or ctx ends.
+func (a *app) openLate(ctx context.Context) {
+	next := lateSoon
+	for wait := a.late.after; ; wait, next = next, min(2*next, lateEvery) {
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(wait):
+		}
+		err := a.openNow(ctx)
+		switch {
+		case err == nil:
+			a.log.Info("the store is open: it takes what the journal has kept")
+			return
+		case ctx.Err() != nil:
+			return
+		case errors.Is(err, storage.ErrDamaged):
+			a.late.damaged = true
+			a.log.Error("the store stays shut until it is restored: the journal keeps readings, and pages go on", "err", config.OneLine(explainDamage(ctx, a.config, err)))
+			<-ctx.Done()
+			return
+		}
+		a.log.Error("the store cannot be opened yet", "err", err, "again_in", next)
+	}
+}
+
+func (a *app) openNow(ctx context.Context) error {
+	if a.late.examine {
+		if err := a.examine(ctx); err != nil {
+			return err
+		}
+		a.late.examine = false
+		a.log.Info("no file of the store is damaged")
+	}
+	if err := a.tryStores(ctx); err != nil {
+		return err
+	}
+	return a.rollups.Resume(ctx)
+}
+
+// exitDamaged is the exit status where files of the data directory are damaged:
+// EX_DATAERR of sysexits.h. To start again does not help, and the service file
+// tells systemd so.
+const exitDamaged = 65
+
+// errDamaged stands for damaged files: a person has to decide.
+var errDamaged = errors.New("nothing was changed")
+
+// explainDamage adds to an error that comes from damaged files which file it is
+// and the command that brings the newest good backup back, where there is one.
+func explainDamage(ctx context.Context, c config.Config, err error) error {
+	options := "--aside"
+	switch {
+	case errors.Is(err, storage.ErrDamagedQueue): // no backup has it
+		return fmt.Errorf("%w; %w", err, errDamaged)
+	case errors.Is(err, storage.ErrDamaged):
+		options = "--series-only --aside"
+	case errors.Is(err, registry.ErrDamaged), errors.Is(err, journal.ErrDamaged):
+	case registry.IsDamaged(err): // found while it was in use
+		err = fmt.Errorf("%w: file %s: %w", registry.ErrDamaged, stateFile(c.DataDir), err)
+	default:
+		return err
+	}
+	entry, none := backup.Find(ctx, c.BackupsAt(""), "", time.Time{})
+	if none != nil {
+		return fmt.Errorf("%w; %w; %w", err, none, errDamaged)
+	}
+	return fmt.Errorf("%w; %w; the newest good backup is %s, and this brings it back: collector backup restore %s %s --data-dir %s%s",
+		err, errDamaged, entry.Name, entry.Location, options, c.DataDir, c.BackupFlag())
 }

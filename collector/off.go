@@ -1,11 +1,14 @@
 package main
 
 import (
+	"context"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
 	"bramble/alerting"
+	"bramble/alerting/maintenance"
+	"bramble/dashboards"
 )
 
 // offSources are all that can keep an alert from paging somebody.
@@ -54,5 +57,18 @@ func (m offMetrics) Collect(ch chan<- prometheus.Metric) {
 	}
 	for kind, n := range kinds {
 		gauge(offItems, n, kind)
+	}
+}
+
+// maintenance hands the pages the pager's book.
+func (a *app) maintenance() *dashboards.Maintenance {
+	return &dashboards.Maintenance{
+		List: func(ctx context.Context) ([]maintenance.Maintenance, error) { return a.pager.Maintenances().List(ctx) },
+		Start: func(ctx context.Context, q maintenance.Request) (maintenance.Maintenance, error) {
+			return a.pager.Maintenances().Start(ctx, q)
+		},
+		End: func(ctx context.Context, number int64, who string) (maintenance.Maintenance, error) {
+			return a.pager.Maintenances().End(ctx, number, who)
+		},
 	}
 }

@@ -29,7 +29,7 @@ var differences = []storage.Difference{
 	{Metric: "pi_cpu_clock_hertz", Label: "source", Of: "requested", Less: "measured", As: "pi_cpu_clock_lost_hertz"},
 }
 
-// openEmbedded opens the rollups and the raw readings, or leaves that for later (latestart.go).
+// openEmbedded opens the rollups and the raw readings, or leaves that for later (lateStart).
 func (a *app) openEmbedded(ctx context.Context) (err error) {
 	c := a.config
 	if a.rolled, err = storage.Prepare(filepath.Join(c.DataDir, rollupsDir), storage.Options{
