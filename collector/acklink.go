@@ -13,16 +13,16 @@ import (
 )
 
 // links lets the pages open incidents to whoever holds a signed link of the pager's.
-func (a *app) links() *dashboards.Links {
-	return &dashboards.Links{Open: a.openLink, Acknowledge: a.followLink, Picture: a.linkedPicture}
+func (s site) links() *dashboards.Links {
+	return &dashboards.Links{Open: s.openLink, Acknowledge: s.followLink, Picture: s.linkedPicture}
 }
 
-func (a *app) openLink(ctx context.Context, text string) (dashboards.Linked, error) {
-	link, err := a.pager.ReadLink(alerting.AckLink, text)
+func (s site) openLink(ctx context.Context, text string) (dashboards.Linked, error) {
+	link, err := s.app.pager.ReadLink(alerting.AckLink, text)
 	if err != nil {
 		return dashboards.Linked{}, linkError(err)
 	}
-	in, err := a.pager.Linked(ctx, link)
+	in, err := s.app.pager.Linked(ctx, link)
 	if err != nil {
 		return dashboards.Linked{}, linkError(err)
 	}
@@ -33,31 +33,31 @@ func (a *app) openLink(ctx context.Context, text string) (dashboards.Linked, err
 	return shown, nil
 }
 
-func (a *app) followLink(ctx context.Context, text, name, comment string, from netip.Addr) error {
-	link, err := a.pager.ReadLink(alerting.AckLink, text)
+func (s site) followLink(ctx context.Context, text, name, comment string, from netip.Addr) error {
+	link, err := s.app.pager.ReadLink(alerting.AckLink, text)
 	if err != nil {
 		return linkError(err)
 	}
-	in, err := a.pager.Incident(ctx, link.Incident)
+	in, err := s.app.pager.Incident(ctx, link.Incident)
 	if err != nil {
 		return linkError(err)
 	}
 	if in.ResolvedAt != 0 {
 		return dashboards.ErrResolved
 	}
-	who := cmp.Or(name, a.pager.OnCall().PersonOf(link.Receiver), link.Receiver)
-	if err := a.pager.Acknowledge(ctx, link.Incident, who, comment); err != nil {
+	who := cmp.Or(name, s.app.pager.OnCall().PersonOf(link.Receiver), link.Receiver)
+	if err := s.app.pager.Acknowledge(ctx, link.Incident, who, comment); err != nil {
 		return linkError(err)
 	}
-	return a.registry.Note(registry.WithActor(ctx, who), "acknowledge incident", link.Incident, "by the link sent to "+link.Receiver+", from "+from.String())
+	return s.app.registry.Note(registry.WithActor(ctx, who), "acknowledge incident", link.Incident, "by the link sent to "+link.Receiver+", from "+from.String())
 }
 
-func (a *app) linkedPicture(ctx context.Context, text string) ([]byte, error) {
-	link, err := a.pager.ReadLink(alerting.PictureLink, text)
+func (s site) linkedPicture(ctx context.Context, text string) ([]byte, error) {
+	link, err := s.app.pager.ReadLink(alerting.PictureLink, text)
 	if err != nil {
 		return nil, linkError(err)
 	}
-	b, err := a.pager.Picture(ctx, link)
+	b, err := s.app.pager.Picture(ctx, link)
 	return b, linkError(err)
 }
 

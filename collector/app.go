@@ -179,7 +179,7 @@ func openApp(ctx context.Context, c config.Config, v variant, log *slog.Logger) 
 	a.metrics.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{
 		Name: "bramble_http_ended_connections_total", Help: "Connections of browsers that ended for newer ones because there were too many.",
 	}, func() float64 { return float64(a.listener.Ended()) }))
-	if a.pages, err = dashboards.New(a.pageOptions(v)); err != nil {
+	if a.pages, err = dashboards.New(site{a}.pageOptions(v)); err != nil {
 		return nil, err
 	}
 	a.defers("pages", func() error { a.pages.Close(); return nil })
@@ -272,13 +272,13 @@ func (a *app) run(ctx context.Context, stdout io.Writer) error {
 	g.Go(func() error { defer stopPager(); return a.ingest.Run(ctx) })
 	g.Go(func() error { return a.evaluate(ctx) })
 	g.Go(func() error { return a.backups.Run(ctx) })
-	g.Go(func() error { return a.storeOwn(ctx) })
+	g.Go(func() error { return ownMetrics{a}.storeOwn(ctx) })
 	g.Go(func() error { return a.keepStores(ctx) })
 	g.Go(func() error { return a.keepState(pagerCtx) })
 	g.Go(func() error { return a.heartbeats.Run(ctx, a.log) })
 	g.Go(func() error { return a.beat(ctx) })
 	g.Go(func() error { return a.followTests(ctx) })
-	g.Go(func() error { return a.sendDigests(ctx) })
+	g.Go(func() error { return dailyMail{a}.sendDigests(ctx) })
 	g.Go(func() error { return a.reloadOnHangup(ctx) })
 	g.Go(func() error { return admin.Serve(ctx, filepath.Join(a.config.DataDir, "control.sock"), a.adminState()) })
 	g.Go(func() error { return a.serveHTTP(server) })

@@ -214,16 +214,16 @@ func unready(file, dataDir string) error {
 }
 
 // backupStatus is what the pages show.
-func (a *app) backupStatus() dashboards.Backups {
-	s := a.backups.Status()
-	v := dashboards.Backups{Target: s.Target, EverySeconds: int64(s.Every.Seconds()), Running: s.Running, Kept: []dashboards.Backup{}}
-	if !s.AttemptAt.IsZero() {
-		v.AttemptAt = s.AttemptAt.UnixMilli()
+func (s site) backupStatus() dashboards.Backups {
+	status := s.app.backups.Status()
+	v := dashboards.Backups{Target: status.Target, EverySeconds: int64(status.Every.Seconds()), Running: status.Running, Kept: []dashboards.Backup{}}
+	if !status.AttemptAt.IsZero() {
+		v.AttemptAt = status.AttemptAt.UnixMilli()
 	}
-	if err := errors.Join(s.AttemptErr, s.ListErr); err != nil {
+	if err := errors.Join(status.AttemptErr, status.ListErr); err != nil {
 		v.Error = err.Error()
 	}
-	for _, e := range s.Entries {
+	for _, e := range status.Entries {
 		b := dashboards.Backup{Name: e.Name, Result: e.Result(), Good: e.Good()}
 		if m := e.Manifest; m != nil {
 			b.Taken, b.Bytes, b.Rows, b.Series, b.Boards, b.Seconds = m.Taken.UnixMilli(), m.Bytes, m.Rows, m.Series, m.State.Boards, m.Seconds

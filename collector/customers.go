@@ -46,34 +46,34 @@ func (a *app) deliver(ts []alert.Transition) {
 func (a *app) settleAlerts() error { return errors.Join(a.domains.Settle(), a.customers.Settle()) }
 
 // ownSettings lets customers set what they hear of.
-func (a *app) ownSettings() *dashboards.OwnSettings {
+func (s site) ownSettings() *dashboards.OwnSettings {
 	return &dashboards.OwnSettings{
-		Get: a.ownBook,
+		Get: s.ownBook,
 		SetThreshold: func(ctx context.Context, customer, who string, t rules.Threshold) error {
-			return ownError(a.customers.SetThreshold(ctx, customer, who, t))
+			return ownError(s.app.customers.SetThreshold(ctx, customer, who, t))
 		},
 		RemoveThreshold: func(ctx context.Context, customer, who, kind, board string) error {
-			return ownError(a.customers.RemoveThreshold(ctx, customer, who, kind, board))
+			return ownError(s.app.customers.RemoveThreshold(ctx, customer, who, kind, board))
 		},
 		AddContact: func(ctx context.Context, customer, who, address string) error {
-			_, err := a.customers.AddContact(ctx, customer, who, address)
+			_, err := s.app.customers.AddContact(ctx, customer, who, address)
 			return ownError(err)
 		},
 		AskContact: func(ctx context.Context, customer, who, id string) error {
-			return ownError(a.customers.AskAgain(ctx, customer, who, id))
+			return ownError(s.app.customers.AskAgain(ctx, customer, who, id))
 		},
 		RemoveContact: func(ctx context.Context, customer, who, id string) error {
-			return ownError(a.customers.RemoveContact(ctx, customer, who, id))
+			return ownError(s.app.customers.RemoveContact(ctx, customer, who, id))
 		},
 		Linked: func(ctx context.Context, link string) (dashboards.OwnContact, error) {
-			c, err := a.customers.Linked(ctx, link)
+			c, err := s.app.customers.Linked(ctx, link)
 			return contactView(c), ownError(err)
 		},
 		Answer: func(ctx context.Context, link string, want bool) error {
 			if want {
-				return ownError(a.customers.Confirm(ctx, link))
+				return ownError(s.app.customers.Confirm(ctx, link))
 			}
-			return ownError(a.customers.Refuse(ctx, link))
+			return ownError(s.app.customers.Refuse(ctx, link))
 		},
 	}
 }
@@ -95,30 +95,30 @@ func contactView(c customers.Contact) dashboards.OwnContact {
 }
 
 // ownBook is what a customer has set.
-func (a *app) ownBook(ctx context.Context, customer string) (dashboards.OwnBook, error) {
-	l := a.config.Customers
+func (s site) ownBook(ctx context.Context, customer string) (dashboards.OwnBook, error) {
+	l := s.app.config.Customers
 	book := dashboards.OwnBook{
-		Customer: customer, Thresholds: []dashboards.OwnThreshold{}, Contacts: []dashboards.OwnContact{}, Mail: a.pager.CanMail() == nil,
+		Customer: customer, Thresholds: []dashboards.OwnThreshold{}, Contacts: []dashboards.OwnContact{}, Mail: s.app.pager.CanMail() == nil,
 		Limits: map[string]int{"contacts": l.Contacts, "thresholds": l.Thresholds, "changesAnHour": l.Changes, "confirmationsAnHour": l.Confirmations, "mailsAnHour": l.Hourly, "mailsADay": l.Daily},
 	}
 	for _, k := range rules.ThresholdKinds {
 		book.Kinds = append(book.Kinds, dashboards.OwnKind{Name: k.Name, Fixed: k.Fixed, Min: k.Min, Max: k.Max, MaxHysteresis: k.MaxHysteresis})
 	}
-	set, err := a.customers.Thresholds(ctx, customer)
+	set, err := s.app.customers.Thresholds(ctx, customer)
 	if err != nil {
 		return book, err
 	}
 	for _, t := range set {
 		book.Thresholds = append(book.Thresholds, dashboards.OwnThresholdOf(t))
 	}
-	contacts, err := a.customers.Contacts(ctx, customer)
+	contacts, err := s.app.customers.Contacts(ctx, customer)
 	if err != nil {
 		return book, err
 	}
 	for _, c := range contacts {
 		book.Contacts = append(book.Contacts, contactView(c))
 	}
-	n, until, err := a.customers.Waiting(ctx, customer)
+	n, until, err := s.app.customers.Waiting(ctx, customer)
 	if book.Waiting = n; !until.IsZero() {
 		book.WaitingUntil = until.UnixMilli()
 	}
@@ -126,10 +126,10 @@ func (a *app) ownBook(ctx context.Context, customer string) (dashboards.OwnBook,
 }
 
 // ownThresholdAlerts are the alerts of a customer's thresholds, of the time in which the boards are theirs.
-func (a *app) ownThresholdAlerts(ctx context.Context, customer string, now time.Time) (out []dashboards.OwnAlert, err error) {
-	all, err := a.customers.Alerts(ctx, customer, now.Add(-ownAlertsBack))
+func (s site) ownThresholdAlerts(ctx context.Context, customer string, now time.Time) (out []dashboards.OwnAlert, err error) {
+	all, err := s.app.customers.Alerts(ctx, customer, now.Add(-ownAlertsBack))
 	for _, one := range all {
-		if c, since := a.tenancy(one.Board, now.UnixMilli()); c == customer && one.FiredAt >= since {
+		if c, since := s.app.tenancy(one.Board, now.UnixMilli()); c == customer && one.FiredAt >= since {
 			out = append(out, dashboards.OwnAlert{Board: one.Board, Name: one.Kind, Since: one.FiredAt, Until: one.EndedAt, Threshold: true})
 		}
 	}
@@ -137,12 +137,12 @@ func (a *app) ownThresholdAlerts(ctx context.Context, customer string, now time.
 }
 
 // customerCounts lists who has boards or has set something.
-func (a *app) customerCounts(ctx context.Context) ([]dashboards.OwnCount, error) {
-	set, err := customers.Counts(ctx, a.db)
+func (s site) customerCounts(ctx context.Context) ([]dashboards.OwnCount, error) {
+	set, err := customers.Counts(ctx, s.app.db)
 	if err != nil {
 		return nil, err
 	}
-	boards := a.registry.CustomerNames(time.Now().UnixMilli())
+	boards := s.app.registry.CustomerNames(time.Now().UnixMilli())
 	names := slices.Collect(maps.Keys(set))
 	for name := range boards {
 		if _, ok := set[name]; !ok {
@@ -158,9 +158,9 @@ func (a *app) customerCounts(ctx context.Context) ([]dashboards.OwnCount, error)
 }
 
 // own is what customers see.
-func (a *app) own() *dashboards.Own {
-	seen := &ownAlerts{app: a}
-	return &dashboards.Own{Tenancy: a.tenancy, History: a.ownHistory, Alerts: seen.of, Settings: a.ownSettings(), Counts: a.customerCounts}
+func (s site) own() *dashboards.Own {
+	seen := &ownAlerts{app: s.app}
+	return &dashboards.Own{Tenancy: s.app.tenancy, History: s.ownHistory, Alerts: seen.of, Settings: s.ownSettings(), Counts: s.customerCounts}
 }
 
 // tenancy says whose a board in service is at a time and since when without a break.
@@ -173,7 +173,7 @@ func (a *app) tenancy(board string, at int64) (customer string, since int64) {
 }
 
 // ownHistory answers a customer from series that carry the customer's label: it was in force when they were read.
-func (a *app) ownHistory(ctx context.Context, customer string, q dashboards.HistoryQuery) ([]dashboards.Span, error) {
+func (s site) ownHistory(ctx context.Context, customer string, q dashboards.HistoryQuery) ([]dashboards.Span, error) {
 	of := storage.HistoryQuery{
 		Metric: q.Metric, Match: []storage.Label{{Name: "board", Value: q.Board}, {Name: "customer", Value: customer}},
 		By: q.By, Start: q.Start, End: q.End, Step: q.Step,
@@ -181,9 +181,9 @@ func (a *app) ownHistory(ctx context.Context, customer string, q dashboards.Hist
 	var spans []storage.Span
 	var err error
 	if q.Step < storage.Bucket {
-		spans, err = storage.QueryReadings(ctx, a.store, differences, of)
+		spans, err = storage.QueryReadings(ctx, s.app.store, differences, of)
 	} else {
-		spans, err = a.spans(ctx, of)
+		spans, err = s.spans(ctx, of)
 	}
 	if errors.Is(err, storage.ErrHistoryQuery) {
 		return nil, fmt.Errorf("%w: %w", dashboards.ErrBadHistory, err)
@@ -224,7 +224,7 @@ func (o *ownAlerts) of(ctx context.Context, customer string) ([]dashboards.OwnAl
 	if err != nil {
 		return nil, err
 	}
-	out, err := o.app.ownThresholdAlerts(ctx, customer, time.Now())
+	out, err := site{o.app}.ownThresholdAlerts(ctx, customer, time.Now())
 	if err != nil {
 		return nil, err
 	}

@@ -16,17 +16,20 @@ import (
 	"bramble/dashboards"
 )
 
+// dailyMail collects and sends the digest.
+type dailyMail struct{ app *app }
+
 // sendDigests writes and sends the daily mail until ctx ends, where one is configured.
-func (a *app) sendDigests(ctx context.Context) error {
-	d := a.config.Digest
+func (m dailyMail) sendDigests(ctx context.Context) error {
+	d := m.app.config.Digest
 	at := d.Schedule()
 	if !at.Set() {
 		return nil
 	}
 	return digest.New(digest.Options{
-		DB: a.db, Schedule: at, Report: a.report, Log: a.log,
-		Send: func(ctx context.Context, m digest.Mail) error {
-			return a.pager.SendMail(ctx, d.To, d.Receiver, alerting.Mail{Subject: m.Subject, Text: m.Text, HTML: m.HTML, ID: m.ID})
+		DB: m.app.db, Schedule: at, Report: m.report, Log: m.app.log,
+		Send: func(ctx context.Context, mail digest.Mail) error {
+			return m.app.pager.SendMail(ctx, d.To, d.Receiver, alerting.Mail{Subject: mail.Subject, Text: mail.Text, HTML: mail.HTML, ID: mail.ID})
 		},
 	}).Run(ctx)
 }
@@ -35,9 +38,9 @@ func (a *app) sendDigests(ctx context.Context) error {
 const maxNamed = 5
 
 // report collects what the digest says.
-func (a *app) report(ctx context.Context, from, to time.Time) (digest.Report, error) {
-	r := digest.Report{From: from, To: to, Link: a.url(), Version: version()}
-	for _, p := range a.ingestStates() {
+func (m dailyMail) report(ctx context.Context, from, to time.Time) (digest.Report, error) {
+	r := digest.Report{From: from, To: to, Link: m.app.url(), Version: version()}
+	for _, p := range m.ingestStates() {
 		r.Boards++
 		switch p {
 		case presence.Up:
@@ -48,32 +51,32 @@ func (a *app) report(ctx context.Context, from, to time.Time) (digest.Report, er
 			r.Stopped++
 		}
 	}
-	counts, err := a.pager.CountPages(ctx, from, to)
+	counts, err := m.app.pager.CountPages(ctx, from, to)
 	if err != nil {
 		return r, err
 	}
 	for _, c := range counts {
 		r.Rules = append(r.Rules, digest.Rule{Name: c.Rule, Pages: c.Pages, Incidents: c.Incidents, Boards: len(c.Boards)})
 	}
-	if r.Late, err = a.lateCrossings(ctx, from, to, counts); err != nil {
+	if r.Late, err = m.lateCrossings(ctx, from, to, counts); err != nil {
 		return r, err
 	}
-	for _, o := range a.whatIsOff().Items {
+	for _, o := range m.app.whatIsOff().Items {
 		until := "until somebody mends it"
 		if o.Until != 0 {
 			until = "until " + time.UnixMilli(o.Until).In(to.Location()).Format("Mon 15:04 MST")
 		}
 		r.Off = append(r.Off, digest.Line{What: o.What, Text: o.Why + by(o.By) + ", " + until, Bad: o.Everything || o.Kind == alerting.OffReceiver})
 	}
-	r.Backups = a.backupLines(to)
-	for _, h := range a.heartbeats.List() {
+	r.Backups = m.backupLines(to)
+	for _, h := range m.app.heartbeats.List() {
 		state := fmt.Sprintf("last %s ago", time.Since(time.UnixMilli(h.LastAt)).Round(time.Minute))
 		r.Heartbeats = append(r.Heartbeats, digest.Line{What: h.Name, Text: state, Bad: h.Overdue})
 	}
-	if r.Tests, err = a.testLines(ctx, from, to); err != nil {
+	if r.Tests, err = m.testLines(ctx, from, to); err != nil {
 		return r, err
 	}
-	r.Newest, r.Outdated = a.outdated()
+	r.Newest, r.Outdated = m.outdated()
 	return r, nil
 }
 
@@ -85,9 +88,9 @@ func by(who string) string {
 }
 
 // ingestStates are the states of all registered boards, "" where one was never heard of.
-func (a *app) ingestStates() map[string]presence.State {
-	status, all := a.ingest.Status(), map[string]presence.State{}
-	for board := range a.fleet.of(a.registry) {
+func (m dailyMail) ingestStates() map[string]presence.State {
+	status, all := m.app.ingest.Status(), map[string]presence.State{}
+	for board := range m.app.fleet.of(m.app.registry) {
 		all[board] = presence.State(status[board].State)
 	}
 	return all
@@ -95,8 +98,8 @@ func (a *app) ingestStates() map[string]presence.State {
 
 // lateCrossings are the boards whose readings crossed a line in the time without an incident of that rule: what came in
 // a backlog is older than what the rule has seen already.
-func (a *app) lateCrossings(ctx context.Context, from, to time.Time, counts []alerting.RuleCount) ([]digest.Line, error) {
-	crossings, err := a.engine.Crossings(ctx, a.store, from, to)
+func (m dailyMail) lateCrossings(ctx context.Context, from, to time.Time, counts []alerting.RuleCount) ([]digest.Line, error) {
+	crossings, err := m.app.engine.Crossings(ctx, m.app.store, from, to)
 	if err != nil {
 		return nil, err
 	}
@@ -133,8 +136,8 @@ func named(all []string) string {
 }
 
 // backupLines say how the backups stand.
-func (a *app) backupLines(now time.Time) (out []digest.Line) {
-	b := a.backupStatus()
+func (m dailyMail) backupLines(now time.Time) (out []digest.Line) {
+	b := site(m).backupStatus()
 	if b.Target == "" {
 		return nil
 	}
@@ -155,8 +158,8 @@ func (a *app) backupLines(now time.Time) (out []digest.Line) {
 }
 
 // testLines are the test pages of the time.
-func (a *app) testLines(ctx context.Context, from, to time.Time) (out []digest.Line, err error) {
-	tests, err := a.pager.Tests(ctx)
+func (m dailyMail) testLines(ctx context.Context, from, to time.Time) (out []digest.Line, err error) {
+	tests, err := m.app.pager.Tests(ctx)
 	for _, t := range tests {
 		if t.At < from.UnixMilli() || t.At >= to.UnixMilli() {
 			continue
@@ -171,9 +174,9 @@ func (a *app) testLines(ctx context.Context, from, to time.Time) (out []digest.L
 }
 
 // outdated finds the newest version of the sensor that a board runs, and the boards that run older ones.
-func (a *app) outdated() (newest string, out []digest.Line) {
+func (m dailyMail) outdated() (newest string, out []digest.Line) {
 	boards := map[string][]string{}
-	for board, s := range a.ingest.Status() {
+	for board, s := range m.app.ingest.Status() {
 		if v := s.Info["sensor"]; v != "" {
 			boards[v] = append(boards[v], board)
 			if newest == "" || semver.Compare(canonical(v), canonical(newest)) > 0 {

@@ -56,8 +56,8 @@ func (a *app) reloadRoutes() error {
 }
 
 // onCallView says who is on call.
-func (a *app) onCallView() dashboards.OnCall {
-	c, now := a.pager.OnCall(), time.Now()
+func (s site) onCallView() dashboards.OnCall {
+	c, now := s.app.pager.OnCall(), time.Now()
 	v := dashboards.OnCall{Now: now.UnixMilli(), People: []dashboards.OnCallPerson{}, Rotas: []dashboards.Rota{}, Policies: []dashboards.Policy{}}
 	for _, p := range c.People {
 		person := dashboards.OnCallPerson{Name: p.Name}
@@ -66,7 +66,7 @@ func (a *app) onCallView() dashboards.OnCall {
 		}
 		v.People = append(v.People, person)
 	}
-	gaps := a.pager.Gaps(now)
+	gaps := s.app.pager.Gaps(now)
 	for _, r := range c.Rotas {
 		v.Rotas = append(v.Rotas, rotaView(r, gaps[r.Name], now))
 	}
@@ -105,8 +105,8 @@ func shiftViews(shifts []oncall.Shift) []dashboards.Shift {
 }
 
 // override puts somebody on call for a while.
-func (a *app) override(ctx context.Context, o dashboards.Override) (int64, error) {
-	id, err := a.pager.Override(ctx, oncall.Override{
+func (s site) override(ctx context.Context, o dashboards.Override) (int64, error) {
+	id, err := s.app.pager.Override(ctx, oncall.Override{
 		Rota: o.Rota, Person: o.Person, From: time.UnixMilli(o.From), To: time.UnixMilli(o.To), By: o.By,
 	})
 	if errors.Is(err, alerting.ErrBadOverride) {
@@ -115,8 +115,8 @@ func (a *app) override(ctx context.Context, o dashboards.Override) (int64, error
 	return id, err
 }
 
-func (a *app) endOverride(ctx context.Context, id int64, who string) error {
-	err := a.pager.EndOverride(ctx, id, who)
+func (s site) endOverride(ctx context.Context, id int64, who string) error {
+	err := s.app.pager.EndOverride(ctx, id, who)
 	if errors.Is(err, alerting.ErrNoOverride) {
 		return fmt.Errorf("%w: %w", dashboards.ErrUnknownOverride, err)
 	}
@@ -124,12 +124,12 @@ func (a *app) endOverride(ctx context.Context, id int64, who string) error {
 }
 
 // incident returns one incident with all that happened to it.
-func (a *app) incident(ctx context.Context, id string) (dashboards.Incident, []dashboards.IncidentEvent, error) {
-	in, err := a.pager.Incident(ctx, id)
+func (s site) incident(ctx context.Context, id string) (dashboards.Incident, []dashboards.IncidentEvent, error) {
+	in, err := s.app.pager.Incident(ctx, id)
 	if err != nil {
 		return dashboards.Incident{}, nil, incidentError(err)
 	}
-	events, err := a.pager.Timeline(ctx, id)
+	events, err := s.app.pager.Timeline(ctx, id)
 	if err != nil {
 		return dashboards.Incident{}, nil, incidentError(err)
 	}
@@ -144,12 +144,12 @@ func (a *app) incident(ctx context.Context, id string) (dashboards.Incident, []d
 	return incidentView(in), out, nil
 }
 
-func (a *app) snooze(ctx context.Context, id, who, comment string, d time.Duration) error {
-	return incidentError(a.pager.Snooze(ctx, id, who, comment, d))
+func (s site) snooze(ctx context.Context, id, who, comment string, d time.Duration) error {
+	return incidentError(s.app.pager.Snooze(ctx, id, who, comment, d))
 }
 
-func (a *app) closeIncident(ctx context.Context, id, who, comment string) error {
-	return incidentError(a.pager.CloseIncident(ctx, id, who, comment))
+func (s site) closeIncident(ctx context.Context, id, who, comment string) error {
+	return incidentError(s.app.pager.CloseIncident(ctx, id, who, comment))
 }
 
 // incidentError maps alerting's errors to those that the pages know.

@@ -39,10 +39,13 @@ func valueOf(m *dto.Metric) float64 {
 	return m.GetGauge().GetValue()
 }
 
+// ownMetrics are the collector's metrics as series of their own.
+type ownMetrics struct{ app *app }
+
 // storeOwn puts the metrics of the collector's own that rules ask for before the
 // rules and into the store, until ctx ends. They are not journalled: the next
 // ones say the same.
-func (a *app) storeOwn(ctx context.Context) error {
+func (o ownMetrics) storeOwn(ctx context.Context) error {
 	tick := time.NewTicker(ownEvery)
 	defer tick.Stop()
 	for {
@@ -50,16 +53,16 @@ func (a *app) storeOwn(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-tick.C:
-		case <-a.backups.Changed():
+		case <-o.app.backups.Changed():
 		}
-		if err := a.putOwn(time.Now()); err != nil && ctx.Err() == nil {
+		if err := o.putOwn(time.Now()); err != nil && ctx.Err() == nil {
 			return err
 		}
 	}
 }
 
-func (a *app) putOwn(now time.Time) error {
-	families, err := a.metrics.Gather()
+func (o ownMetrics) putOwn(now time.Time) error {
+	families, err := o.app.metrics.Gather()
 	if err != nil {
 		return err
 	}
@@ -73,25 +76,25 @@ func (a *app) putOwn(now time.Time) error {
 		for _, m := range f.GetMetric() {
 			labels := ownLabels(f.GetName(), m)
 			rows = append(rows, storage.Row{Series: storage.SeriesOf(labels), At: at, Value: valueOf(m)})
-			readings = append(readings, rules.Reading{Series: a.engine.Series(labels, a.boardLabels(labels, at)), Value: valueOf(m)})
+			readings = append(readings, rules.Reading{Series: o.app.engine.Series(labels, o.boardLabels(labels, at)), Value: valueOf(m)})
 		}
 	}
 	// Rules come first: they hear of a failed backup also where the disk is full.
-	if err := a.ingest.Commit(a.engine.Observe(ownOrigin, at, readings)); err != nil {
+	if err := o.app.ingest.Commit(o.app.engine.Observe(ownOrigin, at, readings)); err != nil {
 		return err
 	}
 	// A store that takes nothing is the matter of ingest, which says so.
-	_ = a.store.Add(rows)
+	_ = o.app.store.Add(rows)
 	return nil
 }
 
 // boardLabels are the registry's of the board that a series of the collector's own is about, none for most.
-func (a *app) boardLabels(labels []storage.Label, at int64) (out []storage.Label) {
+func (o ownMetrics) boardLabels(labels []storage.Label, at int64) (out []storage.Label) {
 	for _, l := range labels {
 		if l.Name != "board" {
 			continue
 		}
-		if b, ok := a.registry.Board(l.Value); ok {
+		if b, ok := o.app.registry.Board(l.Value); ok {
 			for _, r := range b.At(at) {
 				out = append(out, storage.Label{Name: r.Name, Value: r.Value})
 			}

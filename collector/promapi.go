@@ -16,14 +16,17 @@ import (
 	"bramble/pisensor/report"
 )
 
-// promAPI adds to the store's Prometheus API the routes that ask about the
+// promAPI answers for the collector itself in Prometheus' API.
+type promAPI struct{ app *app }
+
+// handler adds to the store's Prometheus API the routes that ask about the
 // collector itself: /api/v1/metadata, status/config and status/runtimeinfo.
-func (a *app) promAPI(series http.Handler) http.Handler {
+func (p promAPI) handler(series http.Handler) http.Handler {
 	mux := http.NewServeMux()
 	for _, prefix := range []string{"", "/prometheus"} { // vmui asks below the second one
-		mux.HandleFunc("GET "+prefix+"/api/v1/metadata", a.serveMetadata)
+		mux.HandleFunc("GET "+prefix+"/api/v1/metadata", p.serveMetadata)
 		mux.HandleFunc("GET "+prefix+"/api/v1/status/config", serveNoConfig)
-		mux.HandleFunc("GET "+prefix+"/api/v1/status/runtimeinfo", a.serveRuntimeInfo)
+		mux.HandleFunc("GET "+prefix+"/api/v1/status/runtimeinfo", p.serveRuntimeInfo)
 	}
 	mux.Handle("/", series)
 	return mux
@@ -61,7 +64,7 @@ var ingestMetadata = map[string]metadata{
 }
 
 // metadata returns that of all series that the collector itself stores, by name.
-func (a *app) metadata() (map[string]metadata, error) {
+func (p promAPI) metadata() (map[string]metadata, error) {
 	all := map[string]metadata{}
 	for _, name := range report.SeriesNames() {
 		m, _ := report.MeaningOf(name)
@@ -74,7 +77,7 @@ func (a *app) metadata() (map[string]metadata, error) {
 	for name, m := range ingestMetadata {
 		all[name] = m
 	}
-	families, err := a.metrics.Gather()
+	families, err := p.app.metrics.Gather()
 	if err != nil {
 		return nil, err
 	}
@@ -92,7 +95,7 @@ func (a *app) metadata() (map[string]metadata, error) {
 }
 
 // serveMetadata answers with the parameters of Prometheus': limit, limit_per_metric and metric.
-func (a *app) serveMetadata(w http.ResponseWriter, r *http.Request) {
+func (p promAPI) serveMetadata(w http.ResponseWriter, r *http.Request) {
 	limit, err := limitParameter(r, "limit")
 	if err != nil {
 		promRefuse(w, err)
@@ -103,9 +106,9 @@ func (a *app) serveMetadata(w http.ResponseWriter, r *http.Request) {
 		promRefuse(w, err)
 		return
 	}
-	all, err := a.metadata()
+	all, err := p.metadata()
 	if err != nil {
-		a.log.Error("gather metadata", "err", err)
+		p.app.log.Error("gather metadata", "err", err)
 		http.Error(w, "the collector could not answer: see its log", http.StatusInternalServerError)
 		return
 	}
@@ -169,7 +172,7 @@ func (a *app) noteLoading(ok bool) {
 	a.loaded.Store(&next)
 }
 
-func (a *app) serveRuntimeInfo(w http.ResponseWriter, _ *http.Request) {
+func (p promAPI) serveRuntimeInfo(w http.ResponseWriter, _ *http.Request) {
 	dir, err := os.Getwd()
 	if err != nil {
 		dir = "<error retrieving current working directory>" // as Prometheus says it
@@ -181,9 +184,9 @@ func (a *app) serveRuntimeInfo(w http.ResponseWriter, _ *http.Request) {
 	info := runtimeInfo{
 		StartTime: processStart.UTC(), CWD: dir, Hostname: host, ServerTime: time.Now().UTC(), GoroutineCount: runtime.NumGoroutine(),
 		GOMAXPROCS: runtime.GOMAXPROCS(0), GOMEMLIMIT: debug.SetMemoryLimit(-1), GOGC: os.Getenv("GOGC"), GODEBUG: os.Getenv("GODEBUG"),
-		StorageRetention: model.Duration(a.config.Retention).String(),
+		StorageRetention: model.Duration(p.app.config.Retention).String(),
 	}
-	loaded := a.loaded.Load()
+	loaded := p.app.loaded.Load()
 	info.ReloadConfigSuccess, info.LastConfigTime = loaded.ok, loaded.at.UTC()
 	promData(w, info)
 }

@@ -91,16 +91,16 @@ func (a *app) settle(ctx context.Context) error {
 }
 
 // rollupsHandler answers queries of the rollups; nil where there are none.
-func (a *app) rollupsHandler() http.Handler {
-	if a.rolled == nil {
+func (s site) rollupsHandler() http.Handler {
+	if s.app.rolled == nil {
 		return nil
 	}
-	return a.rolled.Handler()
+	return s.app.rolled.Handler()
 }
 
 // history answers the boards' pages.
-func (a *app) history(ctx context.Context, q dashboards.HistoryQuery) ([]dashboards.Span, error) {
-	spans, err := a.spans(ctx, storage.HistoryQuery{
+func (s site) history(ctx context.Context, q dashboards.HistoryQuery) ([]dashboards.Span, error) {
+	spans, err := s.spans(ctx, storage.HistoryQuery{
 		Metric: q.Metric, Match: []storage.Label{{Name: "board", Value: q.Board}}, By: q.By, Start: q.Start, End: q.End, Step: q.Step,
 	})
 	if errors.Is(err, storage.ErrHistoryQuery) {
@@ -120,21 +120,21 @@ func spanViews(spans []storage.Span) []dashboards.Span {
 	return all
 }
 
-func (a *app) spans(ctx context.Context, q storage.HistoryQuery) ([]storage.Span, error) {
-	a.caughtUp(ctx)
-	if a.rollups == nil {
-		return storage.QueryHistory(ctx, a.store, differences, q)
+func (s site) spans(ctx context.Context, q storage.HistoryQuery) ([]storage.Span, error) {
+	s.caughtUp(ctx)
+	if s.app.rollups == nil {
+		return storage.QueryHistory(ctx, s.app.store, differences, q)
 	}
-	return a.rollups.History(ctx, q)
+	return s.app.rollups.History(ctx, q)
 }
 
 // rollupStatus says what histories are made of.
-func (a *app) rollupStatus() dashboards.Rollups {
-	if a.rollups == nil { // how long a remote store keeps readings is not known here
+func (s site) rollupStatus() dashboards.Rollups {
+	if s.app.rollups == nil { // how long a remote store keeps readings is not known here
 		return dashboards.Rollups{BucketSeconds: int64(storage.Bucket.Seconds()), RawSeconds: int64(config.MaxRetention.Seconds())}
 	}
-	r := dashboards.Rollups{BucketSeconds: int64(storage.Bucket.Seconds()), RawSeconds: int64(a.config.Retention.Seconds()), KeptSeconds: int64(a.config.RollupRetention.Seconds())}
-	if until := a.rollups.Until(); !until.IsZero() {
+	r := dashboards.Rollups{BucketSeconds: int64(storage.Bucket.Seconds()), RawSeconds: int64(s.app.config.Retention.Seconds()), KeptSeconds: int64(s.app.config.RollupRetention.Seconds())}
+	if until := s.app.rollups.Until(); !until.IsZero() {
 		r.Until = until.UnixMilli()
 	}
 	return r

@@ -20,23 +20,26 @@ import (
 	"bramble/dashboards"
 )
 
+// site is what the pages and the API show of a collector and ask it to do.
+type site struct{ app *app }
+
 // pageOptions hands the pages what they show. The funcs are called only after
 // openApp has returned.
-func (a *app) pageOptions(v variant) dashboards.Options {
+func (s site) pageOptions(v variant) dashboards.Options {
 	o := dashboards.Options{
-		Version: version(), BoardsPort: portOf(a.broker.URL()), Boards: a.boards, Open: v.open, Demo: v.demo,
-		Series: a.promAPI(a.current(a.store.Handler())), Import: a.importer.Handler(), Rules: rules.Handler(a.engine), Metrics: a.metricsHandler(),
-		Alerts: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { a.pager.Handler().ServeHTTP(w, r) }),
-		Links:  a.links(), Rollups: a.rollupsHandler(), History: a.history, RollupStatus: a.rollupStatus,
-		Incidents: a.incidents, Acknowledge: a.acknowledge, Incident: a.incident, Snooze: a.snooze, Close: a.closeIncident,
-		OnCall: a.onCallView, Override: a.override, EndOverride: a.endOverride, Expect: a.expect, Announcements: ingest.Announcements, Ready: a.ready,
-		Watch:   func(board, viewer string, d time.Duration) error { return a.ingest.Watch(board, viewer, d) },
-		Backups: a.backupStatus, Reload: a.reload, Maintenance: a.maintenance(), Off: a.whatIsOff, Watcher: a.watcher(),
-		Rejected: func() map[string]uint64 { return a.ingest.Rejected() },
-		Log:      a.log, Registerer: a.metrics, Own: a.own(),
+		Version: version(), BoardsPort: portOf(s.app.broker.URL()), Boards: s.boards, Open: v.open, Demo: v.demo,
+		Series: promAPI(s).handler(s.current(s.app.store.Handler())), Import: s.app.importer.Handler(), Rules: rules.Handler(s.app.engine), Metrics: s.app.metricsHandler(),
+		Alerts: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { s.app.pager.Handler().ServeHTTP(w, r) }),
+		Links:  s.links(), Rollups: s.rollupsHandler(), History: s.history, RollupStatus: s.rollupStatus,
+		Incidents: s.incidents, Acknowledge: s.acknowledge, Incident: s.incident, Snooze: s.snooze, Close: s.closeIncident,
+		OnCall: s.onCallView, Override: s.override, EndOverride: s.endOverride, Expect: s.expect, Announcements: ingest.Announcements, Ready: s.app.ready,
+		Watch:   func(board, viewer string, d time.Duration) error { return s.app.ingest.Watch(board, viewer, d) },
+		Backups: s.backupStatus, Reload: s.app.reload, Maintenance: s.maintenance(), Off: s.app.whatIsOff, Watcher: s.watcher(),
+		Rejected: func() map[string]uint64 { return s.app.ingest.Rejected() },
+		Log:      s.app.log, Registerer: s.app.metrics, Own: s.own(),
 	}
 	if !v.open {
-		o.Auth = auth{a.registry}
+		o.Auth = auth{s.app.registry}
 	}
 	return o
 }
@@ -55,33 +58,33 @@ func portOf(address string) string {
 const queryPatience = 5 * time.Second
 
 // current lets a query see all that the live pages were shown before it.
-func (a *app) current(next http.Handler) http.Handler {
+func (s site) current(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		a.caughtUp(r.Context())
+		s.caughtUp(r.Context())
 		next.ServeHTTP(w, r)
 	})
 }
 
-func (a *app) caughtUp(ctx context.Context) {
+func (s site) caughtUp(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, queryPatience)
 	defer cancel()
-	a.ingest.CaughtUp(ctx)
+	s.app.ingest.CaughtUp(ctx)
 }
 
 // boards joins what the registry and what the boards themselves say.
-func (a *app) boards() []dashboards.Board {
-	status := a.ingest.Status()
+func (s site) boards() []dashboards.Board {
+	status := s.app.ingest.Status()
 	var all []dashboards.Board
-	for _, b := range a.registry.Boards() {
+	for _, b := range s.app.registry.Boards() {
 		if b.Retired {
 			continue
 		}
-		s := status[b.Name]
+		reported := status[b.Name]
 		labels := registry.Map(b.Versions[len(b.Versions)-1].Labels)
-		if labels["model"] == "" && s.Info["model"] != "" {
-			labels["model"] = s.Info["model"]
+		if labels["model"] == "" && reported.Info["model"] != "" {
+			labels["model"] = reported.Info["model"]
 		}
-		board := dashboards.Board{Name: b.Name, Labels: labels, Enrolled: b.Key != "", LastReport: s.LastReport, Rejected: a.ingest.Dropped(b.Name)}
+		board := dashboards.Board{Name: b.Name, Labels: labels, Enrolled: b.Key != "", LastReport: reported.LastReport, Rejected: s.app.ingest.Dropped(b.Name)}
 		if !b.KeyChanged.IsZero() {
 			board.KeyChanged = b.KeyChanged.UnixMilli()
 		}
@@ -110,8 +113,8 @@ func (a *app) places() map[string]alert.Place {
 
 func (a *app) ready() error { return errors.Join(a.ingest.Err(), a.storeErr()) }
 
-func (a *app) incidents(ctx context.Context) ([]dashboards.Incident, error) {
-	found, err := a.pager.Incidents(ctx, incident.Query{})
+func (s site) incidents(ctx context.Context) ([]dashboards.Incident, error) {
+	found, err := s.app.pager.Incidents(ctx, incident.Query{})
 	if err != nil {
 		return nil, err
 	}
@@ -188,14 +191,14 @@ func common(a, b map[string]string) map[string]string {
 	return a
 }
 
-func (a *app) acknowledge(ctx context.Context, id, who, comment string) error {
-	return incidentError(a.pager.Acknowledge(ctx, id, who, comment))
+func (s site) acknowledge(ctx context.Context, id, who, comment string) error {
+	return incidentError(s.app.pager.Acknowledge(ctx, id, who, comment))
 }
 
 // expect notes what somebody announces for a board.
-func (a *app) expect(ctx context.Context, board, who, what string, within time.Duration) error {
+func (s site) expect(ctx context.Context, board, who, what string, within time.Duration) error {
 	now := time.Now()
-	err := a.ingest.Expect(ctx, ingest.Expectation{Board: board, What: what, By: who, At: now, Until: now.Add(within)})
+	err := s.app.ingest.Expect(ctx, ingest.Expectation{Board: board, What: what, By: who, At: now, Until: now.Add(within)})
 	if errors.Is(err, registry.ErrNotFound) {
 		return dashboards.ErrUnknownBoard
 	}

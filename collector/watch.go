@@ -16,26 +16,26 @@ import (
 )
 
 // watcher hands the pages heartbeats, beats and test pages.
-func (a *app) watcher() *dashboards.Watcher {
+func (s site) watcher() *dashboards.Watcher {
 	return &dashboards.Watcher{
-		List: a.listHeartbeats, Beat: a.takeBeat, Beats: a.beats,
+		List: s.listHeartbeats, Beat: s.takeBeat, Beats: s.beats,
 		Remove: func(ctx context.Context, name string) error {
-			err := a.heartbeats.Remove(ctx, name)
+			err := s.app.heartbeats.Remove(ctx, name)
 			if errors.Is(err, heartbeat.ErrUnknown) {
 				return dashboards.ErrUnknownHeartbeat
 			}
 			return err
 		},
-		Tests: func(ctx context.Context) ([]alerting.PageTest, error) { return a.pager.Tests(ctx) },
+		Tests: func(ctx context.Context) ([]alerting.PageTest, error) { return s.app.pager.Tests(ctx) },
 		Test: func(ctx context.Context, receiver, who string) (alerting.PageTest, error) {
-			return a.testPage(ctx, receiver, who, time.Time{})
+			return s.app.testPage(ctx, receiver, who, time.Time{})
 		},
 	}
 }
 
-func (a *app) listHeartbeats() []dashboards.Heartbeat {
+func (s site) listHeartbeats() []dashboards.Heartbeat {
 	list := []dashboards.Heartbeat{}
-	for _, h := range a.heartbeats.List() {
+	for _, h := range s.app.heartbeats.List() {
 		list = append(list, heartbeatView(h))
 	}
 	return list
@@ -48,8 +48,8 @@ func heartbeatView(h heartbeat.Heartbeat) dashboards.Heartbeat {
 	}
 }
 
-func (a *app) takeBeat(ctx context.Context, name string, b dashboards.Beat) (dashboards.Heartbeat, error) {
-	h, err := a.heartbeats.Ping(ctx, name, heartbeat.Ping{Within: b.Within, Board: b.Board, Message: b.Message, By: b.By})
+func (s site) takeBeat(ctx context.Context, name string, b dashboards.Beat) (dashboards.Heartbeat, error) {
+	h, err := s.app.heartbeats.Ping(ctx, name, heartbeat.Ping{Within: b.Within, Board: b.Board, Message: b.Message, By: b.By})
 	if errors.Is(err, heartbeat.ErrBad) {
 		return dashboards.Heartbeat{}, fmt.Errorf("%w: %w", dashboards.ErrBadHeartbeat, err)
 	}
@@ -57,20 +57,20 @@ func (a *app) takeBeat(ctx context.Context, name string, b dashboards.Beat) (das
 }
 
 // beats says how the watchdog's beats fare.
-func (a *app) beats() *dashboards.Beats {
-	s, ok := a.pager.Watchdog()
+func (s site) beats() *dashboards.Beats {
+	status, ok := s.app.pager.Watchdog()
 	if !ok {
 		return nil
 	}
-	b := &dashboards.Beats{EverySeconds: int64(s.Every.Seconds())}
-	if !s.Sent.IsZero() {
-		b.SentAt = s.Sent.UnixMilli()
+	b := &dashboards.Beats{EverySeconds: int64(status.Every.Seconds())}
+	if !status.Sent.IsZero() {
+		b.SentAt = status.Sent.UnixMilli()
 	}
-	if !s.Tried.IsZero() {
-		b.TriedAt = s.Tried.UnixMilli()
+	if !status.Tried.IsZero() {
+		b.TriedAt = status.Tried.UnixMilli()
 	}
-	if s.Err != nil {
-		b.Error = s.Err.Error()
+	if status.Err != nil {
+		b.Error = status.Err.Error()
 	}
 	return b
 }
@@ -217,7 +217,7 @@ func (a *app) stepTests(ctx context.Context, now time.Time) error {
 
 // tested makes the rules hear of a test's result at once.
 func (a *app) tested() {
-	if err := a.putOwn(time.Now()); err != nil {
+	if err := (ownMetrics{a}).putOwn(time.Now()); err != nil {
 		a.log.Warn("put the result of a test page", "err", err)
 	}
 }
