@@ -255,9 +255,9 @@ func (e *transaction) close(id, who, comment string) error {
 	return e.endNotified(&in, "closed before it was delivered")
 }
 
-// endNotified tells all that were paged that it is over, as the resolve of the alerts would. What waits is stopped.
+// endNotified notifies every paged receiver of the end, as the resolve of the alerts would. Waiting messages are cancelled.
 func (e *transaction) endNotified(in *incident.Incident, why string) error {
-	told, err := e.notifiedIntegrations(in.ID, e.now) // also what is on its way, before it is stopped
+	told, err := e.notifiedIntegrations(in.ID, e.now) // with messages in flight, before they are cancelled
 	if err != nil {
 		return err
 	}

@@ -45,7 +45,7 @@ var errReceiverGone = errors.New("the receiver is no longer in the configuration
 // errFault is the answer for a page that could not be made.
 var errFault = errors.New("a fault in the collector: see its log")
 
-// try sends a message once and records what came of it. A page that left is recorded even while the program stops.
+// try sends a message once and records the outcome. A page that left is recorded even while the program stops.
 func (p *Pager) try(ctx context.Context, l *outbox.Message) {
 	if l.Refused && l.SaysFiring() && !p.stillFires(ctx, l) {
 		p.endUnsent(l)
@@ -213,7 +213,7 @@ func messageContext(ctx context.Context, l *outbox.Message, body payload) contex
 	return notify.WithNotificationReason(ctx, l.Reason)
 }
 
-// safeSend turns a fault in what a page is made from into an error: the message is tried again, and holds up no other.
+// safeSend turns a fault in the making of a page into an error: the message is tried again, and holds up no other.
 func (p *Pager) safeSend(ctx context.Context, l *outbox.Message) (retry bool, err error) {
 	retry, err = true, errFault
 	p.faults.guard("send page "+l.ID, func() { retry, err = p.send(ctx, l) })
@@ -230,7 +230,7 @@ func safeNotify(ctx context.Context, to *notify.Integration, alerts []*amalert.A
 	return to.Notify(ctx, alerts...)
 }
 
-// thread is what an integration remembers of a group between its pages, such as the chat message to update.
+// thread holds an integration's memory of a group between its pages, such as the chat message to update.
 type thread struct {
 	store   *nflog.Store
 	message *outbox.Message
@@ -253,7 +253,7 @@ func (p *Pager) openThread(ctx context.Context, l *outbox.Message) (*thread, err
 	return t, nil
 }
 
-// save keeps what the integration changed. Losing it costs an edited message, so an error is only logged.
+// save keeps the integration's changes. Losing them costs an edited message, so an error is only logged.
 func (t *thread) save(p *Pager) {
 	if t.message.GroupKey == "" { // messages that were collected are of no group
 		return

@@ -66,7 +66,7 @@ type escalationStep struct {
 	held             bool
 }
 
-// transaction is one transaction's work on escalations. What it collects is to be used once it is committed.
+// transaction is one transaction's work on escalations. Its collected effects are to be used once it is committed.
 type transaction struct {
 	ctx     context.Context
 	pager   *Pager

@@ -383,7 +383,7 @@ const (
 	overStep = 2 * time.Second
 )
 
-// stepper wakes the loop that does what is due.
+// stepper wakes the loop that takes due steps.
 type stepper struct{ wake chan struct{} }
 
 func newStepper() *stepper { return &stepper{make(chan struct{}, 1)} }
@@ -395,7 +395,7 @@ func (s *stepper) signal() {
 	}
 }
 
-// escalate does what is due until ctx ends, and looks once a second whether the wall clock was set.
+// escalate takes due steps until ctx ends, and looks once a second whether the wall clock was set.
 func (p *Pager) escalate(ctx context.Context) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
@@ -418,7 +418,7 @@ func (p *Pager) escalate(ctx context.Context) {
 	}
 }
 
-// runSteps does what is due and returns when to look again.
+// runSteps takes the due steps and returns the time of the next look.
 func (p *Pager) runSteps(ctx context.Context) (next int64) {
 	retry := p.clock.now() + time.Second.Milliseconds()
 	next, err := p.nextStep(ctx)
@@ -436,7 +436,7 @@ func (p *Pager) runSteps(ctx context.Context) (next int64) {
 	return next
 }
 
-// doDue does what is due, in one transaction.
+// doDue takes the due steps, in one transaction.
 func (p *Pager) doDue(ctx context.Context) error {
 	muted, err := p.mutedIncidents(ctx)
 	if err != nil {
@@ -461,7 +461,7 @@ const (
 )
 
 // mutedIncidents are those whose due step pages nobody, and why: something suppresses all of their alerts; or a snooze or
-// what suppressed them has ended, and so have their conditions.
+// the suppression has ended, and so have their conditions.
 func (p *Pager) mutedIncidents(ctx context.Context) (map[string]string, error) {
 	rows, err := p.db.QueryContext(ctx, `SELECT e.incident, e.payload, s.released FROM escalation e JOIN
 		(SELECT incident, max(held OR kind = 'wake') AS released FROM escalation_step
@@ -481,7 +481,7 @@ func (p *Pager) mutedIncidents(ctx context.Context) (map[string]string, error) {
 			return nil, fmt.Errorf("read due incidents: %w", err)
 		}
 		if json.Unmarshal([]byte(text), &body) != nil {
-			continue // its step says what is wrong
+			continue // its step names the fault
 		}
 		if p.allMuted(body.firing()) {
 			out[id] = heldSuppressed
@@ -594,7 +594,7 @@ func (c *stepClock) jumped(wall int64, now time.Time) int64 {
 	return 0
 }
 
-// follow takes a jump over, once what waits has been moved by as much.
+// follow takes a jump over, once the waiting steps have been moved by as much.
 func (c *stepClock) follow(jump int64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -374,13 +374,13 @@ const (
 	// orderAtMost bounds how long an update of an alert waits for the one before it: the dispatcher takes updates in within
 	// microseconds, and a page must not hang on it.
 	orderAtMost = 10 * time.Second
-	// orderPoll is how often the dispatcher is looked at meanwhile; it tells nobody what it has taken in.
+	// orderPoll is how often the dispatcher is looked at meanwhile; it announces no alert that it has taken in.
 	orderPoll = time.Millisecond
 )
 
 // order keeps the updates of one alert in their order. Alertmanager's dispatcher reads them with several goroutines: of
 // two that come closely the later can be overtaken, and its group keeps the earlier one for good, a resolve that nobody
-// hears of. So an update waits until the one before it is in its groups. It holds what is not known to be there. The
+// hears of. So an update waits until the one before it is in its groups. It holds the alerts that are not known to be there. The
 // inbox's take guards it.
 type order map[model.Fingerprint]*amalert.Alert
 
@@ -401,7 +401,7 @@ func (o orderedAlerts) Put(ctx context.Context, alerts ...*amalert.Alert) error 
 		return err
 	}
 	for _, a := range alerts {
-		// The store merges what it is given with what it has.
+		// The store merges a given alert with its own.
 		if stored, err := p.alerts.Get(a.Fingerprint()); err == nil {
 			p.inbox.order[a.Fingerprint()] = stored
 		}
@@ -450,7 +450,7 @@ func (p *Pager) onTheWay(alerts []*amalert.Alert) bool {
 	return slices.ContainsFunc(alerts, sent)
 }
 
-// lookAtOrder forgets what the dispatcher has taken in.
+// lookAtOrder forgets the alerts that the dispatcher has taken in.
 func (p *Pager) lookAtOrder() {
 	o, d := p.inbox.order, p.dispatch.Load()
 	if d == nil || len(o) == 0 {

@@ -151,7 +151,7 @@ func queryPages(ctx context.Context, db database.Querier, id string) ([]incident
 	return out, rows.Err()
 }
 
-// RuleCount is what a rule led to in a time.
+// RuleCount counts the consequences of a rule in a time.
 type RuleCount struct {
 	Rule             string
 	Incidents, Pages int
@@ -197,7 +197,7 @@ func (p *Pager) CountPages(ctx context.Context, from, to time.Time) ([]RuleCount
 	return out, nil
 }
 
-// recordChange notes what a notification changed in an incident.
+// recordChange notes a notification's changes to an incident.
 func recordChange(ctx context.Context, db database.Querier, n *notification, in *incident.Incident, before map[string]bool, refired bool) error {
 	began, ended := 0, 0
 	for _, a := range n.alerts {
@@ -223,7 +223,7 @@ func recordChange(ctx context.Context, db database.Querier, n *notification, in 
 	return incident.Record(ctx, db, in.ID, n.now.UnixMilli(), kind, "", text)
 }
 
-// Timeline returns all that happened to an incident and what is still to come, in the order of time, or ErrNone.
+// Timeline returns all past and coming events of an incident, in the order of time, or ErrNone.
 func (p *Pager) Timeline(ctx context.Context, id string) ([]incident.Event, error) {
 	in, err := p.Incident(ctx, id)
 	if err != nil {
@@ -301,7 +301,7 @@ func (p *Pager) pending(ctx context.Context, id string) (out []pendingStep, err 
 	return out, rows.Err()
 }
 
-// onCallNext says to whom a step goes, as the rotas stand now, and what it is.
+// onCallNext says to whom a step goes, as the rotas stand now, and the step's kind.
 func (p *Pager) onCallNext(s *escalationStep, policy *oncall.Policy) (who, text string) {
 	people := func(step int) string {
 		names, _ := p.onCall().Who(policy.Steps[step], time.UnixMilli(s.due))

@@ -56,7 +56,7 @@ func (p *Pager) CanMail() error {
 	return err
 }
 
-// PostToCustomers journals mails, together with what also writes, and returns once both are on disk; the mails follow from
+// PostToCustomers journals mails, together with the writes of also, and returns once both are on disk; the mails follow from
 // there. also may run more than once.
 func (p *Pager) PostToCustomers(mails []CustomerMail, also func(*sql.Conn) error) error {
 	now := time.Now().UnixMilli()
@@ -84,7 +84,7 @@ func (p *Pager) PostToCustomers(mails []CustomerMail, also func(*sql.Conn) error
 	return err
 }
 
-// takeCustomerMail parts what waited when an earlier pager ended.
+// takeCustomerMail finds the customers' mails among the messages that waited when an earlier pager ended.
 func (p *Pager) takeCustomerMail(messages []*outbox.Message) (operator []*outbox.Message) {
 	var customers []*outbox.Message
 	for _, l := range messages {
@@ -98,7 +98,7 @@ func (p *Pager) takeCustomerMail(messages []*outbox.Message) (operator []*outbox
 	return operator
 }
 
-// tryCustomer sends a mail once and records what came of it, as try does for pages.
+// tryCustomer sends a mail once and records the outcome, as try does for pages.
 func (p *Pager) tryCustomer(ctx context.Context, l *outbox.Message) {
 	err := errFault
 	p.faults.guard("send mail to a customer", func() { err = p.sendToCustomer(ctx, l) })
@@ -196,7 +196,7 @@ func (p *Pager) SendMail(ctx context.Context, to, receiver string, m Mail) error
 		// The mail's own text goes through the templates as data, never as a template.
 		c.Headers = map[string]string{"Subject": "{{ .CommonAnnotations.subject }}", "Message-Id": "{{ .CommonAnnotations.id }}"}
 		c.Text, c.HTML, c.Threading = "{{ .CommonAnnotations.text }}", "{{ .CommonAnnotations.html | safeHtml }}", config.ThreadingConfig{}
-		if m.HTML == "" { // a part without a word would be what people see
+		if m.HTML == "" { // people would see a part without a word
 			c.HTML = ""
 		}
 		sender := email.New(&c, p.routing.Load().templates, p.amLog)
@@ -235,7 +235,7 @@ func (p *Pager) mailConfigs(to, receiver string) (out []config.EmailConfig, err 
 const (
 	// mailName is the integration's name, as Alertmanager has it.
 	mailName = "email"
-	// pageContentID is what a mail's HTML shows the picture by: <img src="cid:page-picture">.
+	// pageContentID is the picture's address in a mail's HTML: <img src="cid:page-picture">.
 	pageContentID = "page-picture"
 	// pagePicture is the annotation that says that the mail has a picture.
 	pagePicture = "page_picture"
@@ -353,7 +353,7 @@ func (m *mailer) write(ctx context.Context, alerts []*amalert.Alert, picture []b
 	return msg, errors.Join(errs...)
 }
 
-// address sets sender and recipients; what the header To says may be something else.
+// address sets sender and recipients; the header To may name others.
 func address(msg *gomail.Msg, from, shown, to string) error {
 	sender, err := mail.ParseAddress(from)
 	if err != nil {
@@ -452,7 +452,7 @@ func (m *mailer) auth() ([]gomail.Option, error) {
 	}, nil
 }
 
-// secret is a value, or what a file holds.
+// secret is a value, or a file's content.
 func secret(value, file string) (string, error) {
 	if file == "" {
 		return value, nil
@@ -494,7 +494,7 @@ type MailSender struct {
 	TLS                  *tls.Config
 }
 
-// MailSenders returns what an alertmanager.yml sends mail by, none where it sends none. Relative paths in it start at
+// MailSenders returns the mail servers of an alertmanager.yml, none where it sends no mail. Relative paths in it start at
 // dir.
 func MailSenders(text []byte, dir string) ([]MailSender, error) {
 	maintenance.InitMatchers()

@@ -22,7 +22,7 @@ import (
 	"bramble/alerting/incident"
 )
 
-// takeoverSchema says which incidents another one has alerts from: whoever was paged for them before hears of its end.
+// takeoverSchema says which incidents another one has alerts from: receivers that were paged for them are notified of its end.
 // The one before (former) is folded where it was merged as a whole, into a domain's failure or since routes changed; else it
 // goes on without them.
 const takeoverSchema = `
@@ -118,7 +118,7 @@ func (p *Pager) forgetMerged(e *transaction) {
 	}
 }
 
-// noteMerged notes that in has alerts of other; where that is over, also what it had from others.
+// noteMerged notes that in has alerts of other; where that is over, also the alerts that it had from others.
 func (e *transaction) noteMerged(in, other *incident.Incident, whole bool) error {
 	if whole {
 		err := e.exec("move what incident "+other.ID+" took over", `UPDATE OR REPLACE incident_former SET incident = ? WHERE incident = ? AND former <> ?`,
@@ -141,7 +141,7 @@ func (e *transaction) forgetGroups(in *incident.Incident, which func(hash uint64
 	return err
 }
 
-// forgetNotified makes what fires in a group news when the group is notified again: all of it, or the alerts with these
+// forgetNotified makes the firing alerts of a group news when the group is notified again: all of them, or those with these
 // hashes.
 func (e *transaction) forgetNotified(groupKey string, which func(hash uint64) bool) error {
 	rows, err := e.c.QueryContext(e.ctx, `SELECT entry FROM alert_notified WHERE group_key = ?`, groupKey)
@@ -250,7 +250,7 @@ func mergedInto(ctx context.Context, db database.Querier, id string) (out []merg
 	return out, nil
 }
 
-// notifyMerged tells the end to whoever was paged for alerts of an incident while they were another's. A person hears of it
+// notifyMerged notifies receivers of the end that were paged for alerts of an incident while they were another's. A person hears of it
 // once; a receiver of a route knows a merged incident by its own key, which is ended. They hear of it once, also where the
 // incident opens and ends again.
 func (e *transaction) notifyMerged(in *incident.Incident) error {
@@ -289,7 +289,7 @@ func (e *transaction) notifyMerged(in *incident.Incident) error {
 func (e *transaction) notifyMergedEnd(in *incident.Incident, f mergedIncident, t notifiedIntegration) error {
 	to := e.routing.integration(t.receiver, t.integration, t.idx)
 	byRoute := f.whole && t.person == ""
-	if to == nil || !to.SendResolved() || byRoute && e.pager.anyFires(f.Incident) { // what is left pages by its own key
+	if to == nil || !to.SendResolved() || byRoute && e.pager.anyFires(f.Incident) { // alerts that are left page by their own key
 		return nil
 	}
 	var body payload

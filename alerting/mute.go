@@ -401,7 +401,7 @@ func (p *Pager) closeSilence(w watchedSilence, now time.Time) error {
 }
 
 // recordSilence writes a silence that was set or expired. Alertmanager calls it where it would tell its peers, before
-// it answers the client: what it answered survives a crash.
+// it answers the client: a confirmed silence survives a crash.
 func (p *Pager) recordSilence(b []byte) {
 	var s silencepb.MeshSilence
 	if err := protodelim.UnmarshalFrom(bufio.NewReader(bytes.NewReader(b)), &s); err != nil {
@@ -495,7 +495,7 @@ func (p *Pager) mayBeSilenced(body []byte) error {
 	return nil
 }
 
-// coverOf is what a silence covers that holds where one of the sets matches.
+// coverOf is the cover of a silence that holds where one of the sets matches.
 func (p *Pager) coverOf(sets ...amlabels.Matchers) maintenance.Coverage {
 	var names []string
 	if p.boardAlerts != nil {
@@ -511,7 +511,7 @@ func (p *Pager) coverOf(sets ...amlabels.Matchers) maintenance.Coverage {
 	return all
 }
 
-// decodeSilence reads what matters here of a silence. What it cannot read it leaves to Alertmanager, which refuses it.
+// decodeSilence reads the fields of a silence that matter here. Fields that it cannot read are left to Alertmanager, which refuses them.
 func decodeSilence(body []byte) (comment string, ms amlabels.Matchers) {
 	var s models.PostableSilence
 	if err := json.Unmarshal(body, &s); err != nil {
@@ -541,6 +541,6 @@ func readMatchers(list models.Matchers) (ms amlabels.Matchers) {
 	return ms
 }
 
-// confirmation is what the comment of a silence says that covers more than 5 % of the fleet. amtool has no other field
+// confirmation stands in the comment of a silence that covers more than 5 % of the fleet. amtool has no other field
 // for it, and a number cannot be confirmed without having been read.
 var confirmation = regexp.MustCompile(`(?i)\bconfirm (\d{1,7})\b`)

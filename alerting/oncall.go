@@ -22,7 +22,7 @@ func (p *Pager) onCall() *oncall.Config {
 	return &oncall.Config{}
 }
 
-// errOnCall is what all faults of an oncall.yml are.
+// errOnCall marks all faults of an oncall.yml.
 var errOnCall = errors.New("oncall.yml")
 
 // onCallError has a line for each fault, with file and line in front.

@@ -115,7 +115,7 @@ type PagerOptions struct {
 // are safe for concurrent use.
 type Pager struct {
 	db          *sql.DB
-	often       *database.Prepared // of db, for what each page asks
+	often       *database.Prepared // of db, for the queries of each page
 	dir         string
 	receivers   string // path of the receivers.yml
 	externalURL *url.URL
@@ -126,7 +126,7 @@ type Pager struct {
 	faults      *faults
 	commits     *database.Writer
 	outbox      *outbox.Queue
-	// customerOutbox is what goes to customers, apart from pages.
+	// customerOutbox holds the mails to customers, apart from pages.
 	customerOutbox *outbox.Queue
 	inbox          *inbox
 	clock          *stepClock
@@ -316,7 +316,7 @@ func (p *Pager) reload(config, onCall []byte, starting bool) error {
 		old.stop()
 		p.dispatch.Store(p.start(r))
 	}
-	p.outbox.Hurry(func(*outbox.Message) bool { return true }) // what refused may be mended
+	p.outbox.Hurry(func(*outbox.Message) bool { return true }) // a receiver that refused may be mended
 	p.steps.signal()
 	return nil
 }
@@ -411,7 +411,7 @@ func newChanges(tell func(incident.Incident)) *changes {
 	return &changes{tell: tell, wake: make(chan struct{}, 1)}
 }
 
-// changed notes that an incident is not what it was.
+// changed notes that an incident has changed.
 func (p *Pager) changed(id string) {
 	c := p.changes
 	if c.tell == nil {
@@ -489,7 +489,7 @@ func (s *faults) guard(where string, f func()) (ended bool) {
 // Guard calls f and reports whether it came to its end; a panic is counted and logged, and goes no further.
 func (p *Pager) Guard(where string, f func()) (ended bool) { return p.faults.guard(where, f) }
 
-// warnings passes on warnings and errors: what Alertmanager says below that is about its own insides.
+// warnings passes on warnings and errors: Alertmanager's lower levels are about its own insides.
 type warnings struct{ slog.Handler }
 
 func (w warnings) Enabled(ctx context.Context, l slog.Level) bool {
@@ -502,7 +502,7 @@ func (w warnings) WithAttrs(attrs []slog.Attr) slog.Handler {
 
 func (w warnings) WithGroup(name string) slog.Handler { return warnings{w.Handler.WithGroup(name)} }
 
-// pagerMetrics count what the pager does.
+// pagerMetrics count the pager's work.
 type pagerMetrics struct {
 	tries    *prometheus.CounterVec
 	pictures *prometheus.CounterVec

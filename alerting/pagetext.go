@@ -79,10 +79,10 @@ func alertTexts(alerts template.Alerts) []string {
 	return out
 }
 
-// What a page says beyond the annotations of its rule. All alerts of a page have the same, so that templates find them in
+// Annotations of a page beyond those of its rule. All alerts of a page have the same, so that templates find them in
 // .CommonAnnotations.
 const (
-	// PageSubject says what, where and since when.
+	// PageSubject names the failure, its place and its beginning.
 	PageSubject = "page_subject"
 	// PageNumber is the incident's number.
 	PageNumber = "page_incident"
@@ -100,16 +100,16 @@ const (
 	PagePictureURL = "page_picture_url"
 )
 
-// facts are what a page says of its incident.
+// facts are a page's sentences on its incident.
 type facts struct {
 	incident incident.Incident
 	notes    map[string]string
 	drew     time.Duration // for how long the integration drew the picture
 }
 
-// factsOf reads what the page for a receiver says. links is false for receivers that must not be able to act.
+// factsOf reads the facts of the page for a receiver. links is false for receivers that must not be able to act.
 func (p *Pager) factsOf(ctx context.Context, l *outbox.Message, links bool) (*facts, error) {
-	in, err := incident.Get(ctx, p.often, l.Incident) // without its pages: what a page says does not grow with those before it
+	in, err := incident.Get(ctx, p.often, l.Incident) // without its pages: a page's text does not grow with those before it
 	if err != nil {
 		return nil, err
 	}
@@ -157,7 +157,7 @@ func (p *Pager) link(path string) string {
 	return strings.TrimSuffix(p.externalURL.String(), "/") + "/" + path
 }
 
-// before says how the last incident of the same rule at the same place ended, from what its people wrote.
+// before says how the last incident of the same rule at the same place ended, from its people's comments.
 func (p *Pager) before(ctx context.Context, in *incident.Incident) (string, error) {
 	lead := in.Lead()
 	if lead.Rule == "" {
@@ -198,7 +198,7 @@ func lasted(ms int64) string {
 	}
 }
 
-// enrich returns alerts with what the page says of the incident. The alerts given stay as they are.
+// enrich returns alerts with the page's facts on the incident. The alerts given stay as they are.
 func (f *facts) enrich(alerts []*amalert.Alert) []*amalert.Alert {
 	out := make([]*amalert.Alert, len(alerts))
 	for i, a := range alerts {
@@ -230,13 +230,13 @@ func (p *Pager) enriched(ctx context.Context, l *outbox.Message, alerts []*amale
 		return ctx, alerts
 	}
 	if l.Reason == notify.ReasonUnknown && len(alerts) > 0 {
-		// What the alerts' own life did not cause, such as word of an acknowledgement, has words of its own.
+		// A message that the alerts' own life did not cause, such as word of an acknowledgement, has words of its own.
 		f.note(PageSubject, alert.OneLine(string(alerts[0].Annotations["summary"])))
 	}
 	return context.WithValue(ctx, factsKey{}, f), f.enrich(alerts)
 }
 
-// factsIn returns what enriched put into the context, nil where there is nothing.
+// factsIn returns the facts that enriched put into the context, nil where there are none.
 func factsIn(ctx context.Context) *facts {
 	f, _ := ctx.Value(factsKey{}).(*facts)
 	return f
@@ -247,7 +247,7 @@ const (
 	linkLife = 7 * 24 * time.Hour
 	// linkMAC is how much of the HMAC-SHA256 a link carries, in bytes: nobody guesses 128 bits.
 	linkMAC = 16
-	// longestLink bounds what is looked at, in bytes.
+	// longestLink bounds a link that is looked at, in bytes.
 	longestLink = 1024
 )
 
@@ -263,7 +263,7 @@ var (
 	ErrLinkExpired = errors.New("the link has expired")
 )
 
-// LinkKind is what a link allows.
+// LinkKind is the act that a link allows.
 type LinkKind byte
 
 // The kinds of links. The letter stands in the link, so that one cannot stand in for the other.
@@ -274,7 +274,7 @@ const (
 	PictureLink LinkKind = 'p'
 )
 
-// Link is what a signed link says. Whoever holds it may do what it says, without a login, until it expires.
+// Link is the content of a signed link. Its holder may do the act that it names, without a login, until it expires.
 type Link struct {
 	Kind     LinkKind
 	Incident string // its ID
@@ -349,7 +349,7 @@ func (p *Pager) ReadLink(kind LinkKind, text string) (Link, error) {
 	return readLink(p.linkKey, kind, text, time.Now())
 }
 
-// Picture draws what a PictureLink shows: its incident as it was when the page was written.
+// Picture draws the incident of a PictureLink as it was when the page was written.
 func (p *Pager) Picture(ctx context.Context, l Link) ([]byte, error) {
 	in, err := p.Incident(ctx, l.Incident)
 	if err != nil {
@@ -358,7 +358,7 @@ func (p *Pager) Picture(ctx context.Context, l Link) ([]byte, error) {
 	return p.pictures.Draw(ctx, &in, l.At)
 }
 
-// LinkedIncident is what an AckLink shows.
+// LinkedIncident is the incident that an AckLink shows.
 type LinkedIncident struct {
 	incident.Incident
 	// Before is how the last incident of the same rule at the same place ended; empty where nobody wrote anything.
@@ -367,7 +367,7 @@ type LinkedIncident struct {
 	Picture string
 }
 
-// Linked returns what an AckLink shows, or ErrNone.
+// Linked returns the incident that an AckLink shows, or ErrNone.
 func (p *Pager) Linked(ctx context.Context, l Link) (LinkedIncident, error) {
 	in, err := p.Incident(ctx, l.Incident)
 	if err != nil {

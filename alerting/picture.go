@@ -155,7 +155,7 @@ func selector(metric string, filters []metricsql.LabelFilter) string {
 	return string((&metricsql.MetricExpr{LabelFilterss: [][]metricsql.LabelFilter{all}}).AppendString(nil))
 }
 
-// read asks the store for what a picture of the incident shows.
+// read asks the store for the series of the incident's picture.
 func (p *Pictures) read(ctx context.Context, in *incident.Incident, at time.Time) (*picture.Picture, error) {
 	s := newPicture(in, at)
 	lead := in.Lead()
@@ -197,7 +197,7 @@ func (p *Pictures) readGraph(ctx context.Context, s *picture.Picture, x rules.Co
 	return []*picture.Graph{g}, nil
 }
 
-// readThrottled shows what a bit of the firmware follows from and leads to: the temperature, and the clock that is lost.
+// readThrottled reads the cause and the effect of a firmware bit: the temperature, and the clock that is lost.
 func (p *Pictures) readThrottled(ctx context.Context, in *incident.Incident, s *picture.Picture, x rules.Comparison) ([]*picture.Graph, error) {
 	heat, err := p.ask(ctx, s, selector(alert.TemperatureMetric, narrow(in)))
 	if err != nil {

@@ -26,7 +26,7 @@ import (
 // journalName is the integration under which receivers stand in the notification log.
 const journalName = "journal"
 
-// recorder stands in for all integrations of one receiver: it writes what they shall send into the database, in one
+// recorder stands in for all integrations of one receiver: it writes their messages into the database, in one
 // transaction with the incident and the notification log, and returns.
 type recorder struct {
 	pager        *Pager

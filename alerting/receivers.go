@@ -38,7 +38,7 @@ import (
 // pushoverName is the integration's name, as Alertmanager has it.
 const pushoverName = "pushover"
 
-// ownReceiver is what a receiver of alertmanager.yml has beyond Alertmanager's settings, which refuse unknown keys.
+// ownReceiver has the settings of a receiver of alertmanager.yml beyond Alertmanager's own, which refuse unknown keys.
 type ownReceiver struct {
 	// Plain leaves pages as their rules wrote them, for programs that compare annotations.
 	Plain bool `yaml:"plain"`
@@ -128,7 +128,7 @@ func (o *ownReceivers) line(path ...any) int {
 	return n.Line
 }
 
-// add builds what a receivers.yml has and adds it to the integrations of the receivers that it names. The error holds
+// add builds the integrations of a receivers.yml and adds them to the receivers that it names. The error holds
 // every problem.
 func (o *ownReceivers) add(p *Pager, r *routing) error {
 	var errs []error
@@ -199,7 +199,7 @@ func (s *pushoverSender) Notify(ctx context.Context, alerts ...*amalert.Alert) (
 	return n.Notify(ctx, alerts...)
 }
 
-// pageData is what the templates of a receivers.yml get: all that Alertmanager's templates do, and more.
+// pageData is the data for the templates of a receivers.yml: all that Alertmanager's templates get, and more.
 type pageData struct {
 	*template.Data
 	// Subject and Text are the page in words; PageID is the same in every try.
@@ -223,7 +223,7 @@ func (d *pageData) Secret(name string) (string, error) {
 
 const (
 	ntfyName = "ntfy"
-	// mostNtfy is how long a message may be, in characters; ntfy makes a file of what has more than 4,096 bytes.
+	// mostNtfy is how long a message may be, in characters; ntfy makes a file of a message of more than 4,096 bytes.
 	mostNtfy = 1300
 )
 
@@ -254,7 +254,7 @@ type ntfy struct {
 	client *http.Client
 }
 
-// ntfyMessageJSON is what ntfy takes: https://docs.ntfy.sh/publish/#publish-as-json.
+// ntfyMessageJSON is a message in ntfy's format: https://docs.ntfy.sh/publish/#publish-as-json.
 type ntfyMessageJSON struct {
 	Topic    string       `json:"topic"`
 	Title    string       `json:"title"`
@@ -384,7 +384,7 @@ type gatewayConfig struct {
 	HTTPConfig   *commoncfg.HTTPClientConfig `yaml:"http_config"`
 }
 
-// gatewayAnswer is what a gateway says where it took the page.
+// gatewayAnswer is a gateway's answer where it took the page.
 type gatewayAnswer struct {
 	Status []int  `yaml:"status"` // any 2xx where it is empty
 	Body   string `yaml:"body"`   // a regular expression that the body matches somewhere
@@ -498,7 +498,7 @@ func (g *gateway) fill(what, text string, data *pageData) (string, error) {
 	return s, nil
 }
 
-// pageData prepares what the templates of a receivers.yml get.
+// pageData prepares the data for the templates of a receivers.yml.
 func (p *Pager) pageData(ctx context.Context, tmpl *template.Template, alerts []*amalert.Alert) (*pageData, error) {
 	d := &pageData{Data: notify.GetTemplateData(ctx, tmpl, alerts, p.amLog)}
 	d.PageID, _ = ctx.Value(pageIDKey{}).(string)

@@ -259,7 +259,7 @@ func (p *Pager) led(ctx context.Context, in *incident.Incident) (bool, error) {
 	return slices.ContainsFunc(in.Alerts, func(a incident.Alert) bool { return r.leads(a.Labels, keys) }), err
 }
 
-// splitIncident is an incident that goes on without alerts that the routes lead to another receiver, and what had fired in it.
+// splitIncident is an incident that goes on without alerts that the routes lead to another receiver, with the alerts that had fired in it.
 type splitIncident struct {
 	*incident.Incident
 	had map[string]bool
@@ -287,7 +287,7 @@ func (e *transaction) split(in *incident.Incident, n *notification) error {
 		e.event(in.ID, "moved", "", "the routes changed: %s of %d now with receiver %s", incident.CountText(len(left)), len(in.Alerts), n.receiver))
 }
 
-// withoutAlerts takes alerts out of what an incident's further pages say.
+// withoutAlerts takes alerts out of the text of an incident's further pages.
 func (e *transaction) withoutAlerts(incident string, left map[string]bool) error {
 	esc, err := e.load(incident)
 	if err != nil || esc == nil {

@@ -250,7 +250,7 @@ func (p *Pager) groups(ctx context.Context, routes func(*dispatch.Route) bool, a
 	return d.dispatcher.Groups(ctx, routes, alerts)
 }
 
-// Silenced reports whether somebody works where an alert is: a silence or a maintenance holds it, or it is what one left.
+// Silenced reports whether somebody works where an alert is: a silence or a maintenance holds it, or it still fired when one ended.
 func (p *Pager) Silenced(t *alert.Transition) bool {
 	if labels := alert.LabelSet(t.Labels); p.silencer.Mutes(context.Background(), labels) || p.mutes.holds(labels, time.Now()) {
 		return true

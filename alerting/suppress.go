@@ -66,7 +66,7 @@ func (p *Pager) isRepresented(fp model.Fingerprint) bool {
 
 // domainInhibition takes alerts that a domain's alert stands for out of a notification, as Alertmanager's own inhibition
 // does for the rules of its configuration; but it knows of a domain before any of its boards can be notified. Ended
-// alerts pass: what was paged before the domain was known is told to be over.
+// alerts pass: the end of an alert that was paged before the domain was known is notified.
 type domainInhibition struct{ pager *Pager }
 
 // Exec implements notify.Stage.
@@ -213,7 +213,7 @@ func (p *Pager) markInhibited(ctx context.Context, labels model.LabelSet) {
 
 var _ notify.Stage = domainInhibition{}
 
-// leftRulePrefix names the alerts that stand for what a maintenance or a silence left behind.
+// leftRulePrefix names the alerts that represent those that still fired when a maintenance or a silence ended.
 const leftRulePrefix = "left "
 
 // Names of these alerts.
@@ -222,7 +222,7 @@ const (
 	leftBySilence     = "StillFiringAfterSilence"
 )
 
-// stillFiring is what fires when a maintenance or a silence ends and was never paged: one alert stands for all of it, until
+// stillFiring holds the alerts that fire when a maintenance or a silence ends and were never paged: one alert represents all of them, until
 // the last of its members is over.
 type stillFiring struct {
 	id      string
@@ -306,7 +306,7 @@ type ending struct {
 	boards   int // that it covered, 0 where that is not known
 }
 
-// stillFiring writes the alert of what an ending left. members must not be empty.
+// stillFiring writes the alert for the members that still fire after an end. members must not be empty.
 func (e ending) stillFiring(members []alert.Transition, now time.Time) *stillFiring {
 	l := &stillFiring{id: e.id, members: map[string]int64{}}
 	boards := map[string][]string{}

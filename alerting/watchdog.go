@@ -221,7 +221,7 @@ const (
 	handOverAfter = 5 * time.Minute
 )
 
-// overdue is the pager's own audit: it names what should have happened by now and has not.
+// overdue is the pager's own audit: it names events that should have happened by now and have not.
 func (p *Pager) overdue(now time.Time) error {
 	if fed := p.inbox.fed.Load(); fed != 0 && now.UnixMilli()-fed > outbox.LateAfter.Milliseconds() {
 		return fmt.Errorf("alerts have not been taken in for %s", outbox.Ago(now, fed))
@@ -275,7 +275,7 @@ const (
 	testFailedAlert = "TestPageFailed"
 	// testWithin is how long a test page may take; a page that took longer was not delivered in time.
 	testWithin = 2 * time.Minute
-	// testTries is how many tries a test page may take: what is not taken by then has failed as a test, though it is tried on.
+	// testTries is how many tries a test page may take: a page that is not taken by then has failed as a test, though it is tried on.
 	testTries = 5
 	// maxOthers is how many other receivers hear of a test page that failed.
 	maxOthers = 3
@@ -365,7 +365,7 @@ func withTests(user *config.Config, sends func(receiver string) bool) (*config.C
 }
 
 // StartTest puts a test page on record, for a receiver or for the one that the first route leads to. The caller gives the
-// engine its reading, Engine.Test, and delivers what follows. scheduled is when it was due, zero for one on demand.
+// engine its reading, Engine.Test, and delivers the transitions. scheduled is when it was due, zero for one on demand.
 func (p *Pager) StartTest(ctx context.Context, receiver, by string, scheduled time.Time) (PageTest, error) {
 	receiver, err := p.routing.Load().testable(receiver)
 	if err != nil {
@@ -389,7 +389,7 @@ func (p *Pager) StartTest(ctx context.Context, receiver, by string, scheduled ti
 }
 
 // testable returns the receiver of that name, for an empty one that of the first route: one that sends something, or that
-// stands for a policy and so for whoever is on call.
+// represents a policy and so the person on call.
 func (r *routing) testable(receiver string) (string, error) {
 	names := r.receivers()
 	for _, rcv := range r.config.Receivers {

@@ -146,7 +146,7 @@ func crashLine(crash []byte) string {
 
 // When a store is opened that could not be opened at the start, or was not to be.
 const (
-	// lateAfter leaves time for the pages of what happened meanwhile: opening the store may end the process once more.
+	// lateAfter leaves time for the pages of events that happened meanwhile: opening the store may end the process once more.
 	lateAfter = 3 * time.Second
 	// lateAfterTwice is after the second crash of the engine within an hour.
 	lateAfterTwice = 10 * time.Minute

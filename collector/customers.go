@@ -157,7 +157,7 @@ func (s site) customerCounts(ctx context.Context) ([]dashboards.OwnCount, error)
 	return all, nil
 }
 
-// own is what customers see.
+// own serves customers' views.
 func (s site) own() *dashboards.Own {
 	seen := &ownAlerts{app: s.app}
 	return &dashboards.Own{Tenancy: s.app.tenancy, History: s.ownHistory, Alerts: seen.of, Settings: s.ownSettings(), Counts: s.customerCounts}
@@ -199,7 +199,7 @@ const (
 	ownAlertsRead = 1000
 )
 
-// shownRules are the rules whose alerts customers see: those that every operator begins with. What an operator adds may be
+// shownRules are the rules whose alerts customers see: the default ones. A rule that an operator adds may be
 // about a customer rather than for one.
 var shownRules = sync.OnceValue(func() map[string]bool {
 	all := map[string]bool{}
@@ -209,7 +209,7 @@ var shownRules = sync.OnceValue(func() map[string]bool {
 	return all
 })
 
-// ownAlerts are the alerts of single boards. What befell a switch or a rack is in it as what each board did itself.
+// ownAlerts are the alerts of single boards. The failure of a switch or a rack is in it as each board's own alert.
 type ownAlerts struct {
 	app *app
 

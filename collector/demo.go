@@ -248,7 +248,7 @@ const (
 	maxPage = 1 << 20
 )
 
-// inbox is a real receiver of pages, on a port of its own: what it holds has
+// inbox is a real receiver of pages, on a port of its own: a page that it holds has
 // left the collector over HTTP. It is safe for concurrent use.
 type inbox struct {
 	listener net.Listener
@@ -298,7 +298,7 @@ func (b *inbox) take(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// pages returns what was received, newest first.
+// pages returns the received pages, newest first.
 func (b *inbox) pages() []dashboards.Received {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -108,7 +108,7 @@ func openTestStore() (ruletest.Store, func() error, error) {
 // broke must not keep the collector from starting after a power cut.
 const goodRules = "rules.json"
 
-// startRules loads the rule files, or what was in force last where one of them is broken.
+// startRules loads the rule files, or the rules in force last where one of the files is broken.
 func (a *app) startRules() (*rules.Rules, error) {
 	broken := prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "bramble_rules_broken", Help: "1 where the rule files were broken when they were last read: older rules are in force.",
@@ -188,11 +188,11 @@ func lines(e *rules.Engine) []report.Line {
 const (
 	// rehearseAtMost ends a rehearsal that asks for too much.
 	rehearseAtMost = 15 * time.Minute
-	// maxRehearsed is what goes through the control socket, in bytes of rule files.
+	// maxRehearsed bounds the rule files that go through the control socket, in bytes.
 	maxRehearsed = 700_000
 )
 
-// rehearseGrammar is what a person types; admin's has the files' text in place of their names.
+// rehearseGrammar is the command line of a person; admin's has the files' text in place of their names.
 type rehearseGrammar struct {
 	Since string   `default:"30d" help:"How far to go back, such as 30d or 12h."`
 	Zone  string   `default:"UTC" help:"Time zone of the nights (22:00 to 07:00), such as Europe/Berlin."`

@@ -11,7 +11,7 @@ import (
 	"bramble/collector/registry"
 )
 
-// plain are columns of the state whose bytes a backup may show: hashes, Alertmanager's records, and what stands in files.
+// plain are columns of the state whose bytes a backup may show: hashes, Alertmanager's records, and texts that stand in files.
 var plain = []string{
 	"enrol_token.secret", "api_token.secret", "session.id", "customer_refusal.address",
 	"alert_notified.entry", "alert_thread.entry", "alert_silence.entry", "oncall_file.text",

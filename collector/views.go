@@ -20,7 +20,7 @@ import (
 	"bramble/dashboards"
 )
 
-// site is what the pages and the API show of a collector and ask it to do.
+// site answers the pages and the API, and does their acts.
 type site struct{ app *app }
 
 // pageOptions hands the pages what they show. The funcs are called only after

@@ -81,7 +81,7 @@ func (a *app) isBoard(name string) bool {
 	return ok && !b.Retired
 }
 
-// watchdogOptions are what the pager needs to send beats, nil where none are configured.
+// watchdogOptions are the pager's settings for heartbeats, nil where none are configured.
 func (a *app) watchdogOptions() (*alerting.WatchdogOptions, error) {
 	w := a.config.Watchdog
 	if w.URL == "" {

@@ -108,8 +108,8 @@ func (r *Remote) send(ctx context.Context) {
 	}
 }
 
-// step looks at what the remote has, where it is time to, and sends one request. A panic, as over an answer of the remote, is an
-// error like any other: what was not seen to be taken is sent again.
+// step looks at the remote's holdings, where it is time to, and sends one request. A panic, as over an answer of the remote, is an
+// error like any other: a request that was not seen to be taken is sent again.
 func (s *sender) step(ctx context.Context, looked *time.Time) (sent bool, err error) {
 	defer func() {
 		if p := recover(); p != nil {

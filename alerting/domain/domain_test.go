@@ -436,7 +436,7 @@ func TestReplayDecidesTheSame(t *testing.T) {
 	}
 }
 
-// delivered is a pager that notes the transitions that it is given, in order, and each once: it knows what it was given before.
+// delivered is a pager that notes the transitions that it is given, in order, and each once: it knows the transitions that it has been given.
 type delivered struct {
 	said   []string
 	known  map[string]bool

@@ -163,11 +163,11 @@ func (in *Incident) Describe() {
 			in.StartedAt = began
 		}
 	}
-	what := in.what(names, boards)
+	subject := in.subject(names, boards)
 	if domain != nil {
-		what = domain.Annotations["summary"]
+		subject = domain.Annotations["summary"]
 	}
-	in.Title = alert.Short(MaxTitle, alert.OneLine(what)) + " since " + time.UnixMilli(in.StartedAt).UTC().Format("15:04:05 UTC")
+	in.Title = alert.Short(MaxTitle, alert.OneLine(subject)) + " since " + time.UnixMilli(in.StartedAt).UTC().Format("15:04:05 UTC")
 }
 
 // began is when the cause of the alert began.
@@ -183,8 +183,8 @@ func (in *Incident) domain() (largest *Alert) {
 	return largest
 }
 
-// what names the alerts and boards of an incident, and counts them.
-func (in *Incident) what(names, boards map[string]bool) string {
+// subject names the alerts and boards of an incident, and counts them.
+func (in *Incident) subject(names, boards map[string]bool) string {
 	if len(in.Alerts) == 1 {
 		return alert.Text(in.Alerts[0].Labels, in.Alerts[0].Annotations)
 	}

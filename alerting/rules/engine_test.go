@@ -584,7 +584,7 @@ func TestFailingRules(t *testing.T) {
 	step := func(store fixedStore, want int) {
 		t.Helper()
 		now = now.Add(10 * time.Second)
-		_, _ = e.Evaluate(t.Context(), store, now) // the metric is what tells
+		_, _ = e.Evaluate(t.Context(), store, now) // the metric tells
 		families, err := reg.Gather()
 		if err != nil || len(families) != 1 || families[0].GetName() != "bramble_rules_failing" {
 			t.Fatal(families, err)

@@ -18,7 +18,7 @@ type RangeQuerier interface {
 	QueryRange(ctx context.Context, expr string, start, end time.Time, step time.Duration) ([]series.Result, error)
 }
 
-// Replay runs one rule over what is stored, with the state machine that decides real readings. It is not safe for
+// Replay runs one rule over stored readings, with the state machine that decides real readings. It is not safe for
 // concurrent use.
 type Replay struct {
 	store   RangeQuerier

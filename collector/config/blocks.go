@@ -16,8 +16,8 @@ import (
 
 // Store is a store elsewhere. The zero value is the embedded one.
 type Store struct {
-	Write       string        `yaml:"write"` // base URL of what takes rows
-	Read        string        `yaml:"read"`  // base URL of what answers queries
+	Write       string        `yaml:"write"` // base URL that takes rows
+	Read        string        `yaml:"read"`  // base URL that answers queries
 	Nodes       []string      `yaml:"nodes"`
 	Keep        unit.Duration `yaml:"keep"`
 	Username    string        `yaml:"username"`
@@ -54,7 +54,7 @@ func (s Store) check() (found problems) {
 	return found
 }
 
-// Options are what reaches the store, without what is not configured.
+// Options returns the settings of a client of the store.
 func (s Store) Options() storage.RemoteOptions {
 	client := promconfig.HTTPClientConfig{
 		EnableHTTP2: true,
@@ -153,7 +153,7 @@ func (d Digest) check() (found problems) {
 	return found
 }
 
-// scheduled parses what was checked before.
+// scheduled parses a schedule that was checked before.
 func scheduled(at, zone string) schedule.Schedule {
 	s, err := schedule.Parse(at, zone)
 	if err != nil {

@@ -1,4 +1,4 @@
-// Package config owns the collector's configuration file: what can be set, what is in force without it, and which values are
+// Package config owns the collector's configuration file: the settings, their defaults, and which values are
 // refused. It reports all problems of a file at once, each with its line, the value and the next step, and looks whether the
 // files are there that it names. It reads none of them but the certificate.
 package config
@@ -32,7 +32,7 @@ type Config struct {
 	NATS            string           `yaml:"nats"`                           // address that the boards connect to
 	NATSWebSocket   string           `yaml:"nats_websocket"`                 // address for boards that reach port 443 only, as wss://; empty = none
 	NATSNames       []string         `yaml:"nats_names"`                     // further names of this host, for the boards' certificate
-	ExternalURL     string           `yaml:"external_url"`                   // what links in pages begin with
+	ExternalURL     string           `yaml:"external_url"`                   // beginning of links in pages
 	TLSCert         string           `yaml:"tls_cert" file:"secret"`         // certificate file of the pages, PEM
 	TLSKey          string           `yaml:"tls_key" file:"secret"`          // its key
 	Retention       unit.Duration    `yaml:"retention"`                      // how long readings are kept
@@ -43,21 +43,21 @@ type Config struct {
 	StartDelay      unit.Duration    `yaml:"start_delay"`                    // how long after a start the first page may leave
 	Store           Store            `yaml:"store"`                          // a store elsewhere, by URL
 	OnCall          string           `yaml:"oncall" file:"secret"`           // oncall.yml; none = receivers send by themselves and nothing escalates
-	Receivers       string           `yaml:"receivers" file:"secret"`        // receivers.yml: what receivers have beyond Alertmanager's; none = nothing
+	Receivers       string           `yaml:"receivers" file:"secret"`        // receivers.yml: receivers' settings beyond Alertmanager's; none = nothing
 	Backups         backup.Config    `yaml:"backups"`                        // on a schedule where the file has the block
 	Watchdog        Watchdog         `yaml:"watchdog"`
 	TestPage        TestPage         `yaml:"test_page"`
 	Digest          Digest           `yaml:"digest"`
-	Customers       customers.Limits `yaml:"customers"` // what one customer may set and be sent
+	Customers       customers.Limits `yaml:"customers"` // bounds of one customer's settings and mails
 
 	// UpgradeWithoutBackup lets a start upgrade an older collector's data without a way back. A flag, never in the file.
 	UpgradeWithoutBackup bool `yaml:"-"`
 
-	file string // what was read, if any
+	file string // the file that was read, if any
 }
 
 const (
-	// maxStartDelay bounds what an operator may lose of a page's speed by StartDelay: Prometheus sends what fires once a
+	// maxStartDelay bounds the delay of a page by StartDelay: Prometheus sends what fires once a
 	// minute (rule evaluation's resend delay).
 	maxStartDelay = time.Minute
 	// MaxRetention is the store's own limit.
@@ -76,7 +76,7 @@ var Default = Config{
 // File is the absolute path of the file that was read, "" for none.
 func (c *Config) File() string { return c.file }
 
-// BackupFlag is what a command line needs to find the backups in a bucket.
+// BackupFlag is the part of a command line that finds the backups in a bucket.
 func (c *Config) BackupFlag() string {
 	if c.file == "" || !backup.InBucket(c.Backups.Target) {
 		return ""
@@ -208,7 +208,7 @@ func CheckFile(name string) error {
 	return err
 }
 
-// CheckAddress refuses what is no host and port to listen on.
+// CheckAddress refuses a text that is no host and port to listen on.
 func CheckAddress(a string) error {
 	_, port, err := net.SplitHostPort(a)
 	if _, bad := strconv.ParseUint(port, 10, 16); err != nil || bad != nil {
@@ -217,7 +217,7 @@ func CheckAddress(a string) error {
 	return nil
 }
 
-// checkRetention refuses what would lose readings before they are rolled up.
+// checkRetention refuses times that would lose readings before they are rolled up.
 func checkRetention(d unit.Duration) error {
 	if d < unit.Duration(minRetention) || d > unit.Duration(MaxRetention) {
 		return fmt.Errorf("%s is not between %s and 100y: a reading may arrive 8 days late and is rolled up within two days after that", days(d), days(unit.Duration(minRetention)))

@@ -116,7 +116,7 @@ func document(text []byte) (*yaml.Node, error) {
 	return doc.Content[0], nil
 }
 
-// begin sets what blocks hold that are in the file and say nothing else.
+// begin sets the defaults of blocks that are in the file.
 func (c *Config) begin(at places) {
 	if at.has("backups") {
 		c.Backups.Every, c.Backups.Keep = unit.Duration(24*time.Hour), backup.DefaultKeep
@@ -137,7 +137,7 @@ type place struct {
 
 type places []place
 
-// index lists the places of all keys, blocks before what is in them.
+// index lists the places of all keys, blocks before their keys.
 func index(top *yaml.Node) (all places) {
 	var walk func(n *yaml.Node, within string)
 	walk = func(n *yaml.Node, within string) {

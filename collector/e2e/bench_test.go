@@ -147,7 +147,7 @@ func BenchmarkFiveHundredCross(b *testing.B) {
 	}
 }
 
-// crossingBoard is what the sensor of one board reads: a chip that heats up steadily from a time on, or a supply that fails
+// crossingBoard gives the readings of one board's sensor: a chip that heats up steadily from a time on, or a supply that fails
 // at a time, of which the kernel tells.
 type crossingBoard struct {
 	from  time.Time

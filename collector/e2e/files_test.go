@@ -24,7 +24,7 @@ import (
 
 // TestStrangersTakeNoFilesFromPages opens more connections than the limit of open files has room for, at the boards' port and
 // at the pages': boards that are connected are acknowledged and page, the store is copied, and the log
-// says once what is missing.
+// names the shortage once.
 func TestStrangersTakeNoFilesFromPages(t *testing.T) {
 	t.Parallel()
 	const limit, strangers = 420, 300

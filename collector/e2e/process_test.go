@@ -98,7 +98,7 @@ var build = sync.OnceValue(func() error {
 		return nil
 	}
 	for _, name := range []string{"collector", "pisensor"} {
-		// Unlike go build, go run keeps what it has linked: the next run of the tests need not link it again.
+		// Unlike go build, go run keeps its linked programs: the next run of the tests need not link it again.
 		out, err := exec.Command("go", "run", "-exec", "cp -t '"+programs+"'", "bramble/"+name).CombinedOutput()
 		if err != nil {
 			return fmt.Errorf("build %s: %w\n%s", name, err, out)
@@ -108,7 +108,7 @@ var build = sync.OnceValue(func() error {
 })
 
 // lookAtSources reads the directories of all that the programs are built from. go test keeps the result of a package until a
-// file or directory that its tests have opened changes, and does not see what a go build opens.
+// file or directory that its tests have opened changes, and does not see the files that a go build opens.
 func lookAtSources() error {
 	return filepath.WalkDir("../..", func(path string, d fs.DirEntry, err error) error {
 		if err == nil && d.IsDir() && strings.HasPrefix(d.Name(), ".") && d.Name() != ".." {

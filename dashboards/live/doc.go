@@ -1,6 +1,6 @@
 // Package live keeps the newest reading of every series of every board and passes changes to browsers, by websocket.
 //
-// It decides nothing and stores nothing: readings come in by Publish, and whose a board is is asked of Options.Tenancy. What it
+// It decides nothing and stores nothing: readings come in by Publish, and Options.Tenancy names a board's customer. What it
 // spends on browsers has bounds: their number, the boards that each looks at, and the messages that wait for each.
 //
 // # Protocol

@@ -28,7 +28,7 @@ const (
 // fast and must not call the hub.
 type Tenancy func(board string, at int64) (customer string, since int64)
 
-// Options are what a Hub needs. All funcs must be safe for concurrent use.
+// Options configure a Hub. All funcs must be safe for concurrent use.
 type Options struct {
 	Version string // told to browsers
 	Web     string // the path of the page's files, told as well: a page of others reloads itself
@@ -120,7 +120,7 @@ func (h *Hub) markDirty(b *boardState) {
 	signal(h.wake)
 }
 
-// Forget drops what is known of a board, when it has left the registry.
+// Forget drops a board's state, when it has left the registry.
 func (h *Hub) Forget(board string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()

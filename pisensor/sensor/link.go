@@ -283,7 +283,7 @@ func (l *natsLink) Publish(b []byte) error {
 	return conn.Publish(l.subject, b)
 }
 
-// Close flushes what was published and ends the connection. It waits for a connection attempt or a
+// Close flushes published messages and ends the connection. It waits for a connection attempt or a
 // probe that is under way. A collector that goes away meanwhile is no error: the readings are
 // acknowledged, and a goodbye may be lost.
 func (l *natsLink) Close() error {

@@ -16,7 +16,7 @@ import (
 	"bramble/pisensor/report"
 )
 
-// Explain says in one line why a collector cannot be reached and what to do. The text is the same
+// Explain says in one line why a collector cannot be reached, with the next step. The text is the same
 // for the same cause: ports, which differ from attempt to attempt, are left out.
 func Explain(err error) string {
 	var dns *net.DNSError

@@ -1,4 +1,4 @@
-// Package series holds what is passed around of time series without the store's engine: labels, samples, and the series
+// Package series holds the values of time series that others pass around without the store's engine: labels, samples, and the series
 // of an answer. It owns the canonical text of labels, which alerts are named by on disk. It stores nothing and asks
 // nothing: package storage does.
 package series
