@@ -16,6 +16,8 @@ import (
 
 	"bramble/alerting"
 	"bramble/alerting/maintenance"
+
+	"bramble/dashboards/live/livetest"
 )
 
 // sheet is one page as the owner of a token sees it, nobody where it is empty. It is complete when the selector finds the
@@ -165,7 +167,7 @@ func (b *tab) see(p sheet) {
 // settled runs JavaScript after the page was laid out and its observers of sizes were told.
 func settled[T any](b *tab, js string) T {
 	b.Helper()
-	ctx, cancel := context.WithTimeout(b.ctx, patience)
+	ctx, cancel := context.WithTimeout(b.ctx, livetest.Patience)
 	defer cancel()
 	got, err := chromedp.Run(ctx, chromedp.Evaluate[T](`new Promise((done) => requestAnimationFrame(() => setTimeout(() => done(`+js+`))))`, chromedp.EvalAwaitPromise))
 	if err != nil {
@@ -244,10 +246,10 @@ const tooWide = `document.documentElement.scrollWidth <= innerWidth ? "" : "too 
 // hidden says when a page of an operator does not show Find and Log out.
 const hidden = `(document.getElementById("find").checkVisibility() && document.querySelector(".who button").checkVisibility() ? "" : " Find or Log out is hidden")`
 
-// axe reports what axe-core, run with options, finds serious or critical.
+// axe reports the serious and critical findings of axe-core, run with options.
 func (b *tab) axe(page, source, options string) {
 	b.Helper()
-	ctx, cancel := context.WithTimeout(b.ctx, patience)
+	ctx, cancel := context.WithTimeout(b.ctx, livetest.Patience)
 	defer cancel()
 	_, err := chromedp.Run(ctx, chromedp.Evaluate[*runtime.RemoteObject]("window.axe ?? (() => {"+source+"})()"))
 	if err != nil {

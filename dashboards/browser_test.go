@@ -24,9 +24,10 @@ import (
 	"github.com/chromedp/chromedp/kb"
 
 	"bramble/dashboards/live"
+	"bramble/dashboards/live/livetest"
 )
 
-// tab is one page of a real browser, with cookies of its own. It collects what must not happen: errors on the
+// tab is one page of a real browser, with cookies of its own. It collects forbidden events: errors on the
 // console and requests that leave the origin.
 type tab struct {
 	*testing.T
@@ -62,7 +63,7 @@ func TestMain(m *testing.M) {
 func startChromium(path string) (context.Context, error) {
 	chromium.start.Do(func() {
 		opts := append(chromedp.DefaultExecAllocatorOptions[:],
-			chromedp.ExecPath(path), chromedp.NoSandbox, chromedp.DisableGPU, chromedp.WSURLReadTimeout(patience),
+			chromedp.ExecPath(path), chromedp.NoSandbox, chromedp.DisableGPU, chromedp.WSURLReadTimeout(livetest.Patience),
 			chromedp.Flag("disable-quic", true), chromedp.Flag("disable-component-update", true),
 			chromedp.Flag("disable-features", "Translate,WebUIOmniboxPopup,WebUIOmniboxAimPopup,PreloadTopChromeWebUI")) // pages of the browser's own
 		alloc, stop := chromedp.NewExecAllocator(context.Background(), opts...)
@@ -127,7 +128,7 @@ func takeTab(running context.Context) (context.Context, error) {
 
 // giveTabBack leaves nothing of a test in its tab: no page, no cookies, no time zone.
 func giveTabBack(free context.Context) error {
-	ctx, cancel := context.WithTimeout(free, patience)
+	ctx, cancel := context.WithTimeout(free, livetest.Patience)
 	defer cancel()
 	err := chromedp.Do(ctx, chromedp.Navigate(chromium.rest.URL))
 	if err == nil {
@@ -219,7 +220,7 @@ func (b *tab) visit(origin, path string) {
 
 func (b *tab) do(steps ...chromedp.Action[chromedp.Void]) {
 	b.Helper()
-	ctx, cancel := context.WithTimeout(b.ctx, patience)
+	ctx, cancel := context.WithTimeout(b.ctx, livetest.Patience)
 	defer cancel()
 	for _, step := range steps {
 		err := chromedp.Do(ctx, step)
@@ -248,9 +249,9 @@ func (b *tab) click(selector string) {
 // until waits for a JavaScript expression to be true, and shows another one when it never is.
 func (b *tab) until(condition, show string) {
 	b.Helper()
-	ctx, cancel := context.WithTimeout(b.ctx, patience)
+	ctx, cancel := context.WithTimeout(b.ctx, livetest.Patience)
 	defer cancel()
-	poll := chromedp.Poll[bool]("Boolean("+condition+")", chromedp.WithPollingInterval(50*time.Millisecond), chromedp.WithPollingTimeout(patience))
+	poll := chromedp.Poll[bool]("Boolean("+condition+")", chromedp.WithPollingInterval(50*time.Millisecond), chromedp.WithPollingTimeout(livetest.Patience))
 	_, err := chromedp.Run(ctx, poll)
 	for ctx.Err() == nil && pageLeft(err) {
 		_, err = chromedp.Run(ctx, poll)
@@ -373,7 +374,7 @@ func TestBrowserFind(t *testing.T) {
 	b.text("#live-status", "Live")
 	rows := `[...document.querySelectorAll("#find-list li")].map((l) => l.textContent)`
 	note := `document.getElementById("find-note").textContent`
-	find := func(typed string, condition string) { // instead of what was typed before
+	find := func(typed string, condition string) { // in place of an earlier text
 		t.Helper()
 		b.text("#live-status", "Live")
 		b.do(chromedp.Focus(chromedp.CSS("#find")))
@@ -541,7 +542,7 @@ func TestBrowserReconnects(t *testing.T) {
 			t.Fatal(err)
 		}
 		s.Hub().Publish("r1-01", time.Now().UnixMilli(), full(temperature, 1.2e9, 1.2e9, 0))
-		web := &http.Server{Handler: s.Handler(), ReadHeaderTimeout: patience}
+		web := &http.Server{Handler: s.Handler(), ReadHeaderTimeout: livetest.Patience}
 		go web.Serve(l)
 		return func() {
 			s.Close()

@@ -16,6 +16,7 @@ import (
 
 	"bramble/alerting/rules"
 	"bramble/dashboards/live"
+	"bramble/dashboards/live/livetest"
 )
 
 // leasehold is an Own in which r1-02 belongs to Kelp & Co since 1000, and x-01 to somebody else.
@@ -257,7 +258,7 @@ func TestACustomerSeesOwnBoardsAlone(t *testing.T) {
 }
 
 // dialOwn opens a customer's websocket.
-func dialOwn(t *testing.T, web *httptest.Server, token string) (*browser, int) {
+func dialOwn(t *testing.T, web *httptest.Server, token string) (*livetest.Browser, int) {
 	t.Helper()
 	conn, resp, err := websocket.DefaultDialer.Dial("ws"+strings.TrimPrefix(web.URL, "http")+"/own/live", http.Header{"Authorization": {"Bearer " + token}})
 	if err != nil {
@@ -267,11 +268,11 @@ func dialOwn(t *testing.T, web *httptest.Server, token string) (*browser, int) {
 		return nil, resp.StatusCode
 	}
 	t.Cleanup(func() { conn.Close() })
-	return &browser{t, conn}, 0
+	return &livetest.Browser{TB: t, Conn: conn}, 0
 }
 
 func TestACustomersWebsocketCarriesOwnBoardsAlone(t *testing.T) {
-	leakless(t)
+	livetest.Leakless(t)
 	var mu sync.Mutex
 	owner := map[string]string{"r1-02": "Kelp & Co", "x-01": "birch"}
 	own := leasehold()
@@ -297,26 +298,26 @@ func TestACustomersWebsocketCarriesOwnBoardsAlone(t *testing.T) {
 		t.Errorf("a customer on the operators' websocket: %v", resp)
 	}
 	b, _ := dialOwn(t, web, "kelp-token")
-	b.next("hello")
+	b.Next("hello")
 	for _, refused := range []string{
 		`{"type":"subscribe","fleet":true}`, `{"type":"subscribe","fleet":true,"board":"r1-02"}`, `{"type":"subscribe","board":"x-01"}`,
 		`{"type":"subscribe","board":"r1-01"}`, `{"type":"subscribe","board":"none"}`, `{"type":"watch","board":"x-01"}`,
 	} {
-		b.send(refused)
-		if m := b.next("error"); m["error"] == "" {
+		b.Send(refused)
+		if m := b.Next("error"); m["error"] == "" {
 			t.Errorf("%s: %v", refused, m)
 		}
 	}
-	b.send(`{"type":"subscribe","board":"r1-02"}`)
-	b.next("subscribed")
-	b.send(`{"type":"watch","board":"r1-02"}`)
-	b.next("watching")
+	b.Send(`{"type":"subscribe","board":"r1-02"}`)
+	b.Next("subscribed")
+	b.Send(`{"type":"watch","board":"r1-02"}`)
+	b.Next("watching")
 	// only wants a message of a kind, and nothing else before it but the time.
 	only := func(kind string) map[string]any {
 		t.Helper()
 		for {
 			var m map[string]any
-			if err := b.conn.ReadJSON(&m); err != nil {
+			if err := b.Conn.ReadJSON(&m); err != nil {
 				t.Fatal(err)
 			}
 			if m["type"] == "time" {
@@ -336,10 +337,10 @@ func TestACustomersWebsocketCarriesOwnBoardsAlone(t *testing.T) {
 			t.Errorf("%v, want %v °C", m, celsius)
 		}
 	}
-	viewer := dial(t, web, http.Header{"Authorization": {"Bearer viewer-token"}})
-	viewer.next("hello")
+	viewer := livetest.Dial(t, web.URL+"/live", http.Header{"Authorization": {"Bearer viewer-token"}})
+	viewer.Next("hello")
 	s.Hub().Alerts()
-	viewer.next("incidents") // all who get it have it by now
+	viewer.Next("incidents") // all who get it have it by now
 	s.Hub().Publish("x-01", 1, warm(77))
 	s.Hub().Publish("r1-02", 1, warm(50))
 	next(50)
@@ -347,7 +348,7 @@ func TestACustomersWebsocketCarriesOwnBoardsAlone(t *testing.T) {
 	owner["r1-02"] = "birch"
 	mu.Unlock()
 	s.Hub().Publish("r1-02", 2, warm(88)) // birch's now
-	b.send(`{"type":"watch","board":"r1-02"}`)
+	b.Send(`{"type":"watch","board":"r1-02"}`)
 	only("error")
 	mu.Lock()
 	owner["r1-02"] = "Kelp & Co"
@@ -361,7 +362,7 @@ func TestACustomersWebsocketCarriesOwnBoardsAlone(t *testing.T) {
 
 // One customer takes neither all websockets nor all of the store.
 func TestACustomerTakesAShareAlone(t *testing.T) {
-	leakless(t)
+	livetest.Leakless(t)
 	release, entered := make(chan struct{}), make(chan struct{}, 100)
 	own := leasehold()
 	own.History = func(context.Context, string, HistoryQuery) ([]Span, error) {
@@ -373,14 +374,14 @@ func TestACustomerTakesAShareAlone(t *testing.T) {
 	s.busy.patience = time.Hour // however slow the machine is
 	for range 16 {              // as many as a customer may have
 		b, _ := dialOwn(t, web, "kelp-token")
-		b.next("hello")
+		b.Next("hello")
 	}
 	b, _ := dialOwn(t, web, "kelp-token")
-	if _, _, err := b.conn.ReadMessage(); !websocket.IsCloseError(err, websocket.CloseTryAgainLater) {
+	if _, _, err := b.Conn.ReadMessage(); !websocket.IsCloseError(err, websocket.CloseTryAgainLater) {
 		t.Errorf("one websocket too many: %v", err)
 	}
 	other, _ := dialOwn(t, web, "birch-token")
-	other.next("hello")
+	other.Next("hello")
 
 	ask := call{path: "/api/own/boards/r1-02/history?metric=pi_load1&start=1&end=1000000&step=60", token: "kelp-token"}
 	codes := make(chan int, busyAtOnce+busyWaiting+1)

@@ -14,7 +14,7 @@ import (
 	"bramble/dashboards/live"
 )
 
-// The pages' JavaScript is checked against web/types/server.d.ts, so that has to be what is sent.
+// The pages' JavaScript is checked against web/types/server.d.ts, so that file must match the answers.
 func TestTypesOfThePagesAreThoseOfTheServer(t *testing.T) {
 	text, err := os.ReadFile("web/types/server.d.ts")
 	if err != nil {

@@ -5,6 +5,8 @@ import (
 	"slices"
 	"testing"
 	"time"
+
+	"bramble/dashboards/live/livetest"
 )
 
 func reading(i int) []Value {
@@ -41,12 +43,12 @@ func BenchmarkPublishUnwatched(b *testing.B) {
 // beside nine other browsers that look at the same board.
 func BenchmarkLive(b *testing.B) {
 	hub, web := start(b, Options{})
-	watchers := make([]*browser, 10)
+	watchers := make([]*livetest.Browser, 10)
 	for i := range watchers {
-		watchers[i] = dial(b, web)
-		watchers[i].send(`{"type":"subscribe","board":"r1-01"}`)
-		watchers[i].send(`{`)
-		watchers[i].next("error")
+		watchers[i] = livetest.Dial(b, web.URL, nil)
+		watchers[i].Send(`{"type":"subscribe","board":"r1-01"}`)
+		watchers[i].Send(`{`)
+		watchers[i].Next("error")
 	}
 	took := make([]time.Duration, 0, b.N)
 	at := int64(0)
@@ -54,10 +56,10 @@ func BenchmarkLive(b *testing.B) {
 		at++
 		began := time.Now()
 		hub.Publish("r1-01", at, reading(int(at)))
-		watchers[len(watchers)-1].next("reading")
+		watchers[len(watchers)-1].Next("reading")
 		took = append(took, time.Since(began))
 		for _, w := range watchers[:len(watchers)-1] {
-			w.next("reading")
+			w.Next("reading")
 		}
 	}
 	slices.Sort(took)

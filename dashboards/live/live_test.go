@@ -1,7 +1,6 @@
 package live
 
 import (
-	"encoding/json"
 	"fmt"
 	"math"
 	"net/http"
@@ -12,65 +11,9 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/gorilla/websocket"
-	"go.uber.org/goleak"
+
+	"bramble/dashboards/live/livetest"
 )
-
-// leakless fails the test when a goroutine of the server outlives it. Call it first.
-func leakless(t *testing.T) {
-	t.Helper()
-	before := goleak.IgnoreCurrent()
-	t.Cleanup(func() {
-		http.DefaultClient.CloseIdleConnections()
-		goleak.VerifyNone(t, before)
-	})
-}
-
-// patience ends a test that hangs. A machine that is busy with other tests may take a minute for a second's work.
-const patience = 2 * time.Minute
-
-// browser is a websocket client of the tests.
-type browser struct {
-	testing.TB
-	conn *websocket.Conn
-}
-
-func dial(t testing.TB, web *httptest.Server) *browser {
-	t.Helper()
-	conn, _, err := websocket.DefaultDialer.Dial("ws"+strings.TrimPrefix(web.URL, "http"), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { conn.Close() })
-	return &browser{t, conn}
-}
-
-func (b *browser) send(text string) {
-	b.Helper()
-	if err := b.conn.WriteMessage(websocket.TextMessage, []byte(text)); err != nil {
-		b.Fatal(err)
-	}
-}
-
-// next returns the next message of a type and skips others.
-func (b *browser) next(kind string) map[string]any {
-	b.Helper()
-	if err := b.conn.SetReadDeadline(time.Now().Add(patience)); err != nil {
-		b.Fatal(err)
-	}
-	for {
-		_, data, err := b.conn.ReadMessage()
-		if err != nil {
-			b.Fatalf("wait for %s: %v", kind, err)
-		}
-		var m map[string]any
-		if err := json.Unmarshal(data, &m); err != nil {
-			b.Fatalf("message %s: %v", data, err)
-		}
-		if m["type"] == kind {
-			return m
-		}
-	}
-}
 
 // start serves a hub to an operator and closes everything when the test ends.
 func start(t testing.TB, o Options) (*Hub, *httptest.Server) {
@@ -93,18 +36,18 @@ func start(t testing.TB, o Options) (*Hub, *httptest.Server) {
 func warm(t float64) []Value { return []Value{{"pi_soc_temperature_celsius", t}} }
 
 func TestFleetSnapshotThenChanges(t *testing.T) {
-	leakless(t)
+	livetest.Leakless(t)
 	hub, web := start(t, Options{Version: "1.2"})
 	hub.Publish("r1-01", 1000, []Value{
 		{"pi_soc_temperature_celsius", 50.5}, {"pi_board_up", 1}, {`pi_throttled{reason="throttled"}`, 1},
 		{`pi_cpu_clock_hertz{source="requested"}`, 1.2e9}, {`pi_cpu_clock_hertz{source="measured"}`, 657e6},
 	})
-	b := dial(t, web)
-	if hello := b.next("hello"); hello["version"] != "1.2" || hello["role"] != "operator" {
+	b := livetest.Dial(t, web.URL, nil)
+	if hello := b.Next("hello"); hello["version"] != "1.2" || hello["role"] != "operator" {
 		t.Errorf("hello %v", hello)
 	}
-	b.send(`{"type":"subscribe","fleet":true}`)
-	first := b.next("fleet")
+	b.Send(`{"type":"subscribe","fleet":true}`)
+	first := b.Next("fleet")
 	want := []any{map[string]any{
 		"board": "r1-01", "at": 1000.0, "temperature": 50.5, "up": 1.0, "requested": 1.2e9, "measured": 657e6, "throttled": []any{"throttled"},
 	}}
@@ -112,7 +55,7 @@ func TestFleetSnapshotThenChanges(t *testing.T) {
 		t.Errorf("snapshot %v (-want +got):\n%s", first, diff)
 	}
 	hub.Publish("r1-02", 2000, warm(61))
-	change := b.next("fleet")
+	change := b.Next("fleet")
 	want = []any{map[string]any{"board": "r1-02", "at": 2000.0, "temperature": 61.0}}
 	if diff := cmp.Diff(want, change["boards"]); diff != "" || change["full"] != false {
 		t.Errorf("change %v (-want +got):\n%s", change, diff)
@@ -121,13 +64,13 @@ func TestFleetSnapshotThenChanges(t *testing.T) {
 
 // A board without a value has no field: absence is never a zero.
 func TestMissingIsAbsent(t *testing.T) {
-	leakless(t)
+	livetest.Leakless(t)
 	hub, web := start(t, Options{})
 	hub.Publish("r1-01", 1000, []Value{{"pi_soc_temperature_celsius", 50}, {`pi_cpu_clock_hertz{source="measured"}`, 1e9}})
 	hub.Publish("r1-01", 2000, []Value{{"pi_soc_temperature_celsius", math.NaN()}})
-	b := dial(t, web)
-	b.send(`{"type":"subscribe","fleet":true}`)
-	got := b.next("fleet")["boards"]
+	b := livetest.Dial(t, web.URL, nil)
+	b.Send(`{"type":"subscribe","fleet":true}`)
+	got := b.Next("fleet")["boards"]
 	want := []any{map[string]any{"board": "r1-01", "at": 2000.0, "measured": 1e9}}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
@@ -135,7 +78,7 @@ func TestMissingIsAbsent(t *testing.T) {
 }
 
 func TestOldReadingsAreIgnored(t *testing.T) {
-	leakless(t)
+	livetest.Leakless(t)
 	hub, _ := start(t, Options{})
 	for _, at := range []int64{2000, 1000, 2000} {
 		hub.Publish("r1-01", at, warm(float64(at)))
@@ -148,18 +91,18 @@ func TestOldReadingsAreIgnored(t *testing.T) {
 
 // Many readings of one board become few fleet messages, and the last one wins.
 func TestFleetIsConflated(t *testing.T) {
-	leakless(t)
+	livetest.Leakless(t)
 	hub, web := start(t, Options{})
-	b := dial(t, web)
-	b.send(`{"type":"subscribe","fleet":true}`)
-	b.next("fleet")
+	b := livetest.Dial(t, web.URL, nil)
+	b.Send(`{"type":"subscribe","fleet":true}`)
+	b.Next("fleet")
 	const n = 2000
 	for i := range int64(n) {
 		hub.Publish("r1-01", i+1, warm(float64(i)))
 	}
 	messages := 0
 	for {
-		m := b.next("fleet")
+		m := b.Next("fleet")
 		messages++
 		if m["boards"].([]any)[0].(map[string]any)["temperature"] == float64(n-1) {
 			break
@@ -171,18 +114,18 @@ func TestFleetIsConflated(t *testing.T) {
 }
 
 func TestBoardGetsEveryReading(t *testing.T) {
-	leakless(t)
+	livetest.Leakless(t)
 	hub, web := start(t, Options{})
-	b := dial(t, web)
-	b.send(`{"type":"subscribe","board":"r1-01"}`)
-	b.send(`{"type":"subscribe","board":"no/such"}`)
-	b.next("error") // the first request has been handled before this answer
+	b := livetest.Dial(t, web.URL, nil)
+	b.Send(`{"type":"subscribe","board":"r1-01"}`)
+	b.Send(`{"type":"subscribe","board":"no/such"}`)
+	b.Next("error") // the first request has been handled before this answer
 	for i := range int64(50) {
 		hub.Publish("r1-02", i+1, warm(1))
 		hub.Publish("r1-01", i+1, []Value{{`pi_cpu_clock_hertz{source="measured"}`, float64(i)}})
 	}
 	for i := range 50 {
-		m := b.next("reading")
+		m := b.Next("reading")
 		want := map[string]any{
 			"type": "reading", "board": "r1-01", "at": float64(i + 1),
 			"values": map[string]any{`pi_cpu_clock_hertz{source="measured"}`: float64(i)},
@@ -195,13 +138,13 @@ func TestBoardGetsEveryReading(t *testing.T) {
 
 // A browser that does not read misses messages; Publish and other browsers do not wait for it.
 func TestSlowBrowserIsSkipped(t *testing.T) {
-	leakless(t)
+	livetest.Leakless(t)
 	hub, web := start(t, Options{})
-	slow, quick := dial(t, web), dial(t, web)
-	for _, b := range []*browser{slow, quick} {
-		b.send(`{"type":"subscribe","board":"r1-01"}`)
-		b.send(`{"type":"subscribe","board":"-"}`)
-		b.next("error")
+	slow, quick := livetest.Dial(t, web.URL, nil), livetest.Dial(t, web.URL, nil)
+	for _, b := range []*livetest.Browser{slow, quick} {
+		b.Send(`{"type":"subscribe","board":"r1-01"}`)
+		b.Send(`{"type":"subscribe","board":"-"}`)
+		b.Next("error")
 	}
 	wide := make([]Value, 60)
 	for i := range wide {
@@ -222,11 +165,11 @@ func TestSlowBrowserIsSkipped(t *testing.T) {
 		t.Fatal("Publish waits for a browser that does not read")
 	}
 	hub.Publish("r1-01", n+1, warm(1))
-	quick.next("reading")
-	slow.next("skipped")
+	quick.Next("reading")
+	slow.Next("skipped")
 	hub.Publish("r1-01", n+2, warm(2))
 	for {
-		if m := slow.next("reading"); m["at"] == float64(n+2) {
+		if m := slow.Next("reading"); m["at"] == float64(n+2) {
 			return
 		}
 	}
@@ -245,33 +188,33 @@ func (h *Hub) allSkipped() bool {
 }
 
 func TestBadMessages(t *testing.T) {
-	leakless(t)
+	livetest.Leakless(t)
 	_, web := start(t, Options{})
-	b := dial(t, web)
+	b := livetest.Dial(t, web.URL, nil)
 	for _, text := range []string{`{`, `[]`, `{"type":"fly"}`, `{"type":"watch","board":"r1-01"}`} {
-		b.send(text)
-		b.next("error")
+		b.Send(text)
+		b.Next("error")
 	}
 	for i := range maxWatched {
-		b.send(fmt.Sprintf(`{"type":"subscribe","board":"b%d"}`, i))
+		b.Send(fmt.Sprintf(`{"type":"subscribe","board":"b%d"}`, i))
 	}
-	b.send(`{"type":"subscribe","board":"one-more"}`)
-	b.next("error")
-	b.send(`{"type":"subscribe","board":"` + strings.Repeat("x", readLimit) + `"}`)
-	if _, _, err := b.conn.ReadMessage(); !websocket.IsCloseError(err, websocket.CloseMessageTooBig) {
+	b.Send(`{"type":"subscribe","board":"one-more"}`)
+	b.Next("error")
+	b.Send(`{"type":"subscribe","board":"` + strings.Repeat("x", readLimit) + `"}`)
+	if _, _, err := b.Conn.ReadMessage(); !websocket.IsCloseError(err, websocket.CloseMessageTooBig) {
 		t.Errorf("after a large message: %v", err)
 	}
 }
 
 func TestWatchingUnknownBoardsLeavesNothing(t *testing.T) {
-	leakless(t)
+	livetest.Leakless(t)
 	hub, web := start(t, Options{})
-	b := dial(t, web)
-	b.send(`{"type":"subscribe","board":"ghost"}`)
-	b.send(`{"type":"unsubscribe","board":"ghost"}`)
-	b.send(`{"type":"unsubscribe","board":"ghost"}`)
-	b.send(`{`)
-	b.next("error")
+	b := livetest.Dial(t, web.URL, nil)
+	b.Send(`{"type":"subscribe","board":"ghost"}`)
+	b.Send(`{"type":"unsubscribe","board":"ghost"}`)
+	b.Send(`{"type":"unsubscribe","board":"ghost"}`)
+	b.Send(`{`)
+	b.Next("error")
 	hub.mu.Lock()
 	defer hub.mu.Unlock()
 	if len(hub.boards) != 0 {
@@ -315,7 +258,7 @@ func FuzzRequest(f *testing.F) {
 
 // A fault where the fleet is shown ends the browsers' connections; those that come after begin with all there is.
 func TestPanicInThePumpEndsTheConnections(t *testing.T) {
-	leakless(t)
+	livetest.Leakless(t)
 	faults := make(chan string, 100)
 	h, web := start(t, Options{Fault: func(where string, v any) { faults <- fmt.Sprint(where, ": ", v) }})
 	h.Publish("b1", 1000, []Value{{Series: "pi_soc_temperature_celsius", Value: 50}})
@@ -328,11 +271,11 @@ func TestPanicInThePumpEndsTheConnections(t *testing.T) {
 		}
 	}
 	broken(true)
-	b := dial(t, web)
-	b.send(`{"type":"subscribe","fleet":true}`)
+	b := livetest.Dial(t, web.URL, nil)
+	b.Send(`{"type":"subscribe","fleet":true}`)
 	var err error
 	for err == nil {
-		_, _, err = b.conn.ReadMessage()
+		_, _, err = b.Conn.ReadMessage()
 	}
 	if !websocket.IsCloseError(err, websocket.CloseInternalServerErr) {
 		t.Errorf("the connection ends with %v", err)
@@ -341,9 +284,9 @@ func TestPanicInThePumpEndsTheConnections(t *testing.T) {
 		t.Errorf("heard of %q", got)
 	}
 	broken(false)
-	after := dial(t, web)
-	after.send(`{"type":"subscribe","fleet":true}`)
-	if m := after.next("fleet"); m["full"] != true || len(m["boards"].([]any)) != 1 {
+	after := livetest.Dial(t, web.URL, nil)
+	after.Send(`{"type":"subscribe","fleet":true}`)
+	if m := after.Next("fleet"); m["full"] != true || len(m["boards"].([]any)) != 1 {
 		t.Errorf("the next browser sees %v", m)
 	}
 }
