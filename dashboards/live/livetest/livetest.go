@@ -34,10 +34,11 @@ type Browser struct {
 // Dial connects to an http:// address. The test's end closes the connection.
 func Dial(t testing.TB, url string, header http.Header) *Browser {
 	t.Helper()
-	conn, _, err := websocket.DefaultDialer.Dial("ws"+strings.TrimPrefix(url, "http"), header)
+	conn, resp, err := websocket.DefaultDialer.Dial("ws"+strings.TrimPrefix(url, "http"), header)
 	if err != nil {
 		t.Fatal(err)
 	}
+	resp.Body.Close() // empty behind a successful handshake
 	t.Cleanup(func() { conn.Close() })
 	return &Browser{t, conn}
 }
