@@ -93,6 +93,20 @@ func (r *rig) counted(name, label string) float64 {
 	return value(r.t, r.metrics, name, label)
 }
 
+// waitFor polls until the condition holds.
+func (r *rig) waitFor(what string, ok func() bool) {
+	r.t.Helper()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for deadline := time.After(patience); !ok(); {
+		select {
+		case <-tick.C:
+		case <-deadline:
+			r.t.Fatalf("%s: not within %s", what, patience)
+		}
+	}
+}
+
 func (r *rig) must(err error) {
 	r.t.Helper()
 	if err != nil {
