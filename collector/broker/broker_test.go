@@ -605,6 +605,7 @@ func TestSecondConnectIsJudgedLikeTheFirst(t *testing.T) {
 }
 
 func TestEnrolmentConnectionIsCutOff(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, t.TempDir())
 	r.gate.enrol = 3 * time.Second
 	token, err := r.registry.NewRackToken(t.Context(), "r1", nil, 1, r.Pin())

@@ -146,6 +146,7 @@ func (tcpPair) LocalAddr() net.Addr {
 }
 
 func TestStrangerIsShownOut(t *testing.T) {
+	t.Parallel()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -154,7 +155,9 @@ func TestNonsenseOverHTTPGetsAnError(t *testing.T) {
 	f(true, "POST /login HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 0\r\n\r\n", "HTTP/1.1 405")
 	f(true, "SSH-2.0-OpenSSH_9.6\r\n\r\n", "HTTP/1.1 400")
 	f(true, "GET /mqtt HTTP/1.1\r\n"+upgrade, "HTTP/1.1 404")
-	f(true, "GET / HTTP/1.1\r\nHost: x\r\n\r\n", "HTTP/1.1 400") // kept alive, then ended
+	var kept sync.WaitGroup // both end after the same wait
+	defer kept.Wait()
+	kept.Go(func() { f(true, "GET / HTTP/1.1\r\nHost: x\r\n\r\n", "HTTP/1.1 400") })
 	// A leaf node gets nothing behind its upgrade.
 	if got := r.request(true, "GET /leafnode HTTP/1.1\r\n"+upgrade); !strings.HasPrefix(got, "HTTP/1.1 101") || strings.Contains(got, "INFO") {
 		t.Errorf("leaf node: %q", got)
