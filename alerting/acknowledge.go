@@ -75,7 +75,7 @@ func (e *transaction) acknowledge(id string, ack incident.Ack) error {
 	if err := incident.Save(e.ctx, e.c, in); err != nil {
 		return err
 	}
-	err = e.exec("write snooze", `INSERT INTO incident_more (incident, snoozed_until) VALUES (?,?)
+	err = e.exec("write snooze", `INSERT INTO incident_detail (incident, snoozed_until) VALUES (?,?)
 		ON CONFLICT (incident) DO UPDATE SET snoozed_until = excluded.snoozed_until`, id, ack.Until)
 	if err != nil {
 		return err
@@ -239,7 +239,7 @@ func (e *transaction) close(id, who, comment string) error {
 	if comment == "" && in.Closing != nil && in.Closing.Comment != "" {
 		last = *in.Closing // closing again without a comment takes none away
 	}
-	err = e.exec("write closing comment", `INSERT INTO incident_more (incident, closed_by, closed_at, closing, by_hand) VALUES (?,?,?,?,?)
+	err = e.exec("write closing comment", `INSERT INTO incident_detail (incident, closed_by, closed_at, closing, by_hand) VALUES (?,?,?,?,?)
 		ON CONFLICT (incident) DO UPDATE SET closed_by = excluded.closed_by, closed_at = excluded.closed_at, closing = excluded.closing,
 		by_hand = max(by_hand, excluded.by_hand)`, id, last.By, last.At, last.Comment, byHand)
 	if err != nil {

@@ -306,7 +306,7 @@ func (e *transaction) wake(esc *escalation) error {
 	if err := incident.Save(e.ctx, e.c, &in); err != nil {
 		return err
 	}
-	if err := e.exec("end snooze", `UPDATE incident_more SET snoozed_until = 0 WHERE incident = ?`, esc.incident); err != nil {
+	if err := e.exec("end snooze", `UPDATE incident_detail SET snoozed_until = 0 WHERE incident = ?`, esc.incident); err != nil {
 		return err
 	}
 	if err := e.event(esc.incident, "awake", by, "the snooze is over and it still fires: from the start"); err != nil {

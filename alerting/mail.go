@@ -36,11 +36,6 @@ import (
 	"bramble/alerting/outbox"
 )
 
-// customerSchema finds the mails of one contact.
-const customerSchema = `
-CREATE INDEX IF NOT EXISTS page_customer ON page (group_key, seq) WHERE receiver = '(customers)';
-`
-
 // CustomerMail is one mail to one address of a customer's.
 type CustomerMail struct {
 	ID      string // of the page in the journal, unlike any other

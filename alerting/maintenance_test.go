@@ -18,6 +18,7 @@ import (
 	"bramble/alerting/alerttest"
 	"bramble/alerting/incident"
 	"bramble/alerting/maintenance"
+	"bramble/statedb"
 )
 
 // startGuarded is startStage with a fleet that maintenances know.
@@ -386,7 +387,7 @@ func TestSilenceEnds(t *testing.T) {
 
 func TestMaintenanceRequests(t *testing.T) {
 	db := openDB(t, t.TempDir())
-	if err := create(t.Context(), db); err != nil {
+	if err := statedb.Ready(t.Context(), db); err != nil {
 		t.Fatal(err)
 	}
 	book, err := maintenance.Open(t.Context(), db, func() map[string]alert.Place { return ownFleet(2, 2, 8) })

@@ -22,20 +22,6 @@ import (
 	"bramble/alerting/incident"
 )
 
-// takeoverSchema says which incidents another one has alerts from: receivers that were paged for them are notified of its end.
-// The one before (former) is folded where it was merged as a whole, into a domain's failure or since routes changed; else it
-// goes on without them.
-const takeoverSchema = `
-CREATE TABLE incident_former (
-	incident TEXT NOT NULL,
-	former TEXT NOT NULL,
-	folded INTEGER NOT NULL,
-	at INTEGER NOT NULL,
-	PRIMARY KEY (incident, former)
-) STRICT, WITHOUT ROWID;
-CREATE INDEX incident_former_former ON incident_former (former);
-`
-
 // noteOrigins notes which incidents a notification's alerts come from.
 func (e *transaction) noteOrigins(in *incident.Incident, n *notification, fresh bool) error {
 	for _, p := range n.splitFrom {
@@ -55,7 +41,7 @@ func (e *transaction) noteOrigins(in *incident.Incident, n *notification, fresh 
 
 // standAlone frees an incident that was merged: the rest of the larger failure is its own again.
 func (e *transaction) standAlone(in *incident.Incident) error {
-	return e.exec("free incident "+in.ID, `DELETE FROM incident_former WHERE former = ? AND folded = 1`, in.ID)
+	return e.exec("free incident "+in.ID, `DELETE FROM incident_merged WHERE merged_from = ? AND whole = 1`, in.ID)
 }
 
 // mergeParts ends the incidents whose boards the domain's alerts of a notification stand for, all that fire of them: who was paged for
@@ -121,13 +107,13 @@ func (p *Pager) forgetMerged(e *transaction) {
 // noteMerged notes that in has alerts of other; where that is over, also the alerts that it had from others.
 func (e *transaction) noteMerged(in, other *incident.Incident, whole bool) error {
 	if whole {
-		err := e.exec("move what incident "+other.ID+" took over", `UPDATE OR REPLACE incident_former SET incident = ? WHERE incident = ? AND former <> ?`,
+		err := e.exec("move what incident "+other.ID+" took over", `UPDATE OR REPLACE incident_merged SET incident = ? WHERE incident = ? AND merged_from <> ?`,
 			in.ID, other.ID, in.ID)
 		if err != nil {
 			return err
 		}
 	}
-	return e.exec("write what incident "+in.ID+" takes over", `INSERT OR REPLACE INTO incident_former (incident, former, folded, at) VALUES (?,?,?,?)`,
+	return e.exec("write what incident "+in.ID+" takes over", `INSERT OR REPLACE INTO incident_merged (incident, merged_from, whole, at) VALUES (?,?,?,?)`,
 		in.ID, other.ID, whole, e.now)
 }
 
@@ -178,7 +164,7 @@ func (e *transaction) forgetNotified(groupKey string, which func(hash uint64) bo
 // overBecause is ErrResolved, with the incident that goes on where there is one.
 func (e *transaction) overBecause(in *incident.Incident) error {
 	var number int64
-	row := e.c.QueryRowContext(e.ctx, `SELECT i.number FROM incident_former f JOIN incident i ON i.id = f.incident WHERE f.former = ? AND f.folded = 1`, in.ID)
+	row := e.c.QueryRowContext(e.ctx, `SELECT i.number FROM incident_merged m JOIN incident i ON i.id = m.incident WHERE m.merged_from = ? AND m.whole = 1`, in.ID)
 	switch err := row.Scan(&number); {
 	case errors.Is(err, sql.ErrNoRows):
 		return fmt.Errorf("incident %s: %w", in.ID, ErrResolved)
@@ -221,7 +207,7 @@ type mergedIncident struct {
 }
 
 func mergedInto(ctx context.Context, db database.Querier, id string) (out []mergedIncident, err error) {
-	rows, err := db.QueryContext(ctx, `SELECT former, folded, at FROM incident_former WHERE incident = ?`, id)
+	rows, err := db.QueryContext(ctx, `SELECT merged_from, whole, at FROM incident_merged WHERE incident = ?`, id)
 	if err != nil {
 		return nil, fmt.Errorf("read what incident %s took over: %w", id, err)
 	}
@@ -240,7 +226,7 @@ func mergedInto(ctx context.Context, db database.Querier, id string) (out []merg
 	if err := rows.Err(); err != nil || len(at) == 0 {
 		return nil, err
 	}
-	all, err := incident.Find(ctx, db, `WHERE id IN (SELECT former FROM incident_former WHERE incident = ?) ORDER BY number`, id)
+	all, err := incident.Find(ctx, db, `WHERE id IN (SELECT merged_from FROM incident_merged WHERE incident = ?) ORDER BY number`, id)
 	if err != nil {
 		return nil, err
 	}
@@ -283,7 +269,7 @@ func (e *transaction) notifyMerged(in *incident.Incident) error {
 			heard[t.person] = true
 		}
 	}
-	return e.exec("note that formers of incident "+in.ID+" heard of its end", `UPDATE incident_former SET at = 0 WHERE incident = ?`, in.ID)
+	return e.exec("note that formers of incident "+in.ID+" heard of its end", `UPDATE incident_merged SET at = 0 WHERE incident = ?`, in.ID)
 }
 
 func (e *transaction) notifyMergedEnd(in *incident.Incident, f mergedIncident, t notifiedIntegration) error {

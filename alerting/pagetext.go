@@ -165,7 +165,7 @@ func (p *Pager) before(ctx context.Context, in *incident.Incident) (string, erro
 	}
 	// Few incidents have a comment; the newest of them are enough.
 	ended, err := incident.Find(ctx, p.often, `WHERE resolved_at > 0 AND id <> ?
-		AND (ack_comment <> '' OR id IN (SELECT incident FROM incident_more WHERE closing <> '')) ORDER BY resolved_at DESC LIMIT 200`, in.ID)
+		AND (ack_comment <> '' OR id IN (SELECT incident FROM incident_detail WHERE closing <> '')) ORDER BY resolved_at DESC LIMIT 200`, in.ID)
 	if err != nil {
 		return "", err
 	}
@@ -250,12 +250,6 @@ const (
 	// longestLink bounds a link that is looked at, in bytes.
 	longestLink = 1024
 )
-
-// linkSchema holds the key of the links. Who deletes its row makes every link that was sent void, from the next start on.
-const linkSchema = `
-CREATE TABLE IF NOT EXISTS alert_link_key (id INTEGER PRIMARY KEY CHECK (id = 1), key BLOB NOT NULL) STRICT;
-CREATE INDEX IF NOT EXISTS incident_commented ON incident (resolved_at) WHERE ack_comment <> '';
-`
 
 // ErrLink is returned for a link that this collector did not sign, ErrLinkExpired for one that is too old.
 var (

@@ -18,16 +18,6 @@ import (
 	"bramble/alerting/incident"
 )
 
-// regroupSchema holds the further groups of an incident, after routes changed. The incident keeps the key that it began
-// with: receivers know it by that.
-const regroupSchema = `
-CREATE TABLE IF NOT EXISTS incident_moved (
-	group_key TEXT PRIMARY KEY,
-	incident TEXT NOT NULL
-) STRICT, WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS incident_moved_incident ON incident_moved (incident);
-`
-
 // ofGroup selects incidents by a group's key, given twice.
 const ofGroup = `(group_key = ? OR id IN (SELECT incident FROM incident_moved WHERE group_key = ?))`
 
@@ -136,7 +126,7 @@ func (e *transaction) displaced(n *notification, found []*incident.Incident) (ou
 // closedElsewhere reports whether somebody closed, in a group to which the routes do not lead any more, an incident with
 // all that fires here: it was dealt with, though the routes changed since.
 func (e *transaction) closedElsewhere(n *notification) (bool, error) {
-	closed, err := incident.Find(e.ctx, e.c, `WHERE resolved_at > 0 AND id IN (SELECT incident FROM incident_more WHERE by_hand = 1 AND closed_at > ?)`,
+	closed, err := incident.Find(e.ctx, e.c, `WHERE resolved_at > 0 AND id IN (SELECT incident FROM incident_detail WHERE by_hand = 1 AND closed_at > ?)`,
 		e.now-keepHandled.Milliseconds())
 	if err != nil {
 		return false, err
@@ -326,7 +316,7 @@ func (e *transaction) keepAck(in *incident.Incident) error {
 	state := escalationAcknowledged
 	if in.Ack.Until != 0 {
 		state = escalationSnoozed
-		err := e.exec("write snooze", `INSERT OR REPLACE INTO incident_more (incident, snoozed_until) VALUES (?,?)`, in.ID, in.Ack.Until)
+		err := e.exec("write snooze", `INSERT OR REPLACE INTO incident_detail (incident, snoozed_until) VALUES (?,?)`, in.ID, in.Ack.Until)
 		if err != nil {
 			return err
 		}

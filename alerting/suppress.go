@@ -390,14 +390,14 @@ func insertStillFiring(ctx context.Context, db database.Querier, l *stillFiring)
 	if err != nil {
 		return fmt.Errorf("encode what %s left: %w", l.id, err)
 	}
-	if _, err = db.ExecContext(ctx, `INSERT OR REPLACE INTO alert_left (id, transition, members) VALUES (?,?,?)`, l.id, string(alert), string(members)); err != nil {
+	if _, err = db.ExecContext(ctx, `INSERT OR REPLACE INTO alert_still_firing (id, transition, members) VALUES (?,?,?)`, l.id, string(alert), string(members)); err != nil {
 		return fmt.Errorf("write what %s left: %w", l.id, err)
 	}
 	return nil
 }
 
 func readStillFiring(ctx context.Context, db database.Querier) (out []*stillFiring, err error) {
-	rows, err := db.QueryContext(ctx, `SELECT id, transition, members FROM alert_left ORDER BY id`)
+	rows, err := db.QueryContext(ctx, `SELECT id, transition, members FROM alert_still_firing ORDER BY id`)
 	if err != nil {
 		return nil, fmt.Errorf("read alerts after maintenances and silences: %w", err)
 	}
@@ -428,7 +428,7 @@ func (p *Pager) forgetStillFiring(ended []alert.Transition) {
 	}
 	err := p.commits.Do(func(c *sql.Conn) error {
 		for _, t := range ended {
-			if _, err := c.ExecContext(context.Background(), `DELETE FROM alert_left WHERE id = ?`, strings.TrimPrefix(t.Rule, leftRulePrefix)); err != nil {
+			if _, err := c.ExecContext(context.Background(), `DELETE FROM alert_still_firing WHERE id = ?`, strings.TrimPrefix(t.Rule, leftRulePrefix)); err != nil {
 				return err
 			}
 		}

@@ -284,22 +284,6 @@ const (
 // ErrBadTest is wrapped where a test page cannot be sent as it was asked for.
 var ErrBadTest = errors.New("test page")
 
-// testSchema is idempotent. Times are Unix milliseconds.
-const testSchema = `
-CREATE TABLE IF NOT EXISTS test_page (
-	number INTEGER PRIMARY KEY AUTOINCREMENT,
-	receiver TEXT NOT NULL,
-	at INTEGER NOT NULL,
-	asked_by TEXT NOT NULL,
-	scheduled_for INTEGER NOT NULL,
-	after_page INTEGER NOT NULL,
-	state TEXT NOT NULL,
-	decided_at INTEGER NOT NULL DEFAULT 0,
-	latency INTEGER NOT NULL DEFAULT 0,
-	answer TEXT NOT NULL DEFAULT ''
-) STRICT;
-`
-
 // PageTest is a page that was sent to see whether it arrives. Times are Unix milliseconds.
 type PageTest struct {
 	Number       int64  `json:"number"`

@@ -17,8 +17,8 @@ import (
 	"bramble/collector/backup"
 	"bramble/collector/broker"
 	"bramble/collector/config"
-	"bramble/collector/registry"
 	"bramble/dashboards"
+	"bramble/statedb"
 )
 
 // checkBackup is the command, for no person's use, under which this program
@@ -38,7 +38,7 @@ func runCheckBackup(ctx context.Context, args []string, stdin io.Reader, stderr 
 // openBackups makes the keeper of the collector's backups, which does nothing
 // before run.
 func (a *app) openBackups(ctx context.Context) error {
-	last, err := registry.LastUpgrade(ctx, a.db)
+	last, err := statedb.LastUpgrade(ctx, a.db)
 	if err != nil {
 		return fmt.Errorf("read the last upgrade: %w", err)
 	}
@@ -131,7 +131,7 @@ func (o offlineBackups) open(ctx context.Context, args []string) (admin.State, f
 		return admin.State{}, nil, explainDamage(ctx, o.config, err)
 	}
 	if plan.Empty {
-		if err := registry.Migrate(ctx, db, schemas(), registry.Upgrade{}); err != nil {
+		if err := statedb.Migrate(ctx, db, schemas(), statedb.Upgrade{}); err != nil {
 			return admin.State{}, nil, errors.Join(err, db.Close())
 		}
 	}

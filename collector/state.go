@@ -12,31 +12,23 @@ import (
 	"path/filepath"
 	"time"
 
-	"bramble/alerting"
 	"bramble/alerting/rules"
 	"bramble/collector/backup"
 	"bramble/collector/broker"
 	"bramble/collector/config"
-	"bramble/collector/customers"
-	"bramble/collector/digest"
-	"bramble/collector/heartbeat"
 	"bramble/collector/ingest"
 	"bramble/collector/registry"
+	"bramble/statedb"
 	"bramble/storage"
 )
 
-// schemas are all that a data directory holds, by version. A room with tables of
-// its own in state.db is one more line.
-func schemas() []registry.Schema {
-	return []registry.Schema{
-		registry.Own(),
-		registry.Tables("alerting", alerting.Migrations),
-		registry.Tables("heartbeat", heartbeat.Migrations),
-		registry.Tables("digest", digest.Migrations),
-		registry.Tables("customers", customers.Migrations),
-		registry.Files("journal", ingest.JournalVersion),
-		registry.Files("checkpoint", rules.CheckpointVersion),
-		registry.Files("series", storage.SeriesVersion),
+// schemas are the versions of all data in a data directory. A package with files of its own is one more line.
+func schemas() []statedb.Schema {
+	return []statedb.Schema{
+		statedb.Tables(),
+		statedb.Files("journal", ingest.JournalVersion),
+		statedb.Files("checkpoint", rules.CheckpointVersion),
+		statedb.Files("series", storage.SeriesVersion),
 	}
 }
 
@@ -53,7 +45,7 @@ func openState(ctx context.Context, c config.Config, log *slog.Logger) (_ *sql.D
 			err = errors.Join(err, db.Close())
 		}
 	}()
-	u := registry.Upgrade{At: time.Now(), Collector: version()}
+	u := statedb.Upgrade{At: time.Now(), Collector: version()}
 	if old := !plan.Empty && len(plan.Changes) > 0; old && c.UpgradeWithoutBackup {
 		log.Warn("an older collector's data is upgraded without a backup, as --upgrade-without-backup says: there is no way back", "changes", plan)
 	} else if old {
@@ -62,7 +54,7 @@ func openState(ctx context.Context, c config.Config, log *slog.Logger) (_ *sql.D
 			return nil, fmt.Errorf("upgrade %s: %w: nothing was changed, and the older collector still starts; to go on without a way back, add --upgrade-without-backup", c.DataDir, err)
 		}
 	}
-	if err := registry.Migrate(ctx, db, schemas(), u); err != nil {
+	if err := statedb.Migrate(ctx, db, schemas(), u); err != nil {
 		return nil, err
 	}
 	if u.Backup != "" {
@@ -81,7 +73,7 @@ func openStateOffline(ctx context.Context, dir string) (*sql.DB, error) {
 	if !plan.Empty && len(plan.Changes) > 0 {
 		err = fmt.Errorf("%s is an older collector's (%s): start this one once, which makes a backup of it and upgrades it", dir, plan)
 	} else {
-		err = registry.Migrate(ctx, db, schemas(), registry.Upgrade{})
+		err = statedb.Migrate(ctx, db, schemas(), statedb.Upgrade{})
 	}
 	if err != nil {
 		return nil, errors.Join(err, db.Close())
@@ -91,15 +83,15 @@ func openStateOffline(ctx context.Context, dir string) (*sql.DB, error) {
 
 // lookAtState opens the state as it is. Where a newer collector has written it,
 // the error names the way back.
-func lookAtState(ctx context.Context, c config.Config) (*sql.DB, registry.Plan, error) {
+func lookAtState(ctx context.Context, c config.Config) (*sql.DB, statedb.Plan, error) {
 	if err := lostState(c.DataDir); err != nil {
-		return nil, registry.Plan{}, err
+		return nil, statedb.Plan{}, err
 	}
 	db, err := registry.OpenDB(stateFile(c.DataDir))
 	if err != nil {
-		return nil, registry.Plan{}, err
+		return nil, statedb.Plan{}, err
 	}
-	plan, err := registry.PlanUpgrade(ctx, db, schemas())
+	plan, err := statedb.PlanUpgrade(ctx, db, schemas())
 	if err != nil {
 		return nil, plan, errors.Join(wayBack(c, err), db.Close())
 	}
@@ -126,7 +118,10 @@ func lostState(dir string) error {
 
 // wayBack says how an older collector gets its data back.
 func wayBack(c config.Config, err error) error {
-	var newer *registry.NewerError
+	if errors.Is(err, statedb.ErrUnreleased) {
+		return fmt.Errorf("open %s: %w", c.DataDir, err)
+	}
+	var newer *statedb.NewerError
 	if !errors.As(err, &newer) {
 		return err
 	}

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"bramble/collector/registry"
+	"bramble/statedb"
 )
 
 // plain are columns of the state whose bytes a backup may show: hashes, Alertmanager's records, and texts that stand in files.
@@ -25,7 +26,7 @@ func TestEveryKeyOfTheStateIsSealed(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer db.Close()
-	if err := registry.Migrate(t.Context(), db, schemas(), registry.Upgrade{}); err != nil {
+	if err := statedb.Migrate(t.Context(), db, schemas(), statedb.Upgrade{}); err != nil {
 		t.Fatal(err)
 	}
 	rows, err := db.QueryContext(t.Context(), `SELECT t.name || '.' || c.name FROM sqlite_schema t JOIN pragma_table_info(t.name) c WHERE t.type = 'table' AND c.type = 'BLOB'`)

@@ -100,7 +100,7 @@ func Record(ctx context.Context, db database.Querier, incident string, at int64,
 
 // LoadDetails reads the rows beside an incident's own: the end of a snooze, and the closing comment.
 func (in *Incident) LoadDetails(ctx context.Context, db database.Querier) error {
-	rows, err := db.QueryContext(ctx, `SELECT snoozed_until, closed_by, closed_at, closing, by_hand FROM incident_more WHERE incident = ?`, in.ID)
+	rows, err := db.QueryContext(ctx, `SELECT snoozed_until, closed_by, closed_at, closing, by_hand FROM incident_detail WHERE incident = ?`, in.ID)
 	if err != nil {
 		return fmt.Errorf("read incident %s: %w", in.ID, err)
 	}

@@ -85,7 +85,7 @@ func (b *Store) Alerts(ctx context.Context, customer string, since time.Time) ([
 }
 
 func (b *Store) alerts(ctx context.Context, where string, args ...any) (all []Alert, err error) {
-	rows, err := b.DB.QueryContext(ctx, `SELECT seq, customer, kind, board, fired_at, ended_at, value, told_fired FROM customer_alert `+where, args...)
+	rows, err := b.DB.QueryContext(ctx, `SELECT seq, customer, kind, board, fired_at, ended_at, value, notified_fired FROM customer_alert `+where, args...)
 	if err != nil {
 		return nil, fmt.Errorf("read customers' alerts: %w", err)
 	}
@@ -100,7 +100,7 @@ func (b *Store) alerts(ctx context.Context, where string, args ...any) (all []Al
 	return all, rows.Err()
 }
 
-const pending = `(told_fired = 0 OR ended_at > 0 AND told_ended = 0)`
+const pending = `(notified_fired = 0 OR ended_at > 0 AND notified_ended = 0)`
 
 // notify writes the mails about pending alerts, where the limits let it. Alerts beyond the limits wait, and leave in one
 // mail.
@@ -207,8 +207,8 @@ func (b *Store) reportable(all []Alert) (out []Alert) {
 
 // markNotified notes that all of a customer's alerts are notified. The caller holds write, which keeps Settle out.
 func markNotified(ctx context.Context, db execer, customer string, at int64) error {
-	_, err := db.ExecContext(ctx, `UPDATE customer_alert SET told_fired = CASE told_fired WHEN 0 THEN ? ELSE told_fired END,
-		told_ended = CASE WHEN ended_at > 0 AND told_ended = 0 THEN ? ELSE told_ended END WHERE customer = ? AND `+pending, at, at, customer)
+	_, err := db.ExecContext(ctx, `UPDATE customer_alert SET notified_fired = CASE notified_fired WHEN 0 THEN ? ELSE notified_fired END,
+		notified_ended = CASE WHEN ended_at > 0 AND notified_ended = 0 THEN ? ELSE notified_ended END WHERE customer = ? AND `+pending, at, at, customer)
 	if err != nil {
 		return fmt.Errorf("note that a customer was notified: %w", err)
 	}

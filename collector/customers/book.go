@@ -21,57 +21,6 @@ import (
 	"bramble/alerting/rules"
 )
 
-// Migrations upgrade the package's tables in state.db: Migrations[i] from version i to i+1. A released one never changes.
-// Times are Unix milliseconds, 0 where they have not come, durations milliseconds.
-var Migrations = []string{`
-CREATE TABLE customer_threshold (
-	customer TEXT NOT NULL,
-	kind TEXT NOT NULL,
-	board TEXT NOT NULL,                  -- '' = all of the customer's
-	value REAL NOT NULL,
-	hysteresis REAL NOT NULL,
-	for_ms INTEGER NOT NULL,
-	keep_ms INTEGER NOT NULL,
-	set_by TEXT NOT NULL,
-	set_at INTEGER NOT NULL,
-	PRIMARY KEY (customer, kind, board)
-) STRICT, WITHOUT ROWID;
-CREATE TABLE customer_contact (
-	id TEXT PRIMARY KEY,
-	customer TEXT NOT NULL,
-	address TEXT NOT NULL,
-	added_by TEXT NOT NULL,
-	added_at INTEGER NOT NULL,
-	asked_at INTEGER NOT NULL,
-	confirmed_at INTEGER NOT NULL DEFAULT 0,
-	UNIQUE (customer, address)
-) STRICT, WITHOUT ROWID;
-CREATE TABLE customer_refusal (
-	address BLOB PRIMARY KEY,             -- SHA-256: whoever wants no mail is not kept by name
-	at INTEGER NOT NULL
-) STRICT, WITHOUT ROWID;
-CREATE TABLE customer_alert (
-	seq INTEGER PRIMARY KEY AUTOINCREMENT,
-	customer TEXT NOT NULL,
-	kind TEXT NOT NULL,
-	board TEXT NOT NULL,
-	fired_at INTEGER NOT NULL,
-	value REAL NOT NULL,
-	ended_at INTEGER NOT NULL DEFAULT 0,
-	told_fired INTEGER NOT NULL DEFAULT 0, -- when a mail about it was journalled; -1 = nobody was to be told
-	told_ended INTEGER NOT NULL DEFAULT 0,
-	UNIQUE (customer, kind, board, fired_at)
-) STRICT;
-CREATE INDEX customer_alert_untold ON customer_alert (customer) WHERE told_fired = 0 OR ended_at > 0 AND told_ended = 0;
-CREATE TABLE customer_act (
-	customer TEXT NOT NULL,               -- or what stands for an address
-	what TEXT NOT NULL,
-	at INTEGER NOT NULL
-) STRICT;
-CREATE INDEX customer_act_at ON customer_act (customer, what, at);
-CREATE TABLE customer_key (id INTEGER PRIMARY KEY CHECK (id = 1), key BLOB NOT NULL) STRICT;
-`}
-
 const (
 	// keepAlerts is how long alerts that are over stay, and keepOfOne how many of one customer's: a board's owner decides how
 	// often it crosses a line.
@@ -123,7 +72,7 @@ type Store struct {
 	write sync.Mutex         // serialises the transactions that empty the queue
 }
 
-// Open reads the settings and puts them in force. Its tables are those of Migrations.
+// Open reads the settings and puts them in force. Its tables are those of statedb.
 func Open(ctx context.Context, o Options) (*Store, error) {
 	if o.Log == nil {
 		o.Log = slog.Default()
@@ -170,13 +119,13 @@ func (b *Store) tidy(ctx context.Context, now time.Time) error {
 		at   time.Time
 	}{
 		{`DELETE FROM customer_act WHERE at < ?`, now.Add(-day)},
-		{`DELETE FROM customer_alert WHERE ended_at > 0 AND ended_at < ? AND told_fired <> 0 AND told_ended <> 0`, now.Add(-keepAlerts)},
+		{`DELETE FROM customer_alert WHERE ended_at > 0 AND ended_at < ? AND notified_fired <> 0 AND notified_ended <> 0`, now.Add(-keepAlerts)},
 	} {
 		if _, err := b.DB.ExecContext(ctx, q.text, q.at.UnixMilli()); err != nil {
 			return fmt.Errorf("clean customers' tables: %w", err)
 		}
 	}
-	_, err := b.DB.ExecContext(ctx, `DELETE FROM customer_alert WHERE ended_at > 0 AND told_fired <> 0 AND told_ended <> 0 AND seq IN (
+	_, err := b.DB.ExecContext(ctx, `DELETE FROM customer_alert WHERE ended_at > 0 AND notified_fired <> 0 AND notified_ended <> 0 AND seq IN (
 		SELECT seq FROM (SELECT seq, row_number() OVER (PARTITION BY customer ORDER BY seq DESC) AS n FROM customer_alert) WHERE n > ?)`, keepOfOne)
 	if err != nil {
 		return fmt.Errorf("clean customers' tables: %w", err)

@@ -14,6 +14,7 @@ import (
 	"bramble/alerting/alert"
 	"bramble/alerting/rules"
 	"bramble/collector/registry"
+	"bramble/statedb"
 )
 
 // house is a Book on a real database, with an engine, whose mails are kept instead of sent.
@@ -33,7 +34,7 @@ func open(t *testing.T, limits Limits) *house {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { db.Close() })
-	if err := registry.Migrate(t.Context(), db, []registry.Schema{registry.Own(), registry.Tables("customers", Migrations)}, registry.Upgrade{}); err != nil {
+	if err := statedb.Ready(t.Context(), db); err != nil {
 		t.Fatal(err)
 	}
 	return openOn(t, db, limits)

@@ -14,6 +14,7 @@ import (
 	_ "modernc.org/sqlite"
 
 	"bramble/collector/schedule"
+	"bramble/statedb"
 )
 
 // post is where digests go; it may refuse.
@@ -60,10 +61,8 @@ func openDB(t *testing.T, dir string) *sql.DB {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { db.Close() })
-	for _, step := range Migrations {
-		if _, err := db.ExecContext(t.Context(), step); err != nil {
-			t.Fatal(err)
-		}
+	if err := statedb.Ready(t.Context(), db); err != nil {
+		t.Fatal(err)
 	}
 	return db
 }

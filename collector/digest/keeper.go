@@ -24,23 +24,6 @@ const (
 	keep = 60 * 24 * time.Hour
 )
 
-// Migrations upgrade the package's tables in state.db: Migrations[i] from version i to i+1. A released one never changes. The
-// collector applies them when it opens the database. Times are Unix milliseconds.
-var Migrations = []string{`
-CREATE TABLE IF NOT EXISTS digest (
-	due INTEGER PRIMARY KEY,
-	id TEXT NOT NULL,
-	subject TEXT NOT NULL,
-	body TEXT NOT NULL,
-	html TEXT NOT NULL,
-	state TEXT NOT NULL,
-	attempts INTEGER NOT NULL DEFAULT 0,
-	next_at INTEGER NOT NULL,
-	answer TEXT NOT NULL DEFAULT '',
-	sent_at INTEGER NOT NULL DEFAULT 0
-) STRICT;
-`}
-
 // Mail is a digest as it is sent.
 type Mail struct {
 	ID, Subject, Text, HTML string
@@ -59,7 +42,7 @@ type Options struct {
 // Keeper writes and sends digests.
 type Keeper struct{ Options }
 
-// New makes a keeper over tables as Migrations make them.
+// New makes a keeper over tables as statedb makes them.
 func New(o Options) *Keeper { return &Keeper{o} }
 
 // Run writes and sends until ctx ends. An error is logged once, and the step is tried again.

@@ -116,7 +116,7 @@ func TestARestoredCollectorAnswersTheSame(t *testing.T) {
 // TestAnUpgradeBacksUpIntoTheBucket and names the way back that leads there.
 func TestAnUpgradeBacksUpIntoTheBucket(t *testing.T) {
 	t.Parallel()
-	for name, want := range readReleases(t) {
+	for name, want := range olderReleases(t) {
 		s := oldServer(t, name, newSink(t))
 		s.bearer, s.args = want.Bearer, []string{"--config", bucketConfig(t, s.dir)}
 		s.start()

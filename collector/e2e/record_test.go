@@ -4,6 +4,7 @@ import (
 	"archive/tar"
 	"bytes"
 	"compress/gzip"
+	"database/sql"
 	"encoding/binary"
 	"encoding/hex"
 	"encoding/json"
@@ -12,7 +13,6 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -21,6 +21,7 @@ import (
 
 	"bramble/collector/journal"
 	"bramble/pisensor/report"
+	"bramble/statedb"
 )
 
 // recordAs names the release that TestRecordRelease records.
@@ -46,7 +47,7 @@ func TestRecordRelease(t *testing.T) {
 	s.do(recordedPassword+"\n", "user", "add", "mira", "--role", "operator")
 	s.start()
 	r := recordedRelease{
-		Collector: strings.TrimPrefix(strings.TrimSpace(command(t, "", "collector", "version").out), "collector "), Commit: commitOf(t),
+		Collector: strings.TrimPrefix(strings.TrimSpace(command(t, "", "collector", "version").out), "collector "), Schema: s.schemaVersion(),
 		From: time.Now().Add(-time.Hour).UnixMilli(), Bearer: s.bearer, User: "mira", Password: recordedPassword,
 	}
 	s.live(t, k)
@@ -124,16 +125,18 @@ func (s *server) live(t *testing.T, k *sink) {
 	})
 }
 
-func commitOf(t *testing.T) string {
-	t.Helper()
-	if commit := os.Getenv(recordAs + "_COMMIT"); commit != "" {
-		return commit
-	}
-	out, err := exec.CommandContext(t.Context(), "git", "rev-parse", "HEAD").Output()
+// schemaVersion asks the running server's state for the version of its tables.
+func (s *server) schemaVersion() (version int) {
+	s.t.Helper()
+	db, err := sql.Open("sqlite", "file:"+filepath.Join(s.dir, "state.db")+"?mode=ro&_pragma=busy_timeout(10000)")
 	if err != nil {
-		t.Fatal(err)
+		s.t.Fatal(err)
 	}
-	return strings.TrimSpace(string(out))
+	defer db.Close()
+	if err := db.QueryRowContext(s.t.Context(), `SELECT version FROM schema_version WHERE package = ?`, statedb.Tables().Package).Scan(&version); err != nil {
+		s.t.Fatal(err)
+	}
+	return version
 }
 
 // recordedWire takes the reports of real sensors out of a journal, and adds one
@@ -211,7 +214,10 @@ func someMessages() []keptMessage {
 
 // left is what a recording leaves out: what the store makes again, what belongs
 // to a process, and the CA's key, which is a secret even where it opens nothing.
-var left = []string{"series/cache", "series/tmp", "series/snapshots", "lock", "control.sock", "state.db-shm", "ca.key", "ca.crt", "backups", "series/flock.lock"}
+var left = []string{
+	"series/cache", "series/tmp", "series/snapshots", "series/flock.lock", "series/reserve", "rollups/cache", "rollups/tmp", "rollups/snapshots", "rollups/flock.lock",
+	"lock", "control.sock", "state.db-shm", "ca.key", "ca.crt", "backups", "crash.log",
+}
 
 // pack writes a data directory into an archive.
 func pack(t *testing.T, dir, archive string) {

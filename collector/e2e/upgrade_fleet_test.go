@@ -29,8 +29,11 @@ func TestUpgradeOfAFleet(t *testing.T) {
 // BenchmarkUpgradeOfAFleet is the same with 2,000 boards, once.
 func BenchmarkUpgradeOfAFleet(b *testing.B) { upgradeFleet(b, 2000) }
 
+// firstSchema is the recording of the oldest schema.
+const firstSchema = "schema-1"
+
 func upgradeFleet(t testing.TB, boards int) {
-	s := replaceCollector(t, programOf(t, oldestRelease(t).Commit), boards, quiet)
+	s := replaceCollector(t, programOf(t, firstSchema), boards, quiet)
 	if !strings.Contains(s.errs.String(), "upgraded") {
 		t.Errorf("it did not upgrade: %s", s.errs)
 	}
@@ -98,19 +101,6 @@ func replaceCollector(t testing.TB, old string, boards int, quiet time.Duration)
 		b.ReportMetric(away.Seconds(), "s-away")
 	}
 	return s
-}
-
-func oldestRelease(t testing.TB) recordedRelease {
-	t.Helper()
-	text, err := os.ReadFile(filepath.Join(releases, "0.0", "expected.json"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	var r recordedRelease
-	if err := json.Unmarshal(text, &r); err != nil {
-		t.Fatal(err)
-	}
-	return r
 }
 
 // temperatures exports one metric of all boards between two times.

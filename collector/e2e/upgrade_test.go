@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"bytes"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -13,6 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"bramble/collector/registry"
+	"bramble/statedb"
 )
 
 // aNewerCollectorWas lets the state say that a newer collector has written it,
@@ -24,24 +26,24 @@ func aNewerCollectorWas(t *testing.T, dir, backup string) {
 		t.Fatal(err)
 	}
 	defer db.Close()
-	rows, err := db.QueryContext(t.Context(), `SELECT room, version FROM schema_version`)
+	rows, err := db.QueryContext(t.Context(), `SELECT package, version FROM schema_version WHERE package <> 'schema'`)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer rows.Close()
-	newer := []registry.Schema{registry.Own(), registry.Tables("tomorrow", []string{`CREATE TABLE tomorrow (x INTEGER) STRICT`})}
+	newer := []statedb.Schema{statedb.Tables(), statedb.Files("tomorrow", 1)}
 	for rows.Next() {
 		var name string
 		var version int
 		if err := rows.Scan(&name, &version); err != nil {
 			t.Fatal(err)
 		}
-		newer = append(newer, registry.Files(name, version)) // as it is
+		newer = append(newer, statedb.Files(name, version)) // as it is
 	}
 	if err := rows.Err(); err != nil {
 		t.Fatal(err)
 	}
-	if err := registry.Migrate(t.Context(), db, newer, registry.Upgrade{Collector: "99.0.0", Backup: backup}); err != nil {
+	if err := statedb.Migrate(t.Context(), db, newer, statedb.Upgrade{Collector: "99.0.0", Backup: backup}); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -95,7 +97,7 @@ func TestRollbackWithoutABackup(t *testing.T) {
 func TestAnUpgradeNeedsItsBackup(t *testing.T) {
 	t.Parallel()
 	k := newSink(t)
-	for name := range readReleases(t) {
+	for name := range olderReleases(t) {
 		s := oldServer(t, name, k)
 		config := s.args[1]
 		text, err := os.ReadFile(config)
@@ -130,7 +132,7 @@ func TestAnUpgradeNeedsItsBackup(t *testing.T) {
 // tried again and again.
 func TestAnUpgradeTakesTheBackupThatIsThere(t *testing.T) {
 	t.Parallel()
-	for name := range readReleases(t) {
+	for name := range olderReleases(t) {
 		s := oldServer(t, name, newSink(t))
 		s.do("", "backup", "create") // what the kill left in the log goes into the database
 		s.do("", "backup", "create")
@@ -148,7 +150,7 @@ func TestAnUpgradeTakesTheBackupThatIsThere(t *testing.T) {
 // finds the data as it was or upgraded, and the release's answers.
 func TestKilledWhileUpgrading(t *testing.T) {
 	t.Parallel()
-	for name, want := range readReleases(t) {
+	for name, want := range olderReleases(t) {
 		killed := 0
 		for range often(1, 6) {
 			s := oldServer(t, name, newSink(t))
@@ -187,10 +189,10 @@ func TestKilledWhileUpgrading(t *testing.T) {
 func TestRollbackToTheRelease(t *testing.T) {
 	endurance(t) // it builds the release's program
 	t.Parallel()
-	for name, want := range readReleases(t) {
+	for name, want := range olderReleases(t) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			old := programOf(t, want.Commit)
+			old := programOf(t, name)
 			k := newSink(t)
 			s := oldServer(t, name, k)
 			s.bearer = want.Bearer
@@ -223,34 +225,69 @@ func TestRollbackToTheRelease(t *testing.T) {
 // built keeps the releases' programs that one run of the tests has built.
 var built struct {
 	sync.Mutex
-	byCommit map[string]string
+	byName map[string]string
 }
 
-// programOf builds the collector of a commit, where the history has it.
-func programOf(t testing.TB, commit string) string {
+// programOf builds the collector that a release was recorded of, where the history has it: its commit is the one that added the
+// recording.
+func programOf(t testing.TB, name string) string {
 	t.Helper()
 	built.Lock()
 	defer built.Unlock()
-	if to := built.byCommit[commit]; to != "" {
+	if to := built.byName[name]; to != "" {
 		return to
 	}
 	if err := build(); err != nil { // beside today's programs
 		t.Fatal(err)
+	}
+	added := exec.CommandContext(t.Context(), "git", "log", "--diff-filter=A", "--format=%H", "-1", "--", filepath.Join(releases, name, "data.tar.gz"))
+	out, err := added.Output()
+	commit := strings.TrimSpace(string(out))
+	if err != nil || commit == "" {
+		t.Skipf("this clone's history does not say which commit recorded %s: %v", name, err)
 	}
 	source := t.TempDir()
 	archive := exec.CommandContext(t.Context(), "sh", "-c", `git -C "$(git rev-parse --show-toplevel)" archive "$0" | tar x -C "$1"`, commit, source)
 	if out, err := archive.CombinedOutput(); err != nil || len(out) > 0 {
 		t.Skipf("this clone's history has no commit %s: %v %s", commit, err, out)
 	}
-	to := filepath.Join(programs, "collector-"+commit)
+	to := filepath.Join(programs, "collector-"+name)
 	compile := exec.CommandContext(t.Context(), "go", "build", "-o", to, "./collector")
 	compile.Dir = source
 	if out, err := compile.CombinedOutput(); err != nil {
 		t.Fatalf("build the collector of %s: %v\n%s", commit, err, out)
 	}
-	if built.byCommit == nil {
-		built.byCommit = map[string]string{}
+	if built.byName == nil {
+		built.byName = map[string]string{}
 	}
-	built.byCommit[commit] = to
+	built.byName[name] = to
 	return to
+}
+
+// TestDataFromBeforeTheFirstSchemaIsRefused by every command in one line, and stays as it is.
+func TestDataFromBeforeTheFirstSchemaIsRefused(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	file := filepath.Join(dir, "state.db")
+	db, err := registry.OpenDB(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := db.ExecContext(t.Context(), `CREATE TABLE registry_schema (version INTEGER NOT NULL) STRICT; INSERT INTO registry_schema VALUES (3)`); err != nil {
+		t.Fatal(err)
+	}
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	before, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, args := range [][]string{{"serve", "--http", "127.0.0.1:0", "--nats", "127.0.0.1:0"}, {"board", "list"}, {"backup", "create"}} {
+		command(t, "", "collector", append(args, "--data-dir", dir)...).
+			refusal(t, "open "+dir, "development build from before v0.1.0", "no release upgrades it", "export its readings with that build")
+	}
+	if after, err := os.ReadFile(file); err != nil || !bytes.Equal(after, before) {
+		t.Errorf("the state was changed (%v)", err)
+	}
 }

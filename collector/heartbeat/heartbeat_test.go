@@ -13,6 +13,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus"
 	_ "modernc.org/sqlite"
+
+	"bramble/statedb"
 )
 
 func openDB(t *testing.T, dir string) *sql.DB {
@@ -22,10 +24,8 @@ func openDB(t *testing.T, dir string) *sql.DB {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { db.Close() })
-	for _, step := range Migrations {
-		if _, err := db.ExecContext(t.Context(), step); err != nil {
-			t.Fatal(err)
-		}
+	if err := statedb.Ready(t.Context(), db); err != nil {
+		t.Fatal(err)
 	}
 	return db
 }

@@ -12,26 +12,6 @@ import (
 // pauseAfter is by how much the process must be late to have been stopped.
 const pauseAfter = 5 * time.Second
 
-// Migrations upgrade the package's tables in state.db: Migrations[i] from version i to i+1. A released one never changes. The
-// collector applies them when it opens the database. Times are Unix milliseconds, durations milliseconds.
-var Migrations = []string{`
-CREATE TABLE IF NOT EXISTS heartbeat (
-	name TEXT PRIMARY KEY,
-	board TEXT NOT NULL,
-	message TEXT NOT NULL,
-	sent_by TEXT NOT NULL,
-	within INTEGER NOT NULL,
-	created_at INTEGER NOT NULL,
-	last_at INTEGER NOT NULL,
-	excused INTEGER NOT NULL,
-	removed_at INTEGER NOT NULL
-) STRICT, WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS heartbeat_alive (
-	one INTEGER PRIMARY KEY CHECK (one = 1),
-	at INTEGER NOT NULL
-) STRICT;
-`}
-
 func (b *Store) load(ctx context.Context) error {
 	rows, err := b.db.QueryContext(ctx, `SELECT name, board, message, sent_by, within, created_at, last_at, excused, removed_at FROM heartbeat`)
 	if err != nil {

@@ -8,6 +8,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"bramble/statedb"
 )
 
 // Errors that callers branch on.
@@ -38,9 +40,9 @@ type Registry struct {
 }
 
 // Open loads everything into memory: about 1 kB a board. It makes its tables in
-// an empty database; those of an older build it leaves to [Migrate].
+// an empty database; those of an older build it leaves to [statedb.Migrate].
 func Open(ctx context.Context, db *sql.DB) (*Registry, error) {
-	if err := ready(ctx, db); err != nil {
+	if err := statedb.Ready(ctx, db); err != nil {
 		return nil, err
 	}
 	r := &Registry{

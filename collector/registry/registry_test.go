@@ -16,6 +16,7 @@ import (
 	"go.uber.org/goleak"
 
 	"bramble/pisensor/report"
+	"bramble/statedb"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -103,11 +104,11 @@ func TestDatabaseKeepsItsPromises(t *testing.T) {
 
 func TestNewerSchemaIsRefused(t *testing.T) {
 	_, db := opened(t, t.TempDir())
-	if _, err := db.Exec(`INSERT INTO registry_schema VALUES (99)`); err != nil {
+	if _, err := db.Exec(`UPDATE schema_version SET version = 99`); err != nil {
 		t.Fatal(err)
 	}
 	_, err := Open(t.Context(), db)
-	wants(t, err, "version 99", fmt.Sprintf("knows %d", Own().Version))
+	wants(t, err, "version 99", fmt.Sprintf("knows %d", statedb.Tables().Version))
 }
 
 func TestLabelsAreInForceFromTheirInstantOn(t *testing.T) {

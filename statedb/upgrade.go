@@ -1,4 +1,4 @@
-package registry
+package statedb
 
 import (
 	"context"
@@ -8,27 +8,6 @@ import (
 	"strings"
 	"time"
 )
-
-// Schema is the layout of one package's data in the data directory, as this build writes it. A build reads every older
-// version and no newer one.
-type Schema struct {
-	Package string
-	// Version counts from 1; 0 means that the package has no data yet.
-	Version int
-	// Steps upgrade the package's tables in state.db: Steps[i] from version i to i+1. A released one never changes: a
-	// new table or column is one more entry. A package that keeps files alone has none, and reads old files as they
-	// are.
-	Steps []string
-}
-
-// Tables is the schema of a package that keeps tables in state.db.
-func Tables(pkg string, steps []string) Schema { return Schema{pkg, len(steps), steps} }
-
-// Files is the schema of a package that keeps files beside state.db.
-func Files(pkg string, version int) Schema { return Schema{Package: pkg, Version: version} }
-
-// Own is the registry's schema. Its tables record the versions of all packages.
-func Own() Schema { return Tables("registry", migrations) }
 
 // Change is a package whose version differs from this build's.
 type Change struct {
@@ -59,6 +38,10 @@ type Upgrade struct {
 	Backup    string // of the state before it, as `collector backup restore` takes it; "" = none
 }
 
+// ErrUnreleased is returned for a database that a build from before the schema's first version has written. No release did.
+var ErrUnreleased = errors.New("state.db was written by a development build from before v0.1.0, and no release upgrades it: " +
+	"export its readings with that build and import them into a new data directory")
+
 // NewerError says that a newer build has written the database.
 type NewerError struct {
 	Package    string
@@ -75,9 +58,9 @@ func (e *NewerError) Error() string {
 func PlanUpgrade(ctx context.Context, db *sql.DB, schemas []Schema) (p Plan, err error) {
 	has, err := versions(ctx, db)
 	if err != nil {
-		return p, fmt.Errorf("read the state's schema: %w", err)
+		return p, err
 	}
-	p.Empty = has[Own().Package] == 0
+	p.Empty = has[tables] == 0
 	for _, s := range schemas {
 		switch have := has[s.Package]; {
 		case have > s.Version:
@@ -100,32 +83,38 @@ func newer(ctx context.Context, db *sql.DB, pkg string, has, knows int) error {
 
 // versions reads the version of each package. A database without tables has none.
 func versions(ctx context.Context, db *sql.DB) (map[string]int, error) {
+	old, err := hasTable(ctx, db, "registry_schema")
+	if err == nil && old {
+		return nil, ErrUnreleased
+	}
 	has := map[string]int{}
-	if there, err := hasTable(ctx, db, "registry_schema"); err != nil || !there {
-		return has, err
+	if err == nil {
+		err = readVersions(ctx, db, has)
 	}
-	var own int
-	if err := db.QueryRowContext(ctx, `SELECT coalesce(max(version), 0) FROM registry_schema`).Scan(&own); err != nil {
-		return nil, err
-	}
-	has[Own().Package] = own
-	if there, err := hasTable(ctx, db, "schema_version"); err != nil || !there {
-		return has, err
-	}
-	rows, err := db.QueryContext(ctx, `SELECT room, version FROM schema_version`)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("read the state's schema: %w", err)
+	}
+	return has, nil
+}
+
+func readVersions(ctx context.Context, db *sql.DB, has map[string]int) error {
+	if there, err := hasTable(ctx, db, "schema_version"); err != nil || !there {
+		return err
+	}
+	rows, err := db.QueryContext(ctx, `SELECT package, version FROM schema_version`)
+	if err != nil {
+		return err
 	}
 	defer rows.Close()
 	for rows.Next() {
 		var pkg string
 		var version int
 		if err := rows.Scan(&pkg, &version); err != nil {
-			return nil, err
+			return err
 		}
 		has[pkg] = version
 	}
-	return has, rows.Err()
+	return rows.Err()
 }
 
 func hasTable(ctx context.Context, db *sql.DB, name string) (there bool, err error) {
@@ -143,7 +132,7 @@ func LastUpgrade(ctx context.Context, db *sql.DB) (u Upgrade, err error) {
 	if errors.Is(err, sql.ErrNoRows) {
 		return u, nil
 	}
-	u.At = moment(at)
+	u.At = time.UnixMilli(at)
 	return u, err
 }
 
@@ -176,38 +165,13 @@ func Migrate(ctx context.Context, db *sql.DB, schemas []Schema, u Upgrade) error
 	return tx.Commit()
 }
 
-// lift changes one package's tables and records its version. The registry's own stands where builds from before the
-// other packages had one look for it.
+// lift changes one package's tables and records its version.
 func lift(ctx context.Context, tx *sql.Tx, c Change, steps []string) error {
 	for version := c.From; version < min(c.To, len(steps)); version++ {
 		if _, err := tx.ExecContext(ctx, steps[version]); err != nil {
 			return err
 		}
 	}
-	if c.Package == Own().Package {
-		_, err := tx.ExecContext(ctx, `CREATE TABLE IF NOT EXISTS registry_schema (version INTEGER NOT NULL) STRICT;
-			INSERT INTO registry_schema VALUES (?)`, c.To)
-		return err
-	}
-	_, err := tx.ExecContext(ctx, `INSERT INTO schema_version (room, version) VALUES (?, ?) ON CONFLICT (room) DO UPDATE SET version = excluded.version`, c.Package, c.To)
+	_, err := tx.ExecContext(ctx, `INSERT INTO schema_version (package, version) VALUES (?, ?) ON CONFLICT (package) DO UPDATE SET version = excluded.version`, c.Package, c.To)
 	return err
-}
-
-// ready makes the registry's tables where there are none, and refuses those of another version: only a start of the
-// collector upgrades, for it makes a backup first.
-func ready(ctx context.Context, db *sql.DB) error {
-	has, err := versions(ctx, db)
-	if err != nil {
-		return fmt.Errorf("read the state's schema: %w", err)
-	}
-	own := Own()
-	switch have := has[own.Package]; {
-	case have == 0:
-		return Migrate(ctx, db, []Schema{own}, Upgrade{})
-	case have > own.Version:
-		return newer(ctx, db, own.Package, have, own.Version)
-	case have < own.Version:
-		return fmt.Errorf("open registry: its tables are of version %d, this build's are %d: start the collector, which makes a backup and upgrades them", have, own.Version)
-	}
-	return nil
 }
