@@ -73,7 +73,7 @@ var errClosed = errors.New("the pager is closed")
 
 // PagerOptions configure a Pager. DB is required, all else may be zero.
 type PagerOptions struct {
-	// DB is a SQLite database with WAL, synchronous=FULL and a busy timeout, whose tables are those of statedb; in an
+	// DB is a SQLite database with WAL, synchronous=FULL, foreign keys and a busy timeout, whose tables are those of statedb; in an
 	// empty one the pager makes them. It does not close it.
 	DB *sql.DB
 	// Dir is where relative paths of the configuration start; the working directory where it is empty.

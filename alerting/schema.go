@@ -33,7 +33,6 @@ func prune(ctx context.Context, db database.Querier, now time.Time) error {
 		text string
 		at   time.Time
 	}{
-		{`DELETE FROM page_to WHERE page IN (SELECT p.id FROM page p JOIN incident i ON i.id = p.incident WHERE i.resolved_at > 0 AND i.resolved_at < ?)`, now.Add(-database.Keep)},
 		{`DELETE FROM page WHERE incident IN (SELECT id FROM incident WHERE resolved_at > 0 AND resolved_at < ?)`, now.Add(-database.Keep)},
 		{`DELETE FROM incident WHERE resolved_at > 0 AND resolved_at < ?`, now.Add(-database.Keep)},
 		{`DELETE FROM page WHERE incident = '' AND state <> 'waiting' AND created_at < ?`, now.Add(-database.Keep)},

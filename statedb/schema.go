@@ -20,6 +20,24 @@ var schema string
 // one more entry.
 var steps = []string{
 	schema,
+	// The row of a page's person goes with its page. Pages that carry others belong to no incident, and their rows stayed
+	// behind when the pages were pruned. Deferred, because a page and its row are written in either order.
+	`
+CREATE TABLE page_to_next (
+	page TEXT PRIMARY KEY REFERENCES page(id) ON DELETE CASCADE DEFERRABLE INITIALLY DEFERRED,
+	person TEXT NOT NULL,
+	kind TEXT NOT NULL,
+	bundle TEXT NOT NULL DEFAULT '',
+	sent_at INTEGER NOT NULL DEFAULT 0,
+	doubtful INTEGER NOT NULL DEFAULT 0
+) STRICT, WITHOUT ROWID;
+INSERT INTO page_to_next (page, person, kind, bundle, sent_at, doubtful)
+	SELECT page, person, kind, bundle, sent_at, doubtful FROM page_to WHERE page IN (SELECT id FROM page);
+DROP TABLE page_to;
+ALTER TABLE page_to_next RENAME TO page_to;
+CREATE INDEX page_to_sent ON page_to (person, sent_at);
+CREATE INDEX page_to_bundle ON page_to (bundle) WHERE bundle <> '';
+`,
 }
 
 // Schema is the layout of one package's data in the data directory, as this build writes it. A build reads every older

@@ -104,6 +104,40 @@ func TestUpgradeOfAllPackages(t *testing.T) {
 	wants(t, Ready(ctx, db), "version", "this build knows")
 }
 
+// TestUpgradeOfPersonsRows: the row of a page's person goes with its page, and rows whose page is gone do not come along.
+func TestUpgradeOfPersonsRows(t *testing.T) {
+	db := anOldDB(t)
+	run := func(text string) {
+		t.Helper()
+		if _, err := db.Exec(text); err != nil {
+			t.Fatal(err)
+		}
+	}
+	run(`INSERT INTO page (id, incident, receiver, integration, idx, group_key, reason, payload, created_at, reading_at, state, next_at)
+		VALUES ('one', 'i', 'r', 'ntfy', 0, 'g', 1, '{}', 1, 1, 'bundled', 0), ('two', '', 'r', 'ntfy', 0, 'g', 1, '{}', 1, 1, 'delivered', 0);
+		INSERT INTO page_to VALUES ('one', 'ada', 'page', 'two', 11, 0), ('two', 'ada', 'bundle', '', 12, 1), ('gone', 'ada', 'bundle', '', 13, 0)`)
+	rows := func(want string) {
+		t.Helper()
+		var got string
+		err := db.QueryRow(`SELECT coalesce(group_concat(page || ' ' || person || ' ' || kind || ' ' || bundle || ' ' || sent_at || ' ' || doubtful, ', '), '')
+			FROM (SELECT * FROM page_to ORDER BY page)`).Scan(&got)
+		if err != nil || got != want {
+			t.Errorf("rows %q, %v; want %q", got, err, want)
+		}
+	}
+	if err := Migrate(t.Context(), db, []Schema{upTo(2)}, Upgrade{At: time.Now()}); err != nil {
+		t.Fatal(err)
+	}
+	rows("one ada page two 11 0, two ada bundle  12 1")
+	run(`DELETE FROM page WHERE id = 'two'`)
+	rows("one ada page two 11 0")
+	run(`BEGIN; INSERT INTO page_to (page, person, kind) VALUES ('three', 'ada', 'page');
+		INSERT INTO page SELECT NULL, 'three', incident, receiver, integration, idx, group_key, reason, payload, created_at, reading_at, state, attempts, next_at, answer, left_at FROM page; COMMIT`)
+	if _, err := db.Exec(`INSERT INTO page_to (page, person, kind) VALUES ('nowhere', 'ada', 'page')`); err == nil {
+		t.Error("a row of no page is taken")
+	}
+}
+
 // TestReadyNeverUpgrades: a database of another version is refused and stays as it is; an empty one gets its tables.
 func TestReadyNeverUpgrades(t *testing.T) {
 	ctx, db := t.Context(), openDB(t)

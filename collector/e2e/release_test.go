@@ -125,7 +125,7 @@ func olderReleases(t *testing.T) map[string]recordedRelease {
 	all := readReleases(t)
 	maps.DeleteFunc(all, func(_ string, r recordedRelease) bool { return !r.older() })
 	if len(all) == 0 {
-		t.Skip("no release is older than today's schema")
+		t.Fatal("no release is older than today's schema")
 	}
 	return all
 }
