@@ -49,8 +49,8 @@ func (s *server) ownTemperatures(token, board string, step int) (values []float6
 	return slices.Compact(values), nil
 }
 
-// TestAReRentedBoardHidesItsFormerHistory gives a board from one customer to another, readings of both being in the store.
-func TestAReRentedBoardHidesItsFormerHistory(t *testing.T) {
+// TestAReRentedBoardHidesItsEarlierHistory gives a board from one customer to another, readings of both being in the store.
+func TestAReRentedBoardHidesItsEarlierHistory(t *testing.T) {
 	t.Parallel()
 	s := newServer(t, "127.0.0.1")
 	const odd = `A"l\der {}`
