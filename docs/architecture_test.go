@@ -100,7 +100,7 @@ func importsOf(t *testing.T) map[string][]string {
 }
 
 // lookAtSources reads the directories of the tree: go test keeps the result of a test until something that it has read changes, and
-// does not know what the go command reads.
+// does not know the files that the go command reads.
 func lookAtSources(t *testing.T) {
 	t.Helper()
 	err := filepath.WalkDir("..", func(path string, d fs.DirEntry, err error) error {

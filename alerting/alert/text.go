@@ -41,14 +41,14 @@ func Text(labels, annotations map[string]string) string {
 	return text
 }
 
-// notToldApart are the labels that say of which kind an alert is, or are said apart from the others.
-var notToldApart = map[string]bool{NameLabel: true, BoardLabel: true, "severity": true, PagesLabel: true, ShadowLabel: true}
+// saidApart are the labels that say of which kind an alert is, or that a text names apart from the others.
+var saidApart = map[string]bool{NameLabel: true, BoardLabel: true, "severity": true, PagesLabel: true, ShadowLabel: true}
 
 // LabelWords writes the labels that tell an alert apart from others of its name, such as "instance web-1:9100, job node".
 func LabelWords(labels map[string]string) string {
 	var words []string
 	for _, name := range slices.Sorted(maps.Keys(labels)) {
-		if !notToldApart[name] && labels[name] != "" {
+		if !saidApart[name] && labels[name] != "" {
 			words = append(words, name+" "+labels[name])
 		}
 	}

@@ -88,7 +88,7 @@ func TestExplain(t *testing.T) {
 	f("switches of two racks share a name", reused, true, []string{"x1", "x2", "x3"}, nil, "switch 1 3/3")
 }
 
-// theatre runs the state machine with an event list: what is committed comes back at once, unless it is lost.
+// theatre runs the state machine with an event list: a committed transition comes back at once, unless it is lost.
 type theatre struct {
 	t      *testing.T
 	s      *state
@@ -346,7 +346,7 @@ func TestDissolvedDomainNamesWhatHolds(t *testing.T) {
 	}
 }
 
-// TestSilencedBoardsAreNoDomain: whoever has silenced the boards of a switch by their names is not paged for the switch.
+// TestSilencedBoardsAreNoDomain: a person who has silenced the boards of a switch by their names is not paged for the switch.
 func TestSilencedBoardsAreNoDomain(t *testing.T) {
 	places := alerttest.Fleet(3, 1, 4, nil)
 	h := newTheatre(t, places)

@@ -67,7 +67,7 @@ func TestStateMachine(t *testing.T) {
 	f(", keep_firing_for: 2m", "0:firing 1:cooling 2:firing 3:cooling", 6, 1, 6, 1)
 }
 
-// TestTwoReadingsInARow: the default SocHot fires by the second reading in a row at or above its line, whatever time lies
+// TestTwoReadingsInARow: the default SocHot fires by the second reading in a row at or above its line, however much time lies
 // between the two, also across a restart; a throttle bit by its first one, and so does a rule of a user without a `for`.
 func TestTwoReadingsInARow(t *testing.T) {
 	const hot, bit = "pi_soc_temperature_celsius", "pi_throttled"
@@ -186,7 +186,7 @@ func TestSeveralSeries(t *testing.T) {
 	f("a > 5 or on(board) b > 5", step{1, 1, 6, "firing@x"}, step{2, 6, 6, "firing@ inactive@x"})
 }
 
-// TestReplay cuts a random run anywhere: a checkpoint, then what the journal would hold, must lead to the same
+// TestReplay cuts a random run anywhere: a checkpoint, then the records that the journal would hold, must lead to the same
 // transitions as no cut.
 func TestReplay(t *testing.T) {
 	t.Parallel()
@@ -515,7 +515,7 @@ func BenchmarkObserve(b *testing.B) {
 			at := int64(1)
 			e.Observe("b1", at, rs)
 			at += 60_000
-			e.Observe("b1", at, rs) // what is pending fires
+			e.Observe("b1", at, rs) // the pending alert fires
 			b.ReportAllocs()
 			for b.Loop() {
 				at++
@@ -531,7 +531,7 @@ func BenchmarkObserve(b *testing.B) {
 	bench("all firing", "", 300)
 }
 
-// recordedRows notes what recording rules write, as name{labels} value.
+// recordedRows notes the results of recording rules, as name{labels} value.
 type recordedRows []string
 
 func (r *recordedRows) Record(samples []series.Sample) error {
@@ -541,7 +541,7 @@ func (r *recordedRows) Record(samples []series.Sample) error {
 	return nil
 }
 
-// TestRecord: rules that record are no alerts, write their result and the end of what left it, and stay apart in the API.
+// TestRecord: rules that record are no alerts, write their result and the end of series that left it, and stay apart in the API.
 func TestRecord(t *testing.T) {
 	rules := mustRules(t, "  - {record: 'b:sum', expr: sum(a) by (board)}\n  - {alert: A, expr: 'b:sum > 5'}\n  - {alert: B, expr: a > 5}\n")
 	e := NewEngine(rules)

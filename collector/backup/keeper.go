@@ -70,9 +70,9 @@ type Keeper struct {
 	stop context.CancelFunc
 	busy sync.Mutex // held while a backup or a test runs
 
-	mu     sync.Mutex
-	status Status
-	hear   chan struct{} // capacity 1: the status has changed
+	mu      sync.Mutex
+	status  Status
+	changed chan struct{} // capacity 1: the status has changed
 }
 
 // New returns a keeper. child is the command line that runs [Check] in a process of its own; it is started with one
@@ -92,7 +92,7 @@ func New(c Config, s Source, child []string, log *slog.Logger) *Keeper {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	k := &Keeper{config: c, source: s, child: child, mayMake: mayMake, log: log, hear: make(chan struct{}, 1)}
+	k := &Keeper{config: c, source: s, child: child, mayMake: mayMake, log: log, changed: make(chan struct{}, 1)}
 	k.base, k.stop = context.WithCancel(context.Background())
 	k.status = Status{Target: c.Target, Every: time.Duration(c.Every)}
 	return k
@@ -116,7 +116,7 @@ func (k *Keeper) LocationOf(name string) string {
 }
 
 // Changed receives after the status has changed.
-func (k *Keeper) Changed() <-chan struct{} { return k.hear }
+func (k *Keeper) Changed() <-chan struct{} { return k.changed }
 
 // Into returns a keeper of the same collector with another target, which must be there like a configured one.
 func (k *Keeper) Into(target string) *Keeper {

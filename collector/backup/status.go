@@ -59,7 +59,7 @@ func (k *Keeper) change(f func(*Status)) {
 	f(&k.status)
 	k.mu.Unlock()
 	select {
-	case k.hear <- struct{}{}:
+	case k.changed <- struct{}{}:
 	default:
 	}
 }

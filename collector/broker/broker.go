@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/netip"
 	"net/url"
 	"strconv"
 	"sync"
@@ -267,6 +268,22 @@ func PinOf(dir string) (string, error) {
 // Disconnect closes the board's live connection, if there is one, before it
 // returns. The board may come back as long as its key is in force.
 func (b *Broker) Disconnect(board string) { b.gate.expel(board) }
+
+// Address returns the network address of the board's last connection since the
+// start, invalid where there was none.
+func (b *Broker) Address(board string) netip.Addr {
+	b.gate.mu.Lock()
+	defer b.gate.mu.Unlock()
+	p := b.gate.live[board]
+	if p == nil {
+		return netip.Addr{}
+	}
+	from, err := netip.ParseAddrPort(p.from)
+	if err != nil {
+		return netip.Addr{}
+	}
+	return from.Addr().Unmap()
+}
 
 // Close cuts all connections and stops the server.
 func (b *Broker) Close() error {

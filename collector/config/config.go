@@ -57,7 +57,7 @@ type Config struct {
 }
 
 const (
-	// maxStartDelay bounds the delay of a page by StartDelay: Prometheus sends what fires once a
+	// maxStartDelay bounds the delay of a page by StartDelay: Prometheus sends its firing alerts once a
 	// minute (rule evaluation's resend delay).
 	maxStartDelay = time.Minute
 	// MaxRetention is the store's own limit.

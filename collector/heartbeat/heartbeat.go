@@ -164,7 +164,7 @@ func (b *Store) list(removed bool) []Heartbeat {
 	return out
 }
 
-// at fills in what depends on the time.
+// at fills in the fields that depend on the time.
 func (h Heartbeat) at(now int64) Heartbeat {
 	h.WithinSeconds = int64(h.within.Seconds())
 	h.Deadline = h.LastAt + h.within.Milliseconds() + h.excused

@@ -10,7 +10,7 @@ import (
 	"bramble/pisensor/report"
 )
 
-// JournalVersion rises when an older collector could not read what this one writes into the journal: a record of a
+// JournalVersion rises when an older collector could not read the records that this one writes into the journal: a record of a
 // new kind, a field without which a record means something else, files of another frame (2: marks of commit groups).
 // Records of all older versions are read for ever.
 const JournalVersion = 2

@@ -31,7 +31,7 @@ const (
 	retry = time.Second
 )
 
-// DefaultMaxBytes bounds what a start has to read before anything is paged: some 100 million readings, three quarters of a
+// DefaultMaxBytes bounds the records that a start has to read before anything is paged: some 100 million readings, three quarters of a
 // minute of CPU time.
 const DefaultMaxBytes = 512 << 20
 

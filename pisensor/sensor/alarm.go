@@ -41,3 +41,11 @@ func (a goAlarm) signal() {
 }
 
 func (a goAlarm) close() { a.timer.Stop() }
+
+// alarm returns one that fits the clock.
+func (c *core) alarm() alarm {
+	if c.o.boottime {
+		return newAlarm()
+	}
+	return newGoAlarm()
+}

@@ -10,6 +10,9 @@ import (
 // ownGap is how often a tick says how far the system clock is off.
 const ownGap = time.Minute
 
+// minHeartbeat keeps a supervisor from keeping the loop awake.
+const minHeartbeat = 100 * time.Millisecond
+
 // addOwn adds the sensor's series about itself.
 func (c *core) addOwn(now time.Duration, wall int64) {
 	for kind, n := range c.refused {
@@ -56,4 +59,19 @@ func (c *core) logBudget() {
 	}
 	c.log.Warn("this sensor costs more than its budget, so it samples less often where it may",
 		"cpu_percent", math.Round(b.share*1e4)/100, "wakeups_per_second", math.Round(b.wakeups*100)/100)
+}
+
+// heartbeat notifies the supervisor that the loop runs, and returns when the next heartbeat is due.
+func (c *core) heartbeat(now time.Duration) time.Duration {
+	if c.o.Heartbeat == nil {
+		return never
+	}
+	h := Health{Connected: c.epoch != 0, Waiting: c.spool.Readings(), Stopping: c.stopping}
+	if c.sampler != nil {
+		h.Interval = c.sampler.current(now)
+		if c.live.on {
+			h.Watchers = c.live.watchers
+		}
+	}
+	return now + max(c.o.Heartbeat(h), minHeartbeat)
 }
