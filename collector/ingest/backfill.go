@@ -18,7 +18,7 @@ func (in *Ingest) Backfill(rows []storage.Row, name string, at int64, t *report.
 		return rows, fmt.Errorf("backfill board %q: no such board", name)
 	}
 	b := in.board(name)
-	in.refresh(b, known)
+	in.presence.refresh(b, known)
 	v := version(known, at)
 	for _, r := range t.Readings {
 		c := b.column(in.Engine, r.Series, v)
@@ -29,7 +29,7 @@ func (in *Ingest) Backfill(rows []storage.Row, name string, at int64, t *report.
 	}
 	b.boot.Anchor = booted.UnixMilli()
 	b.boot.learn(info)
-	for _, v := range in.bootValues(b, at) {
+	for _, v := range in.presence.bootValues(b, at) {
 		rows = append(rows, storage.Row{Series: v.output.row, At: at, Value: v.value})
 	}
 	return rows, nil

@@ -46,10 +46,10 @@ type bootValue struct {
 
 // bootValues returns those of the two series that a board has: a board without
 // a boot id has no count.
-func (in *Ingest) bootValues(b *board, at int64) []bootValue {
+func (p *presenceLoop) bootValues(b *board, at int64) []bootValue {
 	if v := version(b.registry, at); b.bootOutputs == nil || b.bootFrom != v.From {
 		b.bootFrom, b.bootOutputs = v.From, []output{
-			newOutput(in.Engine, b.name, bootTimeSeries, nil, v, -1), newOutput(in.Engine, b.name, bootsSeries, nil, v, -1),
+			newOutput(p.in.Engine, b.name, bootTimeSeries, nil, v, -1), newOutput(p.in.Engine, b.name, bootsSeries, nil, v, -1),
 		}
 	}
 	var values []bootValue
@@ -64,27 +64,27 @@ func (in *Ingest) bootValues(b *board, at int64) []bootValue {
 
 // bootNews reports whether a board that reports has booted, or its boot is
 // placed anew, since this was last stored.
-func (in *Ingest) bootNews(b *board) bool { return b.bootStored != b.boot && in.isUp(b) }
+func (p *presenceLoop) bootNews(b *board) bool { return b.bootStored != b.boot && p.isUp(b) }
 
 // bootReadings returns the rules' view, empty for a board that does not report.
-func (in *Ingest) bootReadings(b *board, at int64) []rules.Reading {
-	if !in.isUp(b) {
+func (p *presenceLoop) bootReadings(b *board, at int64) []rules.Reading {
+	if !p.isUp(b) {
 		return nil
 	}
 	var readings []rules.Reading
-	for _, v := range in.bootValues(b, at) {
+	for _, v := range p.bootValues(b, at) {
 		readings = append(readings, rules.Reading{Series: v.output.rule, Value: v.value})
 	}
 	return readings
 }
 
 // bootRows returns the rows to be stored, none of a board that does not report.
-func (in *Ingest) bootRows(b *board, at int64) []storage.Row {
-	if !in.isUp(b) {
+func (p *presenceLoop) bootRows(b *board, at int64) []storage.Row {
+	if !p.isUp(b) {
 		return nil
 	}
 	var rows []storage.Row
-	for _, v := range in.bootValues(b, at) {
+	for _, v := range p.bootValues(b, at) {
 		rows = append(rows, storage.Row{Series: v.output.row, At: at, Value: v.value})
 	}
 	return rows
@@ -92,14 +92,14 @@ func (in *Ingest) bootRows(b *board, at int64) []storage.Row {
 
 // showBoot shows a new boot live. It has the time of the board's newest reading, so that a board
 // does not seem to have reported later than it did.
-func (in *Ingest) showBoot(b *board) {
-	if !in.isUp(b) || b.bootShown == b.boot || b.seen <= b.bootShownAt {
+func (p *presenceLoop) showBoot(b *board) {
+	if !p.isUp(b) || b.bootShown == b.boot || b.seen <= b.bootShownAt {
 		return
 	}
 	b.bootShown, b.bootShownAt = b.boot, b.seen
 	var values []live.Value
-	for _, v := range in.bootValues(b, b.seen) {
+	for _, v := range p.bootValues(b, b.seen) {
 		values = append(values, live.Value{Series: v.output.live, Value: v.value})
 	}
-	in.Live(b.name, b.seen, values)
+	p.in.Live(b.name, b.seen, values)
 }

@@ -86,12 +86,12 @@ func (in *Ingest) commitNothing() error {
 
 // rebuildFleet makes the state of the boards' reports anew, as a start does: each board has a minute to report.
 func (in *Ingest) rebuildFleet() {
-	before := in.fleet
-	in.fleet = presence.New()
+	before := in.presence.fleet
+	in.presence.fleet = presence.New()
 	for name, b := range in.boards {
 		state, last := before.State(name)
-		in.fleet.Restore(name, state, last)
-		in.locateInFleet(b)
+		in.presence.fleet.Restore(name, state, last)
+		in.presence.place(b)
 	}
 }
 

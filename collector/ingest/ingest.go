@@ -38,7 +38,6 @@ import (
 	"bramble/alerting/alert"
 	"bramble/alerting/rules"
 	"bramble/collector/journal"
-	"bramble/collector/presence"
 	"bramble/collector/registry"
 	"bramble/dashboards/live"
 	"bramble/pisensor/report"
@@ -114,27 +113,18 @@ type Ingest struct {
 	// The fields below belong to the loop alone.
 	queue    queue
 	boards   map[string]*board
-	fleet    *presence.Fleet
-	domains  map[string]string // in words, by ID
-	tick     decision          // memory that each report uses again
-	recorded uint64            // of those that shown counts: committed
-	sinceCut int               // records since the last checkpoint
-	cutting  bool              // a checkpoint is on its way
-	cut      chan bool         // ends one: whether the older segments are removed
-	held     atomic.Int64      // readings in the journal; changed in the loop alone
-	older    int64             // of them in the segments that a checkpoint on its way has removed
-	late     error             // why the store has not all that was replayed
-	replayed []storage.Row     // that are not in the store yet
-	replays  int               // rows replayed so far
+	presence *presenceLoop
+	tick     decision     // memory that each report uses again
+	recorded uint64       // of those that shown counts: committed
+	sinceCut int          // records since the last checkpoint
+	cutting  bool         // a checkpoint is on its way
+	cut      chan bool    // ends one: whether the older segments are removed
+	held     atomic.Int64 // readings in the journal; changed in the loop alone
+	older    int64        // of them in the segments that a checkpoint on its way has removed
 
 	seenMessages uint64
-	probes       sync.WaitGroup
-	answers      chan answer
 
 	viewers viewers
-
-	statusMu sync.Mutex
-	status   map[string]Status
 }
 
 // New opens the journal and replays it into the store and the rules. It
@@ -165,9 +155,9 @@ func New(o Options) (*Ingest, error) {
 		Options: o, stopping: make(chan struct{}),
 		messages: make(chan *nats.Msg, backlog),
 		calls:    make(chan func()), cut: make(chan bool, 1), queue: queue{lanes: map[string]*lane{}},
-		boards: map[string]*board{}, fleet: presence.New(), domains: map[string]string{}, status: map[string]Status{},
-		answers: make(chan answer),
+		boards: map[string]*board{},
 	}
+	in.presence = newPresenceLoop(in)
 	in.handover = &handover{deliver: in.deliverEach}
 	in.behind = maxBehind
 	if o.Retention > 0 {
@@ -175,25 +165,26 @@ func New(o Options) (*Ingest, error) {
 	}
 	in.metrics = newMetrics(o.Registerer)
 	in.faults = newFaults(in.metrics.panics, o.Log)
-	replayed, err := in.replay()
-	if err != nil {
+	p := &replayer{in: in}
+	var err error
+	if in.journal, err = p.run(); err != nil {
 		return nil, err
 	}
-	in.journal = replayed
-	in.feeder = in.newFeeder()
+	in.feeder = in.newFeeder(p.late)
 	in.watch(o.Registerer)
 	return in, nil
 }
 
-// newFeeder returns the way from the journal to the store. It begins with replayed rows that the store did not take.
-func (in *Ingest) newFeeder() *feeder {
+// newFeeder returns the way from the journal to the store. It begins with replayed rows that the store did not take, for the
+// reason given.
+func (in *Ingest) newFeeder(late error) *feeder {
 	end := in.journal.End()
 	f := &feeder{
 		store: in.Store, read: in.journal.Read, rowsOf: newPlacer(in.Registry).rows, changed: in.storeChanged, faults: in.faults,
 		wake: make(chan struct{}, 1), stopping: in.stopping, offered: end, from: end, stored: end,
 	}
-	if in.late != nil {
-		in.Log.Warn("the store does not have all that the journal holds yet; it follows", "err", in.late)
+	if late != nil {
+		in.Log.Warn("the store does not have all that the journal holds yet; it follows", "err", late)
 		f.stored = journal.Position{}
 		f.rewind(journal.Position{})
 	}
@@ -225,7 +216,7 @@ func (in *Ingest) Run(ctx context.Context) error {
 	err = in.loop(ctx, subscription)
 
 	close(in.stopping)
-	in.probes.Wait()
+	in.presence.probes.Wait()
 	stopJournal()
 	<-committed
 	in.feeder.end()
@@ -274,12 +265,12 @@ func (in *Ingest) loop(ctx context.Context, s *nats.Subscription) error {
 			}
 		case f := <-in.calls:
 			f()
-		case a := <-in.answers:
-			in.fleet.Probed(a.board, a.answer)
+		case a := <-in.presence.answers:
+			in.presence.fleet.Probed(a.board, a.answer)
 		case <-looks.C:
 			in.metrics.setDropped(s)
 			in.checkJournal(time.Now())
-			err = in.checkPresence(time.Now()) // the tick's own time is from before a pause of the process
+			err = in.presence.check(time.Now()) // the tick's own time is from before a pause of the process
 		case <-cuts.C:
 			err = in.guard("begin a segment of the journal", "", in.checkpoint)
 		case removed := <-in.cut:

@@ -589,7 +589,7 @@ func TestCheckpointFreesTheJournalAndKeepsTheState(t *testing.T) {
 func (c *collector) look(at time.Time) {
 	c.t.Helper()
 	var err error
-	if doErr := c.Do(c.t.Context(), func() { err = c.checkPresence(at) }); doErr != nil || err != nil {
+	if doErr := c.Do(c.t.Context(), func() { err = c.presence.check(at) }); doErr != nil || err != nil {
 		c.t.Fatal(doErr, err)
 	}
 }
@@ -608,7 +608,7 @@ func (c *collector) committed() {
 func (c *collector) back(name string, at time.Time) {
 	c.t.Helper()
 	var err error
-	if doErr := c.Do(c.t.Context(), func() { err = c.heard(c.Ingest.board(name), &report.Report{Due: 60_000}, at) }); doErr != nil || err != nil {
+	if doErr := c.Do(c.t.Context(), func() { err = c.presence.heard(c.Ingest.board(name), &report.Report{Due: 60_000}, at) }); doErr != nil || err != nil {
 		c.t.Fatal(doErr, err)
 	}
 }

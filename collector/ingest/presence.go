@@ -3,6 +3,7 @@ package ingest
 import (
 	"math"
 	"slices"
+	"sync"
 	"time"
 
 	"bramble/alerting/alert"
@@ -44,25 +45,44 @@ type Status struct {
 	Info       map[string]string
 }
 
+// presenceLoop decides which boards report, and brings it to the journal, the rules, the pages and the store: pi_board_up, pi_info
+// and the series of boots. It belongs to the loop but for its probes and the pages' statuses.
+type presenceLoop struct {
+	in      *Ingest
+	fleet   *presence.Fleet
+	domains map[string]string // in words, by ID
+
+	probes  sync.WaitGroup
+	answers chan answer
+
+	statusMu sync.Mutex
+	status   map[string]Status
+}
+
+func newPresenceLoop(in *Ingest) *presenceLoop {
+	return &presenceLoop{in: in, fleet: presence.New(), domains: map[string]string{}, answers: make(chan answer), status: map[string]Status{}}
+}
+
 // Status returns the status of every board that has reported.
 func (in *Ingest) Status() map[string]Status {
-	in.statusMu.Lock()
-	defer in.statusMu.Unlock()
-	all := make(map[string]Status, len(in.status))
-	for name, s := range in.status {
+	p := in.presence
+	p.statusMu.Lock()
+	defer p.statusMu.Unlock()
+	all := make(map[string]Status, len(p.status))
+	for name, s := range p.status {
 		all[name] = s
 	}
 	return all
 }
 
-func (in *Ingest) setStatus(b *board, change func(*Status)) {
-	state, _ := in.fleet.State(b.name)
-	in.statusMu.Lock()
-	defer in.statusMu.Unlock()
-	s := in.status[b.name]
+func (p *presenceLoop) setStatus(b *board, change func(*Status)) {
+	state, _ := p.fleet.State(b.name)
+	p.statusMu.Lock()
+	defer p.statusMu.Unlock()
+	s := p.status[b.name]
 	s.State = string(state)
 	change(&s)
-	in.status[b.name] = s
+	p.status[b.name] = s
 }
 
 // learn remembers a board's description.
@@ -74,39 +94,39 @@ func (b *board) learn(info []report.Attribute) {
 }
 
 // refresh takes over a board's entry of the registry, where it has changed.
-func (in *Ingest) refresh(b *board, known *registry.Board) {
+func (p *presenceLoop) refresh(b *board, known *registry.Board) {
 	if b.registry == known {
 		return
 	}
 	b.refresh(known)
-	in.locateInFleet(b)
+	p.place(b)
 }
 
-// locateInFleet says which domains a board shares with others.
-func (in *Ingest) locateInFleet(b *board) {
+// place says which domains a board shares with others.
+func (p *presenceLoop) place(b *board) {
 	if b.registry == nil {
 		return
 	}
 	var ids []string
 	for _, d := range alert.DomainsOf(registry.Map(b.registry.Versions[len(b.registry.Versions)-1].Labels)) {
 		ids = append(ids, d.ID())
-		in.domains[d.ID()] = d.String()
+		p.domains[d.ID()] = d.String()
 	}
-	in.fleet.Place(b.name, ids)
+	p.fleet.Place(b.name, ids)
 }
 
 // heard notes a sign of life.
-func (in *Ingest) heard(b *board, r *report.Report, now time.Time) error {
+func (p *presenceLoop) heard(b *board, r *report.Report, now time.Time) error {
 	b.learn(r.Info)
-	if s, _ := in.fleet.State(b.name); s == presence.Silent && r.Goodbye { // it came back to say so: its silence is over
+	if s, _ := p.fleet.State(b.name); s == presence.Silent && r.Goodbye { // it came back to say so: its silence is over
 		back := *r
 		back.Goodbye = false
-		if err := in.heard(b, &back, now); err != nil {
+		if err := p.heard(b, &back, now); err != nil {
 			return err
 		}
 	}
-	changed := in.fleet.Heard(b.name, now, time.Duration(r.Due)*time.Millisecond, r.Goodbye)
-	in.setStatus(b, func(s *Status) {
+	changed := p.fleet.Heard(b.name, now, time.Duration(r.Due)*time.Millisecond, r.Goodbye)
+	p.setStatus(b, func(s *Status) {
 		s.LastReport = now
 		if len(r.Info) > 0 || s.Info == nil {
 			s.Info = attributes(b.info)
@@ -116,9 +136,9 @@ func (in *Ingest) heard(b *board, r *report.Report, now time.Time) error {
 		return nil
 	}
 	if r.Goodbye { // intended: neither up nor silent
-		return in.stopped(b, now)
+		return p.stopped(b, now)
 	}
-	return in.changed(now, nil, b)
+	return p.changed(now, nil, b)
 }
 
 func attributes(info []report.Attribute) map[string]string {
@@ -129,23 +149,23 @@ func attributes(info []report.Attribute) map[string]string {
 	return m
 }
 
-// checkPresence finds the boards whose report is overdue, and those that are
+// check finds the boards whose report is overdue, and those that are
 // silent.
-func (in *Ingest) checkPresence(now time.Time) error {
-	for _, b := range in.boards {
-		if err := in.guard("look a board up", b.name, func() error { return in.lookUp(b) }); err != nil {
+func (p *presenceLoop) check(now time.Time) error {
+	for _, b := range p.in.boards {
+		if err := p.in.guard("look a board up", b.name, func() error { return p.lookUp(b) }); err != nil {
 			return err
 		}
 	}
 	var err error
-	if !in.faults.guard("look for silent boards", "", func() { err = in.look(now) }) {
-		err = in.guard("look for silent boards again", "", func() error { in.rebuildFleet(); return in.repair("") })
+	if !p.in.faults.guard("look for silent boards", "", func() { err = p.look(now) }) {
+		err = p.in.guard("look for silent boards again", "", func() error { p.in.rebuildFleet(); return p.in.repair("") })
 	}
 	if err != nil {
 		return err
 	}
-	for _, b := range in.boards {
-		if err := in.guard("say whether a board reports", b.name, func() error { return in.sayPresence(b, now) }); err != nil {
+	for _, b := range p.in.boards {
+		if err := p.in.guard("say whether a board reports", b.name, func() error { return p.say(b, now) }); err != nil {
 			return err
 		}
 	}
@@ -153,70 +173,70 @@ func (in *Ingest) checkPresence(now time.Time) error {
 }
 
 // lookUp takes over a board's present entry of the registry.
-func (in *Ingest) lookUp(b *board) error {
-	known, ok := in.Registry.Board(b.name)
+func (p *presenceLoop) lookUp(b *board) error {
+	known, ok := p.in.Registry.Board(b.name)
 	if !ok || known.Retired {
-		return in.forget(b)
+		return p.forget(b)
 	}
-	in.refresh(b, known)
+	p.refresh(b, known)
 	return nil
 }
 
-func (in *Ingest) look(now time.Time) error {
-	look := in.fleet.Look(now, presence.Queue{Seen: in.seenMessages, Waiting: uint64(len(in.messages) + in.queue.ready(now, in.burst()))})
-	in.probe(look.Probe)
-	return in.silence(look.Silent, now)
+func (p *presenceLoop) look(now time.Time) error {
+	look := p.fleet.Look(now, presence.Queue{Seen: p.in.seenMessages, Waiting: uint64(len(p.in.messages) + p.in.queue.ready(now, p.in.burst()))})
+	p.probe(look.Probe)
+	return p.silence(look.Silent, now)
 }
 
-func (in *Ingest) sayPresence(b *board, now time.Time) error {
-	if err := in.decidePresence(b, now); err != nil {
+func (p *presenceLoop) say(b *board, now time.Time) error {
+	if err := p.decide(b, now); err != nil {
 		return err
 	}
-	in.storePresence(b, now)
+	p.store(b, now)
 	return nil
 }
 
 // silence journals and shows the boards that are silent from now on, with the reasons.
-func (in *Ingest) silence(verdicts []presence.Verdict, now time.Time) error {
+func (p *presenceLoop) silence(verdicts []presence.Verdict, now time.Time) error {
 	if len(verdicts) == 0 {
 		return nil
 	}
 	notes, boards := make([]map[string]string, len(verdicts)), make([]*board, len(verdicts))
 	for i, v := range verdicts {
-		boards[i] = in.boards[v.Board]
-		notes[i] = in.reasons(boards[i], v, now)
+		boards[i] = p.in.boards[v.Board]
+		notes[i] = p.reasons(boards[i], v, now)
 	}
-	return in.changed(now, notes, boards...)
+	return p.changed(now, notes, boards...)
 }
 
 // forget drops the state and ends the alerts of a board that is no longer watched.
-func (in *Ingest) forget(b *board) error {
-	delete(in.boards, b.name)
-	in.queue.forget(b.name)
-	in.drops.forget(b.name)
-	in.fleet.Forget(b.name)
-	in.statusMu.Lock()
-	delete(in.status, b.name)
-	in.statusMu.Unlock()
-	in.Forgotten(b.name)
-	return in.Commit(in.Engine.Forget(b.name))
+func (p *presenceLoop) forget(b *board) error {
+	delete(p.in.boards, b.name)
+	p.in.queue.forget(b.name)
+	p.in.drops.forget(b.name)
+	p.fleet.Forget(b.name)
+	p.statusMu.Lock()
+	delete(p.status, b.name)
+	p.statusMu.Unlock()
+	p.in.Forgotten(b.name)
+	return p.in.Commit(p.in.Engine.Forget(b.name))
 }
 
 // changed decides, journals and shows that boards came or fell silent, in one record: boards that changed together are on
 // disk together. notes, where there are some, go with the boards' alerts.
-func (in *Ingest) changed(now time.Time, notes []map[string]string, boards ...*board) error {
+func (p *presenceLoop) changed(now time.Time, notes []map[string]string, boards ...*board) error {
 	at := now.UnixMilli()
 	own := ownRecord{At: at}
-	in.shown.Add(1)
+	p.in.shown.Add(1)
 	rows := rowPool.Get().(*[]storage.Row)
 	*rows = (*rows)[:0]
 	for i, b := range boards {
-		in.setStatus(b, func(*Status) {})
-		*rows = append(*rows, in.presenceRows(b, at)...)
-		up := in.upRow(b, at)
-		in.Engine.Annotate(b.upOutput.rule, noteOf(notes, i))
-		own.Transitions = append(own.Transitions, in.Engine.Observe(upOrigin(b.name), at, []rules.Reading{{Series: b.upOutput.rule, Value: up.Value}})...)
-		in.Live(b.name, at, []live.Value{{Series: upSeries, Value: up.Value}})
+		p.setStatus(b, func(*Status) {})
+		*rows = append(*rows, p.rows(b, at)...)
+		up := p.upRow(b, at)
+		p.in.Engine.Annotate(b.upOutput.rule, noteOf(notes, i))
+		own.Transitions = append(own.Transitions, p.in.Engine.Observe(upOrigin(b.name), at, []rules.Reading{{Series: b.upOutput.rule, Value: up.Value}})...)
+		p.in.Live(b.name, at, []live.Value{{Series: upSeries, Value: up.Value}})
 		own.Boards = append(own.Boards, ownBoard{Name: b.name, Up: up.Value != 0})
 		b.stored, b.decided = now, now
 	}
@@ -224,9 +244,9 @@ func (in *Ingest) changed(now time.Time, notes []map[string]string, boards ...*b
 	if err != nil {
 		return err
 	}
-	in.sinceCut++
-	in.recorded++
-	return in.commit(record, own.Transitions, rows, nil)
+	p.in.sinceCut++
+	p.in.recorded++
+	return p.in.commit(record, own.Transitions, rows, nil)
 }
 
 func noteOf(notes []map[string]string, i int) map[string]string {
@@ -244,89 +264,89 @@ const upSeries = "pi_board_up"
 func upOrigin(board string) string { return "collector/" + board }
 
 // upRow returns pi_board_up as it stands.
-func (in *Ingest) upRow(b *board, at int64) storage.Row {
+func (p *presenceLoop) upRow(b *board, at int64) storage.Row {
 	v := version(b.registry, at)
 	if b.upOutput == nil || b.upFrom != v.From {
-		o := newOutput(in.Engine, b.name, upSeries, nil, v, -1)
+		o := newOutput(p.in.Engine, b.name, upSeries, nil, v, -1)
 		b.upOutput, b.upFrom = &o, v.From
 	}
 	value := 0.0
-	if in.isUp(b) {
+	if p.isUp(b) {
 		value = 1
 	}
 	return storage.Row{Series: b.upOutput.row, At: at, Value: value}
 }
 
-func (in *Ingest) isUp(b *board) bool {
-	s, _ := in.fleet.State(b.name)
+func (p *presenceLoop) isUp(b *board) bool {
+	s, _ := p.fleet.State(b.name)
 	return s == presence.Up
 }
 
 // speaksOf reports whether a board has a pi_board_up now.
-func (in *Ingest) speaksOf(b *board) bool {
-	s, _ := in.fleet.State(b.name)
+func (p *presenceLoop) speaksOf(b *board) bool {
+	s, _ := p.fleet.State(b.name)
 	return s == presence.Up || s == presence.Silent
 }
 
 // stopped journals and shows that a board's sensor has ended properly. Its goodbye is no reading, so that no report's record
 // holds it; without one of its own a restart would take the board for one that reports, and then for a silent one.
-func (in *Ingest) stopped(b *board, now time.Time) error {
-	in.showStopped(b, now)
+func (p *presenceLoop) stopped(b *board, now time.Time) error {
+	p.showStopped(b, now)
 	record, err := appendOwnRecord(nil, ownRecord{At: now.UnixMilli(), Stopped: b.name})
 	if err != nil {
 		return err
 	}
-	in.sinceCut++
-	return in.commit(record, nil, nil, nil)
+	p.in.sinceCut++
+	return p.in.commit(record, nil, nil, nil)
 }
 
 // showStopped shows on the pages that a board's sensor has ended properly: later than its return from silence, where that
 // was in the same instant.
-func (in *Ingest) showStopped(b *board, now time.Time) {
+func (p *presenceLoop) showStopped(b *board, now time.Time) {
 	b.decided = now
-	in.Live(b.name, now.UnixMilli()+1, []live.Value{{Series: upSeries, Value: math.NaN()}})
+	p.in.Live(b.name, now.UnixMilli()+1, []live.Value{{Series: upSeries, Value: math.NaN()}})
 }
 
-// decidePresence shows the rules an unchanged pi_board_up.
-func (in *Ingest) decidePresence(b *board, now time.Time) error {
-	if s, _ := in.fleet.State(b.name); s == presence.Stopped && b.decided.IsZero() { // the pages have forgotten it with the start
-		in.showStopped(b, now)
+// decide shows the rules an unchanged pi_board_up.
+func (p *presenceLoop) decide(b *board, now time.Time) error {
+	if s, _ := p.fleet.State(b.name); s == presence.Stopped && b.decided.IsZero() { // the pages have forgotten it with the start
+		p.showStopped(b, now)
 	}
-	if !in.speaksOf(b) || now.Sub(b.decided) < decideEvery && !in.bootNews(b) {
+	if !p.speaksOf(b) || now.Sub(b.decided) < decideEvery && !p.bootNews(b) {
 		return nil
 	}
-	row := in.upRow(b, now.UnixMilli())
+	row := p.upRow(b, now.UnixMilli())
 	if b.decided.IsZero() { // after a start neither the pages nor the rules know the earlier value
-		in.Engine.Annotate(b.upOutput.rule, in.remembered(b, now))
-		in.Live(b.name, row.At, []live.Value{{Series: upSeries, Value: row.Value}})
+		p.in.Engine.Annotate(b.upOutput.rule, p.remembered(b, now))
+		p.in.Live(b.name, row.At, []live.Value{{Series: upSeries, Value: row.Value}})
 	}
 	b.decided = now
-	in.showBoot(b)
-	readings := append(in.bootReadings(b, row.At), rules.Reading{Series: b.upOutput.rule, Value: row.Value})
-	return in.Commit(in.Engine.Observe(upOrigin(b.name), row.At, readings))
+	p.showBoot(b)
+	readings := append(p.bootReadings(b, row.At), rules.Reading{Series: b.upOutput.rule, Value: row.Value})
+	return p.in.Commit(p.in.Engine.Observe(upOrigin(b.name), row.At, readings))
 }
 
-// storePresence stores pi_board_up, pi_info and the boots' series at their slow
+// store stores pi_board_up, pi_info and the boots' series at their slow
 // pace, and the latter at once when they change. They are not journalled: the
 // next ones say the same.
-func (in *Ingest) storePresence(b *board, now time.Time) {
+func (p *presenceLoop) store(b *board, now time.Time) {
 	switch {
-	case !in.speaksOf(b):
-	case in.bootNews(b):
+	case !p.speaksOf(b):
+	case p.bootNews(b):
 		b.bootStored = b.boot
-		in.feeder.offerUnjournalled(in.bootRows(b, now.UnixMilli()))
+		p.in.feeder.offerUnjournalled(p.bootRows(b, now.UnixMilli()))
 	case now.Sub(b.stored) >= upEvery:
 		b.stored = now
 		at := now.Truncate(time.Second).UnixMilli()
-		in.feeder.offerUnjournalled(append(in.presenceRows(b, at), in.bootRows(b, at)...))
+		p.in.feeder.offerUnjournalled(append(p.rows(b, at), p.bootRows(b, at)...))
 	}
 }
 
-// presenceRows returns pi_board_up as it stands and, of a board that reports,
+// rows returns pi_board_up as it stands and, of a board that reports,
 // pi_info.
-func (in *Ingest) presenceRows(b *board, at int64) []storage.Row {
-	rows := []storage.Row{in.upRow(b, at)}
-	if in.isUp(b) && len(b.info) > 0 {
+func (p *presenceLoop) rows(b *board, at int64) []storage.Row {
+	rows := []storage.Row{p.upRow(b, at)}
+	if p.isUp(b) && len(b.info) > 0 {
 		rows = append(rows, storage.Row{Series: infoSeries(b, at), At: at, Value: 1})
 	}
 	return rows

@@ -98,7 +98,7 @@ func TestStoppedSensor(t *testing.T) {
 	bye := func(name string, at time.Time) {
 		t.Helper()
 		var err error
-		if doErr := c.Do(t.Context(), func() { err = c.heard(c.Ingest.board(name), &report.Report{Due: 10_000, Goodbye: true}, at) }); doErr != nil || err != nil {
+		if doErr := c.Do(t.Context(), func() { err = c.presence.heard(c.Ingest.board(name), &report.Report{Due: 10_000, Goodbye: true}, at) }); doErr != nil || err != nil {
 			t.Fatal(doErr, err)
 		}
 	}
@@ -159,10 +159,10 @@ func TestOlderJournal(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if doErr := c.Do(t.Context(), func() { err = c.replayOwn(b, new([]alert.Transition)) }); doErr != nil || err != nil {
+	if doErr := c.Do(t.Context(), func() { err = (&replayer{in: c.Ingest}).own(b, new([]alert.Transition)) }); doErr != nil || err != nil {
 		t.Fatal(doErr, err)
 	}
-	if doErr := c.Do(t.Context(), func() { err = c.heard(c.Ingest.board("pi-1"), &report.Report{}, time.Now()) }); doErr != nil || err != nil {
+	if doErr := c.Do(t.Context(), func() { err = c.presence.heard(c.Ingest.board("pi-1"), &report.Report{}, time.Now()) }); doErr != nil || err != nil {
 		t.Fatal(doErr, err)
 	}
 	if got := c.Status()["pi-1"].State; got != "up" {

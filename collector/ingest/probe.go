@@ -20,40 +20,40 @@ type answer struct {
 }
 
 // locate takes over the address of a board's last connection.
-func (in *Ingest) locate(b *board) {
-	if a := in.Address(b.name); a.IsValid() {
+func (p *presenceLoop) locate(b *board) {
+	if a := p.in.Address(b.name); a.IsValid() {
 		b.address = a
 	}
 }
 
 // probe asks the addresses of boards whether anything lives there. An address
 // that several boards share says nothing of one of them.
-func (in *Ingest) probe(boards []string) {
+func (p *presenceLoop) probe(boards []string) {
 	if len(boards) == 0 {
 		return
 	}
 	shared := map[netip.Addr]int{}
-	for _, b := range in.boards {
-		in.locate(b)
+	for _, b := range p.in.boards {
+		p.locate(b)
 		shared[b.address]++
 	}
 	var asked []*board
 	for _, name := range boards {
-		b := in.boards[name]
+		b := p.in.boards[name]
 		switch {
 		case !b.address.IsValid():
-			in.fleet.Probed(name, presence.Unknown)
+			p.fleet.Probed(name, presence.Unknown)
 		case shared[b.address] > 1:
-			in.fleet.Probed(name, presence.Shared)
+			p.fleet.Probed(name, presence.Shared)
 		default:
 			asked = append(asked, b)
 		}
 	}
-	in.ask(asked)
+	p.ask(asked)
 }
 
 // ask probes boards, so many at a time.
-func (in *Ingest) ask(boards []*board) {
+func (p *presenceLoop) ask(boards []*board) {
 	type target struct {
 		board   string
 		address netip.Addr
@@ -63,11 +63,11 @@ func (in *Ingest) ask(boards []*board) {
 		targets <- target{b.name, b.address}
 	}
 	close(targets)
-	in.probes.Go(func() {
+	p.probes.Go(func() {
 		ctx, cancel := context.WithCancel(context.Background())
-		in.probes.Go(func() {
+		p.probes.Go(func() {
 			select {
-			case <-in.stopping:
+			case <-p.in.stopping:
 				cancel()
 			case <-ctx.Done():
 			}
@@ -76,7 +76,7 @@ func (in *Ingest) ask(boards []*board) {
 		for range min(len(boards), maxProbes) {
 			work.Go(func() {
 				for t := range targets {
-					in.faults.guard("probe a board's address", t.board, func() { in.answer(t.board, probe.Alive(ctx, t.address)) })
+					p.in.faults.guard("probe a board's address", t.board, func() { p.answer(t.board, probe.Alive(ctx, t.address)) })
 				}
 			})
 		}
@@ -85,13 +85,13 @@ func (in *Ingest) ask(boards []*board) {
 	})
 }
 
-func (in *Ingest) answer(board string, lives bool) {
+func (p *presenceLoop) answer(board string, lives bool) {
 	a := answer{board, presence.NoAnswer}
 	if lives {
 		a.answer = presence.Answers
 	}
 	select {
-	case in.answers <- a:
-	case <-in.stopping:
+	case p.answers <- a:
+	case <-p.in.stopping:
 	}
 }

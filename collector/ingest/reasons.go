@@ -10,7 +10,7 @@ import (
 )
 
 // reasons are the annotations of a silent board's alerts: why the collector believes that it is silent.
-func (in *Ingest) reasons(b *board, v presence.Verdict, now time.Time) map[string]string {
+func (p *presenceLoop) reasons(b *board, v presence.Verdict, now time.Time) map[string]string {
 	notes := map[string]string{}
 	var text []string
 	if !v.Last.IsZero() {
@@ -29,7 +29,7 @@ func (in *Ingest) reasons(b *board, v presence.Verdict, now time.Time) map[strin
 		notes[alert.ProbeNote] = alert.ProbeSilence
 		text = append(text, b.address.String()+" does not answer either.")
 	}
-	if name := in.domains[v.Domain]; name != "" {
+	if name := p.domains[v.Domain]; name != "" {
 		text = append(text, peers(v, name))
 	}
 	if e := b.expected; e != nil && now.Before(e.Until) {
@@ -41,12 +41,12 @@ func (in *Ingest) reasons(b *board, v presence.Verdict, now time.Time) map[strin
 }
 
 // remembered are the reasons that are left of a board's silence after a restart.
-func (in *Ingest) remembered(b *board, now time.Time) map[string]string {
-	state, last := in.fleet.State(b.name)
+func (p *presenceLoop) remembered(b *board, now time.Time) map[string]string {
+	state, last := p.fleet.State(b.name)
 	if state != presence.Silent || last.IsZero() {
 		return nil
 	}
-	return in.reasons(b, presence.Verdict{Board: b.name, Last: last}, now)
+	return p.reasons(b, presence.Verdict{Board: b.name, Last: last}, now)
 }
 
 // peers says of the other boards of a domain whether they report. A sensor that ended properly is named apart: its

@@ -72,8 +72,8 @@ func (in *Ingest) appendCheckpoint(dst []byte) ([]byte, error) {
 	}
 	c := checkpoint{Boards: make(map[string]boardState, len(in.boards)), Rules: rules}
 	for name, b := range in.boards {
-		state, last := in.fleet.State(name)
-		in.locate(b)
+		state, last := in.presence.fleet.State(name)
+		in.presence.locate(b)
 		c.Boards[name] = boardState{
 			Sessions: b.sessions, Seen: b.seen, Info: b.info, Boot: b.boot, State: state, Last: unixMilli(last), Address: b.address, Expected: b.expected,
 		}
@@ -85,79 +85,87 @@ func (in *Ingest) appendCheckpoint(dst []byte) ([]byte, error) {
 	return append(dst, encoded...), nil
 }
 
-// replay opens the journal and brings the store and the rules to where they
+// replayer brings the store and the rules to where they were when the collector ended. It is done when the start is.
+type replayer struct {
+	in     *Ingest
+	late   error         // why the store has not all that was replayed
+	rows   []storage.Row // that are not in the store yet
+	stored int           // rows given to the store so far
+}
+
+// run opens the journal and brings the store and the rules to where they
 // were. Everything in it is idempotent.
-func (in *Ingest) replay() (*journal.Journal, error) {
+func (p *replayer) run() (*journal.Journal, error) {
 	started, records := time.Now(), 0
 	var transitions []alert.Transition
-	j, err := journal.Open(in.Dir, journal.Options{MaxBytes: in.MaxJournal, Log: in.Log, Registerer: in.Registerer}, func(record []byte) error {
+	j, err := journal.Open(p.in.Dir, journal.Options{MaxBytes: p.in.MaxJournal, Log: p.in.Log, Registerer: p.in.Registerer}, func(record []byte) error {
 		records++
 		var err error
-		in.faults.guard("replay a record", "", func() { err = in.replayRecord(record, &transitions) })
+		p.in.faults.guard("replay a record", "", func() { err = p.record(record, &transitions) })
 		return err
 	})
 	if err != nil {
 		return nil, err
 	}
-	in.storeReplayed()
-	in.replayed = nil
-	for _, b := range in.boards {
-		in.setStatus(b, func(s *Status) {
-			_, s.LastReport = in.fleet.State(b.name)
+	p.store()
+	p.rows = nil
+	for _, b := range p.in.boards {
+		p.in.presence.setStatus(b, func(s *Status) {
+			_, s.LastReport = p.in.presence.fleet.State(b.name)
 			s.Info = attributes(b.info)
 		})
 	}
-	in.deliverEach(transitions) // a page that the crash overtook leaves now; the pager knows those that left
+	p.in.deliverEach(transitions) // a page that the crash overtook leaves now; the pager knows those that left
 	if records > 0 {
-		in.sinceCut = records
-		in.Log.Info("journal replayed", "records", records, "took", time.Since(started).Round(time.Millisecond))
+		p.in.sinceCut = records
+		p.in.Log.Info("journal replayed", "records", records, "took", time.Since(started).Round(time.Millisecond))
 	}
 	return j, nil
 }
 
-// replayRecord adds the transitions that the record holds to ts.
-func (in *Ingest) replayRecord(record []byte, ts *[]alert.Transition) error {
+// record adds the transitions that the record holds to ts.
+func (p *replayer) record(record []byte, ts *[]alert.Transition) error {
 	if len(record) == 0 {
 		return errRecord
 	}
 	switch body := record[1:]; record[0] {
 	case recordReport, recordLimited:
-		return in.replayReport(body, record[0] == recordLimited, ts)
+		return p.report(body, record[0] == recordLimited, ts)
 	case recordOwn:
-		return in.replayOwn(body, ts)
+		return p.own(body, ts)
 	case recordCheckpoint:
-		return in.restore(body)
+		return p.restore(body)
 	default:
 		return fmt.Errorf("%w: kind %d", errRecord, record[0])
 	}
 }
 
-func (in *Ingest) replayReport(body []byte, limited bool, ts *[]alert.Transition) error {
+func (p *replayer) report(body []byte, limited bool, ts *[]alert.Transition) error {
 	record, err := decodeReportRecord(body, limited)
 	if err != nil {
 		return err
 	}
 	*ts = append(*ts, record.transitions...)
 	for _, t := range record.transitions {
-		in.Engine.Apply(t)
+		p.in.Engine.Apply(t)
 	}
-	known, ok := in.Registry.Board(record.board)
+	known, ok := p.in.Registry.Board(record.board)
 	if !ok {
 		return nil // the board has been removed since
 	}
-	r := &in.tick.report
+	r := &p.in.tick.report
 	if err := r.Decode(record.report); err != nil {
 		return err
 	}
-	b := in.board(record.board)
-	in.refresh(b, known)
-	if _, last := in.fleet.State(b.name); record.received > last.UnixMilli() {
-		in.fleet.Heard(b.name, time.UnixMilli(record.received), time.Duration(r.Due)*time.Millisecond, r.Goodbye)
+	b := p.in.board(record.board)
+	p.in.presence.refresh(b, known)
+	if _, last := p.in.presence.fleet.State(b.name); record.received > last.UnixMilli() {
+		p.in.presence.fleet.Heard(b.name, time.UnixMilli(record.received), time.Duration(r.Due)*time.Millisecond, r.Goodbye)
 	}
 	old, end := window(r, record.received, maxBehind)
 	rows := rowPool.Get().(*[]storage.Row)
 	*rows = (*rows)[:0]
-	in.tick.refused = append(in.tick.refused[:0], record.refused...)
+	p.in.tick.refused = append(p.in.tick.refused[:0], record.refused...)
 	for k := range r.Columns {
 		if !slices.Contains(record.refused, k) {
 			b.admit(r.Columns[k].Series, record.received)
@@ -165,61 +173,61 @@ func (in *Ingest) replayReport(body []byte, limited bool, ts *[]alert.Transition
 	}
 	for i := old; i < end; i++ {
 		at := r.At(i)
-		in.resolve(b, r, at, i == old)
-		*rows = in.place(r, i, at, *rows, at > b.seen)
+		p.in.resolve(b, r, at, i == old)
+		*rows = p.in.place(r, i, at, *rows, at > b.seen)
 		if at > b.seen {
 			b.seen, b.boot.Anchor = at, r.Anchor
-			in.Engine.Seen(b.name, at, in.tick.readings...)
+			p.in.Engine.Seen(b.name, at, p.in.tick.readings...)
 		}
 	}
 	b.sessions.take(r.Session, r.First, uint64(end))
 	b.learn(r.Info)
-	in.held.Add(int64(len(*rows)))
-	in.replayRows(*rows)
+	p.in.held.Add(int64(len(*rows)))
+	p.add(*rows)
 	rowPool.Put(rows)
 	return nil
 }
 
-func (in *Ingest) replayOwn(body []byte, ts *[]alert.Transition) error {
+func (p *replayer) own(body []byte, ts *[]alert.Transition) error {
 	var own ownRecord
 	if err := json.Unmarshal(body, &own); err != nil {
 		return fmt.Errorf("%w: %w", errRecord, err)
 	}
 	*ts = append(*ts, own.Transitions...)
 	for _, t := range own.Transitions {
-		in.Engine.Apply(t)
+		p.in.Engine.Apply(t)
 	}
 	for _, o := range own.all() {
-		in.replayUp(o, own.At)
+		p.up(o, own.At)
 	}
-	if known, ok := in.Registry.Board(own.Stopped); ok {
-		b := in.board(own.Stopped)
-		in.refresh(b, known)
-		in.fleet.Restore(b.name, presence.Stopped, time.UnixMilli(own.At))
+	if known, ok := p.in.Registry.Board(own.Stopped); ok {
+		b := p.in.board(own.Stopped)
+		p.in.presence.refresh(b, known)
+		p.in.presence.fleet.Restore(b.name, presence.Stopped, time.UnixMilli(own.At))
 	}
 	if e := own.Expected; e != nil {
-		in.board(e.Board).expected = e
+		p.in.board(e.Board).expected = e
 	}
 	return nil
 }
 
-func (in *Ingest) replayUp(o ownBoard, at int64) {
-	known, ok := in.Registry.Board(o.Name)
+func (p *replayer) up(o ownBoard, at int64) {
+	known, ok := p.in.Registry.Board(o.Name)
 	if !ok {
 		return // the board has been removed since
 	}
-	b := in.board(o.Name)
-	in.refresh(b, known)
-	in.Engine.Seen(upOrigin(b.name), at)
+	b := p.in.board(o.Name)
+	p.in.presence.refresh(b, known)
+	p.in.Engine.Seen(upOrigin(b.name), at)
 	state, last := presence.Silent, time.Time{}
 	if o.Up {
 		state, last = presence.Up, time.UnixMilli(at)
 	}
-	if _, known := in.fleet.State(b.name); known.After(last) {
+	if _, known := p.in.presence.fleet.State(b.name); known.After(last) {
 		last = known
 	}
-	in.fleet.Restore(b.name, state, last)
-	in.replayRows([]storage.Row{in.upRow(b, at)})
+	p.in.presence.fleet.Restore(b.name, state, last)
+	p.add([]storage.Row{p.in.presence.upRow(b, at)})
 }
 
 // maxReplayed rows are stored before the start goes on, about a second's work.
@@ -227,44 +235,44 @@ const maxReplayed = 2_000_000
 
 var errMany = errors.New("the journal holds too much for the start to wait for")
 
-// replayRows stores replayed rows. From the first that a full store refuses, and
+// add stores replayed rows. From the first that a full store refuses, and
 // where a store was full for long, the start does not wait for it: the journal
 // is read again while the collector runs.
-func (in *Ingest) replayRows(rows []storage.Row) {
-	if in.late != nil {
+func (p *replayer) add(rows []storage.Row) {
+	if p.late != nil {
 		return
 	}
-	in.replayed = append(in.replayed, rows...)
-	if len(in.replayed) >= maxBatch {
-		in.storeReplayed()
+	p.rows = append(p.rows, rows...)
+	if len(p.rows) >= maxBatch {
+		p.store()
 	}
 }
 
-func (in *Ingest) storeReplayed() {
-	if in.late != nil || len(in.replayed) == 0 {
+func (p *replayer) store() {
+	if p.late != nil || len(p.rows) == 0 {
 		return
 	}
-	if in.replays += len(in.replayed); in.replays > maxReplayed {
-		in.late = errMany
+	if p.stored += len(p.rows); p.stored > maxReplayed {
+		p.late = errMany
 	} else {
-		in.late = in.Store.Add(in.replayed)
+		p.late = p.in.Store.Add(p.rows)
 	}
-	in.replayed = in.replayed[:0]
+	p.rows = p.rows[:0]
 }
 
-func (in *Ingest) restore(body []byte) error {
+func (p *replayer) restore(body []byte) error {
 	var c checkpoint
 	if err := json.Unmarshal(body, &c); err != nil {
 		return fmt.Errorf("%w: %w", errRecord, err)
 	}
-	if err := in.Engine.Restore(c.Rules); err != nil {
+	if err := p.in.Engine.Restore(c.Rules); err != nil {
 		return fmt.Errorf("restore rules: %w", err)
 	}
 	for name, s := range c.Boards {
-		b := in.board(name)
+		b := p.in.board(name)
 		b.sessions, b.seen, b.boot, b.address, b.expected = s.Sessions, s.Seen, s.Boot, s.Address, s.Expected
 		b.learn(s.Info) // older checkpoints know the boot by it alone
-		in.fleet.Restore(name, s.State, moment(s.Last))
+		p.in.presence.fleet.Restore(name, s.State, moment(s.Last))
 	}
 	return nil
 }

@@ -26,6 +26,9 @@ const (
 	maxBehind = 8 * 24 * time.Hour
 )
 
+// Late is how far behind its arrival a reading may be; older ones are refused and counted.
+const Late = maxBehind
+
 // decision is the loop's working memory, used again for each report.
 type decision struct {
 	report   report.Report
@@ -109,7 +112,7 @@ func (in *Ingest) message(name string, m *nats.Msg) error {
 		return nil
 	}
 	b := in.board(name)
-	in.refresh(b, known)
+	in.presence.refresh(b, known)
 	switch {
 	case len(m.Data) > report.MaxSize:
 		in.drops.report(name, oversized)
@@ -155,7 +158,7 @@ func (in *Ingest) hello(b *board, data []byte) error {
 func (in *Ingest) take(b *board, r *report.Report, raw []byte, now time.Time) error {
 	received := now.UnixMilli()
 	in.metrics.reports.Inc()
-	if err := in.heard(b, r, now); err != nil {
+	if err := in.presence.heard(b, r, now); err != nil {
 		return err
 	}
 	old, end := window(r, received, in.behind)
