@@ -17,7 +17,7 @@ import (
 	"bramble/dashboards"
 )
 
-// TestAcknowledgeByLink takes a page of a real crossing from its receivers and does what its links say, without a login.
+// TestAcknowledgeByLink takes a page of a real crossing from its receivers and follows its links, without a login.
 func TestAcknowledgeByLink(t *testing.T) {
 	t.Parallel()
 	bodies := make(chan []byte, 100)

@@ -23,7 +23,7 @@ import (
 // attacker is a board's owner, who has its key.
 type attacker struct {
 	*nats.Conn
-	refused chan error // what the server does not allow
+	refused chan error // refused by the server
 }
 
 func (s *server) attack(b board) *attacker {
@@ -83,7 +83,7 @@ func warmReport(session uint32, at time.Time, celsius float64) []byte {
 	return r.Append(nil)
 }
 
-// TestABoardsOwnerAttacks sends what no sensor sends.
+// TestABoardsOwnerAttacks sends messages that no sensor sends.
 func TestABoardsOwnerAttacks(t *testing.T) {
 	t.Parallel()
 	s := newServer(t, "127.0.0.1")
@@ -320,7 +320,7 @@ func quantile(all []time.Duration, q float64) time.Duration {
 	return all[int(q*float64(len(all)-1))]
 }
 
-// trespass tries what belongs to others.
+// trespass tries the subjects of others.
 func (a *attacker) trespass(t testing.TB) {
 	t.Helper()
 	for _, subject := range []string{"telemetry.victim", "ack.victim", "control.victim", "ack.mine", "control.mine", "enrol", "enrol.x", "$SYS.x", "_INBOX.x"} {

@@ -125,8 +125,8 @@ func TestRestoredOnNewHardware(t *testing.T) {
 	r.try("", "backup", "restore").refusal(t, "collector runs", "stop it")
 }
 
-// TestBackupWhileBoardsReport takes a backup in the middle of what boards send.
-// What could be read before it began is in it, with the same values.
+// TestBackupWhileBoardsReport takes a backup while boards send.
+// The readings that could be read before it began are in it, with the same values.
 func TestBackupWhileBoardsReport(t *testing.T) {
 	t.Parallel()
 	s := newServer(t, "127.0.0.1")
@@ -421,7 +421,7 @@ func newServerOn(t *testing.T, config string) *server {
 }
 
 // TestDamagedStoreNamesTheWayBack starts a collector on a store with a broken
-// file, and follows what it says.
+// file, and follows the line that it prints.
 func TestDamagedStoreNamesTheWayBack(t *testing.T) {
 	t.Parallel()
 	s := newServer(t, "127.0.0.1")
@@ -436,7 +436,7 @@ func TestDamagedStoreNamesTheWayBack(t *testing.T) {
 	}
 	serve := []string{"serve", "--data-dir", s.dir, "--http", s.http, "--nats", s.nats}
 	s.do("", "backup", "create")
-	s.do("", "board", "add", "later") // what the state has learned since stays
+	s.do("", "board", "add", "later") // later changes of the state stay
 	found, err := filepath.Glob(filepath.Join(s.dir, "series", "data", "small", "*", "*", "metaindex.bin"))
 	if err != nil || len(found) == 0 {
 		t.Fatalf("%v, %v", found, err)

@@ -20,10 +20,10 @@ import (
 // default and the sensor's.
 const agentInterval = 10 * time.Second
 
-// agent is a program that watches a machine, with what is counted about it.
+// agent is a program that watches a machine, with the figures about it.
 type agent struct {
 	name  string
-	reads string // what it was made to read
+	reads string // its sources
 	*process
 	start    func(testing.TB, *agent) // starts it
 	ask      func(*agent) error       // asks it once, nil where it sends by itself
@@ -121,7 +121,7 @@ func nodeExporter(b *testing.B, path string) *agent {
 	}
 }
 
-// zabbixItems are what of a board's readings the agent knows.
+// zabbixItems are the board's readings that the agent knows.
 var zabbixItems = []string{
 	"system.cpu.load[all,avg1]", "system.cpu.util[all,user]", "system.cpu.util[all,system]", "vm.memory.size[available]",
 	"system.boottime", "net.if.in[eth0]", "net.if.out[eth0]", "net.if.in[eth0,errors]", "system.uname", "kernel.maxproc",

@@ -14,7 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// cost is what a process and its descendants have used so far, or hold now.
+// cost is the use of a process and its descendants so far, or now.
 type cost struct {
 	at        time.Time
 	cpu       time.Duration
@@ -27,7 +27,7 @@ type cost struct {
 	forks bool // some of its processes have ended
 }
 
-// measure adds up a process's tree. What its ended descendants have used counts
+// measure adds up a process's tree. The use of its ended descendants counts
 // as CPU time once somebody has waited for them, and not as switches.
 func measure(t testing.TB, root int) cost {
 	t.Helper()

@@ -22,7 +22,7 @@ import (
 const crew = 5
 
 // settled is how long programs run before they are measured: a minute after its
-// start the sensor gives back memory once, and takes what it needs again.
+// start the sensor gives back memory once, and takes back as much as it needs.
 const settled = 100 * time.Second
 
 // contender is one of those that BenchmarkFloor compares.
@@ -91,7 +91,7 @@ func floors(program string, interval time.Duration, tlsURL, natsURL string) []*c
 	return all
 }
 
-// compareBuilds runs all programs at the same time and prints what they cost.
+// compareBuilds runs all programs at the same time and prints their cost.
 func compareBuilds(b *testing.B, all []*contender, d time.Duration) {
 	for i := range crew {
 		for _, p := range all {
@@ -121,7 +121,7 @@ func compareBuilds(b *testing.B, all []*contender, d time.Duration) {
 	}
 }
 
-// median returns the middle of what f says of the program's processes.
+// median returns the middle of f's values for the program's processes.
 func (p *contender) median(f func(from, to cost) float64) float64 {
 	var values []float64
 	for i := range p.runs {

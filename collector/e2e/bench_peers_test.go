@@ -33,7 +33,7 @@ func benchTime(b *testing.B) time.Duration {
 // warmUp is how much of the beginning one of the figures leaves out.
 const warmUp = time.Minute
 
-// BenchmarkPeers compares what agents cost on this machine, all at the same
+// BenchmarkPeers compares the cost of agents on this machine, all at the same
 // time: this sensor at 10 s and at 1 Hz with TLS to a real collector, and those
 // peers that are installed, each sending or asked every 10 s. It prints a table.
 //
@@ -47,7 +47,7 @@ func BenchmarkPeers(b *testing.B) {
 	}
 }
 
-// boardFiles are what a board has below /sys and an ordinary machine has not,
+// boardFiles are the files below /sys that a board has and an ordinary machine has not,
 // in the kernel's formats.
 var boardFiles = map[string]string{
 	"class/thermal/thermal_zone0/type":                    "cpu-thermal\n",
@@ -127,7 +127,7 @@ func (s *server) readings(name string) (samples, sent int64) {
 	return samples, sent
 }
 
-// compare runs all agents for a time and prints what they cost.
+// compare runs all agents for a time and prints their cost.
 func compare(b *testing.B, s *server, agents []*agent, d time.Duration) {
 	began, worked := time.Now(), busy(b)
 	var asking sync.WaitGroup
@@ -194,7 +194,7 @@ func (a *agent) askAgain(b *testing.B, over <-chan struct{}) {
 	}
 }
 
-// took waits until the store holds what the collector has acknowledged.
+// took waits until the store holds all acknowledged readings.
 func (s *server) took(boards ...string) error {
 	var stored int64
 	for _, name := range boards {

@@ -9,14 +9,14 @@ import (
 	"time"
 )
 
-// BenchmarkADayAway reports what the sensor holds after 24 h without a
+// BenchmarkADayAway reports the sensor's memory after 24 h without a
 // collector, at the default rate: its spool is then as full as a day makes it.
 //
 // It runs in Debian's kernel on an emulated ARM processor whose clock counts
 // instructions (2 ns each) and jumps ahead whenever the kernel has nothing to
 // do (QEMU's -icount sleep=off), so that a day passes in about two minutes. Its
 // temperature and clock change before every tick, load and memory are those of
-// that kernel. The sensor was never connected: what TLS holds is not in the
+// that kernel. The sensor was never connected: the memory of TLS is not in the
 // figure.
 func BenchmarkADayAway(b *testing.B) {
 	const day = 24 * time.Hour

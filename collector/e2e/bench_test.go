@@ -28,7 +28,7 @@ func percentile(all []time.Duration, p int) float64 {
 	return float64(all[min(len(all)*p/100, len(all)-1)].Microseconds()) / 1000
 }
 
-// BenchmarkReadingToBrowser measures what a live reading takes from the board's
+// BenchmarkReadingToBrowser measures the time of a live reading from the board's
 // NATS connection to the frame in a browser's websocket: TLS, decoding, rules
 // and hub included. The sensor publishes in the instant in which it samples.
 func BenchmarkReadingToBrowser(b *testing.B) {
@@ -258,7 +258,7 @@ func BenchmarkBoardToPage(b *testing.B) {
 	}
 }
 
-// BenchmarkTwentyFourBoards measures what a collector costs while 24 boards
+// BenchmarkTwentyFourBoards measures a collector's cost while 24 boards
 // report each 10 s and nobody looks, over a minute.
 func BenchmarkTwentyFourBoards(b *testing.B) {
 	s := newServer(b, "127.0.0.1")

@@ -71,7 +71,7 @@ func (m *meter) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// collectdSink receives what collectd's network plugin sends over UDP.
+// collectdSink receives the packets of collectd's network plugin over UDP.
 type collectdSink struct {
 	address         string
 	bytes, readings atomic.Int64

@@ -14,7 +14,7 @@ import (
 	"time"
 )
 
-// recorded is a recording as a test knows it: what each row says.
+// recorded is a recording as a test knows it: the values of each row.
 type recorded struct {
 	name string
 	csv  string
@@ -169,7 +169,7 @@ type point struct {
 	at     int64
 }
 
-// ownSeries are what the collector itself says of a board.
+// ownSeries are the series that the collector itself makes of a board.
 var ownSeries = []string{"pi_board_up", "pi_info", "pi_boot_time_seconds", "pi_boots_total"}
 
 // seriesText names a stored series without the registry's labels.
@@ -245,7 +245,7 @@ func (s *server) compare(b board, r *recorded, speed float64) (first int64, err 
 	return first, nil
 }
 
-// difference says in one line how what came back differs from what was sent.
+// difference says in one line how the readings that came back differ from those that were sent.
 func difference(want, got map[point]float64) error {
 	var missing, wrong, extra []string
 	for p, w := range want {

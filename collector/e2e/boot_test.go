@@ -76,7 +76,7 @@ func (k piKernel) modules(t testing.TB) map[string]string {
 	return found
 }
 
-// files are what an initramfs holds beside testdata/boardinit, by name.
+// files are the contents of an initramfs beside testdata/boardinit, by name.
 type files map[string][]byte
 
 func (f files) add(t testing.TB, name, path string) {
@@ -109,7 +109,7 @@ func (k piKernel) image(t testing.TB, f files) string {
 	return path
 }
 
-// board returns what a board's image holds: a sensor and the drivers.
+// board returns the contents of a board's image: a sensor and the drivers.
 func (k piKernel) board(t testing.TB, pisensor string) files {
 	t.Helper()
 	f := files{"etc/os-release": []byte("PRETTY_NAME=\"Initramfs of a test\"\n"), "modules/order": []byte(strings.Join(drivers, "\n"))}
@@ -194,7 +194,7 @@ func degrees(t testing.TB, line string) float64 {
 
 // TestBoardBoots boots Debian's kernel on an emulated board, twice: first with
 // the sensor of a 64-bit system, then, installed anew, with the one for every
-// model. What the kernel's own thermal driver says arrives, at the right time
+// model. The value of the kernel's own thermal driver arrives, at the right time
 // although the board's clock stands in 1970, and follows when it changes.
 func TestBoardBoots(t *testing.T) {
 	endurance(t)
@@ -228,7 +228,7 @@ func TestBoardBoots(t *testing.T) {
 	s.between(t, "pi-1", began, time.Now())
 }
 
-// lives checks what a booted board sends.
+// lives checks the readings of a booted board.
 func (s *server) lives(t testing.TB, m *machine, g target, kernel string) {
 	t.Helper()
 	first := degrees(t, m.said)
@@ -261,7 +261,7 @@ func (s *server) lives(t testing.TB, m *machine, g target, kernel string) {
 	}
 }
 
-// up reports what the fleet's page says of a board.
+// up returns a board's state on the fleet's page.
 func (s *server) up(name string) bool {
 	s.t.Helper()
 	var answer struct {

@@ -40,7 +40,7 @@ func browserTab(t *testing.T) context.Context {
 	return ctx
 }
 
-// shows waits for a JavaScript expression to be true, on whatever page the tab
+// shows waits for a JavaScript expression to be true, on any page that the tab
 // goes to meanwhile, and shows the page's text when it never is.
 func shows(tab context.Context, t *testing.T, condition string) {
 	t.Helper()

@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// engineCrash is what the runtime writes when the engine ends the process.
+// engineCrash is the output of the runtime when the engine ends the process.
 const engineCrash = "panic: FATAL: cannot decode something\n" + engineTrace
 
 const engineTrace = `
@@ -137,7 +137,7 @@ func TestACrashThatNothingExplains(t *testing.T) {
 	stop()
 }
 
-// crashed leaves what the runtime writes when the process ends by a panic.
+// crashed leaves the output of the runtime when the process ends by a panic.
 func (s *server) crashed(text string) {
 	s.t.Helper()
 	if err := os.WriteFile(filepath.Join(s.dir, "crash.log"), []byte(text), 0o600); err != nil {

@@ -14,7 +14,7 @@ import (
 	"bramble/collector/registry"
 )
 
-// TestDamagedStateAndJournalNameTheWayBack damages what is not the store: the line names the file, the exit status keeps
+// TestDamagedStateAndJournalNameTheWayBack damages all but the store: the line names the file, the exit status keeps
 // systemd from trying again, and the command that it names brings a collector back that starts.
 func TestDamagedStateAndJournalNameTheWayBack(t *testing.T) {
 	t.Parallel()
@@ -115,7 +115,7 @@ func (s *server) copied(t *testing.T) *server {
 	return c
 }
 
-// contents are the hashes of what must survive a start that finds damage.
+// contents are the hashes of the files that must survive a start that finds damage.
 func contents(t *testing.T, dir string) map[string][sha256.Size]byte {
 	t.Helper()
 	all := map[string][sha256.Size]byte{}

@@ -118,7 +118,7 @@ func (d *demoRun) history() {
 	}
 }
 
-// sees waits until a query has an answer. The faults come within two minutes; what is later is the machine's.
+// sees waits until a query has an answer. The faults come within two minutes; a longer wait is the machine's.
 func (d *demoRun) sees(what string, began time.Time, query string) {
 	d.t.Helper()
 	eventually(d.t, time.Until(began.Add(2*time.Minute+patience)), func() error {

@@ -20,7 +20,7 @@ import (
 	_ "modernc.org/sqlite"
 )
 
-// mailbox is a real SMTP server that keeps what it takes.
+// mailbox is a real SMTP server that keeps its mails.
 type mailbox struct {
 	address string
 	got     chan string

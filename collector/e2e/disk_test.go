@@ -11,7 +11,7 @@ import (
 )
 
 // TestFullDisk fills the disk that the data is on, while boards report. Nothing
-// crashes, the page says so, what the boards measure meanwhile waits in their
+// crashes, the page says so, the readings of that time wait in the boards'
 // spools or the journal, and all of it is there when there is room again.
 func TestFullDisk(t *testing.T) {
 	t.Parallel()

@@ -76,7 +76,7 @@ func tree(t testing.TB, root string, files map[string]string) {
 	}
 }
 
-// piZero is what a Zero W shows that is under-voltage, in the kernel's formats.
+// piZero are the files of a Zero W that is under-voltage, in the kernel's formats.
 var piZero = map[string]string{
 	"sys/class/thermal/thermal_zone0/type":                    "cpu-thermal\n",
 	"sys/class/thermal/thermal_zone0/temp":                    "46698\n",
@@ -88,7 +88,7 @@ var piZero = map[string]string{
 	"dev/null":                  "", // and no vcio
 }
 
-// piZeroShows is what a query must say of it, to the last digit.
+// piZeroShows is the answer of a query about it, to the last digit.
 var piZeroShows = map[string]float64{
 	`pi_soc_temperature_celsius`:                    46.698,
 	`pi_cpu_clock_hertz{source="requested"}`:        1e9,
@@ -106,7 +106,7 @@ type sample struct {
 	value  float64
 }
 
-// query returns what /api/v1/query says now, of raw rows.
+// query returns the answer of /api/v1/query now, of raw rows.
 func (s *server) query(expr string) ([]sample, error) {
 	var a struct {
 		Data struct {

@@ -18,7 +18,7 @@ import (
 )
 
 // fleet are boards that speak the wire contract by themselves, many of them from
-// one process. Each keeps what is not acknowledged and knows all that it sent.
+// one process. Each keeps its unacknowledged reports and knows all that it sent.
 type fleet struct {
 	t      testing.TB
 	server *server
@@ -46,7 +46,7 @@ const fleetSession = 7
 
 // newFleet enrols boards in the data of a server that does not run yet, one by
 // one as their tokens would, and returns them unconnected. They share nothing:
-// what one of them pages is its own.
+// the pages of one are its own.
 func newFleet(t testing.TB, s *server, n int) (*fleet, []nkeys.KeyPair) {
 	t.Helper()
 	return newFleetIn(t, s, n, func(int) map[string]string { return nil })
@@ -147,7 +147,7 @@ func (b *wired) report(at time.Time, celsius float64) {
 	_ = b.conn.Publish(report.TelemetrySubject(b.name), data)
 }
 
-// again sends what is not acknowledged, of each board the oldest reports and no more than a sensor would at a time.
+// again sends the unacknowledged reports, of each board the oldest reports and no more than a sensor would at a time.
 func (f *fleet) again() {
 	const atATime = 20
 	for _, b := range f.boards {
@@ -180,7 +180,7 @@ func (f *fleet) count() (n int) {
 	return n
 }
 
-// settled waits until all is acknowledged; what is not is sent again now and then.
+// settled waits until all is acknowledged; the rest is sent again now and then.
 func (f *fleet) settled(within time.Duration) {
 	f.t.Helper()
 	tick := time.NewTicker(2 * time.Second)
@@ -198,8 +198,8 @@ func (f *fleet) settled(within time.Duration) {
 	})
 }
 
-// compare counts what of the fleet's readings the store lacks, has twice, or has otherwise. raw looks at what is stored
-// before deduplication, where what a journal has replayed may stand twice until it is merged.
+// compare counts the readings of the fleet that the store lacks, has twice, or has otherwise. raw looks at what is stored
+// before deduplication, where replayed readings may stand twice until it is merged.
 func (f *fleet) compare(raw bool) (lost, doubled, wrong int, err error) {
 	series, err := f.server.export(`pi_soc_temperature_celsius{board=~"b[0-9]+"}`, raw)
 	if err != nil {

@@ -21,8 +21,8 @@ func holdTime(t testing.TB) time.Duration {
 	return d
 }
 
-// proxy passes TCP connections on. What the collector sends on those that are
-// open at a hold waits for the release; new ones pass.
+// proxy passes TCP connections on. The collector's bytes on those that are
+// open at a hold wait for the release; new ones pass.
 type proxy struct {
 	address, target string
 	patient         int64 // holds a connection once the board has sent so many bytes; 0 = only when asked to
@@ -37,7 +37,7 @@ type held struct {
 	open chan struct{} // closed while bytes may pass
 }
 
-// shut closes the gate. What waits at it already waits on.
+// shut closes the gate. Connections at it already wait on.
 func (h *held) shut() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -140,7 +140,7 @@ func (h *held) copy(t testing.TB, to io.Writer, from io.Reader) {
 	}
 }
 
-// hold stops what the collector sends on the connections that are open now, and
+// hold stops the collector's bytes on the connections that are open now, and
 // returns how many there are.
 func (p *proxy) hold() (n int) {
 	p.mu.Lock()

@@ -47,7 +47,7 @@ func TestImportExportPage(t *testing.T) {
 		if out, err := sh.CombinedOutput(); err != nil || len(out) > 0 {
 			t.Fatalf("%s: %v: %s", block[1], err, out)
 		}
-		s.kill() // what was answered is on disk
+		s.kill() // answered rows are on disk
 		s.start()
 	}
 	found := map[string]int{}
@@ -105,7 +105,7 @@ func TestImportExportPage(t *testing.T) {
 }
 
 // TestPrometheusWritesHere lets a real Prometheus write to the collector, kills
-// the collector in the middle, and compares what both have.
+// the collector in the middle, and compares the contents of both.
 func TestPrometheusWritesHere(t *testing.T) {
 	t.Parallel()
 	program, err := exec.LookPath("prometheus")

@@ -69,7 +69,7 @@ func TestKilledAgainAndAgain(t *testing.T) {
 		t.Logf("%s: %d readings of replays are there once, too", when, sent[0].readings()+sent[1].readings()+sent[2].readings())
 	}
 	check("after the replays")
-	s.kill() // what was acknowledged last must be there too
+	s.kill() // the last acknowledged readings must be there too
 	s.start()
 	check("after one more kill")
 	if code := s.stop(t, patience); code != 0 {
@@ -79,7 +79,7 @@ func TestKilledAgainAndAgain(t *testing.T) {
 	check("after a clean stop")
 }
 
-// keepReporting has every board report at an interval, and send again now and then what is not acknowledged, until
+// keepReporting has every board report at an interval, and send the unacknowledged reports again now and then, until
 // stop is called.
 func (f *fleet) keepReporting(every time.Duration) (stop func()) {
 	quit := make(chan struct{})

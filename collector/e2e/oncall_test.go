@@ -37,7 +37,7 @@ type paths struct {
 func (p *paths) ServeHTTP(_ http.ResponseWriter, r *http.Request) {
 	var body struct{ Status string }
 	b, _ := io.ReadAll(r.Body)
-	_ = json.Unmarshal(b, &body) // what is no page has no status
+	_ = json.Unmarshal(b, &body) // a message that is no page has no status
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.got = append(p.got, r.URL.Path+" "+body.Status)

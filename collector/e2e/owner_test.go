@@ -32,7 +32,7 @@ func ownedDir(t *testing.T, name string) string {
 	return dir
 }
 
-// foreign lists what the service's user does not own below a directory.
+// foreign lists the files below a directory that the service's user does not own.
 func foreign(t *testing.T, dir string) (all []string) {
 	t.Helper()
 	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
@@ -92,7 +92,7 @@ func TestRootLeavesNothingOfItsOwn(t *testing.T) {
 	}
 }
 
-// refused checks that a command failed and that its last line says what is wanted.
+// refused checks that a command failed and that its last line has the wanted texts.
 func (a answer) refused(t testing.TB, wanted ...string) {
 	t.Helper()
 	lines := strings.Split(strings.TrimSpace(a.errs), "\n")

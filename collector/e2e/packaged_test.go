@@ -63,14 +63,14 @@ func (p *packaged) serve(t *testing.T, bearer string) *server {
 	return s
 }
 
-// requests are what a provider was sent.
+// requests are the requests to a provider.
 type requests struct {
 	mu  sync.Mutex
 	all []string
 }
 
 func (q *requests) ServeHTTP(_ http.ResponseWriter, r *http.Request) {
-	body, _ := io.ReadAll(r.Body) // what is missing is not found
+	body, _ := io.ReadAll(r.Body) // a missing file is not found
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.all = append(q.all, fmt.Sprintln(r.URL.Path, r.Header.Get("Authorization"), r.Header.Get("X-Sms-Key"), string(body)))
@@ -96,7 +96,7 @@ func (q *requests) await(t *testing.T, texts ...string) {
 }
 
 // TestARestoreIsAStart loses a host and brings it back on an empty one, with the paths of the package, by the commands of
-// the documentation alone. What the configuration names is back, and the collector pages by it.
+// the documentation alone. The files that the configuration names are back, and the collector pages by it.
 func TestARestoreIsAStart(t *testing.T) {
 	t.Parallel()
 	got := &requests{}

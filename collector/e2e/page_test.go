@@ -78,7 +78,7 @@ func TestCrossingThenKill(t *testing.T) {
 		}
 		return nil
 	})
-	after(t, 3*time.Second) // three group intervals: what would come twice has come
+	after(t, 3*time.Second) // three group intervals: a second page would have come
 	repeated := 0
 	for i := range rounds {
 		keys := k.keys(roundBoard(i))

@@ -20,7 +20,7 @@ import (
 )
 
 // The tests of this file's kind start the programs that people start, as
-// processes of their own: what they kill is really gone.
+// processes of their own: a killed one is really gone.
 
 // patience ends a test that hangs. A machine that is busy with other tests may
 // take a minute for a start that usually takes half a second.
@@ -127,7 +127,7 @@ func program(t testing.TB, name string) string {
 	return filepath.Join(programs, name)
 }
 
-// text is what a process has written so far.
+// text is the output of a process so far.
 type text struct {
 	mu      sync.Mutex
 	b       bytes.Buffer
@@ -239,8 +239,8 @@ func (p *process) stop(t testing.TB, within time.Duration) int {
 	return p.exit(t, within)
 }
 
-// says waits until the text contains what is wanted, and returns what stands
-// behind it on its line.
+// says waits until the text contains the wanted part, and returns the rest of
+// its line.
 func (p *process) says(t testing.TB, x *text, wanted string) string {
 	t.Helper()
 	line, err := p.heard(x, wanted, patience)
@@ -272,7 +272,7 @@ func (p *process) heard(x *text, wanted string, within time.Duration) (string, e
 	}
 }
 
-// answer is what a command that ended has left.
+// answer is the exit code and output of a command.
 type answer struct {
 	code      int
 	out, errs string
@@ -300,8 +300,8 @@ func execute(t testing.TB, stdin string, argv ...string) answer {
 	return answer{c.ProcessState.ExitCode(), out.String(), errs.String()}
 }
 
-// refusal checks that a command ended with exit 1 and one line that says what
-// is wanted.
+// refusal checks that a command ended with exit 1 and one line that contains the
+// wanted parts.
 func (a answer) refusal(t testing.TB, wanted ...string) {
 	t.Helper()
 	if a.code != 1 || a.out != "" || strings.Count(a.errs, "\n") != 1 {

@@ -12,7 +12,7 @@ import (
 // metricMetadata is an entry of /api/v1/metadata.
 type metricMetadata struct{ Type, Help, Unit string }
 
-// TestPrometheusAPI asks a collector for what it says about itself, by the names that Prometheus has.
+// TestPrometheusAPI asks a collector about itself, by the names that Prometheus has.
 func TestPrometheusAPI(t *testing.T) {
 	t.Parallel()
 	s := newServer(t, "127.0.0.1")

@@ -30,7 +30,7 @@ const recordAs = "BRAMBLE_RECORD_RELEASE"
 // recordedPassword opens the recording's login and nothing else.
 const recordedPassword = "the password of a recording"
 
-// TestRecordRelease makes what later builds are tested against, of the programs
+// TestRecordRelease makes the recording that later builds are tested against, of the programs
 // of this commit or those in BRAMBLE_TEST_PROGRAMS. It runs when it is asked to.
 func TestRecordRelease(t *testing.T) {
 	name := os.Getenv(recordAs)
@@ -71,7 +71,7 @@ func TestRecordRelease(t *testing.T) {
 	}
 }
 
-// live lets happen what leaves traces: a board that is relabelled between its
+// live lets things happen that leave traces: a board that is relabelled between its
 // readings, one that never enrolled, one that is retired, an incident that is
 // acknowledged and one that is not.
 func (s *server) live(t *testing.T, k *sink) {
@@ -212,7 +212,7 @@ func someMessages() []keptMessage {
 	}
 }
 
-// left is what a recording leaves out: what the store makes again, what belongs
+// left are the files that a recording leaves out: those that the store makes again, those that belong
 // to a process, and the CA's key, which is a secret even where it opens nothing.
 var left = []string{
 	"series/cache", "series/tmp", "series/snapshots", "series/flock.lock", "series/reserve", "rollups/cache", "rollups/tmp", "rollups/snapshots", "rollups/flock.lock",

@@ -25,12 +25,12 @@ import (
 	"bramble/statedb"
 )
 
-// releases holds what each release has left behind: a data directory, what that
-// release answered from it, and messages as they went over the wire. Its README
+// releases holds the traces of each release: a data directory, the answers
+// that the release gave from it, and messages as they went over the wire. Its README
 // says how one is recorded.
 const releases = "testdata/releases"
 
-// recordedRelease is a release's expected.json: what it answered about its recorded
+// recordedRelease is a release's expected.json: its answers about its recorded
 // data. It holds a login and an API token that open nothing else.
 type recordedRelease struct {
 	Collector string `json:"collector"` // its version
@@ -49,7 +49,7 @@ type recordedRelease struct {
 	Messages  []keptMessage  `json:"messages"`
 }
 
-// What of an answer must stay: later releases may add to it.
+// The parts of an answer that must stay: later releases may add to it.
 type (
 	keptBoard struct {
 		Name     string            `json:"name"`
@@ -72,7 +72,7 @@ type (
 		Comment        string   `json:"comment,omitempty"`
 		Boards         []string `json:"boards,omitempty"`
 	}
-	// keptReport is a report as it went over the wire and what it says.
+	// keptReport is a report as it went over the wire, and its contents.
 	keptReport struct {
 		Wire     string               `json:"wire"` // hexadecimal
 		Session  uint32               `json:"session"`
@@ -85,8 +85,8 @@ type (
 		Missing  map[string][]int     `json:"missing,omitempty"` // ticks without a reading; their value is 0
 		Info     map[string]string    `json:"info,omitempty"`
 	}
-	// keptMessage is an ack, a hello or a control message. What the collector
-	// says old sensors must understand, so it is also encoded anew.
+	// keptMessage is an ack, a hello or a control message. Old sensors must
+	// understand the collector's messages, so it is also encoded anew.
 	keptMessage struct {
 		Wire    string          `json:"wire"`
 		Ack     *report.Ack     `json:"ack,omitempty"`
@@ -265,8 +265,8 @@ func (s *server) login(user, password string) int {
 	return response.StatusCode
 }
 
-// TestReportsOfEveryRelease decodes what the sensors of each release have sent,
-// and encodes what its collector has told them.
+// TestReportsOfEveryRelease decodes the reports of each release's sensors,
+// and encodes the messages of its collector.
 func TestReportsOfEveryRelease(t *testing.T) {
 	for name, r := range readReleases(t) {
 		if len(r.Reports) < 2 || len(r.Messages) < 3 {

@@ -105,7 +105,7 @@ func TestRemoteStore(t *testing.T) {
 		t.Errorf("the page: %d, %v", code, err)
 	}
 	s.kill()
-	s.start() // what waits for the remote waits on disk
+	s.start() // rows for the remote wait on disk
 
 	v.start(t)
 	ready(http.StatusOK)

@@ -36,7 +36,7 @@ type shown struct {
 	KeepFiringSince *time.Time
 }
 
-// alerts returns what is active, by alert's name.
+// alerts returns the active alerts, by name.
 func (s *server) alerts() (map[string]shown, error) {
 	var a struct{ Data struct{ Alerts []shown } }
 	if err := s.json("api/v1/alerts", &a); err != nil {
@@ -67,7 +67,7 @@ func (s *server) alertsWhere(what string, ok func(shown) bool, names ...string) 
 	return all
 }
 
-// evaluated waits until a group has been evaluated once more. What an evaluation finds is shown before it is on disk, and on
+// evaluated waits until a group has been evaluated once more. The result of an evaluation is shown before it is on disk, and on
 // disk before the next one begins.
 func (s *server) evaluated(group string) {
 	s.t.Helper()
@@ -133,7 +133,7 @@ func TestStatesSurviveKill(t *testing.T) {
 	}
 	warm := wave(85, 600) // ended when its alerts fire
 	pending := s.alertsWhere("pending", func(a shown) bool { return a.State == "pending" }, "ArrivalFor", "StoreFor")
-	s.evaluated("store") // what the one before found is on disk
+	s.evaluated("store") // the result of the one before is on disk
 	s.kill()
 	s.start()
 	fires := func(a shown) bool { return a.State == "firing" }
@@ -225,7 +225,7 @@ func TestReloadRules(t *testing.T) {
 	s.alertsWhere("firing", fires, "Two")
 }
 
-// TestRehearseRules asks what rules would have done with a board's last two hours: of the collector that runs, and of
+// TestRehearseRules rehearses rules on a board's last two hours: of the collector that runs, and of
 // its data directory when it has stopped.
 func TestRehearseRules(t *testing.T) {
 	t.Parallel()

@@ -82,7 +82,7 @@ func (s *server) found() {
 	s.bearer = f.bearer
 }
 
-// Ports from below those that the kernel gives to connections (Linux begins at 32768, others higher): what is free there
+// Ports from below those that the kernel gives to connections (Linux begins at 32768, others higher): a port that is free there
 // stays free until a server that a test starts, or starts again, listens on it. The tests of pisensor and dashboards, which
 // run at the same time, take others.
 const firstPort, ports = 10_000, 14_000
@@ -251,7 +251,7 @@ func (s *server) export(selector string, raw bool) ([]stored, error) {
 	return all, nil
 }
 
-// queryRange returns what /api/v1/query_range says, by the time in Unix ms.
+// queryRange returns the answer of /api/v1/query_range, by the time in Unix ms.
 func (s *server) queryRange(expr string, start, end time.Time, step time.Duration) ([]map[int64]float64, error) {
 	q := url.Values{"query": {expr}, "start": {unixText(start)}, "end": {unixText(end)}, "step": {step.String()}, "nocache": {"1"}}
 	var a struct {

@@ -96,7 +96,7 @@ func (s *server) are(up, silent int) func() error {
 
 // TestSilence runs real processes: a rack that vanishes is one page, with its
 // reasons. In a run for endurance a collector that is stopped for 40 s before
-// calls nobody silent; what all boards share is the collector; and each is over
+// calls nobody silent; the failure is the collector's, which all boards share; and each is over
 // when the boards are back.
 func TestSilence(t *testing.T) {
 	t.Parallel()
@@ -267,7 +267,7 @@ func TestSensorThatStopped(t *testing.T) {
 	}
 }
 
-// BenchmarkVanish measures what 500 boards cost that vanish behind one switch,
+// BenchmarkVanish measures the cost of 500 boards that vanish behind one switch,
 // under routes that would page each of them: the time from the collector's
 // decision to the page's departure, and the pages of the first minute.
 func BenchmarkVanish(b *testing.B) {

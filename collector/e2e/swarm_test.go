@@ -31,7 +31,7 @@ func TestSwarmComesBack(t *testing.T) {
 	}
 }
 
-// identities is the list of boards without what changes with every report.
+// identities is the list of boards without the fields that change with every report.
 func (s *server) identities() string {
 	s.t.Helper()
 	var all strings.Builder

@@ -87,7 +87,7 @@ func replaceCollector(t testing.TB, old string, boards int, quiet time.Duration)
 	s.start()
 	away := time.Since(stopped)
 	after(t, quiet)
-	until := time.Now().Add(-fleetRhythm) // what is on its way is waited for
+	until := time.Now().Add(-fleetRhythm) // readings on their way are waited for
 	eventually(t, 2*patience, func() error { return s.unbroken(boards, from, until) })
 	if pages := k.told(); len(pages) > 0 {
 		t.Errorf("pages: %v", pages)
@@ -144,7 +144,7 @@ func (s *server) unbroken(boards int, from, until time.Time) error {
 	return nil
 }
 
-// unique wants no reading twice, under whatever labels.
+// unique wants no reading twice, under any labels.
 func (s *server) unique(from, until time.Time) {
 	s.t.Helper()
 	series, err := s.temperatures(from, until)

@@ -18,7 +18,7 @@ import (
 )
 
 // aNewerCollectorWas lets the state say that a newer collector has written it,
-// which is what such a collector's migration leaves.
+// as such a collector's migration does.
 func aNewerCollectorWas(t *testing.T, dir, backup string) {
 	t.Helper()
 	db, err := registry.OpenDB(filepath.Join(dir, "state.db"))
@@ -48,7 +48,7 @@ func aNewerCollectorWas(t *testing.T, dir, backup string) {
 	}
 }
 
-// TestRollback goes back to an older collector by what it says itself.
+// TestRollback goes back to an older collector by the words of its own refusal.
 func TestRollback(t *testing.T) {
 	t.Parallel()
 	s := newServer(t, "127.0.0.1")
@@ -134,7 +134,7 @@ func TestAnUpgradeTakesTheBackupThatIsThere(t *testing.T) {
 	t.Parallel()
 	for name := range olderReleases(t) {
 		s := oldServer(t, name, newSink(t))
-		s.do("", "backup", "create") // what the kill left in the log goes into the database
+		s.do("", "backup", "create") // the log that the kill left goes into the database
 		s.do("", "backup", "create")
 		s.start()
 		if wanted := "a backup of just this state is there"; !strings.Contains(s.errs.String(), wanted) {
