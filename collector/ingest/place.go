@@ -90,7 +90,7 @@ func (p *placer) reportRows(dst []storage.Row, record *reportRecord) ([]storage.
 }
 
 func (p *placer) ownRows(dst []storage.Row, own *ownRecord) []storage.Row {
-	for _, o := range own.all() {
+	for _, o := range own.Boards {
 		b, ok := p.board(o.Name)
 		if !ok {
 			continue

@@ -1,7 +1,6 @@
 package ingest
 
 import (
-	"encoding/json"
 	"slices"
 	"strings"
 	"testing"
@@ -148,25 +147,6 @@ func TestStoppedSensor(t *testing.T) {
 	}
 	if got := c.Status()["pi-1"].State; got != "stopped" { // its goodbye carried no reading
 		t.Errorf("after a restart pi-1 is %q, want stopped", got)
-	}
-}
-
-// TestOlderJournal: a record of pi_board_up as earlier collectors wrote it.
-func TestOlderJournal(t *testing.T) {
-	c := start(t, t.TempDir(), startNATS(t))
-	c.addBoard("pi-1", nil)
-	b, err := json.Marshal(map[string]any{"board": "pi-1", "at": time.Now().UnixMilli(), "up": true})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if doErr := c.Do(t.Context(), func() { err = (&replayer{in: c.Ingest}).own(b, new([]alert.Transition)) }); doErr != nil || err != nil {
-		t.Fatal(doErr, err)
-	}
-	if doErr := c.Do(t.Context(), func() { err = c.presence.heard(c.Ingest.board("pi-1"), &report.Report{}, time.Now()) }); doErr != nil || err != nil {
-		t.Fatal(doErr, err)
-	}
-	if got := c.Status()["pi-1"].State; got != "up" {
-		t.Errorf("pi-1 is %q", got)
 	}
 }
 

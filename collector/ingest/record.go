@@ -114,9 +114,6 @@ func cutBytes(b []byte) (cut, rest []byte, err error) {
 
 // ownRecord is a record of the collector's own findings, as JSON.
 type ownRecord struct {
-	// Board and Up are as in ownBoard, of a journal that an older collector wrote.
-	Board       string             `json:"board,omitempty"`
-	Up          bool               `json:"up,omitempty"`
 	At          int64              `json:"at,omitempty"`
 	Boards      []ownBoard         `json:"boards,omitempty"`
 	Stopped     string             `json:"stopped,omitempty"` // a board whose sensor ended properly
@@ -128,14 +125,6 @@ type ownRecord struct {
 type ownBoard struct {
 	Name string `json:"name"`
 	Up   bool   `json:"up,omitempty"`
-}
-
-// all returns every board whose pi_board_up changed.
-func (r *ownRecord) all() []ownBoard {
-	if r.Board != "" {
-		return append(r.Boards[:len(r.Boards):len(r.Boards)], ownBoard{r.Board, r.Up})
-	}
-	return r.Boards
 }
 
 func appendOwnRecord(dst []byte, r ownRecord) ([]byte, error) {

@@ -197,7 +197,7 @@ func (p *replayer) own(body []byte, ts *[]alert.Transition) error {
 	for _, t := range own.Transitions {
 		p.in.Engine.Apply(t)
 	}
-	for _, o := range own.all() {
+	for _, o := range own.Boards {
 		p.up(o, own.At)
 	}
 	if known, ok := p.in.Registry.Board(own.Stopped); ok {
@@ -271,7 +271,7 @@ func (p *replayer) restore(body []byte) error {
 	for name, s := range c.Boards {
 		b := p.in.board(name)
 		b.sessions, b.seen, b.boot, b.address, b.expected = s.Sessions, s.Seen, s.Boot, s.Address, s.Expected
-		b.learn(s.Info) // older checkpoints know the boot by it alone
+		b.learn(s.Info)
 		p.in.presence.fleet.Restore(name, s.State, moment(s.Last))
 	}
 	return nil
