@@ -21,8 +21,9 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// TestImportsAreAsTheTableSays compares the table of packages in architecture.md with the imports of the code that is built,
-// tests aside. A cell of imports names packages in backquotes, by their path or by the end of it; its other words are free.
+// TestImportsAreAsTheTableSays compares the table of packages in architecture.md with the imports
+// of the code that is built, tests aside. A cell of imports names packages in backquotes, by their
+// path or by the end of it; its other words are free.
 func TestImportsAreAsTheTableSays(t *testing.T) {
 	text, err := os.ReadFile("architecture.md")
 	if err != nil {
@@ -63,8 +64,8 @@ func rowsOf(text string) (rows []row) {
 	return rows
 }
 
-// importsOf asks the go command for the packages of the module that have code beside their tests, and for their imports of the
-// module's others; all by their path in the tree.
+// importsOf asks the go command for the packages of the module that have code beside their tests,
+// and for their imports of the module's others; all by their path in the tree.
 func importsOf(t *testing.T) map[string][]string {
 	t.Helper()
 	lookAtSources(t)
@@ -99,8 +100,8 @@ func importsOf(t *testing.T) map[string][]string {
 	}
 }
 
-// lookAtSources reads the directories of the tree: go test keeps the result of a test until something that it has read changes, and
-// does not know the files that the go command reads.
+// lookAtSources reads the directories of the tree: go test keeps the result of a test until
+// something that it has read changes, and does not know the files that the go command reads.
 func lookAtSources(t *testing.T) {
 	t.Helper()
 	err := filepath.WalkDir("..", func(path string, d fs.DirEntry, err error) error {
@@ -164,8 +165,8 @@ func compare(rows []row, code map[string][]string, isModule func(dir string) boo
 	return problems
 }
 
-// resolve finds the package that a row names: by its path, as a neighbour of the row's own package or below it, or as the only
-// one whose path ends so.
+// resolve finds the package that a row names: by its path, as a neighbour of the row's own package
+// or below it, or as the only one whose path ends so.
 func resolve(short, from string, code map[string][]string) (string, error) {
 	for _, full := range []string{short, path.Join(from, short), path.Join(path.Dir(from), short)} {
 		if _, ok := code[full]; ok {

@@ -38,7 +38,8 @@ type Upgrade struct {
 	Backup    string // of the state before it, as `collector backup restore` takes it; "" = none
 }
 
-// ErrUnreleased is returned for a database that a build from before the schema's first version has written. No release did.
+// ErrUnreleased is returned for a database that a build from before the schema's first version has
+// written. No release did.
 var ErrUnreleased = errors.New("state.db was written by a development build from before v0.1.0, and no release upgrades it: " +
 	"export its readings with that build and import them into a new data directory")
 
@@ -53,8 +54,8 @@ func (e *NewerError) Error() string {
 	return fmt.Sprintf("the state's %s is of version %d, this build knows %d", e.Package, e.Has, e.Knows)
 }
 
-// PlanUpgrade compares a database with all schemas of this build and changes nothing. It returns a *NewerError where a
-// newer build has written it.
+// PlanUpgrade compares a database with all schemas of this build and changes nothing. It returns a
+// *NewerError where a newer build has written it.
 func PlanUpgrade(ctx context.Context, db *sql.DB, schemas []Schema) (p Plan, err error) {
 	has, err := versions(ctx, db)
 	if err != nil {
@@ -136,8 +137,8 @@ func LastUpgrade(ctx context.Context, db *sql.DB) (u Upgrade, err error) {
 	return u, err
 }
 
-// Migrate brings a database to this build's schemas, all of it or nothing, and records the upgrade. The caller has
-// made a backup. An empty database gets its tables without a record.
+// Migrate brings a database to this build's schemas, all of it or nothing, and records the upgrade.
+// The caller has made a backup. An empty database gets its tables without a record.
 func Migrate(ctx context.Context, db *sql.DB, schemas []Schema, u Upgrade) error {
 	plan, err := PlanUpgrade(ctx, db, schemas)
 	if err != nil || len(plan.Changes) == 0 {

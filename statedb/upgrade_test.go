@@ -104,7 +104,8 @@ func TestUpgradeOfAllPackages(t *testing.T) {
 	wants(t, Ready(ctx, db), "version", "this build knows")
 }
 
-// TestUpgradeOfPersonsRows: the row of a page's person goes with its page, and rows whose page is gone do not come along.
+// TestUpgradeOfPersonsRows: the row of a page's person goes with its page, and rows whose page is
+// gone do not come along.
 func TestUpgradeOfPersonsRows(t *testing.T) {
 	db := anOldDB(t)
 	run := func(text string) {
@@ -138,7 +139,8 @@ func TestUpgradeOfPersonsRows(t *testing.T) {
 	}
 }
 
-// TestReadyNeverUpgrades: a database of another version is refused and stays as it is; an empty one gets its tables.
+// TestReadyNeverUpgrades: a database of another version is refused and stays as it is; an empty one
+// gets its tables.
 func TestReadyNeverUpgrades(t *testing.T) {
 	ctx, db := t.Context(), openDB(t)
 	for range 2 {

@@ -1,9 +1,11 @@
-// Figures measures the tree against the limits that keep it readable, prints a table, and names each offender with its file and
-// line. It lies in a folder that ./... does not see, because it is a tool of the gate and no part of the product.
+// Figures measures the tree against the limits that keep it readable, prints a table, and names
+// each offender with its file and line. It lies in a folder that ./... does not see, because it is
+// a tool of the gate and no part of the product.
 //
 //	go run ./.ci/figures [-time]
 //
-// It exits with 1 where a limit is passed. -time also measures how long the tests of the rules take from a changed file.
+// It exits with 1 where a limit is passed. -time also measures how long the tests of the rules take
+// from a changed file.
 package main
 
 import (
@@ -121,8 +123,8 @@ func show(all []figure, out io.Writer) error {
 	return errOver
 }
 
-// dependencies counts the packages that a package needs, itself included, and names those that it must not. A limit of 0 is
-// none.
+// dependencies counts the packages that a package needs, itself included, and names those that it
+// must not. A limit of 0 is none.
 func dependencies(root, dir string, limit int, forbidden []string) (figure, error) {
 	out, err := goCommand(root, "list", "-deps", "./"+dir)
 	if err != nil {
@@ -170,8 +172,9 @@ func importer(root, dir, path string) (string, error) {
 	}
 }
 
-// testTime is the median time of a package's tests after one of its files has changed, the first run aside, which may
-// have to compile its imports. The tree stays as it is: the go command is given changed copies.
+// testTime is the median time of a package's tests after one of its files has changed, the first
+// run aside, which may have to compile its imports. The tree stays as it is: the go command is
+// given changed copies.
 func testTime(root, dir, file string, runs int, limit float64) (figure, error) {
 	temp, err := os.MkdirTemp("", "figures-")
 	if err != nil {
@@ -205,8 +208,8 @@ func testTime(root, dir, file string, runs int, limit float64) (figure, error) {
 	return f, nil
 }
 
-// changedCopy writes a copy of a file with one more variable, whose value differs each time, and an overlay that puts it in the
-// file's place.
+// changedCopy writes a copy of a file with one more variable, whose value differs each time, and an
+// overlay that puts it in the file's place.
 func changedCopy(temp, original string) (overlay string, err error) {
 	text, err := os.ReadFile(original)
 	if err != nil {

@@ -18,7 +18,8 @@ type lineOf struct {
 	text string
 }
 
-// token of a script: a comment, a string, a regular expression where one can stand, a name, or one other character.
+// jsToken matches the next token of a script: a comment, a string, a template, a name, a number,
+// space, or one other character.
 var jsToken = regexp.MustCompile("(?s)^(?:" +
 	`(//[^\n]*|/\*.*?\*/)` + // 1: a comment
 	`|("(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\\n])*')` + // 2: a string

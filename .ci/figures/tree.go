@@ -103,15 +103,16 @@ func largestPackage(t *tree, limit int) figure {
 	return f
 }
 
-// typeOf is one type of a package, with its own methods and the types of the same package that it embeds.
+// typeOf is one type of a package, with its own methods and the types of the same package that it
+// embeds.
 type typeOf struct {
 	at       string
 	methods  int
 	embedded []string
 }
 
-// mostMethods counts the methods of each type with those of the types of its package that it embeds: a type that was split by
-// embedding is as large as before.
+// mostMethods counts the methods of each type with those of the types of its package that it
+// embeds: a type that was split by embedding is as large as before.
 func mostMethods(t *tree, limit int) figure {
 	packages := map[string]map[string]*typeOf{}
 	for _, s := range t.files {
@@ -174,7 +175,8 @@ func collect(s *source, types map[string]*typeOf) {
 	}
 }
 
-// baseOf is the name of a type without its pointer and parameters; "" for a type of another package.
+// baseOf is the name of a type without its pointer and parameters; "" for a type of another
+// package.
 func baseOf(e ast.Expr) string {
 	switch e := e.(type) {
 	case *ast.StarExpr:
@@ -204,8 +206,9 @@ func methodsOf(types map[string]*typeOf, name string, seen map[string]bool) int 
 	return n
 }
 
-// shortFiles finds files that are too short to tell a story. Package documentation, tables (no function) and tests may be short, and
-// so may the file of one system, which cannot lie in another file.
+// shortFiles finds files that are too short to tell a story. Package documentation, tables (no
+// function) and tests may be short, and so may the file of one system, which cannot lie in another
+// file.
 func shortFiles(t *tree, limit int) figure {
 	f := figure{name: "Go files that are too short", limit: fmt.Sprintf("0 below %d lines", limit)}
 	for _, s := range t.files {
@@ -241,7 +244,8 @@ func ofOneSystem(s *source) bool {
 
 var pronoun = regexp.MustCompile(`(?i)\b(what|whoever|whatever)\b`)
 
-// pronouns counts the comment lines that lean on a pronoun in place of a noun. Offenders are named only where there are too many.
+// pronouns counts the comment lines that lean on a pronoun in place of a noun. Offenders are named
+// only where there are too many.
 func pronouns(t *tree, limit float64) figure {
 	total := 0
 	var found []string
@@ -276,14 +280,15 @@ func pronouns(t *tree, limit float64) figure {
 	return f
 }
 
-// oldWords are words of this project's own that the field's words have replaced. Those that have an ordinary use as well, such as
-// "part" or "room", are not among them.
+// oldWords are words of this project's own that the field's words have replaced. Those that have an
+// ordinary use as well, such as "part" or "room", are not among them.
 var oldWords = []string{
 	"letter", "letters", "mailroom", "flying", "landing", "needless", "former", "formers", "parted", "folded", "retell", "retold", "leftover", "leftovers",
 	"escalating", "journaled", "farewell", "heed", "takeover",
 }
 
-// Between the words of an identifier in camel case: where capitals end before a word, and where a word ends.
+// Between the words of an identifier in camel case: where capitals end before a word, and where a
+// word ends.
 var afterCapitals, afterWord = regexp.MustCompile(`([A-Z])([A-Z][a-z])`), regexp.MustCompile(`([a-z0-9])([A-Z])`)
 
 // wordsOf splits an identifier at its capitals, digits and underscores, in small letters.
@@ -316,7 +321,8 @@ func oldIdentifiers(t *tree, words []string) figure {
 	return f
 }
 
-// declared are the identifiers that a file declares: functions, types, fields, parameters, constants and variables.
+// declared are the identifiers that a file declares: functions, types, fields, parameters,
+// constants and variables.
 func declared(file *ast.File) (ids []*ast.Ident) {
 	ast.Inspect(file, func(n ast.Node) bool {
 		switch n := n.(type) {

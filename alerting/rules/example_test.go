@@ -8,8 +8,8 @@ import (
 	"bramble/storage/series"
 )
 
-// A board's temperature crosses a line, stays there for a minute, and falls below it. Each transition is to be journalled before
-// anything follows from it.
+// A board's temperature crosses a line, stays there for a minute, and falls below it. Each
+// transition is to be journalled before anything follows from it.
 func Example() {
 	parsed, err := rules.Load(map[string][]byte{"heat.rules.yml": []byte(`
 groups:
