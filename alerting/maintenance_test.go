@@ -18,7 +18,7 @@ import (
 	"bramble/alerting/alerttest"
 	"bramble/alerting/incident"
 	"bramble/alerting/maintenance"
-	"bramble/statedb"
+	"bramble/storage/statedb"
 )
 
 // startGuarded is startStage with a fleet that maintenances know.

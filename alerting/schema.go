@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"bramble/alerting/database"
-	"bramble/statedb"
+	"bramble/storage/statedb"
 )
 
 const (

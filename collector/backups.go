@@ -18,7 +18,7 @@ import (
 	"bramble/collector/broker"
 	"bramble/collector/config"
 	"bramble/dashboards"
-	"bramble/statedb"
+	"bramble/storage/statedb"
 )
 
 // checkBackup is the command, for no person's use, under which this program

@@ -18,8 +18,8 @@ import (
 	"bramble/collector/config"
 	"bramble/collector/ingest"
 	"bramble/collector/registry"
-	"bramble/statedb"
 	"bramble/storage"
+	"bramble/storage/statedb"
 )
 
 // schemas are the versions of all data in a data directory. A package with files of its own is one more line.

@@ -9,7 +9,7 @@ import (
 	"testing"
 
 	"bramble/collector/registry"
-	"bramble/statedb"
+	"bramble/storage/statedb"
 )
 
 // plain are columns of the state whose bytes a backup may show: hashes, Alertmanager's records, and texts that stand in files.

@@ -14,7 +14,7 @@ import (
 	"bramble/alerting/alert"
 	"bramble/alerting/rules"
 	"bramble/collector/registry"
-	"bramble/statedb"
+	"bramble/storage/statedb"
 )
 
 // house is a Book on a real database, with an engine, whose mails are kept instead of sent.

@@ -14,7 +14,7 @@ import (
 	_ "modernc.org/sqlite"
 
 	"bramble/collector/schedule"
-	"bramble/statedb"
+	"bramble/storage/statedb"
 )
 
 // post is where digests go; it may refuse.

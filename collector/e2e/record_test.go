@@ -21,7 +21,7 @@ import (
 
 	"bramble/collector/journal"
 	"bramble/pisensor/report"
-	"bramble/statedb"
+	"bramble/storage/statedb"
 )
 
 // recordAs names the release that TestRecordRelease records.

@@ -22,7 +22,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"bramble/pisensor/report"
-	"bramble/statedb"
+	"bramble/storage/statedb"
 )
 
 // releases holds the traces of each release: a data directory, the answers

@@ -14,7 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"bramble/collector/registry"
-	"bramble/statedb"
+	"bramble/storage/statedb"
 )
 
 // aNewerCollectorWas lets the state say that a newer collector has written it,

@@ -14,7 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	_ "modernc.org/sqlite"
 
-	"bramble/statedb"
+	"bramble/storage/statedb"
 )
 
 func openDB(t *testing.T, dir string) *sql.DB {

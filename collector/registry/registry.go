@@ -9,7 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"bramble/statedb"
+	"bramble/storage/statedb"
 )
 
 // Errors that callers branch on.

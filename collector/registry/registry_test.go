@@ -16,7 +16,7 @@ import (
 	"go.uber.org/goleak"
 
 	"bramble/pisensor/report"
-	"bramble/statedb"
+	"bramble/storage/statedb"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
