@@ -1,13 +1,10 @@
 package broker
 
 import (
-	"crypto/subtle"
 	"encoding/base64"
 	"errors"
-	"net"
 	"time"
 
-	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nkeys"
 
 	"bramble/collector/registry"
@@ -23,16 +20,21 @@ type credentials struct {
 	nkey, signature string // signature of the nonce, base64
 	nonce           []byte
 	token           string // of an enrolment, <id>.<secret>
-	user, password  string
-	address         net.Addr // as the server sees it; nil when the connection has ended
-	inProcess       bool     // it did not come over the network
 }
 
-// grant is a client's permissions.
+// Roles of clients. They are values of a metric's label, too.
+const (
+	roleBoard     = "board"
+	roleEnrolment = "enrolment"
+)
+
+// grant is a client's permissions: one subject to publish, and one or two to subscribe to. The zero
+// value has none.
 type grant struct {
-	role        string // "board", "enrolment" or "collector"
-	name        string // the board or the token's id
-	permissions *server.Permissions
+	role    string
+	name    string // the board or the token's id
+	publish string
+	hears   [2]string // a second one that is empty is none: no subject is
 }
 
 // identities looks keys and tokens up.
@@ -48,18 +50,11 @@ var (
 	errSignature     = errors.New("bad_signature")
 	errToken         = errors.New("unknown_token")
 	errFull          = errors.New("no_place") // more boards than descriptors
-	errGone          = errors.New("gone")     // it ended, or was displaced, before it was let in
 )
 
-// authorize decides a client's permissions. It changes nothing. own is the secret of the
-// collector's in-process connection.
-func authorize(c credentials, known identities, own string) (grant, error) {
+// authorize decides a client's permissions. It changes nothing.
+func authorize(c credentials, known identities) (grant, error) {
 	switch {
-	case c.inProcess:
-		if subtle.ConstantTimeCompare([]byte(c.password), []byte(own)) != 1 {
-			return grant{}, errNoCredentials
-		}
-		return grant{role: "collector", name: "collector"}, nil
 	case c.nkey != "":
 		return authorizeBoard(c, known)
 	case c.token != "":
@@ -76,8 +71,8 @@ func authorizeBoard(c credentials, known identities) (grant, error) {
 	if !signed(c) {
 		return grant{}, errSignature
 	}
-	return grant{role: "board", name: b.Name, permissions: only(
-		report.TelemetrySubject(b.Name), report.AckSubject(b.Name), report.ControlSubject(b.Name))}, nil
+	return grant{role: roleBoard, name: b.Name, publish: report.TelemetrySubject(b.Name),
+		hears: [2]string{report.AckSubject(b.Name), report.ControlSubject(b.Name)}}, nil
 }
 
 func authorizeToken(c credentials, known identities) (grant, error) {
@@ -85,7 +80,7 @@ func authorizeToken(c credentials, known identities) (grant, error) {
 	if !ok {
 		return grant{}, errToken
 	}
-	return grant{role: "enrolment", name: id, permissions: only(report.EnrolSubject, report.EnrolAnswerSubject(id))}, nil
+	return grant{role: roleEnrolment, name: id, publish: report.EnrolSubject, hears: [2]string{report.EnrolAnswerSubject(id)}}, nil
 }
 
 // signed reports whether the nonce was signed with the key. An empty nonce
@@ -100,13 +95,4 @@ func signed(c credentials) bool {
 	}
 	key, err := nkeys.FromPublicKey(c.nkey)
 	return err == nil && key.Verify(c.nonce, signature) == nil
-}
-
-// only allows one subject to publish and some to subscribe, and nothing else:
-// where a list of allowed subjects is given, the server refuses the rest.
-func only(publish string, subscribe ...string) *server.Permissions {
-	return &server.Permissions{
-		Publish:   &server.SubjectPermission{Allow: []string{publish}},
-		Subscribe: &server.SubjectPermission{Allow: subscribe},
-	}
 }

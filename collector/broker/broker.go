@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
-	"net/url"
 	"strconv"
 	"sync"
 	"time"
@@ -24,11 +23,13 @@ import (
 // Limits of a client.
 const (
 	maxPayload   = 256 << 10 // bytes; a report has at most a quarter of it
-	maxSubs      = 16        // a board needs two, the collector a handful
+	maxSubs      = 16        // a board needs two
 	maxClients   = 1 << 17
-	tlsTimeout   = 10 // seconds: 10,000 boards that reconnect at once take 7 s of one core
 	writeTimeout = 5 * time.Second
 	startTimeout = 10 * time.Second
+	// deliveryQueue bounds the messages that wait to be given to their boards, which takes some
+	// microseconds each. Boards report again what was not acknowledged.
+	deliveryQueue = 1 << 16
 )
 
 // Options say where to listen and whom to let in. Addr, Dir and Registry are required.
@@ -74,41 +75,44 @@ func New(o Options) (_ *Broker, err error) {
 	if err != nil {
 		return nil, err
 	}
-	b := &Broker{front: front, gate: newGate(o, count, front), pin: report.Pin(ca.cert), registerer: o.Registerer, stop: func() {}}
+	front.gate = newGate(o, front)
+	b := &Broker{front: front, gate: front.gate, pin: report.Pin(ca.cert), registerer: o.Registerer, stop: func() {}}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, b.Close())
 		}
 	}()
-	if b.server, err = start(o, ca, b.gate, newServerLog(o.Log, count)); err != nil {
+	if front.tls, err = serverTLS(o, ca, front.panics); err != nil {
+		return nil, err
+	}
+	if b.server, err = start(newServerLog(front.log)); err != nil {
 		return nil, err
 	}
 	if b.nc, err = b.connect(o.Log); err != nil {
 		return nil, err
 	}
+	front.publish = b.nc.Publish
 	if err = b.register(count); err != nil {
 		return nil, err
 	}
-	if err = b.serveEnrolments(o, count); err != nil {
+	if err = b.serve(o, count); err != nil {
 		return nil, err
 	}
-	front.serve(targets(b.server)...)
+	front.open()
 	return b, nil
 }
 
-// start runs a server and returns when it accepts connections.
-func start(o Options, ca *authority, g *gate, log *serverLog) (*server.Server, error) {
-	so, err := serverOptions(o, ca, g.panics)
-	if err != nil {
-		return nil, err
-	}
-	so.CustomClientAuthentication = g
-	ns, err := server.NewServer(so)
+// start runs a message server that only this process reaches.
+func start(log *serverLog) (*server.Server, error) {
+	ns, err := server.NewServer(&server.Options{
+		ServerName: "bramble", DontListen: true, NoSigs: true, NoSystemAccount: true,
+		NoHeaderSupport: true, // headers carry nothing that the collector needs
+		MaxPayload:      maxPayload, WriteDeadline: writeTimeout,
+	})
 	if err != nil {
 		return nil, fmt.Errorf("start message server: %w", err)
 	}
 	ns.SetLoggerV2(log, false, false, false)
-	g.kick = func(id uint64) bool { return ns.DisconnectClientByID(id) == nil }
 	ns.Start()
 	ready := ns.ReadyForConnections(startTimeout)
 	select {
@@ -126,17 +130,8 @@ func start(o Options, ca *authority, g *gate, log *serverLog) (*server.Server, e
 	return ns, nil
 }
 
-// targets are where the server listens, in the order of the front's doors.
-func targets(ns *server.Server) []string {
-	found := []string{ns.Addr().String()}
-	if u, err := url.Parse(ns.WebsocketURL()); err == nil {
-		found = append(found, u.Host)
-	}
-	return found
-}
-
-// serverOptions describes a server on loopback, behind the front.
-func serverOptions(o Options, ca *authority, faults *panics) (*server.Options, error) {
+// serverTLS is that of both doors.
+func serverTLS(o Options, ca *authority, faults *panics) (*tls.Config, error) {
 	names := o.Names
 	for _, addr := range []string{o.Addr, o.WebSocket} {
 		host, _, _ := net.SplitHostPort(addr) // the front listens there, so it is one
@@ -146,34 +141,15 @@ func serverOptions(o Options, ca *authority, faults *panics) (*server.Options, e
 	if err != nil {
 		return nil, err
 	}
-	config := &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
+	return &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
 		defer faults.caught("choose a certificate") // none ends this handshake
 		return chain.get(hello)
-	}}
-	so := &server.Options{
-		ServerName: "bramble", Host: "127.0.0.1", Port: server.RANDOM_PORT, ProxyProtocol: true,
-		NoSigs: true, NoSystemAccount: true, AlwaysEnableNonce: true,
-		// Boards would try the addresses that a server advertises, and nobody
-		// but the board's owner knows which one leads here.
-		Cluster: server.ClusterOpts{NoAdvertise: true},
-		// Headers carry nothing that the collector needs.
-		NoHeaderSupport: true,
-		MaxPayload:      maxPayload, MaxSubs: maxSubs, MaxConn: maxClients, WriteDeadline: writeTimeout,
-		TLS: true, TLSTimeout: tlsTimeout, AuthTimeout: tlsTimeout + 2,
-		TLSConfig: config,
-	}
-	if o.WebSocket != "" {
-		so.Websocket = server.WebsocketOpts{
-			Host: "127.0.0.1", Port: server.RANDOM_PORT, TLSConfig: config, HandshakeTimeout: tlsTimeout * time.Second,
-		}
-	}
-	return so, nil
+	}}, nil
 }
 
 // connect opens the collector's own connection, within the process.
 func (b *Broker) connect(log *slog.Logger) (*nats.Conn, error) {
-	nc, err := nats.Connect("", nats.Name("collector"), nats.InProcessServer(b.server),
-		nats.UserInfo("collector", b.gate.own), nats.MaxReconnects(-1), nats.ReconnectWait(10*time.Millisecond),
+	nc, err := nats.Connect("", nats.Name("collector"), nats.InProcessServer(b.server), nats.MaxReconnects(-1), nats.ReconnectWait(10*time.Millisecond),
 		nats.ErrorHandler(func(_ *nats.Conn, s *nats.Subscription, err error) {
 			subject := ""
 			if s != nil {
@@ -191,7 +167,7 @@ func (b *Broker) register(count *metrics) error {
 	if b.registerer == nil {
 		return nil
 	}
-	for _, c := range append(count.collectors(b.server), b.front.collectors()...) {
+	for _, c := range append(count.collectors(b.front), b.front.collectors()...) {
 		if err := b.registerer.Register(c); err != nil {
 			return fmt.Errorf("register broker metrics: %w", err)
 		}
@@ -200,18 +176,33 @@ func (b *Broker) register(count *metrics) error {
 	return nil
 }
 
-func (b *Broker) serveEnrolments(o Options, count *metrics) error {
-	requests := make(chan *nats.Msg, enrolQueue)
-	if _, err := b.nc.ChanSubscribe(report.EnrolSubject, requests); err != nil {
-		return fmt.Errorf("subscribe enrolments: %w", err)
+// serve answers enrolments, and delivers to the boards what is published for them.
+func (b *Broker) serve(o Options, count *metrics) error {
+	requests, deliveries := make(chan *nats.Msg, enrolQueue), make(chan *nats.Msg, deliveryQueue)
+	for subject, queue := range map[string]chan *nats.Msg{
+		report.EnrolSubject: requests, report.EnrolAnswerSubject("*"): deliveries, report.AckSubject("*"): deliveries, report.ControlSubject("*"): deliveries,
+	} {
+		if _, err := b.nc.ChanSubscribe(subject, queue); err != nil {
+			return fmt.Errorf("subscribe %s: %w", subject, err)
+		}
 	}
 	if err := b.nc.Flush(); err != nil {
-		return fmt.Errorf("subscribe enrolments: %w", err)
+		return fmt.Errorf("subscribe for the boards' door: %w", err)
 	}
 	ctx, stop := context.WithCancel(context.Background())
 	b.stop = stop
 	g := &registrar{registry: o.Registry, nc: b.nc, count: count, panics: b.front.panics, log: o.Log, expel: b.gate.expel, lines: newBucket(logRate, logBurst), buckets: map[string]*bucket{}}
 	b.worker.Go(func() { g.run(ctx, requests) })
+	b.worker.Go(func() {
+		for {
+			select {
+			case m := <-deliveries:
+				b.front.deliver(m.Subject, m.Data)
+			case <-ctx.Done():
+				return
+			}
+		}
+	})
 	if o.Enough != nil {
 		b.front.countPlaces(o.Enough)
 		b.worker.Go(func() { b.front.watchPlaces(ctx, o.Enough) })

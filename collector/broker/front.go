@@ -2,23 +2,23 @@ package broker
 
 import (
 	"container/list"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
+	"slices"
 	"strconv"
-	"strings"
 	"sync"
-	"sync/atomic"
 	"syscall"
 	"time"
 
 	"golang.org/x/time/rate"
 )
 
-// How fast a client may send, in bytes a second and bytes at once, TLS
-// included. nats-server has no such limit: one board in a loop of 4 kB messages
-// makes the publishes of the others time out.
+// How fast a client may send, in bytes a second and bytes at once, as decrypted. One board in a loop
+// of 4 kB messages would make the publishes of the others time out.
 const (
 	// strangerRate is for connections that have not logged in, and for enrolments.
 	strangerRate, strangerBurst = 4 << 10, 32 << 10
@@ -27,57 +27,53 @@ const (
 	boardRate, boardBurst = 64 << 10, 2 << 20
 )
 
-const (
-	acceptPause  = 50 * time.Millisecond // after an accept that failed, as for lack of file descriptors
-	relayBuffer  = 16 << 10
-	portsPerHost = 20_000 // Linux has 28,000 ephemeral ports for each pair of addresses
-)
+// acceptPause follows an accept that failed, as for lack of file descriptors.
+const acceptPause = 50 * time.Millisecond
 
-// strangerTime is how long a connection may stay without being a board's. The
-// server ends one that does not log in, and an enrolment, before that; it
-// would answer plain HTTP requests for ever.
-const strangerTime = time.Minute
-
-// front accepts the boards' connections and relays them to the message server,
-// which listens on loopback, no faster than each may send. A board has one
-// allowance across all of its connections and all doors, so that reconnecting
-// gains nothing.
+// front owns the boards' connections: it accepts them, bounds their number, knows which one
+// subscribes to a subject, and hands published messages on. A board has one allowance across all of
+// its connections and both doors, so that reconnecting gains nothing.
+//
+// Lock order: front.mu, then client.mu. A subscriber's lock is taken by neither.
 type front struct {
-	doors    []*door
-	patience time.Duration // with strangers
-	panics   *panics
-	count    *metrics
-	log      *slog.Logger
-	work     sync.WaitGroup
+	doors   []*door
+	tls     *tls.Config
+	publish func(subject string, payload []byte) error
+	gate    *gate
+	login   time.Duration // how long a client may take to log in
+	panics  *panics
+	count   *metrics
+	log     *limitedLog
+	work    sync.WaitGroup
 
 	unaccepted rate.Sometimes // limits the lines of accepts that fail
 
-	mu     sync.Mutex
-	closed bool
-	places places
-	relays map[string]*relay  // by the client's address as the server sees it (addressKey)
-	boards map[string]*bucket // by board
+	mu      sync.Mutex
+	closed  bool
+	places  places
+	clients map[*client]struct{}
+	boards  map[string]*bucket // by board
+
+	listening   sync.RWMutex
+	subscribers map[string][]*client // by subject
 }
 
 // door is one address that boards connect to.
 type door struct {
 	listener net.Listener
-	target   string // host:port of the message server behind it
-	// proxied is set where the server learns the client's address from a PROXY header. Its
-	// websocket listener takes none: it sees the front's own address, which identifies the
-	// connection as well.
-	proxied bool
+	serve    func(*door) // until the listener closes
 }
 
 // listenFront takes the addresses; websocket may be empty. Its errors have the next step.
 func listenFront(addr, websocket string, count *metrics, log *slog.Logger) (*front, error) {
-	f := &front{patience: strangerTime, panics: newPanics(count, log), count: count, log: log, unaccepted: rate.Sometimes{Interval: time.Minute},
-		places: places{limit: maxClients, strangers: list.New()}, relays: map[string]*relay{}, boards: map[string]*bucket{}}
+	f := &front{login: loginTime, panics: newPanics(count, log), count: count, log: newLimitedLog(log, count),
+		unaccepted: rate.Sometimes{Interval: time.Minute}, places: places{limit: maxClients, strangers: list.New()},
+		clients: map[*client]struct{}{}, boards: map[string]*bucket{}, subscribers: map[string][]*client{}}
 	l, err := listen(addr, "choose another address with --nats ADDR, such as --nats 127.0.0.1:4222")
 	if err != nil {
 		return nil, err
 	}
-	f.doors = append(f.doors, &door{listener: l, proxied: true})
+	f.doors = append(f.doors, &door{l, f.serveNATS})
 	if websocket == "" {
 		return f, nil
 	}
@@ -85,7 +81,7 @@ func listenFront(addr, websocket string, count *metrics, log *slog.Logger) (*fro
 	if err != nil {
 		return nil, errors.Join(err, f.close())
 	}
-	f.doors = append(f.doors, &door{listener: l})
+	f.doors = append(f.doors, &door{l, f.serveWebSocket})
 	return f, nil
 }
 
@@ -109,118 +105,135 @@ func listen(addr, next string) (net.Listener, error) {
 	return l, nil
 }
 
-// serve relays each door's connections to its target until close.
-func (f *front) serve(targets ...string) {
-	for i, d := range f.doors {
-		d.target = targets[i]
-		f.work.Go(func() { f.open(d) })
+// open serves all doors until close.
+func (f *front) open() {
+	for _, d := range f.doors {
+		f.work.Go(func() { d.serve(d) })
 	}
 }
 
-func (f *front) open(d *door) {
-	for f.accept(d) {
+// serveNATS accepts clients that begin with NATS's own greeting.
+func (f *front) serveNATS(d *door) {
+	for {
+		c, err := f.accept(d)
+		if err != nil {
+			return
+		}
+		f.work.Go(c.serveNATS)
 	}
 }
 
-// accept takes one connection, and reports whether the door is still open.
-func (f *front) accept(d *door) (open bool) {
-	open = true // after a panic too
-	defer f.panics.caught("accept a connection")
-	c, err := d.listener.Accept()
-	switch {
-	case errors.Is(err, net.ErrClosed):
-		return false
-	case err != nil:
-		f.acceptFailed(err)
-	case !f.take():
+// accept waits for the next connection that gets a place. Its only error is that of a closed door.
+func (f *front) accept(d *door) (*client, error) {
+	for {
+		c, err := d.listener.Accept()
+		switch {
+		case errors.Is(err, net.ErrClosed):
+			return nil, err
+		case err != nil:
+			f.unaccepted.Do(func() { f.log.log.Warn("accept a board's connection", "err", err) })
+			time.Sleep(acceptPause)
+		case !f.take():
+			c.Close()
+		default:
+			if c := f.add(c.(*net.TCPConn)); c != nil {
+				return c, nil
+			}
+		}
+	}
+}
+
+// add makes a client of a connection that has a place, unless the front is closed.
+func (f *front) add(conn *net.TCPConn) *client {
+	c := &client{TCPConn: conn, front: f, from: conn.RemoteAddr().String(), budget: newBucket(strangerRate, strangerBurst), done: make(chan struct{})}
+	f.mu.Lock()
+	f.clients[c] = struct{}{}
+	c.place = f.places.strangers.PushBack(c)
+	closed, login := f.closed, f.login
+	f.mu.Unlock()
+	if closed {
 		c.Close()
-	default:
-		f.work.Go(func() { f.relay(d, c) })
+		return nil
 	}
-	return true
+	c.mu.Lock()
+	c.alarm = time.AfterFunc(login, c.alarmed)
+	c.mu.Unlock()
+	return c
 }
 
-func (f *front) relay(d *door, client net.Conn) {
-	defer f.panics.caught("relay a connection")
-	r := &relay{client: client, done: make(chan struct{}), ended: make(chan struct{})}
-	defer func() { client.Close(); f.leave(); close(r.ended) }()
-	server, seen, err := d.dial(client, f.relaying())
-	if err != nil {
-		f.unaccepted.Do(func() { f.log.Warn("relay board's connection", "err", err) })
-		return
-	}
-	defer server.Close()
-	r.server = server
-	r.budget.Store(newBucket(strangerRate, strangerBurst))
-	if !f.add(seen, r) {
-		return
-	}
-	defer f.remove(seen, r)
-	r.run(f.panics)
-}
-
-func (f *front) relaying() int {
+// remove gives the client's place back.
+func (f *front) remove(c *client) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return len(f.relays)
-}
-
-// add notes a relay, unless the front is closed.
-func (f *front) add(seen string, r *relay) bool {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.relays[seen] = r
-	r.place = f.places.strangers.PushBack(r)
-	r.leave = time.AfterFunc(f.patience, func() { r.client.Close() })
-	return !f.closed
-}
-
-func (f *front) remove(seen string, r *relay) {
-	r.leave.Stop()
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.relays[seen] == r { // the address may be another connection's by now
-		delete(f.relays, seen)
-	}
-	if r.board {
+	delete(f.clients, c)
+	f.places.taken--
+	if c.board {
 		f.places.boards--
 	} else {
-		f.places.strangers.Remove(r.place)
+		f.places.strangers.Remove(c.place)
 	}
 }
 
-// admit gives the connection from an address, as the server sees it, the
-// board's allowance and a board's place. cut says that an older connection of
-// the board ends for it. It returns the client's own address, and an error where
-// there is no place.
-func (f *front) admit(address net.Addr, board string, cut bool) (from string, err error) {
+// admit gives the client a board's allowance and place. cut says that an older connection of the
+// board ends for it. It reports false where there is no place.
+func (f *front) admit(c *client, board string, cut bool) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if _, open := f.clients[c]; !open {
+		return true // it has gone meanwhile
+	}
+	if !f.settle(c, cut) {
+		return false
+	}
 	b := f.boards[board]
 	if b == nil {
 		b = newBucket(boardRate, boardBurst)
 		f.boards[board] = b
 	}
-	r := f.relays[addressKey(address.Network(), address.String())]
-	if r == nil {
-		return address.String(), nil // it has gone meanwhile
-	}
-	from = r.client.RemoteAddr().String()
-	if !f.settle(r, cut) {
-		r.client.Close() // rather than an answer that its key is refused
-		return from, errFull
-	}
-	r.budget.Store(b)
-	r.leave.Stop()
-	return from, nil
+	c.budget = b
+	return true
 }
 
-// addressKey names a connection. nats-server says tcp4 or tcp6 for a client of which a PROXY header
-// named, and tcp for one that it sees itself: a board on this machine may have the port that the
-// front uses towards another listener.
-func addressKey(network, address string) string { return network + " " + address }
+// connections is the number of open connections.
+func (f *front) connections() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return len(f.clients)
+}
 
-// close ends all connections and waits for their relays.
+// subscribe has the client get what is delivered on a subject.
+func (f *front) subscribe(c *client, subject string) {
+	f.listening.Lock()
+	defer f.listening.Unlock()
+	if all := f.subscribers[subject]; !slices.Contains(all, c) {
+		f.subscribers[subject] = append(all, c)
+	}
+}
+
+// unsubscribe ends that.
+func (f *front) unsubscribe(c *client, subject string) {
+	f.listening.Lock()
+	defer f.listening.Unlock()
+	left := slices.DeleteFunc(slices.Clone(f.subscribers[subject]), func(other *client) bool { return other == c })
+	if len(left) == 0 {
+		delete(f.subscribers, subject)
+		return
+	}
+	f.subscribers[subject] = left
+}
+
+// deliver queues a message for those who subscribe to its subject. It never waits for a client.
+func (f *front) deliver(subject string, payload []byte) {
+	defer f.panics.caught("deliver a message")
+	f.listening.RLock()
+	all := f.subscribers[subject] // replaced, never changed in place but for appends
+	f.listening.RUnlock()
+	for _, c := range all {
+		c.deliver(subject, payload)
+	}
+}
+
+// close ends all connections and waits for their goroutines.
 func (f *front) close() error {
 	var errs []error
 	for _, d := range f.doors {
@@ -228,148 +241,11 @@ func (f *front) close() error {
 	}
 	f.mu.Lock()
 	f.closed = true
-	for _, r := range f.relays {
-		r.client.Close()
-	}
+	open := slices.Collect(maps.Keys(f.clients))
 	f.mu.Unlock()
+	for _, c := range open {
+		c.Close()
+	}
 	f.work.Wait()
 	return errors.Join(errs...)
-}
-
-// dial connects to the server for a client and, where it can, says for whom
-// (PROXY protocol, version 1). It also returns the addressKey under which the
-// server sees the connection. With very many relays it uses further loopback
-// addresses.
-func (d *door) dial(client net.Conn, relays int) (_ net.Conn, seen string, err error) {
-	dialer := net.Dialer{Timeout: 5 * time.Second}
-	if relays >= portsPerHost {
-		dialer.LocalAddr = &net.TCPAddr{IP: net.IPv4(127, 0, 0, byte(1+relays/portsPerHost))}
-	}
-	server, err := dialer.Dial("tcp", d.target)
-	if err != nil {
-		return nil, "", err
-	}
-	if !d.proxied {
-		local := server.LocalAddr()
-		return server, addressKey(local.Network(), local.String()), nil
-	}
-	from, known := client.RemoteAddr().(*net.TCPAddr)
-	to, own := client.LocalAddr().(*net.TCPAddr)
-	if !known || !own {
-		return nil, "", errors.Join(errors.New("the connection has no address any more"), server.Close())
-	}
-	family := "tcp6"
-	if from.IP.To4() != nil {
-		family = "tcp4"
-	}
-	// Without the zone of a link-local address, which the header cannot carry.
-	seen = addressKey(family, net.JoinHostPort(from.IP.String(), strconv.Itoa(from.Port)))
-	if _, err = fmt.Fprintf(server, "PROXY %s %s %s %d %d\r\n", strings.ToUpper(family), from.IP, to.IP, from.Port, to.Port); err != nil {
-		return nil, "", errors.Join(err, server.Close())
-	}
-	return server, seen, nil
-}
-
-// relay is one client's connection and its counterpart to the server.
-type relay struct {
-	client, server net.Conn
-	budget         atomic.Pointer[bucket]
-	leave          *time.Timer   // ends a stranger; stopped for a board
-	done           chan struct{} // closed when either side has ended
-	ended          chan struct{} // closed when both have, and their descriptors are free
-
-	// Guarded by the front's mutex.
-	board bool          // it has logged in as one
-	place *list.Element // among the strangers
-}
-
-// run copies both ways until one side ends. A server that hangs up has said why:
-// that still reaches a client which goes on writing.
-func (r *relay) run(faults *panics) {
-	var down sync.WaitGroup
-	down.Go(func() {
-		defer r.client.Close()
-		defer close(r.done)
-		defer faults.caught("relay to a client")
-		r.copy(r.client, r.server, nil)
-	})
-	if r.copy(r.server, r.client, r.wait) {
-		_ = r.server.SetReadDeadline(time.Now().Add(writeTimeout)) // it errs where the server is gone, as wanted
-	} else {
-		r.server.Close()
-	}
-	down.Wait()
-}
-
-// copy moves bytes until an end or error of either side; that is how relays end, so nobody needs to
-// know of it. It reports whether it was dst that ended.
-func (r *relay) copy(dst, src net.Conn, wait func(n int) bool) bool {
-	for {
-		buffer, n, err := readWhenReady(src)
-		if n > 0 && wait != nil && !wait(n) {
-			err = net.ErrClosed
-		}
-		var failed error
-		if n > 0 && err == nil {
-			// The server gives up on a client that does not read after as long.
-			_ = dst.SetWriteDeadline(time.Now().Add(2 * writeTimeout)) // it errs as the write then does
-			_, failed = dst.Write((*buffer)[:n])
-		}
-		if buffer != nil {
-			buffers.Put(buffer)
-		}
-		if err != nil || failed != nil || n == 0 {
-			return failed != nil
-		}
-	}
-}
-
-// wait sleeps until the client may have sent n more bytes. It reports false
-// when the relay ends before.
-func (r *relay) wait(n int) bool {
-	d := r.budget.Load().take(n)
-	if d <= 0 {
-		return true
-	}
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return true
-	case <-r.done:
-		return false
-	}
-}
-
-var buffers = sync.Pool{New: func() any { b := make([]byte, relayBuffer); return &b }}
-
-// readWhenReady reads into a buffer that it takes only when there is something
-// to read: thousands of idle connections share a few. The caller gives the
-// buffer, if any, back. n is 0 at the end.
-func readWhenReady(c net.Conn) (buffer *[]byte, n int, err error) {
-	socket, ok := c.(syscall.Conn)
-	if !ok {
-		return nil, 0, fmt.Errorf("a %T is no socket", c)
-	}
-	raw, err := socket.SyscallConn()
-	if err != nil {
-		return nil, 0, err
-	}
-	var failed error
-	err = raw.Read(func(fd uintptr) bool {
-		buffer = buffers.Get().(*[]byte)
-		for {
-			n, failed = syscall.Read(int(fd), *buffer)
-			if failed != syscall.EINTR {
-				break
-			}
-		}
-		if failed == syscall.EAGAIN {
-			buffers.Put(buffer)
-			buffer = nil
-			return false
-		}
-		return true
-	})
-	return buffer, max(n, 0), errors.Join(err, failed)
 }

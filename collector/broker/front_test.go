@@ -3,13 +3,12 @@ package broker
 import (
 	"bufio"
 	"context"
-	"errors"
+	"crypto/tls"
 	"fmt"
 	"io"
-	"log/slog"
 	"net"
-	"runtime"
 	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -90,7 +89,7 @@ func floodIsHeldBack(t *testing.T, r *rig) {
 	if took[90] > time.Second { // single ones wait for a busy machine, all of them for a flood
 		t.Errorf("one in ten reports of other boards waited %v", took[90])
 	}
-	if limit := boardBurst + int(boardRate*elapsed.Seconds()) + relayBuffer; flooded > limit {
+	if limit := boardBurst + int(boardRate*elapsed.Seconds()) + pieceSize; flooded > limit {
 		t.Errorf("%d bytes of the flood arrived, want at most %d", flooded, limit)
 	}
 	if flooded < boardBurst/2 {
@@ -112,98 +111,26 @@ func TestServerAdvertisesNoAddress(t *testing.T) {
 	}
 }
 
-// linkLocal is a client on a link-local address.
-type linkLocal struct{ net.Conn }
-
-func (linkLocal) RemoteAddr() net.Addr {
-	return &net.TCPAddr{IP: net.ParseIP("fe80::1"), Port: 7, Zone: "eth0"}
-}
-
-func TestLinkLocalClientIsFoundAgain(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	client, _ := net.Pipe()
-	defer client.Close()
-	d := &door{target: l.Addr().String(), proxied: true}
-	server, seen, err := d.dial(tcpPair{linkLocal{client}}, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer server.Close()
-	if want := addressKey("tcp6", "[fe80::1]:7"); seen != want {
-		t.Errorf("seen as %s, want %s", seen, want)
-	}
-}
-
-// tcpPair has a local TCP address.
-type tcpPair struct{ net.Conn }
-
-func (tcpPair) LocalAddr() net.Addr {
-	return &net.TCPAddr{IP: net.ParseIP("fe80::2"), Port: 8, Zone: "eth0"}
-}
-
+// A stranger who does not log in is told so and goes; a board stays.
 func TestStrangerIsShownOut(t *testing.T) {
 	t.Parallel()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	r := newRig(t, t.TempDir())
+	board, _, _ := r.board("b1")
+	r.front.mu.Lock()
+	r.front.login = time.Second
+	r.front.mu.Unlock()
+	c, err := net.Dial("tcp", strings.TrimPrefix(r.URL(), "nats://"))
+	r.must(err)
+	defer c.Close()
+	r.must(c.SetDeadline(time.Now().Add(patience)))
+	_, err = bufio.NewReader(c).ReadString('\n') // the greeting
+	r.must(err)
+	text, err := io.ReadAll(tls.Client(c, &tls.Config{InsecureSkipVerify: true}))
+	if string(text) != "-ERR 'Authentication Timeout'\r\n" || err != nil {
+		t.Errorf("a stranger gets %q, %v", text, err)
 	}
-	defer l.Close()
-	f, err := listenFront("127.0.0.1:0", "127.0.0.1:0", newMetrics(), slog.New(slog.DiscardHandler))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.close()
-	f.patience = 5 * time.Second // in which the board must be admitted, also on a busy machine
-	f.serve(l.Addr().String(), l.Addr().String())
-	var clients []net.Conn
-	var servers []*bufio.Reader
-	arrives := func(i int) {
-		t.Helper()
-		if _, err := io.WriteString(clients[i], "hello\n"); err != nil {
-			t.Fatal(err)
-		}
-		for line := ""; line != "hello\n"; { // behind the PROXY header, where there is one
-			if line, err = servers[i].ReadString('\n'); err != nil {
-				t.Fatal(err)
-			}
-		}
-	}
-	for i, d := range f.doors {
-		c, err := net.Dial("tcp", d.listener.Addr().String())
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer c.Close()
-		s, err := l.Accept()
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer s.Close()
-		clients, servers = append(clients, c), append(servers, bufio.NewReader(s))
-		arrives(i)
-		if i == 0 {
-			if _, err := f.admit(clientAddr{c.LocalAddr()}, "b1", false); err != nil {
-				t.Error(err)
-			}
-		}
-	}
-	if err := clients[1].SetReadDeadline(time.Now().Add(patience)); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := clients[1].Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
-		t.Errorf("stranger: %v", err)
-	}
-	arrives(0) // the board came before, and stays
+	r.must(board.Flush())
 }
-
-// clientAddr is an address as a PROXY header gives it.
-type clientAddr struct{ net.Addr }
-
-func (clientAddr) Network() string { return "tcp4" }
 
 func TestAllowance(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -223,44 +150,4 @@ func TestAllowance(t *testing.T) {
 		f(5000, 0)
 		f(1, time.Millisecond)
 	})
-}
-
-// BenchmarkIdleConnection reports the cost of a silent connection in the front; the benchmark's own
-// two ends of it are in the figure.
-func BenchmarkIdleConnection(b *testing.B) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		b.Fatal(err)
-	}
-	defer l.Close()
-	f, err := listenFront("127.0.0.1:0", "", newMetrics(), slog.New(slog.DiscardHandler))
-	if err != nil {
-		b.Fatal(err)
-	}
-	defer f.close()
-	f.serve(l.Addr().String())
-	const n = 200
-	for b.Loop() {
-		var before, after runtime.MemStats
-		runtime.GC()
-		runtime.ReadMemStats(&before)
-		var ends []net.Conn
-		for range n {
-			c, err := net.Dial("tcp", f.doors[0].listener.Addr().String())
-			if err != nil {
-				b.Fatal(err)
-			}
-			s, err := l.Accept()
-			if err != nil {
-				b.Fatal(err)
-			}
-			ends = append(ends, c, s)
-		}
-		runtime.GC()
-		runtime.ReadMemStats(&after)
-		b.ReportMetric(float64(after.HeapInuse+after.StackInuse-before.HeapInuse-before.StackInuse)/n, "B/connection")
-		for _, c := range ends {
-			c.Close()
-		}
-	}
 }

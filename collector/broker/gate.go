@@ -1,15 +1,10 @@
 package broker
 
 import (
-	"crypto/rand"
-	"encoding/hex"
 	"log/slog"
-	"net"
 	"slices"
 	"sync"
 	"time"
-
-	"github.com/nats-io/nats-server/v2/server"
 )
 
 // One key in use at two places, as of a cloned disk, has each cut the other's
@@ -20,18 +15,15 @@ const (
 	displacedTime = time.Hour
 )
 
-// gate lets clients in. nats-server calls Check for each, from many goroutines.
+// gate lets clients in and knows each board's connection. It is safe for concurrent use.
 type gate struct {
-	known  identities
-	own    string        // secret of the in-process connection, drawn at each start
-	enrol  time.Duration // how long an enrolment connection lives
-	count  *metrics
-	panics *panics
-	log    *slog.Logger
-	// admit gives a connection, named by its address as the server sees it, a
-	// board's allowance and place. It returns the client's own address.
-	admit func(address net.Addr, board string, cut bool) (from string, err error)
-	kick  func(connection uint64) bool // reports whether it was open; set before the server accepts connections
+	known identities
+	enrol time.Duration // how long an enrolment's connection lives
+	count *metrics
+	log   *slog.Logger
+	// admit gives a client a board's allowance and place. cut says that an older connection of the
+	// board has ended for it. It reports false where there is no place.
+	admit func(c *client, board string, cut bool) bool
 
 	mu   sync.Mutex
 	live map[string]*presence // by board
@@ -39,90 +31,66 @@ type gate struct {
 
 // presence is a board's newest connection and how that came about.
 type presence struct {
-	id        uint64 // may be closed already; 0 = none
-	from      string // the client's address
+	client    *client // may be closed already; nil: none
+	from      string  // the client's address
 	displaced []time.Time
 	warned    time.Time
 }
 
-func newGate(o Options, count *metrics, f *front) *gate {
-	secret := make([]byte, 32)
-	rand.Read(secret) // never fails (crypto/rand)
-	return &gate{known: o.Registry, own: hex.EncodeToString(secret), enrol: enrolTime, count: count, panics: f.panics, log: o.Log, admit: f.admit, live: map[string]*presence{}}
+func newGate(o Options, f *front) *gate {
+	return &gate{known: o.Registry, enrol: enrolTime, count: f.count, log: o.Log, admit: f.admit, live: map[string]*presence{}}
 }
 
-// Check implements server.Authentication. nats-server calls it in a goroutine
-// of its own, where a panic would end the process: it refuses the client.
-func (g *gate) Check(c server.ClientAuthentication) (in bool) {
-	defer g.panics.caught("check a client")
-	granted, err := g.decide(c)
+// check finds the client's permissions, and makes a board's connection its only one.
+func (g *gate) check(c *client, show credentials) (grant, error) {
+	granted, err := authorize(show, g.known)
+	if err == nil && granted.role == roleBoard {
+		err = g.enter(granted.name, c, show.nkey)
+	}
 	if err != nil {
 		g.count.authentication(err.Error())
-		return false
+		return grant{}, err
 	}
 	g.count.authentication(granted.role)
-	user := &server.User{Username: granted.role + " " + granted.name, Permissions: granted.permissions}
-	if granted.role == "enrolment" {
-		user.ConnectionDeadline = time.Now().Add(g.enrol)
-	}
-	c.RegisterUser(user)
-	return true
-}
-
-// decide finds the client's permissions, and makes a board's connection its only one.
-func (g *gate) decide(c server.ClientAuthentication) (grant, error) {
-	show := shown(c)
-	if show.address == nil {
-		return grant{}, errGone
-	}
-	granted, err := authorize(show, g.known, g.own)
-	if err == nil && granted.role == "board" {
-		err = g.enter(granted.name, c.GetID(), show)
-	}
-	return granted, err
-}
-
-// shown asks for everything once: the connection may end at any moment, by a
-// newer one of the same board too, and from then on has no address.
-func shown(c server.ClientAuthentication) credentials {
-	o := c.GetOpts()
-	address := c.RemoteAddress()
-	return credentials{
-		nkey: o.Nkey, signature: o.Sig, nonce: c.GetNonce(), token: o.Token, user: o.Username, password: o.Password,
-		address: address,
-		// A network client has passed TLS by now; a pipe within the process has not.
-		inProcess: address != nil && address.Network() == "pipe" && c.GetTLSConnectionState() == nil,
-	}
+	return granted, nil
 }
 
 // enter makes the connection the board's only one. It is noted first and the
 // key looked up again after, so that a revocation in between finds it.
-func (g *gate) enter(board string, id uint64, c credentials) error {
+func (g *gate) enter(board string, c *client, key string) error {
 	g.mu.Lock()
 	p := g.live[board]
 	if p == nil {
 		p = &presence{}
 		g.live[board] = p
 	}
-	older, before := p.id, p.from
-	p.id = id
+	older, before := p.client, p.from
+	p.client = c
 	g.mu.Unlock()
-	cut := older != 0 && older != id && g.kick(older)
-	if b, ok := g.known.BoardOfKey(c.nkey); !ok || b.Name != board {
+	cut := older != nil && older != c && older.end()
+	if b, ok := g.known.BoardOfKey(key); !ok || b.Name != board {
 		return errUnknownKey
 	}
 	if cut {
 		g.count.displaced.Inc()
 	}
-	from, err := g.admit(c.address, board, cut)
-	if err != nil {
-		return err
+	if !g.admit(c, board, cut) {
+		return errFull
 	}
-	if g.arrived(p, from, cut) {
+	if g.arrived(p, c.from, cut) {
 		g.log.Warn("a board's key is used at two places, which cut each other off: a cloned disk? Enrol the other one with a token of its own, from an empty state directory",
-			"board", board, "from", from, "before", before)
+			"board", board, "from", c.from, "before", before)
 	}
 	return nil
+}
+
+// left forgets a connection that has ended.
+func (g *gate) left(c *client) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if p := g.live[c.granted.name]; c.granted.role == roleBoard && p != nil && p.client == c {
+		p.client = nil
+	}
 }
 
 // arrived notes where the board is now. It reports true, once in displacedTime,
@@ -146,12 +114,12 @@ func (g *gate) arrived(p *presence, from string, cut bool) bool {
 // expel closes the board's connection, if it has one.
 func (g *gate) expel(board string) {
 	g.mu.Lock()
-	var id uint64
+	var c *client
 	if p := g.live[board]; p != nil {
-		id, p.id = p.id, 0
+		c, p.client = p.client, nil
 	}
 	g.mu.Unlock()
-	if id != 0 {
-		g.kick(id)
+	if c != nil {
+		c.Close()
 	}
 }

@@ -3,34 +3,49 @@ package broker
 import (
 	"fmt"
 	"log/slog"
+
+	"github.com/prometheus/client_golang/prometheus"
 )
 
 // Lines a second, and at once, that clients can cause.
 const logRate, logBurst = 1, 20
 
-// serverLog passes the server's warnings and errors on and drops the rest. Most
-// of them are caused by clients, so their rate is limited.
+// limitedLog is the log for lines that clients cause. It is safe for concurrent use.
+type limitedLog struct {
+	log        *slog.Logger
+	rate       *bucket
+	suppressed prometheus.Counter
+}
+
+func newLimitedLog(log *slog.Logger, count *metrics) *limitedLog {
+	return &limitedLog{log: log, rate: newBucket(logRate, logBurst), suppressed: count.suppressed}
+}
+
+// warn logs, or counts a line that is one too many.
+func (l *limitedLog) warn(message string, args ...any) {
+	if !l.rate.allow() {
+		l.suppressed.Inc()
+		return
+	}
+	l.log.Warn(message, args...)
+}
+
+// serverLog passes the message server's warnings and errors on and drops the rest.
 type serverLog struct {
-	log   *slog.Logger
-	rate  *bucket
-	count *metrics
+	*limitedLog
 	fatal chan string // the first fatal message; the server cannot start
 }
 
-func newServerLog(log *slog.Logger, count *metrics) *serverLog {
-	return &serverLog{log: log, rate: newBucket(logRate, logBurst), count: count, fatal: make(chan string, 1)}
+func newServerLog(l *limitedLog) *serverLog {
+	return &serverLog{limitedLog: l, fatal: make(chan string, 1)}
 }
 
-func (l *serverLog) warn(format string, v ...any) {
-	if !l.rate.allow() {
-		l.count.suppressed.Inc()
-		return
-	}
-	l.log.Warn("message server", "message", fmt.Sprintf(format, v...))
+func (l *serverLog) say(format string, v ...any) {
+	l.warn("message server", "message", fmt.Sprintf(format, v...))
 }
 
-func (l *serverLog) Warnf(format string, v ...any)  { l.warn(format, v...) }
-func (l *serverLog) Errorf(format string, v ...any) { l.warn(format, v...) }
+func (l *serverLog) Warnf(format string, v ...any)  { l.say(format, v...) }
+func (l *serverLog) Errorf(format string, v ...any) { l.say(format, v...) }
 func (l *serverLog) Noticef(string, ...any)         {}
 func (l *serverLog) Debugf(string, ...any)          {}
 func (l *serverLog) Tracef(string, ...any)          {}

@@ -1,9 +1,6 @@
 package broker
 
-import (
-	"github.com/nats-io/nats-server/v2/server"
-	"github.com/prometheus/client_golang/prometheus"
-)
+import "github.com/prometheus/client_golang/prometheus"
 
 // metrics are the broker's own series.
 type metrics struct {
@@ -12,6 +9,8 @@ type metrics struct {
 	displaced       prometheus.Counter
 	suppressed      prometheus.Counter
 	panics          prometheus.Counter
+	slow            prometheus.Counter
+	operations      *prometheus.CounterVec
 	refused         *prometheus.CounterVec
 }
 
@@ -19,7 +18,7 @@ func newMetrics() *metrics {
 	m := &metrics{
 		authentications: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "bramble_broker_authentications_total",
-			Help: "Clients that asked to come in, by result: board, enrolment and collector came in, the other results were refused.",
+			Help: "Clients that asked to come in, by result: board and enrolment came in, the other results were refused.",
 		}, []string{"result"}),
 		enrolments: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "bramble_enrolments_total",
@@ -37,10 +36,21 @@ func newMetrics() *metrics {
 			Name: "bramble_broker_refused_connections_total",
 			Help: "Connections that were refused or ended because the limit of open files is reached: strangers', and boards' that could be no more than strangers'.",
 		}, []string{"who"}),
+		slow: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "bramble_broker_slow_consumers_total",
+			Help: "Clients that were cut off because they did not read what was sent to them.",
+		}),
+		operations: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "bramble_broker_refused_operations_total",
+			Help: "Messages of clients that were refused, by kind: login, publish and subscribe (beyond their permissions), protocol (no operation of a board), stale (a silent client).",
+		}, []string{"kind"}),
 		panics: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "bramble_broker_panics_total",
 			Help: "Faults of the collector that ended the connection of one client; the log has their traces.",
 		}),
+	}
+	for _, kind := range []string{"login", "publish", "subscribe", "protocol", "stale"} {
+		m.operations.WithLabelValues(kind)
 	}
 	for _, who := range []string{"stranger", "board"} {
 		m.refused.WithLabelValues(who) // a rule asks for the increase from 0
@@ -49,19 +59,16 @@ func newMetrics() *metrics {
 }
 
 func (m *metrics) authentication(result string) { m.authentications.WithLabelValues(result).Inc() }
+func (m *metrics) operation(kind string)        { m.operations.WithLabelValues(kind).Inc() }
 func (m *metrics) enrolment(result string)      { m.enrolments.WithLabelValues(result).Inc() }
 
-// collectors returns all series, those that the server itself counts included.
-func (m *metrics) collectors(ns *server.Server) []prometheus.Collector {
+// collectors returns all series.
+func (m *metrics) collectors(f *front) []prometheus.Collector {
 	return []prometheus.Collector{
-		m.authentications, m.enrolments, m.displaced, m.suppressed, m.panics, m.refused,
+		m.authentications, m.enrolments, m.displaced, m.suppressed, m.panics, m.slow, m.operations, m.refused,
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "bramble_broker_connections",
-			Help: "Open client connections, without the collector's own.",
-		}, func() float64 { return float64(max(0, ns.NumClients()-1)) }),
-		prometheus.NewCounterFunc(prometheus.CounterOpts{
-			Name: "bramble_broker_slow_consumers_total",
-			Help: "Clients that were cut off because they did not read what was sent to them.",
-		}, func() float64 { return float64(ns.NumSlowConsumers()) }),
+			Help: "Open connections of boards and strangers.",
+		}, func() float64 { return float64(f.connections()) }),
 	}
 }

@@ -17,8 +17,6 @@ const (
 	placesEvery = 2 * time.Second
 	// calmTime without a refusal ends the log's report of them.
 	calmTime = time.Minute
-	// leaveTime is how long the stranger that gives way may take.
-	leaveTime = time.Second
 )
 
 // places bounds the connections of boards and strangers by the descriptors that
@@ -29,7 +27,7 @@ type places struct {
 	limit     int        // 0 before the first count
 	taken     int        // connections from their being accepted to their end
 	boards    int        // those of them that are boards'
-	strangers *list.List // of *relay, the oldest first
+	strangers *list.List // of *client, the oldest first
 	refused   bool       // since the last count
 	refusing  bool       // the log says so
 	calm      int        // counts since the last refusal
@@ -38,8 +36,8 @@ type places struct {
 // door is how many places boards leave to strangers.
 func (p *places) door() int { return min(max(1, p.limit/doorShare), maxDoor) }
 
-// take takes a place for a connection that was accepted. It waits until a
-// stranger has left where there is no other, and reports false when none can.
+// take takes a place for a connection that was accepted. The oldest
+// stranger leaves where there is no other, and reports false when none can.
 func (f *front) take() bool {
 	for range 2 {
 		f.mu.Lock()
@@ -55,40 +53,16 @@ func (f *front) take() bool {
 		if oldest == nil {
 			return false
 		}
-		r := oldest.Value.(*relay)
-		r.client.Close()
-		r.server.Close()
-		if !r.ends(leaveTime) {
-			return false
-		}
+		oldest.Value.(*client).Close()
 	}
 	return false
-}
-
-// leave gives the place of take back.
-func (f *front) leave() {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.places.taken--
-}
-
-// ends waits until the relay has ended.
-func (r *relay) ends(within time.Duration) bool {
-	t := time.NewTimer(within)
-	defer t.Stop()
-	select {
-	case <-r.ended:
-		return true
-	case <-t.C:
-		return false
-	}
 }
 
 // settle gives a stranger's place to the board that it turned out to be. cut
 // says that an older connection of the board ends for it. It reports false where
 // boards have all places that they may have. The caller holds mu.
-func (f *front) settle(r *relay, cut bool) bool {
-	if r.board {
+func (f *front) settle(c *client, cut bool) bool {
+	if c.board {
 		return true
 	}
 	if !cut && f.places.boards >= f.places.limit-f.places.door() {
@@ -96,8 +70,8 @@ func (f *front) settle(r *relay, cut bool) bool {
 		f.count.refused.WithLabelValues("board").Inc()
 		return false
 	}
-	f.places.strangers.Remove(r.place)
-	r.board = true
+	f.places.strangers.Remove(c.place)
+	c.board = true
 	f.places.boards++
 	return true
 }
@@ -123,10 +97,10 @@ func (f *front) reportPlaces(enough func(connected int) int) {
 	p, began, ended := f.countPlaces(enough)
 	switch {
 	case began:
-		f.log.Error("connections are refused: the limit of open files is reached; raise it with LimitNOFILE= in the service file, or ulimit -n",
+		f.log.log.Error("connections are refused: the limit of open files is reached; raise it with LimitNOFILE= in the service file, or ulimit -n",
 			"enough_for_boards", p.limit-p.door(), "boards_connected", p.boards)
 	case ended:
-		f.log.Info("connections are no longer refused", "enough_for_boards", p.limit-p.door(), "boards_connected", p.boards)
+		f.log.log.Info("connections are no longer refused", "enough_for_boards", p.limit-p.door(), "boards_connected", p.boards)
 	}
 }
 
@@ -163,10 +137,4 @@ func (f *front) collectors() []prometheus.Collector {
 		gauge("bramble_broker_places", "Connections of boards for which the limit of open files is enough.", func(p *places) int { return p.limit }),
 		gauge("bramble_broker_boards_connected", "Connections of boards that have logged in.", func(p *places) int { return p.boards }),
 	}
-}
-
-// acceptFailed pauses after an accept that failed, and logs it once.
-func (f *front) acceptFailed(err error) {
-	f.unaccepted.Do(func() { f.log.Warn("accept board's connection", "err", err) })
-	time.Sleep(acceptPause)
 }

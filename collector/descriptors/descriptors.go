@@ -15,9 +15,8 @@ import (
 	"time"
 )
 
-// PerBoard is how many descriptors a board's connection takes: the board's own,
-// and both ends of the one between the door and the message server.
-const PerBoard = 3
+// PerBoard is how many descriptors a board's connection takes: its socket.
+const PerBoard = 1
 
 // Shares of the limit. The store opens some hundred files at once when it merges
 // and flushes on several cores; its files that stay open are counted, not guessed.

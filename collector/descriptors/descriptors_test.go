@@ -14,17 +14,17 @@ func TestShares(t *testing.T) {
 			t.Errorf("limit %d, %d open, of which %d boards: enough for %d, want %d", limit, open, connected, got, want)
 		}
 	}
-	f(20_000, 100, 0, 5383)
-	f(20_000, 100+3*5000, 5000, 5383)
-	f(524_288, 2000, 0, 168_634)
-	f(1024, 100, 0, 201)
-	f(1024, 10, 200, 234) // fewer than the boards take: they go just now
+	f(20_000, 100, 0, 16_150)
+	f(20_000, 100+5000, 5000, 16_150)
+	f(524_288, 2000, 0, 505_904)
+	f(1024, 100, 0, 604)
+	f(1024, 10, 200, 704) // fewer than the boards take: they go just now
 	f(256, 50, 0, 0)
 }
 
 // A count while many connections end does not take the places of those that come again.
 func TestOneHighCountTakesNoPlaces(t *testing.T) {
-	open := 100 + 3*5000
+	open := 100 + 5000
 	b := share(20_000, func() (int, error) { return open, nil })
 	want := b.Boards(5000)
 	if got := b.Boards(0); got != want {
@@ -36,8 +36,8 @@ func TestOneHighCountTakesNoPlaces(t *testing.T) {
 			t.Errorf("enough for %d", got)
 		}
 	}
-	if got := b.Boards(0); got != want-100 {
-		t.Errorf("enough for %d with 300 more open for long, want %d", got, want-100)
+	if got := b.Boards(0); got != want-300 {
+		t.Errorf("enough for %d with 300 more open for long, want %d", got, want-300)
 	}
 }
 

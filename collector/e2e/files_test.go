@@ -86,7 +86,7 @@ func TestStrangersTakeNoFilesFromPages(t *testing.T) {
 // and copies its store all the while.
 func TestMoreBoardsThanFiles(t *testing.T) {
 	endurance(t)
-	const limit, boards, speaking, strangers = 20_000, 6_000, 10, 5_000
+	const limit, boards, speaking, strangers = 6_800, 6_000, 10, 5_000
 	k := newSink(t)
 	var f *fleet
 	var keys []nkeys.KeyPair
