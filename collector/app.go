@@ -39,6 +39,7 @@ import (
 	"bramble/dashboards"
 	"bramble/pisensor/report"
 	"bramble/storage"
+	"bramble/storage/importer"
 )
 
 const (
@@ -62,7 +63,7 @@ type app struct {
 	late     lateStart      // of the embedded one; keepStores alone changes it while the app runs
 	rolled   *storage.Store // nil with a remote one, as rollups
 	rollups  *storage.Rollups
-	importer *storage.Importer
+	importer *importer.Importer
 	engine   *rules.Engine
 	broker   *broker.Broker
 	backups  *backup.Keeper

@@ -18,6 +18,7 @@ import (
 	"bramble/collector/journal"
 	"bramble/collector/registry"
 	"bramble/storage"
+	"bramble/storage/remote"
 )
 
 // Names in the data directory.
@@ -260,7 +261,7 @@ var errDamaged = errors.New("nothing was changed")
 func explainDamage(ctx context.Context, c config.Config, err error) error {
 	options := "--aside"
 	switch {
-	case errors.Is(err, storage.ErrDamagedQueue): // no backup has it
+	case errors.Is(err, remote.ErrDamagedQueue): // no backup has it
 		return fmt.Errorf("%w; %w", err, errDamaged)
 	case errors.Is(err, storage.ErrDamaged):
 		options = "--series-only --aside"

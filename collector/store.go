@@ -13,11 +13,13 @@ import (
 
 	"bramble/collector/config"
 	"bramble/storage"
+	"bramble/storage/importer"
+	"bramble/storage/remote"
 	"bramble/storage/series"
 )
 
 // seriesStore is the store that is configured: *storage.Store in the data
-// directory, or *storage.Remote by URL.
+// directory, or *remote.Store by URL.
 type seriesStore interface {
 	Add(rows []storage.Row) error
 	Record(samples []series.Sample) error
@@ -39,7 +41,7 @@ func (a *app) openStores(ctx context.Context) error {
 	}
 	o := a.config.Store.Options()
 	o.Dir, o.Log, o.Registerer = filepath.Join(a.config.DataDir, queueDir), a.log, a.metrics
-	remote, err := storage.OpenRemote(o)
+	remote, err := remote.Open(o)
 	if err != nil {
 		return err
 	}
@@ -66,12 +68,12 @@ func (a *app) keepStores(ctx context.Context) error {
 
 // openImporter makes what takes other exporters' rows. What a remote store
 // keeps is its own affair.
-func openImporter(c config.Config, store seriesStore, log *slog.Logger, r prometheus.Registerer) (*storage.Importer, error) {
-	o := storage.ImportOptions{Store: store, Retention: time.Duration(c.Retention), Log: log, Registerer: r}
+func openImporter(c config.Config, store seriesStore, log *slog.Logger, r prometheus.Registerer) (*importer.Importer, error) {
+	o := importer.Options{Store: store, Retention: time.Duration(c.Retention), Log: log, Registerer: r}
 	if c.Store.Write != "" {
 		o.Retention = 0
 	}
-	return storage.NewImporter(o)
+	return importer.New(o)
 }
 
 // storeDrops is how old a row is that the store drops in silence; 0 where that is not known here, or older than any
@@ -91,7 +93,7 @@ func (a *app) storeErr() error {
 	if a.embedded != nil && !a.embedded.IsOpen() {
 		return storage.ErrNotOpen
 	}
-	r, ok := a.store.(*storage.Remote)
+	r, ok := a.store.(*remote.Store)
 	if !ok || r.Err() == nil {
 		return nil
 	}

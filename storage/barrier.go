@@ -20,10 +20,10 @@ const (
 // about 0.1 s on average at 20,000 rows/s, 0.3 s at most. An error means that nothing is promised; it is
 // [ErrReadOnly] where the disk has no room for what is in memory.
 func (s *Store) Barrier() error {
-	if err := s.gate.enter(); err != nil {
+	if err := s.gate.Enter(); err != nil {
 		return err
 	}
-	defer s.gate.leave()
+	defer s.gate.Leave()
 	s.writers.Lock()
 	defer s.writers.Unlock()
 	if s.fresh.added.Load() == s.durable {

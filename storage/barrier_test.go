@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"bramble/storage"
+	"bramble/storage/storagetest"
 )
 
 // childDir, set in the environment, turns the test binary into a writer that is made to be killed.
@@ -21,14 +22,6 @@ const (
 
 	batchRows = 200
 )
-
-// kills is how often a test kills a process: once in a plain run, many times in one for endurance.
-func kills(endurance int) int {
-	if os.Getenv("BRAMBLE_ENDURANCE") == "1" {
-		return endurance
-	}
-	return 1
-}
 
 func TestMain(m *testing.M) {
 	if dir := os.Getenv(childDir); dir != "" {
@@ -65,7 +58,7 @@ func writeForever(dir string) error {
 		return err
 	}
 	for batch := 1; ; batch++ {
-		if err := s.Add(rows(temperature("b1"), time.UnixMilli(start+int64(n)*1000), batchRows)); err != nil {
+		if err := s.Add(storagetest.Rows(storagetest.Temperature("b1"), time.UnixMilli(start+int64(n)*1000), batchRows)); err != nil {
 			return err
 		}
 		n += batchRows
@@ -84,12 +77,12 @@ func TestKillAfterABarrierLosesNothing(t *testing.T) {
 	dir := t.TempDir()
 	start := time.Now().Add(-200 * 24 * time.Hour).Truncate(time.Second) // several months: several partitions
 	durable := 0
-	for round := range kills(4) {
+	for round := range storagetest.Kills(4) {
 		durable = runAndKill(t, dir, start, durable, round+1)
-		s := open(t, dir, storage.Options{})
+		s := storagetest.Open(t, dir, storage.Options{})
 		last := start.Add(time.Duration(durable-1) * time.Second)
 		window := fmt.Sprintf(`count_over_time(pi_soc_temperature_celsius[%ds])`, durable)
-		if got := number(t, s, window, last); got != float64(durable) {
+		if got := storagetest.Number(t, s, window, last); got != float64(durable) {
 			t.Fatalf("kill %d: %v rows of %d that were durable", round, got, durable)
 		}
 		if err := s.Close(); err != nil {

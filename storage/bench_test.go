@@ -20,7 +20,7 @@ import (
 	vm "github.com/VictoriaMetrics/VictoriaMetrics/lib/storage"
 )
 
-func openBench(b *testing.B) *Store {
+func OpenBench(b *testing.B) *Store {
 	b.Helper()
 	s, err := Open(b.TempDir(), Options{})
 	if err != nil {
@@ -34,22 +34,22 @@ func openBench(b *testing.B) *Store {
 	return s
 }
 
-// board is a simulated source of two series a tick: a sensor's steps of 0.487 °C in a slow random walk, and
+// Board is a simulated source of two series a tick: a sensor's steps of 0.487 °C in a slow random walk, and
 // a clock that jumps between three settings.
-type board struct {
-	temperature, clock Series
+type Board struct {
+	Temperature, Clock Series
 	celsius            float64
 	random             *rand.Rand
 }
 
-func boards(n int) []*board {
-	out := make([]*board, n)
+func Boards(n int) []*Board {
+	out := make([]*Board, n)
 	for i := range out {
 		name := Label{Name: "board", Value: fmt.Sprintf("b%05d", i)}
 		rack := Label{Name: "rack", Value: fmt.Sprintf("r%d", i/40)}
-		out[i] = &board{
-			temperature: SeriesOf([]Label{{Name: "__name__", Value: "pi_soc_temperature_celsius"}, name, rack}),
-			clock:       SeriesOf([]Label{{Name: "__name__", Value: "pi_cpu_clock_hertz"}, {Name: "source", Value: "measured"}, name, rack}),
+		out[i] = &Board{
+			Temperature: SeriesOf([]Label{{Name: "__name__", Value: "pi_soc_temperature_celsius"}, name, rack}),
+			Clock:       SeriesOf([]Label{{Name: "__name__", Value: "pi_cpu_clock_hertz"}, {Name: "source", Value: "measured"}, name, rack}),
 			celsius:     48.7,
 			random:      rand.New(rand.NewPCG(1, uint64(i))),
 		}
@@ -59,30 +59,30 @@ func boards(n int) []*board {
 
 var clocks = []float64{600e6, 1000e6, 1500e6}
 
-func (d *board) tick(into []Row, at int64) []Row {
+func (d *Board) Tick(into []Row, at int64) []Row {
 	d.celsius += 0.487 * float64(d.random.IntN(3)-1)
-	return append(into, Row{d.temperature, at, d.celsius}, Row{d.clock, at, clocks[d.random.IntN(10)%3]})
+	return append(into, Row{d.Temperature, at, d.celsius}, Row{d.Clock, at, clocks[d.random.IntN(10)%3]})
 }
 
 // fill adds ticks of all boards, ending now, and returns the number of rows.
-func fill(b *testing.B, s *Store, ds []*board, ticks int, step time.Duration) (n int) {
+func fill(b *testing.B, s *Store, ds []*Board, ticks int, step time.Duration) (n int) {
 	b.Helper()
 	at := time.Now().Truncate(step).Add(-time.Duration(ticks) * step)
 	var batch []Row
 	for range ticks {
 		at = at.Add(step)
 		for _, d := range ds {
-			batch = d.tick(batch, at.UnixMilli())
+			batch = d.Tick(batch, at.UnixMilli())
 		}
 		if len(batch) >= 2000 {
-			n += flushBatch(b, s, batch)
+			n += FlushBatch(b, s, batch)
 			batch = batch[:0]
 		}
 	}
-	return n + flushBatch(b, s, batch)
+	return n + FlushBatch(b, s, batch)
 }
 
-func flushBatch(b *testing.B, s *Store, batch []Row) int {
+func FlushBatch(b *testing.B, s *Store, batch []Row) int {
 	b.Helper()
 	if err := s.Add(batch); err != nil {
 		b.Fatal(err)
@@ -99,21 +99,32 @@ func cpuSeconds(b *testing.B) float64 {
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano()).Seconds()
 }
 
+// MergedSizes returns the bytes of a store's rows and index after all merges.
+func MergedSizes(b *testing.B, s *Store) (data, index uint64) {
+	b.Helper()
+	if err := s.db.ForceMergePartitions(""); err != nil {
+		b.Fatal(err)
+	}
+	var m vm.Metrics
+	s.db.UpdateMetrics(&m)
+	return sizes(&m)
+}
+
 // BenchmarkAdd adds batches of 2,000 rows of 1,000 boards, the engine's background work included, and times
 // the barrier that follows apart.
 func BenchmarkAdd(b *testing.B) {
-	s := openBench(b)
-	ds := boards(1000)
+	s := OpenBench(b)
+	ds := Boards(1000)
 	at := time.Now().Add(-24 * time.Hour).UnixMilli()
 	var batches [][]Row
 	for i := range 500 {
 		var batch []Row
 		for _, d := range ds {
-			batch = d.tick(batch, at+int64(i)*10_000)
+			batch = d.Tick(batch, at+int64(i)*10_000)
 		}
 		batches = append(batches, batch)
 	}
-	flushBatch(b, s, batches[0]) // registers the series
+	FlushBatch(b, s, batches[0]) // registers the series
 	shift := int64(0)
 	b.ResetTimer()
 	cpu := cpuSeconds(b)
@@ -126,7 +137,7 @@ func BenchmarkAdd(b *testing.B) {
 				}
 			}
 		}
-		flushBatch(b, s, batches[i%len(batches)])
+		FlushBatch(b, s, batches[i%len(batches)])
 	}
 	b.ReportMetric(float64(b.N*2000)/(cpuSeconds(b)-cpu), "rows/cpu-s")
 	b.StopTimer()
@@ -139,17 +150,17 @@ func BenchmarkAdd(b *testing.B) {
 
 // BenchmarkBarrier times a barrier after each 20,000 rows of 10,000 boards.
 func BenchmarkBarrier(b *testing.B) {
-	s := openBench(b)
-	ds := boards(10_000)
+	s := OpenBench(b)
+	ds := Boards(10_000)
 	at := time.Now().Add(-24 * time.Hour).UnixMilli()
 	var batch []Row
 	for i := range b.N {
 		b.StopTimer()
 		batch = batch[:0]
 		for _, d := range ds {
-			batch = d.tick(batch, at+int64(i)*1000)
+			batch = d.Tick(batch, at+int64(i)*1000)
 		}
-		flushBatch(b, s, batch)
+		FlushBatch(b, s, batch)
 		b.StartTimer()
 		if err := s.Barrier(); err != nil {
 			b.Fatal(err)
@@ -159,8 +170,8 @@ func BenchmarkBarrier(b *testing.B) {
 
 // BenchmarkRangeOfADay asks for 24 h of one of 100 boards at 10 s.
 func BenchmarkRangeOfADay(b *testing.B) {
-	s := openBench(b)
-	fill(b, s, boards(100), 8640, 10*time.Second)
+	s := OpenBench(b)
+	fill(b, s, Boards(100), 8640, 10*time.Second)
 	if err := s.Barrier(); err != nil {
 		b.Fatal(err)
 	}
@@ -208,17 +219,17 @@ func measure(b *testing.B, f func()) {
 
 // BenchmarkFreshRow times an Add of 24 boards' rows and the query that sees them.
 func BenchmarkFreshRow(b *testing.B) {
-	s := openBench(b)
-	ds := boards(24)
+	s := OpenBench(b)
+	ds := Boards(24)
 	i := int64(0)
 	base := time.Now().Add(-time.Hour).UnixMilli()
 	measure(b, func() {
 		i++
 		var batch []Row
 		for _, d := range ds {
-			batch = d.tick(batch, base+i)
+			batch = d.Tick(batch, base+i)
 		}
-		flushBatch(b, s, batch)
+		FlushBatch(b, s, batch)
 		rs, err := s.Query(context.Background(), `pi_soc_temperature_celsius{board="b00007"}`, time.UnixMilli(base+i))
 		if err != nil || len(rs) != 1 || math.Abs(rs[0].Values[0]-ds[7].celsius) > 1e-9 {
 			b.Fatal(rs, err)
@@ -230,9 +241,9 @@ func BenchmarkFreshRow(b *testing.B) {
 func BenchmarkSize(b *testing.B) {
 	for b.Loop() {
 		b.StopTimer()
-		s := openBench(b)
+		s := OpenBench(b)
 		b.StartTimer()
-		n := fill(b, s, boards(200), 8640, 10*time.Second)
+		n := fill(b, s, Boards(200), 8640, 10*time.Second)
 		if err := s.Barrier(); err != nil {
 			b.Fatal(err)
 		}
@@ -270,7 +281,7 @@ func BenchmarkOpen(b *testing.B) {
 		for i := range all {
 			batch = append(batch, Row{all[i], at, 1}, Row{all[i], at + 10_000, 2})
 			if len(batch) == cap(batch) {
-				flushBatch(b, s, batch)
+				FlushBatch(b, s, batch)
 				batch = batch[:0]
 			}
 		}

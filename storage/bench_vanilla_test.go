@@ -1,4 +1,4 @@
-package storage
+package storage_test
 
 import (
 	"encoding/csv"
@@ -12,12 +12,14 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
-	"strings"
 	"testing"
 	"time"
 
-	vm "github.com/VictoriaMetrics/VictoriaMetrics/lib/storage"
 	"github.com/prometheus/client_golang/prometheus"
+
+	"bramble/storage"
+	"bramble/storage/remote"
+	"bramble/storage/storagetest"
 )
 
 // The benchmarks of this file put the vanilla server beside the embedded store: the same rows, one run.
@@ -60,15 +62,15 @@ func readRecordings(b *testing.B) (all []recording) {
 
 // recordedDay is a day of n boards at 10 s, made of pieces of the recordings, of a minute on average: they are too short to
 // fill a day, and repeating one would compress too well. A piece goes on from the temperature that the last one has left.
-func recordedDay(b *testing.B, n int) [][]Row {
+func recordedDay(b *testing.B, n int) [][]storage.Row {
 	recordings := readRecordings(b)
 	start := time.Now().Add(-25 * time.Hour).Truncate(time.Hour)
-	var batches [][]Row
+	var batches [][]storage.Row
 	for i := range n {
 		random := rand.New(rand.NewPCG(7, uint64(i)))
-		series := boards(i + 1)[i]
+		series := storage.Boards(i + 1)[i]
 		celsius := 45 + 20*random.Float64()
-		var batch []Row
+		var batch []storage.Row
 		var r recording
 		at := 0
 		for tick := range 8640 {
@@ -81,31 +83,48 @@ func recordedDay(b *testing.B, n int) [][]Row {
 				celsius = float64(int64(next*10+0.5)) / 10
 			}
 			ms := start.UnixMilli() + int64(tick)*10_000 + int64(i%10)*1000
-			batch = append(batch, Row{series.temperature, ms, celsius}, Row{series.clock, ms, r.hertz[at]})
+			batch = append(batch, storage.Row{series.Temperature, ms, celsius}, storage.Row{series.Clock, ms, r.hertz[at]})
 		}
 		batches = append(batches, batch)
 	}
 	return batches
 }
 
-// openAt opens a remote store at a vanilla server, and returns what waits until the server has all rows.
-func openAt(b *testing.B, v *Vanilla) (r *Remote, arrived func()) {
+// openAt opens a remote store with a queue of its own. arrived returns when the server has all rows.
+func openAt(b testing.TB, o remote.Options) (r *remote.Store, registry *prometheus.Registry, arrived func()) {
 	b.Helper()
-	registry := prometheus.NewRegistry()
-	r, err := OpenRemote(RemoteOptions{Dir: b.TempDir(), Write: v.URL, Registerer: registry})
+	registry = prometheus.NewRegistry()
+	o.Dir, o.Registerer = b.TempDir(), registry
+	r, err := remote.Open(o)
 	if err != nil {
 		b.Fatal(err)
 	}
 	b.Cleanup(func() { r.Close() })
-	return r, func() {
+	return r, registry, func() {
 		if err := r.Barrier(); err != nil {
 			b.Fatal(err)
 		}
-		poll(b, func() bool { _, waiting := r.queue.held(r.state.sent()); return waiting == 0 })
+		poll(b, func() bool { return gauge(b, registry, "bramble_remote_queue_rows_waiting") == 0 })
 	}
 }
 
-func poll(b *testing.B, done func() bool) {
+// gauge returns a metric without labels.
+func gauge(b testing.TB, g prometheus.Gatherer, name string) float64 {
+	b.Helper()
+	families, err := g.Gather()
+	if err != nil {
+		b.Fatal(err)
+	}
+	for _, f := range families {
+		if f.GetName() == name {
+			return f.GetMetric()[0].GetGauge().GetValue()
+		}
+	}
+	b.Fatalf("no metric %s", name)
+	return 0
+}
+
+func poll(b testing.TB, done func() bool) {
 	b.Helper()
 	for deadline := time.After(2 * time.Minute); !done(); {
 		select {
@@ -116,81 +135,48 @@ func poll(b *testing.B, done func() bool) {
 	}
 }
 
-// cpuSeconds returns the CPU time of the server.
-func (v *Vanilla) cpuSeconds(b *testing.B) float64 {
-	b.Helper()
-	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", v.cmd.Process.Pid))
-	if err != nil {
-		b.Skip("no CPU time of another process here: ", err)
-	}
-	_, rest, _ := strings.Cut(string(stat), ") ")
-	fields := strings.Fields(rest)
-	user, _ := strconv.ParseFloat(fields[11], 64)
-	system, _ := strconv.ParseFloat(fields[12], 64)
-	return (user + system) / 100 // USER_HZ
-}
-
-// gauges adds up the samples of the server's /metrics that begin with one of the prefixes.
-func (v *Vanilla) gauges(b *testing.B, prefixes ...string) (sum float64) {
-	b.Helper()
-	for line := range strings.Lines(v.Get(b, "/metrics")) {
-		for _, p := range prefixes {
-			if rest, ok := strings.CutPrefix(line, p); ok {
-				_, value, _ := strings.Cut(rest, " ")
-				n, err := strconv.ParseFloat(strings.TrimSpace(value), 64)
-				if err != nil {
-					b.Fatal(line, err)
-				}
-				sum += n
-			}
-		}
-	}
-	return sum
-}
-
 // BenchmarkBesideVanillaAdd gives both the same rows of 1,000 boards, in batches of 2,000: to the embedded store in this
 // process, and to the server through the remote store's queue. Of the server, both ends are reported.
 func BenchmarkBesideVanillaAdd(b *testing.B) {
 	const rows = 2_000_000
-	var batches [][]Row
-	ds, at := boards(1000), time.Now().Add(-24*time.Hour).UnixMilli()
+	var batches [][]storage.Row
+	ds, at := storage.Boards(1000), time.Now().Add(-24*time.Hour).UnixMilli()
 	for i := range rows / 2000 {
-		var batch []Row
+		var batch []storage.Row
 		for _, d := range ds {
-			batch = d.tick(batch, at+int64(i)*10_000)
+			batch = d.Tick(batch, at+int64(i)*10_000)
 		}
 		batches = append(batches, batch)
 	}
 	for b.Loop() {
-		embedded := openBench(b)
-		flushBatch(b, embedded, batches[0]) // registers the series
-		cpu := cpuSeconds(b)
+		embedded := storage.OpenBench(b)
+		storage.FlushBatch(b, embedded, batches[0]) // registers the series
+		cpu := storagetest.CPUSeconds(b)
 		for _, batch := range batches {
-			flushBatch(b, embedded, batch)
+			storage.FlushBatch(b, embedded, batch)
 		}
-		b.ReportMetric(rows/(cpuSeconds(b)-cpu), "embedded-rows/cpu-s")
+		b.ReportMetric(rows/(storagetest.CPUSeconds(b)-cpu), "embedded-rows/cpu-s")
 		if err := embedded.Close(); err != nil {
 			b.Fatal(err)
 		}
 
-		v := StartVanilla(b)
-		r, arrived := openAt(b, v)
+		v := storagetest.StartVanilla(b)
+		r, registry, arrived := openAt(b, remote.Options{Write: v.URL})
 		if err := r.Add(batches[0]); err != nil {
 			b.Fatal(err)
 		}
 		arrived()
-		cpu, server, start := cpuSeconds(b), v.cpuSeconds(b), time.Now()
+		cpu, server, start := storagetest.CPUSeconds(b), v.CPUSeconds(b), time.Now()
 		for _, batch := range batches {
 			if err := r.Add(batch); err != nil {
 				b.Fatal(err)
 			}
 		}
 		arrived()
-		b.ReportMetric(rows/(cpuSeconds(b)-cpu), "remote-client-rows/cpu-s")
-		b.ReportMetric(rows/(v.cpuSeconds(b)-server), "vanilla-server-rows/cpu-s")
+		b.ReportMetric(rows/(storagetest.CPUSeconds(b)-cpu), "remote-client-rows/cpu-s")
+		b.ReportMetric(rows/(v.CPUSeconds(b)-server), "vanilla-server-rows/cpu-s")
 		b.ReportMetric(rows/time.Since(start).Seconds(), "remote-rows/s")
-		bytes, _ := r.queue.held(r.queue.start())
-		b.ReportMetric(float64(bytes)/rows, "queue-B/row")
+		b.ReportMetric(gauge(b, registry, "bramble_remote_queue_bytes")/rows, "queue-B/row")
 		if err := r.Close(); err != nil {
 			b.Fatal(err)
 		}
@@ -203,11 +189,11 @@ func BenchmarkBesideVanillaSize(b *testing.B) {
 	batches := recordedDay(b, 100)
 	n := float64(100 * 8640 * 2)
 	for b.Loop() {
-		embedded := openBench(b)
-		v := StartVanilla(b)
-		r, arrived := openAt(b, v)
+		embedded := storage.OpenBench(b)
+		v := storagetest.StartVanilla(b)
+		r, _, arrived := openAt(b, remote.Options{Write: v.URL})
 		for _, batch := range batches {
-			flushBatch(b, embedded, batch)
+			storage.FlushBatch(b, embedded, batch)
 			if err := r.Add(batch); err != nil {
 				b.Fatal(err)
 			}
@@ -215,35 +201,30 @@ func BenchmarkBesideVanillaSize(b *testing.B) {
 		if err := embedded.Barrier(); err != nil {
 			b.Fatal(err)
 		}
-		if err := embedded.db.ForceMergePartitions(""); err != nil {
-			b.Fatal(err)
-		}
-		var m vm.Metrics
-		embedded.db.UpdateMetrics(&m)
-		data, index := sizes(&m)
+		data, index := storage.MergedSizes(b, embedded)
 		b.ReportMetric(float64(data)/n, "embedded-B/sample")
 		b.ReportMetric(float64(index)/n, "embedded-index-B/sample")
 
 		arrived()
 		poll(b, func() bool {
-			return v.gauges(b, `vm_rows{type="storage/inmemory"}`, `vm_pending_rows{type="storage"}`) == 0 &&
-				v.gauges(b, `vm_rows{type="storage/small"}`, `vm_rows{type="storage/big"}`) == n
+			return v.Gauges(b, `vm_rows{type="storage/inmemory"}`, `vm_pending_rows{type="storage"}`) == 0 &&
+				v.Gauges(b, `vm_rows{type="storage/small"}`, `vm_rows{type="storage/big"}`) == n
 		})
 		v.Get(b, "/internal/force_merge")
 		poll(b, func() bool {
-			return v.gauges(b, "vm_active_force_merges") == 0 && v.gauges(b, `vm_parts{type="storage/small"}`, `vm_parts{type="storage/big"}`) <= 2
+			return v.Gauges(b, "vm_active_force_merges") == 0 && v.Gauges(b, `vm_parts{type="storage/small"}`, `vm_parts{type="storage/big"}`) <= 2
 		})
-		b.ReportMetric(v.gauges(b, `vm_data_size_bytes{type="storage/`)/n, "vanilla-B/sample")
+		b.ReportMetric(v.Gauges(b, `vm_data_size_bytes{type="storage/`)/n, "vanilla-B/sample")
 	}
 }
 
 // BenchmarkBesideVanillaDay asks both over HTTP, in turn, for 24 h of one of 100 boards at 10 s.
 func BenchmarkBesideVanillaDay(b *testing.B) {
 	batches := recordedDay(b, 100)
-	embedded, v := openBench(b), StartVanilla(b)
-	r, arrived := openAt(b, v)
+	embedded, v := storage.OpenBench(b), storagetest.StartVanilla(b)
+	r, _, arrived := openAt(b, remote.Options{Write: v.URL})
 	for _, batch := range batches {
-		flushBatch(b, embedded, batch)
+		storage.FlushBatch(b, embedded, batch)
 		if err := r.Add(batch); err != nil {
 			b.Fatal(err)
 		}
@@ -286,29 +267,29 @@ func BenchmarkBesideVanillaDay(b *testing.B) {
 // server's time includes that of its process.
 func BenchmarkBesideVanillaStart(b *testing.B) {
 	dir := b.TempDir()
-	embedded, err := Open(dir, Options{})
+	embedded, err := storage.Open(dir, storage.Options{})
 	if err != nil {
 		b.Fatal(err)
 	}
-	ds, now := boards(100_000), time.Now()
+	ds, now := storage.Boards(100_000), time.Now()
 	for month := range 13 {
-		var batch []Row
+		var batch []storage.Row
 		for _, d := range ds {
-			batch = d.tick(batch, now.Add(-time.Duration(month)*30*24*time.Hour).UnixMilli())
+			batch = d.Tick(batch, now.Add(-time.Duration(month)*30*24*time.Hour).UnixMilli())
 		}
-		flushBatch(b, embedded, batch)
+		storage.FlushBatch(b, embedded, batch)
 	}
 	if err := embedded.Close(); err != nil {
 		b.Fatal(err)
 	}
-	v := NewVanilla(b)
+	v := storagetest.NewVanilla(b)
 	if err := os.CopyFS(v.Dir, os.DirFS(dir)); err != nil {
 		b.Fatal(err)
 	}
 	took := map[string][]time.Duration{}
 	for b.Loop() {
 		began := time.Now()
-		if embedded, err = Open(dir, Options{}); err != nil {
+		if embedded, err = storage.Open(dir, storage.Options{}); err != nil {
 			b.Fatal(err)
 		}
 		took["embedded"] = append(took["embedded"], time.Since(began))

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"math"
 	"net/http"
 	"net/http/httptest"
@@ -19,6 +18,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"bramble/storage"
+	"bramble/storage/remote"
+	"bramble/storage/storagetest"
 )
 
 // seriesStore is what the collector's rooms use of a store.
@@ -63,15 +64,15 @@ func (s subject) number(t testing.TB, expr string, at time.Time) float64 {
 
 func (s subject) get(t testing.TB, path string) (int, string) {
 	t.Helper()
-	status, _, body := get(t, s.url+path)
+	status, _, body := storagetest.Get(t, s.url+path)
 	return status, body
 }
 
 // checks hold for the embedded store and for a remote one.
 var checks = map[string]func(t *testing.T, s subject){
 	"what was added is read back exactly": func(t *testing.T, s subject) {
-		start := anHourAgo()
-		added := rows(temperature("exact"), start, 500)
+		start := storagetest.AnHourAgo()
+		added := storagetest.Rows(storagetest.Temperature("exact"), start, 500)
 		s.put(t, added...)
 		s.arrived(t)
 		got, err := s.QueryRange(context.Background(), `pi_soc_temperature_celsius{board="exact"}`, start, start.Add(499*time.Second), time.Second)
@@ -89,11 +90,11 @@ var checks = map[string]func(t *testing.T, s subject){
 		}
 	},
 	"digits that are kept": func(t *testing.T, s subject) {
-		now := anHourAgo()
+		now := storagetest.AnHourAgo()
 		whole := []float64{0, -0.5, 53.576, 1500345728, 999_999_999_999_999, -999_999_999_999_999, math.Inf(1), math.Inf(-1)}
 		fractions := []float64{0.1 + 0.2, math.Pi, 1e-7 / 3, 1.23456789012345e9 + 0.1, 1e300 / 7}
 		for i, v := range append(whole[:len(whole):len(whole)], fractions...) {
-			s.put(t, storage.Row{Series: temperature(fmt.Sprint("digits", i)), At: now.UnixMilli(), Value: v})
+			s.put(t, storage.Row{Series: storagetest.Temperature(fmt.Sprint("digits", i)), At: now.UnixMilli(), Value: v})
 		}
 		s.arrived(t)
 		for i, v := range whole {
@@ -108,9 +109,9 @@ var checks = map[string]func(t *testing.T, s subject){
 		}
 	},
 	"gaps are left out": func(t *testing.T, s subject) {
-		start := anHourAgo()
-		s.put(t, rows(temperature("gaps"), start, 10)...)
-		s.put(t, rows(temperature("gaps"), start.Add(30*time.Minute), 10)...)
+		start := storagetest.AnHourAgo()
+		s.put(t, storagetest.Rows(storagetest.Temperature("gaps"), start, 10)...)
+		s.put(t, storagetest.Rows(storagetest.Temperature("gaps"), start.Add(30*time.Minute), 10)...)
 		s.arrived(t)
 		got, err := s.QueryRange(context.Background(), `count_over_time(pi_soc_temperature_celsius{board="gaps"}[10s])`, start.Add(9*time.Second), start.Add(40*time.Minute), 10*time.Minute)
 		if err != nil {
@@ -121,7 +122,7 @@ var checks = map[string]func(t *testing.T, s subject){
 		}
 	},
 	"late rows show in a repeated query": func(t *testing.T, s subject) {
-		start := anHourAgo()
+		start := storagetest.AnHourAgo()
 		count := func() int {
 			s.arrived(t)
 			got, err := s.QueryRange(context.Background(), `sum(pi_soc_temperature_celsius{board="late"})`, start, start.Add(40*time.Minute), 10*time.Second)
@@ -133,16 +134,16 @@ var checks = map[string]func(t *testing.T, s subject){
 			}
 			return len(got[0].At)
 		}
-		s.put(t, rows(temperature("late"), start.Add(39*time.Minute), 61)...)
+		s.put(t, storagetest.Rows(storagetest.Temperature("late"), start.Add(39*time.Minute), 61)...)
 		before := count()
-		s.put(t, rows(temperature("late"), start, 39*60)...)
+		s.put(t, storagetest.Rows(storagetest.Temperature("late"), start, 39*60)...)
 		if after := count(); before > 10 || after != 241 {
 			t.Fatalf("%d points before and %d after the late rows, want a few and 241", before, after)
 		}
 	},
 	"the newest row is not hidden": func(t *testing.T, s subject) {
 		now := time.Now()
-		s.put(t, storage.Row{Series: temperature("new"), At: now.UnixMilli(), Value: 1})
+		s.put(t, storage.Row{Series: storagetest.Temperature("new"), At: now.UnixMilli(), Value: 1})
 		s.arrived(t)
 		if got := s.number(t, `pi_soc_temperature_celsius{board="new"}`, now); got != 1 {
 			t.Errorf("got %v", got)
@@ -153,8 +154,8 @@ var checks = map[string]func(t *testing.T, s subject){
 		}
 	},
 	"three deliveries count once": func(t *testing.T, s subject) {
-		start := anHourAgo()
-		delivered := rows(temperature("thrice"), start, 1000)
+		start := storagetest.AnHourAgo()
+		delivered := storagetest.Rows(storagetest.Temperature("thrice"), start, 1000)
 		for range 3 {
 			s.put(t, delivered...)
 			if err := s.Barrier(); err != nil {
@@ -172,9 +173,9 @@ var checks = map[string]func(t *testing.T, s subject){
 		}
 	},
 	"of two values at one time the larger stays": func(t *testing.T, s subject) {
-		now := anHourAgo()
+		now := storagetest.AnHourAgo()
 		for _, v := range []float64{50, 70, 60} {
-			s.put(t, storage.Row{Series: temperature("larger"), At: now.UnixMilli(), Value: v})
+			s.put(t, storage.Row{Series: storagetest.Temperature("larger"), At: now.UnixMilli(), Value: v})
 		}
 		s.arrived(t)
 		if got := s.number(t, `pi_soc_temperature_celsius{board="larger"}`, now); got != 70 {
@@ -182,17 +183,17 @@ var checks = map[string]func(t *testing.T, s subject){
 		}
 	},
 	"NaN is left out": func(t *testing.T, s subject) {
-		now := anHourAgo()
-		s.put(t, storage.Row{Series: temperature("nan"), At: now.UnixMilli(), Value: math.NaN()},
-			storage.Row{Series: temperature("nan"), At: now.UnixMilli() + 1000, Value: 7},
-			storage.Row{Series: temperature("nan"), At: now.UnixMilli() + 2000, Value: math.NaN()})
+		now := storagetest.AnHourAgo()
+		s.put(t, storage.Row{Series: storagetest.Temperature("nan"), At: now.UnixMilli(), Value: math.NaN()},
+			storage.Row{Series: storagetest.Temperature("nan"), At: now.UnixMilli() + 1000, Value: 7},
+			storage.Row{Series: storagetest.Temperature("nan"), At: now.UnixMilli() + 2000, Value: math.NaN()})
 		s.arrived(t)
 		if got := s.number(t, `count_over_time(pi_soc_temperature_celsius{board="nan"}[1m])`, now.Add(10*time.Second)); got != 1 {
 			t.Fatalf("%v rows, want 1", got)
 		}
 	},
 	"huge labels are cut": func(t *testing.T, s subject) {
-		now := anHourAgo()
+		now := storagetest.AnHourAgo()
 		series := storage.SeriesOf([]storage.Label{{Name: "__name__", Value: "huge"}, {Name: "l", Value: strings.Repeat("x", 100_000)}})
 		s.put(t, storage.Row{Series: series, At: now.UnixMilli(), Value: 1})
 		s.arrived(t)
@@ -223,8 +224,8 @@ var checks = map[string]func(t *testing.T, s subject){
 		}
 	},
 	"HTTP routes answer": func(t *testing.T, s subject) {
-		now := anHourAgo()
-		s.put(t, storage.Row{Series: temperature("http"), At: now.UnixMilli(), Value: 41})
+		now := storagetest.AnHourAgo()
+		s.put(t, storage.Row{Series: storagetest.Temperature("http"), At: now.UnixMilli(), Value: 41})
 		s.arrived(t)
 		span := "start=" + strconv.FormatInt(now.Unix()-60, 10) + "&end=" + strconv.FormatInt(now.Unix()+60, 10)
 		at := "time=" + strconv.FormatInt(now.Unix(), 10)
@@ -258,7 +259,7 @@ var checks = map[string]func(t *testing.T, s subject){
 			"/metrics", "/federate", "/flags", "/", "/api/v1/label/a/b/values", "/target-relabel-debug", "/api/v1/rules",
 			"/prometheus/api/v1/admin/tsdb/delete_series?match[]=a",
 		} {
-			if status, _, _ := read(t)(http.Post(s.url+path, "application/x-www-form-urlencoded", nil)); status != http.StatusNotFound {
+			if status, _, _ := storagetest.Read(t)(http.Post(s.url+path, "application/x-www-form-urlencoded", nil)); status != http.StatusNotFound {
 				t.Errorf("%s: %d, want 404", path, status)
 			}
 		}
@@ -266,18 +267,18 @@ var checks = map[string]func(t *testing.T, s subject){
 		if err != nil {
 			t.Fatal(err)
 		}
-		if status, _, _ := read(t)(http.DefaultClient.Do(request)); status != http.StatusMethodNotAllowed {
+		if status, _, _ := storagetest.Read(t)(http.DefaultClient.Do(request)); status != http.StatusMethodNotAllowed {
 			t.Errorf("DELETE: %d", status)
 		}
-		status, _, _ := read(t)(http.Post(s.url+"/api/v1/query", "multipart/form-data; boundary=x", strings.NewReader("--x--")))
+		status, _, _ := storagetest.Read(t)(http.Post(s.url+"/api/v1/query", "multipart/form-data; boundary=x", strings.NewReader("--x--")))
 		if status != http.StatusBadRequest {
 			t.Errorf("multipart: %d", status)
 		}
 	},
 	"HTTP filters in the URL hold": func(t *testing.T, s subject) {
-		now := anHourAgo()
+		now := storagetest.AnHourAgo()
 		for i, board := range []string{"fa", "fb"} {
-			s.put(t, storage.Row{Series: temperature(board), At: now.UnixMilli(), Value: float64(i)})
+			s.put(t, storage.Row{Series: storagetest.Temperature(board), At: now.UnixMilli(), Value: float64(i)})
 		}
 		s.arrived(t)
 		ask := func(query string, extra url.Values) string {
@@ -285,7 +286,7 @@ var checks = map[string]func(t *testing.T, s subject){
 			for name, values := range extra {
 				body[name] = values
 			}
-			_, _, answer := read(t)(http.PostForm(s.url+"/api/v1/query"+query, body))
+			_, _, answer := storagetest.Read(t)(http.PostForm(s.url+"/api/v1/query"+query, body))
 			return answer
 		}
 		none := `"result":[]`
@@ -322,7 +323,7 @@ func TestEmbeddedAndRemote(t *testing.T) {
 				if _, err := s.Query(context.Background(), "1", time.Now()); !errors.Is(err, storage.ErrClosed) {
 					t.Errorf("query: %v", err)
 				}
-				if err := s.Add(rows(temperature("closed"), anHourAgo(), 1)); !errors.Is(err, storage.ErrClosed) {
+				if err := s.Add(storagetest.Rows(storagetest.Temperature("closed"), storagetest.AnHourAgo(), 1)); !errors.Is(err, storage.ErrClosed) {
 					t.Errorf("add: %v", err)
 				}
 				if status, body := s.get(t, "/api/v1/query?query=1"); status != http.StatusServiceUnavailable || !strings.Contains(body, "closed") {
@@ -334,19 +335,19 @@ func TestEmbeddedAndRemote(t *testing.T) {
 }
 
 func openEmbedded(t *testing.T) subject {
-	s := open(t, t.TempDir(), storage.Options{})
-	return subject{seriesStore: s, url: serveStore(t, s), arrived: func(testing.TB) {}}
+	s := storagetest.Open(t, t.TempDir(), storage.Options{})
+	return subject{seriesStore: s, url: storagetest.Serve(t, s), arrived: func(testing.TB) {}}
 }
 
 func openAtVanilla(t *testing.T) subject {
-	v := storage.StartVanilla(t)
-	return openRemoteSubject(t, v, storage.RemoteOptions{Write: v.URL})
+	v := storagetest.StartVanilla(t)
+	return openRemoteSubject(t, v, remote.Options{Write: v.URL})
 }
 
 // openAtClusterURLs reaches the server by the URLs that a cluster's vminsert, vmselect and vmstorage have, each of which
 // answers for nothing else.
 func openAtClusterURLs(t *testing.T) subject {
-	v := storage.StartVanilla(t)
+	v := storagetest.StartVanilla(t)
 	target, err := url.Parse(v.URL)
 	if err != nil {
 		t.Fatal(err)
@@ -363,24 +364,16 @@ func openAtClusterURLs(t *testing.T) subject {
 		t.Cleanup(server.Close)
 		return server.URL + prefix
 	}
-	return openRemoteSubject(t, v, storage.RemoteOptions{
+	return openRemoteSubject(t, v, remote.Options{
 		Write: part("/insert/0/prometheus"), Read: part("/select/0/prometheus"), Nodes: []string{v.URL},
 	})
 }
 
-func openRemoteSubject(t *testing.T, v *storage.Vanilla, o storage.RemoteOptions) subject {
-	s := openRemote(t, o)
-	return subject{seriesStore: s, url: serveStore(t, s), arrived: func(t testing.TB) {
+func openRemoteSubject(t *testing.T, v *storagetest.Vanilla, o remote.Options) subject {
+	s, _, arrived := openAt(t, o)
+	return subject{seriesStore: s, url: storagetest.Serve(t, s), arrived: func(t testing.TB) {
 		t.Helper()
-		s.drained(t)
+		arrived()
 		v.Show(t)
 	}}
-}
-
-func serveStore(t testing.TB, s seriesStore) string {
-	t.Helper()
-	server := httptest.NewServer(s.Handler())
-	t.Cleanup(server.Close)
-	t.Cleanup(func() { io.Closer.Close(s) }) // before the server, which waits for its requests
-	return server.URL
 }

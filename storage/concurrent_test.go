@@ -11,28 +11,29 @@ import (
 	"time"
 
 	"bramble/storage"
+	"bramble/storage/storagetest"
 )
 
 // TestAllAtOnce adds, queries, asks over HTTP and makes barriers from many goroutines, on two stores that
 // are closed in the middle of it. What was added and covered by a barrier before must be there afterwards.
 func TestAllAtOnce(t *testing.T) {
-	start := anHourAgo()
+	start := storagetest.AnHourAgo()
 	dirs := []string{t.TempDir(), t.TempDir()}
 	var wg sync.WaitGroup
 	for i, dir := range dirs {
-		s := open(t, dir, storage.Options{})
+		s := storagetest.Open(t, dir, storage.Options{})
 		wg.Go(func() { busy(t, s, serve(t, s), start, i) })
 	}
 	wg.Wait()
 	for i, dir := range dirs {
-		s := open(t, dir, storage.Options{})
+		s := storagetest.Open(t, dir, storage.Options{})
 		for w := range writers {
 			expr := fmt.Sprintf(`count_over_time(pi_soc_temperature_celsius{board="s%dw%d"}[1h])`, i, w)
-			if got := number(t, s, expr, start.Add(writes*10*time.Second)); got != writes*10 {
+			if got := storagetest.Number(t, s, expr, start.Add(writes*10*time.Second)); got != writes*10 {
 				t.Errorf("%s: %v rows, want %d", expr, got, writes*10)
 			}
 		}
-		if got := number(t, s, `count(pi_soc_temperature_celsius)`, start.Add(time.Minute)); got != writers {
+		if got := storagetest.Number(t, s, `count(pi_soc_temperature_celsius)`, start.Add(time.Minute)); got != writers {
 			t.Errorf("store %d: %v series, want %d", i, got, writers)
 		}
 	}
@@ -48,9 +49,9 @@ func busy(t *testing.T, s *storage.Store, url string, start time.Time, id int) {
 	var adding, reading sync.WaitGroup
 	for w := range writers {
 		adding.Go(func() {
-			series := temperature(fmt.Sprintf("s%dw%d", id, w))
+			series := storagetest.Temperature(fmt.Sprintf("s%dw%d", id, w))
 			for n := range writes {
-				if err := s.Add(rows(series, start.Add(time.Duration(n)*10*time.Second), 10)); err != nil {
+				if err := s.Add(storagetest.Rows(series, start.Add(time.Duration(n)*10*time.Second), 10)); err != nil {
 					t.Error(err)
 				}
 				if n%10 == w {
@@ -107,10 +108,10 @@ func askUntilClosed(t *testing.T, url string) {
 // TestCloseCutsAStalledDownload closes a store while a client that reads nothing holds an export open.
 func TestCloseCutsAStalledDownload(t *testing.T) {
 	t.Parallel()
-	s := open(t, t.TempDir(), storage.Options{})
+	s := storagetest.Open(t, t.TempDir(), storage.Options{})
 	start := time.Now().Add(-300 * time.Hour).Truncate(time.Second)
 	for b := range 20 { // some 20 MB of JSON: more than socket buffers hold
-		add(t, s, rows(temperature(fmt.Sprint("b", b)), start, 50_000))
+		storagetest.Add(t, s, storagetest.Rows(storagetest.Temperature(fmt.Sprint("b", b)), start, 50_000))
 	}
 	resp, err := http.Get(serve(t, s) + "/api/v1/export?match[]=pi_soc_temperature_celsius&start=0")
 	if err != nil {

@@ -117,6 +117,16 @@ func (p *process) start(dir string, memoryBytes int64) error {
 	return nil
 }
 
+// serveExplorer prepares the process for vmui's files, which need the engine's flags and nothing else.
+func (p *process) serveExplorer(dir string) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.started {
+		return nil
+	}
+	return setFlags(dir, 0)
+}
+
 // setFlags configures the engine through the only way it offers: its flags on flag.CommandLine. Programs
 // that embed this package parse their command lines with a FlagSet of their own.
 func setFlags(dir string, memoryBytes int64) error {

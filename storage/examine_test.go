@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"bramble/storage"
+	"bramble/storage/storagetest"
 )
 
 // damage changes bytes all over a file.
@@ -34,9 +35,9 @@ func damage(t *testing.T, path string) (undo func()) {
 // Damage behind a part's metadata, which Open does not look at, is found, and the part is named.
 func TestExamineNamesThePart(t *testing.T) {
 	dir := t.TempDir()
-	s := open(t, dir, storage.Options{Retention: aYear})
+	s := storagetest.Open(t, dir, storage.Options{Retention: aYear})
 	for i, board := range []string{"b1", "b2", "b3"} {
-		add(t, s, walk(temperature(board), day(100), time.Now(), uint64(i)))
+		storagetest.Add(t, s, walk(storagetest.Temperature(board), day(100), time.Now(), uint64(i)))
 	}
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
@@ -63,8 +64,8 @@ func TestExamineNamesThePart(t *testing.T) {
 			t.Errorf("%s: something is left behind", file)
 		}
 	}
-	s = open(t, dir, storage.Options{Retention: aYear})
-	if n := number(t, s, `count(count_over_time(pi_soc_temperature_celsius[200d]))`, time.Now()); n != 3 {
+	s = storagetest.Open(t, dir, storage.Options{Retention: aYear})
+	if n := storagetest.Number(t, s, `count(count_over_time(pi_soc_temperature_celsius[200d]))`, time.Now()); n != 3 {
 		t.Errorf("%v series after all that", n)
 	}
 }

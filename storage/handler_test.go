@@ -1,7 +1,6 @@
 package storage_test
 
 import (
-	"io"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -12,6 +11,7 @@ import (
 	"time"
 
 	"bramble/storage"
+	"bramble/storage/storagetest"
 )
 
 func serve(t testing.TB, s *storage.Store) string {
@@ -21,34 +21,14 @@ func serve(t testing.TB, s *storage.Store) string {
 	return server.URL
 }
 
-func get(t testing.TB, url string) (status int, kind, body string) {
-	t.Helper()
-	return read(t)(http.Get(url))
-}
-
-func read(t testing.TB) func(*http.Response, error) (int, string, string) {
-	return func(resp *http.Response, err error) (int, string, string) {
-		t.Helper()
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer resp.Body.Close()
-		body, err := io.ReadAll(resp.Body)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return resp.StatusCode, resp.Header.Get("Content-Type"), string(body)
-	}
-}
-
 // twoStores returns the URLs of two stores with one series each: board "mine" 41 and board "other" 42.
 func twoStores(t *testing.T) (mine, other string, now time.Time) {
 	t.Helper()
-	now = anHourAgo()
+	now = storagetest.AnHourAgo()
 	var urls []string
 	for i, board := range []string{"mine", "other"} {
-		s := open(t, t.TempDir(), storage.Options{})
-		add(t, s, []storage.Row{{Series: temperature(board), At: now.UnixMilli(), Value: float64(41 + i)}})
+		s := storagetest.Open(t, t.TempDir(), storage.Options{})
+		storagetest.Add(t, s, []storage.Row{{Series: storagetest.Temperature(board), At: now.UnixMilli(), Value: float64(41 + i)}})
 		urls = append(urls, serve(t, s))
 	}
 	return urls[0], urls[1], now
@@ -79,7 +59,7 @@ func TestHTTPRoutesAnswerFromTheirOwnStore(t *testing.T) {
 		"/prometheus/api/v1/query?query=pi_soc_temperature_celsius&" + at:        `"41"`,
 		"/prometheus/api/v1/status/tsdb?date=" + now.UTC().Format(time.DateOnly): `"totalSeries":1`,
 	} {
-		status, _, body := get(t, mine+path)
+		status, _, body := storagetest.Get(t, mine+path)
 		if status != http.StatusOK || !strings.Contains(body, want) || strings.Contains(body, "other") {
 			t.Errorf("%s: %d %s, want %s", path, status, body, want)
 		}
@@ -95,7 +75,7 @@ func TestHTTPRefusesWhatChangesOrIsUnknown(t *testing.T) {
 		"/api/v1/label/a/b/values", "/target-relabel-debug", "/api/v1/rules",
 		"/prometheus/api/v1/admin/tsdb/delete_series?match[]=pi_soc_temperature_celsius",
 	} {
-		if status, _, _ := read(t)(http.Post(mine+path, "application/x-www-form-urlencoded", nil)); status != http.StatusNotFound {
+		if status, _, _ := storagetest.Read(t)(http.Post(mine+path, "application/x-www-form-urlencoded", nil)); status != http.StatusNotFound {
 			t.Errorf("%s: %d, want 404", path, status)
 		}
 	}
@@ -103,10 +83,10 @@ func TestHTTPRefusesWhatChangesOrIsUnknown(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if status, _, _ := read(t)(http.DefaultClient.Do(request)); status != http.StatusMethodNotAllowed {
+	if status, _, _ := storagetest.Read(t)(http.DefaultClient.Do(request)); status != http.StatusMethodNotAllowed {
 		t.Errorf("DELETE: %d", status)
 	}
-	_, _, body := get(t, mine+"/api/v1/query?query=count(pi_soc_temperature_celsius)&time="+strconv.FormatInt(now.Unix(), 10))
+	_, _, body := storagetest.Get(t, mine+"/api/v1/query?query=count(pi_soc_temperature_celsius)&time="+strconv.FormatInt(now.Unix(), 10))
 	if !strings.Contains(body, `"1"`) {
 		t.Errorf("the series is gone: %s", body)
 	}
@@ -115,7 +95,7 @@ func TestHTTPRefusesWhatChangesOrIsUnknown(t *testing.T) {
 func TestHTTPPicksNoOtherStore(t *testing.T) {
 	mine, _, now := twoStores(t)
 	for _, other := range []string{"__bramble_store__=1", "__bramble_store__=9999"} {
-		_, _, body := get(t, mine+"/api/v1/query?query=pi_soc_temperature_celsius&time="+strconv.FormatInt(now.Unix(), 10)+"&extra_label="+other)
+		_, _, body := storagetest.Get(t, mine+"/api/v1/query?query=pi_soc_temperature_celsius&time="+strconv.FormatInt(now.Unix(), 10)+"&extra_label="+other)
 		if !strings.Contains(body, `"error"`) {
 			t.Errorf("%s: %s", other, body)
 		}
@@ -124,14 +104,14 @@ func TestHTTPPicksNoOtherStore(t *testing.T) {
 
 func TestExplorerIsServedWholly(t *testing.T) {
 	mine, _, _ := twoStores(t)
-	status, kind, page := get(t, mine+"/vmui/")
+	status, kind, page := storagetest.Get(t, mine+"/vmui/")
 	if status != http.StatusOK || !strings.HasPrefix(kind, "text/html") {
 		t.Fatalf("%d %s", status, kind)
 	}
 	files := regexp.MustCompile(`(?:src|href)="\./([^"]+)"`).FindAllStringSubmatch(page, -1)
 	scripts := 0
 	for _, f := range files {
-		status, kind, body := get(t, mine+"/vmui/"+f[1])
+		status, kind, body := storagetest.Get(t, mine+"/vmui/"+f[1])
 		if status != http.StatusOK || body == "" {
 			t.Errorf("%s: %d", f[1], status)
 		}
@@ -145,22 +125,22 @@ func TestExplorerIsServedWholly(t *testing.T) {
 	for path, want := range map[string]string{
 		"/vmui/config.json": `"license"`, "/vmui/custom-dashboards": `"dashboardsSettings"`, "/vmui/timezone": `"timezone"`,
 	} {
-		if status, _, body := get(t, mine+path); status != http.StatusOK || !strings.Contains(body, want) {
+		if status, _, body := storagetest.Get(t, mine+path); status != http.StatusOK || !strings.Contains(body, want) {
 			t.Errorf("%s: %d %s", path, status, body)
 		}
 	}
-	if status, _, _ := get(t, mine+"/vmui"); status != http.StatusOK { // after the redirect
+	if status, _, _ := storagetest.Get(t, mine+"/vmui"); status != http.StatusOK { // after the redirect
 		t.Errorf("/vmui: %d", status)
 	}
 }
 
 func TestHTTPAfterClose(t *testing.T) {
-	s := open(t, t.TempDir(), storage.Options{})
+	s := storagetest.Open(t, t.TempDir(), storage.Options{})
 	base := serve(t, s)
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if status, _, body := get(t, base+"/api/v1/query?query=1"); status != http.StatusServiceUnavailable || !strings.Contains(body, "closed") {
+	if status, _, body := storagetest.Get(t, base+"/api/v1/query?query=1"); status != http.StatusServiceUnavailable || !strings.Contains(body, "closed") {
 		t.Fatalf("%d %s", status, body)
 	}
 }

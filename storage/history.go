@@ -78,7 +78,7 @@ func (r *Rollups) History(ctx context.Context, q HistoryQuery) ([]Span, error) {
 	return h.result(), nil
 }
 
-// RangeQuerier evaluates an expression over a range, as [Store] and [Remote] do.
+// RangeQuerier evaluates an expression over a range, as [Store] and a remote store do.
 type RangeQuerier interface {
 	QueryRange(ctx context.Context, expr string, start, end time.Time, step time.Duration) ([]Result, error)
 }

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"bramble/storage"
+	"bramble/storage/storagetest"
 )
 
 // TestHistoriesAreAlikeWithAndWithoutRollups asks a store of readings by queries, as a remote one is asked, and compares.
@@ -25,7 +26,7 @@ func TestHistoriesAreAlikeWithAndWithoutRollups(t *testing.T) {
 		}
 		rows = append(rows, storage.Row{Series: clock("requested"), At: at.UnixMilli(), Value: hertz}, storage.Row{Series: clock("measured"), At: at.UnixMilli(), Value: hertz - lost})
 	}
-	add(t, r.raw, rows)
+	storagetest.Add(t, r.raw, rows)
 	for _, metric := range []string{"pi_cpu_clock_hertz", "pi_cpu_clock_lost_hertz"} {
 		q := storage.HistoryQuery{Metric: metric, Match: []storage.Label{{Name: "board", Value: "b1"}}, Start: end.Add(-11 * time.Hour), End: end.Add(-time.Hour), Step: 4 * bucket}
 		if metric == "pi_cpu_clock_hertz" {
@@ -62,7 +63,7 @@ func TestDifferenceHasTheStepsOfItsSeries(t *testing.T) {
 	for at := begin.Add(3400 * time.Millisecond); at.Before(end); at = at.Add(10 * time.Second) {
 		rows = append(rows, storage.Row{Series: clock("requested"), At: at.UnixMilli(), Value: 1200e6}, storage.Row{Series: clock("measured"), At: at.UnixMilli(), Value: 600e6})
 	}
-	add(t, r.raw, rows)
+	storagetest.Add(t, r.raw, rows)
 	for _, step := range []time.Duration{time.Second, 2 * time.Second, 5 * time.Second, 15 * time.Second, time.Minute} {
 		of := func(metric string, by ...string) []storage.Span {
 			spans, err := storage.QueryReadings(t.Context(), r.raw, differences, storage.HistoryQuery{Metric: metric, Match: []storage.Label{{Name: "board", Value: "b1"}}, By: by, Start: begin, End: end, Step: step})

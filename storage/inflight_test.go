@@ -17,7 +17,7 @@ func TestBarrierCoversRowsInFlight(t *testing.T) {
 		t.Fatal(err)
 	}
 	var flushing sync.WaitGroup
-	ds := boards(1000)
+	ds := Boards(1000)
 	at := time.Now().Add(-24 * time.Hour).UnixMilli()
 	added := uint64(0)
 	for range 15 {
@@ -25,7 +25,7 @@ func TestBarrierCoversRowsInFlight(t *testing.T) {
 		for range 5 {
 			at += 1000
 			for _, d := range ds {
-				batch = d.tick(batch, at)
+				batch = d.Tick(batch, at)
 			}
 		}
 		if err := s.Add(batch); err != nil {

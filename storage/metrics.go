@@ -6,29 +6,23 @@ import (
 	"github.com/VictoriaMetrics/VictoriaMetrics/lib/memory"
 	vm "github.com/VictoriaMetrics/VictoriaMetrics/lib/storage"
 	"github.com/prometheus/client_golang/prometheus"
+
+	"bramble/storage/internal/lifecycle"
 )
 
-func desc(name, help string, labels ...string) *prometheus.Desc {
-	return prometheus.NewDesc("bramble_storage_"+name, help, labels, nil)
-}
-
 var (
-	rowsAdded     = desc("rows_added_total", "Rows that the store took since it was opened.")
-	rowsDropped   = desc("rows_dropped_total", "Rows that the store could not take since it was opened, by reason.", "reason")
-	rowsHeld      = desc("rows", "Rows that the store holds; duplicates count until they are merged.")
-	seriesCreated = desc("series_created_total", "Series that were new since the store was opened.")
-	sizeBytes     = desc("size_bytes", "Size of the rows and the index on disk.")
-	freeBytes     = desc("disk_free_bytes", "Free space where the store is.")
-	freeLimit     = desc("disk_free_limit_bytes", "Free space below which the store refuses rows.")
-	readOnly      = desc("read_only", "1 while the store refuses rows for want of disk space.")
-	reserveHeld   = desc("disk_reserve_bytes", "Disk space that is kept for the rows in memory when the disk is full; 0 while it is given up.")
-	memoryBytes   = desc("memory_limit_bytes", "Limit of the store's caches.")
-	volatileRows  = desc("rows_in_memory", "Rows that a crash would lose from the store; the journal still has them.")
+	rowsAdded     = lifecycle.Desc("rows_added_total", "Rows that the store took since it was opened.")
+	rowsHeld      = lifecycle.Desc("rows", "Rows that the store holds; duplicates count until they are merged.")
+	seriesCreated = lifecycle.Desc("series_created_total", "Series that were new since the store was opened.")
+	sizeBytes     = lifecycle.Desc("size_bytes", "Size of the rows and the index on disk.")
+	reserveHeld   = lifecycle.Desc("disk_reserve_bytes", "Disk space that is kept for the rows in memory when the disk is full; 0 while it is given up.")
+	memoryBytes   = lifecycle.Desc("memory_limit_bytes", "Limit of the store's caches.")
+	volatileRows  = lifecycle.Desc("rows_in_memory", "Rows that a crash would lose from the store; the journal still has them.")
 )
 
 // metrics are one store's; most are read from the engine when they are asked for.
 type metrics struct {
-	registration
+	lifecycle.Registration
 	store    *Store
 	barriers prometheus.Histogram
 	nans     atomic.Uint64 // rows dropped before the engine saw them
@@ -48,7 +42,7 @@ func newMetrics(s *Store) *metrics {
 // Describe implements prometheus.Collector.
 func (m *metrics) Describe(to chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
-		rowsAdded, rowsDropped, rowsHeld, seriesCreated, sizeBytes, freeBytes, freeLimit, readOnly, reserveHeld, memoryBytes, volatileRows,
+		rowsAdded, lifecycle.RowsDropped, rowsHeld, seriesCreated, sizeBytes, lifecycle.FreeBytes, lifecycle.FreeLimit, lifecycle.ReadOnly, reserveHeld, memoryBytes, volatileRows,
 	} {
 		to <- d
 	}
@@ -58,10 +52,10 @@ func (m *metrics) Describe(to chan<- *prometheus.Desc) {
 // Collect implements prometheus.Collector. A closed store has no metrics.
 func (m *metrics) Collect(to chan<- prometheus.Metric) {
 	s := m.store
-	if s.gate.enter() != nil {
+	if s.gate.Enter() != nil {
 		return
 	}
-	defer s.gate.leave()
+	defer s.gate.Leave()
 	gauge := func(d *prometheus.Desc, v uint64) {
 		to <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, float64(v))
 	}
@@ -74,7 +68,7 @@ func (m *metrics) Collect(to chan<- prometheus.Metric) {
 	data, index := sizes(&e)
 	gauge(sizeBytes, data+index)
 	if free, err := s.freeSpace(); err == nil {
-		gauge(freeBytes, free)
+		gauge(lifecycle.FreeBytes, free)
 	}
 	gauge(memoryBytes, uint64(memory.Allowed()))
 	held := uint64(0)
@@ -82,12 +76,12 @@ func (m *metrics) Collect(to chan<- prometheus.Metric) {
 		held = reserveBytes
 	}
 	gauge(reserveHeld, held)
-	gauge(freeLimit, uint64(s.options.MinFreeBytes))
+	gauge(lifecycle.FreeLimit, uint64(s.options.MinFreeBytes))
 	full := uint64(0)
 	if s.full() {
 		full = 1
 	}
-	gauge(readOnly, full)
+	gauge(lifecycle.ReadOnly, full)
 	m.barriers.Collect(to)
 }
 
@@ -97,11 +91,11 @@ func (m *metrics) collectCounters(to chan<- prometheus.Metric, e *vm.Metrics) {
 	}
 	count(rowsAdded, e.RowsAddedTotal)
 	count(seriesCreated, e.NewTimeseriesCreated)
-	count(rowsDropped, e.TooSmallTimestampRows, "too_old")
-	count(rowsDropped, e.TooBigTimestampRows, "too_far_ahead")
-	count(rowsDropped, e.InvalidRawMetricNames, "invalid_series")
-	count(rowsDropped, e.HourlySeriesLimitRowsDropped+e.DailySeriesLimitRowsDropped, "cardinality")
-	count(rowsDropped, m.nans.Load(), "nan")
+	count(lifecycle.RowsDropped, e.TooSmallTimestampRows, "too_old")
+	count(lifecycle.RowsDropped, e.TooBigTimestampRows, "too_far_ahead")
+	count(lifecycle.RowsDropped, e.InvalidRawMetricNames, "invalid_series")
+	count(lifecycle.RowsDropped, e.HourlySeriesLimitRowsDropped+e.DailySeriesLimitRowsDropped, "cardinality")
+	count(lifecycle.RowsDropped, m.nans.Load(), "nan")
 }
 
 // sizes returns the bytes on disk of the rows and of the index.

@@ -8,14 +8,15 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"bramble/storage"
+	"bramble/storage/storagetest"
 )
 
 func TestDropsAreCounted(t *testing.T) {
 	registry := prometheus.NewRegistry()
-	s := open(t, t.TempDir(), storage.Options{Registerer: registry, Retention: 48 * time.Hour})
+	s := storagetest.Open(t, t.TempDir(), storage.Options{Registerer: registry, Retention: 48 * time.Hour})
 	now := time.Now()
-	series := temperature("b1")
-	add(t, s, []storage.Row{
+	series := storagetest.Temperature("b1")
+	storagetest.Add(t, s, []storage.Row{
 		{Series: series, At: now.UnixMilli(), Value: 1},
 		{Series: series, At: now.Add(-72 * time.Hour).UnixMilli(), Value: 2},
 		{Series: series, At: now.Add(72 * time.Hour).UnixMilli(), Value: 3},

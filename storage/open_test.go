@@ -14,22 +14,23 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"bramble/storage"
+	"bramble/storage/storagetest"
 )
 
 func TestAFullDiskRefusesRowsAndKeepsTheOld(t *testing.T) {
 	dir := t.TempDir()
-	now := anHourAgo()
-	s := open(t, dir, storage.Options{})
-	add(t, s, rows(temperature("b1"), now, 1))
+	now := storagetest.AnHourAgo()
+	s := storagetest.Open(t, dir, storage.Options{})
+	storagetest.Add(t, s, storagetest.Rows(storagetest.Temperature("b1"), now, 1))
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
 	registry := prometheus.NewRegistry()
-	s = open(t, dir, storage.Options{MinFreeBytes: math.MaxInt64, Registerer: registry})
-	if err := s.Add(rows(temperature("b2"), now, 1)); !errors.Is(err, storage.ErrReadOnly) {
+	s = storagetest.Open(t, dir, storage.Options{MinFreeBytes: math.MaxInt64, Registerer: registry})
+	if err := s.Add(storagetest.Rows(storagetest.Temperature("b2"), now, 1)); !errors.Is(err, storage.ErrReadOnly) {
 		t.Fatalf("got %v", err)
 	}
-	if got := number(t, s, `count(pi_soc_temperature_celsius)`, now); got != 1 {
+	if got := storagetest.Number(t, s, `count(pi_soc_temperature_celsius)`, now); got != 1 {
 		t.Fatalf("%v series, want the old one alone", got)
 	}
 	if err := s.Barrier(); err != nil {
@@ -42,20 +43,20 @@ func TestAFullDiskRefusesRowsAndKeepsTheOld(t *testing.T) {
 
 func TestASecondOpenIsRefused(t *testing.T) {
 	dir := t.TempDir()
-	first := open(t, dir, storage.Options{})
+	first := storagetest.Open(t, dir, storage.Options{})
 	_, err := storage.Open(dir, storage.Options{})
 	if err == nil || !strings.Contains(err.Error(), dir) || !strings.Contains(err.Error(), "already open") {
 		t.Fatalf("got %v", err)
 	}
-	now := anHourAgo()
-	add(t, first, rows(temperature("b1"), now, 1))
-	if got := number(t, first, `pi_soc_temperature_celsius`, now); got != 40 {
+	now := storagetest.AnHourAgo()
+	storagetest.Add(t, first, storagetest.Rows(storagetest.Temperature("b1"), now, 1))
+	if got := storagetest.Number(t, first, `pi_soc_temperature_celsius`, now); got != 40 {
 		t.Fatalf("the first store answers %v after the refusal", got)
 	}
 	if err := first.Close(); err != nil {
 		t.Fatal(err)
 	}
-	open(t, dir, storage.Options{})
+	storagetest.Open(t, dir, storage.Options{})
 }
 
 func TestDamageAtOpenIsAnErrorThatNamesTheFile(t *testing.T) {
@@ -75,8 +76,8 @@ func TestDamageAtOpenIsAnErrorThatNamesTheFile(t *testing.T) {
 	} {
 		t.Run(c.file, func(t *testing.T) {
 			dir := t.TempDir()
-			s := open(t, dir, storage.Options{})
-			add(t, s, rows(temperature("b1"), anHourAgo(), 100))
+			s := storagetest.Open(t, dir, storage.Options{})
+			storagetest.Add(t, s, storagetest.Rows(storagetest.Temperature("b1"), storagetest.AnHourAgo(), 100))
 			if err := s.Close(); err != nil {
 				t.Fatal(err)
 			}
@@ -128,7 +129,7 @@ func TestOpenRefusesWhatIsNoDirectoryAndNoOption(t *testing.T) {
 }
 
 func TestAClosedStoreSaysSo(t *testing.T) {
-	s := open(t, t.TempDir(), storage.Options{})
+	s := storagetest.Open(t, t.TempDir(), storage.Options{})
 	for range 2 {
 		if err := s.Close(); err != nil {
 			t.Fatal(err)
@@ -136,7 +137,7 @@ func TestAClosedStoreSaysSo(t *testing.T) {
 	}
 	_, queryErr := s.Query(context.Background(), "vector(1)", time.Now())
 	for what, err := range map[string]error{
-		"add": s.Add(rows(temperature("b1"), time.Now(), 1)), "barrier": s.Barrier(), "query": queryErr,
+		"add": s.Add(storagetest.Rows(storagetest.Temperature("b1"), time.Now(), 1)), "barrier": s.Barrier(), "query": queryErr,
 	} {
 		if !errors.Is(err, storage.ErrClosed) {
 			t.Errorf("%s: %v", what, err)

@@ -4,12 +4,17 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
+	"os"
+	"path/filepath"
 	"sync"
 	"time"
 
 	vm "github.com/VictoriaMetrics/VictoriaMetrics/lib/storage"
 	"github.com/prometheus/client_golang/prometheus"
+
+	"bramble/storage/internal/lifecycle"
 )
 
 const (
@@ -65,7 +70,7 @@ type RollupOptions struct {
 type Rollups struct {
 	RollupOptions
 	metrics *rollupMetrics
-	failing transition
+	failing lifecycle.Transition
 
 	mu    sync.Mutex
 	until time.Time // all buckets that end by then are on disk; zero before the first
@@ -127,7 +132,7 @@ func (r *Rollups) Run(ctx context.Context) error {
 			wait = rollupRetry
 			r.metrics.failures.Inc()
 		}
-		if r.failing.changed(err != nil) {
+		if r.failing.Changed(err != nil) {
 			if err != nil {
 				r.Log.Error("readings are not rolled up; this is tried again, and raw readings are kept for their retention", "err", err)
 			} else {
@@ -304,4 +309,159 @@ func (p *pace) keep() error {
 	}
 	p.since = time.Now()
 	return nil
+}
+
+// markMetric is the series that tells how far the rollups are. It is in their own store, so that a snapshot of it has
+// rows and mark of one instant: a row at T says that all buckets that end by T are there, its value when that was
+// found, in Unix seconds.
+const markMetric = "bramble_rollup_computed_timestamp_seconds"
+
+var markSeries = SeriesOf([]Label{{Name: "__name__", Value: markMetric}})
+
+// markRolled writes the mark once all before it is on disk, and returns when the mark is, too.
+func markRolled(s *Store, until, now time.Time) error {
+	if err := s.Barrier(); err != nil {
+		return err
+	}
+	if err := s.Add([]Row{{Series: markSeries, At: until.UnixMilli(), Value: float64(now.Unix())}}); err != nil {
+		return err
+	}
+	return s.Barrier()
+}
+
+// rolledUntil finds the newest mark that is not after limit; zero where there is none. A mark that was made in the
+// future is one of a wrong clock, which had seen no end of readings that were still to come.
+func rolledUntil(ctx context.Context, s *Store, limit time.Time) (until time.Time, err error) {
+	now := float64(time.Now().Unix())
+	times := vm.TimeRange{MinTimestamp: 0, MaxTimestamp: limit.UnixMilli()}
+	err = s.scan(ctx, markMetric, nil, times, func(_ *vm.MetricName, at []int64, values []float64) error {
+		for i := range at {
+			if values[i] <= now {
+				until = time.UnixMilli(at[i])
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return until, fmt.Errorf("read how far the rollups are: %w", err)
+	}
+	return until, nil
+}
+
+// oldestMonth returns the begin of the oldest month that the store in dir has rows of, zero for none. It goes by the
+// folders of the engine, which are named 2006_01.
+func oldestMonth(dir string) (oldest time.Time, err error) {
+	for _, size := range []string{"small", "big"} {
+		entries, err := os.ReadDir(filepath.Join(dir, "data", size))
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return oldest, fmt.Errorf("look for the oldest readings: %w", err)
+		}
+		for _, e := range entries {
+			month, err := time.Parse("2006_01", e.Name())
+			if err == nil && e.IsDir() && (oldest.IsZero() || month.Before(oldest)) {
+				oldest = month
+			}
+		}
+	}
+	return oldest, nil
+}
+
+// RetentionFor returns the retention to open the store in dir with, so that nothing in it expires before it is rolled
+// up: want, or more where rolled is that far behind, because the collector was away, or because want is new and shorter
+// than what dir was filled under. What is kept longer than wanted goes at the next start.
+func RetentionFor(ctx context.Context, dir string, rolled *Store, want time.Duration) (time.Duration, error) {
+	until, err := rolledUntil(ctx, rolled, time.Now())
+	if err == nil && until.IsZero() {
+		until, err = oldestMonth(dir)
+	}
+	if err != nil || until.IsZero() {
+		return want, err
+	}
+	// A month more for the work itself, which is paced.
+	need := time.Since(until) + 31*24*time.Hour
+	if time.Since(until) < want-rollupReserve {
+		return want, nil
+	}
+	return min(max(want, need), maxRetention), nil
+}
+
+// maxRetention is the engine's own upper limit (lib/storage.retentionMax).
+const maxRetention = 100 * 12 * 31 * 24 * time.Hour
+
+func rollupDesc(name, help string) *prometheus.Desc {
+	return prometheus.NewDesc("bramble_rollup_"+name, help, nil, nil)
+}
+
+var (
+	rolledSince    = rollupDesc("behind_seconds", "Age of the newest reading that is rolled up; absent before the first.")
+	rolledHeld     = rollupDesc("rows", "Rows that the store of the rollups holds; duplicates count until they are merged.")
+	rolledSize     = rollupDesc("size_bytes", "Size of the rollups and their index on disk.")
+	rawRetained    = rollupDesc("raw_retention_seconds", "How long raw readings are kept at present; longer than configured until old ones were rolled up and the collector was started again.")
+	rollupTaken    = prometheus.CounterOpts{Name: "bramble_rollup_readings_total", Help: "Readings that were rolled up since the start."}
+	rollupAdded    = prometheus.CounterOpts{Name: "bramble_rollup_rows_added_total", Help: "Rows of rollups that were written since the start."}
+	rollupExpired  = prometheus.CounterOpts{Name: "bramble_rollup_expired_seconds_total", Help: "Time whose readings expired before they were rolled up, since the start."}
+	rollupFailures = prometheus.CounterOpts{Name: "bramble_rollup_failures_total", Help: "Attempts to roll up that failed since the start; each is tried again."}
+	rollupWorked   = prometheus.CounterOpts{Name: "bramble_rollup_work_seconds_total", Help: "Time that rolling up has worked, its pauses left out, since the start."}
+)
+
+// rollupMetrics are those of one Rollups.
+type rollupMetrics struct {
+	lifecycle.Registration
+	of *Rollups
+
+	taken, added, expired, failures, worked prometheus.Counter
+}
+
+func newRollupMetrics(r *Rollups) (*rollupMetrics, error) {
+	m := &rollupMetrics{
+		of: r, taken: prometheus.NewCounter(rollupTaken), added: prometheus.NewCounter(rollupAdded), expired: prometheus.NewCounter(rollupExpired),
+		failures: prometheus.NewCounter(rollupFailures), worked: prometheus.NewCounter(rollupWorked),
+	}
+	return m, m.Register(r.Registerer, m)
+}
+
+func (m *rollupMetrics) counters() []prometheus.Counter {
+	return []prometheus.Counter{m.taken, m.added, m.expired, m.failures, m.worked}
+}
+
+// chunk counts what one day took.
+func (m *rollupMetrics) chunk(w *rollupWriter) {
+	m.taken.Add(float64(w.taken))
+	m.added.Add(float64(w.added))
+	m.worked.Add((w.worked + time.Since(w.since)).Seconds())
+}
+
+// Describe implements prometheus.Collector.
+func (m *rollupMetrics) Describe(to chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{rolledSince, rolledHeld, rolledSize, rawRetained} {
+		to <- d
+	}
+	for _, c := range m.counters() {
+		c.Describe(to)
+	}
+}
+
+// Collect implements prometheus.Collector. Rollups of a closed store have no metrics.
+func (m *rollupMetrics) Collect(to chan<- prometheus.Metric) {
+	s := m.of.Rolled
+	if s.gate.Enter() != nil {
+		return
+	}
+	defer s.gate.Leave()
+	gauge := func(d *prometheus.Desc, v float64) {
+		to <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v)
+	}
+	var e vm.Metrics
+	s.db.UpdateMetrics(&e)
+	t := &e.TableMetrics
+	gauge(rolledHeld, float64(t.PendingRows+t.InmemoryRowsCount+t.SmallRowsCount+t.BigRowsCount))
+	data, index := sizes(&e)
+	gauge(rolledSize, float64(data+index))
+	gauge(rawRetained, m.of.Raw.retention().Seconds())
+	if until := m.of.Until(); !until.IsZero() {
+		gauge(rolledSince, time.Since(until).Seconds())
+	}
+	for _, c := range m.counters() {
+		c.Collect(to)
+	}
 }

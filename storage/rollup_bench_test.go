@@ -11,27 +11,27 @@ import (
 // 2.6 thousand million readings a day: cpu-ns/reading times that, over 86,400 s, is what it costs of a core.
 func BenchmarkRollUp(b *testing.B) {
 	const late = 8 * 24 * time.Hour
-	raw := openBench(b)
+	raw := OpenBench(b)
 	end := time.Now().Add(-late - rollupMargin).Truncate(rollupChunk)
 	var batch []Row
 	n := 0
-	ds := boards(200)
+	ds := Boards(200)
 	for at := end.Add(-rollupChunk + 10*time.Second); !at.After(end); at = at.Add(10 * time.Second) {
 		for _, d := range ds {
-			batch = d.tick(batch, at.UnixMilli())
+			batch = d.Tick(batch, at.UnixMilli())
 		}
 		if len(batch) >= 2000 {
-			n += flushBatch(b, raw, batch)
+			n += FlushBatch(b, raw, batch)
 			batch = batch[:0]
 		}
 	}
-	n += flushBatch(b, raw, batch)
+	n += FlushBatch(b, raw, batch)
 	if err := raw.db.ForceMergePartitions(""); err != nil {
 		b.Fatal(err)
 	}
 	for b.Loop() {
 		b.StopTimer()
-		rolled := openBench(b)
+		rolled := OpenBench(b)
 		r, err := NewRollups(b.Context(), RollupOptions{Raw: raw, Rolled: rolled, Late: late})
 		if err != nil {
 			b.Fatal(err)
@@ -63,13 +63,13 @@ func BenchmarkRollUp(b *testing.B) {
 // BenchmarkHistoryOfAYear asks for a year of one of 20 boards in days: buckets of the rollups, and the last ten days of
 // readings at 10 s.
 func BenchmarkHistoryOfAYear(b *testing.B) {
-	raw, rolled := openBench(b), openBench(b)
+	raw, rolled := OpenBench(b), OpenBench(b)
 	end := time.Now().Truncate(rollupChunk)
 	until := end.AddDate(0, 0, -9)
 	var ro roller
-	for i, d := range boards(20) {
+	for i, d := range Boards(20) {
 		var name vm.MetricName
-		if err := name.UnmarshalRaw(d.temperature); err != nil {
+		if err := name.UnmarshalRaw(d.Temperature); err != nil {
 			b.Fatal(err)
 		}
 		var at []int64
@@ -79,12 +79,12 @@ func BenchmarkHistoryOfAYear(b *testing.B) {
 		}
 		ro.rows = ro.rows[:0]
 		ro.roll(&name, at, values)
-		flushBatch(b, rolled, ro.rows)
+		FlushBatch(b, rolled, ro.rows)
 		var batch []Row
 		for t := until; i == 0 && t.Before(end); t = t.Add(10 * time.Second) {
-			batch = d.tick(batch, t.UnixMilli())
+			batch = d.Tick(batch, t.UnixMilli())
 		}
-		flushBatch(b, raw, batch)
+		FlushBatch(b, raw, batch)
 	}
 	for _, s := range []*Store{raw, rolled} {
 		if err := s.Barrier(); err != nil {

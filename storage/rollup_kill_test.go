@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"bramble/storage"
+	"bramble/storage/storagetest"
 )
 
 // rollupDirEnv makes the test binary a process that rolls up what is in a directory.
@@ -23,7 +24,7 @@ const rollupStep = 7
 
 // rollupPasses is how many passes there are, so that there are moments between two to kill at.
 func rollupPasses() int {
-	if kills(2) > 1 {
+	if storagetest.Kills(2) > 1 {
 		return 30
 	}
 	return 9
@@ -105,7 +106,7 @@ func rollupKills(t *testing.T) (n int, seed uint64) {
 	t.Helper()
 	n, err := strconv.Atoi(os.Getenv("BRAMBLE_KILLS"))
 	if err != nil {
-		n = kills(8)
+		n = storagetest.Kills(8)
 	}
 	if seed, err = strconv.ParseUint(os.Getenv("BRAMBLE_SEED"), 10, 64); err != nil {
 		seed = rand.Uint64()
@@ -122,13 +123,13 @@ func TestAKilledCollectorRollsUpTheSame(t *testing.T) {
 	boards := []string{"b1", "b2", "b3"}
 	var all [][]storage.Row
 	for i, board := range boards {
-		all = append(all, walk(temperature(board), day(rollupPasses()*rollupStep-10), time.Now(), uint64(i)))
+		all = append(all, walk(storagetest.Temperature(board), day(rollupPasses()*rollupStep-10), time.Now(), uint64(i)))
 	}
 	fresh := func() (dir string) {
 		dir = t.TempDir()
-		raw := open(t, dir+"/series", storage.Options{Retention: aYear})
+		raw := storagetest.Open(t, dir+"/series", storage.Options{Retention: aYear})
 		for _, rows := range all {
-			add(t, raw, rows)
+			storagetest.Add(t, raw, rows)
 		}
 		if err := raw.Close(); err != nil {
 			t.Fatal(err)
@@ -175,7 +176,7 @@ func TestAKilledCollectorRollsUpTheSame(t *testing.T) {
 	for i, board := range boards {
 		compare(t, r.rolled, `pi_soc_temperature_celsius{board="`+board+`"}`, all[i], r.Until())
 	}
-	if n := number(t, r.rolled, `count(last_over_time({__name__=~"pi_.*"}[1y]))`, time.Now()); n != 12 {
+	if n := storagetest.Number(t, r.rolled, `count(last_over_time({__name__=~"pi_.*"}[1y]))`, time.Now()); n != 12 {
 		t.Errorf("%v series, want 4 of each board", n)
 	}
 }

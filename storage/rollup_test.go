@@ -16,6 +16,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"bramble/storage"
+	"bramble/storage/storagetest"
 )
 
 const (
@@ -35,8 +36,8 @@ type rolling struct {
 func roll(t testing.TB, dir string, retention time.Duration, o storage.RollupOptions) *rolling {
 	t.Helper()
 	r := &rolling{registry: prometheus.NewRegistry()}
-	r.rolled = open(t, dir+"/rollups", storage.Options{Retention: forever})
-	r.raw = open(t, dir+"/series", storage.Options{Retention: retention})
+	r.rolled = storagetest.Open(t, dir+"/rollups", storage.Options{Retention: forever})
+	r.raw = storagetest.Open(t, dir+"/series", storage.Options{Retention: retention})
 	o.Raw, o.Rolled, o.Late, o.Registerer = r.raw, r.rolled, late, r.registry
 	var err error
 	if r.Rollups, err = storage.NewRollups(t.Context(), o); err != nil {
@@ -170,8 +171,8 @@ func TestEverySeriesIsRolledUpAndGapsStayGaps(t *testing.T) {
 		series("pi_load1", "board", "b1"),
 	} {
 		rows := walk(s, from, to, uint64(i))
-		add(t, r.raw, rows)
-		add(t, r.raw, rows[len(rows)/3:2*len(rows)/3]) // delivered again: counts once
+		storagetest.Add(t, r.raw, rows)
+		storagetest.Add(t, r.raw, rows[len(rows)/3:2*len(rows)/3]) // delivered again: counts once
 		all[string(s)] = rows
 		selector := []string{`pi_soc_temperature_celsius{customer="old"}`, `pi_soc_temperature_celsius{customer="new"}`, `pi_load1{board="b1"}`}[i]
 		defer func() { compare(t, r.rolled, selector, rows, r.Until()) }()
@@ -203,9 +204,9 @@ func TestIncreasesOfACounterAddUp(t *testing.T) {
 		}
 		rows = append(rows, storage.Row{Series: s, At: at.UnixMilli(), Value: counter})
 	}
-	add(t, r.raw, rows)
+	storagetest.Add(t, r.raw, rows)
 	r.catchUp(t)
-	if got := number(t, r.rolled, `sum_over_time(pi_network_receive_bytes_total:15m_increase[100d])`, time.Now()); got != total {
+	if got := storagetest.Number(t, r.rolled, `sum_over_time(pi_network_receive_bytes_total:15m_increase[100d])`, time.Now()); got != total {
 		t.Errorf("increases add up to %v, want %v", got, total)
 	}
 	compare(t, r.rolled, `pi_network_receive_bytes_total{board="b1"}`, rows, r.Until())
@@ -216,10 +217,10 @@ func TestACounterThatEndedBeginsAgain(t *testing.T) {
 	r := roll(t, t.TempDir(), aYear, storage.RollupOptions{})
 	s, at := series("requests_total"), day(20).Add(time.Minute)
 	for i, v := range []float64{10, 30, storage.Stale, 50, 51} {
-		add(t, r.raw, []storage.Row{{Series: s, At: at.Add(time.Duration(i) * time.Minute).UnixMilli(), Value: v}})
+		storagetest.Add(t, r.raw, []storage.Row{{Series: s, At: at.Add(time.Duration(i) * time.Minute).UnixMilli(), Value: v}})
 	}
 	r.catchUp(t)
-	if got := number(t, r.rolled, `sum_over_time(requests_total:15m_increase[100d])`, time.Now()); got != 21 {
+	if got := storagetest.Number(t, r.rolled, `sum_over_time(requests_total:15m_increase[100d])`, time.Now()); got != 21 {
 		t.Errorf("increases add up to %v, want 21", got)
 	}
 }
@@ -237,7 +238,7 @@ func TestHistoryIsThatOfTheReadings(t *testing.T) {
 		}
 		rows = append(rows, storage.Row{Series: s, At: at.UnixMilli() + 123, Value: value})
 	}
-	add(t, r.raw, rows)
+	storagetest.Add(t, r.raw, rows)
 	ask := func(start, end time.Time, step time.Duration) {
 		t.Helper()
 		spans, err := r.History(t.Context(), storage.HistoryQuery{
@@ -289,7 +290,7 @@ func TestHistoryIsThatOfTheReadings(t *testing.T) {
 	if got := r.Until(); !got.Equal(until) {
 		t.Fatalf("rolled up until %s after a restart, want %s", got, until)
 	}
-	if got := number(t, r.raw, `count(count_over_time(pi_soc_temperature_celsius[1d]))`, day(365)); !math.IsNaN(got) {
+	if got := storagetest.Number(t, r.raw, `count(count_over_time(pi_soc_temperature_celsius[1d]))`, day(365)); !math.IsNaN(got) {
 		t.Errorf("raw readings of a year ago are still there")
 	}
 	ask(day(730), now, 24*time.Hour)
@@ -325,17 +326,17 @@ func TestHistoryRefusesWhatItCannotAnswer(t *testing.T) {
 // A collector that was away for weeks, or whose retention is new and shorter, rolls up first what it has.
 func TestNothingExpiresBeforeItIsRolledUp(t *testing.T) {
 	dir := t.TempDir()
-	s := temperature("b1")
+	s := storagetest.Temperature("b1")
 	var rows []storage.Row
 	for at := day(200); at.Before(day(60)); at = at.Add(30 * time.Minute) {
 		rows = append(rows, storage.Row{Series: s, At: at.UnixMilli(), Value: float64(at.Unix() / 1800 % 91)})
 	}
-	raw := open(t, dir+"/series", storage.Options{Retention: aYear})
-	add(t, raw, rows)
+	raw := storagetest.Open(t, dir+"/series", storage.Options{Retention: aYear})
+	storagetest.Add(t, raw, rows)
 	if err := raw.Close(); err != nil {
 		t.Fatal(err)
 	}
-	rolled := open(t, dir+"/rollups", storage.Options{Retention: forever})
+	rolled := storagetest.Open(t, dir+"/rollups", storage.Options{Retention: forever})
 	want := 20 * 24 * time.Hour
 	retention, err := storage.RetentionFor(t.Context(), dir+"/series", rolled, want)
 	if err != nil || retention < 200*24*time.Hour || retention > 300*24*time.Hour {
@@ -356,13 +357,13 @@ func TestNothingExpiresBeforeItIsRolledUp(t *testing.T) {
 // into it next would never be rolled up, and expire.
 func TestAHistoryThatComesIntoANewStoreIsRolledUp(t *testing.T) {
 	r := roll(t, t.TempDir(), aYear, storage.RollupOptions{})
-	add(t, r.raw, []storage.Row{{Series: temperature("b2"), At: day(40).UnixMilli(), Value: storage.Stale}, {Series: temperature("b1"), At: time.Now().UnixMilli(), Value: 50}})
+	storagetest.Add(t, r.raw, []storage.Row{{Series: storagetest.Temperature("b2"), At: day(40).UnixMilli(), Value: storage.Stale}, {Series: storagetest.Temperature("b1"), At: time.Now().UnixMilli(), Value: 50}})
 	r.catchUp(t)
 	if until := r.Until(); !until.IsZero() {
 		t.Errorf("rolled up until %s although nothing was", until)
 	}
-	rows := walk(temperature("b1"), day(300), day(10), 1)
-	add(t, r.raw, rows)
+	rows := walk(storagetest.Temperature("b1"), day(300), day(10), 1)
+	storagetest.Add(t, r.raw, rows)
 	r.catchUp(t)
 	if time.Since(r.Until()) > late+26*time.Hour {
 		t.Errorf("rolled up until %s", r.Until())
@@ -374,8 +375,8 @@ func TestAHistoryThatComesIntoANewStoreIsRolledUp(t *testing.T) {
 func TestAHistoryThatBeginsWithAMonthIsRolledUp(t *testing.T) {
 	r := roll(t, t.TempDir(), aYear, storage.RollupOptions{})
 	y, m, _ := day(100).UTC().Date()
-	rows := walk(temperature("b1"), time.Date(y, m, 1, 0, 0, 0, 0, time.UTC), day(60), 1)
-	add(t, r.raw, rows)
+	rows := walk(storagetest.Temperature("b1"), time.Date(y, m, 1, 0, 0, 0, 0, time.UTC), day(60), 1)
+	storagetest.Add(t, r.raw, rows)
 	r.catchUp(t)
 	compare(t, r.rolled, `pi_soc_temperature_celsius{board="b1"}`, rows, r.Until())
 }
@@ -385,9 +386,9 @@ func TestExpiredReadingsAreCounted(t *testing.T) {
 	// A mark that is 100 days old, and a retention that has not waited for it.
 	dir := t.TempDir()
 	r := roll(t, dir, aYear, storage.RollupOptions{})
-	rows := walk(temperature("b1"), day(40), day(30), 1)
-	add(t, r.rolled, []storage.Row{{Series: series("bramble_rollup_computed_timestamp_seconds"), At: day(100).UnixMilli(), Value: float64(time.Now().Unix())}})
-	add(t, r.raw, rows)
+	rows := walk(storagetest.Temperature("b1"), day(40), day(30), 1)
+	storagetest.Add(t, r.rolled, []storage.Row{{Series: series("bramble_rollup_computed_timestamp_seconds"), At: day(100).UnixMilli(), Value: float64(time.Now().Unix())}})
+	storagetest.Add(t, r.raw, rows)
 	if err := errors.Join(r.raw.Close(), r.rolled.Close()); err != nil {
 		t.Fatal(err)
 	}
@@ -408,7 +409,7 @@ func TestRollingUpWaitsForWhatWasAccepted(t *testing.T) {
 	settled := 0
 	var err error
 	r := roll(t, t.TempDir(), aYear, storage.RollupOptions{Settle: func(context.Context) error { settled++; return err }})
-	add(t, r.raw, walk(temperature("b1"), day(14), day(13), 1))
+	storagetest.Add(t, r.raw, walk(storagetest.Temperature("b1"), day(14), day(13), 1))
 	err = refuse
 	if got := r.CatchUp(t.Context()); !errors.Is(got, refuse) || !r.Until().IsZero() {
 		t.Errorf("got %v, rolled up until %s", got, r.Until())
@@ -424,10 +425,10 @@ func TestRollingUpWaitsForWhatWasAccepted(t *testing.T) {
 func TestAMarkFromTheFutureIsNotBelieved(t *testing.T) {
 	dir := t.TempDir()
 	r := roll(t, dir, aYear, storage.RollupOptions{})
-	rows := walk(temperature("b1"), day(20), day(13), 1)
-	add(t, r.raw, rows)
+	rows := walk(storagetest.Temperature("b1"), day(20), day(13), 1)
+	storagetest.Add(t, r.raw, rows)
 	future := float64(time.Now().Add(aYear).Unix())
-	add(t, r.rolled, []storage.Row{{Series: series("bramble_rollup_computed_timestamp_seconds"), At: day(11).Add(time.Hour).UnixMilli(), Value: future}})
+	storagetest.Add(t, r.rolled, []storage.Row{{Series: series("bramble_rollup_computed_timestamp_seconds"), At: day(11).Add(time.Hour).UnixMilli(), Value: future}})
 	if err := errors.Join(r.raw.Close(), r.rolled.Close()); err != nil {
 		t.Fatal(err)
 	}
@@ -441,10 +442,10 @@ func TestAMarkFromTheFutureIsNotBelieved(t *testing.T) {
 
 func TestAFullDiskStopsRollupsUntilThereIsRoom(t *testing.T) {
 	dir := t.TempDir()
-	rows := walk(temperature("b1"), day(14), day(12), 1)
-	raw := open(t, dir+"/series", storage.Options{Retention: aYear})
-	add(t, raw, rows)
-	full := open(t, dir+"/rollups", storage.Options{Retention: forever, MinFreeBytes: math.MaxInt64})
+	rows := walk(storagetest.Temperature("b1"), day(14), day(12), 1)
+	raw := storagetest.Open(t, dir+"/series", storage.Options{Retention: aYear})
+	storagetest.Add(t, raw, rows)
+	full := storagetest.Open(t, dir+"/rollups", storage.Options{Retention: forever, MinFreeBytes: math.MaxInt64})
 	r, err := storage.NewRollups(t.Context(), storage.RollupOptions{Raw: raw, Rolled: full, Late: late})
 	if err != nil {
 		t.Fatal(err)
@@ -461,7 +462,7 @@ func TestAFullDiskStopsRollupsUntilThereIsRoom(t *testing.T) {
 }
 
 func TestRollupsRefuseARetentionThatIsTooShort(t *testing.T) {
-	raw, rolled := open(t, t.TempDir(), storage.Options{Retention: 9 * 24 * time.Hour}), open(t, t.TempDir(), storage.Options{})
+	raw, rolled := storagetest.Open(t, t.TempDir(), storage.Options{Retention: 9 * 24 * time.Hour}), storagetest.Open(t, t.TempDir(), storage.Options{})
 	_, err := storage.NewRollups(t.Context(), storage.RollupOptions{Raw: raw, Rolled: rolled, Late: late})
 	if err == nil || !strings.Contains(err.Error(), "240h0m0s") {
 		t.Errorf("got %v", err)
@@ -470,7 +471,7 @@ func TestRollupsRefuseARetentionThatIsTooShort(t *testing.T) {
 
 func TestStoppingEndsARun(t *testing.T) {
 	r := roll(t, t.TempDir(), aYear, storage.RollupOptions{})
-	add(t, r.raw, walk(temperature("b1"), day(300), day(1), 1))
+	storagetest.Add(t, r.raw, walk(storagetest.Temperature("b1"), day(300), day(1), 1))
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	if err := r.Run(ctx); err != nil {
@@ -504,7 +505,7 @@ func TestADifferenceIsThatOfOneInstant(t *testing.T) {
 			storage.Row{Series: clock("b1", "maximum"), At: ms, Value: 1800e6}, storage.Row{Series: clock("b1", "measured"), At: ms + 1000, Value: 1},
 			storage.Row{Series: clock("b2", "requested"), At: ms, Value: hertz})
 	}
-	add(t, r.raw, rows)
+	storagetest.Add(t, r.raw, rows)
 	r.catchUp(t)
 	ask := func(start, end time.Time) (most float64, count float64) {
 		t.Helper()
@@ -525,7 +526,7 @@ func TestADifferenceIsThatOfOneInstant(t *testing.T) {
 			t.Errorf("%v lost at %s in %v readings, want 700e6", most, at, count)
 		}
 	}
-	if got := number(t, r.rolled, `count(last_over_time(pi_cpu_clock_lost_hertz:15m_max{board="b1",source=""}[30d]))`, time.Now()); got != 1 {
+	if got := storagetest.Number(t, r.rolled, `count(last_over_time(pi_cpu_clock_lost_hertz:15m_max{board="b1",source=""}[30d]))`, time.Now()); got != 1 {
 		t.Errorf("%v series", got)
 	}
 }

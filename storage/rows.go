@@ -11,9 +11,9 @@ import (
 	"bramble/storage/series"
 )
 
-// maxLabelBytes is where names and values of labels are cut, as in VictoriaMetrics' own ingestion; the
+// MaxLabelBytes is where names and values of labels are cut, as in VictoriaMetrics' own ingestion; the
 // engine panics above 64 KiB.
-const maxLabelBytes = 4 << 10
+const MaxLabelBytes = 4 << 10
 
 // exact tells the engine to keep all 64 bits of a value's precision.
 const exact = 64
@@ -35,7 +35,7 @@ func SeriesOf(labels []Label) Series {
 	return vm.MarshalMetricNameRaw(nil, encoded)
 }
 
-func cut(s string) string { return s[:min(len(s), maxLabelBytes)] }
+func cut(s string) string { return s[:min(len(s), MaxLabelBytes)] }
 
 // Stale is the marker that ends a series, see [series.Stale].
 var Stale = series.Stale
@@ -54,10 +54,10 @@ type Row struct {
 // [ErrReadOnly], [ErrNoFiles], [ErrNotOpen] or [ErrClosed]. It keeps no reference to rows. A running barrier makes it wait, 0.3 s at most
 // in practice.
 func (s *Store) Add(rows []Row) error {
-	if err := s.gate.enter(); err != nil {
+	if err := s.gate.Enter(); err != nil {
 		return err
 	}
-	defer s.gate.leave()
+	defer s.gate.Leave()
 	if s.full() {
 		return ErrReadOnly
 	}
@@ -78,9 +78,9 @@ func (s *Store) Add(rows []Row) error {
 }
 
 // Record is [Store.Add] for callers that know no engine, such as recording rules.
-func (s *Store) Record(samples []series.Sample) error { return s.Add(rowsOf(samples)) }
+func (s *Store) Record(samples []series.Sample) error { return s.Add(RowsOf(samples)) }
 
-func rowsOf(samples []series.Sample) []Row {
+func RowsOf(samples []series.Sample) []Row {
 	rows := make([]Row, len(samples))
 	for i, sample := range samples {
 		rows[i] = Row{Series: SeriesOf(sample.Labels), At: sample.At, Value: sample.Value}

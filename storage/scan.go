@@ -16,10 +16,10 @@ type scanned func(name *vm.MetricName, at []int64, values []float64) error
 
 // metricNames returns the names of the metrics that may have rows from one time to another, both included.
 func (s *Store) metricNames(times vm.TimeRange) ([]string, error) {
-	if err := s.gate.enter(); err != nil {
+	if err := s.gate.Enter(); err != nil {
 		return nil, err
 	}
-	defer s.gate.leave()
+	defer s.gate.Leave()
 	s.makeVisible()
 	return s.db.SearchLabelValues(nil, "__name__", nil, times, noLimit, noLimit, math.MaxUint64)
 }
@@ -44,10 +44,10 @@ func (s *Store) scan(ctx context.Context, metric string, match []Label, times vm
 
 // blocks hands out where the rows of a metric are; f must not keep that.
 func (s *Store) blocks(ctx context.Context, metric string, match []Label, times vm.TimeRange, f func([]seriesBlocks) error) error {
-	if err := s.gate.enter(); err != nil {
+	if err := s.gate.Enter(); err != nil {
 		return err
 	}
-	defer s.gate.leave()
+	defer s.gate.Leave()
 	s.makeVisible()
 	wanted := []vm.TagFilter{{Value: []byte(metric)}} // an empty key is the name
 	for _, l := range match {

@@ -38,10 +38,10 @@ type Snapshot struct {
 // Snapshot holds on to the store as it is: all rows of every [Store.Add] that returned before are in it, synced to
 // disk. Adds wait while it runs, as for a [Store.Barrier]. The caller copies the files and releases the snapshot.
 func (s *Store) Snapshot() (_ *Snapshot, err error) {
-	if err := s.gate.enter(); err != nil {
+	if err := s.gate.Enter(); err != nil {
 		return nil, err
 	}
-	defer s.gate.leave()
+	defer s.gate.Leave()
 	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("snapshot store %s: %v", s.dir, p)
@@ -77,10 +77,10 @@ func (s *Store) freeze() (*Snapshot, error) {
 // Release lets the store remove what only the snapshot held. Releasing twice, or after the store was closed, is
 // harmless: the next [Open] removes what a crash has left.
 func (n *Snapshot) Release() {
-	if n.name == "" || n.store.gate.enter() != nil {
+	if n.name == "" || n.store.gate.Enter() != nil {
 		return
 	}
-	defer n.store.gate.leave()
+	defer n.store.gate.Leave()
 	if err := n.store.db.DeleteSnapshot(n.name); err != nil {
 		n.store.log.Warn("snapshot not removed", "store", n.store.dir, "snapshot", n.name, "err", err)
 	}

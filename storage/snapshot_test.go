@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"bramble/storage"
+	"bramble/storage/storagetest"
 )
 
 // inspectEnv makes the test binary count a store and end.
@@ -71,20 +72,20 @@ func clone(t testing.TB, n *storage.Snapshot) string {
 }
 
 func TestACopiedSnapshotHoldsWhatWasAddedBeforeAndNothingElse(t *testing.T) {
-	s := open(t, t.TempDir(), storage.Options{})
-	now := anHourAgo()
+	s := storagetest.Open(t, t.TempDir(), storage.Options{})
+	now := storagetest.AnHourAgo()
 	const boards, each = 300, 40
 	for b := range boards {
-		series := temperature(fmt.Sprintf("b%d", b))
-		add(t, s, rows(series, now, each))
-		add(t, s, rows(series, now.Add(-40*24*time.Hour), each)) // another month
+		series := storagetest.Temperature(fmt.Sprintf("b%d", b))
+		storagetest.Add(t, s, storagetest.Rows(series, now, each))
+		storagetest.Add(t, s, storagetest.Rows(series, now.Add(-40*24*time.Hour), each)) // another month
 	}
-	add(t, s, rows(temperature("b0"), now, each)) // delivered twice
+	storagetest.Add(t, s, storagetest.Rows(storagetest.Temperature("b0"), now, each)) // delivered twice
 	n, err := s.Snapshot()
 	if err != nil {
 		t.Fatal(err)
 	}
-	add(t, s, rows(temperature("later"), now, 7))
+	storagetest.Add(t, s, storagetest.Rows(storagetest.Temperature("later"), now, 7))
 	if err := s.Barrier(); err != nil {
 		t.Fatal(err)
 	}
@@ -101,23 +102,23 @@ func TestACopiedSnapshotHoldsWhatWasAddedBeforeAndNothingElse(t *testing.T) {
 	}
 	n.Release()
 	n.Release()
-	restored := open(t, dir, storage.Options{})
+	restored := storagetest.Open(t, dir, storage.Options{})
 	for _, expr := range []string{
 		`sum(count_over_time(pi_soc_temperature_celsius{board!="later"}[50d]))`, `sum(sum_over_time(pi_soc_temperature_celsius{board!="later"}[50d]))`,
 	} {
-		if a, b := number(t, s, expr, now.Add(time.Hour)), number(t, restored, expr, now.Add(time.Hour)); a != b {
+		if a, b := storagetest.Number(t, s, expr, now.Add(time.Hour)), storagetest.Number(t, restored, expr, now.Add(time.Hour)); a != b {
 			t.Errorf("%s: %v in the original, %v in the copy", expr, a, b)
 		}
 	}
-	if got := number(t, restored, `count(count_over_time(pi_soc_temperature_celsius{board="later"}[50d]))`, now.Add(time.Hour)); got > 0 {
+	if got := storagetest.Number(t, restored, `count(count_over_time(pi_soc_temperature_celsius{board="later"}[50d]))`, now.Add(time.Hour)); got > 0 {
 		t.Errorf("%v series that came later are in the copy", got)
 	}
 }
 
 func TestSnapshotsLeaveNothingBehind(t *testing.T) {
 	dir := t.TempDir()
-	s := open(t, dir, storage.Options{})
-	add(t, s, rows(temperature("b1"), anHourAgo(), 10))
+	s := storagetest.Open(t, dir, storage.Options{})
+	storagetest.Add(t, s, storagetest.Rows(storagetest.Temperature("b1"), storagetest.AnHourAgo(), 10))
 	n, err := s.Snapshot()
 	if err != nil {
 		t.Fatal(err)
@@ -139,29 +140,29 @@ func TestSnapshotsLeaveNothingBehind(t *testing.T) {
 	if _, err := s.Snapshot(); err == nil {
 		t.Error("a closed store makes snapshots")
 	}
-	open(t, dir, storage.Options{})
+	storagetest.Open(t, dir, storage.Options{})
 	if left := names(); len(left) > 0 {
 		t.Errorf("left behind: %v", left)
 	}
 }
 
 func TestInspectRefusesAProcessWithAStore(t *testing.T) {
-	s := open(t, t.TempDir(), storage.Options{})
+	s := storagetest.Open(t, t.TempDir(), storage.Options{})
 	if _, err := storage.Inspect(t.Context(), t.TempDir(), slog.New(slog.NewTextHandler(io.Discard, nil))); !errors.Is(err, storage.ErrInProcess) {
 		t.Errorf("got %v", err)
 	}
-	add(t, s, rows(temperature("b1"), anHourAgo(), 1))
+	storagetest.Add(t, s, storagetest.Rows(storagetest.Temperature("b1"), storagetest.AnHourAgo(), 1))
 }
 
 func TestInspectCatchesWhatOpeningDoesNot(t *testing.T) {
-	s := open(t, t.TempDir(), storage.Options{})
-	now := anHourAgo()
+	s := storagetest.Open(t, t.TempDir(), storage.Options{})
+	now := storagetest.AnHourAgo()
 	for b := range 200 {
-		rs := rows(temperature(fmt.Sprintf("b%d", b)), now, 50)
+		rs := storagetest.Rows(storagetest.Temperature(fmt.Sprintf("b%d", b)), now, 50)
 		for i := range rs {
 			rs[i].Value += float64((i*i*7919 + b) % 1000)
 		}
-		add(t, s, rs)
+		storagetest.Add(t, s, rs)
 	}
 	n, err := s.Snapshot()
 	if err != nil {
@@ -200,11 +201,11 @@ func TestInspectCatchesWhatOpeningDoesNot(t *testing.T) {
 
 // TestInspectMissesAMonthsIndex: what one month's index has lost another one may still have, so that the counts are as they were.
 func TestInspectMissesAMonthsIndex(t *testing.T) {
-	s := open(t, t.TempDir(), storage.Options{})
+	s := storagetest.Open(t, t.TempDir(), storage.Options{})
 	var months []string // with readings: the engine may have made another one beforehand
 	for _, days := range []int{0, 40} {
-		at := anHourAgo().AddDate(0, 0, -days)
-		add(t, s, rows(temperature("b1"), at, 10))
+		at := storagetest.AnHourAgo().AddDate(0, 0, -days)
+		storagetest.Add(t, s, storagetest.Rows(storagetest.Temperature("b1"), at, 10))
 		months = append(months, at.UTC().Format("2006_01"))
 	}
 	n, err := s.Snapshot()

@@ -1,7 +1,7 @@
 // Package storage keeps time series: rows go in, MetricsQL and the Prometheus HTTP API come out.
 //
 // It owns the directory it opens, VictoriaMetrics' storage engine inside it, and every process-wide setting
-// of that engine. All other rooms see series as labels, Unix milliseconds and float64, and never the engine.
+// of that engine. All other packages see series as labels, Unix milliseconds and float64, and never the engine.
 //
 // What it promises:
 //
@@ -13,7 +13,7 @@
 //   - Several stores live in one process without seeing each other.
 //   - [Rollups] of one store in another are of every series, the same however often they are computed.
 //
-// [Remote] promises the same of a server elsewhere, by way of a queue on this disk.
+// Package remote promises the same of a server elsewhere, by way of a queue on this disk.
 //
 // What it refuses: deleting, importing or writing over HTTP, rewriting queries, deciding on alerts, and
 // knowing what a board is. It stores no row while the disk is nearly full and drops none in silence: rows that
@@ -29,10 +29,13 @@ import (
 	"path/filepath"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	vm "github.com/VictoriaMetrics/VictoriaMetrics/lib/storage"
 	"github.com/prometheus/client_golang/prometheus"
+
+	"bramble/storage/internal/lifecycle"
 )
 
 // Defaults of [Options].
@@ -46,9 +49,6 @@ const (
 // minRetention is the engine's own lower limit.
 const minRetention = 24 * time.Hour
 
-// closeGrace is how long [Store.Close] lets running requests finish before it cuts their connections.
-const closeGrace = 5 * time.Second
-
 var (
 	// ErrReadOnly is returned by [Store.Add] while less than Options.MinFreeBytes are free; none of the rows
 	// was stored. It ends by itself within two seconds after there is room again.
@@ -56,9 +56,9 @@ var (
 	// ErrDamaged is wrapped by [Open] where files of the store are missing or damaged.
 	ErrDamaged = errors.New("damaged store")
 	// ErrNotOpen is returned by every method of a store from [Prepare] before [Store.Start].
-	ErrNotOpen = errors.New("store is not open")
+	ErrNotOpen = lifecycle.ErrNotOpen
 	// ErrClosed is returned by every method after [Store.Close].
-	ErrClosed = errors.New("store is closed")
+	ErrClosed = lifecycle.ErrClosed
 )
 
 // Options configures [Open]; the zero value is ready for use.
@@ -112,7 +112,7 @@ type Store struct {
 	metrics *metrics
 	handler http.Handler
 
-	gate  gate
+	gate  lifecycle.Gate
 	fresh freshness
 
 	// writers is held shared by Add and exclusively by Barrier.
@@ -120,7 +120,7 @@ type Store struct {
 	// durable is the count of Adds that the last barrier covered; guarded by writers.
 	durable uint64
 
-	readOnly transition
+	readOnly lifecycle.Transition
 	reserved atomic.Bool // the reserve is there
 	closeErr error       // set before the gate has closed
 }
@@ -149,7 +149,8 @@ func Prepare(dir string, o Options) (*Store, error) {
 	if dir, err = filepath.Abs(dir); err != nil {
 		return nil, fmt.Errorf("open store %s: %w", dir, err)
 	}
-	s := &Store{dir: dir, options: o, log: o.Log, gate: gate{shut: ErrNotOpen}}
+	s := &Store{dir: dir, options: o, log: o.Log}
+	s.gate.Shut()
 	s.handler = s.routes()
 	s.metrics = newMetrics(s)
 	s.kept.Store(int64(o.Retention))
@@ -200,8 +201,8 @@ func (s *Store) open() error {
 		s.log.Warn("an old snapshot is not removed", "store", s.dir, "err", err)
 	}
 	stores.add(s)
-	s.gate.open()
-	if err := s.metrics.register(s.options.Registerer, s.metrics); err != nil {
+	s.gate.Open()
+	if err := s.metrics.Register(s.options.Registerer, s.metrics); err != nil {
 		return errors.Join(err, s.Close())
 	}
 	return nil
@@ -211,7 +212,7 @@ func (s *Store) open() error {
 // lose their connection; later calls of any method get [ErrClosed]. Closing twice is harmless: the second
 // call waits for the first. An error means that rows since the last [Store.Barrier] may be lost.
 func (s *Store) Close() error {
-	s.gate.close(closeGrace, s.release)
+	s.gate.Close(lifecycle.CloseGrace, s.release)
 	return s.closeErr
 }
 
@@ -226,7 +227,7 @@ func (s *Store) release() {
 		}
 		engine.release()
 	}()
-	s.metrics.unregister()
+	s.metrics.Unregister()
 	stores.remove(s)
 	if err := s.yieldReserve(); err != nil {
 		s.log.Warn("give up the store's reserve of disk space", "dir", s.dir, "err", err)
@@ -236,12 +237,36 @@ func (s *Store) release() {
 
 // IsOpen reports whether the store takes rows and answers queries.
 func (s *Store) IsOpen() bool {
-	if s.gate.enter() != nil {
+	if s.gate.Enter() != nil {
 		return false
 	}
-	s.gate.leave()
+	s.gate.Leave()
 	return true
 }
 
 // Dir returns the absolute path of the store's directory.
 func (s *Store) Dir() string { return s.dir }
+
+// lockFile is the engine's lock (lib/fs.FlockFilename). The engine panics when it cannot take it.
+const lockFile = "flock.lock"
+
+// checkUnlocked reports an error when another store, here or in another process, has dir open.
+func checkUnlocked(dir string) error {
+	f, err := os.OpenFile(filepath.Join(dir, lockFile), os.O_RDWR|os.O_CREATE, 0o644)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	err = syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+	if errors.Is(err, syscall.EWOULDBLOCK) {
+		return errors.New("already open in a running process: stop it or choose another directory")
+	}
+	if err != nil {
+		return fmt.Errorf("lock %s: %w", f.Name(), err)
+	}
+	return nil
+}
+
+// SeriesVersion rises when an older build could not open the series folder that this one writes: another format of
+// the engine's files, or a second store beside them. Open takes all older ones.
+const SeriesVersion = 2

@@ -11,7 +11,7 @@ import (
 	"bramble/collector/config/unit"
 	"bramble/collector/customers"
 	"bramble/collector/schedule"
-	"bramble/storage"
+	"bramble/storage/remote"
 )
 
 // Store is a store elsewhere. The zero value is the embedded one.
@@ -55,7 +55,7 @@ func (s Store) check() (found problems) {
 }
 
 // Options returns the settings of a client of the store.
-func (s Store) Options() storage.RemoteOptions {
+func (s Store) Options() remote.Options {
 	client := promconfig.HTTPClientConfig{
 		EnableHTTP2: true,
 		TLSConfig:   promconfig.TLSConfig{CAFile: s.CA, CertFile: s.Certificate, KeyFile: s.Key},
@@ -66,7 +66,7 @@ func (s Store) Options() storage.RemoteOptions {
 	if s.Token != "" {
 		client.Authorization = &promconfig.Authorization{Type: "Bearer", CredentialsFile: s.Token}
 	}
-	return storage.RemoteOptions{Write: s.Write, Read: s.Read, Nodes: s.Nodes, Keep: time.Duration(s.Keep), Client: client}
+	return remote.Options{Write: s.Write, Read: s.Read, Nodes: s.Nodes, Keep: time.Duration(s.Keep), Client: client}
 }
 
 func checkBackups(b backup.Config) (found problems) {

@@ -53,7 +53,7 @@ const (
 )
 
 // Store keeps rows. Rows added before a Barrier began survive a crash once it has returned. *storage.Store and
-// *storage.Remote are such stores.
+// *remote.Store are such stores.
 type Store interface {
 	Add(rows []storage.Row) error
 	Barrier() error

@@ -1,4 +1,4 @@
-package storage
+package remote
 
 import (
 	"bytes"
@@ -25,34 +25,34 @@ const (
 	maxAnswer = 512
 )
 
-// remoteState is what the sender knows and others ask for.
-type remoteState struct {
+// state is what the sender knows and others ask for.
+type state struct {
 	mu    sync.Mutex
 	err   error // why nothing arrives
 	at    place // all before it was taken
-	facts remoteFacts
+	facts facts
 }
 
-func (s *remoteState) failure() error {
+func (s *state) failure() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.err
 }
 
-func (s *remoteState) sent() place {
+func (s *state) sent() place {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.at
 }
 
-func (s *remoteState) learnt() remoteFacts {
+func (s *state) learnt() facts {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.facts
 }
 
 // report notes how the last try went, and logs when that changes.
-func (r *Remote) report(err error) {
+func (r *Store) report(err error) {
 	r.state.mu.Lock()
 	was := r.state.err
 	r.state.err = err
@@ -67,7 +67,7 @@ func (r *Remote) report(err error) {
 
 // sender brings the queue to the remote. It belongs to one goroutine.
 type sender struct {
-	*Remote
+	*Store
 	at        place          // of the next request
 	lastTaken time.Time      // when the remote took the last one
 	taken     []takenSegment // all of whose requests the remote took, oldest first
@@ -81,8 +81,8 @@ type takenSegment struct {
 }
 
 // send works until ctx ends.
-func (r *Remote) send(ctx context.Context) {
-	s := &sender{Remote: r, at: r.queue.start()}
+func (r *Store) send(ctx context.Context) {
+	s := &sender{Store: r, at: r.queue.start()}
 	pause, looked := minPause, time.Time{}
 	for ctx.Err() == nil {
 		sent, err := s.step(ctx, &looked)
@@ -165,7 +165,7 @@ func (s *sender) move(to place) {
 }
 
 // post returns nil once the remote has answered that it took the request.
-func (r *Remote) post(ctx context.Context, body []byte) error {
+func (r *Store) post(ctx context.Context, body []byte) error {
 	ctx, cancel := context.WithTimeout(ctx, postTime)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, r.options.Write+"/api/v1/write", bytes.NewReader(body))
@@ -191,7 +191,7 @@ func (r *Remote) post(ctx context.Context, body []byte) error {
 // holds is sent again; where they are the same, what they have had for long enough is forgotten.
 func (s *sender) look(ctx context.Context) error {
 	now := time.Now()
-	facts, err := s.Remote.look(ctx)
+	facts, err := s.Store.look(ctx)
 	if err != nil {
 		return err
 	}
@@ -223,7 +223,7 @@ func (s *sender) forget(before time.Time) error {
 }
 
 // tell logs what an operator has to know, when it is first seen.
-func (s *sender) tell(facts remoteFacts) {
+func (s *sender) tell(facts facts) {
 	s.state.mu.Lock()
 	known := s.state.facts
 	s.state.facts = facts

@@ -1,4 +1,4 @@
-package storage
+package remote
 
 import (
 	"context"
@@ -35,8 +35,8 @@ const (
 	dedupOn
 )
 
-// remoteFacts are what the /metrics pages of the remote's nodes say.
-type remoteFacts struct {
+// facts are what the /metrics pages of the remote's nodes say.
+type facts struct {
 	who   string // their start times
 	blind bool   // these do not tell when rows may have been lost
 	why   string // it is blind
@@ -45,8 +45,8 @@ type remoteFacts struct {
 }
 
 // look reads all of them. It fails while one does not answer, or is too young to be told from its predecessor.
-func (r *Remote) look(ctx context.Context) (remoteFacts, error) {
-	all := remoteFacts{dedup: dedupOn}
+func (r *Store) look(ctx context.Context) (facts, error) {
+	all := facts{dedup: dedupOn}
 	for _, node := range r.options.Nodes {
 		one, err := r.lookAt(ctx, node)
 		if err != nil {
@@ -62,32 +62,32 @@ func (r *Remote) look(ctx context.Context) (remoteFacts, error) {
 	return all, nil
 }
 
-func (r *Remote) lookAt(ctx context.Context, node string) (remoteFacts, error) {
+func (r *Store) lookAt(ctx context.Context, node string) (facts, error) {
 	ctx, cancel := context.WithTimeout(ctx, lookTime)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, node+"/metrics", nil)
 	if err != nil {
-		return remoteFacts{}, err
+		return facts{}, err
 	}
 	resp, err := r.client.Do(req)
 	if err != nil {
-		return remoteFacts{}, err
+		return facts{}, err
 	}
 	defer resp.Body.Close()
 	page, err := io.ReadAll(io.LimitReader(resp.Body, maxMetrics))
 	switch {
 	case err != nil:
-		return remoteFacts{}, err
+		return facts{}, err
 	case resp.StatusCode/100 == 5: // a proxy whose server is away
-		return remoteFacts{}, errors.New(resp.Status)
+		return facts{}, errors.New(resp.Status)
 	case resp.StatusCode != http.StatusOK:
-		return remoteFacts{blind: true, why: "/metrics answers " + resp.Status}, nil
+		return facts{blind: true, why: "/metrics answers " + resp.Status}, nil
 	}
 	return readFacts(string(page))
 }
 
 // readFacts takes them from a page in Prometheus' text format.
-func readFacts(page string) (f remoteFacts, err error) {
+func readFacts(page string) (f facts, err error) {
 	var rows text.Rows
 	rows.UnmarshalWithErrLogger(page, func(string) {}) // lines that cannot be read are not those that are looked for
 	uptime, holdsRows, flags := 0.0, false, map[string]string{}

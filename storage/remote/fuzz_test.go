@@ -1,4 +1,4 @@
-package storage
+package remote
 
 import (
 	"errors"
@@ -12,6 +12,9 @@ import (
 
 	"github.com/VictoriaMetrics/VictoriaMetrics/lib/encoding/zstd"
 	"github.com/VictoriaMetrics/VictoriaMetrics/lib/prompb"
+
+	"bramble/storage"
+	"bramble/storage/internal/promapi"
 )
 
 func FuzzParseQueue(f *testing.F) {
@@ -113,7 +116,7 @@ func FuzzRestate(f *testing.F) {
 		if err := out.ParseForm(); err != nil {
 			t.Fatal(err)
 		}
-		for _, group := range filterGroups {
+		for _, group := range promapi.FilterGroups {
 			restricted := slices.ContainsFunc(group, inURL.Has)
 			for _, name := range group {
 				if restricted && !slices.Equal(inURL[name], got[name]) {
@@ -138,9 +141,9 @@ func FuzzEncode(f *testing.F) {
 		if v != v || label == "__name__" {
 			return
 		}
-		series := SeriesOf([]Label{{Name: "__name__", Value: metric}, {Name: label, Value: value}})
+		series := storage.SeriesOf([]storage.Label{{Name: "__name__", Value: metric}, {Name: label, Value: value}})
 		var e nameReader
-		rows := []Row{{series, at, v}, {series, at + 1, v}, {SeriesOf([]Label{{Name: "__name__", Value: "other"}}), 1, 2}}
+		rows := []storage.Row{{Series: series, At: at, Value: v}, {Series: series, At: at + 1, Value: v}, {Series: storage.SeriesOf([]storage.Label{{Name: "__name__", Value: "other"}}), At: 1, Value: 2}}
 		body, n, nans, err := e.encode(nil, rows)
 		if err != nil || n != 2 || nans != 0 {
 			t.Fatal(n, nans, err)

@@ -1,4 +1,4 @@
-package storage
+package importer
 
 import (
 	"bufio"
@@ -17,6 +17,8 @@ import (
 	"github.com/VictoriaMetrics/VictoriaMetrics/lib/encoding/zstd"
 	"github.com/VictoriaMetrics/VictoriaMetrics/lib/prompb"
 	text "github.com/VictoriaMetrics/VictoriaMetrics/lib/protoparser/prometheus"
+
+	"bramble/storage"
 )
 
 const (
@@ -48,14 +50,14 @@ func readRemoteWrite(r *http.Request, t *tally) error {
 	if err != nil {
 		return bad("decode remote write: %w", err)
 	}
-	var labels []Label
+	var labels []storage.Label
 	var at []int64
 	var values []float64
 	for i := range request.Timeseries {
 		ts := &request.Timeseries[i]
 		labels, at, values = labels[:0], at[:0], values[:0]
 		for _, l := range ts.Labels {
-			labels = append(labels, Label{Name: l.Name, Value: l.Value})
+			labels = append(labels, storage.Label{Name: l.Name, Value: l.Value})
 		}
 		for _, s := range ts.Samples {
 			at, values = append(at, s.Timestamp), append(values, s.Value)
@@ -163,7 +165,7 @@ func (v *importValue) UnmarshalJSON(b []byte) error {
 }
 
 func readJSONLines(r *http.Request, t *tally) error {
-	var labels []Label
+	var labels []storage.Label
 	var values []float64
 	return eachLine(r, func(number int, line []byte) error {
 		one, err := parseImportLine(line)
@@ -173,7 +175,7 @@ func readJSONLines(r *http.Request, t *tally) error {
 		}
 		labels, values = labels[:0], values[:0]
 		for name, value := range one.Metric {
-			labels = append(labels, Label{Name: name, Value: value})
+			labels = append(labels, storage.Label{Name: name, Value: value})
 		}
 		for _, v := range one.Values {
 			values = append(values, float64(v))
@@ -214,19 +216,19 @@ func readText(r *http.Request, t *tally) error {
 // textParser is memory that each line uses again.
 type textParser struct {
 	rows   text.Rows
-	labels []Label
+	labels []storage.Label
 }
 
 // parse returns nil labels for a line that has no row. The labels hold until the next call.
-func (p *textParser) parse(line string) (labels []Label, at int64, value float64, err error) {
+func (p *textParser) parse(line string) (labels []storage.Label, at int64, value float64, err error) {
 	p.rows.UnmarshalWithErrLogger(line, func(s string) { err = errors.New(s) })
 	if err != nil || len(p.rows.Rows) == 0 {
 		return nil, 0, 0, err
 	}
 	row := &p.rows.Rows[0]
-	p.labels = append(p.labels[:0], Label{Name: "__name__", Value: row.Metric})
+	p.labels = append(p.labels[:0], storage.Label{Name: "__name__", Value: row.Metric})
 	for _, tag := range row.Tags {
-		p.labels = append(p.labels, Label{Name: tag.Key, Value: tag.Value})
+		p.labels = append(p.labels, storage.Label{Name: tag.Key, Value: tag.Value})
 	}
 	return p.labels, row.Timestamp, row.Value, nil
 }

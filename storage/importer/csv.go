@@ -1,4 +1,4 @@
-package storage
+package importer
 
 import (
 	"bytes"
@@ -9,6 +9,8 @@ import (
 	"strconv"
 
 	"github.com/VictoriaMetrics/VictoriaMetrics/lib/protoparser/csvimport"
+
+	"bramble/storage"
 )
 
 // readCSV reads a table of one row a line. The URL's format says what its columns are, as in VictoriaMetrics:
@@ -32,7 +34,7 @@ func readCSV(r *http.Request, t *tally) error {
 			row.at = t.now.UnixMilli()
 		}
 		for _, v := range row.values {
-			labels := append([]Label{{Name: "__name__", Value: v.metric}}, row.labels...)
+			labels := append([]storage.Label{{Name: "__name__", Value: v.metric}}, row.labels...)
 			if err := t.add(labels, []int64{row.at}, []float64{v.value}); err != nil {
 				return err
 			}
@@ -44,7 +46,7 @@ func readCSV(r *http.Request, t *tally) error {
 // csvRow is one line of a table.
 type csvRow struct {
 	at     int64 // Unix milliseconds, 0 for none
-	labels []Label
+	labels []storage.Label
 	values []csvValue
 }
 
@@ -70,7 +72,7 @@ func parseCSVLine(columns []csvimport.ColumnDescriptor, line []byte) (row csvRow
 				return row, fmt.Errorf("column %d: time %s: %w", i+1, short(field), err)
 			}
 		case column.TagName != "":
-			row.labels = append(row.labels, Label{Name: column.TagName, Value: field})
+			row.labels = append(row.labels, storage.Label{Name: column.TagName, Value: field})
 		case column.MetricName != "":
 			v, err := strconv.ParseFloat(field, 64)
 			if err != nil {

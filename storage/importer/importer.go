@@ -1,4 +1,9 @@
-package storage
+// Package importer takes rows of other programs over HTTP and stores them.
+//
+// It guarantees that a request which was answered 204 is on disk, and that no row passes for one of the
+// collector's own. It refuses metrics and labels that are reserved, malformed requests, rows outside the
+// retention, and more new series than a day may bring; each is counted by reason. It reads nothing.
+package importer
 
 import (
 	"context"
@@ -11,6 +16,9 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"bramble/storage"
+	"bramble/storage/internal/promapi"
 )
 
 const (
@@ -26,15 +34,15 @@ const (
 	importBatch = 10_000
 )
 
-// importTarget is what takes imported rows: *Store or *Remote.
-type importTarget interface {
-	Add(rows []Row) error
+// Target stores imported rows, as *storage.Store and *remote.Store do.
+type Target interface {
+	Add(rows []storage.Row) error
 	Barrier() error
 }
 
-// ImportOptions configures [NewImporter].
-type ImportOptions struct {
-	Store importTarget
+// Options configures [New].
+type Options struct {
+	Store Target
 	// Retention is how far back the store takes rows; older ones are refused. 0 leaves that to the store.
 	Retention time.Duration
 	// Log receives what fails inside; nil discards it. Registerer receives the metrics; nil registers none.
@@ -52,15 +60,15 @@ type ImportOptions struct {
 //
 // All methods may be called from any goroutine.
 type Importer struct {
-	options ImportOptions
+	options Options
 	slots   chan struct{}
 	series  seriesBudget
 	metrics *importMetrics
 	barrier groupBarrier
 }
 
-// NewImporter checks nothing and starts nothing; it fails where the metrics cannot be registered.
-func NewImporter(o ImportOptions) (*Importer, error) {
+// New checks nothing and starts nothing; it fails where the metrics cannot be registered.
+func New(o Options) (*Importer, error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
@@ -83,7 +91,7 @@ func (im *Importer) Handler() http.Handler {
 	} {
 		mux.HandleFunc(path, func(w http.ResponseWriter, r *http.Request) { im.serve(w, r, read) })
 	}
-	mux.HandleFunc("/", notFound)
+	mux.HandleFunc("/", promapi.NotFound)
 	return mux
 }
 
@@ -126,7 +134,7 @@ func (im *Importer) conclude(w http.ResponseWriter, t *tally, err error) {
 	switch {
 	case errors.As(err, &bad):
 		im.answer(w, bad.status, err)
-	case errors.Is(err, ErrReadOnly), errors.Is(err, ErrClosed), errors.Is(err, ErrNotOpen), errors.Is(err, ErrNoFiles), errors.Is(err, context.Canceled):
+	case errors.Is(err, storage.ErrReadOnly), errors.Is(err, storage.ErrClosed), errors.Is(err, storage.ErrNotOpen), errors.Is(err, storage.ErrNoFiles), errors.Is(err, context.Canceled):
 		w.Header().Set("Retry-After", "5")
 		im.answer(w, http.StatusServiceUnavailable, fmt.Errorf("nothing is promised of this request, send it again: %w", err))
 	case err != nil:
@@ -142,7 +150,7 @@ func (im *Importer) conclude(w http.ResponseWriter, t *tally, err error) {
 
 func (im *Importer) answer(w http.ResponseWriter, status int, err error) {
 	im.metrics.requests.WithLabelValues(fmt.Sprint(status)).Inc()
-	fail(w, status, err)
+	promapi.Fail(w, status, err)
 }
 
 // badImport is an error of the client.
@@ -159,7 +167,7 @@ func bad(format string, args ...any) error {
 type tally struct {
 	importer *Importer
 	now      time.Time
-	rows     []Row
+	rows     []storage.Row
 	stored   int
 	left     int // NaN, of them Prometheus' stale markers
 	refused  map[string]int

@@ -1,4 +1,4 @@
-package storage
+package remote
 
 import (
 	"bytes"
@@ -10,6 +10,8 @@ import (
 	"github.com/VictoriaMetrics/VictoriaMetrics/lib/bytesutil"
 	"github.com/VictoriaMetrics/VictoriaMetrics/lib/prompb"
 	vm "github.com/VictoriaMetrics/VictoriaMetrics/lib/storage"
+
+	"bramble/storage"
 )
 
 // nameReader turns rows into remote write's protobuf. It is memory that is used again; the zero value is ready.
@@ -21,7 +23,7 @@ type nameReader struct {
 // encode appends the leading rows of one series to a request's body, and returns how many it took and how many of
 // those were NaN, which are left out. A body of several such pieces is one request: protobuf's repeated fields
 // concatenate. rows must not be empty.
-func (e *nameReader) encode(body []byte, rows []Row) (_ []byte, taken, nans int, err error) {
+func (e *nameReader) encode(body []byte, rows []storage.Row) (_ []byte, taken, nans int, err error) {
 	series := rows[0].Series
 	if err := e.name.UnmarshalRaw(series); err != nil {
 		return body, 0, 0, fmt.Errorf("decode the name of a series: %w", err)
@@ -56,7 +58,7 @@ const maxSamples = 10_000
 // asReadOnly says that the disk is full in the words that callers know.
 func asReadOnly(err error) error {
 	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
-		return fmt.Errorf("%w: %w", ErrReadOnly, err)
+		return fmt.Errorf("%w: %w", storage.ErrReadOnly, err)
 	}
 	return err
 }

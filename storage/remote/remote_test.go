@@ -1,4 +1,4 @@
-package storage_test
+package remote_test
 
 import (
 	"bytes"
@@ -23,11 +23,13 @@ import (
 	promconfig "github.com/prometheus/common/config"
 
 	"bramble/storage"
+	"bramble/storage/remote"
+	"bramble/storage/storagetest"
 )
 
-// remote is an open remote store with its metrics and its log.
-type remote struct {
-	*storage.Remote
+// opened is a remote store with its metrics and its log.
+type opened struct {
+	*remote.Store
 	registry *prometheus.Registry
 	log      *lines
 }
@@ -50,20 +52,20 @@ func (l *lines) String() string {
 	return l.b.String()
 }
 
-func openRemote(t testing.TB, o storage.RemoteOptions) remote {
+func open(t testing.TB, o remote.Options) opened {
 	t.Helper()
-	return openRemoteBy(t, o, storage.OpenRemote)
+	return openBy(t, o, remote.Open)
 }
 
-func openRemoteBy(t testing.TB, o storage.RemoteOptions, open func(storage.RemoteOptions) (*storage.Remote, error)) remote {
+func openBy(t testing.TB, o remote.Options, open func(remote.Options) (*remote.Store, error)) opened {
 	t.Helper()
-	r := remote{registry: prometheus.NewRegistry(), log: &lines{}}
+	r := opened{registry: prometheus.NewRegistry(), log: &lines{}}
 	if o.Dir == "" {
 		o.Dir = t.TempDir()
 	}
 	o.Registerer, o.Log = r.registry, slog.New(slog.NewTextHandler(r.log, nil))
 	var err error
-	if r.Remote, err = open(o); err != nil {
+	if r.Store, err = open(o); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
@@ -92,7 +94,7 @@ func eventually(t testing.TB, within time.Duration, what string, true func() boo
 }
 
 // metric returns a gauge or counter of the store, and whether there is one.
-func (r remote) metric(t testing.TB, name string) (float64, bool) {
+func (r opened) metric(t testing.TB, name string) (float64, bool) {
 	t.Helper()
 	families, err := r.registry.Gather()
 	if err != nil {
@@ -107,7 +109,7 @@ func (r remote) metric(t testing.TB, name string) (float64, bool) {
 }
 
 // drained returns when the server has taken all that was added.
-func (r remote) drained(t testing.TB) {
+func (r opened) drained(t testing.TB) {
 	t.Helper()
 	if err := r.Barrier(); err != nil {
 		t.Fatal(err)
@@ -118,7 +120,7 @@ func (r remote) drained(t testing.TB) {
 	})
 }
 
-func (r remote) count(t testing.TB, board string, at time.Time) int {
+func (r opened) count(t testing.TB, board string, at time.Time) int {
 	t.Helper()
 	found, err := r.Query(context.Background(), `count_over_time(pi_soc_temperature_celsius{board="`+board+`"}[3d])`, at)
 	if err != nil {
@@ -132,11 +134,11 @@ func (r remote) count(t testing.TB, board string, at time.Time) int {
 
 func TestRemoteThatIsAwayLosesNothing(t *testing.T) {
 	t.Parallel()
-	v := storage.NewVanilla(t, "-dedup.minScrapeInterval=1ms")
-	dir, start := t.TempDir(), anHourAgo().Add(-time.Hour)
-	r := openRemote(t, storage.RemoteOptions{Dir: dir, Write: v.URL})
+	v := storagetest.NewVanilla(t, "-dedup.minScrapeInterval=1ms")
+	dir, start := t.TempDir(), storagetest.AnHourAgo().Add(-time.Hour)
+	r := open(t, remote.Options{Dir: dir, Write: v.URL})
 	for i := range 10 {
-		if err := r.Add(rows(temperature("b1"), start.Add(time.Duration(i)*100*time.Second), 100)); err != nil {
+		if err := r.Add(storagetest.Rows(storagetest.Temperature("b1"), start.Add(time.Duration(i)*100*time.Second), 100)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -150,13 +152,13 @@ func TestRemoteThatIsAwayLosesNothing(t *testing.T) {
 	if _, err := r.Query(context.Background(), "1", time.Now()); err == nil {
 		t.Error("a query was answered")
 	}
-	if status, _, body := get(t, serveStore(t, r)+"/api/v1/query?query=1"); status != http.StatusBadGateway || !strings.Contains(body, "does not answer") {
+	if status, _, body := storagetest.Get(t, storagetest.Serve(t, r)+"/api/v1/query?query=1"); status != http.StatusBadGateway || !strings.Contains(body, "does not answer") {
 		t.Errorf("over HTTP: %d %s", status, body)
 	}
 	if err := r.Close(); err != nil {
 		t.Fatal(err)
 	}
-	r = openRemote(t, storage.RemoteOptions{Dir: dir, Write: v.URL}) // the collector restarts meanwhile
+	r = open(t, remote.Options{Dir: dir, Write: v.URL}) // the collector restarts meanwhile
 	v.Start(t)
 	r.drained(t)
 	v.Show(t)
@@ -170,12 +172,12 @@ func TestRemoteThatIsAwayLosesNothing(t *testing.T) {
 // forgotten rows.
 func TestRemoteThatIsKilledLosesNothing(t *testing.T) {
 	t.Parallel()
-	args, open := []string{"-inmemoryDataFlushInterval=1s"}, storage.OpenRemoteKeeping(time.Second) // the interval tells how long rows are kept: 12 s
+	args, open := []string{"-inmemoryDataFlushInterval=1s"}, remote.OpenKeeping(time.Second) // the interval tells how long rows are kept: 12 s
 	if os.Getenv("BRAMBLE_ENDURANCE") == "1" {
-		args, open = nil, storage.OpenRemote // a minute
+		args, open = nil, remote.Open // a minute
 	}
-	v := storage.StartVanilla(t, args...)
-	r := openRemoteBy(t, storage.RemoteOptions{Write: v.URL}, open)
+	v := storagetest.StartVanilla(t, args...)
+	r := openBy(t, remote.Options{Write: v.URL}, open)
 	start := time.Now().Add(-48 * time.Hour).Truncate(time.Second)
 	stop, written := make(chan struct{}), make(chan int)
 	go func() {
@@ -187,7 +189,7 @@ func TestRemoteThatIsKilledLosesNothing(t *testing.T) {
 				return
 			case <-tick.C:
 			}
-			if err := r.Add(rows(temperature("b1"), start.Add(time.Duration(n)*time.Second), 20)); err != nil {
+			if err := r.Add(storagetest.Rows(storagetest.Temperature("b1"), start.Add(time.Duration(n)*time.Second), 20)); err != nil {
 				t.Error(err)
 				return
 			}
@@ -196,7 +198,7 @@ func TestRemoteThatIsKilledLosesNothing(t *testing.T) {
 	}()
 	sent := func() float64 { n, _ := r.metric(t, "bramble_remote_rows_sent_total"); return n }
 	resends := func() float64 { n, _ := r.metric(t, "bramble_remote_resends_total"); return n }
-	for range kills(5) { // two that fall between two looks at the server are noticed as one
+	for range storagetest.Kills(5) { // two that fall between two looks at the server are noticed as one
 		had := sent()
 		eventually(t, patience, "the server takes rows", func() bool { return sent() > had })
 		<-time.After(rand.N(4 * time.Second))
@@ -230,11 +232,11 @@ func TestRemoteThatIsKilledLosesNothing(t *testing.T) {
 
 func TestRemoteSaysWhatItCannotPromise(t *testing.T) {
 	t.Parallel()
-	plain := storage.NewVanilla(t)
+	plain := storagetest.NewVanilla(t)
 	plain.Start(t)
-	coarse := storage.NewVanilla(t, "-dedup.minScrapeInterval=30s")
+	coarse := storagetest.NewVanilla(t, "-dedup.minScrapeInterval=30s")
 	coarse.Start(t)
-	good := storage.StartVanilla(t)
+	good := storagetest.StartVanilla(t)
 	to, err := url.Parse(good.URL)
 	if err != nil {
 		t.Fatal(err)
@@ -257,8 +259,8 @@ func TestRemoteSaysWhatItCannotPromise(t *testing.T) {
 		"hidden":               {hidden.URL, "restart of the remote store cannot be seen", 0, -1},
 		"good":                 {good.URL, "", 1, 1},
 	} {
-		r := openRemote(t, storage.RemoteOptions{Write: c.url})
-		if err := r.Add(rows(temperature(name), anHourAgo(), 10)); err != nil {
+		r := open(t, remote.Options{Write: c.url})
+		if err := r.Add(storagetest.Rows(storagetest.Temperature(name), storagetest.AnHourAgo(), 10)); err != nil {
 			t.Fatal(err)
 		}
 		r.drained(t)
@@ -278,7 +280,7 @@ func TestRemoteSaysWhatItCannotPromise(t *testing.T) {
 
 func TestRemoteIsAskedWithItsOwnCredentials(t *testing.T) {
 	t.Parallel()
-	v := storage.StartVanilla(t)
+	v := storagetest.StartVanilla(t)
 	to, err := url.Parse(v.URL)
 	if err != nil {
 		t.Fatal(err)
@@ -301,14 +303,14 @@ func TestRemoteIsAskedWithItsOwnCredentials(t *testing.T) {
 		t.Fatal(err)
 	}
 	client := promconfig.HTTPClientConfig{Authorization: &promconfig.Authorization{Type: "Bearer", CredentialsFile: file}}
-	distrusts := openRemote(t, storage.RemoteOptions{Write: front.URL, Client: client})
+	distrusts := open(t, remote.Options{Write: front.URL, Client: client})
 	eventually(t, patience, "an unknown CA is refused", func() bool {
 		return distrusts.Err() != nil && strings.Contains(distrusts.Err().Error(), "certificate")
 	})
 	client.TLSConfig.CAFile = ca
-	r := openRemote(t, storage.RemoteOptions{Write: front.URL, Client: client})
-	now := anHourAgo()
-	if err := r.Add(rows(temperature("b1"), now, 1)); err != nil {
+	r := open(t, remote.Options{Write: front.URL, Client: client})
+	now := storagetest.AnHourAgo()
+	if err := r.Add(storagetest.Rows(storagetest.Temperature("b1"), now, 1)); err != nil {
 		t.Fatal(err)
 	}
 	r.drained(t)
@@ -316,7 +318,7 @@ func TestRemoteIsAskedWithItsOwnCredentials(t *testing.T) {
 	if got := r.count(t, "b1", now); got != 1 {
 		t.Errorf("%d rows", got)
 	}
-	request, err := http.NewRequest(http.MethodGet, serveStore(t, r)+"/api/v1/query?query=vector(1)", nil)
+	request, err := http.NewRequest(http.MethodGet, storagetest.Serve(t, r)+"/api/v1/query?query=vector(1)", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -333,8 +335,8 @@ func TestRemoteIsAskedWithItsOwnCredentials(t *testing.T) {
 }
 
 func TestRemoteWithAFullDiskRefusesRows(t *testing.T) {
-	r := openRemote(t, storage.RemoteOptions{Write: "http://127.0.0.1:1", MinFreeBytes: 1 << 60})
-	if err := r.Add(rows(temperature("b1"), anHourAgo(), 1)); !errors.Is(err, storage.ErrReadOnly) {
+	r := open(t, remote.Options{Write: "http://127.0.0.1:1", MinFreeBytes: 1 << 60})
+	if err := r.Add(storagetest.Rows(storagetest.Temperature("b1"), storagetest.AnHourAgo(), 1)); !errors.Is(err, storage.ErrReadOnly) {
 		t.Errorf("error %v", err)
 	}
 	if full, _ := r.metric(t, "bramble_storage_read_only"); full != 1 {
@@ -343,7 +345,7 @@ func TestRemoteWithAFullDiskRefusesRows(t *testing.T) {
 }
 
 func TestRemoteOptionsThatAreRefused(t *testing.T) {
-	for want, o := range map[string]storage.RemoteOptions{
+	for want, o := range map[string]remote.Options{
 		`"" is not a base URL`:               {},
 		`"victoria:8428" is not a base URL`:  {Write: "victoria:8428"},
 		`"ftp://victoria" is not a base URL`: {Write: "ftp://victoria"},
@@ -353,7 +355,7 @@ func TestRemoteOptionsThatAreRefused(t *testing.T) {
 		`"x" is not a base URL`:              {Write: "http://victoria", Nodes: []string{"x"}},
 	} {
 		o.Dir = t.TempDir()
-		_, err := storage.OpenRemote(o)
+		_, err := remote.Open(o)
 		if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "secret") {
 			t.Errorf("%+v: error %v, want %s", o, err, want)
 		}
@@ -361,13 +363,13 @@ func TestRemoteOptionsThatAreRefused(t *testing.T) {
 }
 
 func TestRemoteQueueAfterACrash(t *testing.T) {
-	dir, start := t.TempDir(), anHourAgo()
-	o := storage.RemoteOptions{Dir: dir, Write: "http://127.0.0.1:1"}
+	dir, start := t.TempDir(), storagetest.AnHourAgo()
+	o := remote.Options{Dir: dir, Write: "http://127.0.0.1:1"}
 	fill := func(board string) (file string, whole []byte) {
 		t.Helper()
-		r := openRemote(t, o)
+		r := open(t, o)
 		for i := range 3 { // a request each
-			if err := errors.Join(r.Add(rows(temperature(fmt.Sprint(board, i)), start, 100)), r.Barrier()); err != nil {
+			if err := errors.Join(r.Add(storagetest.Rows(storagetest.Temperature(fmt.Sprint(board, i)), start, 100)), r.Barrier()); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -398,7 +400,7 @@ func TestRemoteQueueAfterACrash(t *testing.T) {
 		if err := os.WriteFile(first, whole[:cut], 0o600); err != nil {
 			t.Fatal(err)
 		}
-		r, err := storage.OpenRemote(o)
+		r, err := remote.Open(o)
 		if err != nil {
 			t.Fatalf("cut at %d: %v", cut, err)
 		}
@@ -415,7 +417,7 @@ func TestRemoteQueueAfterACrash(t *testing.T) {
 	if err := os.WriteFile(first, broken, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := storage.OpenRemote(o); err == nil || !strings.Contains(err.Error(), first) || !strings.Contains(err.Error(), "offset") {
+	if _, err := remote.Open(o); err == nil || !strings.Contains(err.Error(), first) || !strings.Contains(err.Error(), "offset") {
 		t.Errorf("error %v, want one that names %s and an offset", err, first)
 	}
 }

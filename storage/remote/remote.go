@@ -1,4 +1,11 @@
-package storage
+// Package remote keeps time series in a VictoriaMetrics server, or a cluster of them, elsewhere, by way
+// of a queue on this disk.
+//
+// It owns the queue's directory and guarantees that a row taken by [Store.Add] and covered by a
+// [Store.Barrier] reaches the server, whether this process or that one is killed: a row leaves the queue
+// when a server that took it has run on for a while. It refuses rows while the disk is nearly full, and
+// queries while the server does not answer. It deletes nothing elsewhere.
+package remote
 
 import (
 	"context"
@@ -16,6 +23,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	promconfig "github.com/prometheus/common/config"
 
+	"bramble/storage"
+	"bramble/storage/internal/lifecycle"
 	"bramble/storage/series"
 )
 
@@ -34,8 +43,8 @@ const (
 	dialTime = 10 * time.Second
 )
 
-// RemoteOptions configures [OpenRemote].
-type RemoteOptions struct {
+// Options configures [Open].
+type Options struct {
 	// Dir holds what the remote has not yet safely got. It is created where it is missing.
 	Dir string
 	// Write is the base URL below which /api/v1/write lies: http://vm:8428, or of a cluster
@@ -51,7 +60,7 @@ type RemoteOptions struct {
 	Client promconfig.HTTPClientConfig
 	// Keep is how long rows are kept here after the remote took them, at least MinKeep. 0 means DefaultKeep.
 	Keep time.Duration
-	// MinFreeBytes is the free disk space below which Add refuses rows. 0 means DefaultMinFreeBytes.
+	// MinFreeBytes is the free disk space below which Add refuses rows. 0 means storage.DefaultMinFreeBytes.
 	MinFreeBytes int64
 	// Log receives transitions; nil discards them. Registerer receives the metrics until Close; nil registers none.
 	Log        *slog.Logger
@@ -59,7 +68,7 @@ type RemoteOptions struct {
 }
 
 // Check returns the options with their defaults, or what is wrong with them.
-func (o RemoteOptions) Check() (RemoteOptions, error) {
+func (o Options) Check() (Options, error) {
 	if o.Read == "" {
 		o.Read = o.Write
 	}
@@ -83,7 +92,7 @@ func (o RemoteOptions) Check() (RemoteOptions, error) {
 		return o, fmt.Errorf("keep %s is too short: a remote holds rows in memory for up to 12s, at least %s is needed", o.Keep, MinKeep)
 	}
 	if o.MinFreeBytes == 0 {
-		o.MinFreeBytes = DefaultMinFreeBytes
+		o.MinFreeBytes = storage.DefaultMinFreeBytes
 	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
@@ -104,29 +113,29 @@ func checkBase(to *string) error {
 	return nil
 }
 
-// Remote is a VictoriaMetrics server, or a cluster of them, by URL. It promises what [Store] does, with three
+// Store is a VictoriaMetrics server, or a cluster of them, by URL. It promises what [storage.Store] does, with three
 // differences, since the remote is a process of its own:
 //
 //   - Rows go to a queue on this disk first, and from there to the remote. Barrier makes the queue durable. A row
-//     leaves the queue only when a remote that took it has run on for RemoteOptions.Keep; when it was restarted
+//     leaves the queue only when a remote that took it has run on for Options.Keep; when it was restarted
 //     sooner, the row is sent again. So neither a remote that is down nor one that is killed loses a row.
 //   - A query asks the remote and sees a row some seconds after it was taken there.
 //   - Sending again doubles rows in a remote that does not deduplicate: it needs -dedup.minScrapeInterval=1ms.
 //
 // All methods may be called from any goroutine.
-type Remote struct {
-	options RemoteOptions
+type Store struct {
+	options Options
 	log     *slog.Logger
 	client  *http.Client
 	handler http.Handler
-	metrics *remoteMetrics
+	metrics *metrics
 	queue   *queue
-	gate    gate
+	gate    lifecycle.Gate
 
 	stop     context.CancelFunc
 	stopped  sync.WaitGroup
-	state    remoteState
-	readOnly transition
+	state    state
+	readOnly lifecycle.Transition
 
 	mu    sync.Mutex // guards what follows
 	body  []byte     // the request that gathers rows, not yet compressed
@@ -134,18 +143,18 @@ type Remote struct {
 	names nameReader
 }
 
-// OpenRemote opens the queue in o.Dir, the remote's own process need not answer, and starts sending what is there. The
+// Open opens the queue in o.Dir, the remote's own process need not answer, and starts sending what is there. The
 // caller closes it.
-func OpenRemote(o RemoteOptions) (*Remote, error) {
+func Open(o Options) (*Store, error) {
 	o, err := o.Check()
 	if err != nil {
 		return nil, fmt.Errorf("open remote store: %w", err)
 	}
-	return openRemote(o)
+	return open(o)
 }
 
-// openRemote opens a store with options that were checked.
-func openRemote(o RemoteOptions) (*Remote, error) {
+// open opens a store with options that were checked.
+func open(o Options) (*Store, error) {
 	dialer := &net.Dialer{Timeout: dialTime}
 	client, err := promconfig.NewClientFromConfig(o.Client, "remote-store", promconfig.WithDialContextFunc(dialer.DialContext))
 	if err != nil {
@@ -155,10 +164,10 @@ func openRemote(o RemoteOptions) (*Remote, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open remote store %s: %w", o.Write, err)
 	}
-	r := &Remote{options: o, log: o.Log, client: client, queue: q}
-	r.metrics = newRemoteMetrics(r)
+	r := &Store{options: o, log: o.Log, client: client, queue: q}
+	r.metrics = newMetrics(r)
 	if r.handler, err = r.routes(); err == nil {
-		err = r.metrics.register(o.Registerer, r.metrics)
+		err = r.metrics.Register(o.Registerer, r.metrics)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("open remote store %s: %w", o.Write, errors.Join(err, q.close()))
@@ -170,16 +179,16 @@ func openRemote(o RemoteOptions) (*Remote, error) {
 	return r, nil
 }
 
-// Add queues rows, all of them or none; the next [Remote.Barrier] makes them durable. NaNs are left out and counted.
-// Add returns [ErrReadOnly] while the disk is nearly full, or [ErrClosed]; it never waits for the remote. It keeps no
+// Add queues rows, all of them or none; the next [Store.Barrier] makes them durable. NaNs are left out and counted.
+// Add returns [storage.ErrReadOnly] while the disk is nearly full, or [storage.ErrClosed]; it never waits for the remote. It keeps no
 // reference to rows.
-func (r *Remote) Add(rows []Row) error {
-	if err := r.gate.enter(); err != nil {
+func (r *Store) Add(rows []storage.Row) error {
+	if err := r.gate.Enter(); err != nil {
 		return err
 	}
-	defer r.gate.leave()
+	defer r.gate.Leave()
 	if r.full() {
-		return ErrReadOnly
+		return storage.ErrReadOnly
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -206,11 +215,11 @@ func (r *Remote) Add(rows []Row) error {
 	return nil
 }
 
-// Record is [Remote.Add] for callers that know no engine, such as recording rules.
-func (r *Remote) Record(samples []series.Sample) error { return r.Add(rowsOf(samples)) }
+// Record is [Store.Add] for callers that know no engine, such as recording rules.
+func (r *Store) Record(samples []series.Sample) error { return r.Add(storage.RowsOf(samples)) }
 
 // closeRequest puts what was gathered into the queue. The caller holds mu.
-func (r *Remote) closeRequest() error {
+func (r *Store) closeRequest() error {
 	if r.rows == 0 {
 		r.body = r.body[:0]
 		return nil
@@ -223,7 +232,7 @@ func (r *Remote) closeRequest() error {
 }
 
 // gather closes requests that nobody else fills.
-func (r *Remote) gather(ctx context.Context) {
+func (r *Store) gather(ctx context.Context) {
 	tick := time.NewTicker(gatherTime)
 	defer tick.Stop()
 	failing := false
@@ -245,11 +254,11 @@ func (r *Remote) gather(ctx context.Context) {
 
 // Barrier returns after all rows of every Add that returned before are on this disk, synced. It says nothing about
 // the remote.
-func (r *Remote) Barrier() error {
-	if err := r.gate.enter(); err != nil {
+func (r *Store) Barrier() error {
+	if err := r.gate.Enter(); err != nil {
 		return err
 	}
-	defer r.gate.leave()
+	defer r.gate.Leave()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if err := errors.Join(r.closeRequest(), r.queue.sync()); err != nil {
@@ -260,12 +269,12 @@ func (r *Remote) Barrier() error {
 
 // Close makes what was added durable in the queue and stops sending. Running queries finish or, after five seconds,
 // lose their connection. Closing twice is harmless.
-func (r *Remote) Close() error {
+func (r *Store) Close() error {
 	var err error
-	r.gate.close(closeGrace, func() {
+	r.gate.Close(lifecycle.CloseGrace, func() {
 		r.stop()
 		r.stopped.Wait()
-		r.metrics.unregister()
+		r.metrics.Unregister()
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		err = errors.Join(r.closeRequest(), r.queue.sync(), r.queue.close())
@@ -275,13 +284,13 @@ func (r *Remote) Close() error {
 }
 
 // Err returns why rows do not reach the remote at present, or nil.
-func (r *Remote) Err() error { return r.state.failure() }
+func (r *Store) Err() error { return r.state.failure() }
 
 // full reports whether the queue must not grow, and logs when that changes.
-func (r *Remote) full() bool {
+func (r *Store) full() bool {
 	free := fs.MustGetFreeSpace(r.options.Dir)
 	full := free < uint64(r.options.MinFreeBytes)
-	if r.readOnly.changed(full) {
+	if r.readOnly.Changed(full) {
 		if full {
 			r.log.Warn("the queue for the remote store is full, free disk space is below the limit", "dir", r.options.Dir, "free_bytes", free, "limit_bytes", r.options.MinFreeBytes)
 		} else {

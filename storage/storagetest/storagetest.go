@@ -1,4 +1,6 @@
-package storage
+// Package storagetest serves the tests of stores: it opens stores, makes rows, and starts vanilla
+// VictoriaMetrics servers.
+package storagetest
 
 import (
 	"bufio"
@@ -9,8 +11,10 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -129,15 +133,44 @@ func (v *Vanilla) Get(t testing.TB, path string) string {
 	return string(body)
 }
 
-// OpenRemoteKeeping opens remote stores that keep rows for less than MinKeep after a server took them, where its interval of
-// flushes allows it.
-func OpenRemoteKeeping(keep time.Duration) func(RemoteOptions) (*Remote, error) {
-	return func(o RemoteOptions) (*Remote, error) {
-		o, err := o.Check()
-		if err != nil {
-			return nil, err
-		}
-		o.Keep = keep
-		return openRemote(o)
+// CPUSeconds returns the CPU time of the server.
+func (v *Vanilla) CPUSeconds(b testing.TB) float64 {
+	b.Helper()
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", v.cmd.Process.Pid))
+	if err != nil {
+		b.Skip("no CPU time of another process here: ", err)
 	}
+	_, rest, _ := strings.Cut(string(stat), ") ")
+	fields := strings.Fields(rest)
+	user, _ := strconv.ParseFloat(fields[11], 64)
+	system, _ := strconv.ParseFloat(fields[12], 64)
+	return (user + system) / 100 // USER_HZ
+}
+
+// Gauges adds up the samples of the server's /metrics that begin with one of the prefixes.
+func (v *Vanilla) Gauges(b testing.TB, prefixes ...string) (sum float64) {
+	b.Helper()
+	for line := range strings.Lines(v.Get(b, "/metrics")) {
+		for _, p := range prefixes {
+			if rest, ok := strings.CutPrefix(line, p); ok {
+				_, value, _ := strings.Cut(rest, " ")
+				n, err := strconv.ParseFloat(strings.TrimSpace(value), 64)
+				if err != nil {
+					b.Fatal(line, err)
+				}
+				sum += n
+			}
+		}
+	}
+	return sum
+}
+
+// CPUSeconds returns the CPU time of this process.
+func CPUSeconds(t testing.TB) float64 {
+	t.Helper()
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		t.Fatal(err)
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano()).Seconds()
 }

@@ -1,4 +1,4 @@
-package storage
+package importer
 
 import (
 	"net/http"
@@ -7,19 +7,25 @@ import (
 	"testing"
 
 	"github.com/VictoriaMetrics/VictoriaMetrics/lib/prompb"
+	vm "github.com/VictoriaMetrics/VictoriaMetrics/lib/storage"
 	"github.com/klauspost/compress/snappy"
+
+	"bramble/storage"
 )
 
 // watchedTarget fails the test where a row comes through that an importer may not write.
 type watchedTarget struct{ t *testing.T }
 
-func (w watchedTarget) Add(rows []Row) error {
+func (w watchedTarget) Add(rows []storage.Row) error {
 	for _, r := range rows {
-		var e nameReader
-		if _, _, _, err := e.encode(nil, []Row{r}); err != nil {
+		var name vm.MetricName
+		if err := name.UnmarshalRaw(r.Series); err != nil {
 			w.t.Fatal(err)
 		}
-		labels := e.request.Timeseries[0].Labels
+		labels := []prompb.Label{{Name: "__name__", Value: string(name.MetricGroup)}}
+		for _, t := range name.Tags {
+			labels = append(labels, prompb.Label{Name: string(t.Key), Value: string(t.Value)})
+		}
 		for _, l := range labels {
 			if l.Name == "board" || l.Name == "customer" || l.Name != "__name__" && strings.HasPrefix(l.Name, "__") {
 				w.t.Fatalf("label %q came through", l.Name)
@@ -38,7 +44,7 @@ func (watchedTarget) Barrier() error { return nil }
 
 func fuzzImport(f *testing.F, path string) {
 	f.Fuzz(func(t *testing.T, body []byte) {
-		im, err := NewImporter(ImportOptions{Store: watchedTarget{t}})
+		im, err := New(Options{Store: watchedTarget{t}})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -1,9 +1,8 @@
-package storage
+package remote
 
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"net/http"
 	"net/http/httputil"
@@ -12,22 +11,26 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"bramble/storage"
+	"bramble/storage/internal/promapi"
 )
 
 // answerTime is what a remote gets to answer a query in: what it allows itself, and a little for the way.
-const answerTime = maxQueryTime + 5*time.Second
+const answerTime = storage.MaxQueryTime + 5*time.Second
 
 // Handler serves the same routes as [Store.Handler]. Queries are asked of the remote with its credentials; a caller's
 // own, and his cookies, stay here. Filters that a caller in front adds to the URL as extra_label or extra_filters[]
 // hold, whatever the body says. vmui is the collector's own.
-func (r *Remote) Handler() http.Handler { return r.handler }
+func (r *Store) Handler() http.Handler { return r.handler }
 
-func (r *Remote) routes() (http.Handler, error) {
+func (r *Store) routes() (http.Handler, error) {
 	to, err := url.Parse(r.options.Read)
 	if err != nil {
 		return nil, err
 	}
-	if err := engine.serveExplorer(r.options.Dir); err != nil { // for vmui's files
+	explorer, err := storage.Explorer(r.options.Dir)
+	if err != nil {
 		return nil, err
 	}
 	proxy := &httputil.ReverseProxy{
@@ -41,39 +44,22 @@ func (r *Remote) routes() (http.Handler, error) {
 			if req.Context().Err() == nil {
 				r.log.Debug("remote query", "path", req.URL.Path, "err", err)
 			}
-			fail(w, http.StatusBadGateway, errors.New("the remote store does not answer"))
+			promapi.Fail(w, http.StatusBadGateway, errors.New("the remote store does not answer"))
 		},
 	}
 	mux := http.NewServeMux()
-	for _, path := range append(slices.Clone(queryPaths), "/api/v1/series/count") {
+	for _, path := range append(slices.Clone(promapi.QueryPaths), "/api/v1/series/count") {
 		mux.Handle(path, proxy)
 	}
-	mux.HandleFunc("/vmui", serveExplorer)
-	mux.HandleFunc("/vmui/", serveExplorer)
-	mux.HandleFunc("/", notFound)
-	outer := http.NewServeMux()
-	outer.Handle("/", r.guard(mux))
-	outer.Handle(prefix+"/", http.StripPrefix(prefix, r.guard(mux)))
-	return outer, nil
+	mux.Handle("/vmui", explorer)
+	mux.Handle("/vmui/", explorer)
+	return promapi.Serve(mux, r.guard), nil
 }
 
 // guard lets reading requests in while the store is open, with all their parameters in the form of a body but for the
 // filters, which are in the URL: there the remote prefers them.
-func (r *Remote) guard(next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
-		if req.Method != http.MethodGet && req.Method != http.MethodHead && req.Method != http.MethodPost {
-			w.Header().Set("Allow", "GET, HEAD, POST")
-			fail(w, http.StatusMethodNotAllowed, errors.New("method is not allowed"))
-			return
-		}
-		if err := r.gate.enter(); err != nil {
-			fail(w, http.StatusServiceUnavailable, err)
-			return
-		}
-		defer r.gate.leave()
-		defer r.gate.whenCut(func() {
-			_ = http.NewResponseController(w).SetWriteDeadline(time.Now()) // as in Store.guard
-		})()
+func (r *Store) guard(next http.Handler) http.Handler {
+	return promapi.Guard(&r.gate, func(w http.ResponseWriter, req *http.Request) {
 		if !strings.HasPrefix(req.URL.Path, "/api/v1/export") { // these may take long
 			ctx, cancel := context.WithTimeout(req.Context(), answerTime)
 			defer cancel()
@@ -81,7 +67,7 @@ func (r *Remote) guard(next http.Handler) http.Handler {
 		}
 		scoped, err := restate(w, req)
 		if err != nil {
-			fail(w, http.StatusBadRequest, err)
+			promapi.Fail(w, http.StatusBadRequest, err)
 			return
 		}
 		next.ServeHTTP(w, scoped)
@@ -90,15 +76,12 @@ func (r *Remote) guard(next http.Handler) http.Handler {
 
 // restate returns the request with its parameters where guard says.
 func restate(w http.ResponseWriter, req *http.Request) (*http.Request, error) {
-	if strings.HasPrefix(req.Header.Get("Content-Type"), "multipart/") {
-		return nil, errors.New("multipart bodies are not supported: send a URL-encoded form")
+	filters, err := promapi.Parse(w, req)
+	if err != nil {
+		return nil, err
 	}
-	req.Body = http.MaxBytesReader(w, req.Body, maxForm)
-	if err := req.ParseForm(); err != nil {
-		return nil, fmt.Errorf("parse form: %w", err)
-	}
-	filters, body := filtersOf(req), req.Form
-	for _, name := range slices.Concat(filterGroups...) {
+	body := req.Form
+	for _, name := range slices.Concat(promapi.FilterGroups...) {
 		body.Del(name)
 	}
 	body.Del("reduce_mem_usage") // it would export without deduplication
@@ -131,14 +114,4 @@ func onlyContent(h http.Header) {
 			h.Del(name)
 		}
 	}
-}
-
-// serveExplorer prepares the process for vmui's files, which need the engine's flags and nothing else.
-func (p *process) serveExplorer(dir string) error {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.started {
-		return nil
-	}
-	return setFlags(dir, 0)
 }

@@ -1,4 +1,4 @@
-package storage_test
+package remote_test
 
 import (
 	"errors"
@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"bramble/storage"
+	"bramble/storage/remote"
+	"bramble/storage/storagetest"
 )
 
 // TestRemoteQueueOnAFullDisk lets writes to the queue fail for want of room, without the guard that usually prevents it.
@@ -32,12 +34,12 @@ func TestRemoteQueueOnAFullDisk(t *testing.T) {
 	if err := os.WriteFile(ballast, make([]byte, 3<<20), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	v := storage.NewVanilla(t, "-dedup.minScrapeInterval=1ms")
-	o := storage.RemoteOptions{Dir: filepath.Join(disk, "queue"), Write: v.URL, MinFreeBytes: 1}
-	r := openRemote(t, o)
-	start, taken := anHourAgo().Add(-40*24*time.Hour), 0
+	v := storagetest.NewVanilla(t, "-dedup.minScrapeInterval=1ms")
+	o := remote.Options{Dir: filepath.Join(disk, "queue"), Write: v.URL, MinFreeBytes: 1}
+	r := open(t, o)
+	start, taken := storagetest.AnHourAgo().Add(-40*24*time.Hour), 0
 	more := func() error {
-		batch := rows(temperature("b1"), start.Add(time.Duration(taken)*time.Second), 20_000)
+		batch := storagetest.Rows(storagetest.Temperature("b1"), start.Add(time.Duration(taken)*time.Second), 20_000)
 		for i := range batch {
 			batch[i].Value = rand.Float64() // does not compress
 		}
@@ -58,7 +60,7 @@ func TestRemoteQueueOnAFullDisk(t *testing.T) {
 		t.Fatalf("on a full disk: %v after %d rows", err, taken)
 	}
 	for range 10 {
-		if err := r.Add(rows(temperature("b2"), start, 20_000)); err != nil && !errors.Is(err, storage.ErrReadOnly) {
+		if err := r.Add(storagetest.Rows(storagetest.Temperature("b2"), start, 20_000)); err != nil && !errors.Is(err, storage.ErrReadOnly) {
 			t.Errorf("error %v", err)
 		}
 	}
@@ -69,7 +71,7 @@ func TestRemoteQueueOnAFullDisk(t *testing.T) {
 	if err := r.Close(); err != nil {
 		t.Fatal(err)
 	}
-	r = openRemote(t, o) // nothing is damaged
+	r = open(t, o) // nothing is damaged
 	v.Start(t)
 	r.drained(t)
 	v.Show(t)

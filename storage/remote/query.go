@@ -1,4 +1,4 @@
-package storage
+package remote
 
 import (
 	"context"
@@ -13,28 +13,31 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"bramble/storage"
+	"bramble/storage/series"
 )
 
 // maxAnswerBytes bounds the answer to one query of ours; a rule that asks for more is an error.
 const maxAnswerBytes = 256 << 20
 
 // Query is like [Store.Query], but sees rows some seconds after the remote took them.
-func (r *Remote) Query(ctx context.Context, expr string, at time.Time) ([]Result, error) {
+func (r *Store) Query(ctx context.Context, expr string, at time.Time) ([]series.Result, error) {
 	return r.ask(ctx, "/api/v1/query", expr, url.Values{
-		"time": {stamp(at)}, "step": {seconds(lookback)},
+		"time": {stamp(at)}, "step": {seconds(storage.Lookback)},
 	})
 }
 
 // QueryRange is like [Store.QueryRange], but sees rows some seconds after the remote took them.
-func (r *Remote) QueryRange(ctx context.Context, expr string, start, end time.Time, step time.Duration) ([]Result, error) {
+func (r *Store) QueryRange(ctx context.Context, expr string, start, end time.Time, step time.Duration) ([]series.Result, error) {
 	if step < time.Millisecond {
 		return nil, fmt.Errorf("query %q: step %s is below 1ms", expr, step)
 	}
 	if end.Before(start) {
 		return nil, fmt.Errorf("query %q: end %s is before start %s", expr, end, start)
 	}
-	if end.Sub(start)/step >= maxPoints {
-		return nil, fmt.Errorf("query %q: more than %d points", expr, maxPoints)
+	if end.Sub(start)/step >= storage.MaxPoints {
+		return nil, fmt.Errorf("query %q: more than %d points", expr, storage.MaxPoints)
 	}
 	return r.ask(ctx, "/api/v1/query_range", expr, url.Values{
 		"start": {stamp(start)}, "end": {stamp(end)}, "step": {seconds(step)},
@@ -55,19 +58,19 @@ func fresh(v url.Values) {
 	v.Set("latency_offset", "1ms")
 }
 
-func (r *Remote) ask(ctx context.Context, path, expr string, form url.Values) (_ []Result, err error) {
-	if err := r.gate.enter(); err != nil {
+func (r *Store) ask(ctx context.Context, path, expr string, form url.Values) (_ []series.Result, err error) {
+	if err := r.gate.Enter(); err != nil {
 		return nil, err
 	}
-	defer r.gate.leave()
+	defer r.gate.Leave()
 	defer func() {
 		if err != nil {
 			err = fmt.Errorf("query %q: %w", expr, err)
 		}
 	}()
-	ctx, cancel := context.WithTimeout(ctx, maxQueryTime)
+	ctx, cancel := context.WithTimeout(ctx, storage.MaxQueryTime)
 	defer cancel()
-	defer r.gate.whenCut(cancel)()
+	defer r.gate.WhenCut(cancel)()
 	form.Set("query", expr)
 	fresh(form)
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, r.options.Read+path, strings.NewReader(form.Encode()))
@@ -122,7 +125,7 @@ func (p *point) UnmarshalJSON(b []byte) error {
 	return nil
 }
 
-func readAnswer(status string, body io.Reader) ([]Result, error) {
+func readAnswer(status string, body io.Reader) ([]series.Result, error) {
 	var a answer
 	if err := json.NewDecoder(body).Decode(&a); err != nil {
 		return nil, fmt.Errorf("the remote store answers %s, which is not the API's JSON: %w", status, err)
@@ -130,13 +133,13 @@ func readAnswer(status string, body io.Reader) ([]Result, error) {
 	if a.Status != "success" {
 		return nil, fmt.Errorf("the remote store answers %s: %s", status, a.Error)
 	}
-	out := make([]Result, 0, len(a.Data.Result))
+	out := make([]series.Result, 0, len(a.Data.Result))
 	for _, one := range a.Data.Result {
 		points := one.Values
 		if one.Value != nil {
 			points = append(points, *one.Value)
 		}
-		res := Result{Labels: sortedLabels(one.Metric), At: make([]int64, 0, len(points)), Values: make([]float64, 0, len(points))}
+		res := series.Result{Labels: sortedLabels(one.Metric), At: make([]int64, 0, len(points)), Values: make([]float64, 0, len(points))}
 		for _, p := range points {
 			if !math.IsNaN(p.value) {
 				res.At, res.Values = append(res.At, p.at), append(res.Values, p.value)
@@ -150,12 +153,12 @@ func readAnswer(status string, body io.Reader) ([]Result, error) {
 }
 
 // sortedLabels returns __name__ first, then by name.
-func sortedLabels(metric map[string]string) []Label {
-	labels := make([]Label, 0, len(metric))
+func sortedLabels(metric map[string]string) []storage.Label {
+	labels := make([]storage.Label, 0, len(metric))
 	for name, value := range metric {
-		labels = append(labels, Label{Name: name, Value: value})
+		labels = append(labels, storage.Label{Name: name, Value: value})
 	}
-	slices.SortFunc(labels, func(a, b Label) int {
+	slices.SortFunc(labels, func(a, b storage.Label) int {
 		if first := a.Name == "__name__"; first != (b.Name == "__name__") {
 			if first {
 				return -1

@@ -1,4 +1,4 @@
-package storage
+package remote
 
 import (
 	"bytes"
@@ -41,7 +41,7 @@ const (
 
 var queueTable = crc32.MakeTable(crc32.Castagnoli)
 
-// ErrDamagedQueue is wrapped by [OpenRemote] where a file of the queue is damaged.
+// ErrDamagedQueue is wrapped by [Open] where a file of the queue is damaged.
 var ErrDamagedQueue = errors.New("damaged queue for the remote store")
 
 // queue keeps requests on disk until the remote has them safely. One goroutine reads; any may append.

@@ -1,4 +1,4 @@
-package storage
+package importer
 
 import (
 	"fmt"
@@ -10,10 +10,13 @@ import (
 	"unicode/utf8"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"bramble/storage"
+	"bramble/storage/internal/lifecycle"
 )
 
 const (
-	// maxImportLabels and maxLabelName are far above what exporters have; values may have maxLabelBytes.
+	// maxImportLabels and maxLabelName are far above what exporters have; values may have storage.MaxLabelBytes.
 	maxImportLabels = 64
 	maxLabelName    = 256
 	// maxImportSeries is how many series may be imported in a day (UTC), the known ones included: one label with a
@@ -42,15 +45,15 @@ var (
 )
 
 // checkLabels returns why a series is refused, "" where it is not. An empty value counts as absent.
-func checkLabels(labels []Label) (reason, detail string) {
+func checkLabels(labels []storage.Label) (reason, detail string) {
 	name := ""
 	seen := make(map[string]bool, len(labels))
 	for _, l := range labels {
 		switch {
 		case seen[l.Name]:
 			return malformed, fmt.Sprintf("label %s stands twice", short(l.Name))
-		case len(l.Name) > maxLabelName || len(l.Value) > maxLabelBytes:
-			return tooLong, fmt.Sprintf("label %s: a name has at most %d bytes, a value %d", short(l.Name), maxLabelName, maxLabelBytes)
+		case len(l.Name) > maxLabelName || len(l.Value) > storage.MaxLabelBytes:
+			return tooLong, fmt.Sprintf("label %s: a name has at most %d bytes, a value %d", short(l.Name), maxLabelName, storage.MaxLabelBytes)
 		case l.Name == "" || !utf8.ValidString(l.Name) || !utf8.ValidString(l.Value):
 			return malformed, fmt.Sprintf("label %s is empty or no UTF-8", short(l.Name))
 		}
@@ -75,7 +78,7 @@ func checkLabels(labels []Label) (reason, detail string) {
 	return "", ""
 }
 
-func checkLabel(l Label) (reason, detail string) {
+func checkLabel(l storage.Label) (reason, detail string) {
 	if strings.HasPrefix(l.Name, "__") {
 		return reservedLabel, fmt.Sprintf("label %s: names that begin with __ are reserved", short(l.Name))
 	}
@@ -97,12 +100,12 @@ func short(s string) string {
 }
 
 // add takes the rows of one series. Times are Unix milliseconds.
-func (t *tally) add(labels []Label, at []int64, values []float64) error {
+func (t *tally) add(labels []storage.Label, at []int64, values []float64) error {
 	if reason, detail := checkLabels(labels); reason != "" {
 		t.refuse(reason, detail, len(at))
 		return nil
 	}
-	series := SeriesOf(labels)
+	series := storage.SeriesOf(labels)
 	if !t.importer.series.take(series, t.now) {
 		t.refuse(seriesLimit, fmt.Sprintf("more than %d series in a day", maxImportSeries), len(at))
 		return nil
@@ -124,7 +127,7 @@ func (t *tally) add(labels []Label, at []int64, values []float64) error {
 			t.refuse(tooOldRow, fmt.Sprintf("time %d is older than the retention; times are Unix milliseconds", at[i]), 1)
 			continue
 		}
-		t.rows = append(t.rows, Row{series, at[i], values[i]})
+		t.rows = append(t.rows, storage.Row{Series: series, At: at[i], Value: values[i]})
 	}
 	if len(t.rows) < importBatch {
 		return nil
@@ -142,7 +145,7 @@ type seriesBudget struct {
 var budgetSeed = maphash.MakeSeed()
 
 // take reports whether a series is known or there is room for it.
-func (b *seriesBudget) take(s Series, now time.Time) bool {
+func (b *seriesBudget) take(s storage.Series, now time.Time) bool {
 	key := maphash.Bytes(budgetSeed, s)
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -160,7 +163,7 @@ func (b *seriesBudget) take(s Series, now time.Time) bool {
 }
 
 type importMetrics struct {
-	registration
+	lifecycle.Registration
 	rows, left        prometheus.Counter
 	refused, requests *prometheus.CounterVec
 }
@@ -175,5 +178,5 @@ func newImportMetrics(r prometheus.Registerer) (*importMetrics, error) {
 		refused:  prometheus.NewCounterVec(name("rows_refused_total", "Imported rows, or lines where no row could be read, that were refused, by reason."), []string{"reason"}),
 		requests: prometheus.NewCounterVec(name("requests_total", "Import requests, by the code of the answer."), []string{"code"}),
 	}
-	return m, m.register(r, m.rows, m.left, m.refused, m.requests)
+	return m, m.Register(r, m.rows, m.left, m.refused, m.requests)
 }

@@ -1,4 +1,4 @@
-package storage_test
+package importer_test
 
 import (
 	"bytes"
@@ -19,6 +19,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"bramble/storage"
+	"bramble/storage/importer"
+	"bramble/storage/storagetest"
 )
 
 // importServer is an importer in front of a store.
@@ -30,8 +32,8 @@ type importServer struct {
 
 func serveImport(t *testing.T) importServer {
 	t.Helper()
-	s := importServer{store: open(t, t.TempDir(), storage.Options{}), registry: prometheus.NewRegistry()}
-	im, err := storage.NewImporter(storage.ImportOptions{Store: s.store, Retention: storage.DefaultRetention, Registerer: s.registry})
+	s := importServer{store: storagetest.Open(t, t.TempDir(), storage.Options{}), registry: prometheus.NewRegistry()}
+	im, err := importer.New(importer.Options{Store: s.store, Retention: storage.DefaultRetention, Registerer: s.registry})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -50,7 +52,7 @@ func (s importServer) post(t *testing.T, path, encoding, body string) (int, stri
 	if encoding != "" {
 		r.Header.Set("Content-Encoding", encoding)
 	}
-	status, _, answer := read(t)(http.DefaultClient.Do(r))
+	status, _, answer := storagetest.Read(t)(http.DefaultClient.Do(r))
 	return status, answer
 }
 
@@ -98,7 +100,7 @@ func zipped(t *testing.T, s string) string {
 
 func TestImportFormats(t *testing.T) {
 	s := serveImport(t)
-	now := anHourAgo()
+	now := storagetest.AnHourAgo()
 	ms := strconv.FormatInt(now.UnixMilli(), 10)
 	text := "# HELP fan speed\n\nfan{host=\"a\\\"b\"} 1200 " + ms + "\r\nfan 7 " + ms + "\n"
 	line := `{"metric":{"__name__":"load","host":"c"},"values":[1,null,"Infinity",2.5],"timestamps":[` + ms + "," + ms + "," + strconv.FormatInt(now.UnixMilli()+1000, 10) + "," + strconv.FormatInt(now.UnixMilli()+2000, 10) + "]}"
@@ -120,11 +122,11 @@ func TestImportFormats(t *testing.T) {
 		`up{job="node",empty=""}`: 1, `fan{host="a\"b"}`: 1200, `fan{host=""}`: 7,
 		`count_over_time(load{host="c"}[1h])`: 3, `last_over_time(load{host="c"}[1h])`: 2.5,
 	} {
-		if got := number(t, s.store, expr, now.Add(time.Minute)); got != want {
+		if got := storagetest.Number(t, s.store, expr, now.Add(time.Minute)); got != want {
 			t.Errorf("%s is %v, want %v", expr, got, want)
 		}
 	}
-	if got := number(t, s.store, "untimed", time.Now()); got != 5 {
+	if got := storagetest.Number(t, s.store, "untimed", time.Now()); got != 5 {
 		t.Errorf("a row without a time: %v", got)
 	}
 }
@@ -132,7 +134,7 @@ func TestImportFormats(t *testing.T) {
 // TestImportForgesNothing sends what would pass for the collector's own or for another's.
 func TestImportForgesNothing(t *testing.T) {
 	s := serveImport(t)
-	now := anHourAgo()
+	now := storagetest.AnHourAgo()
 	ms := strconv.FormatInt(now.UnixMilli(), 10)
 	f := func(reason, says, path, body string) {
 		t.Helper()
@@ -168,7 +170,7 @@ func TestImportForgesNothing(t *testing.T) {
 	f("too_long", "at most", text, "fine{a=\""+strings.Repeat("x", 5000)+"\"} 1 "+ms)
 	f("too_far_ahead", "two days", text, "fine 1 "+strconv.FormatInt(now.Add(100*time.Hour).UnixMilli(), 10))
 	f("too_old", "retention", text, "fine 1 "+strconv.FormatInt(now.AddDate(-3, 0, 0).UnixMilli(), 10))
-	if got := query(t, s.store, `{__name__=~".+"}`, now); len(got) != 0 {
+	if got := storagetest.Query(t, s.store, `{__name__=~".+"}`, now); len(got) != 0 {
 		t.Errorf("something was stored: %v", got)
 	}
 	table := "/api/v1/import/csv?format=1:time:unix_ms,2:label:"
@@ -181,7 +183,7 @@ func TestImportForgesNothing(t *testing.T) {
 	if status != http.StatusBadRequest || !strings.Contains(answer, "stored 2 rows") {
 		t.Errorf("%d %s", status, answer)
 	}
-	if got := query(t, s.store, `{__name__=~"one|two"}`, now); len(got) != 2 {
+	if got := storagetest.Query(t, s.store, `{__name__=~"one|two"}`, now); len(got) != 2 {
 		t.Errorf("beside a row that is refused the others are stored, got %v", got)
 	}
 }
@@ -209,7 +211,7 @@ func TestImportRefusesBodies(t *testing.T) {
 			t.Errorf("%s %s, %d bytes: %d %s, want %d", c.path, c.encoding, len(c.body), status, answer, c.status)
 		}
 	}
-	if status, _, _ := get(t, s.url+"/api/v1/write"); status != http.StatusMethodNotAllowed {
+	if status, _, _ := storagetest.Get(t, s.url+"/api/v1/write"); status != http.StatusMethodNotAllowed {
 		t.Errorf("GET: %d", status)
 	}
 	r, err := http.NewRequest(http.MethodPost, s.url+"/api/v1/write", nil)
@@ -217,7 +219,7 @@ func TestImportRefusesBodies(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.Header.Set("Content-Type", "application/x-protobuf;proto=io.prometheus.write.v2.Request")
-	if status, _, answer := read(t)(http.DefaultClient.Do(r)); status != http.StatusUnsupportedMediaType {
+	if status, _, answer := storagetest.Read(t)(http.DefaultClient.Do(r)); status != http.StatusUnsupportedMediaType {
 		t.Errorf("remote write 2.0: %d %s", status, answer)
 	}
 }
@@ -235,8 +237,8 @@ func TestImportBoundsSeries(t *testing.T) {
 
 func TestImportIsDurableWhenItIsAnswered(t *testing.T) {
 	registry := prometheus.NewRegistry()
-	store := open(t, t.TempDir(), storage.Options{Registerer: registry})
-	im, err := storage.NewImporter(storage.ImportOptions{Store: store})
+	store := storagetest.Open(t, t.TempDir(), storage.Options{Registerer: registry})
+	im, err := importer.New(importer.Options{Store: store})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -283,7 +285,7 @@ func TestImportIsDurableWhenItIsAnswered(t *testing.T) {
 }
 
 func TestImportIntoAFullStore(t *testing.T) {
-	im, err := storage.NewImporter(storage.ImportOptions{Store: open(t, t.TempDir(), storage.Options{MinFreeBytes: 1 << 60})})
+	im, err := importer.New(importer.Options{Store: storagetest.Open(t, t.TempDir(), storage.Options{MinFreeBytes: 1 << 60})})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -308,7 +310,7 @@ func (brokenStore) Add([]storage.Row) error { return nil }
 func (brokenStore) Barrier() error          { return errBroken }
 
 func TestImportThatIsNotDurableIsNotAcknowledged(t *testing.T) {
-	im, err := storage.NewImporter(storage.ImportOptions{Store: brokenStore{}})
+	im, err := importer.New(importer.Options{Store: brokenStore{}})
 	if err != nil {
 		t.Fatal(err)
 	}
