@@ -80,6 +80,7 @@ func (s *Store) Add(rows []Row) error {
 // Record is [Store.Add] for callers that know no engine, such as recording rules.
 func (s *Store) Record(samples []series.Sample) error { return s.Add(RowsOf(samples)) }
 
+// RowsOf turns samples into rows, for stores whose callers know no engine.
 func RowsOf(samples []series.Sample) []Row {
 	rows := make([]Row, len(samples))
 	for i, sample := range samples {

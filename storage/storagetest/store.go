@@ -98,7 +98,7 @@ func Read(t testing.TB) func(*http.Response, error) (int, string, string) {
 // Get asks by GET, see [Read].
 func Get(t testing.TB, url string) (status int, kind, body string) {
 	t.Helper()
-	return Read(t)(http.Get(url))
+	return Read(t)(http.Get(url)) //nolint:bodyclose // Read closes it
 }
 
 // Serve returns the URL of a store's routes. The end of the test closes the store, too.
