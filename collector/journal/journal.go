@@ -17,7 +17,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	marks "bramble/storage/segment"
+	seglog "bramble/storage/segment"
 )
 
 const (
@@ -101,7 +101,7 @@ func Open(dir string, o Options, replay func(record []byte) error) (*Journal, er
 	}
 	j := &Journal{
 		dir: dir, log: o.Log, metrics: newMetrics(o.Registerer, dir), limit: o.MaxBytes, segment: last, wake: make(chan struct{}, 1),
-		end: Position{last.number, last.size}, held: size(dir),
+		end: Position{last.Number, last.Size}, held: size(dir),
 	}
 	if torn.bytes > 0 {
 		j.log.Warn("journal: the end of its last group of records was torn off; unless the disk damaged it later, it was not acknowledged", "file", torn.path, "offset", torn.offset, "bytes", torn.bytes)
@@ -115,7 +115,7 @@ func Open(dir string, o Options, replay func(record []byte) error) (*Journal, er
 // Run, in the order of the records, and must not block. Append returns an error
 // only when Run has ended.
 func (j *Journal) Append(record []byte, done func(end Position)) error {
-	return j.queue(entry{record: frame(record), done: done})
+	return j.queue(entry{record: format.AppendRecord(nil, record), done: done})
 }
 
 // Rotate begins a new segment whose first record is the checkpoint: the state that all records before it have led to. done
@@ -123,7 +123,7 @@ func (j *Journal) Append(record []byte, done func(end Position)) error {
 // them. At the next Open, replay meets the checkpoint as a record. Where no new segment can be begun, as on a full disk,
 // the checkpoint stays a record of the old one.
 func (j *Journal) Rotate(checkpoint []byte, done func(end Position)) error {
-	return j.queue(entry{record: frame(checkpoint), rotate: true, done: done})
+	return j.queue(entry{record: format.AppendRecord(nil, checkpoint), rotate: true, done: done})
 }
 
 // After queues a done function without a record: it is called once every
@@ -215,7 +215,7 @@ func (j *Journal) shut() error {
 	if err == nil {
 		err = j.segment.seal()
 	}
-	return errors.Join(err, j.segment.finish())
+	return errors.Join(err, j.segment.Finish())
 }
 
 // commitAll commits the pending records, without a time limit.
@@ -291,25 +291,25 @@ func (j *Journal) committed(group []entry) Position {
 		j.bytes -= group[i].weight()
 	}
 	if n > 0 {
-		j.held += int64(marks.MarkSize + n)
+		j.held += int64(seglog.MarkSize + n)
 	}
-	j.end = Position{j.segment.number, j.segment.size}
+	j.end = Position{j.segment.Number, j.segment.Size}
 	return Position{j.end.Segment, j.end.Offset - int64(n)}
 }
 
 // rotate commits a group to a new segment, and reports whether there is one.
 func (j *Journal) rotate(group []entry) bool {
-	next, err := createSegment(j.dir, j.segment.number+1)
+	next, err := createSegment(j.dir, j.segment.Number+1)
 	if err == nil {
 		if err = next.append(group); err != nil {
-			err = errors.Join(err, next.discard())
+			err = errors.Join(err, next.Discard())
 		}
 	}
 	if err != nil {
 		j.log.Warn("journal: no new segment is begun, the old one goes on", "err", err)
 		return false
 	}
-	if err := j.segment.finish(); err != nil {
+	if err := j.segment.Finish(); err != nil {
 		j.log.Warn("journal: close the old segment", "err", err)
 	}
 	j.segment = next
@@ -332,13 +332,13 @@ func (j *Journal) report(err error) {
 
 // Remove deletes all segments before the given one.
 func (j *Journal) Remove(before uint64) error {
-	numbers, err := segments(j.dir)
+	numbers, err := format.Numbers(j.dir)
 	if err != nil {
-		return err
+		return fmt.Errorf("list journal: %w", err)
 	}
 	for _, n := range numbers {
 		if n < before {
-			err = errors.Join(err, os.Remove(segmentPath(j.dir, n)))
+			err = errors.Join(err, os.Remove(format.Path(j.dir, n)))
 		}
 	}
 	j.remeasure()

@@ -7,7 +7,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"hash/crc32"
 	"log/slog"
 	"maps"
 	"os"
@@ -23,7 +22,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"go.uber.org/goleak"
 
-	marks "bramble/storage/segment"
+	seglog "bramble/storage/segment"
 )
 
 func TestMain(m *testing.M) {
@@ -228,7 +227,7 @@ func TestReadGoesOnFromAnyPosition(t *testing.T) {
 		}
 		return nil
 	})
-	if !errors.Is(err, stop) || end != (Position{ends[3].Segment, marks.HeaderSize + marks.MarkSize}) && end != ends[2] {
+	if !errors.Is(err, stop) || end != (Position{ends[3].Segment, seglog.HeaderSize + seglog.MarkSize}) && end != ends[2] {
 		t.Errorf("stopped at %v with %v", end, err)
 	}
 }
@@ -244,11 +243,11 @@ func TestAppendAfterTheEnd(t *testing.T) {
 // lastSegment returns the path and bytes of the newest segment.
 func lastSegment(t *testing.T, dir string) (string, []byte) {
 	t.Helper()
-	numbers, err := segments(dir)
+	numbers, err := format.Numbers(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
-	path := segmentPath(dir, numbers[len(numbers)-1])
+	path := format.Path(dir, numbers[len(numbers)-1])
 	b, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
@@ -263,7 +262,7 @@ func TestTornEndIsCutOff(t *testing.T) {
 	appendAll(t, j, "second")
 	stop()
 	path, whole := lastSegment(t, dir)
-	firstEnds := marks.HeaderSize + marks.MarkSize + header + len("first")
+	firstEnds := seglog.HeaderSize + seglog.MarkSize + seglog.FrameSize + len("first")
 	for cut := range whole {
 		if err := os.WriteFile(path, whole[:cut], 0o600); err != nil {
 			t.Fatal(err)
@@ -272,7 +271,7 @@ func TestTornEndIsCutOff(t *testing.T) {
 		switch {
 		case cut < firstEnds:
 			expect(t, got)
-		case cut < len(whole)-marks.MarkSize: // of the seal
+		case cut < len(whole)-seglog.MarkSize: // of the seal
 			expect(t, got, "first")
 		default:
 			expect(t, got, "first", "second")
@@ -293,7 +292,7 @@ func TestDamageInAnOldSegmentIsNamed(t *testing.T) {
 	appendAll(t, j, "acknowledged")
 	rotate(t, j, "checkpoint")
 	stop()
-	path := segmentPath(dir, 1)
+	path := format.Path(dir, 1)
 	b, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
@@ -325,13 +324,13 @@ func left(t *testing.T) map[string][]byte {
 
 func filesOf(t *testing.T, dir string) map[string][]byte {
 	t.Helper()
-	numbers, err := segments(dir)
+	numbers, err := format.Numbers(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
 	files := map[string][]byte{}
 	for _, n := range numbers {
-		path := segmentPath(dir, n)
+		path := format.Path(dir, n)
 		if files[filepath.Base(path)], err = os.ReadFile(path); err != nil {
 			t.Fatal(err)
 		}
@@ -369,10 +368,10 @@ func startOver(t *testing.T, files map[string][]byte) (replayed string, err erro
 // a process that was killed cannot be distinguished from one that was never committed.
 func TestEachByteOfAJournal(t *testing.T) {
 	files := left(t)
-	last := segmentPath("", 3)
-	mayGo := len(files[last]) - marks.MarkSize - header - 1 // the offset of the last group, "f"
+	last := format.Path("", 3)
+	mayGo := len(files[last]) - seglog.MarkSize - seglog.FrameSize - 1 // the offset of the last group, "f"
 	stopped := maps.Clone(files)
-	salt, err := marks.ParseHeader(files[last][:marks.HeaderSize])
+	salt, err := seglog.ParseHeader(files[last][:seglog.HeaderSize])
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -403,9 +402,9 @@ func TestEachByteOfAJournal(t *testing.T) {
 // A power loss leaves any part of the last group, and nothing behind it.
 func TestAnyPartOfTheLastGroupIsNoDamage(t *testing.T) {
 	files := left(t)
-	last := segmentPath("", 3)
+	last := format.Path("", 3)
 	whole := files[last]
-	for at := len(whole) - marks.MarkSize - header - 1; at < len(whole); at++ {
+	for at := len(whole) - seglog.MarkSize - seglog.FrameSize - 1; at < len(whole); at++ {
 		for _, torn := range [][]byte{whole[:at], append(bytes.Clone(whole[:at]), make([]byte, 600)...), append(bytes.Clone(whole[:at]), bytes.Repeat([]byte{0xff}, 600)...)} {
 			files[last] = torn
 			if got, err := startOver(t, files); err != nil || got != "abcde" {
@@ -415,37 +414,9 @@ func TestAnyPartOfTheLastGroupIsNoDamage(t *testing.T) {
 	}
 }
 
-// TestTheFirstVersionIsRead goes on from a journal without marks, of which the end is torn.
-func TestTheFirstVersionIsRead(t *testing.T) {
-	dir := t.TempDir()
-	first := []byte(magic1)
-	for _, r := range []string{"a", "b"} {
-		first = binary.LittleEndian.AppendUint32(first, uint32(len(r)))
-		first = append(binary.LittleEndian.AppendUint32(first, crc32.Checksum([]byte(r), castagnoli)), r...)
-	}
-	path := segmentPath(dir, 7)
-	if err := os.WriteFile(path, append(bytes.Clone(first), 1, 0, 0), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	j, got, stop := open(t, dir)
-	expect(t, got, "a", "b")
-	appendAll(t, j, "c")
-	var read []string
-	if _, err := j.Read(Position{7, 17}, func(b []byte, _ Position) error { read = append(read, string(b)); return nil }); err != nil {
-		t.Fatal(err)
-	}
-	expect(t, read, "b", "c")
-	stop()
-	if b, err := os.ReadFile(path); err != nil || !bytes.Equal(b, first) {
-		t.Errorf("the segment of the first version holds %q, %v", b, err)
-	}
-	_, got, _ = open(t, dir)
-	expect(t, got, "a", "b", "c")
-}
-
 func TestForeignFileIsRefused(t *testing.T) {
 	dir := t.TempDir()
-	if err := os.WriteFile(segmentPath(dir, 1), []byte("something else entirely"), 0o600); err != nil {
+	if err := os.WriteFile(format.Path(dir, 1), []byte("something else entirely"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := Open(dir, Options{}, func([]byte) error { return nil }); err == nil {
@@ -517,15 +488,13 @@ func TestKillLosesNothingCommitted(t *testing.T) {
 }
 
 func FuzzParse(f *testing.F) {
-	begin, salt := marks.NewHeader(magic)
-	f.Add(append(append(salt.AppendMark(bytes.Clone(begin), marks.HeaderSize), frame([]byte("a"))...), frame(nil)...))
+	begin, salt := seglog.NewHeader(format.Magic)
+	f.Add(append(append(salt.AppendMark(bytes.Clone(begin), seglog.HeaderSize), format.AppendRecord(nil, []byte("a"))...), format.AppendRecord(nil, nil)...))
 	f.Add(begin)
-	f.Add([]byte(magic1 + "\x01\x00\x00\x00\x30\x43\xd0\xc1a"))
-	f.Add([]byte(magic1))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		last := int64(-1)
-		size, err := parse(bytes.NewReader(b), 0, int64(len(b)), func(r []byte, end int64) error {
-			if start := end - int64(len(r)); start < last+header || !bytes.Equal(r, b[start:end]) {
+		size, err := format.Read(bytes.NewReader(b), 0, int64(len(b)), func(r []byte, end int64) error {
+			if start := end - int64(len(r)); start < last+seglog.FrameSize || !bytes.Equal(r, b[start:end]) {
 				t.Fatalf("a record of %d bytes ends at %d, the one before at %d", len(r), end, last)
 			}
 			last = end

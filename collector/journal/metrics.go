@@ -31,12 +31,12 @@ func newMetrics(r prometheus.Registerer, dir string) metrics {
 
 // size adds up the segments in dir. One that is removed meanwhile counts nothing.
 func size(dir string) (n int64) {
-	numbers, err := segments(dir)
+	numbers, err := format.Numbers(dir)
 	if err != nil {
 		return 0
 	}
 	for _, number := range numbers {
-		if info, err := os.Stat(segmentPath(dir, number)); err == nil {
+		if info, err := os.Stat(format.Path(dir, number)); err == nil {
 			n += info.Size()
 		}
 	}

@@ -31,9 +31,9 @@ func (j *Journal) End() Position {
 // are read must not be removed meanwhile.
 func (j *Journal) Read(from Position, f func(record []byte, end Position) error) (Position, error) {
 	end := j.End()
-	numbers, err := segments(j.dir)
+	numbers, err := format.Numbers(j.dir)
 	if err != nil {
-		return from, err
+		return from, fmt.Errorf("list journal: %w", err)
 	}
 	for _, n := range numbers {
 		if n < from.Segment || n > end.Segment {
@@ -52,7 +52,7 @@ func (j *Journal) Read(from Position, f func(record []byte, end Position) error)
 
 // readSegment reads one segment, the last one up to end.
 func (j *Journal) readSegment(from, end Position, f func([]byte, Position) error) (Position, error) {
-	path := segmentPath(j.dir, from.Segment)
+	path := format.Path(j.dir, from.Segment)
 	file, err := os.Open(path)
 	if err != nil {
 		return from, fmt.Errorf("read journal: %w", err)
@@ -67,7 +67,7 @@ func (j *Journal) readSegment(from, end Position, f func([]byte, Position) error
 		size = info.Size()
 	}
 	var own error // of f
-	from.Offset, err = parse(file, from.Offset, size, func(record []byte, end int64) error {
+	from.Offset, err = format.Read(file, from.Offset, size, func(record []byte, end int64) error {
 		own = f(record, Position{from.Segment, end})
 		return own
 	})

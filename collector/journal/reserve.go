@@ -70,11 +70,11 @@ func enough(dir string) error {
 // reserve makes sure that the reserve lies behind the segment's end. Where the file system has no
 // reservations there is none, and a failed write shows that the disk is full.
 func (s *segment) reserve() error {
-	if s.reserved-s.size >= reserve {
+	if s.reserved-s.Size >= reserve {
 		return nil
 	}
-	want := s.size + reserve + reserveStep
-	known, err := diskspace.Take(s.File, s.size, want-s.size)
+	want := s.Size + reserve + reserveStep
+	known, err := diskspace.Take(s.File.File, s.Size, want-s.Size)
 	if err != nil {
 		return fmt.Errorf("reserve space for the journal: %w", err)
 	}

@@ -1,6 +1,7 @@
 package remote
 
 import (
+	"bytes"
 	"errors"
 	"net/http"
 	"net/http/httptest"
@@ -40,17 +41,24 @@ func FuzzParseQueue(f *testing.F) {
 	}
 	f.Add(whole)
 	f.Add(whole[:len(whole)-3])
-	f.Add([]byte(queueMagic))
-	f.Add(firstQueue("body"))
+	f.Add([]byte(queueFormat.Magic))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		s, err := parseQueue(b)
-		if s.size < 0 || s.size > int64(len(b)) {
-			t.Fatalf("ends at %d of %d", s.size, len(b))
+		read := func(b []byte) (size int64, rows uint64, err error) {
+			size, err = queueFormat.Read(bytes.NewReader(b), 0, int64(len(b)), func(request []byte, _ int64) error {
+				n, _ := parseRequest(request)
+				rows += uint64(n)
+				return nil
+			})
+			return size, rows, err
 		}
-		if again, err := parseQueue(b[:s.size]); s.size > 0 && (err != nil || again.size != s.size || again.rows != s.rows) {
-			t.Fatalf("what is whole is not: %d of %d, %d of %d rows, %v", again.size, s.size, again.rows, s.rows, err)
+		size, rows, err := read(b)
+		if size < 0 || size > int64(len(b)) {
+			t.Fatalf("ends at %d of %d", size, len(b))
 		}
-		if err == nil && s.size != int64(len(b)) {
+		if again, same, err := read(b[:size]); size > 0 && (err != nil || again != size || same != rows) {
+			t.Fatalf("the whole part is not whole: %d of %d, %d of %d rows, %v", again, size, same, rows, err)
+		}
+		if err == nil && size != int64(len(b)) {
 			t.Fatal("no error, and something is left")
 		}
 	})

@@ -2,9 +2,7 @@ package remote
 
 import (
 	"bytes"
-	"encoding/binary"
 	"errors"
-	"hash/crc32"
 	"os"
 	"path/filepath"
 	"slices"
@@ -20,7 +18,7 @@ import (
 func readQueueOf(t *testing.T, file []byte) (bodies string, err error) {
 	t.Helper()
 	dir := t.TempDir()
-	path := queuePath(dir, 7)
+	path := queueFormat.Path(dir, 7)
 	if err := os.WriteFile(path, file, 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -116,28 +114,6 @@ func TestEachByteOfAQueue(t *testing.T) {
 	}
 }
 
-// firstQueue is a file of the first version.
-func firstQueue(bodies ...string) []byte {
-	b := []byte(queueMagic1)
-	for _, body := range bodies {
-		compressed := zstd.CompressLevel(nil, []byte(body), queueLevel)
-		b = binary.LittleEndian.AppendUint32(b, uint32(len(compressed)))
-		b = binary.LittleEndian.AppendUint32(b, crc32.Update(7, queueTable, compressed))
-		b = binary.LittleEndian.AppendUint32(b, 7)
-		b = append(b, compressed...)
-	}
-	return b
-}
-
-func TestTheFirstVersionOfTheQueueIsRead(t *testing.T) {
-	whole := firstQueue("a", "b")
-	for _, file := range [][]byte{whole, append(bytes.Clone(whole), 1, 2, 3)} {
-		if got, err := readQueueOf(t, file); err != nil || got != "ab" {
-			t.Errorf("%q, %v", got, err)
-		}
-	}
-}
-
 // What an append that failed has left behind the end is not damage to the next start.
 func TestAFailedAppendIsNoDamage(t *testing.T) {
 	q, err := openQueue(t.TempDir())
@@ -145,15 +121,15 @@ func TestAFailedAppendIsNoDamage(t *testing.T) {
 		t.Fatal(err)
 	}
 	path := q.path(q.last().number)
-	writable := q.file
-	if q.file, err = os.Open(path); err != nil { // writing fails
+	writable := q.file.File
+	if q.file.File, err = os.Open(path); err != nil { // writing fails
 		t.Fatal(err)
 	}
 	if err := q.append([]byte("a"), 7); err == nil {
 		t.Fatal("a request was written to a file that is read-only")
 	}
 	q.file.Close()
-	q.file = writable
+	q.file.File = writable
 	if _, err := q.file.WriteAt(q.buffer[:len(q.buffer)-1], q.last().size); err != nil {
 		t.Fatal(err)
 	}

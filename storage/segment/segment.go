@@ -1,10 +1,14 @@
-// Package segment is the frame of an append-only file whose records are committed in groups, one fsync each: a header,
-// and a mark before each group. A group is begun only after the one before has been synced. So a mark proves that all
-// before it was on the disk once, and bytes before it that are not whole are damaged; behind the last mark they may as
-// well be the torn end of a group that was never committed.
+// Package segment is the log under the journal and under the queue for a remote store: a directory of
+// numbered files to which framed records are appended in groups, one fsync each.
 //
-// It owns neither the records nor the files. A mark depends on a random salt of its file and on its place there, so that
-// no content of a record can pass for one.
+// A file begins with a header; a mark is before each group. A group is begun only after the one before has
+// been synced. So a mark proves that all before it was on the disk once, and bytes before it that are not
+// whole are damaged; behind the last mark they may as well be the torn end of a group that was never
+// committed. A mark depends on a random salt of its file and on its place there, so that no content of a
+// record can pass for one.
+//
+// It owns the bytes of a file. It refuses files of another [Format] and, but for a torn end, damaged ones.
+// It knows neither the meaning of a record nor when a file may go.
 package segment
 
 import (
