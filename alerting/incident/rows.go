@@ -3,10 +3,12 @@ package incident
 import (
 	"cmp"
 	"context"
+	"database/sql"
 	"encoding/json"
 	"fmt"
 
 	"bramble/alerting/database"
+	"bramble/storage/statedb"
 )
 
 const columns = `id, group_key, receiver, title, severity, started_at, opened_at, changed_at, resolved_at, alerts, acked_by, acked_at, ack_comment`
@@ -36,20 +38,11 @@ func scan(row scanner) (*Incident, error) {
 
 // Find returns the incidents that a WHERE clause selects, without their pages and details.
 func Find(ctx context.Context, db database.Querier, where string, args ...any) ([]*Incident, error) {
-	rows, err := db.QueryContext(ctx, `SELECT number, `+columns+` FROM incident `+where, args...)
+	out, err := statedb.All(ctx, db, func(row *sql.Rows) (*Incident, error) { return scan(row) }, `SELECT number, `+columns+` FROM incident `+where, args...)
 	if err != nil {
 		return nil, fmt.Errorf("read incidents: %w", err)
 	}
-	defer rows.Close()
-	var out []*Incident
-	for rows.Next() {
-		in, err := scan(rows)
-		if err != nil {
-			return nil, fmt.Errorf("read incident: %w", err)
-		}
-		out = append(out, in)
-	}
-	return out, rows.Err()
+	return out, nil
 }
 
 // Save writes in, under the next number where it is new. An insert that turns into an update would use up a number.
@@ -100,18 +93,13 @@ func Record(ctx context.Context, db database.Querier, incident string, at int64,
 
 // LoadDetails reads the rows beside an incident's own: the end of a snooze, and the closing comment.
 func (in *Incident) LoadDetails(ctx context.Context, db database.Querier) error {
-	rows, err := db.QueryContext(ctx, `SELECT snoozed_until, closed_by, closed_at, closing, by_hand FROM incident_detail WHERE incident = ?`, in.ID)
-	if err != nil {
-		return fmt.Errorf("read incident %s: %w", in.ID, err)
-	}
-	defer rows.Close()
-	for rows.Next() {
+	err := statedb.Each(ctx, db, func(row *sql.Rows) error {
 		var (
 			until int64
 			c     Closing
 		)
-		if err := rows.Scan(&until, &c.By, &c.At, &c.Comment, &c.ByHand); err != nil {
-			return fmt.Errorf("read incident %s: %w", in.ID, err)
+		if err := row.Scan(&until, &c.By, &c.At, &c.Comment, &c.ByHand); err != nil {
+			return err
 		}
 		if in.Ack != nil {
 			in.Ack.Until = until
@@ -119,6 +107,10 @@ func (in *Incident) LoadDetails(ctx context.Context, db database.Querier) error 
 		if c.At != 0 {
 			in.Closing = &c
 		}
+		return nil
+	}, `SELECT snoozed_until, closed_by, closed_at, closing, by_hand FROM incident_detail WHERE incident = ?`, in.ID)
+	if err != nil {
+		return fmt.Errorf("read incident %s: %w", in.ID, err)
 	}
-	return rows.Err()
+	return nil
 }

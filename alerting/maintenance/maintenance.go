@@ -20,6 +20,7 @@ import (
 
 	"bramble/alerting/alert"
 	"bramble/alerting/database"
+	"bramble/storage/statedb"
 )
 
 const (
@@ -305,20 +306,14 @@ func Prune(ctx context.Context, db database.Querier, now time.Time) error {
 }
 
 func read(ctx context.Context, db database.Querier, where string, args ...any) (out []*Maintenance, err error) {
-	rows, err := db.QueryContext(ctx, `SELECT number, matchers, starts_at, ends_at, return_by, comment, created_by, created_at, ended_by, closed_at, not_back
-		FROM maintenance `+where, args...)
-	if err != nil {
-		return nil, fmt.Errorf("read maintenances: %w", err)
-	}
-	defer rows.Close()
-	for rows.Next() {
+	out, err = statedb.All(ctx, db, func(row *sql.Rows) (*Maintenance, error) {
 		var (
 			m                 Maintenance
 			matchers, notBack string
 		)
-		err := rows.Scan(&m.Number, &matchers, &m.StartsAt, &m.EndsAt, &m.ReturnBy, &m.Comment, &m.By, &m.CreatedAt, &m.EndedBy, &m.ClosedAt, &notBack)
+		err := row.Scan(&m.Number, &matchers, &m.StartsAt, &m.EndsAt, &m.ReturnBy, &m.Comment, &m.By, &m.CreatedAt, &m.EndedBy, &m.ClosedAt, &notBack)
 		if err != nil {
-			return nil, fmt.Errorf("read maintenance: %w", err)
+			return nil, err
 		}
 		var texts []string
 		if err := json.Unmarshal([]byte(matchers), &texts); err != nil {
@@ -328,11 +323,15 @@ func read(ctx context.Context, db database.Querier, where string, args ...any) (
 			return nil, fmt.Errorf("decode boards of maintenance %d: %w", m.Number, err)
 		}
 		if m.Matchers, m.Parsed, err = parseMatchers(texts); err != nil {
-			return nil, fmt.Errorf("read maintenance %d: %w", m.Number, err)
+			return nil, fmt.Errorf("matchers of maintenance %d: %w", m.Number, err)
 		}
-		out = append(out, &m)
+		return &m, nil
+	}, `SELECT number, matchers, starts_at, ends_at, return_by, comment, created_by, created_at, ended_by, closed_at, not_back
+		FROM maintenance `+where, args...)
+	if err != nil {
+		return nil, fmt.Errorf("read maintenances: %w", err)
 	}
-	return out, rows.Err()
+	return out, nil
 }
 
 func insert(ctx context.Context, db database.Querier, m *Maintenance) (int64, error) {

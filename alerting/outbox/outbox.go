@@ -13,6 +13,7 @@ import (
 
 	"bramble/alerting/alert"
 	"bramble/alerting/database"
+	"bramble/storage/statedb"
 )
 
 // Message is one page on its way to one integration.
@@ -66,28 +67,25 @@ func (l *Message) Insert(ctx context.Context, db database.Querier, state string)
 
 // Waiting reads the pages that no provider has accepted yet, the oldest first.
 func Waiting(ctx context.Context, db database.Querier) ([]*Message, error) {
-	rows, err := db.QueryContext(ctx, `SELECT id, incident, receiver, integration, idx, group_key, reason, payload, created_at, reading_at, attempts, next_at
-		FROM page WHERE state = 'waiting' ORDER BY seq`)
-	if err != nil {
-		return nil, fmt.Errorf("read waiting pages: %w", err)
-	}
-	defer rows.Close()
-	var out []*Message
-	for rows.Next() {
+	out, err := statedb.All(ctx, db, func(row *sql.Rows) (*Message, error) {
 		var (
 			l       Message
 			reason  int
 			payload string
 		)
-		err := rows.Scan(&l.ID, &l.Incident, &l.Receiver, &l.Integration, &l.Index, &l.GroupKey, &reason, &payload, &l.CreatedAt, &l.ReadingAt, &l.Attempts, &l.NextAt)
+		err := row.Scan(&l.ID, &l.Incident, &l.Receiver, &l.Integration, &l.Index, &l.GroupKey, &reason, &payload, &l.CreatedAt, &l.ReadingAt, &l.Attempts, &l.NextAt)
 		if err != nil {
-			return nil, fmt.Errorf("read waiting page: %w", err)
+			return nil, err
 		}
 		l.Reason, l.Payload = notify.NotifyReason(reason), []byte(payload)
 		l.NextAt = min(l.NextAt, time.Now().Add(MaxBackoff).UnixMilli()) // the clock may have been set back
-		out = append(out, &l)
+		return &l, nil
+	}, `SELECT id, incident, receiver, integration, idx, group_key, reason, payload, created_at, reading_at, attempts, next_at
+		FROM page WHERE state = 'waiting' ORDER BY seq`)
+	if err != nil {
+		return nil, fmt.Errorf("read waiting pages: %w", err)
 	}
-	return out, rows.Err()
+	return out, nil
 }
 
 // laneWidth is how many pages of one integration may be on their way at once, so that one that hangs does not hold up
@@ -318,24 +316,23 @@ func (h *Health) Note(lane, state string, refused bool, answer string, now time.
 
 // Load takes over how the last pages of an earlier pager fared.
 func (h *Health) Load(ctx context.Context, db *sql.DB) error {
-	rows, err := db.QueryContext(ctx, `SELECT receiver, integration, idx, state, answer, created_at FROM page
-		WHERE seq IN (SELECT max(seq) FROM page WHERE attempts > 0 AND state != 'stopped' GROUP BY receiver, integration, idx)`)
-	if err != nil {
-		return fmt.Errorf("read the last pages: %w", err)
-	}
-	defer rows.Close()
-	for rows.Next() {
+	err := statedb.Each(ctx, db, func(row *sql.Rows) error {
 		var (
 			receiver, integration, state, answer string
 			idx                                  int
 			at                                   int64
 		)
-		if err := rows.Scan(&receiver, &integration, &idx, &state, &answer, &at); err != nil {
-			return fmt.Errorf("read the last pages: %w", err)
+		if err := row.Scan(&receiver, &integration, &idx, &state, &answer, &at); err != nil {
+			return err
 		}
 		h.Note(LaneOf(receiver, integration, idx), state, false, answer, time.UnixMilli(at))
+		return nil
+	}, `SELECT receiver, integration, idx, state, answer, created_at FROM page
+		WHERE seq IN (SELECT max(seq) FROM page WHERE attempts > 0 AND state != 'stopped' GROUP BY receiver, integration, idx)`)
+	if err != nil {
+		return fmt.Errorf("read the last pages: %w", err)
 	}
-	return rows.Err()
+	return nil
 }
 
 const (

@@ -9,6 +9,7 @@ import (
 
 	"bramble/alerting"
 	"bramble/alerting/alert"
+	"bramble/storage/statedb"
 )
 
 // Alert is one alert of a threshold.
@@ -85,19 +86,14 @@ func (b *Store) Alerts(ctx context.Context, customer string, since time.Time) ([
 }
 
 func (b *Store) alerts(ctx context.Context, where string, args ...any) (all []Alert, err error) {
-	rows, err := b.DB.QueryContext(ctx, `SELECT seq, customer, kind, board, fired_at, ended_at, value, notified_fired FROM customer_alert `+where, args...)
+	all, err = statedb.All(ctx, b.DB, func(row *sql.Rows) (a Alert, err error) {
+		err = row.Scan(&a.seq, &a.Customer, &a.Kind, &a.Board, &a.FiredAt, &a.EndedAt, &a.Value, &a.notifiedFired)
+		return a, err
+	}, `SELECT seq, customer, kind, board, fired_at, ended_at, value, notified_fired FROM customer_alert `+where, args...)
 	if err != nil {
 		return nil, fmt.Errorf("read customers' alerts: %w", err)
 	}
-	defer rows.Close()
-	for rows.Next() {
-		var a Alert
-		if err := rows.Scan(&a.seq, &a.Customer, &a.Kind, &a.Board, &a.FiredAt, &a.EndedAt, &a.Value, &a.notifiedFired); err != nil {
-			return nil, fmt.Errorf("read a customer's alert: %w", err)
-		}
-		all = append(all, a)
-	}
-	return all, rows.Err()
+	return all, nil
 }
 
 const pending = `(notified_fired = 0 OR ended_at > 0 AND notified_ended = 0)`
@@ -118,19 +114,11 @@ func (b *Store) notify(ctx context.Context, now time.Time) error {
 
 // waiting are the customers with pending alerts.
 func (b *Store) waiting(ctx context.Context) (names []string, err error) {
-	rows, err := b.DB.QueryContext(ctx, `SELECT DISTINCT customer FROM customer_alert WHERE `+pending)
+	names, err = statedb.All(ctx, b.DB, statedb.Column[string], `SELECT DISTINCT customer FROM customer_alert WHERE `+pending)
 	if err != nil {
-		return nil, fmt.Errorf("read untold alerts: %w", err)
+		return nil, fmt.Errorf("read pending alerts: %w", err)
 	}
-	defer rows.Close()
-	for rows.Next() {
-		var name string
-		if err := rows.Scan(&name); err != nil {
-			return nil, fmt.Errorf("read untold alerts: %w", err)
-		}
-		names = append(names, name)
-	}
-	return names, rows.Err()
+	return names, nil
 }
 
 // maxNotified is how many alerts one mail may list; it counts those beyond.

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"bramble/alerting"
+	"bramble/storage/statedb"
 )
 
 // confirmWithin is how long a link to confirm holds.
@@ -159,20 +160,12 @@ func (b *Store) contact(ctx context.Context, id string) (Contact, error) {
 }
 
 func (b *Store) contactsOf(ctx context.Context, customer string) ([]Contact, error) {
-	rows, err := b.DB.QueryContext(ctx, contactColumns+`WHERE customer = ? ORDER BY added_at, id`, customer)
+	all, err := statedb.All(ctx, b.DB, func(row *sql.Rows) (Contact, error) { return scanContact(row.Scan) },
+		contactColumns+`WHERE customer = ? ORDER BY added_at, id`, customer)
 	if err != nil {
 		return nil, fmt.Errorf("read contacts: %w", err)
 	}
-	defer rows.Close()
-	var all []Contact
-	for rows.Next() {
-		c, err := scanContact(rows.Scan)
-		if err != nil {
-			return nil, fmt.Errorf("read contact: %w", err)
-		}
-		all = append(all, c)
-	}
-	return all, rows.Err()
+	return all, nil
 }
 
 // Contacts lists those of a customer, with how the last mail to each stands.

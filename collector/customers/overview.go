@@ -4,6 +4,8 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+
+	"bramble/storage/statedb"
 )
 
 // Count counts one customer's settings, and the alerts that wait for a limit.
@@ -13,7 +15,14 @@ type Count struct {
 
 // Counts reads those of all customers who have set something.
 func Counts(ctx context.Context, db *sql.DB) (map[string]Count, error) {
-	rows, err := db.QueryContext(ctx, `
+	all := map[string]Count{}
+	err := statedb.Each(ctx, db, func(row *sql.Rows) error {
+		var name string
+		var n Count
+		err := row.Scan(&name, &n.Thresholds, &n.Contacts, &n.Confirmed, &n.Waiting)
+		all[name] = n
+		return err
+	}, `
 		SELECT customer, sum(t), sum(c), sum(f), sum(w) FROM (
 			SELECT customer, count(*) AS t, 0 AS c, 0 AS f, 0 AS w FROM customer_threshold GROUP BY customer
 			UNION ALL SELECT customer, 0, count(*), sum(confirmed_at > 0), 0 FROM customer_contact GROUP BY customer
@@ -22,17 +31,7 @@ func Counts(ctx context.Context, db *sql.DB) (map[string]Count, error) {
 	if err != nil {
 		return nil, fmt.Errorf("count what customers have set: %w", err)
 	}
-	defer rows.Close()
-	all := map[string]Count{}
-	for rows.Next() {
-		var name string
-		var n Count
-		if err := rows.Scan(&name, &n.Thresholds, &n.Contacts, &n.Confirmed, &n.Waiting); err != nil {
-			return nil, fmt.Errorf("count what customers have set: %w", err)
-		}
-		all[name] = n
-	}
-	return all, rows.Err()
+	return all, nil
 }
 
 // Allow lets an address be asked again that wanted no mail. It wraps ErrNotFound where it never said so.

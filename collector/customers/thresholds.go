@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"bramble/alerting/rules"
+	"bramble/storage/statedb"
 )
 
 const (
@@ -113,24 +114,21 @@ func (b *Store) Thresholds(ctx context.Context, customer string) ([]rules.Thresh
 
 // thresholds reads those of one customer, or of all with "".
 func thresholds(ctx context.Context, db *sql.DB, customer string) (map[string][]rules.Threshold, error) {
-	rows, err := db.QueryContext(ctx, `SELECT customer, kind, board, value, hysteresis, for_ms, keep_ms FROM customer_threshold
-		WHERE ? IN ('', customer) ORDER BY customer, kind, board`, customer)
-	if err != nil {
-		return nil, fmt.Errorf("read thresholds: %w", err)
-	}
-	defer rows.Close()
 	all := map[string][]rules.Threshold{}
-	for rows.Next() {
+	err := statedb.Each(ctx, db, func(row *sql.Rows) error {
 		var (
 			c         string
 			t         rules.Threshold
 			wait, end int64
 		)
-		if err := rows.Scan(&c, &t.Kind, &t.Board, &t.Value, &t.Hysteresis, &wait, &end); err != nil {
-			return nil, fmt.Errorf("read threshold: %w", err)
-		}
+		err := row.Scan(&c, &t.Kind, &t.Board, &t.Value, &t.Hysteresis, &wait, &end)
 		t.For, t.KeepFiringFor = time.Duration(wait)*time.Millisecond, time.Duration(end)*time.Millisecond
 		all[c] = append(all[c], t)
+		return err
+	}, `SELECT customer, kind, board, value, hysteresis, for_ms, keep_ms FROM customer_threshold
+		WHERE ? IN ('', customer) ORDER BY customer, kind, board`, customer)
+	if err != nil {
+		return nil, fmt.Errorf("read thresholds: %w", err)
 	}
-	return all, rows.Err()
+	return all, nil
 }

@@ -7,29 +7,30 @@ import (
 	"fmt"
 	"log/slog"
 	"time"
+
+	"bramble/storage/statedb"
 )
 
 // pauseAfter is by how much the process must be late to have been stopped.
 const pauseAfter = 5 * time.Second
 
 func (b *Store) load(ctx context.Context) error {
-	rows, err := b.db.QueryContext(ctx, `SELECT name, board, message, sent_by, within, created_at, last_at, excused, removed_at FROM heartbeat`)
-	if err != nil {
-		return fmt.Errorf("read heartbeats: %w", err)
-	}
-	defer rows.Close()
-	for rows.Next() {
+	err := statedb.Each(ctx, b.db, func(row *sql.Rows) error {
 		var (
 			h      Heartbeat
 			within int64
 		)
-		if err := rows.Scan(&h.Name, &h.Board, &h.Message, &h.By, &within, &h.CreatedAt, &h.LastAt, &h.excused, &h.removed); err != nil {
-			return fmt.Errorf("read heartbeat: %w", err)
+		if err := row.Scan(&h.Name, &h.Board, &h.Message, &h.By, &within, &h.CreatedAt, &h.LastAt, &h.excused, &h.removed); err != nil {
+			return err
 		}
 		h.within = time.Duration(within) * time.Millisecond
 		b.all[h.Name] = &h
+		return nil
+	}, `SELECT name, board, message, sent_by, within, created_at, last_at, excused, removed_at FROM heartbeat`)
+	if err != nil {
+		return fmt.Errorf("read heartbeats: %w", err)
 	}
-	return rows.Err()
+	return nil
 }
 
 func (b *Store) save(ctx context.Context, h *Heartbeat) error {

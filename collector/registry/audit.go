@@ -2,7 +2,10 @@ package registry
 
 import (
 	"context"
+	"database/sql"
 	"time"
+
+	"bramble/storage/statedb"
 )
 
 type actorKey struct{}
@@ -33,22 +36,12 @@ type Event struct {
 // Events returns the newest limit lines of the audit table, newest first. It
 // reads the disk.
 func (r *Registry) Events(ctx context.Context, limit int) ([]Event, error) {
-	rows, err := r.db.QueryContext(ctx, `SELECT at, actor, action, object, detail FROM audit ORDER BY id DESC LIMIT ?`, limit)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	var events []Event
-	for rows.Next() {
+	return statedb.All(ctx, r.db, func(row *sql.Rows) (e Event, err error) {
 		var at int64
-		var e Event
-		if err := rows.Scan(&at, &e.Actor, &e.Action, &e.Object, &e.Detail); err != nil {
-			return nil, err
-		}
+		err = row.Scan(&at, &e.Actor, &e.Action, &e.Object, &e.Detail)
 		e.At = moment(at)
-		events = append(events, e)
-	}
-	return events, rows.Err()
+		return e, err
+	}, `SELECT at, actor, action, object, detail FROM audit ORDER BY id DESC LIMIT ?`, limit)
 }
 
 // Note writes a line of the audit table for an action that changes nothing in the registry.

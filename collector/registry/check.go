@@ -11,6 +11,8 @@ import (
 
 	"modernc.org/sqlite"
 	sqlite3 "modernc.org/sqlite/lib"
+
+	"bramble/storage/statedb"
 )
 
 // ErrDamaged is wrapped where the database or its write-ahead log is damaged.
@@ -97,13 +99,10 @@ func CheckDB(ctx context.Context, path string) (c Contents, err error) {
 }
 
 func checkReferences(ctx context.Context, db *sql.DB, path string) error {
-	rows, err := db.QueryContext(ctx, `PRAGMA foreign_key_check`)
-	if err != nil {
+	missing := fmt.Errorf("%w: file %s: a row refers to one that is not there", ErrDamaged, path)
+	err := statedb.Each(ctx, db, func(*sql.Rows) error { return missing }, `PRAGMA foreign_key_check`)
+	if err != nil && !errors.Is(err, ErrDamaged) {
 		return fmt.Errorf("foreign_key_check of %s: %w", path, err)
 	}
-	defer rows.Close()
-	if rows.Next() {
-		return fmt.Errorf("%w: file %s: a row refers to one that is not there", ErrDamaged, path)
-	}
-	return rows.Err()
+	return err
 }

@@ -11,6 +11,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"bramble/storage/statedb"
 )
 
 // Ephemeral says which rows a copy of the database leaves out, and why.
@@ -82,19 +84,8 @@ func readKeys(ctx context.Context, db *sql.DB) (Keys, error) {
 
 // keyTables are the tables that hold a key.
 func keyTables(ctx context.Context, db *sql.DB) (tables []string, err error) {
-	rows, err := db.QueryContext(ctx, `SELECT t.name FROM sqlite_schema t JOIN pragma_table_info(t.name) c WHERE t.type = 'table' AND c.name = 'key' AND c.type = 'BLOB'`)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	for rows.Next() {
-		var name string
-		if err := rows.Scan(&name); err != nil {
-			return nil, err
-		}
-		tables = append(tables, name)
-	}
-	return tables, rows.Err()
+	return statedb.All(ctx, db, statedb.Column[string],
+		`SELECT t.name FROM sqlite_schema t JOIN pragma_table_info(t.name) c WHERE t.type = 'table' AND c.name = 'key' AND c.type = 'BLOB'`)
 }
 
 // PutKeys puts keys back into a copy of the database that nobody else uses.

@@ -64,17 +64,7 @@ func (r *Registry) Generation() uint64 { return r.generation.Load() }
 
 // each runs scan for every row of a query.
 func (r *Registry) each(ctx context.Context, query string, scan func(*sql.Rows) error) error {
-	rows, err := r.db.QueryContext(ctx, query)
-	if err != nil {
-		return err
-	}
-	defer rows.Close()
-	for rows.Next() {
-		if err := scan(rows); err != nil {
-			return err
-		}
-	}
-	return rows.Err()
+	return statedb.Each(ctx, r.db, scan, query)
 }
 
 // statement is one step of a change.

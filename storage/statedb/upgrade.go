@@ -102,20 +102,13 @@ func readVersions(ctx context.Context, db *sql.DB, has map[string]int) error {
 	if there, err := hasTable(ctx, db, "schema_version"); err != nil || !there {
 		return err
 	}
-	rows, err := db.QueryContext(ctx, `SELECT package, version FROM schema_version`)
-	if err != nil {
-		return err
-	}
-	defer rows.Close()
-	for rows.Next() {
+	return Each(ctx, db, func(row *sql.Rows) error {
 		var pkg string
 		var version int
-		if err := rows.Scan(&pkg, &version); err != nil {
-			return err
-		}
+		err := row.Scan(&pkg, &version)
 		has[pkg] = version
-	}
-	return rows.Err()
+		return err
+	}, `SELECT package, version FROM schema_version`)
 }
 
 func hasTable(ctx context.Context, db *sql.DB, name string) (there bool, err error) {
