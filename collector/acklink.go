@@ -12,17 +12,19 @@ import (
 	"bramble/dashboards"
 )
 
-// links lets the pages open incidents to whoever holds a signed link of the pager's.
-func (s site) links() *dashboards.Links {
-	return &dashboards.Links{Open: s.openLink, Acknowledge: s.followLink, Picture: s.linkedPicture}
+// linkPart opens incidents to the holder of a signed link of the pager's.
+type linkPart struct {
+	pager    *alerting.Pager
+	registry *registry.Registry
 }
 
-func (s site) openLink(ctx context.Context, text string) (dashboards.Linked, error) {
-	link, err := s.app.pager.ReadLink(alerting.AckLink, text)
+// Open returns the incident of a link.
+func (l *linkPart) Open(ctx context.Context, text string) (dashboards.Linked, error) {
+	link, err := l.pager.ReadLink(alerting.AckLink, text)
 	if err != nil {
 		return dashboards.Linked{}, linkError(err)
 	}
-	in, err := s.app.pager.Linked(ctx, link)
+	in, err := l.pager.Linked(ctx, link)
 	if err != nil {
 		return dashboards.Linked{}, linkError(err)
 	}
@@ -33,31 +35,33 @@ func (s site) openLink(ctx context.Context, text string) (dashboards.Linked, err
 	return shown, nil
 }
 
-func (s site) followLink(ctx context.Context, text, name, comment string, from netip.Addr) error {
-	link, err := s.app.pager.ReadLink(alerting.AckLink, text)
+// Acknowledge records that somebody has the incident of a link.
+func (l *linkPart) Acknowledge(ctx context.Context, text, name, comment string, from netip.Addr) error {
+	link, err := l.pager.ReadLink(alerting.AckLink, text)
 	if err != nil {
 		return linkError(err)
 	}
-	in, err := s.app.pager.Incident(ctx, link.Incident)
+	in, err := l.pager.Incident(ctx, link.Incident)
 	if err != nil {
 		return linkError(err)
 	}
 	if in.ResolvedAt != 0 {
 		return dashboards.ErrResolved
 	}
-	who := cmp.Or(name, s.app.pager.OnCall().PersonOf(link.Receiver), link.Receiver)
-	if err := s.app.pager.Acknowledge(ctx, link.Incident, who, comment); err != nil {
+	who := cmp.Or(name, l.pager.OnCall().PersonOf(link.Receiver), link.Receiver)
+	if err := l.pager.Acknowledge(ctx, link.Incident, who, comment); err != nil {
 		return linkError(err)
 	}
-	return s.app.registry.Note(registry.WithActor(ctx, who), "acknowledge incident", link.Incident, "by the link sent to "+link.Receiver+", from "+from.String())
+	return l.registry.Note(registry.WithActor(ctx, who), "acknowledge incident", link.Incident, "by the link sent to "+link.Receiver+", from "+from.String())
 }
 
-func (s site) linkedPicture(ctx context.Context, text string) ([]byte, error) {
-	link, err := s.app.pager.ReadLink(alerting.PictureLink, text)
+// Picture returns that of a link.
+func (l *linkPart) Picture(ctx context.Context, text string) ([]byte, error) {
+	link, err := l.pager.ReadLink(alerting.PictureLink, text)
 	if err != nil {
 		return nil, linkError(err)
 	}
-	b, err := s.app.pager.Picture(ctx, link)
+	b, err := l.pager.Picture(ctx, link)
 	return b, linkError(err)
 }
 

@@ -79,6 +79,7 @@ type app struct {
 	domains    *domain.Decider
 	ingest     *ingest.Ingest
 	pages      *dashboards.Server
+	site       site
 	files      *descriptors.Budget
 	listener   *descriptors.Web
 	teardown   []step
@@ -180,7 +181,7 @@ func openApp(ctx context.Context, c config.Config, v variant, log *slog.Logger) 
 	a.metrics.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{
 		Name: "bramble_http_ended_connections_total", Help: "Connections of browsers that ended for newer ones because there were too many.",
 	}, func() float64 { return float64(a.listener.Ended()) }))
-	if a.pages, err = dashboards.New(site{a}.pageOptions(v)); err != nil {
+	if a.pages, err = dashboards.New(a.pageOptions(v)); err != nil {
 		return nil, err
 	}
 	a.defers("pages", func() error { a.pages.Close(); return nil })
@@ -232,6 +233,7 @@ func openApp(ctx context.Context, c config.Config, v variant, log *slog.Logger) 
 	if err := a.openBackups(ctx); err != nil {
 		return nil, err
 	}
+	a.site.connect(a)
 	ended := a.engine.SetRules(loaded) // alerts of rules that are gone since the collector stopped
 	a.domains.Resume(a.engine.Firing())
 	if err := a.ingest.Commit(ended); err != nil {

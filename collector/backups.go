@@ -213,9 +213,9 @@ func unready(file, dataDir string) error {
 	return errors.Join(errs...)
 }
 
-// backupStatus is what the pages show.
-func (s site) backupStatus() dashboards.Backups {
-	status := s.app.backups.Status()
+// backupStatus is the state of the backups for the pages and the daily mail.
+func backupStatus(k *backup.Keeper) dashboards.Backups {
+	status := k.Status()
 	v := dashboards.Backups{Target: status.Target, EverySeconds: int64(status.Every.Seconds()), Running: status.Running, Kept: []dashboards.Backup{}}
 	if !status.AttemptAt.IsZero() {
 		v.AttemptAt = status.AttemptAt.UnixMilli()

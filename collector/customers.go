@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 	"maps"
@@ -11,10 +12,12 @@ import (
 	"sync"
 	"time"
 
+	"bramble/alerting"
 	"bramble/alerting/alert"
 	"bramble/alerting/incident"
 	"bramble/alerting/rules"
 	"bramble/collector/customers"
+	"bramble/collector/registry"
 	"bramble/dashboards"
 	"bramble/storage"
 )
@@ -45,40 +48,54 @@ func (a *app) deliver(ts []alert.Transition) {
 // settleAlerts returns when all that was delivered is in the database.
 func (a *app) settleAlerts() error { return errors.Join(a.domains.Settle(), a.customers.Settle()) }
 
-// ownSettings lets customers set what they hear of.
-func (s site) ownSettings() *dashboards.OwnSettings {
-	return &dashboards.OwnSettings{
-		Get: s.ownBook,
-		SetThreshold: func(ctx context.Context, customer, who string, t rules.Threshold) error {
-			return ownError(s.app.customers.SetThreshold(ctx, customer, who, t))
-		},
-		RemoveThreshold: func(ctx context.Context, customer, who, kind, board string) error {
-			return ownError(s.app.customers.RemoveThreshold(ctx, customer, who, kind, board))
-		},
-		AddContact: func(ctx context.Context, customer, who, address string) error {
-			_, err := s.app.customers.AddContact(ctx, customer, who, address)
-			return ownError(err)
-		},
-		AskContact: func(ctx context.Context, customer, who, id string) error {
-			return ownError(s.app.customers.AskAgain(ctx, customer, who, id))
-		},
-		RemoveContact: func(ctx context.Context, customer, who, id string) error {
-			return ownError(s.app.customers.RemoveContact(ctx, customer, who, id))
-		},
-		Linked: func(ctx context.Context, link string) (dashboards.OwnContact, error) {
-			c, err := s.app.customers.Linked(ctx, link)
-			return contactView(c), ownError(err)
-		},
-		Answer: func(ctx context.Context, link string, want bool) error {
-			if want {
-				return ownError(s.app.customers.Confirm(ctx, link))
-			}
-			return ownError(s.app.customers.Refuse(ctx, link))
-		},
-	}
+// settingPart is the settings of customers.
+type settingPart struct {
+	customers *customers.Store
+	pager     *alerting.Pager
+	limits    customers.Limits
 }
 
-// ownError names errors of the customers' room as the pages know them.
+// SetThreshold sets one.
+func (s *settingPart) SetThreshold(ctx context.Context, customer, who string, t rules.Threshold) error {
+	return ownError(s.customers.SetThreshold(ctx, customer, who, t))
+}
+
+// RemoveThreshold removes one.
+func (s *settingPart) RemoveThreshold(ctx context.Context, customer, who, kind, board string) error {
+	return ownError(s.customers.RemoveThreshold(ctx, customer, who, kind, board))
+}
+
+// AddContact adds an address, which is asked first.
+func (s *settingPart) AddContact(ctx context.Context, customer, who, address string) error {
+	_, err := s.customers.AddContact(ctx, customer, who, address)
+	return ownError(err)
+}
+
+// AskContact asks an address again.
+func (s *settingPart) AskContact(ctx context.Context, customer, who, id string) error {
+	return ownError(s.customers.AskAgain(ctx, customer, who, id))
+}
+
+// RemoveContact removes one.
+func (s *settingPart) RemoveContact(ctx context.Context, customer, who, id string) error {
+	return ownError(s.customers.RemoveContact(ctx, customer, who, id))
+}
+
+// Linked is the contact that a link in a mail is about.
+func (s *settingPart) Linked(ctx context.Context, link string) (dashboards.OwnContact, error) {
+	c, err := s.customers.Linked(ctx, link)
+	return contactView(c), ownError(err)
+}
+
+// Answer records whether the reader of a mail wants more.
+func (s *settingPart) Answer(ctx context.Context, link string, want bool) error {
+	if want {
+		return ownError(s.customers.Confirm(ctx, link))
+	}
+	return ownError(s.customers.Refuse(ctx, link))
+}
+
+// ownError names errors of the customers' package as the pages know them.
 func ownError(err error) error {
 	for of, is := range map[error]error{
 		customers.ErrBad: dashboards.ErrBadRequest, customers.ErrTooOften: dashboards.ErrTooOften, customers.ErrNotFound: dashboards.ErrUnknownOwn,
@@ -94,55 +111,55 @@ func contactView(c customers.Contact) dashboards.OwnContact {
 	return dashboards.OwnContact{ID: c.ID, Address: c.Address, Customer: c.Customer, Confirmed: c.Confirmed, AskedAt: c.AskedAt.UnixMilli(), LastMail: c.MailState}
 }
 
-// ownBook is what a customer has set.
-func (s site) ownBook(ctx context.Context, customer string) (dashboards.OwnBook, error) {
-	l := s.app.config.Customers
+// Get returns all that a customer has set.
+func (s *settingPart) Get(ctx context.Context, customer string) (dashboards.OwnBook, error) {
+	l := s.limits
 	book := dashboards.OwnBook{
-		Customer: customer, Thresholds: []dashboards.OwnThreshold{}, Contacts: []dashboards.OwnContact{}, Mail: s.app.pager.CanMail() == nil,
+		Customer: customer, Thresholds: []dashboards.OwnThreshold{}, Contacts: []dashboards.OwnContact{}, Mail: s.pager.CanMail() == nil,
 		Limits: map[string]int{"contacts": l.Contacts, "thresholds": l.Thresholds, "changesAnHour": l.Changes, "confirmationsAnHour": l.Confirmations, "mailsAnHour": l.Hourly, "mailsADay": l.Daily},
 	}
 	for _, k := range rules.ThresholdKinds {
 		book.Kinds = append(book.Kinds, dashboards.OwnKind{Name: k.Name, Fixed: k.Fixed, Min: k.Min, Max: k.Max, MaxHysteresis: k.MaxHysteresis})
 	}
-	set, err := s.app.customers.Thresholds(ctx, customer)
+	set, err := s.customers.Thresholds(ctx, customer)
 	if err != nil {
 		return book, err
 	}
 	for _, t := range set {
 		book.Thresholds = append(book.Thresholds, dashboards.OwnThresholdOf(t))
 	}
-	contacts, err := s.app.customers.Contacts(ctx, customer)
+	contacts, err := s.customers.Contacts(ctx, customer)
 	if err != nil {
 		return book, err
 	}
 	for _, c := range contacts {
 		book.Contacts = append(book.Contacts, contactView(c))
 	}
-	n, until, err := s.app.customers.Waiting(ctx, customer)
+	n, until, err := s.customers.Waiting(ctx, customer)
 	if book.Waiting = n; !until.IsZero() {
 		book.WaitingUntil = until.UnixMilli()
 	}
 	return book, err
 }
 
-// ownThresholdAlerts are the alerts of a customer's thresholds, of the time in which the boards are theirs.
-func (s site) ownThresholdAlerts(ctx context.Context, customer string, now time.Time) (out []dashboards.OwnAlert, err error) {
-	all, err := s.app.customers.Alerts(ctx, customer, now.Add(-ownAlertsBack))
+// thresholdAlerts are the alerts of a customer's thresholds, of the time in which the boards are theirs.
+func (o *ownPart) thresholdAlerts(ctx context.Context, customer string, now time.Time) (out []dashboards.OwnAlert, err error) {
+	all, err := o.customers.Alerts(ctx, customer, now.Add(-ownAlertsBack))
 	for _, one := range all {
-		if c, since := s.app.tenancy(one.Board, now.UnixMilli()); c == customer && one.FiredAt >= since {
+		if c, since := o.tenancy(one.Board, now.UnixMilli()); c == customer && one.FiredAt >= since {
 			out = append(out, dashboards.OwnAlert{Board: one.Board, Name: one.Kind, Since: one.FiredAt, Until: one.EndedAt, Threshold: true})
 		}
 	}
 	return out, err
 }
 
-// customerCounts lists who has boards or has set something.
-func (s site) customerCounts(ctx context.Context) ([]dashboards.OwnCount, error) {
-	set, err := customers.Counts(ctx, s.app.db)
+// Counts lists the customers who have boards or settings.
+func (o *ownPart) Counts(ctx context.Context) ([]dashboards.OwnCount, error) {
+	set, err := customers.Counts(ctx, o.db)
 	if err != nil {
 		return nil, err
 	}
-	boards := s.app.registry.CustomerNames(time.Now().UnixMilli())
+	boards := o.registry.CustomerNames(time.Now().UnixMilli())
 	names := slices.Collect(maps.Keys(set))
 	for name := range boards {
 		if _, ok := set[name]; !ok {
@@ -157,10 +174,31 @@ func (s site) customerCounts(ctx context.Context) ([]dashboards.OwnCount, error)
 	return all, nil
 }
 
-// own serves customers' views.
-func (s site) own() *dashboards.Own {
-	seen := &ownAlerts{app: s.app}
-	return &dashboards.Own{Tenancy: s.app.tenancy, History: s.ownHistory, Alerts: seen.of, Settings: s.ownSettings(), Counts: s.customerCounts}
+// ownSources are those of the customers' view.
+type ownSources struct {
+	registry  *registry.Registry
+	db        *sql.DB
+	customers *customers.Store
+	engine    *rules.Engine
+	pager     *alerting.Pager
+	tenancy   func(board string, at int64) (customer string, since int64)
+}
+
+// ownPart is the customers' view of their own boards.
+type ownPart struct {
+	ownSources
+	histories *historyPart
+
+	mu   sync.Mutex
+	made time.Time
+	all  []dashboards.OwnAlert // of single boards; the failure of a switch or a rack is in it as each board's own
+}
+
+func (o *ownPart) connect(s ownSources, h *historyPart) { o.ownSources, o.histories = s, h }
+
+// Tenancy returns the customer of a board at a time.
+func (o *ownPart) Tenancy(board string, at int64) (customer string, since int64) {
+	return o.tenancy(board, at)
 }
 
 // tenancy says whose a board in service is at a time and since when without a break.
@@ -172,8 +210,8 @@ func (a *app) tenancy(board string, at int64) (customer string, since int64) {
 	return b.Tenancy(at)
 }
 
-// ownHistory answers a customer from series that carry the customer's label: it was in force when they were read.
-func (s site) ownHistory(ctx context.Context, customer string, q dashboards.HistoryQuery) ([]dashboards.Span, error) {
+// History answers a customer from series that carry the customer's label: it was in force when they were read.
+func (o *ownPart) History(ctx context.Context, customer string, q dashboards.HistoryQuery) ([]dashboards.Span, error) {
 	of := storage.HistoryQuery{
 		Metric: q.Metric, Match: []storage.Label{{Name: "board", Value: q.Board}, {Name: "customer", Value: customer}},
 		By: q.By, Start: q.Start, End: q.End, Step: q.Step,
@@ -181,9 +219,9 @@ func (s site) ownHistory(ctx context.Context, customer string, q dashboards.Hist
 	var spans []storage.Span
 	var err error
 	if q.Step < storage.Bucket {
-		spans, err = storage.QueryReadings(ctx, s.app.store, differences, of)
+		spans, err = storage.QueryReadings(ctx, o.histories.store, differences, of)
 	} else {
-		spans, err = s.spans(ctx, of)
+		spans, err = o.histories.spans(ctx, of)
 	}
 	if errors.Is(err, storage.ErrHistoryQuery) {
 		return nil, fmt.Errorf("%w: %w", dashboards.ErrBadHistory, err)
@@ -209,28 +247,19 @@ var shownRules = sync.OnceValue(func() map[string]bool {
 	return all
 })
 
-// ownAlerts are the alerts of single boards. The failure of a switch or a rack is in it as each board's own alert.
-type ownAlerts struct {
-	app *app
-
-	mu   sync.Mutex
-	made time.Time
-	all  []dashboards.OwnAlert
-}
-
-// of lists the alerts of the boards that are a customer's now, since they are.
-func (o *ownAlerts) of(ctx context.Context, customer string) ([]dashboards.OwnAlert, error) {
+// Alerts lists the alerts of the boards that are a customer's now, since they are.
+func (o *ownPart) Alerts(ctx context.Context, customer string) ([]dashboards.OwnAlert, error) {
 	all, err := o.list(ctx)
 	if err != nil {
 		return nil, err
 	}
-	out, err := site{o.app}.ownThresholdAlerts(ctx, customer, time.Now())
+	out, err := o.thresholdAlerts(ctx, customer, time.Now())
 	if err != nil {
 		return nil, err
 	}
 	now := time.Now().UnixMilli()
 	for _, alert := range all {
-		if c, since := o.app.tenancy(alert.Board, now); c == customer && alert.Since >= since {
+		if c, since := o.tenancy(alert.Board, now); c == customer && alert.Since >= since {
 			out = append(out, alert)
 		}
 	}
@@ -244,14 +273,14 @@ func newestFirst(all []dashboards.OwnAlert) {
 	})
 }
 
-func (o *ownAlerts) list(ctx context.Context) ([]dashboards.OwnAlert, error) {
+func (o *ownPart) list(ctx context.Context) ([]dashboards.OwnAlert, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if time.Since(o.made) < ownAlertsAge {
 		return o.all, nil
 	}
 	var all []dashboards.OwnAlert
-	for _, t := range o.app.engine.Firing() {
+	for _, t := range o.engine.Firing() {
 		all = append(all, dashboards.OwnAlert{Board: t.Labels["board"], Name: t.Labels["alertname"], Severity: t.Labels["severity"], Since: t.FiredAt})
 		if !shownToCustomers(t.Rule, t.Labels) {
 			all = all[:len(all)-1]
@@ -267,9 +296,9 @@ func (o *ownAlerts) list(ctx context.Context) ([]dashboards.OwnAlert, error) {
 }
 
 // ended are the alerts of single boards that are over. The alert of a switch or a rack is none: its times are not the board's.
-func (o *ownAlerts) ended(ctx context.Context) (out []dashboards.OwnAlert, err error) {
+func (o *ownPart) ended(ctx context.Context) (out []dashboards.OwnAlert, err error) {
 	from := time.Now().Add(-ownAlertsBack).UnixMilli()
-	found, err := o.app.pager.Incidents(ctx, incident.Query{Limit: ownAlertsRead})
+	found, err := o.pager.Incidents(ctx, incident.Query{Limit: ownAlertsRead})
 	for _, in := range found {
 		for _, alert := range in.Alerts {
 			if alert.EndsAt == 0 || alert.StartsAt < from || !shownToCustomers(alert.Rule, alert.Labels) {

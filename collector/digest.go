@@ -137,7 +137,7 @@ func named(all []string) string {
 
 // backupLines say how the backups stand.
 func (m dailyMail) backupLines(now time.Time) (out []digest.Line) {
-	b := site(m).backupStatus()
+	b := backupStatus(m.app.backups)
 	if b.Target == "" {
 		return nil
 	}

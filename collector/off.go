@@ -8,7 +8,6 @@ import (
 
 	"bramble/alerting"
 	"bramble/alerting/maintenance"
-	"bramble/dashboards"
 )
 
 // offSources are all that can keep an alert from paging somebody.
@@ -60,17 +59,20 @@ func (m offMetrics) Collect(ch chan<- prometheus.Metric) {
 	}
 }
 
-// maintenance hands the pages the pager's book.
-func (s site) maintenance() *dashboards.Maintenance {
-	return &dashboards.Maintenance{
-		List: func(ctx context.Context) ([]maintenance.Maintenance, error) {
-			return s.app.pager.Maintenances().List(ctx)
-		},
-		Start: func(ctx context.Context, q maintenance.Request) (maintenance.Maintenance, error) {
-			return s.app.pager.Maintenances().Start(ctx, q)
-		},
-		End: func(ctx context.Context, number int64, who string) (maintenance.Maintenance, error) {
-			return s.app.pager.Maintenances().End(ctx, number, who)
-		},
-	}
+// maintenancePart is the announced work.
+type maintenancePart struct{ pager *alerting.Pager }
+
+// List returns it.
+func (m *maintenancePart) List(ctx context.Context) ([]maintenance.Maintenance, error) {
+	return m.pager.Maintenances().List(ctx)
+}
+
+// Start begins or plans some.
+func (m *maintenancePart) Start(ctx context.Context, q maintenance.Request) (maintenance.Maintenance, error) {
+	return m.pager.Maintenances().Start(ctx, q)
+}
+
+// End ends some.
+func (m *maintenancePart) End(ctx context.Context, number int64, who string) (maintenance.Maintenance, error) {
+	return m.pager.Maintenances().End(ctx, number, who)
 }

@@ -55,24 +55,44 @@ func (a *app) reloadRoutes() error {
 	return err
 }
 
-// onCallView says who is on call.
-func (s site) onCallView() dashboards.OnCall {
-	c, now := s.app.pager.OnCall(), time.Now()
+// pagingPart is who is paged, and which alerts page nobody.
+type pagingPart struct {
+	pager *alerting.Pager
+	off   func() alerting.OffReport
+	test  func(ctx context.Context, receiver, by string, scheduled time.Time) (alerting.PageTest, error)
+}
+
+// Off lists the alerts that can page nobody now.
+func (p *pagingPart) Off() alerting.OffReport { return p.off() }
+
+// Tests lists test pages.
+func (p *pagingPart) Tests(ctx context.Context) ([]alerting.PageTest, error) {
+	return p.pager.Tests(ctx)
+}
+
+// Test sends a test page.
+func (p *pagingPart) Test(ctx context.Context, receiver, who string) (alerting.PageTest, error) {
+	return p.test(ctx, receiver, who, time.Time{})
+}
+
+// OnCall is who is on call.
+func (p *pagingPart) OnCall() dashboards.OnCall {
+	c, now := p.pager.OnCall(), time.Now()
 	v := dashboards.OnCall{Now: now.UnixMilli(), People: []dashboards.OnCallPerson{}, Rotas: []dashboards.Rota{}, Policies: []dashboards.Policy{}}
-	for _, p := range c.People {
-		person := dashboards.OnCallPerson{Name: p.Name}
-		for _, ch := range p.Channels {
+	for _, one := range c.People {
+		person := dashboards.OnCallPerson{Name: one.Name}
+		for _, ch := range one.Channels {
 			person.Channels = append(person.Channels, dashboards.OnCallChannel{Receiver: ch.Receiver, AfterSeconds: int64(ch.After.Seconds())})
 		}
 		v.People = append(v.People, person)
 	}
-	gaps := s.app.pager.Gaps(now)
+	gaps := p.pager.Gaps(now)
 	for _, r := range c.Rotas {
 		v.Rotas = append(v.Rotas, rotaView(r, gaps[r.Name], now))
 	}
-	for _, p := range c.Policies {
-		policy := dashboards.Policy{Name: p.Name, Receivers: p.Receivers, Repeat: p.Repeat, Fallback: p.Fallback}
-		for _, s := range p.Steps {
+	for _, one := range c.Policies {
+		policy := dashboards.Policy{Name: one.Name, Receivers: one.Receivers, Repeat: one.Repeat, Fallback: one.Fallback}
+		for _, s := range one.Steps {
 			people, _ := c.Who(s, now)
 			policy.Steps = append(policy.Steps, dashboards.PolicyStep{Notify: s.Notify, Now: people, WaitSeconds: int64(s.Wait.Seconds())})
 		}
@@ -104,9 +124,9 @@ func shiftViews(shifts []oncall.Shift) []dashboards.Shift {
 	return out
 }
 
-// override puts somebody on call for a while.
-func (s site) override(ctx context.Context, o dashboards.Override) (int64, error) {
-	id, err := s.app.pager.Override(ctx, oncall.Override{
+// Override puts somebody on call for a while.
+func (p *pagingPart) Override(ctx context.Context, o dashboards.Override) (int64, error) {
+	id, err := p.pager.Override(ctx, oncall.Override{
 		Rota: o.Rota, Person: o.Person, From: time.UnixMilli(o.From), To: time.UnixMilli(o.To), By: o.By,
 	})
 	if errors.Is(err, alerting.ErrBadOverride) {
@@ -115,41 +135,44 @@ func (s site) override(ctx context.Context, o dashboards.Override) (int64, error
 	return id, err
 }
 
-func (s site) endOverride(ctx context.Context, id int64, who string) error {
-	err := s.app.pager.EndOverride(ctx, id, who)
+// EndOverride ends that.
+func (p *pagingPart) EndOverride(ctx context.Context, id int64, who string) error {
+	err := p.pager.EndOverride(ctx, id, who)
 	if errors.Is(err, alerting.ErrNoOverride) {
 		return fmt.Errorf("%w: %w", dashboards.ErrUnknownOverride, err)
 	}
 	return err
 }
 
-// incident returns one incident with all that happened to it.
-func (s site) incident(ctx context.Context, id string) (dashboards.Incident, []dashboards.IncidentEvent, error) {
-	in, err := s.app.pager.Incident(ctx, id)
+// Incident returns one with its events.
+func (i *incidentPart) Incident(ctx context.Context, id string) (dashboards.Incident, []dashboards.IncidentEvent, error) {
+	in, err := i.pager.Incident(ctx, id)
 	if err != nil {
 		return dashboards.Incident{}, nil, incidentError(err)
 	}
-	events, err := s.app.pager.Timeline(ctx, id)
+	events, err := i.pager.Timeline(ctx, id)
 	if err != nil {
 		return dashboards.Incident{}, nil, incidentError(err)
 	}
 	out := make([]dashboards.IncidentEvent, len(events))
-	for i, e := range events {
-		out[i] = dashboards.IncidentEvent{At: e.At, Kind: e.Kind, Who: e.Who, Text: e.Text}
+	for n, e := range events {
+		out[n] = dashboards.IncidentEvent{At: e.At, Kind: e.Kind, Who: e.Who, Text: e.Text}
 		if e.Page != nil {
 			page := pageView(*e.Page)
-			out[i].Page = &page
+			out[n].Page = &page
 		}
 	}
 	return incidentView(in), out, nil
 }
 
-func (s site) snooze(ctx context.Context, id, who, comment string, d time.Duration) error {
-	return incidentError(s.app.pager.Snooze(ctx, id, who, comment, d))
+// Snooze acknowledges one for a time.
+func (i *incidentPart) Snooze(ctx context.Context, id, who, comment string, d time.Duration) error {
+	return incidentError(i.pager.Snooze(ctx, id, who, comment, d))
 }
 
-func (s site) closeIncident(ctx context.Context, id, who, comment string) error {
-	return incidentError(s.app.pager.CloseIncident(ctx, id, who, comment))
+// Close ends one with a comment.
+func (i *incidentPart) Close(ctx context.Context, id, who, comment string) error {
+	return incidentError(i.pager.CloseIncident(ctx, id, who, comment))
 }
 
 // incidentError maps alerting's errors to those that the pages know.

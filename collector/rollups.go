@@ -91,16 +91,24 @@ func (a *app) settle(ctx context.Context) error {
 }
 
 // rollupsHandler answers queries of the rollups; nil where there are none.
-func (s site) rollupsHandler() http.Handler {
-	if s.app.rolled == nil {
+func (a *app) rollupsHandler() http.Handler {
+	if a.rolled == nil {
 		return nil
 	}
-	return s.app.rolled.Handler()
+	return a.rolled.Handler()
 }
 
-// history answers the boards' pages.
-func (s site) history(ctx context.Context, q dashboards.HistoryQuery) ([]dashboards.Span, error) {
-	spans, err := s.spans(ctx, storage.HistoryQuery{
+// historyPart answers questions about a long time.
+type historyPart struct {
+	store           seriesStore
+	rollups         *storage.Rollups // nil with a remote store
+	ingest          *ingest.Ingest
+	retention, kept time.Duration // of readings and rollups
+}
+
+// History returns a metric of a board, step by step.
+func (h *historyPart) History(ctx context.Context, q dashboards.HistoryQuery) ([]dashboards.Span, error) {
+	spans, err := h.spans(ctx, storage.HistoryQuery{
 		Metric: q.Metric, Match: []storage.Label{{Name: "board", Value: q.Board}}, By: q.By, Start: q.Start, End: q.End, Step: q.Step,
 	})
 	if errors.Is(err, storage.ErrHistoryQuery) {
@@ -120,21 +128,21 @@ func spanViews(spans []storage.Span) []dashboards.Span {
 	return all
 }
 
-func (s site) spans(ctx context.Context, q storage.HistoryQuery) ([]storage.Span, error) {
-	s.caughtUp(ctx)
-	if s.app.rollups == nil {
-		return storage.QueryHistory(ctx, s.app.store, differences, q)
+func (h *historyPart) spans(ctx context.Context, q storage.HistoryQuery) ([]storage.Span, error) {
+	h.caughtUp(ctx)
+	if h.rollups == nil {
+		return storage.QueryHistory(ctx, h.store, differences, q)
 	}
-	return s.app.rollups.History(ctx, q)
+	return h.rollups.History(ctx, q)
 }
 
-// rollupStatus says what histories are made of.
-func (s site) rollupStatus() dashboards.Rollups {
-	if s.app.rollups == nil { // how long a remote store keeps readings is not known here
+// Rollups is the material of histories.
+func (h *historyPart) Rollups() dashboards.Rollups {
+	if h.rollups == nil { // how long a remote store keeps readings is not known here
 		return dashboards.Rollups{BucketSeconds: int64(storage.Bucket.Seconds()), RawSeconds: int64(config.MaxRetention.Seconds())}
 	}
-	r := dashboards.Rollups{BucketSeconds: int64(storage.Bucket.Seconds()), RawSeconds: int64(s.app.config.Retention.Seconds()), KeptSeconds: int64(s.app.config.RollupRetention.Seconds())}
-	if until := s.app.rollups.Until(); !until.IsZero() {
+	r := dashboards.Rollups{BucketSeconds: int64(storage.Bucket.Seconds()), RawSeconds: int64(h.retention.Seconds()), KeptSeconds: int64(h.kept.Seconds())}
+	if until := h.rollups.Until(); !until.IsZero() {
 		r.Until = until.UnixMilli()
 	}
 	return r

@@ -11,38 +11,92 @@ import (
 	"sync"
 	"time"
 
+	"bramble/alerting"
 	"bramble/alerting/alert"
 	"bramble/alerting/incident"
 	"bramble/alerting/rules"
+	"bramble/collector/backup"
 	"bramble/collector/ingest"
 	"bramble/collector/presence"
 	"bramble/collector/registry"
 	"bramble/dashboards"
 )
 
-// site answers the pages and the API, and does their acts.
-type site struct{ app *app }
+// site holds the parts of the collector that the pages show. The pages are opened before the pager and the
+// ingest, which publish to them: connect gives the parts their sources.
+type site struct {
+	fleet        fleetPart
+	incidents    incidentPart
+	paging       pagingPart
+	maintenances maintenancePart
+	heartbeats   heartbeatPart
+	links        linkPart
+	own          ownPart
+	settings     settingPart
+	histories    historyPart
+	self         selfPart
+}
 
-// pageOptions hands the pages what they show. The funcs are called only after
-// openApp has returned.
-func (s site) pageOptions(v variant) dashboards.Options {
+// connect hands the parts their sources. Nobody may ask the pages before.
+func (s *site) connect(a *app) {
+	tenancy := a.tenancy
+	s.fleet = fleetPart{a.registry, a.ingest}
+	s.incidents = incidentPart{a.pager}
+	s.paging = pagingPart{pager: a.pager, off: a.whatIsOff, test: a.testPage}
+	s.maintenances = maintenancePart{a.pager}
+	s.heartbeats = heartbeatPart{a.heartbeats, a.pager}
+	s.links = linkPart{a.pager, a.registry}
+	s.histories = historyPart{
+		store: a.store, rollups: a.rollups, ingest: a.ingest, retention: time.Duration(a.config.Retention), kept: time.Duration(a.config.RollupRetention),
+	}
+	s.settings = settingPart{customers: a.customers, pager: a.pager, limits: a.config.Customers}
+	s.own.connect(ownSources{registry: a.registry, db: a.db, customers: a.customers, engine: a.engine, pager: a.pager, tenancy: tenancy}, &s.histories)
+	s.self = selfPart{ready: a.ready, reload: a.reload, ingest: a.ingest, backups: a.backups}
+}
+
+// pageOptions are those of the pages, whose parts are connected later.
+func (a *app) pageOptions(v variant) dashboards.Options {
+	s := &a.site
 	o := dashboards.Options{
-		Version: version(), BoardsPort: portOf(s.app.broker.URL()), Boards: s.boards, Open: v.open, Demo: v.demo,
-		Series: promAPI(s).handler(s.current(s.app.store.Handler())), Import: s.app.importer.Handler(), Rules: rules.Handler(s.app.engine), Metrics: s.app.metricsHandler(),
-		Alerts: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { s.app.pager.Handler().ServeHTTP(w, r) }),
-		Links:  s.links(), Rollups: s.rollupsHandler(), History: s.history, RollupStatus: s.rollupStatus,
-		Incidents: s.incidents, Acknowledge: s.acknowledge, Incident: s.incident, Snooze: s.snooze, Close: s.closeIncident,
-		OnCall: s.onCallView, Override: s.override, EndOverride: s.endOverride, Expect: s.expect, Announcements: ingest.Announcements, Ready: s.app.ready,
-		Watch:   func(board, viewer string, d time.Duration) error { return s.app.ingest.Watch(board, viewer, d) },
-		Backups: s.backupStatus, Reload: s.app.reload, Maintenance: s.maintenance(), Off: s.app.whatIsOff, Watcher: s.watcher(),
-		Rejected: func() map[string]uint64 { return s.app.ingest.Rejected() },
-		Log:      s.app.log, Registerer: s.app.metrics, Own: s.own(),
+		Version: version(), BoardsPort: portOf(a.broker.URL()), Open: v.open, Demo: v.demo,
+		Series: promAPI{a}.handler(s.histories.current(a.store.Handler())), Import: a.importer.Handler(), Rules: rules.Handler(a.engine), Metrics: a.metricsHandler(),
+		Alerts:  http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { a.pager.Handler().ServeHTTP(w, r) }),
+		Rollups: a.rollupsHandler(),
+		Fleet:   &s.fleet, Incidents: &s.incidents, Paging: &s.paging, Maintenances: &s.maintenances, Heartbeats: &s.heartbeats,
+		Links: &s.links, Own: &s.own, OwnSettings: &s.settings, Histories: &s.histories, Collector: &s.self,
+		Log: a.log, Registerer: a.metrics,
 	}
 	if !v.open {
-		o.Auth = auth{s.app.registry}
+		o.Auth = auth{a.registry}
 	}
 	return o
 }
+
+// selfPart is the collector itself.
+type selfPart struct {
+	ready   func() error
+	reload  func() error
+	ingest  *ingest.Ingest
+	backups *backup.Keeper
+}
+
+// Ready is nil while everything answers.
+func (s *selfPart) Ready() error { return s.ready() }
+
+// Reload puts changed files in force.
+func (s *selfPart) Reload() error { return s.reload() }
+
+// Rejected counts dropped reports by reason.
+func (s *selfPart) Rejected() map[string]uint64 { return s.ingest.Rejected() }
+
+// Counts are the reports and readings since the start.
+func (s *selfPart) Counts() map[string]uint64 {
+	reports, readings := s.ingest.Taken()
+	return map[string]uint64{"reports": reports, "readings": readings}
+}
+
+// Backups is the state of the backups.
+func (s *selfPart) Backups() dashboards.Backups { return backupStatus(s.backups) }
 
 // portOf returns the port of a URL, empty where it names none.
 func portOf(address string) string {
@@ -58,24 +112,38 @@ func portOf(address string) string {
 const queryPatience = 5 * time.Second
 
 // current lets a query see all that the live pages were shown before it.
-func (s site) current(next http.Handler) http.Handler {
+func (h *historyPart) current(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		s.caughtUp(r.Context())
+		h.caughtUp(r.Context())
 		next.ServeHTTP(w, r)
 	})
 }
 
-func (s site) caughtUp(ctx context.Context) {
+func (h *historyPart) caughtUp(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, queryPatience)
 	defer cancel()
-	s.app.ingest.CaughtUp(ctx)
+	h.ingest.CaughtUp(ctx)
 }
 
-// boards joins what the registry and what the boards themselves say.
-func (s site) boards() []dashboards.Board {
-	status := s.app.ingest.Status()
+// fleetPart is the registered boards.
+type fleetPart struct {
+	registry *registry.Registry
+	ingest   *ingest.Ingest
+}
+
+// Announcements are the words that Expect takes.
+func (f *fleetPart) Announcements() []string { return ingest.Announcements }
+
+// Watch asks for a live lease of a board.
+func (f *fleetPart) Watch(board, viewer string, d time.Duration) error {
+	return f.ingest.Watch(board, viewer, d)
+}
+
+// Boards joins the registry's boards and their own reports.
+func (f *fleetPart) Boards() []dashboards.Board {
+	status := f.ingest.Status()
 	var all []dashboards.Board
-	for _, b := range s.app.registry.Boards() {
+	for _, b := range f.registry.Boards() {
 		if b.Retired {
 			continue
 		}
@@ -84,7 +152,7 @@ func (s site) boards() []dashboards.Board {
 		if labels["model"] == "" && reported.Info["model"] != "" {
 			labels["model"] = reported.Info["model"]
 		}
-		board := dashboards.Board{Name: b.Name, Labels: labels, Enrolled: b.Key != "", LastReport: reported.LastReport, Rejected: s.app.ingest.Dropped(b.Name)}
+		board := dashboards.Board{Name: b.Name, Labels: labels, Enrolled: b.Key != "", LastReport: reported.LastReport, Rejected: f.ingest.Dropped(b.Name)}
 		if !b.KeyChanged.IsZero() {
 			board.KeyChanged = b.KeyChanged.UnixMilli()
 		}
@@ -113,8 +181,12 @@ func (a *app) places() map[string]alert.Place {
 
 func (a *app) ready() error { return errors.Join(a.ingest.Err(), a.storeErr()) }
 
-func (s site) incidents(ctx context.Context) ([]dashboards.Incident, error) {
-	found, err := s.app.pager.Incidents(ctx, incident.Query{})
+// incidentPart is the incidents.
+type incidentPart struct{ pager *alerting.Pager }
+
+// Incidents lists them.
+func (i *incidentPart) Incidents(ctx context.Context) ([]dashboards.Incident, error) {
+	found, err := i.pager.Incidents(ctx, incident.Query{})
 	if err != nil {
 		return nil, err
 	}
@@ -191,14 +263,15 @@ func common(a, b map[string]string) map[string]string {
 	return a
 }
 
-func (s site) acknowledge(ctx context.Context, id, who, comment string) error {
-	return incidentError(s.app.pager.Acknowledge(ctx, id, who, comment))
+// Acknowledge records who has one.
+func (i *incidentPart) Acknowledge(ctx context.Context, id, who, comment string) error {
+	return incidentError(i.pager.Acknowledge(ctx, id, who, comment))
 }
 
-// expect notes what somebody announces for a board.
-func (s site) expect(ctx context.Context, board, who, what string, within time.Duration) error {
+// Expect notes an announcement for a board.
+func (f *fleetPart) Expect(ctx context.Context, board, who, what string, within time.Duration) error {
 	now := time.Now()
-	err := s.app.ingest.Expect(ctx, ingest.Expectation{Board: board, What: what, By: who, At: now, Until: now.Add(within)})
+	err := f.ingest.Expect(ctx, ingest.Expectation{Board: board, What: what, By: who, At: now, Until: now.Add(within)})
 	if errors.Is(err, registry.ErrNotFound) {
 		return dashboards.ErrUnknownBoard
 	}

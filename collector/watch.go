@@ -15,27 +15,25 @@ import (
 	"bramble/dashboards"
 )
 
-// watcher hands the pages heartbeats, beats and test pages.
-func (s site) watcher() *dashboards.Watcher {
-	return &dashboards.Watcher{
-		List: s.listHeartbeats, Beat: s.takeBeat, Beats: s.beats,
-		Remove: func(ctx context.Context, name string) error {
-			err := s.app.heartbeats.Remove(ctx, name)
-			if errors.Is(err, heartbeat.ErrUnknown) {
-				return dashboards.ErrUnknownHeartbeat
-			}
-			return err
-		},
-		Tests: func(ctx context.Context) ([]alerting.PageTest, error) { return s.app.pager.Tests(ctx) },
-		Test: func(ctx context.Context, receiver, who string) (alerting.PageTest, error) {
-			return s.app.testPage(ctx, receiver, who, time.Time{})
-		},
-	}
+// heartbeatPart is the things that must report in time, the collector's own watchdog among them.
+type heartbeatPart struct {
+	store *heartbeat.Store
+	pager *alerting.Pager
 }
 
-func (s site) listHeartbeats() []dashboards.Heartbeat {
+// Remove forgets one.
+func (b *heartbeatPart) Remove(ctx context.Context, name string) error {
+	err := b.store.Remove(ctx, name)
+	if errors.Is(err, heartbeat.ErrUnknown) {
+		return dashboards.ErrUnknownHeartbeat
+	}
+	return err
+}
+
+// List returns them.
+func (b *heartbeatPart) List() []dashboards.Heartbeat {
 	list := []dashboards.Heartbeat{}
-	for _, h := range s.app.heartbeats.List() {
+	for _, h := range b.store.List() {
 		list = append(list, heartbeatView(h))
 	}
 	return list
@@ -48,31 +46,32 @@ func heartbeatView(h heartbeat.Heartbeat) dashboards.Heartbeat {
 	}
 }
 
-func (s site) takeBeat(ctx context.Context, name string, b dashboards.Beat) (dashboards.Heartbeat, error) {
-	h, err := s.app.heartbeats.Ping(ctx, name, heartbeat.Ping{Within: b.Within, Board: b.Board, Message: b.Message, By: b.By})
+// Beat takes a sign of life.
+func (b *heartbeatPart) Beat(ctx context.Context, name string, beat dashboards.Beat) (dashboards.Heartbeat, error) {
+	h, err := b.store.Ping(ctx, name, heartbeat.Ping{Within: beat.Within, Board: beat.Board, Message: beat.Message, By: beat.By})
 	if errors.Is(err, heartbeat.ErrBad) {
 		return dashboards.Heartbeat{}, fmt.Errorf("%w: %w", dashboards.ErrBadHeartbeat, err)
 	}
 	return heartbeatView(h), err
 }
 
-// beats says how the watchdog's beats fare.
-func (s site) beats() *dashboards.Beats {
-	status, ok := s.app.pager.Watchdog()
+// Beats is the state of the watchdog's.
+func (b *heartbeatPart) Beats() *dashboards.Beats {
+	status, ok := b.pager.Watchdog()
 	if !ok {
 		return nil
 	}
-	b := &dashboards.Beats{EverySeconds: int64(status.Every.Seconds())}
+	v := &dashboards.Beats{EverySeconds: int64(status.Every.Seconds())}
 	if !status.Sent.IsZero() {
-		b.SentAt = status.Sent.UnixMilli()
+		v.SentAt = status.Sent.UnixMilli()
 	}
 	if !status.Tried.IsZero() {
-		b.TriedAt = status.Tried.UnixMilli()
+		v.TriedAt = status.Tried.UnixMilli()
 	}
 	if status.Err != nil {
-		b.Error = status.Err.Error()
+		v.Error = status.Err.Error()
 	}
-	return b
+	return v
 }
 
 // isBoard reports whether a board is registered and in service.

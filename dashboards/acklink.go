@@ -9,9 +9,11 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"bramble/dashboards/live"
 )
 
-// What Links' funcs return for a link that does not hold.
+// The errors of Links for a link that does not hold.
 var (
 	ErrLink        = errors.New("no link of this collector")
 	ErrLinkExpired = errors.New("the link has expired")
@@ -31,15 +33,25 @@ const (
 	maxName = 64
 )
 
-// Links open single incidents to whoever holds a signed link from a page, without a login. The funcs must be safe for
-// concurrent use and return ErrLink or ErrLinkExpired for a link that does not hold.
-type Links struct {
-	// Open returns what a link to acknowledge shows.
-	Open func(ctx context.Context, link string) (Linked, error)
+// Links opens single incidents to the holder of a signed link from a page, without a login. Its methods
+// must be safe for concurrent use and return ErrLink or ErrLinkExpired for a link that does not hold.
+type Links interface {
+	// Open returns the incident of a link to acknowledge.
+	Open(ctx context.Context, link string) (Linked, error)
 	// Acknowledge records that somebody, who may give a name, has the incident; ErrResolved where it is over.
-	Acknowledge func(ctx context.Context, link, name, comment string, from netip.Addr) error
-	// Picture returns the PNG of a link to a picture; ErrUnknownIncident where there is nothing to show.
-	Picture func(ctx context.Context, link string) ([]byte, error)
+	Acknowledge(ctx context.Context, link, name, comment string, from netip.Addr) error
+	// Picture returns the PNG of a link to a picture; ErrUnknownIncident where there is none.
+	Picture(ctx context.Context, link string) ([]byte, error)
+}
+
+// linkPages serve signed links.
+type linkPages struct {
+	access *access
+	pages  *renderer
+	of     Links
+	hub    *live.Hub
+	wrong  *limiter // of links that do not hold
+	acks   *limiter // of acknowledgements by link
 }
 
 // Linked is an incident as a link shows it.
@@ -63,39 +75,39 @@ type linkedView struct {
 type sentLine struct{ At, Text string }
 
 // openLink shows a link's incident and a button. It changes nothing: mail scanners follow links.
-func (s *Server) openLink(w http.ResponseWriter, r *http.Request) {
+func (p *linkPages) openLink(w http.ResponseWriter, r *http.Request) {
 	link := r.PathValue("link")
-	in, ok := s.checkLink(w, r, link)
+	in, ok := p.checkLink(w, r, link)
 	if ok {
-		s.renderLinked(w, r, http.StatusOK, in, "")
+		p.renderLinked(w, r, http.StatusOK, in, "")
 	}
 }
 
 // checkLink answers for a link that does not hold.
-func (s *Server) checkLink(w http.ResponseWriter, r *http.Request, link string) (Linked, bool) {
+func (p *linkPages) checkLink(w http.ResponseWriter, r *http.Request, link string) (Linked, bool) {
 	w.Header().Set("X-Robots-Tag", "noindex")
-	if s.opts.Links == nil {
-		s.linkRefused(w, r, http.StatusNotFound, "No such page", "This collector sends no links.")
+	if p.of == nil {
+		p.linkRefused(w, r, http.StatusNotFound, "No such page", "This collector sends no links.")
 		return Linked{}, false
 	}
 	from := addressOf(r)
-	if wait := s.links.wait(from); wait > 0 {
+	if wait := p.wrong.wait(from); wait > 0 {
 		w.Header().Set("Retry-After", strconv.Itoa(int(math.Ceil(wait.Seconds()))))
-		s.linkRefused(w, r, http.StatusTooManyRequests, "Too many wrong links", "Try again in "+wait.Round(time.Second).String()+".")
+		p.linkRefused(w, r, http.StatusTooManyRequests, "Too many wrong links", "Try again in "+wait.Round(time.Second).String()+".")
 		return Linked{}, false
 	}
-	in, err := s.opts.Links.Open(r.Context(), link)
+	in, err := p.of.Open(r.Context(), link)
 	switch {
 	case errors.Is(err, ErrLink):
-		s.links.attempt(from)
-		s.linkRefused(w, r, http.StatusForbidden, "This link does not hold",
+		p.wrong.attempt(from)
+		p.linkRefused(w, r, http.StatusForbidden, "This link does not hold",
 			"It was not made by this collector, or a part of it is missing: some mail programs break long lines. Copy it whole, or log in and acknowledge there.")
 	case errors.Is(err, ErrLinkExpired):
-		s.linkRefused(w, r, http.StatusGone, "This link has expired", "Links in pages hold for 7 days. Log in to see the incident.")
+		p.linkRefused(w, r, http.StatusGone, "This link has expired", "Links in pages hold for 7 days. Log in to see the incident.")
 	case errors.Is(err, ErrUnknownIncident):
-		s.linkRefused(w, r, http.StatusNotFound, "No such incident", "The incident of this link is no longer kept.")
+		p.linkRefused(w, r, http.StatusNotFound, "No such incident", "The incident of this link is no longer kept.")
 	case err != nil:
-		s.fault(w, r, err)
+		p.access.fault(w, r, err)
 	default:
 		return in, true
 	}
@@ -103,37 +115,37 @@ func (s *Server) checkLink(w http.ResponseWriter, r *http.Request, link string) 
 }
 
 // followLink acknowledges. A phone's notification posts nothing but the address.
-func (s *Server) followLink(w http.ResponseWriter, r *http.Request) {
+func (p *linkPages) followLink(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Access-Control-Allow-Origin", "*") // the link is the permission; a web client of ntfy may post it
 	link := r.PathValue("link")
-	in, ok := s.checkLink(w, r, link)
+	in, ok := p.checkLink(w, r, link)
 	if !ok {
 		return
 	}
 	from := addressOf(r)
-	if wait := s.acks.wait(from); wait > 0 {
+	if wait := p.acks.wait(from); wait > 0 {
 		w.Header().Set("Retry-After", strconv.Itoa(int(math.Ceil(wait.Seconds()))))
-		s.linkRefused(w, r, http.StatusTooManyRequests, "Too many acknowledgements", "Try again in "+wait.Round(time.Second).String()+".")
+		p.linkRefused(w, r, http.StatusTooManyRequests, "Too many acknowledgements", "Try again in "+wait.Round(time.Second).String()+".")
 		return
 	}
-	s.acks.attempt(from)
+	p.acks.attempt(from)
 	r.Body = http.MaxBytesReader(w, r.Body, maxForm)
 	name, comment := strings.TrimSpace(r.PostFormValue("name")), strings.TrimSpace(r.PostFormValue("comment"))
 	if len(name) > maxName || len(comment) > maxComment {
-		s.renderLinked(w, r, http.StatusBadRequest, in, "The name may have 64 bytes, the note 1000.")
+		p.renderLinked(w, r, http.StatusBadRequest, in, "The name may have 64 bytes, the note 1000.")
 		return
 	}
-	err := s.opts.Links.Acknowledge(r.Context(), link, name, comment, from.Addr())
+	err := p.of.Acknowledge(r.Context(), link, name, comment, from.Addr())
 	switch {
 	case errors.Is(err, ErrResolved):
-		s.renderLinked(w, r, http.StatusConflict, in, "The incident is resolved: there is nothing to acknowledge.")
+		p.renderLinked(w, r, http.StatusConflict, in, "The incident is resolved: there is nothing to acknowledge.")
 	case err != nil:
-		s.fault(w, r, err)
+		p.access.fault(w, r, err)
 	case !wantsPage(r):
-		s.hub.Alerts()
+		p.hub.Alerts()
 		reply(w, map[string]any{"id": in.Incident.ID, "acknowledged": true})
 	default:
-		s.hub.Alerts()
+		p.hub.Alerts()
 		http.Redirect(w, r, ackPrefix+link, http.StatusSeeOther)
 	}
 }
@@ -141,15 +153,15 @@ func (s *Server) followLink(w http.ResponseWriter, r *http.Request) {
 // wantsPage tells browsers from programs.
 func wantsPage(r *http.Request) bool { return strings.Contains(r.Header.Get("Accept"), "text/html") }
 
-func (s *Server) linkRefused(w http.ResponseWriter, r *http.Request, code int, title, why string) {
+func (p *linkPages) linkRefused(w http.ResponseWriter, r *http.Request, code int, title, why string) {
 	if r.Method == http.MethodPost && !wantsPage(r) {
 		fail(w, code, why)
 		return
 	}
-	s.render(w, code, "acklink.html", &linkedView{view: view{Title: title, Message: why}})
+	p.pages.render(w, code, "acklink.html", &linkedView{view: view{Title: title, Message: why}})
 }
 
-func (s *Server) renderLinked(w http.ResponseWriter, r *http.Request, code int, in Linked, message string) {
+func (p *linkPages) renderLinked(w http.ResponseWriter, r *http.Request, code int, in Linked, message string) {
 	if code != http.StatusOK && !wantsPage(r) {
 		fail(w, code, message)
 		return
@@ -166,33 +178,33 @@ func (s *Server) renderLinked(w http.ResponseWriter, r *http.Request, code int, 
 		}
 		v.Sent = append(v.Sent, sentLine{time.UnixMilli(p.At).UTC().Format("15:04:05"), text})
 	}
-	s.render(w, code, "acklink.html", v)
+	p.pages.render(w, code, "acklink.html", v)
 }
 
 func utc(ms int64) string { return time.UnixMilli(ms).UTC().Format("15:04:05 UTC, 2 January") }
 
 // linkedPicture shows a picture to chat rooms, phones and mail programs, none of which has a login.
-func (s *Server) linkedPicture(w http.ResponseWriter, r *http.Request) {
-	if s.opts.Links == nil {
+func (p *linkPages) linkedPicture(w http.ResponseWriter, r *http.Request) {
+	if p.of == nil {
 		noSuchRoute(w, r)
 		return
 	}
 	from := addressOf(r)
-	if s.links.wait(from) > 0 {
+	if p.wrong.wait(from) > 0 {
 		fail(w, http.StatusTooManyRequests, "too many wrong links")
 		return
 	}
-	b, err := s.opts.Links.Picture(r.Context(), strings.TrimSuffix(r.PathValue("link"), ".png"))
+	b, err := p.of.Picture(r.Context(), strings.TrimSuffix(r.PathValue("link"), ".png"))
 	switch {
 	case errors.Is(err, ErrLink):
-		s.links.attempt(from)
+		p.wrong.attempt(from)
 		fail(w, http.StatusForbidden, "the link is not one of this collector's, or not complete")
 	case errors.Is(err, ErrLinkExpired):
 		fail(w, http.StatusGone, "the link has expired")
 	case errors.Is(err, ErrUnknownIncident):
 		fail(w, http.StatusNotFound, "there is no picture of this incident")
 	case err != nil:
-		s.fault(w, r, err)
+		p.access.fault(w, r, err)
 	default:
 		h := w.Header()
 		h.Set("Content-Type", "image/png")

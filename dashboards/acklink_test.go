@@ -19,8 +19,8 @@ type linkTable struct {
 	acks     []string
 }
 
-func (l *linkTable) links() *Links {
-	return &Links{
+func (l *linkTable) links() *links {
+	return &links{
 		Open: func(_ context.Context, link string) (Linked, error) {
 			l.mu.Lock()
 			defer l.mu.Unlock()
@@ -63,7 +63,7 @@ func (l *linkTable) acknowledged() []string {
 func startLinks(t *testing.T) (*linkTable, func(method, path, body string, header ...string) (int, string, http.Header)) {
 	t.Helper()
 	l := &linkTable{incident: Incident{ID: "i1", Number: 7, Title: "r1-01: <hot>", State: "firing", Severity: "critical", Since: 1000, Runbook: "Look at the fan."}}
-	_, web := start(t, Options{Auth: newTokens(), Links: l.links()})
+	_, web := start(t, parts{Auth: newTokens(), Links: l.links()})
 	client := &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 	return l, func(method, path, body string, header ...string) (int, string, http.Header) {
 		t.Helper()

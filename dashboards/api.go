@@ -44,7 +44,7 @@ func (s *Server) answer(b Board) boardAnswer {
 }
 
 func (s *Server) listBoards(w http.ResponseWriter, _ *http.Request) {
-	boards := slices.Clone(s.opts.Boards())
+	boards := slices.Clone(s.opts.Fleet.Boards())
 	slices.SortFunc(boards, func(a, b Board) int { return strings.Compare(a.Name, b.Name) })
 	out := make([]boardAnswer, len(boards))
 	for i, b := range boards {
@@ -53,8 +53,11 @@ func (s *Server) listBoards(w http.ResponseWriter, _ *http.Request) {
 	reply(w, map[string]any{"now": time.Now().UnixMilli(), "boards": out})
 }
 
-func (s *Server) find(name string) (Board, bool) {
-	for _, b := range s.opts.Boards() {
+func registered(f Fleet, name string) bool { _, ok := find(f.Boards(), name); return ok }
+
+// find returns a board by its name.
+func find(boards []Board, name string) (Board, bool) {
+	for _, b := range boards {
 		if b.Name == name {
 			return b, true
 		}
@@ -62,10 +65,8 @@ func (s *Server) find(name string) (Board, bool) {
 	return Board{}, false
 }
 
-func (s *Server) registered(name string) bool { _, ok := s.find(name); return ok }
-
 func (s *Server) oneBoard(w http.ResponseWriter, r *http.Request) {
-	b, ok := s.find(r.PathValue("name"))
+	b, ok := find(s.opts.Fleet.Boards(), r.PathValue("name"))
 	if !ok {
 		fail(w, http.StatusNotFound, "no board "+r.PathValue("name")+" is registered")
 		return
@@ -76,44 +77,11 @@ func (s *Server) oneBoard(w http.ResponseWriter, r *http.Request) {
 	reply(w, a)
 }
 
-func (s *Server) listIncidents(w http.ResponseWriter, r *http.Request) {
-	list, err := s.incidents(r.Context())
-	if err != nil {
-		s.fault(w, r, err)
-		return
-	}
-	reply(w, map[string]any{"now": time.Now().UnixMilli(), "incidents": list})
-}
-
-func (s *Server) acknowledge(w http.ResponseWriter, r *http.Request) {
-	comment, err := parseComment(http.MaxBytesReader(w, r.Body, maxForm))
-	if err != nil {
-		fail(w, http.StatusBadRequest, err.Error())
-		return
-	}
-	if s.opts.Acknowledge == nil {
-		fail(w, http.StatusNotFound, "this collector keeps no incidents")
-		return
-	}
-	id, who := r.PathValue("id"), userOf(r).Name
-	err = s.opts.Acknowledge(r.Context(), id, who, comment)
-	switch {
-	case err != nil:
-		s.incidentFault(w, r, id, err)
-	default:
-		s.hub.Alerts()
-		reply(w, map[string]any{"id": id, "acknowledgedBy": who, "at": time.Now().UnixMilli()})
-	}
-}
-
 // status counts what was dropped and why, so that nothing is lost silently.
 func (s *Server) status(w http.ResponseWriter, _ *http.Request) {
 	rejected, counts := map[string]uint64{}, map[string]uint64{}
-	if s.opts.Rejected != nil {
-		rejected = s.opts.Rejected()
-	}
-	if s.opts.Counts != nil {
-		counts = s.opts.Counts()
+	if s.opts.Collector != nil {
+		rejected, counts = s.opts.Collector.Rejected(), s.opts.Collector.Counts()
 	}
 	var total uint64
 	for _, n := range rejected {
@@ -121,7 +89,7 @@ func (s *Server) status(w http.ResponseWriter, _ *http.Request) {
 	}
 	reply(w, map[string]any{
 		"version": s.opts.Version, "started": s.opts.Started.UnixMilli(), "now": time.Now().UnixMilli(),
-		"rejected": rejected, "rejectedTotal": total, "counts": counts, "boards": len(s.opts.Boards()),
+		"rejected": rejected, "rejectedTotal": total, "counts": counts, "boards": len(s.opts.Fleet.Boards()),
 	})
 }
 
@@ -133,8 +101,8 @@ type backupsAnswer struct {
 
 func (s *Server) listBackups(w http.ResponseWriter, _ *http.Request) {
 	b := Backups{Kept: []Backup{}}
-	if s.opts.Backups != nil {
-		b = s.opts.Backups()
+	if s.opts.Collector != nil {
+		b = s.opts.Collector.Backups()
 	}
 	reply(w, backupsAnswer{time.Now().UnixMilli(), b})
 }

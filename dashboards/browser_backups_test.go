@@ -13,7 +13,7 @@ func TestBrowserBackups(t *testing.T) {
 	old := good
 	old.Taken = now - 50*3600_000
 	var state atomic.Pointer[Backups]
-	_, web := start(t, Options{Open: true, Series: noHistory, Backups: func() Backups { return *state.Load() }})
+	_, web := start(t, parts{Open: true, Series: noHistory, Backups: func() Backups { return *state.Load() }})
 	b := openTab(t, web.URL)
 	f := func(is Backups, wanted, detail string, bad bool) {
 		t.Helper()

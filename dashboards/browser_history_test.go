@@ -78,8 +78,8 @@ func rollups(t *testing.T, dir string, retention time.Duration) (*storage.Rollup
 }
 
 // historyOf connects a server to rollups as the collector does.
-func historyOf(r *storage.Rollups) Options {
-	return Options{
+func historyOf(r *storage.Rollups) parts {
+	return parts{
 		Open: true, Series: r.Raw.Handler(), Rollups: r.Rolled.Handler(),
 		RollupStatus: func() Rollups {
 			return Rollups{BucketSeconds: 900, RawSeconds: 90 * 86400, KeptSeconds: 100 * 365 * 86400, Until: r.Until().UnixMilli()}

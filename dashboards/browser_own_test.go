@@ -68,7 +68,7 @@ func TestBrowserOwn(t *testing.T) {
 		all[0].Labels["model"] = "Raspberry Pi 3 Model B Plus Rev 1.3"
 		return all
 	}
-	s, web := start(t, Options{Auth: auth, Own: own, Boards: boards})
+	s, web := start(t, parts{Auth: auth, Own: own, Boards: boards})
 	s.Hub().Publish("r1-02", now.UnixMilli(), of(readings{"pi_soc_temperature_celsius": 71.5, `pi_cpu_clock_hertz{source="measured"}`: 6e8, `pi_throttled{reason="throttled"}`: 1, "pi_board_up": 1}))
 	b := openTab(t, web.URL)
 	b.open("/")

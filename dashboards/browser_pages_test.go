@@ -16,7 +16,6 @@ import (
 
 	"bramble/alerting"
 	"bramble/alerting/maintenance"
-
 	"bramble/dashboards/live/livetest"
 )
 
@@ -64,7 +63,7 @@ func sheets(t *testing.T) []sheet {
 			Contacts: []OwnContact{{ID: "c1", Address: "somebody.with.a.long.name@subdomain.example.org", AskedAt: 1}},
 		}, nil
 	}
-	o := Options{
+	o := parts{
 		Auth: ofCustomers(), Own: own, Boards: boards, Series: noHistory, Version: "0.9.0-rc.1",
 		Rejected: func() map[string]uint64 { return map[string]uint64{"foreign": 3, "bad_signature": 12345} },
 		Counts:   func() map[string]uint64 { return map[string]uint64{"readings": 1234567890, "reports": 98765432} },
@@ -89,7 +88,7 @@ func sheets(t *testing.T) []sheet {
 				{Kind: alerting.OffReceiver, What: "whatever goes to receiver sms", Why: "webhook takes no page: 503"},
 			}}
 		},
-		Maintenance: &Maintenance{List: func(context.Context) ([]maintenance.Maintenance, error) {
+		Maintenance: &maintenances{List: func(context.Context) ([]maintenance.Maintenance, error) {
 			return []maintenance.Maintenance{{Number: 4, State: maintenance.Running, Matchers: []string{`switch="` + long + `"`}, StartsAt: at(0), EndsAt: at(time.Hour), By: "mira", Boards: 24, Comment: "new PSU"}}, nil
 		}},
 		OnCall: func() OnCall {
@@ -268,7 +267,7 @@ func (b *tab) axe(page, source, options string) {
 
 // TestBrowserZoomMovesNothing drags over a graph, and finds all graphs where they were.
 func TestBrowserZoomMovesNothing(t *testing.T) {
-	s, web := start(t, Options{Open: true, Series: noHistory})
+	s, web := start(t, parts{Open: true, Series: noHistory})
 	s.Hub().Publish("r1-01", time.Now().UnixMilli(), full(61, 1.2e9, 1.2e9, 0))
 	b := openTab(t, web.URL)
 	const places = `[...document.querySelectorAll(".graph, .u-over")].map((n) => { const r = n.getBoundingClientRect(); return [r.left, r.top, r.width, r.height].join() }).join(" ")`

@@ -31,7 +31,7 @@ func TestBrowserUnknownIsNoOutage(t *testing.T) {
 		}
 		noHistory(w, r)
 	})
-	s, web := start(t, Options{Open: true, Series: series, Boards: func() []Board {
+	s, web := start(t, parts{Open: true, Series: series, Boards: func() []Board {
 		enrolled := now.Add(-5 * time.Minute).UnixMilli()
 		return []Board{
 			{Name: "new", Enrolled: true, EnrolledAt: enrolled},
@@ -95,7 +95,7 @@ func TestBrowserStoppedBoard(t *testing.T) {
 	auth.passwords["kim"] = "secret"
 	auth.session = "kelp-token"
 	last := time.Now().Add(-time.Minute)
-	o := Options{Open: true, Series: noHistory, Boards: func() []Board {
+	o := parts{Open: true, Series: noHistory, Boards: func() []Board {
 		boards := threeBoards()
 		boards[0].LastReport = last
 		return boards
@@ -189,10 +189,10 @@ func TestBrowserActsWhileTheCollectorIsAway(t *testing.T) {
 	}
 	watch.Remove = func(context.Context, string) error { done("remove"); return nil }
 	now := time.Now().UnixMilli()
-	o := Options{
+	o := parts{
 		Open: true, Series: noHistory, Watcher: watch,
 		Off: func() alerting.OffReport { return alerting.OffReport{Now: now, Items: []alerting.Off{}} },
-		Maintenance: &Maintenance{
+		Maintenance: &maintenances{
 			List: func(context.Context) ([]maintenance.Maintenance, error) {
 				return []maintenance.Maintenance{{Number: 4, State: maintenance.Running, Matchers: []string{`rack="r7"`}}}, nil
 			},
@@ -293,7 +293,7 @@ func TestBrowserActsWhileTheCollectorIsAway(t *testing.T) {
 
 // TestBrowserLoginWhileTheCollectorIsAway: the form stays, and says that nobody answered.
 func TestBrowserLoginWhileTheCollectorIsAway(t *testing.T) {
-	web, link := leavingServer(t, Options{Auth: newTokens(), Series: noHistory})
+	web, link := leavingServer(t, parts{Auth: newTokens(), Series: noHistory})
 	b := openTab(t, web)
 	b.open("/login")
 	b.do(chromedp.SendKeys("input[name=name]", "mira"), chromedp.SendKeys("input[name=password]", "secret"))
@@ -307,10 +307,10 @@ func TestBrowserLoginWhileTheCollectorIsAway(t *testing.T) {
 }
 
 // leavingServer starts a server that can be made not to answer.
-func leavingServer(t *testing.T, o Options) (url string, link *leaving) {
+func leavingServer(t *testing.T, o parts) (url string, link *leaving) {
 	t.Helper()
 	o.Boards, o.Log = twoBoards, quiet()
-	s, err := New(o)
+	s, err := New(o.options())
 	if err != nil {
 		t.Fatal(err)
 	}

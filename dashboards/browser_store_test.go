@@ -72,7 +72,7 @@ func TestBrowserBoardWithStore(t *testing.T) {
 		}
 	}()
 	watched := make(chan string, 8)
-	s, web := start(t, Options{Open: true, Series: store.Handler(), Watch: func(board, _ string, _ time.Duration) error {
+	s, web := start(t, parts{Open: true, Series: store.Handler(), Watch: func(board, _ string, _ time.Duration) error {
 		watched <- board
 		return nil
 	}})
@@ -141,7 +141,7 @@ func TestBrowserIdleBoardLosesNothing(t *testing.T) {
 	if err := store.Add(rows); err != nil {
 		t.Fatal(err)
 	}
-	_, web := start(t, Options{Open: true, Series: store.Handler()})
+	_, web := start(t, parts{Open: true, Series: store.Handler()})
 	b := openTab(t, web.URL)
 	b.open("/board/r1-01?range=24h")
 	b.text(".summary-text", "measured clock 600 to 1000 MHz")

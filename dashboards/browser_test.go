@@ -295,7 +295,7 @@ var noHistory = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 })
 
 func TestBrowserFleet(t *testing.T) {
-	s, web := start(t, Options{Open: true, Series: noHistory, Rejected: func() map[string]uint64 { return map[string]uint64{"foreign": 3} }})
+	s, web := start(t, parts{Open: true, Series: noHistory, Rejected: func() map[string]uint64 { return map[string]uint64{"foreign": 3} }})
 	now := time.Now().UnixMilli()
 	s.Hub().Publish("r1-01", now, full(61.2, 1.2e9, 1.2e9, 0))
 	b := openTab(t, web.URL)
@@ -323,7 +323,7 @@ func TestBrowserFleet(t *testing.T) {
 }
 
 func TestBrowserFilters(t *testing.T) {
-	s, web := start(t, Options{Open: true, Series: noHistory})
+	s, web := start(t, parts{Open: true, Series: noHistory})
 	s.Hub().Publish("r1-01", time.Now().UnixMilli(), full(81, 1.2e9, 9e8, 1))
 	b := openTab(t, web.URL)
 	b.open("/?view=table&state=throttled")
@@ -336,7 +336,7 @@ func TestBrowserFilters(t *testing.T) {
 }
 
 func TestBrowserPhone(t *testing.T) {
-	s, web := start(t, Options{Open: true, Series: noHistory})
+	s, web := start(t, parts{Open: true, Series: noHistory})
 	s.Hub().Publish("r1-01", time.Now().UnixMilli(), full(61, 1.2e9, 1.2e9, 0))
 	b := openTab(t, web.URL)
 	for _, p := range []string{"/incidents", "/board/r1-01", "/"} {
@@ -364,7 +364,7 @@ func TestBrowserFind(t *testing.T) {
 		}
 		return all
 	}
-	o := Options{Auth: newTokens(), Series: noHistory, Boards: boards, Incidents: func(context.Context) ([]Incident, error) {
+	o := parts{Auth: newTokens(), Series: noHistory, Boards: boards, Incidents: func(context.Context) ([]Incident, error) {
 		return []Incident{{ID: "seven", Number: 17, Title: "Switch r3-b: 12 of 12 boards silent", Severity: "critical", State: "firing", Since: time.Now().UnixMilli()}}, nil
 	}}
 	_, web := start(t, o)
@@ -424,7 +424,7 @@ func TestBrowserFind(t *testing.T) {
 }
 
 func TestBrowserNoBoards(t *testing.T) {
-	_, web := start(t, Options{Open: true, Series: noHistory, BoardsPort: "4333", Boards: func() []Board { return nil }})
+	_, web := start(t, parts{Open: true, Series: noHistory, BoardsPort: "4333", Boards: func() []Board { return nil }})
 	b := openTab(t, web.URL)
 	b.open("/")
 	b.text("#empty", "collector board add")
@@ -436,7 +436,7 @@ func TestBrowserDemoInbox(t *testing.T) {
 	var mu sync.Mutex
 	in := Incident{ID: "7", Title: "Rack r1: 2 boards silent", Severity: "critical", State: "firing", Since: time.Now().UnixMilli(), Alerts: 2}
 	received := time.Now() // another time at each question would have the inbox built anew, under the click
-	o := Options{
+	o := parts{
 		Open: true, Series: noHistory,
 		Incidents: func(context.Context) ([]Incident, error) {
 			mu.Lock()
@@ -487,7 +487,7 @@ func TestBrowserPagesNobody(t *testing.T) {
 		},
 		{ID: "6", Number: 6, Title: "r1-02: warm", Severity: "warning", State: "firing", Since: now, Alerts: 1, PagesNobody: true, Shadow: true},
 	}
-	o := Options{Open: true, Series: noHistory, Incidents: func(context.Context) ([]Incident, error) { return list, nil }}
+	o := parts{Open: true, Series: noHistory, Incidents: func(context.Context) ([]Incident, error) { return list, nil }}
 	_, web := start(t, o)
 	b := openTab(t, web.URL)
 	b.open("/")
@@ -510,7 +510,7 @@ func TestBrowserPagesNobody(t *testing.T) {
 }
 
 func TestBrowserLogin(t *testing.T) {
-	_, web := start(t, Options{Auth: newTokens(), Series: noHistory})
+	_, web := start(t, parts{Auth: newTokens(), Series: noHistory})
 	b := openTab(t, web.URL)
 	b.open("/board/r1-01")
 	b.do(chromedp.SendKeys(chromedp.CSS(`[name="name"]`), "mira"), chromedp.SendKeys(chromedp.CSS(`[name="password"]`), "secret\r"))
@@ -537,7 +537,7 @@ func TestBrowserReconnects(t *testing.T) {
 	listener := listenAgainAndAgain(t)
 	addr := listener.Addr().String()
 	serve := func(l net.Listener, temperature float64) (stop func()) {
-		s, err := New(Options{Open: true, Boards: twoBoards, Series: noHistory, Log: quiet()})
+		s, err := New(parts{Open: true, Boards: twoBoards, Series: noHistory, Log: quiet()}.options())
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -48,7 +48,7 @@ func decodeAnnouncement(b []byte, known []string) (what string, within time.Dura
 // expect takes the announcement of a reboot, a reinstall or a shutdown: it sets the words of what is then said about the
 // board's silence.
 func (s *Server) expect(w http.ResponseWriter, r *http.Request) {
-	if s.opts.Expect == nil {
+	if len(s.opts.Fleet.Announcements()) == 0 {
 		fail(w, http.StatusNotFound, "this collector takes no announcements")
 		return
 	}
@@ -57,18 +57,18 @@ func (s *Server) expect(w http.ResponseWriter, r *http.Request) {
 		fail(w, http.StatusBadRequest, "read announcement: "+err.Error())
 		return
 	}
-	what, within, err := decodeAnnouncement(b, s.opts.Announcements)
+	what, within, err := decodeAnnouncement(b, s.opts.Fleet.Announcements())
 	if err != nil {
 		fail(w, http.StatusBadRequest, err.Error())
 		return
 	}
 	board, who := r.PathValue("name"), userOf(r).Name
-	err = s.opts.Expect(r.Context(), board, who, what, within)
+	err = s.opts.Fleet.Expect(r.Context(), board, who, what, within)
 	switch {
 	case errors.Is(err, ErrUnknownBoard):
 		fail(w, http.StatusNotFound, "no board "+board+" is registered")
 	case err != nil:
-		s.fault(w, r, err)
+		s.access.fault(w, r, err)
 	default:
 		reply(w, map[string]any{"board": board, "what": what, "until": time.Now().Add(within).UnixMilli()})
 	}

@@ -10,7 +10,7 @@ import (
 
 func TestExpect(t *testing.T) {
 	var got []string
-	o := Options{
+	o := parts{
 		Auth: newTokens(), Announcements: []string{"reboot", "reinstall"},
 		Expect: func(_ context.Context, board, who, what string, within time.Duration) error {
 			if board == "nobody" {

@@ -3,12 +3,15 @@ package dashboards
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/netip"
 	"net/url"
 	"runtime/debug"
 	"strings"
+
+	"golang.org/x/time/rate"
 )
 
 // pagePolicy keeps every request of a page on our own origin and refuses inline script.
@@ -18,17 +21,29 @@ const pagePolicy = "default-src 'none'; script-src 'self'; style-src 'self'; img
 // explorerPolicy is for vmui, which sets inline styles and starts workers from blobs.
 const explorerPolicy = "default-src 'self' data: blob: 'unsafe-inline'; frame-ancestors 'none'"
 
+// access decides who may see and do what: sessions, tokens, roles and origins.
+type access struct {
+	auth         Auth
+	open         bool
+	secureCookie bool
+	limiter      *limiter       // of failed logins
+	faults       rate.Sometimes // limits the log's lines: a client may cause them again and again
+	pages        *renderer
+	metrics      *metrics
+	log          *slog.Logger
+}
+
 // guard refuses requests that another site's page has caused, and sets the headers of every answer.
-func (s *Server) guard(next http.Handler) http.Handler {
+func (a *access) guard(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		defer s.caught(r)
+		defer a.caught(r)
 		h := w.Header()
 		h.Set("Content-Security-Policy", pagePolicy)
 		h.Set("X-Content-Type-Options", "nosniff")
 		h.Set("Referrer-Policy", "same-origin")
 		h.Set("Cross-Origin-Opener-Policy", "same-origin")
 		h.Set("Cross-Origin-Resource-Policy", "same-origin")
-		if s.opts.Open && !loopbackHost(r.Host) {
+		if a.open && !loopbackHost(r.Host) {
 			fail(w, http.StatusForbidden, "host "+r.Host+" is not this machine: open the demo as localhost or 127.0.0.1")
 			return
 		}
@@ -42,29 +57,29 @@ func (s *Server) guard(next http.Handler) http.Handler {
 
 // caught is deferred where a client is served: a panic ends that client's
 // connection alone, and not in silence.
-func (s *Server) caught(r *http.Request) {
+func (a *access) caught(r *http.Request) {
 	switch v := recover(); v {
 	case nil:
 	case http.ErrAbortHandler: // says that the connection is to end
 		panic(v)
 	default:
-		s.faulted(r.URL.Path, v)
+		a.faulted(r.URL.Path, v)
 		panic(http.ErrAbortHandler)
 	}
 }
 
 // apart serves a client outside of net/http's care.
-func (s *Server) apart(r *http.Request, serve func()) {
+func (a *access) apart(r *http.Request, serve func()) {
 	defer func() { _ = recover() }() // caught has reported it
-	defer s.caught(r)
+	defer a.caught(r)
 	serve()
 }
 
 // faulted counts and logs a panic, from within the deferred function that has recovered it.
-func (s *Server) faulted(where string, v any) {
-	s.metrics.panics.Inc()
-	s.faults.Do(func() {
-		s.opts.Log.Error("a fault in the collector has ended a connection; please report it", "where", where, "panic", v, "stack", string(debug.Stack()))
+func (a *access) faulted(where string, v any) {
+	a.metrics.panics.Inc()
+	a.faults.Do(func() {
+		a.log.Error("a fault in the collector has ended a connection; please report it", "where", where, "panic", v, "stack", string(debug.Stack()))
 	})
 }
 
@@ -103,9 +118,9 @@ func userOf(r *http.Request) User {
 }
 
 // page lets users in and sends everybody else to the login.
-func (s *Server) page(next http.HandlerFunc) http.Handler {
+func (a *access) page(next http.HandlerFunc) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		u, err := s.authenticate(r)
+		u, err := a.authenticate(r)
 		if err == nil && !u.Role.allows(Viewer) {
 			http.Error(w, "role "+string(u.Role)+" sees no pages", http.StatusForbidden)
 			return
@@ -115,7 +130,7 @@ func (s *Server) page(next http.HandlerFunc) http.Handler {
 			return
 		}
 		if !errors.Is(err, ErrDenied) {
-			s.fault(w, r, err)
+			a.fault(w, r, err)
 			return
 		}
 		http.Redirect(w, r, "/login?next="+url.QueryEscape(r.URL.RequestURI()), http.StatusSeeOther)
@@ -123,15 +138,15 @@ func (s *Server) page(next http.HandlerFunc) http.Handler {
 }
 
 // api lets users of a role in and answers everybody else in JSON.
-func (s *Server) api(need Role, next http.HandlerFunc) http.Handler {
+func (a *access) api(need Role, next http.HandlerFunc) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		u, err := s.authenticate(r)
+		u, err := a.authenticate(r)
 		switch {
 		case errors.Is(err, ErrDenied):
 			w.Header().Set("WWW-Authenticate", `Bearer realm="bramble"`)
 			fail(w, http.StatusUnauthorized, "log in at /login or send Authorization: Bearer with a token of `collector token create`")
 		case err != nil:
-			s.fault(w, r, err)
+			a.fault(w, r, err)
 		case !u.Role.allows(need):
 			fail(w, http.StatusForbidden, "role "+string(u.Role)+" may not do this: it needs "+string(need))
 		default:
@@ -140,36 +155,36 @@ func (s *Server) api(need Role, next http.HandlerFunc) http.Handler {
 	})
 }
 
-func (s *Server) authenticate(r *http.Request) (User, error) {
-	if s.opts.Open {
+func (a *access) authenticate(r *http.Request) (User, error) {
+	if a.open {
 		return User{Name: "demo", Role: Operator}, nil
 	}
-	c := s.credential(r)
+	c := a.credential(r)
 	if c == "" {
 		return User{}, ErrDenied
 	}
-	return s.opts.Auth.Authenticate(r.Context(), c)
+	return a.auth.Authenticate(r.Context(), c)
 }
 
 // credential is a token, in a Bearer header or as the password of Basic authentication, which many clients can be given
 // and no Bearer header; the user's name does not count. Else it is the browser's session.
-func (s *Server) credential(r *http.Request) string {
+func (a *access) credential(r *http.Request) string {
 	if scheme, token, ok := strings.Cut(r.Header.Get("Authorization"), " "); ok && strings.EqualFold(scheme, "Bearer") {
 		return strings.TrimSpace(token)
 	}
 	if _, token, ok := r.BasicAuth(); ok {
 		return token
 	}
-	if c, err := r.Cookie(s.cookieName(r)); err == nil {
+	if c, err := r.Cookie(a.cookieName(r)); err == nil {
 		return c.Value
 	}
 	return ""
 }
 
 // fault answers an error of ours: the detail goes to the log only.
-func (s *Server) fault(w http.ResponseWriter, r *http.Request, err error) {
+func (a *access) fault(w http.ResponseWriter, r *http.Request, err error) {
 	if r.Context().Err() == nil {
-		s.opts.Log.Error("request failed", "path", r.URL.Path, "error", err)
+		a.log.Error("request failed", "path", r.URL.Path, "error", err)
 	}
 	fail(w, http.StatusInternalServerError, "the collector could not answer: see its log")
 }

@@ -1,6 +1,7 @@
 package dashboards
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/http"
@@ -12,6 +13,13 @@ import (
 
 // ErrBadHistory is wrapped by what Options.History returns where the question has no answer.
 var ErrBadHistory = errors.New("bad history")
+
+// Histories answers questions about a long time. Its methods must be safe for concurrent use.
+type Histories interface {
+	// History returns a metric of a board, step by step; its error may wrap ErrBadHistory.
+	History(ctx context.Context, q HistoryQuery) ([]Span, error)
+	Rollups() Rollups
+}
 
 // HistoryQuery asks how a metric of a board did. Steps are a multiple of Rollups.BucketSeconds; one that ends at T is
 // of the readings after T − Step and up to T.
@@ -48,8 +56,8 @@ var (
 
 func (s *Server) rollups(w http.ResponseWriter, _ *http.Request) {
 	var status Rollups
-	if s.opts.RollupStatus != nil {
-		status = s.opts.RollupStatus()
+	if s.opts.Histories != nil {
+		status = s.opts.Histories.Rollups()
 	}
 	reply(w, status)
 }
@@ -60,19 +68,19 @@ func (s *Server) boardHistory(w http.ResponseWriter, r *http.Request) {
 	case err != nil:
 		fail(w, http.StatusBadRequest, err.Error())
 		return
-	case !s.registered(q.Board):
+	case !registered(s.opts.Fleet, q.Board):
 		fail(w, http.StatusNotFound, "no board "+q.Board+" is registered")
 		return
-	case s.opts.History == nil:
+	case s.opts.Histories == nil:
 		fail(w, http.StatusNotFound, "this collector keeps no rollups: ask /api/v1/query_range")
 		return
 	}
-	spans, err := s.opts.History(r.Context(), q)
+	spans, err := s.opts.Histories.History(r.Context(), q)
 	switch {
 	case errors.Is(err, ErrBadHistory):
 		fail(w, http.StatusBadRequest, err.Error())
 	case err != nil:
-		s.fault(w, r, err)
+		s.access.fault(w, r, err)
 	default:
 		reply(w, map[string]any{"stepSeconds": int64(q.Step.Seconds()), "spans": spans})
 	}

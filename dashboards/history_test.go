@@ -15,7 +15,7 @@ import (
 
 func TestHistoryRoute(t *testing.T) {
 	var asked []HistoryQuery
-	o := Options{
+	o := parts{
 		Auth: newTokens(), RollupStatus: func() Rollups { return Rollups{BucketSeconds: 900, RawSeconds: 7776000, KeptSeconds: 8e9, Until: 5} },
 		Rollups: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, r.URL.Path) }),
 		History: func(_ context.Context, q HistoryQuery) ([]Span, error) {
@@ -62,7 +62,7 @@ func TestHistoryRoute(t *testing.T) {
 }
 
 func TestACollectorWithoutRollupsSaysSo(t *testing.T) {
-	_, web := start(t, Options{Open: true})
+	_, web := start(t, parts{Open: true})
 	for path, want := range map[string]int{"/api/boards/r1-01/history?metric=x&start=1&end=2&step=900": 404, "/api/rollups": 200, "/rollups/api/v1/query": 404} {
 		if resp, body := (call{path: path}).do(t, web.URL); resp.StatusCode != want {
 			t.Errorf("%s: %d %s, want %d", path, resp.StatusCode, body, want)

@@ -2,16 +2,17 @@ package dashboards
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
-	"slices"
 	"strings"
 	"time"
+
+	"bramble/dashboards/live"
 )
 
 // IncidentEvent is one thing that happened to an incident, or, of the kind next, that is to come. At is in Unix
@@ -30,43 +31,38 @@ type incidentAnswer struct {
 	Events []IncidentEvent `json:"events"`
 }
 
-func (s *Server) oneIncident(w http.ResponseWriter, r *http.Request) {
+// incidentPages show incidents and act on them.
+type incidentPages struct {
+	access *access
+	pages  *renderer
+	of     Incidents
+	hub    *live.Hub
+	log    *slog.Logger
+}
+
+func (p *incidentPages) oneIncident(w http.ResponseWriter, r *http.Request) {
 	id := r.PathValue("id")
-	read := s.opts.Incident
-	if read == nil {
-		read = s.listed
+	if p.of == nil {
+		p.incidentFault(w, r, id, ErrUnknownIncident)
+		return
 	}
-	in, events, err := read(r.Context(), id)
+	in, events, err := p.of.Incident(r.Context(), id)
 	if err != nil {
-		s.incidentFault(w, r, id, err)
+		p.incidentFault(w, r, id, err)
 		return
 	}
 	reply(w, incidentAnswer{in, events})
 }
 
-// listed finds an incident in the list; its pages are all that is known to have happened.
-func (s *Server) listed(ctx context.Context, id string) (Incident, []IncidentEvent, error) {
-	list, err := s.incidents(ctx)
-	i := slices.IndexFunc(list, func(in Incident) bool { return in.ID == id })
-	if err != nil || i < 0 {
-		return Incident{}, nil, cmp.Or(err, ErrUnknownIncident)
-	}
-	events := []IncidentEvent{}
-	for _, p := range list[i].Pages {
-		events = append(events, IncidentEvent{At: p.At, Kind: "page", Who: p.Person, Text: p.Channel + ": " + p.Result, Page: &p})
-	}
-	return list[i], events, nil
-}
-
 // incidentFault answers what went wrong with an incident.
-func (s *Server) incidentFault(w http.ResponseWriter, r *http.Request, id string, err error) {
+func (p *incidentPages) incidentFault(w http.ResponseWriter, r *http.Request, id string, err error) {
 	switch {
 	case errors.Is(err, ErrUnknownIncident):
 		fail(w, http.StatusNotFound, "no incident "+id)
 	case errors.Is(err, ErrConflict):
 		fail(w, http.StatusConflict, strings.TrimPrefix(err.Error(), ErrConflict.Error()+": "))
 	default:
-		s.fault(w, r, err)
+		p.access.fault(w, r, err)
 	}
 }
 
@@ -103,22 +99,22 @@ func decodeAct(b []byte, form string) (a incidentAct, err error) {
 	return a, nil
 }
 
-func (s *Server) snooze(w http.ResponseWriter, r *http.Request) {
-	s.act(w, r, func(b []byte) error {
+func (p *incidentPages) snooze(w http.ResponseWriter, r *http.Request) {
+	p.act(w, r, func(b []byte) error {
 		d, comment, err := decodeSnooze(b)
 		if err != nil {
 			return fmt.Errorf("%w: %w", ErrBadRequest, err)
 		}
-		if s.opts.Snooze == nil {
+		if p.of == nil {
 			return ErrUnknownIncident
 		}
-		return s.opts.Snooze(r.Context(), r.PathValue("id"), userOf(r).Name, comment, d)
+		return p.of.Snooze(r.Context(), r.PathValue("id"), userOf(r).Name, comment, d)
 	})
 }
 
 // closeIncident ends an incident with a comment, and adds one to an incident that is over.
-func (s *Server) closeIncident(w http.ResponseWriter, r *http.Request) {
-	s.act(w, r, func(b []byte) error {
+func (p *incidentPages) closeIncident(w http.ResponseWriter, r *http.Request) {
+	p.act(w, r, func(b []byte) error {
 		a, err := decodeAct(b, `{"comment":"the fan was dead"}`)
 		if err == nil && a.For != "" {
 			err = errors.New("for: belongs to a snooze")
@@ -126,15 +122,15 @@ func (s *Server) closeIncident(w http.ResponseWriter, r *http.Request) {
 		if err != nil {
 			return fmt.Errorf("%w: %w", ErrBadRequest, err)
 		}
-		if s.opts.Close == nil {
+		if p.of == nil {
 			return ErrUnknownIncident
 		}
-		return s.opts.Close(r.Context(), r.PathValue("id"), userOf(r).Name, a.Comment)
+		return p.of.Close(r.Context(), r.PathValue("id"), userOf(r).Name, a.Comment)
 	})
 }
 
 // act does something to an incident and tells the browsers.
-func (s *Server) act(w http.ResponseWriter, r *http.Request, do func(body []byte) error) {
+func (p *incidentPages) act(w http.ResponseWriter, r *http.Request, do func(body []byte) error) {
 	b, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxForm))
 	if err != nil {
 		fail(w, http.StatusBadRequest, "read request: "+err.Error())
@@ -145,9 +141,68 @@ func (s *Server) act(w http.ResponseWriter, r *http.Request, do func(body []byte
 	case errors.Is(err, ErrBadRequest):
 		fail(w, http.StatusBadRequest, strings.TrimPrefix(err.Error(), ErrBadRequest.Error()+": "))
 	case err != nil:
-		s.incidentFault(w, r, id, err)
+		p.incidentFault(w, r, id, err)
 	default:
-		s.hub.Alerts()
+		p.hub.Alerts()
 		reply(w, map[string]any{"id": id, "by": userOf(r).Name, "at": time.Now().UnixMilli()})
 	}
+}
+
+func (p *incidentPages) listIncidents(w http.ResponseWriter, r *http.Request) {
+	list, err := p.incidents(r.Context())
+	if err != nil {
+		p.access.fault(w, r, err)
+		return
+	}
+	reply(w, map[string]any{"now": time.Now().UnixMilli(), "incidents": list})
+}
+
+func (p *incidentPages) acknowledge(w http.ResponseWriter, r *http.Request) {
+	comment, err := parseComment(http.MaxBytesReader(w, r.Body, maxForm))
+	if err != nil {
+		fail(w, http.StatusBadRequest, err.Error())
+		return
+	}
+	if p.of == nil {
+		fail(w, http.StatusNotFound, "this collector keeps no incidents")
+		return
+	}
+	id, who := r.PathValue("id"), userOf(r).Name
+	err = p.of.Acknowledge(r.Context(), id, who, comment)
+	switch {
+	case err != nil:
+		p.incidentFault(w, r, id, err)
+	default:
+		p.hub.Alerts()
+		reply(w, map[string]any{"id": id, "acknowledgedBy": who, "at": time.Now().UnixMilli()})
+	}
+}
+
+func (p *incidentPages) incidents(ctx context.Context) ([]Incident, error) {
+	if p.of == nil {
+		return []Incident{}, nil
+	}
+	list, err := p.of.Incidents(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("list incidents: %w", err)
+	}
+	if list == nil {
+		list = []Incident{}
+	}
+	return list, nil
+}
+
+func (p *incidentPages) incidentMessage(ctx context.Context) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	list, err := p.incidents(ctx)
+	if err != nil {
+		p.log.Error("incident change not sent to browsers", "error", err)
+		return nil, err
+	}
+	return json.Marshal(map[string]any{"type": "incidents", "incidents": list})
+}
+
+func (p *incidentPages) incidentsPage(w http.ResponseWriter, r *http.Request) {
+	p.pages.renderFor(w, r, http.StatusOK, "incidents.html", view{Title: "Incidents", Script: "incidents/incidents", Nav: "incidents"})
 }

@@ -33,7 +33,7 @@ func TestIncidentChangesArePushed(t *testing.T) {
 	livetest.Leakless(t)
 	var state atomic.Value
 	state.Store("firing")
-	o := Options{Open: true, Incidents: func(context.Context) ([]Incident, error) {
+	o := parts{Open: true, Incidents: func(context.Context) ([]Incident, error) {
 		return []Incident{{ID: "1", Title: "hot", Severity: "critical", State: state.Load().(string), Since: 5}}, nil
 	}}
 	o.Acknowledge = func(context.Context, string, string, string) error { state.Store("acknowledged"); return nil }
@@ -56,7 +56,7 @@ func TestIncidentChangesArePushed(t *testing.T) {
 func TestLease(t *testing.T) {
 	livetest.Leakless(t)
 	asked := make(chan string, 1)
-	o := Options{Auth: newTokens(), Watch: func(board, viewer string, d time.Duration) error {
+	o := parts{Auth: newTokens(), Watch: func(board, viewer string, d time.Duration) error {
 		if board == "r1-02" {
 			return fmt.Errorf("board is silent")
 		}
@@ -80,7 +80,7 @@ func TestLease(t *testing.T) {
 
 func TestCloseEndsBrowsers(t *testing.T) {
 	livetest.Leakless(t)
-	s, web := start(t, Options{Open: true})
+	s, web := start(t, parts{Open: true})
 	b := livetest.Dial(t, web.URL+"/live", nil)
 	b.Next("hello")
 	s.Close()

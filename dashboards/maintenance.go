@@ -15,11 +15,11 @@ import (
 	"bramble/alerting/maintenance"
 )
 
-// Maintenance is what the pages and the API do about maintenances. All funcs are needed, and safe for concurrent use.
-type Maintenance struct {
-	List  func(ctx context.Context) ([]maintenance.Maintenance, error)
-	Start func(ctx context.Context, q maintenance.Request) (maintenance.Maintenance, error)
-	End   func(ctx context.Context, number int64, who string) (maintenance.Maintenance, error)
+// Maintenances keeps announced work. Its methods must be safe for concurrent use.
+type Maintenances interface {
+	List(ctx context.Context) ([]maintenance.Maintenance, error)
+	Start(ctx context.Context, q maintenance.Request) (maintenance.Maintenance, error)
+	End(ctx context.Context, number int64, who string) (maintenance.Maintenance, error)
 }
 
 // maintenanceBody is the body of POST /api/oncall/maintenance.
@@ -64,20 +64,20 @@ func span(s string) (time.Duration, error) {
 	return time.Duration(d), err
 }
 
-func (s *Server) listMaintenances(w http.ResponseWriter, r *http.Request) {
+func (p *onCallPages) listMaintenances(w http.ResponseWriter, r *http.Request) {
 	list := []maintenance.Maintenance{}
-	if s.opts.Maintenance != nil {
+	if p.maintenances != nil {
 		var err error
-		if list, err = s.opts.Maintenance.List(r.Context()); err != nil {
-			s.fault(w, r, err)
+		if list, err = p.maintenances.List(r.Context()); err != nil {
+			p.access.fault(w, r, err)
 			return
 		}
 	}
 	reply(w, map[string]any{"now": time.Now().UnixMilli(), "zone": time.Now().Format("MST"), "maintenances": list})
 }
 
-func (s *Server) startMaintenance(w http.ResponseWriter, r *http.Request) {
-	if s.opts.Maintenance == nil {
+func (p *onCallPages) startMaintenance(w http.ResponseWriter, r *http.Request) {
+	if p.maintenances == nil {
 		fail(w, http.StatusNotFound, "this collector pages nobody: there is nothing to keep still")
 		return
 	}
@@ -86,7 +86,7 @@ func (s *Server) startMaintenance(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	q.By = userOf(r).Name
-	m, err := s.opts.Maintenance.Start(r.Context(), q)
+	m, err := p.maintenances.Start(r.Context(), q)
 	var much *maintenance.ConfirmError
 	switch {
 	case errors.As(err, &much):
@@ -97,24 +97,24 @@ func (s *Server) startMaintenance(w http.ResponseWriter, r *http.Request) {
 	case errors.Is(err, maintenance.ErrBad):
 		fail(w, http.StatusBadRequest, err.Error())
 	case err != nil:
-		s.fault(w, r, err)
+		p.access.fault(w, r, err)
 	default:
 		reply(w, m)
 	}
 }
 
-func (s *Server) endMaintenance(w http.ResponseWriter, r *http.Request) {
+func (p *onCallPages) endMaintenance(w http.ResponseWriter, r *http.Request) {
 	number, err := strconv.ParseInt(r.PathValue("number"), 10, 64)
-	if err != nil || s.opts.Maintenance == nil {
+	if err != nil || p.maintenances == nil {
 		fail(w, http.StatusNotFound, "no maintenance "+r.PathValue("number"))
 		return
 	}
-	m, err := s.opts.Maintenance.End(r.Context(), number, userOf(r).Name)
+	m, err := p.maintenances.End(r.Context(), number, userOf(r).Name)
 	switch {
 	case errors.Is(err, maintenance.ErrNone):
 		fail(w, http.StatusNotFound, err.Error())
 	case err != nil:
-		s.fault(w, r, err)
+		p.access.fault(w, r, err)
 	default:
 		reply(w, m)
 	}

@@ -13,12 +13,12 @@ import (
 
 func TestMaintenanceAPI(t *testing.T) {
 	var asked []string
-	o := Options{
+	o := parts{
 		Auth: newTokens(),
 		Off: func() alerting.OffReport {
 			return alerting.OffReport{Boards: 3, Items: []alerting.Off{{Kind: alerting.OffSilence, What: "3 boards", Why: "silenced"}}}
 		},
-		Maintenance: &Maintenance{
+		Maintenance: &maintenances{
 			List: func(context.Context) ([]maintenance.Maintenance, error) {
 				return []maintenance.Maintenance{{Number: 4, State: maintenance.Running}}, nil
 			},
@@ -68,7 +68,7 @@ func TestMaintenanceAPI(t *testing.T) {
 // TestOffPage: the header says what is off, and a maintenance over 5 % of the fleet takes a second press.
 func TestOffPage(t *testing.T) {
 	started := make(chan maintenance.Request, 1)
-	o := Options{
+	o := parts{
 		Open: true,
 		Off: func() alerting.OffReport {
 			now := time.Now().UnixMilli()
@@ -77,7 +77,7 @@ func TestOffPage(t *testing.T) {
 				{Kind: alerting.OffReceiver, What: "whatever goes to receiver sms", Why: "webhook takes no page: 503"},
 			}}
 		},
-		Maintenance: &Maintenance{
+		Maintenance: &maintenances{
 			List: func(context.Context) ([]maintenance.Maintenance, error) {
 				now := time.Now().UnixMilli()
 				return []maintenance.Maintenance{

@@ -9,9 +9,11 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"bramble/alerting"
 )
 
-// ErrUnknownOverride is what Options.EndOverride returns for an override that does not exist.
+// ErrUnknownOverride is returned for an override that does not exist.
 var ErrUnknownOverride = errors.New("no such override")
 
 // OnCall is who is on call, and who is paged when. Times are Unix milliseconds.
@@ -81,14 +83,23 @@ type PolicyStep struct {
 	WaitSeconds int64    `json:"waitSeconds"`
 }
 
-func (s *Server) onCallPage(w http.ResponseWriter, r *http.Request) {
-	s.renderFor(w, r, http.StatusOK, "oncall.html", view{Title: "On call", Script: "oncall/oncall", Nav: "oncall"})
+// onCallPages show who is paged and which alerts page nobody, and who watches the collector.
+type onCallPages struct {
+	access       *access
+	pages        *renderer
+	of           Paging
+	maintenances Maintenances
+	heartbeats   Heartbeats
 }
 
-func (s *Server) onCall(w http.ResponseWriter, _ *http.Request) {
+func (p *onCallPages) onCallPage(w http.ResponseWriter, r *http.Request) {
+	p.pages.renderFor(w, r, http.StatusOK, "oncall.html", view{Title: "On call", Script: "oncall/oncall", Nav: "oncall"})
+}
+
+func (p *onCallPages) onCall(w http.ResponseWriter, _ *http.Request) {
 	v := OnCall{Now: time.Now().UnixMilli(), People: []OnCallPerson{}, Rotas: []Rota{}, Policies: []Policy{}}
-	if s.opts.OnCall != nil {
-		v = s.opts.OnCall()
+	if p.of != nil {
+		v = p.of.OnCall()
 	}
 	reply(w, v)
 }
@@ -126,8 +137,8 @@ func decodeOverride(b []byte, now time.Time) (Override, error) {
 	return out, nil
 }
 
-func (s *Server) override(w http.ResponseWriter, r *http.Request) {
-	if s.opts.Override == nil {
+func (p *onCallPages) override(w http.ResponseWriter, r *http.Request) {
+	if p.of == nil {
 		fail(w, http.StatusNotFound, "this collector has no rotas")
 		return
 	}
@@ -136,22 +147,22 @@ func (s *Server) override(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	o.By = userOf(r).Name
-	id, err := s.opts.Override(r.Context(), o)
+	id, err := p.of.Override(r.Context(), o)
 	switch {
 	case errors.Is(err, ErrBadRequest):
 		fail(w, http.StatusBadRequest, strings.TrimPrefix(err.Error(), ErrBadRequest.Error()+": "))
 	case err != nil:
-		s.fault(w, r, err)
+		p.access.fault(w, r, err)
 	default:
 		o.ID = id
 		reply(w, o)
 	}
 }
 
-func (s *Server) endOverride(w http.ResponseWriter, r *http.Request) {
+func (p *onCallPages) endOverride(w http.ResponseWriter, r *http.Request) {
 	id, err := strconv.ParseInt(r.PathValue("id"), 10, 64)
-	if err == nil && s.opts.EndOverride != nil {
-		err = s.opts.EndOverride(r.Context(), id, userOf(r).Name)
+	if err == nil && p.of != nil {
+		err = p.of.EndOverride(r.Context(), id, userOf(r).Name)
 	} else {
 		err = ErrUnknownOverride
 	}
@@ -159,8 +170,20 @@ func (s *Server) endOverride(w http.ResponseWriter, r *http.Request) {
 	case errors.Is(err, ErrUnknownOverride):
 		fail(w, http.StatusNotFound, "no override "+r.PathValue("id")+" is in force; those of oncall.yml end there")
 	case err != nil:
-		s.fault(w, r, err)
+		p.access.fault(w, r, err)
 	default:
 		reply(w, map[string]any{"id": id, "ended": true})
 	}
+}
+
+func (p *onCallPages) offPage(w http.ResponseWriter, r *http.Request) {
+	p.pages.renderFor(w, r, http.StatusOK, "off.html", view{Title: "Alerts that are off", Script: "oncall/off", Nav: "off"})
+}
+
+func (p *onCallPages) listOff(w http.ResponseWriter, _ *http.Request) {
+	report := alerting.OffReport{Now: time.Now().UnixMilli(), Items: []alerting.Off{}}
+	if p.of != nil {
+		report = p.of.Off()
+	}
+	reply(w, report)
 }

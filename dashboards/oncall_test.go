@@ -27,7 +27,7 @@ func TestOnCallRoutes(t *testing.T) {
 		}
 	}
 	snooze := act("snooze")
-	o := Options{
+	o := parts{
 		Auth: newTokens(), Acknowledge: act("ack"), Close: act("close"),
 		Snooze: func(ctx context.Context, id, who, comment string, d time.Duration) error {
 			return snooze(ctx, id, who, comment+" for "+d.String())
@@ -87,7 +87,7 @@ func TestBrowserOnCall(t *testing.T) {
 	set := make(chan Override, 1)
 	acts := make(chan string, 2)
 	in := Incident{ID: "7", Number: 7, Title: "r1-01: SoC at 84 °C", Severity: "critical", State: "firing", Since: ms(-time.Minute), EscalatesAt: ms(time.Minute), EscalatesTo: "jonas", Alerts: 1}
-	o := Options{
+	o := parts{
 		Open: true, Series: noHistory,
 		OnCall: func() OnCall {
 			gap := Shift{From: ms(20 * time.Hour), To: ms(30 * time.Hour), Starts: "Sat 28 Nov 08:00", Ends: "Sat 28 Nov 20:00", Zone: "CET"}

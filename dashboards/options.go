@@ -15,17 +15,17 @@ import (
 // ErrDenied is what Auth returns for a wrong password, an unknown or an expired credential.
 var ErrDenied = errors.New("access denied")
 
-// ErrUnknownIncident is what Options.Acknowledge returns for an id that does not exist.
+// ErrUnknownIncident is returned for an id that does not exist.
 var ErrUnknownIncident = errors.New("no such incident")
 
-// ErrConflict is what an option returns for what cannot be done to a thing as it stands, ErrBadRequest for a request that
-// names what is not there; the rest of the error is for the person.
+// ErrConflict is returned for an act that a thing's state forbids, ErrBadRequest for a request that names
+// something unknown; the rest of the error is for the person.
 var (
 	ErrConflict   = errors.New("cannot be done")
 	ErrBadRequest = errors.New("bad request")
 )
 
-// ErrUnknownBoard is what Options.Expect returns for a board that is not registered.
+// ErrUnknownBoard is returned for a board that is not registered.
 var ErrUnknownBoard = errors.New("no such board")
 
 // Role says what a user may do. Each role includes those before it.
@@ -175,15 +175,69 @@ type Demo struct {
 	HistoryEnds time.Time // simulated history lies before this
 }
 
-// Options are the rooms that a Server reads from. All funcs must be safe for concurrent
-// use. Boards is required, and either Auth or Open; a nil handler answers 404, any
-// other nil func means "there is none".
+// Fleet knows the registered boards. Its methods must be safe for concurrent use.
+type Fleet interface {
+	Boards() []Board
+	// Announcements are the words that Expect takes; none where nobody can announce anything.
+	Announcements() []string
+	// Expect notes that something will happen to a board within a time. It returns ErrUnknownBoard for a
+	// wrong board.
+	Expect(ctx context.Context, board, who, what string, within time.Duration) error
+	// Watch asks for a live lease of a board on behalf of a viewer.
+	Watch(board, viewer string, d time.Duration) error
+}
+
+// Incidents keeps incidents. Its methods must be safe for concurrent use; they return ErrUnknownIncident
+// for a wrong id.
+type Incidents interface {
+	// Incidents lists the firing ones and those of the recent past, newest first.
+	Incidents(ctx context.Context) ([]Incident, error)
+	// Incident returns one with its events.
+	Incident(ctx context.Context, id string) (Incident, []IncidentEvent, error)
+	// Acknowledge records who has an incident.
+	Acknowledge(ctx context.Context, id, who, comment string) error
+	// Snooze acknowledges for a time; ErrConflict for an incident that is over.
+	Snooze(ctx context.Context, id, who, comment string, d time.Duration) error
+	// Close ends an incident with a comment; ErrConflict for one that is over.
+	Close(ctx context.Context, id, who, comment string) error
+}
+
+// Paging knows who is paged, and which alerts page nobody. Its methods must be safe for concurrent use.
+type Paging interface {
+	OnCall() OnCall
+	// Override puts somebody on call for a while and returns the override's number, or ErrBadRequest.
+	Override(ctx context.Context, o Override) (int64, error)
+	// EndOverride ends one, or returns ErrUnknownOverride.
+	EndOverride(ctx context.Context, id int64, who string) error
+	// Off lists the alerts that can page nobody now.
+	Off() alerting.OffReport
+	// Tests lists test pages, newest first; Test sends one to a receiver, "" for the first.
+	Tests(ctx context.Context) ([]alerting.PageTest, error)
+	Test(ctx context.Context, receiver, who string) (alerting.PageTest, error)
+}
+
+// Collector is the program itself. Its methods must be safe for concurrent use.
+type Collector interface {
+	// Ready is nil while everything answers; its error goes to the probe's log line, not to strangers.
+	Ready() error
+	// Reload puts changed rule files and routes in force; its error names file, line and reason, and
+	// nothing is changed.
+	Reload() error
+	// Rejected counts dropped reports by reason.
+	Rejected() map[string]uint64
+	// Counts are totals since the start, such as readings, by what they count.
+	Counts() map[string]uint64
+	// Backups is the state of the collector's backups.
+	Backups() Backups
+}
+
+// Options are the parts of the collector that a Server shows. Fleet is required, and either Auth or Open.
+// A nil handler answers 404; any other nil part is one that this collector has not.
 type Options struct {
 	Version string
 	// BoardsPort is the port at which boards connect; empty where it is not known.
 	BoardsPort string
 	Started    time.Time // zero: when New was called
-	Boards     func() []Board
 
 	Auth Auth
 	// Open lets everybody in as an operator, from loopback hosts only.
@@ -198,50 +252,16 @@ type Options struct {
 	Alerts  http.Handler // /api/v2/…
 	Metrics http.Handler // /metrics
 
-	// Incidents lists the firing ones and those of the recent past, newest first.
-	Incidents func(ctx context.Context) ([]Incident, error)
-	// Acknowledge records who has an incident; ErrUnknownIncident for a wrong id.
-	Acknowledge func(ctx context.Context, id, who, comment string) error
-	// Incident returns one with all that happened to it; ErrUnknownIncident for a wrong id.
-	Incident func(ctx context.Context, id string) (Incident, []IncidentEvent, error)
-	// Snooze acknowledges for a time, Close ends an incident with a comment; ErrUnknownIncident for a wrong id, ErrConflict for
-	// one that is over.
-	Snooze func(ctx context.Context, id, who, comment string, d time.Duration) error
-	Close  func(ctx context.Context, id, who, comment string) error
-	// OnCall says who is on call. Override puts somebody on call for a while and returns the override's number, or
-	// ErrBadRequest; EndOverride ends one, or returns ErrUnknownOverride.
-	OnCall      func() OnCall
-	Override    func(ctx context.Context, o Override) (int64, error)
-	EndOverride func(ctx context.Context, id int64, who string) error
-	// Links serve the signed links in pages; nil where there are none.
-	Links *Links
-	// Expect notes that something will happen to a board within a time; what is one of Announcements. It returns
-	// ErrUnknownBoard for a wrong board.
-	Expect        func(ctx context.Context, board, who, what string, within time.Duration) error
-	Announcements []string
-	// Reload takes over changed rule files and routes; its error names file, line and reason, and nothing is changed.
-	Reload func() error
-	// Ready is nil while everything answers; its error goes to the probe's log line, not to strangers.
-	Ready func() error
-	// Watch asks for a live lease of a board on behalf of a viewer.
-	Watch func(board, viewer string, d time.Duration) error
-	// Rejected counts dropped reports by reason.
-	Rejected func() map[string]uint64
-	// Off says what can page nobody now; nil: nothing is known of it.
-	Off func() alerting.OffReport
-	// Maintenance starts, ends and lists maintenances; nil where nobody is paged.
-	Maintenance *Maintenance
-	// Watcher is how the watcher is watched; nil where it is not.
-	Watcher *Watcher
-	// Own is what customers see and set; nil: nothing.
-	Own *Own
-	// Backups says how the collector's backups stand; nil where it has none.
-	Backups func() Backups
-	// History tells how a board did over a long time; it may wrap ErrBadHistory. RollupStatus says what it is made of.
-	History      func(ctx context.Context, q HistoryQuery) ([]Span, error)
-	RollupStatus func() Rollups
-	// Counts are further totals shown by /api/status, such as readings or reports.
-	Counts func() map[string]uint64
+	Fleet        Fleet
+	Incidents    Incidents
+	Paging       Paging
+	Maintenances Maintenances
+	Heartbeats   Heartbeats
+	Links        Links
+	Own          Own
+	OwnSettings  OwnSettings
+	Histories    Histories
+	Collector    Collector
 
 	Demo       *Demo
 	Log        *slog.Logger          // nil: slog.Default
@@ -250,8 +270,8 @@ type Options struct {
 
 func (o *Options) check() error {
 	switch {
-	case o.Boards == nil:
-		return errors.New("check dashboards options: Boards is missing")
+	case o.Fleet == nil:
+		return errors.New("check dashboards options: Fleet is missing")
 	case o.Auth == nil && !o.Open:
 		return errors.New("check dashboards options: Auth is missing and Open is false")
 	case o.Auth != nil && o.Open:

@@ -13,20 +13,31 @@ import (
 	"bramble/dashboards/live"
 )
 
-// Own is what customers see of the fleet: their own boards, as long as they are theirs. All funcs must be safe for concurrent
-// use; Tenancy is required, any other nil func means "there is none".
-type Own struct {
-	// Tenancy says whose a board is at a time (Unix ms) and since when without a break; "" where it is nobody's. It must be
-	// fast and must not call the hub.
-	Tenancy func(board string, at int64) (customer string, since int64)
-	// History tells how a metric of a board did under one customer: readings of another time are not in it.
-	History func(ctx context.Context, customer string, q HistoryQuery) ([]Span, error)
-	// Alerts lists what fired on boards that are the customer's now, since they are, newest first.
-	Alerts func(ctx context.Context, customer string) ([]OwnAlert, error)
+// Own is the customers' view of the fleet: their own boards, as long as they are theirs. Its methods must
+// be safe for concurrent use.
+type Own interface {
+	// Tenancy returns the customer of a board at a time (Unix ms) and since when without a break; "" where
+	// it is nobody's. It must be fast and must not call the hub.
+	Tenancy(board string, at int64) (customer string, since int64)
+	// History returns a metric of a board under one customer: readings of another time are not in it.
+	History(ctx context.Context, customer string, q HistoryQuery) ([]Span, error)
+	// Alerts lists those that fired on boards that are the customer's now, since they are, newest first.
+	Alerts(ctx context.Context, customer string) ([]OwnAlert, error)
 	// Counts lists all customers, for operators.
-	Counts func(ctx context.Context) ([]OwnCount, error)
-	// Settings is what customers set; nil: nothing.
-	Settings *OwnSettings
+	Counts(ctx context.Context) ([]OwnCount, error)
+}
+
+// customerPages are the pages and routes of customers.
+type customerPages struct {
+	access   *access
+	pages    *renderer
+	fleet    Fleet
+	of       Own
+	settings OwnSettings
+	hub      *live.Hub
+	live     http.HandlerFunc
+	busy     busy     // requests of customers under way
+	links    *limiter // of links that do not hold
 }
 
 // OwnCount is how much one customer has.
@@ -59,37 +70,37 @@ func customerIn(r *http.Request) string {
 }
 
 // own lets in a customer, and for a look at what a customer sees whoever may see the fleet, with ?customer=NAME.
-func (s *Server) own(next http.HandlerFunc) http.Handler {
-	return s.ownFor(Viewer, next)
+func (p *customerPages) own(next http.HandlerFunc) http.Handler {
+	return p.ownFor(Viewer, next)
 }
 
 // ownFor is own for what needs another role of those who are no customers.
-func (s *Server) ownFor(need Role, next http.HandlerFunc) http.Handler {
+func (p *customerPages) ownFor(need Role, next http.HandlerFunc) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		u, err := s.authenticate(r)
+		u, err := p.access.authenticate(r)
 		asked := r.URL.Query().Get("customer")
 		switch {
 		case err != nil || u.Role != Customer && !u.Role.allows(need):
-			s.api(need, next).ServeHTTP(w, r) // which refuses it
-		case s.opts.Own == nil:
+			p.access.api(need, next).ServeHTTP(w, r) // which refuses it
+		case p.of == nil:
 			noSuchRoute(w, r)
 		case u.Role == Customer && (u.Customer == "" || asked != "" && asked != u.Customer):
 			fail(w, http.StatusForbidden, "customer is not for you to choose: leave it out")
 		case u.Role != Customer && asked == "":
 			fail(w, http.StatusBadRequest, "customer: name the one whose boards are meant, as in ?customer=alder")
 		case u.Role != Customer:
-			s.serveOwn(w, r, u, asked, next)
-		case !s.busy.begin(r.Context(), u.Customer):
+			p.serveOwn(w, r, u, asked, next)
+		case !p.busy.begin(r.Context(), u.Customer):
 			w.Header().Set("Retry-After", "1")
 			fail(w, http.StatusTooManyRequests, fmt.Sprintf("too many requests of yours wait already: %d are answered at a time", busyAtOnce))
 		default:
-			defer s.busy.end(u.Customer)
-			s.serveOwn(w, r, u, u.Customer, next)
+			defer p.busy.end(u.Customer)
+			p.serveOwn(w, r, u, u.Customer, next)
 		}
 	})
 }
 
-func (s *Server) serveOwn(w http.ResponseWriter, r *http.Request, u User, customer string, next http.HandlerFunc) {
+func (p *customerPages) serveOwn(w http.ResponseWriter, r *http.Request, u User, customer string, next http.HandlerFunc) {
 	ctx := context.WithValue(r.Context(), userKey{}, u)
 	next(w, r.WithContext(context.WithValue(ctx, customerKey{}, customer)))
 }
@@ -105,9 +116,9 @@ type ownBoardAnswer struct {
 }
 
 // ownAnswer describes a board under one tenancy.
-func (s *Server) ownAnswer(b Board, since int64, latest bool) ownBoardAnswer {
+func (p *customerPages) ownAnswer(b Board, since int64, latest bool) ownBoardAnswer {
 	a := ownBoardAnswer{Name: b.Name, Model: b.Labels["model"], Since: since, EnrolledAt: b.EnrolledAt}
-	a.State, a.Latest = s.hub.Since(b.Name, since)
+	a.State, a.Latest = p.hub.Since(b.Name, since)
 	if at := b.LastReport.UnixMilli(); !b.LastReport.IsZero() && at >= since {
 		a.LastReport = max(a.LastReport, at)
 	}
@@ -118,12 +129,12 @@ func (s *Server) ownAnswer(b Board, since int64, latest bool) ownBoardAnswer {
 	return a
 }
 
-func (s *Server) ownBoards(w http.ResponseWriter, r *http.Request) {
+func (p *customerPages) ownBoards(w http.ResponseWriter, r *http.Request) {
 	now := time.Now().UnixMilli()
 	out := []ownBoardAnswer{}
-	for _, b := range s.opts.Boards() {
-		if c, since := s.opts.Own.Tenancy(b.Name, now); c == customerIn(r) {
-			out = append(out, s.ownAnswer(b, since, false))
+	for _, b := range p.fleet.Boards() {
+		if c, since := p.of.Tenancy(b.Name, now); c == customerIn(r) {
+			out = append(out, p.ownAnswer(b, since, false))
 		}
 	}
 	slices.SortFunc(out, func(a, b ownBoardAnswer) int { return strings.Compare(a.Name, b.Name) })
@@ -132,16 +143,16 @@ func (s *Server) ownBoards(w http.ResponseWriter, r *http.Request) {
 
 // findOwn returns a board of the customer's and since when it is theirs. Of a board of somebody else's the answer is that of
 // one that is not there.
-func (s *Server) findOwn(r *http.Request) (Board, int64, bool) {
+func (p *customerPages) findOwn(r *http.Request) (Board, int64, bool) {
 	name := r.PathValue("name")
 	if !live.ValidBoard(name) {
 		return Board{}, 0, false
 	}
-	c, since := s.opts.Own.Tenancy(name, time.Now().UnixMilli())
+	c, since := p.of.Tenancy(name, time.Now().UnixMilli())
 	if c == "" || c != customerIn(r) {
 		return Board{}, 0, false
 	}
-	b, ok := s.find(name)
+	b, ok := find(p.fleet.Boards(), name)
 	return b, since, ok
 }
 
@@ -149,25 +160,21 @@ func noOwnBoard(w http.ResponseWriter, r *http.Request) {
 	fail(w, http.StatusNotFound, fmt.Sprintf("no board of yours is named %.64q", r.PathValue("name")))
 }
 
-func (s *Server) ownBoard(w http.ResponseWriter, r *http.Request) {
-	b, since, ok := s.findOwn(r)
+func (p *customerPages) ownBoard(w http.ResponseWriter, r *http.Request) {
+	b, since, ok := p.findOwn(r)
 	if !ok {
 		noOwnBoard(w, r)
 		return
 	}
-	reply(w, s.ownAnswer(b, since, true))
+	reply(w, p.ownAnswer(b, since, true))
 }
 
 // ownMetrics are the beginnings of the names of what sensors measure and the collector says of a board.
 var ownMetrics = []string{"pi_", "pisensor_"}
 
-func (s *Server) ownHistory(w http.ResponseWriter, r *http.Request) {
-	if _, _, ok := s.findOwn(r); !ok {
+func (p *customerPages) ownHistory(w http.ResponseWriter, r *http.Request) {
+	if _, _, ok := p.findOwn(r); !ok {
 		noOwnBoard(w, r)
-		return
-	}
-	if s.opts.Own.History == nil {
-		noSuchRoute(w, r)
 		return
 	}
 	q, err := parseOwnHistory(r.PathValue("name"), r.URL.Query())
@@ -175,12 +182,12 @@ func (s *Server) ownHistory(w http.ResponseWriter, r *http.Request) {
 		fail(w, http.StatusBadRequest, err.Error())
 		return
 	}
-	spans, err := s.opts.Own.History(r.Context(), customerIn(r), q)
+	spans, err := p.of.History(r.Context(), customerIn(r), q)
 	switch {
 	case errors.Is(err, ErrBadHistory):
 		fail(w, http.StatusBadRequest, err.Error())
 	case err != nil:
-		s.fault(w, r, err)
+		p.access.fault(w, r, err)
 	default:
 		if spans == nil {
 			spans = []Span{}
@@ -212,55 +219,52 @@ func parseOwnHistory(board string, form url.Values) (HistoryQuery, error) {
 	return q, nil
 }
 
-func (s *Server) ownAlerts(w http.ResponseWriter, r *http.Request) {
-	list := []OwnAlert{}
-	if s.opts.Own.Alerts != nil {
-		found, err := s.opts.Own.Alerts(r.Context(), customerIn(r))
-		if err != nil {
-			s.fault(w, r, err)
-			return
-		}
-		list = append(list, found...)
+func (p *customerPages) ownAlerts(w http.ResponseWriter, r *http.Request) {
+	found, err := p.of.Alerts(r.Context(), customerIn(r))
+	if err != nil {
+		p.access.fault(w, r, err)
+		return
 	}
+	list := append([]OwnAlert{}, found...)
 	reply(w, map[string]any{"now": time.Now().UnixMilli(), "alerts": list})
 }
 
 // ownPage lets customers in alone: others have the whole fleet.
-func (s *Server) ownPage(next http.HandlerFunc) http.Handler {
+func (p *customerPages) ownPage(next http.HandlerFunc) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		u, err := s.authenticate(r)
+		u, err := p.access.authenticate(r)
 		switch {
 		case err != nil:
-			s.page(next).ServeHTTP(w, r) // which leads to the login
+			p.access.page(next).ServeHTTP(w, r) // which leads to the login
 		case u.Role != Customer:
 			http.Redirect(w, r, "/", http.StatusSeeOther)
-		case s.opts.Own == nil || u.Customer == "":
+		case p.of == nil || u.Customer == "":
 			noSuchRoute(w, r)
 		default:
-			s.serveOwn(w, r, u, u.Customer, next)
+			p.serveOwn(w, r, u, u.Customer, next)
 		}
 	})
 }
 
-func (s *Server) ownHome(w http.ResponseWriter, r *http.Request) {
-	s.renderFor(w, r, http.StatusOK, "own.html", view{Title: "Your boards", Script: "own/own", Nav: "own"})
+func (p *customerPages) ownHome(w http.ResponseWriter, r *http.Request) {
+	p.pages.renderFor(w, r, http.StatusOK, "own.html", view{Title: "Your boards", Script: "own/own", Nav: "own"})
 }
 
-func (s *Server) ownBoardPage(w http.ResponseWriter, r *http.Request) {
-	b, _, ok := s.findOwn(r)
+func (p *customerPages) ownBoardPage(w http.ResponseWriter, r *http.Request) {
+	b, _, ok := p.findOwn(r)
 	if !ok {
-		s.renderFor(w, r, http.StatusNotFound, "ownmessage.html", view{Title: "No such board", Message: "No board of yours has this name."})
+		p.pages.renderFor(w, r, http.StatusNotFound, "ownmessage.html", view{Title: "No such board", Message: "No board of yours has this name."})
 		return
 	}
-	s.renderFor(w, r, http.StatusOK, "ownboard.html", view{Title: b.Name, Script: "own/board", Nav: "own", Board: b.Name})
+	p.pages.renderFor(w, r, http.StatusOK, "ownboard.html", view{Title: b.Name, Script: "own/board", Nav: "own", Board: b.Name})
 }
 
 // ownLive is the websocket of customers.
-func (s *Server) ownLive() http.Handler {
-	page := s.ownPage(s.live)
+func (p *customerPages) ownLive() http.Handler {
+	page := p.ownPage(p.live)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if _, err := s.authenticate(r); err != nil {
-			s.api(Viewer, s.live).ServeHTTP(w, r) // which refuses it
+		if _, err := p.access.authenticate(r); err != nil {
+			p.access.api(Viewer, p.live).ServeHTTP(w, r) // which refuses it
 			return
 		}
 		page.ServeHTTP(w, r)
@@ -268,12 +272,12 @@ func (s *Server) ownLive() http.Handler {
 }
 
 // listCustomers is for operators.
-func (s *Server) listCustomers(w http.ResponseWriter, r *http.Request) {
+func (p *customerPages) listCustomers(w http.ResponseWriter, r *http.Request) {
 	list := []OwnCount{}
-	if s.opts.Own != nil && s.opts.Own.Counts != nil {
-		found, err := s.opts.Own.Counts(r.Context())
+	if p.of != nil {
+		found, err := p.of.Counts(r.Context())
 		if err != nil {
-			s.fault(w, r, err)
+			p.access.fault(w, r, err)
 			return
 		}
 		list = append(list, found...)

@@ -25,18 +25,18 @@ var (
 	ErrUnknownOwn = errors.New("not found")
 )
 
-// OwnSettings is what a customer has set, and what the limits are. The funcs must be safe for concurrent use; the errors of all
-// may wrap ErrBadRequest, ErrTooOften and ErrUnknownOwn.
-type OwnSettings struct {
-	Get             func(ctx context.Context, customer string) (OwnBook, error)
-	SetThreshold    func(ctx context.Context, customer, who string, t rules.Threshold) error
-	RemoveThreshold func(ctx context.Context, customer, who, kind, board string) error
-	AddContact      func(ctx context.Context, customer, who, address string) error
-	AskContact      func(ctx context.Context, customer, who, id string) error
-	RemoveContact   func(ctx context.Context, customer, who, id string) error
-	// Linked is the contact that a link in a mail is about, Answer what its reader wants: mails, or none.
-	Linked func(ctx context.Context, link string) (OwnContact, error)
-	Answer func(ctx context.Context, link string, want bool) error
+// OwnSettings holds the settings of customers, and their limits. Its methods must be safe for concurrent
+// use; the errors of all may wrap ErrBadRequest, ErrTooOften and ErrUnknownOwn.
+type OwnSettings interface {
+	Get(ctx context.Context, customer string) (OwnBook, error)
+	SetThreshold(ctx context.Context, customer, who string, t rules.Threshold) error
+	RemoveThreshold(ctx context.Context, customer, who, kind, board string) error
+	AddContact(ctx context.Context, customer, who, address string) error
+	AskContact(ctx context.Context, customer, who, id string) error
+	RemoveContact(ctx context.Context, customer, who, id string) error
+	// Linked is the contact that a link in a mail is about; Answer records whether its reader wants mails.
+	Linked(ctx context.Context, link string) (OwnContact, error)
+	Answer(ctx context.Context, link string, want bool) error
 }
 
 // OwnBook is what a customer has set.
@@ -131,79 +131,73 @@ func decodeContact(b []byte) (string, error) {
 	return body.Address, nil
 }
 
-// settings returns what customers can set; where that is nothing, the request has its answer.
-func (s *Server) settings(w http.ResponseWriter, r *http.Request) *OwnSettings {
-	if s.opts.Own.Settings == nil {
+func (p *customerPages) ownSettings(w http.ResponseWriter, r *http.Request) {
+	if p.settings == nil {
 		noSuchRoute(w, r)
+		return
 	}
-	return s.opts.Own.Settings
-}
-
-func (s *Server) ownSettings(w http.ResponseWriter, r *http.Request) {
-	if of := s.settings(w, r); of != nil {
-		book, err := of.Get(r.Context(), customerIn(r))
-		if err != nil {
-			s.ownFault(w, r, err)
-			return
-		}
-		reply(w, book)
+	book, err := p.settings.Get(r.Context(), customerIn(r))
+	if err != nil {
+		p.ownFault(w, r, err)
+		return
 	}
+	reply(w, book)
 }
 
 // ownFault answers an error of OwnSettings.
-func (s *Server) ownFault(w http.ResponseWriter, r *http.Request, err error) {
+func (p *customerPages) ownFault(w http.ResponseWriter, r *http.Request, err error) {
 	for of, code := range map[error]int{ErrBadRequest: http.StatusBadRequest, ErrTooOften: http.StatusTooManyRequests, ErrUnknownOwn: http.StatusNotFound} {
 		if errors.Is(err, of) {
 			fail(w, code, strings.TrimPrefix(err.Error(), of.Error()+": "))
 			return
 		}
 	}
-	s.fault(w, r, err)
+	p.access.fault(w, r, err)
 }
 
 // changeOwn does something and answers with what is set then.
-func (s *Server) changeOwn(w http.ResponseWriter, r *http.Request, do func(of *OwnSettings, customer, who string) error) {
-	of := s.settings(w, r)
-	if of == nil {
+func (p *customerPages) changeOwn(w http.ResponseWriter, r *http.Request, do func(of OwnSettings, customer, who string) error) {
+	if p.settings == nil {
+		noSuchRoute(w, r)
 		return
 	}
-	if err := do(of, customerIn(r), userOf(r).Name); err != nil {
-		s.ownFault(w, r, err)
+	if err := do(p.settings, customerIn(r), userOf(r).Name); err != nil {
+		p.ownFault(w, r, err)
 		return
 	}
-	s.ownSettings(w, r)
+	p.ownSettings(w, r)
 }
 
-func (s *Server) setThreshold(w http.ResponseWriter, r *http.Request) {
+func (p *customerPages) setThreshold(w http.ResponseWriter, r *http.Request) {
 	if t, ok := take(w, r, "threshold", decodeThreshold); ok {
-		s.changeOwn(w, r, func(of *OwnSettings, customer, who string) error {
+		p.changeOwn(w, r, func(of OwnSettings, customer, who string) error {
 			return of.SetThreshold(r.Context(), customer, who, t)
 		})
 	}
 }
 
-func (s *Server) removeThreshold(w http.ResponseWriter, r *http.Request) {
-	s.changeOwn(w, r, func(of *OwnSettings, customer, who string) error {
+func (p *customerPages) removeThreshold(w http.ResponseWriter, r *http.Request) {
+	p.changeOwn(w, r, func(of OwnSettings, customer, who string) error {
 		return of.RemoveThreshold(r.Context(), customer, who, r.PathValue("kind"), r.URL.Query().Get("board"))
 	})
 }
 
-func (s *Server) addContact(w http.ResponseWriter, r *http.Request) {
+func (p *customerPages) addContact(w http.ResponseWriter, r *http.Request) {
 	if address, ok := take(w, r, "contact", decodeContact); ok {
-		s.changeOwn(w, r, func(of *OwnSettings, customer, who string) error {
+		p.changeOwn(w, r, func(of OwnSettings, customer, who string) error {
 			return of.AddContact(r.Context(), customer, who, address)
 		})
 	}
 }
 
-func (s *Server) askContact(w http.ResponseWriter, r *http.Request) {
-	s.changeOwn(w, r, func(of *OwnSettings, customer, who string) error {
+func (p *customerPages) askContact(w http.ResponseWriter, r *http.Request) {
+	p.changeOwn(w, r, func(of OwnSettings, customer, who string) error {
 		return of.AskContact(r.Context(), customer, who, r.PathValue("id"))
 	})
 }
 
-func (s *Server) removeContact(w http.ResponseWriter, r *http.Request) {
-	s.changeOwn(w, r, func(of *OwnSettings, customer, who string) error {
+func (p *customerPages) removeContact(w http.ResponseWriter, r *http.Request) {
+	p.changeOwn(w, r, func(of OwnSettings, customer, who string) error {
 		return of.RemoveContact(r.Context(), customer, who, r.PathValue("id"))
 	})
 }
@@ -217,22 +211,22 @@ type contactView struct {
 }
 
 // contactPage shows what a link is about, and answers its buttons. Opening it changes nothing: mail scanners open every link.
-func (s *Server) contactPage(w http.ResponseWriter, r *http.Request) {
+func (p *customerPages) contactPage(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("X-Robots-Tag", "noindex")
-	if s.opts.Own == nil || s.opts.Own.Settings == nil {
+	if p.settings == nil {
 		noSuchRoute(w, r)
 		return
 	}
 	from, link := addressOf(r), r.PathValue("link")
-	if wait := s.links.wait(from); wait > 0 {
+	if wait := p.links.wait(from); wait > 0 {
 		w.Header().Set("Retry-After", strconv.Itoa(int(math.Ceil(wait.Seconds()))))
-		s.render(w, http.StatusTooManyRequests, "owncontact.html", &contactView{view: view{Title: "Too many wrong links", Message: "Try again in " + wait.Round(time.Second).String() + "."}})
+		p.pages.render(w, http.StatusTooManyRequests, "owncontact.html", &contactView{view: view{Title: "Too many wrong links", Message: "Try again in " + wait.Round(time.Second).String() + "."}})
 		return
 	}
-	c, err := s.opts.Own.Settings.Linked(r.Context(), link)
+	c, err := p.settings.Linked(r.Context(), link)
 	if errors.Is(err, ErrUnknownOwn) {
-		s.links.attempt(from)
-		s.render(w, http.StatusNotFound, "owncontact.html", &contactView{view: view{Title: "This link does not hold", Message: "It has expired, the address was removed, or a part of the link is missing: some mail programs break long lines."}})
+		p.links.attempt(from)
+		p.pages.render(w, http.StatusNotFound, "owncontact.html", &contactView{view: view{Title: "This link does not hold", Message: "It has expired, the address was removed, or a part of the link is missing: some mail programs break long lines."}})
 		return
 	}
 	if err == nil && r.Method == http.MethodPost {
@@ -242,18 +236,18 @@ func (s *Server) contactPage(w http.ResponseWriter, r *http.Request) {
 			fail(w, http.StatusBadRequest, "want: yes or no")
 			return
 		}
-		if err = s.opts.Own.Settings.Answer(r.Context(), link, want == "yes"); err == nil {
+		if err = p.settings.Answer(r.Context(), link, want == "yes"); err == nil {
 			said := "Alerts of " + c.Customer + " come to " + c.Address + " from now on."
 			if want == "no" {
 				said = "No mail comes to " + c.Address + " any more."
 			}
-			s.render(w, http.StatusOK, "owncontact.html", &contactView{view: view{Title: "Done", Message: said}, Done: true})
+			p.pages.render(w, http.StatusOK, "owncontact.html", &contactView{view: view{Title: "Done", Message: said}, Done: true})
 			return
 		}
 	}
 	if err != nil {
-		s.fault(w, r, err)
+		p.access.fault(w, r, err)
 		return
 	}
-	s.render(w, http.StatusOK, "owncontact.html", &contactView{view: view{Title: "Alerts of " + c.Customer}, Contact: c, Link: "/own/contact/" + link})
+	p.pages.render(w, http.StatusOK, "owncontact.html", &contactView{view: view{Title: "Alerts of " + c.Customer}, Contact: c, Link: "/own/contact/" + link})
 }

@@ -9,7 +9,7 @@ import (
 func TestReload(t *testing.T) {
 	var broken error
 	reloads := 0
-	_, web := start(t, Options{Auth: newTokens(), Reload: func() error { reloads++; return broken }})
+	_, web := start(t, parts{Auth: newTokens(), Reload: func() error { reloads++; return broken }})
 	f := func(token string, want int, text string) {
 		t.Helper()
 		resp, answer := (call{method: "POST", path: "/-/reload", token: token}).do(t, web.URL)

@@ -72,13 +72,13 @@ func twoBoards() []Board {
 }
 
 // start serves the options and closes everything when the test ends.
-func start(t testing.TB, o Options) (*Server, *httptest.Server) {
+func start(t testing.TB, o parts) (*Server, *httptest.Server) {
 	t.Helper()
 	if o.Boards == nil {
 		o.Boards = twoBoards
 	}
 	o.Log = quiet()
-	s, err := New(o)
+	s, err := New(o.options())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -131,7 +131,7 @@ func (c call) do(t testing.TB, base string) (*http.Response, string) {
 func TestPanicEndsOneConnection(t *testing.T) {
 	var broken atomic.Bool
 	metrics := prometheus.NewRegistry()
-	_, web := start(t, Options{Open: true, Registerer: metrics, Boards: func() []Board {
+	_, web := start(t, parts{Open: true, Registerer: metrics, Boards: func() []Board {
 		if broken.Load() {
 			panic("not prepared for this")
 		}
@@ -171,7 +171,7 @@ func TestPanicEndsOneConnection(t *testing.T) {
 // A fault where a message for all browsers is made is counted, and ends their connections alone.
 func TestPanicInTheHubEndsTheBrowsersConnections(t *testing.T) {
 	metrics := prometheus.NewRegistry()
-	s, web := start(t, Options{Open: true, Registerer: metrics, Incidents: func(context.Context) ([]Incident, error) { panic("not prepared for this") }})
+	s, web := start(t, parts{Open: true, Registerer: metrics, Incidents: func(context.Context) ([]Incident, error) { panic("not prepared for this") }})
 	c, _, err := websocket.DefaultDialer.Dial("ws"+strings.TrimPrefix(web.URL, "http")+"/live", nil)
 	if err != nil {
 		t.Fatal(err)
@@ -201,7 +201,7 @@ func TestImportersWriteAndReadNothing(t *testing.T) {
 	auth := newTokens()
 	auth.users["importer-token"] = User{Name: "token snmp", Role: Importer}
 	took := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) })
-	_, web := start(t, Options{Auth: auth, Import: took, Series: took, Rules: took, Alerts: took, Metrics: took})
+	_, web := start(t, parts{Auth: auth, Import: took, Series: took, Rules: took, Alerts: took, Metrics: took})
 	f := func(token, method, path string, want int) {
 		t.Helper()
 		if resp, body := (call{method: method, path: path, token: token}).do(t, web.URL); resp.StatusCode != want {
@@ -226,7 +226,7 @@ func TestImportersWriteAndReadNothing(t *testing.T) {
 }
 
 func TestStrangersSeeOnlyProbesAndLogin(t *testing.T) {
-	_, web := start(t, Options{Auth: newTokens(), Metrics: http.NotFoundHandler()})
+	_, web := start(t, parts{Auth: newTokens(), Metrics: http.NotFoundHandler()})
 	f := func(path string, want int) {
 		t.Helper()
 		resp, body := call{path: path}.do(t, web.URL)
@@ -261,7 +261,7 @@ func TestStrangersSeeOnlyProbesAndLogin(t *testing.T) {
 // TestBasicPassword: a token is taken as a password of Basic authentication wherever it is taken as a Bearer token.
 func TestBasicPassword(t *testing.T) {
 	ok := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusOK) })
-	s, web := start(t, Options{Auth: newTokens(), Series: ok, Rollups: ok, Import: ok, Rules: ok, Metrics: ok, Alerts: ok})
+	s, web := start(t, parts{Auth: newTokens(), Series: ok, Rollups: ok, Import: ok, Rules: ok, Metrics: ok, Alerts: ok})
 	basic := func(user, password string) map[string]string {
 		r := httptest.NewRequest("GET", "/", nil)
 		r.SetBasicAuth(user, password)
@@ -295,7 +295,7 @@ func TestBasicPassword(t *testing.T) {
 
 func TestRoles(t *testing.T) {
 	var by []string
-	o := Options{
+	o := parts{
 		Auth: newTokens(),
 		Acknowledge: func(_ context.Context, id, who, comment string) error {
 			by = append(by, id+" "+who+" "+comment)
@@ -325,7 +325,7 @@ func TestRoles(t *testing.T) {
 }
 
 func TestUnknownIncident(t *testing.T) {
-	o := Options{Open: true, Acknowledge: func(context.Context, string, string, string) error { return ErrUnknownIncident }}
+	o := parts{Open: true, Acknowledge: func(context.Context, string, string, string) error { return ErrUnknownIncident }}
 	_, web := start(t, o)
 	if resp, _ := (call{method: "POST", path: "/api/incidents/9/ack"}).do(t, web.URL); resp.StatusCode != 404 {
 		t.Errorf("status %d, want 404", resp.StatusCode)
@@ -333,7 +333,7 @@ func TestUnknownIncident(t *testing.T) {
 }
 
 func TestFaultsStayInTheLog(t *testing.T) {
-	o := Options{Open: true, Incidents: func(context.Context) ([]Incident, error) { return nil, errors.New("secret path /x") }}
+	o := parts{Open: true, Incidents: func(context.Context) ([]Incident, error) { return nil, errors.New("secret path /x") }}
 	_, web := start(t, o)
 	resp, body := call{path: "/api/incidents"}.do(t, web.URL)
 	if resp.StatusCode != 500 || strings.Contains(body, "secret") {
@@ -342,7 +342,7 @@ func TestFaultsStayInTheLog(t *testing.T) {
 }
 
 func TestOtherSitesAreRefused(t *testing.T) {
-	o := Options{Auth: newTokens(), Acknowledge: func(context.Context, string, string, string) error { return nil }}
+	o := parts{Auth: newTokens(), Acknowledge: func(context.Context, string, string, string) error { return nil }}
 	_, web := start(t, o)
 	f := func(method, path string, header map[string]string, want int) {
 		t.Helper()
@@ -367,7 +367,7 @@ func TestOtherSitesAreRefused(t *testing.T) {
 }
 
 func TestOpenIsForLoopbackHostsOnly(t *testing.T) {
-	_, web := start(t, Options{Open: true})
+	_, web := start(t, parts{Open: true})
 	f := func(host string, want int) {
 		t.Helper()
 		if resp, _ := (call{path: "/api/boards", host: host}).do(t, web.URL); resp.StatusCode != want {
@@ -383,7 +383,7 @@ func TestOpenIsForLoopbackHostsOnly(t *testing.T) {
 }
 
 func TestLogin(t *testing.T) {
-	_, web := start(t, Options{Auth: newTokens()})
+	_, web := start(t, parts{Auth: newTokens()})
 	form := func(name, password, next string) call {
 		return call{
 			method: "POST", path: "/login", body: url.Values{"name": {name}, "password": {password}, "next": {next}}.Encode(),
@@ -424,7 +424,7 @@ func TestLogin(t *testing.T) {
 }
 
 func TestCookieIsSecureBehindTLS(t *testing.T) {
-	_, web := start(t, Options{Auth: newTokens(), SecureCookie: true})
+	_, web := start(t, parts{Auth: newTokens(), SecureCookie: true})
 	resp, _ := call{
 		method: "POST", path: "/login", body: "name=mira&password=secret",
 		header: map[string]string{"Content-Type": "application/x-www-form-urlencoded"},
@@ -435,7 +435,7 @@ func TestCookieIsSecureBehindTLS(t *testing.T) {
 }
 
 func TestBackups(t *testing.T) {
-	_, web := start(t, Options{Open: true, Backups: func() Backups {
+	_, web := start(t, parts{Open: true, Backups: func() Backups {
 		return Backups{Target: "/mnt", EverySeconds: 86400, Error: "disk full", Kept: []Backup{{Name: "n", Taken: 5, Rows: 7, Good: true, Result: "good"}}}
 	}})
 	resp, body := call{path: "/api/backups"}.do(t, web.URL)
@@ -447,7 +447,7 @@ func TestBackups(t *testing.T) {
 }
 
 func TestBoardsAndStatus(t *testing.T) {
-	s, web := start(t, Options{Open: true, Rejected: func() map[string]uint64 { return map[string]uint64{"foreign": 2, "oversized": 1} }})
+	s, web := start(t, parts{Open: true, Rejected: func() map[string]uint64 { return map[string]uint64{"foreign": 2, "oversized": 1} }})
 	s.Hub().Publish("r1-01", 7000, of(readings{
 		`pi_soc_temperature_celsius`:            61.5,
 		`pi_cpu_clock_hertz{source="measured"}`: 1.2e9,
@@ -488,7 +488,7 @@ func TestBoardsAndStatus(t *testing.T) {
 
 func TestReadyProbe(t *testing.T) {
 	var fault error
-	_, web := start(t, Options{Auth: newTokens(), Ready: func() error { return fault }})
+	_, web := start(t, parts{Auth: newTokens(), Ready: func() error { return fault }})
 	f := func(want int) {
 		t.Helper()
 		if resp, body := (call{path: "/-/ready"}).do(t, web.URL); resp.StatusCode != want || strings.Contains(body, "disk") {
@@ -501,13 +501,13 @@ func TestReadyProbe(t *testing.T) {
 }
 
 func TestOptionsAreChecked(t *testing.T) {
-	f := func(o Options, want string) {
+	f := func(o parts, want string) {
 		t.Helper()
-		if _, err := New(o); err == nil || !strings.Contains(err.Error(), want) {
+		if _, err := New(o.options()); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("New: %v, want %q", err, want)
 		}
 	}
-	f(Options{Open: true}, "Boards")
-	f(Options{Boards: twoBoards}, "Auth is missing")
-	f(Options{Boards: twoBoards, Auth: newTokens(), Open: true}, "exclude")
+	f(parts{Open: true}, "Fleet")
+	f(parts{Boards: twoBoards}, "Auth is missing")
+	f(parts{Boards: twoBoards, Auth: newTokens(), Open: true}, "exclude")
 }

@@ -49,14 +49,14 @@ func (r *routes) Handle(pattern string, h http.Handler) {
 func (r *routes) HandleFunc(pattern string, h http.HandlerFunc) { r.Handle(pattern, h) }
 
 // confine keeps customers on their routes, before any handler has a say. Their way to / leads to their own page.
-func (s *Server) confine(mux *http.ServeMux) http.Handler {
+func (a *access) confine(mux *http.ServeMux) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		_, pattern := mux.Handler(r)
 		if strangerRoutes[pattern] || customerRoutes[pattern] {
 			mux.ServeHTTP(w, r)
 			return
 		}
-		u, err := s.authenticate(r)
+		u, err := a.authenticate(r)
 		switch {
 		case err != nil || u.Role != Customer: // who it is, and what that allows, is the handler's to say
 			mux.ServeHTTP(w, r)

@@ -20,8 +20,8 @@ import (
 )
 
 // leasehold is an Own in which r1-02 belongs to Kelp & Co since 1000, and x-01 to somebody else.
-func leasehold() *Own {
-	return &Own{
+func leasehold() *own {
+	return &own{
 		Tenancy: func(board string, at int64) (string, int64) {
 			switch {
 			case board == "r1-02" && at >= 1000:
@@ -37,9 +37,9 @@ func leasehold() *Own {
 }
 
 // settingsOf has one contact, whose link is "good".
-func settingsOf() *OwnSettings {
+func settingsOf() *settings {
 	ok := func() error { return nil }
-	return &OwnSettings{
+	return &settings{
 		Get: func(_ context.Context, customer string) (OwnBook, error) {
 			return OwnBook{Customer: customer, Thresholds: []OwnThreshold{}, Contacts: []OwnContact{}}, nil
 		},
@@ -75,7 +75,7 @@ func threeBoards() []Board {
 func everything(t *testing.T) (*Server, *httptest.Server) {
 	t.Helper()
 	secret := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("SECRET")) })
-	return start(t, Options{
+	return start(t, parts{
 		Auth: ofCustomers(), Own: leasehold(), Boards: threeBoards, Series: secret, Rollups: secret, Import: secret, Rules: secret, Alerts: secret, Metrics: secret,
 		Incidents: func(context.Context) ([]Incident, error) {
 			return []Incident{{ID: "1", Title: "SECRET", Boards: []string{"r1-02"}}}, nil
@@ -150,7 +150,7 @@ func TestANewRouteIsClosedToCustomers(t *testing.T) {
 	s, _ := everything(t)
 	mux := newRoutes()
 	mux.HandleFunc("GET /api/new", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusTeapot) })
-	web := httptest.NewServer(s.guard(s.confine(mux.mux)))
+	web := httptest.NewServer(s.access.guard(s.access.confine(mux.mux)))
 	defer web.Close()
 	for token, want := range map[string]int{"kelp-token": 403, "viewer-token": http.StatusTeapot, "": http.StatusTeapot} {
 		if resp, _ := (call{path: "/api/new", token: token}).do(t, web.URL); resp.StatusCode != want {
@@ -282,7 +282,7 @@ func TestACustomersWebsocketCarriesOwnBoardsAlone(t *testing.T) {
 		return owner[board], 0
 	}
 	var leases []string
-	s, web := start(t, Options{
+	s, web := start(t, parts{
 		Auth: ofCustomers(), Own: own, Boards: threeBoards,
 		Incidents: func(context.Context) ([]Incident, error) { return []Incident{{ID: "SECRET"}}, nil },
 		Watch:     func(board, _ string, _ time.Duration) error { leases = append(leases, board); return nil },
@@ -370,8 +370,8 @@ func TestACustomerTakesAShareAlone(t *testing.T) {
 		<-release
 		return nil, nil
 	}
-	s, web := start(t, Options{Auth: ofCustomers(), Own: own, Boards: threeBoards})
-	s.busy.patience = time.Hour // however slow the machine is
+	s, web := start(t, parts{Auth: ofCustomers(), Own: own, Boards: threeBoards})
+	s.customers.busy.patience = time.Hour // however slow the machine is
 	for range 16 {              // as many as a customer may have
 		b, _ := dialOwn(t, web, "kelp-token")
 		b.Next("hello")
@@ -433,7 +433,7 @@ func TestContactLinks(t *testing.T) {
 	own := leasehold()
 	var said []bool
 	own.Settings.Answer = func(_ context.Context, _ string, want bool) error { said = append(said, want); return nil }
-	_, web := start(t, Options{Auth: ofCustomers(), Own: own})
+	_, web := start(t, parts{Auth: ofCustomers(), Own: own})
 	form := map[string]string{"Content-Type": "application/x-www-form-urlencoded"}
 	f := func(method, link, body string, want int, text string) {
 		t.Helper()

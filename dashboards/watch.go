@@ -13,8 +13,8 @@ import (
 	"bramble/alerting"
 )
 
-// ErrUnknownHeartbeat is what Watcher.Remove returns for a heartbeat that does not exist; ErrBadHeartbeat is wrapped by what
-// Watcher.Beat finds wrong with a beat.
+// ErrUnknownHeartbeat is returned for a heartbeat that does not exist; ErrBadHeartbeat is wrapped by the
+// reasons to refuse a beat.
 var (
 	ErrUnknownHeartbeat = errors.New("no such heartbeat")
 	ErrBadHeartbeat     = errors.New("bad heartbeat")
@@ -47,16 +47,13 @@ type Beats struct {
 	Error        string `json:"error,omitempty"`
 }
 
-// Watcher is how the watcher is watched. All funcs are needed, and safe for concurrent use.
-type Watcher struct {
-	List   func() []Heartbeat
-	Beat   func(ctx context.Context, name string, beat Beat) (Heartbeat, error)
-	Remove func(ctx context.Context, name string) error
-	// Beats returns nil where none are configured.
-	Beats func() *Beats
-	Tests func(ctx context.Context) ([]alerting.PageTest, error)
-	// Test sends a test page to a receiver, "" for the first.
-	Test func(ctx context.Context, receiver, who string) (alerting.PageTest, error)
+// Heartbeats keeps the things that must report in time. Its methods must be safe for concurrent use.
+type Heartbeats interface {
+	List() []Heartbeat
+	Beat(ctx context.Context, name string, beat Beat) (Heartbeat, error)
+	Remove(ctx context.Context, name string) error
+	// Beats is the state of the collector's own; nil where none are configured.
+	Beats() *Beats
 }
 
 // beatBody is the body of POST /api/heartbeats/{name}; an empty one keeps what was.
@@ -88,19 +85,19 @@ func decodeStrict(b []byte, to any) error {
 	return dec.Decode(to)
 }
 
-func (s *Server) listHeartbeats(w http.ResponseWriter, _ *http.Request) {
+func (p *onCallPages) listHeartbeats(w http.ResponseWriter, _ *http.Request) {
 	answer := map[string]any{"now": time.Now().UnixMilli(), "heartbeats": []Heartbeat{}}
-	if s.opts.Watcher != nil {
-		answer["heartbeats"] = s.opts.Watcher.List()
-		if b := s.opts.Watcher.Beats(); b != nil {
+	if p.heartbeats != nil {
+		answer["heartbeats"] = p.heartbeats.List()
+		if b := p.heartbeats.Beats(); b != nil {
 			answer["watchdog"] = b
 		}
 	}
 	reply(w, answer)
 }
 
-func (s *Server) postHeartbeat(w http.ResponseWriter, r *http.Request) {
-	if s.opts.Watcher == nil {
+func (p *onCallPages) postHeartbeat(w http.ResponseWriter, r *http.Request) {
+	if p.heartbeats == nil {
 		fail(w, http.StatusNotFound, "this collector waits for nobody's heartbeat")
 		return
 	}
@@ -109,39 +106,39 @@ func (s *Server) postHeartbeat(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	beat.By = userOf(r).Name
-	h, err := s.opts.Watcher.Beat(r.Context(), r.PathValue("name"), beat)
+	h, err := p.heartbeats.Beat(r.Context(), r.PathValue("name"), beat)
 	switch {
 	case errors.Is(err, ErrBadHeartbeat):
 		fail(w, http.StatusBadRequest, err.Error())
 	case err != nil:
-		s.fault(w, r, err)
+		p.access.fault(w, r, err)
 	default:
 		reply(w, h)
 	}
 }
 
-func (s *Server) removeHeartbeat(w http.ResponseWriter, r *http.Request) {
+func (p *onCallPages) removeHeartbeat(w http.ResponseWriter, r *http.Request) {
 	name := r.PathValue("name")
 	err := ErrUnknownHeartbeat
-	if s.opts.Watcher != nil {
-		err = s.opts.Watcher.Remove(r.Context(), name)
+	if p.heartbeats != nil {
+		err = p.heartbeats.Remove(r.Context(), name)
 	}
 	switch {
 	case errors.Is(err, ErrUnknownHeartbeat):
 		fail(w, http.StatusNotFound, "no heartbeat "+name)
 	case err != nil:
-		s.fault(w, r, err)
+		p.access.fault(w, r, err)
 	default:
 		reply(w, map[string]string{"removed": name})
 	}
 }
 
-func (s *Server) listTests(w http.ResponseWriter, r *http.Request) {
+func (p *onCallPages) listTests(w http.ResponseWriter, r *http.Request) {
 	list := []alerting.PageTest{}
-	if s.opts.Watcher != nil {
+	if p.of != nil {
 		var err error
-		if list, err = s.opts.Watcher.Tests(r.Context()); err != nil {
-			s.fault(w, r, err)
+		if list, err = p.of.Tests(r.Context()); err != nil {
+			p.access.fault(w, r, err)
 			return
 		}
 	}
@@ -153,8 +150,8 @@ type testBody struct {
 	Receiver string `json:"receiver"`
 }
 
-func (s *Server) startTest(w http.ResponseWriter, r *http.Request) {
-	if s.opts.Watcher == nil {
+func (p *onCallPages) startTest(w http.ResponseWriter, r *http.Request) {
+	if p.of == nil {
 		fail(w, http.StatusNotFound, "this collector pages nobody")
 		return
 	}
@@ -167,17 +164,17 @@ func (s *Server) startTest(w http.ResponseWriter, r *http.Request) {
 		fail(w, http.StatusBadRequest, fmt.Sprintf(`decode test page: %v; write it like {"receiver":"oncall"}`, err))
 		return
 	}
-	t, err := s.opts.Watcher.Test(r.Context(), body.Receiver, userOf(r).Name)
+	t, err := p.of.Test(r.Context(), body.Receiver, userOf(r).Name)
 	switch {
 	case errors.Is(err, alerting.ErrBadTest):
 		fail(w, http.StatusBadRequest, err.Error())
 	case err != nil:
-		s.fault(w, r, err)
+		p.access.fault(w, r, err)
 	default:
 		reply(w, t)
 	}
 }
 
-func (s *Server) watchPage(w http.ResponseWriter, r *http.Request) {
-	s.renderFor(w, r, http.StatusOK, "watch.html", view{Title: "Is anybody watching?", Script: "oncall/watch", Nav: "watch"})
+func (p *onCallPages) watchPage(w http.ResponseWriter, r *http.Request) {
+	p.pages.renderFor(w, r, http.StatusOK, "watch.html", view{Title: "Is anybody watching?", Script: "oncall/watch", Nav: "watch"})
 }

@@ -11,9 +11,9 @@ import (
 )
 
 // watcher is a Watcher over a map, which refuses the name "bad".
-func watcher(got *[]string) *Watcher {
+func watcher(got *[]string) *watchers {
 	now := time.Now().UnixMilli()
-	return &Watcher{
+	return &watchers{
 		List: func() []Heartbeat {
 			return []Heartbeat{
 				{Name: "east", By: "token east", WithinSeconds: 180, LastAt: now - 10_000, Deadline: now + 170_000},
@@ -56,7 +56,7 @@ func TestHeartbeatAPI(t *testing.T) {
 	var got []string
 	auth := newTokens()
 	auth.users["beating-token"] = User{Name: "token cron", Role: Beating}
-	_, web := start(t, Options{Auth: auth, Watcher: watcher(&got)})
+	_, web := start(t, parts{Auth: auth, Watcher: watcher(&got)})
 	f := func(method, path, token, body string, code int, want string) {
 		t.Helper()
 		resp, answer := (call{method: method, path: path, token: token, body: body}).do(t, web.URL)
@@ -95,7 +95,7 @@ func TestHeartbeatAPI(t *testing.T) {
 
 func TestWatchPage(t *testing.T) {
 	var got []string
-	_, web := start(t, Options{Open: true, Watcher: watcher(&got)})
+	_, web := start(t, parts{Open: true, Watcher: watcher(&got)})
 	b := openTab(t, web.URL)
 	b.open("/watch")
 	b.text("#heartbeat-list li.bad", "overdue for 2 h 46 m · 12 GB copied")

@@ -14,7 +14,7 @@ import (
 )
 
 func TestPagesKeepThePolicy(t *testing.T) {
-	_, web := start(t, Options{Auth: ofCustomers(), Own: leasehold(), Demo: &Demo{}})
+	_, web := start(t, parts{Auth: ofCustomers(), Own: leasehold(), Demo: &Demo{}})
 	inline := regexp.MustCompile(`(?i)<script(?:[^>]*)>[^<]|\son[a-z]+=|\sstyle=|<style|javascript:`)
 	foreign := regexp.MustCompile(`(?:src|href|action)="(?:https?:)?//`)
 	for _, p := range []string{"/", "/board/r1-01", "/incidents", "/oncall", "/off", "/watch", "/login", "/board/none", "/nothing", "/own", "/own/board/r1-02", "/own/board/none"} {
@@ -37,7 +37,7 @@ func TestPagesKeepThePolicy(t *testing.T) {
 }
 
 func TestEveryFileOfAPageIsServed(t *testing.T) {
-	s, web := start(t, Options{Auth: ofCustomers(), Own: leasehold()})
+	s, web := start(t, parts{Auth: ofCustomers(), Own: leasehold()})
 	link := regexp.MustCompile(`(?:src|href)="(/static/[^"]+)"`)
 	imports := regexp.MustCompile(`(?m)^import (?:.* from )?"(\.\.?/[a-z/]+\.js)"`)
 	seen := map[string]bool{}
@@ -107,7 +107,7 @@ func (o operation) query() string {
 // The description names exactly the JSON routes that answer.
 func TestOpenAPIIsTrue(t *testing.T) {
 	one := func(context.Context) ([]Incident, error) { return []Incident{{ID: "1"}}, nil }
-	o := Options{Open: true, Demo: &Demo{}, Incidents: one, History: func(context.Context, HistoryQuery) ([]Span, error) { return []Span{}, nil }}
+	o := parts{Open: true, Demo: &Demo{}, Incidents: one, History: func(context.Context, HistoryQuery) ([]Span, error) { return []Span{}, nil }}
 	o.Own = leasehold()
 	o.Own.Tenancy = func(string, int64) (string, int64) { return "alder", 0 }
 	_, web := start(t, o)
@@ -152,7 +152,7 @@ func ownRoutes(t *testing.T) []string {
 }
 
 func TestUnknownRoutes(t *testing.T) {
-	_, web := start(t, Options{Open: true})
+	_, web := start(t, parts{Open: true})
 	for _, p := range []string{"/api/nothing", "/api/v1/query", "/api/v2/alerts", "/metrics", "/api/demo"} {
 		if resp, body := (call{path: p}).do(t, web.URL); resp.StatusCode != http.StatusNotFound || !json.Valid([]byte(body)) {
 			t.Errorf("%s: %d %s", p, resp.StatusCode, body)

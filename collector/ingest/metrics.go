@@ -3,6 +3,7 @@ package ingest
 import (
 	"github.com/nats-io/nats.go"
 	"github.com/prometheus/client_golang/prometheus"
+	dto "github.com/prometheus/client_model/go"
 )
 
 type metrics struct {
@@ -60,4 +61,17 @@ func (m *metrics) setDropped(s *nats.Subscription) {
 	if n, err := s.Dropped(); err == nil {
 		m.dropped.Set(float64(n))
 	}
+}
+
+// Taken counts reports and readings since the start.
+func (in *Ingest) Taken() (reports, readings uint64) {
+	return count(in.metrics.reports), count(in.metrics.readings)
+}
+
+func count(c prometheus.Counter) uint64 {
+	var m dto.Metric
+	if c.Write(&m) != nil { // a counter never fails
+		return 0
+	}
+	return uint64(m.GetCounter().GetValue())
 }
