@@ -324,3 +324,51 @@ func leavingServer(t *testing.T, o parts) (url string, link *leaving) {
 	})
 	return web.URL, link
 }
+
+// TestBrowserAnOldIncident opens links to an incident that is no longer in the list, and to one that is not kept: neither
+// shows another one.
+func TestBrowserAnOldIncident(t *testing.T) {
+	now := time.Now().UnixMilli()
+	o := parts{
+		Open: true, Series: noHistory, Boards: twoBoards,
+		Incidents: func(context.Context) ([]Incident, error) {
+			return []Incident{{ID: "new", Number: 99, Title: "Board a is hot", Severity: "critical", State: "firing", Since: now}}, nil
+		},
+		Incident: func(_ context.Context, id string) (Incident, []IncidentEvent, error) {
+			switch id {
+			case "new":
+				return Incident{ID: "new", Number: 99, Title: "Board a is hot", Severity: "critical", State: "firing", Since: now}, nil, nil
+			case "old":
+				return Incident{ID: "old", Number: 3, Title: "Board b was hot", Severity: "critical", State: "resolved", Since: 1, ResolvedAt: 2}, []IncidentEvent{{At: 1, Kind: "opened", Text: "above 85 °C"}}, nil
+			}
+			return Incident{}, nil, ErrUnknownIncident
+		},
+	}
+	_, web := start(t, o)
+	b := openTab(t, web.URL)
+	b.open("/incidents?id=old")
+	b.text("#incident-list", "Board a is hot")
+	b.text("#incident-detail h2", "Board b was hot")
+	b.text("#incident-detail", "above 85 °C")
+	b.open("/incidents?id=none")
+	b.text("#incident-detail h2", "No such incident")
+	b.faults = nil // the refusal was asked for
+	b.do(chromedp.Click(chromedp.CSS(`[data-incident="new"]`)))
+	b.text("#incident-detail h2", "Board a is hot")
+	b.open("/incidents")
+	b.text("#incident-detail h2", "Board a is hot")
+}
+
+// TestBrowserABoardWithoutARack has no link to one.
+func TestBrowserABoardWithoutARack(t *testing.T) {
+	boards := func() []Board {
+		return []Board{{Name: "lone", Labels: map[string]string{"switch": "sw-1"}, Enrolled: true}, {Name: "placed", Labels: map[string]string{"rack": "r1", "switch": "sw-1"}, Enrolled: true}}
+	}
+	_, web := start(t, parts{Open: true, Series: noHistory, Boards: boards})
+	b := openTab(t, web.URL)
+	links := `JSON.stringify([...document.querySelectorAll("#board-head .crumbs a")].map((a) => a.getAttribute("href")))`
+	b.open("/board/lone")
+	b.until(links+` === '["/"]'`, links)
+	b.open("/board/placed")
+	b.until(links+` === '["/","/?rack=r1"]'`, links)
+}

@@ -372,7 +372,7 @@ func TestACustomerTakesAShareAlone(t *testing.T) {
 	}
 	s, web := start(t, parts{Auth: ofCustomers(), Own: own, Boards: threeBoards})
 	s.customers.busy.patience = time.Hour // however slow the machine is
-	for range 16 {              // as many as a customer may have
+	for range 16 {                        // as many as a customer may have
 		b, _ := dialOwn(t, web, "kelp-token")
 		b.Next("hello")
 	}

@@ -65,7 +65,7 @@ export class BoardHead {
    * @param {number} now
    */
   #name(info, up, bits, incident, last, silentFor, now) {
-    const crumbs = el("div", { class: "crumbs" }, el("a", { href: "/" }, "Fleet"), ...place(info.labels, "Rack").flatMap((p, i) => [" › ", i === 0 ? el("a", { href: "/?rack=" + encodeURIComponent(info.labels?.rack || "") }, p) : p]));
+    const crumbs = el("div", { class: "crumbs" }, el("a", { href: "/" }, "Fleet"), ...place(info.labels, "Rack").flatMap((p, i) => [" › ", i === 0 && info.labels?.rack ? el("a", { href: "/?rack=" + encodeURIComponent(info.labels.rack) }, p) : p]));
     let state = null;
     if (up === 0) state = el("span", { class: "state", "data-field": "state" }, glyph("silent"), `Silent for ${silentFor || "some time"}`, last ? el("span", { class: "dim" }, `, last report ${dayClock(last, now)}`) : "");
     else if (bits.length) state = el("span", { class: "state", "data-field": "state" }, ...bits.flatMap((r, i) => [i ? ", " : "", glyph(r, "is-" + r), el("span", { class: "is-" + r }, reasonWords[r])]));

@@ -3,7 +3,7 @@
 /** @import { Incident, IncidentAnswer, IncidentEvent } from "../../types/server" */
 
 import { $, el, glyph, setText, typing } from "../page/dom.js";
-import { act, get, mayChange, post } from "../page/collector.js";
+import { act, get, mayChange, post, Refused } from "../page/collector.js";
 import { capital } from "../page/format.js";
 import { ackButton, alertsText, inZone, lasted, severityGlyph, shortId, sinceText, whoHas } from "../page/incidents.js";
 import { startShell } from "../page/shell.js";
@@ -16,6 +16,10 @@ let chosen = new URLSearchParams(location.search).get("id");
 /** @type {{ age: HTMLElement, i: Incident }[]} */
 let ages = [];
 let comment = "";
+/** @type {Incident | undefined} the chosen incident where it is older than the list */
+let older;
+/** @type {Set<string>} ids that the collector does not keep */
+const unknown = new Set();
 /** @type {{ id: string, events: IncidentEvent[] }} the events of the chosen incident */
 let story = { id: "", events: [] };
 const said = el("p", { id: "incident-said", role: "status" });
@@ -27,6 +31,22 @@ function choose(id) {
   comment = "";
   said.textContent = "";
   build();
+}
+// loadOlder fetches the chosen incident where the list has it not.
+async function loadOlder() {
+  if (!chosen || !incidents.loaded || listed() || unknown.has(chosen)) return;
+  const id = chosen;
+  try {
+    /** @type {IncidentAnswer} */
+    const answer = await get("/api/incidents/" + encodeURIComponent(id));
+    const known = older?.id === id && JSON.stringify(older) === JSON.stringify(answer);
+    older = answer;
+    if (chosen === id && !known) build();
+  } catch (e) {
+    if (!(e instanceof Refused) || e.status !== 404 || chosen !== id) return; // asked again with the next change
+    unknown.add(id);
+    build();
+  }
 }
 // loadDetails fetches the events of the chosen incident; the list itself stays small.
 async function loadDetails() {
@@ -62,7 +82,12 @@ async function change(path, body, done) {
   await incidents.refresh();
 }
 /** @returns {Incident | undefined} */
-const current = () => incidents.list.find((i) => i.id === chosen) || incidents.open()[0] || incidents.list[0];
+const listed = () => incidents.list.find((i) => i.id === chosen);
+/** @returns {Incident | undefined} */
+function current() {
+  if (chosen && incidents.loaded && !listed()) return older?.id === chosen ? older : undefined; // never another one's
+  return listed() || incidents.open()[0] || incidents.list[0];
+}
 const inOrder = () => [...incidents.open(), ...incidents.quiet(), ...incidents.list.filter((i) => i.state === "resolved")];
 
 function build() {
@@ -84,6 +109,7 @@ function build() {
   $("incident-list").replaceChildren(...part("Firing", open.length ? firing : "", open, "Who has it", incidents.loaded ? "Nothing is firing." : ""), ...(quiet.length ? part("Recorded", "customers' boards, each alone, and rules in the shadow: page nobody", quiet, "", "") : []), ...part("Resolved", "", over, "Acknowledged by", incidents.loaded ? "Nothing has been resolved yet." : ""));
   detail();
   loadDetails();
+  loadOlder();
 }
 
 /** @param {Incident} i */
@@ -100,7 +126,7 @@ function detail() {
   if (document.activeElement instanceof HTMLInputElement && box.contains(document.activeElement)) return; // never under the typing hand
   const i = current();
   if (!i) {
-    box.replaceChildren();
+    box.replaceChildren(...(chosen && unknown.has(chosen) ? [el("h2", {}, "No such incident"), el("p", {}, `The collector keeps no incident ${chosen}. Incidents are kept for 13 months.`)] : []));
     return;
   }
   const state = el("p", {}, severityGlyph(i), " ", rank(i), ` ${shortId(i)}, ${i.state} · since ${sinceText(i, live.now())} · `, agesNode(i));
