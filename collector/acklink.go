@@ -6,21 +6,21 @@ import (
 	"errors"
 	"net/netip"
 
-	"bramble/alerting"
 	"bramble/alerting/incident"
+	"bramble/alerting/pager"
 	"bramble/collector/registry"
 	"bramble/dashboards"
 )
 
 // linkPart opens incidents to the holder of a signed link of the pager's.
 type linkPart struct {
-	pager    *alerting.Pager
+	pager    *pager.Pager
 	registry *registry.Registry
 }
 
 // Open returns the incident of a link.
 func (l *linkPart) Open(ctx context.Context, text string) (dashboards.Linked, error) {
-	link, err := l.pager.ReadLink(alerting.AckLink, text)
+	link, err := l.pager.ReadLink(pager.AckLink, text)
 	if err != nil {
 		return dashboards.Linked{}, linkError(err)
 	}
@@ -37,7 +37,7 @@ func (l *linkPart) Open(ctx context.Context, text string) (dashboards.Linked, er
 
 // Acknowledge records that somebody has the incident of a link.
 func (l *linkPart) Acknowledge(ctx context.Context, text, name, comment string, from netip.Addr) error {
-	link, err := l.pager.ReadLink(alerting.AckLink, text)
+	link, err := l.pager.ReadLink(pager.AckLink, text)
 	if err != nil {
 		return linkError(err)
 	}
@@ -57,7 +57,7 @@ func (l *linkPart) Acknowledge(ctx context.Context, text, name, comment string, 
 
 // Picture returns that of a link.
 func (l *linkPart) Picture(ctx context.Context, text string) ([]byte, error) {
-	link, err := l.pager.ReadLink(alerting.PictureLink, text)
+	link, err := l.pager.ReadLink(pager.PictureLink, text)
 	if err != nil {
 		return nil, linkError(err)
 	}
@@ -68,8 +68,8 @@ func (l *linkPart) Picture(ctx context.Context, text string) ([]byte, error) {
 // linkError names errors of the pager's as the pages know them.
 func linkError(err error) error {
 	for of, is := range map[error]error{
-		alerting.ErrLink: dashboards.ErrLink, alerting.ErrLinkExpired: dashboards.ErrLinkExpired,
-		incident.ErrNone: dashboards.ErrUnknownIncident, alerting.ErrNoPicture: dashboards.ErrUnknownIncident,
+		pager.ErrLink: dashboards.ErrLink, pager.ErrLinkExpired: dashboards.ErrLinkExpired,
+		incident.ErrNone: dashboards.ErrUnknownIncident, pager.ErrNoPicture: dashboards.ErrUnknownIncident,
 	} {
 		if errors.Is(err, of) {
 			return is

@@ -21,10 +21,10 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"golang.org/x/sync/errgroup"
 
-	"bramble/alerting"
 	"bramble/alerting/alert"
 	"bramble/alerting/domain"
 	"bramble/alerting/incident"
+	"bramble/alerting/pager"
 	"bramble/alerting/rules"
 	"bramble/collector/admin"
 	"bramble/collector/backup"
@@ -67,7 +67,7 @@ type app struct {
 	engine   *rules.Engine
 	broker   *broker.Broker
 	backups  *backup.Keeper
-	pager    *alerting.Pager
+	pager    *pager.Pager
 
 	reloading   sync.Mutex // serialises reloads
 	loaded      atomic.Pointer[loading]
@@ -185,7 +185,7 @@ func openApp(ctx context.Context, c config.Config, v variant, log *slog.Logger) 
 		return nil, err
 	}
 	a.defers("pages", func() error { a.pages.Close(); return nil })
-	pictures := alerting.NewPictures(a.engine, a.store, log)
+	pictures := pager.NewPictures(a.engine, a.store, log)
 	a.defers("pictures", func() error { pictures.Close(); return nil })
 	routing, err := a.routing(v)
 	if err != nil {
@@ -199,7 +199,7 @@ func openApp(ctx context.Context, c config.Config, v variant, log *slog.Logger) 
 	if err != nil {
 		return nil, err
 	}
-	a.pager, err = alerting.OpenPager(alerting.PagerOptions{
+	a.pager, err = pager.OpenPager(pager.PagerOptions{
 		DB: a.db, Dir: a.routesDir(), Config: routing, Receivers: c.Receivers, OnCall: onCall,
 		ExternalURL: a.url(), Engine: a.engine, Pictures: pictures,
 		Fleet: func() map[string]alert.Place { return a.fleet.of(a.registry) }, BoardAlerts: a.engine.BoardAlerts, Expression: a.engine.Expression, Watchdog: dog, StartDelay: time.Duration(c.StartDelay),

@@ -12,9 +12,9 @@ import (
 	"sync"
 	"time"
 
-	"bramble/alerting"
 	"bramble/alerting/alert"
 	"bramble/alerting/incident"
+	"bramble/alerting/pager"
 	"bramble/alerting/rules"
 	"bramble/collector/customers"
 	"bramble/collector/registry"
@@ -51,7 +51,7 @@ func (a *app) settleAlerts() error { return errors.Join(a.domains.Settle(), a.cu
 // settingPart is the settings of customers.
 type settingPart struct {
 	customers *customers.Store
-	pager     *alerting.Pager
+	pager     *pager.Pager
 	limits    customers.Limits
 }
 
@@ -180,7 +180,7 @@ type ownSources struct {
 	db        *sql.DB
 	customers *customers.Store
 	engine    *rules.Engine
-	pager     *alerting.Pager
+	pager     *pager.Pager
 	tenancy   func(board string, at int64) (customer string, since int64)
 }
 

@@ -10,7 +10,7 @@ import (
 
 	"golang.org/x/mod/semver"
 
-	"bramble/alerting"
+	"bramble/alerting/pager"
 	"bramble/collector/digest"
 	"bramble/collector/presence"
 	"bramble/dashboards"
@@ -29,7 +29,7 @@ func (m dailyMail) sendDigests(ctx context.Context) error {
 	return digest.New(digest.Options{
 		DB: m.app.db, Schedule: at, Report: m.report, Log: m.app.log,
 		Send: func(ctx context.Context, mail digest.Mail) error {
-			return m.app.pager.SendMail(ctx, d.To, d.Receiver, alerting.Mail{Subject: mail.Subject, Text: mail.Text, HTML: mail.HTML, ID: mail.ID})
+			return m.app.pager.SendMail(ctx, d.To, d.Receiver, pager.Mail{Subject: mail.Subject, Text: mail.Text, HTML: mail.HTML, ID: mail.ID})
 		},
 	}).Run(ctx)
 }
@@ -66,7 +66,7 @@ func (m dailyMail) report(ctx context.Context, from, to time.Time) (digest.Repor
 		if o.Until != 0 {
 			until = "until " + time.UnixMilli(o.Until).In(to.Location()).Format("Mon 15:04 MST")
 		}
-		r.Off = append(r.Off, digest.Line{What: o.What, Text: o.Why + by(o.By) + ", " + until, Bad: o.Everything || o.Kind == alerting.OffReceiver})
+		r.Off = append(r.Off, digest.Line{What: o.What, Text: o.Why + by(o.By) + ", " + until, Bad: o.Everything || o.Kind == pager.OffReceiver})
 	}
 	r.Backups = m.backupLines(to)
 	for _, h := range m.app.heartbeats.List() {
@@ -98,7 +98,7 @@ func (m dailyMail) ingestStates() map[string]presence.State {
 
 // lateCrossings are the boards whose readings crossed a line in the time without an incident of that rule: what came in
 // a backlog is older than what the rule has seen already.
-func (m dailyMail) lateCrossings(ctx context.Context, from, to time.Time, counts []alerting.RuleCount) ([]digest.Line, error) {
+func (m dailyMail) lateCrossings(ctx context.Context, from, to time.Time, counts []pager.RuleCount) ([]digest.Line, error) {
 	crossings, err := m.app.engine.Crossings(ctx, m.app.store, from, to)
 	if err != nil {
 		return nil, err

@@ -6,18 +6,18 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"bramble/alerting"
 	"bramble/alerting/maintenance"
+	"bramble/alerting/pager"
 )
 
 // offSources are all that can keep an alert from paging somebody.
-func (a *app) offSources() []alerting.OffSource {
-	return []alerting.OffSource{a.pager.SilencesOff, a.pager.MaintenancesOff, a.pager.ReceiversOff, a.pager.RotasOff}
+func (a *app) offSources() []pager.OffSource {
+	return []pager.OffSource{a.pager.SilencesOff, a.pager.MaintenancesOff, a.pager.ReceiversOff, a.pager.RotasOff}
 }
 
 // whatIsOff says what can page nobody now.
-func (a *app) whatIsOff() alerting.OffReport {
-	return alerting.WhatIsOff(time.Now(), len(a.fleet.of(a.registry)), a.offSources()...)
+func (a *app) whatIsOff() pager.OffReport {
+	return pager.WhatIsOff(time.Now(), len(a.fleet.of(a.registry)), a.offSources()...)
 }
 
 var (
@@ -28,7 +28,7 @@ var (
 )
 
 // offMetrics shows what is off as metrics, and through them as series.
-type offMetrics struct{ report func() alerting.OffReport }
+type offMetrics struct{ report func() pager.OffReport }
 
 // Describe implements prometheus.Collector.
 func (m offMetrics) Describe(ch chan<- *prometheus.Desc) {
@@ -50,7 +50,7 @@ func (m offMetrics) Collect(ch chan<- prometheus.Metric) {
 		everything = 1
 	}
 	gauge(offAll, everything)
-	kinds := map[string]int{alerting.OffSilence: 0, alerting.OffMaintenance: 0, alerting.OffReceiver: 0}
+	kinds := map[string]int{pager.OffSilence: 0, pager.OffMaintenance: 0, pager.OffReceiver: 0}
 	for _, o := range r.Items {
 		kinds[o.Kind]++
 	}
@@ -60,7 +60,7 @@ func (m offMetrics) Collect(ch chan<- prometheus.Metric) {
 }
 
 // maintenancePart is the announced work.
-type maintenancePart struct{ pager *alerting.Pager }
+type maintenancePart struct{ pager *pager.Pager }
 
 // List returns it.
 func (m *maintenancePart) List(ctx context.Context) ([]maintenance.Maintenance, error) {

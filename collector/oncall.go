@@ -9,9 +9,9 @@ import (
 	"strings"
 	"time"
 
-	"bramble/alerting"
 	"bramble/alerting/incident"
 	"bramble/alerting/oncall"
+	"bramble/alerting/pager"
 	"bramble/collector/config"
 	"bramble/dashboards"
 )
@@ -57,21 +57,21 @@ func (a *app) reloadRoutes() error {
 
 // pagingPart is who is paged, and which alerts page nobody.
 type pagingPart struct {
-	pager *alerting.Pager
-	off   func() alerting.OffReport
-	test  func(ctx context.Context, receiver, by string, scheduled time.Time) (alerting.PageTest, error)
+	pager *pager.Pager
+	off   func() pager.OffReport
+	test  func(ctx context.Context, receiver, by string, scheduled time.Time) (pager.PageTest, error)
 }
 
 // Off lists the alerts that can page nobody now.
-func (p *pagingPart) Off() alerting.OffReport { return p.off() }
+func (p *pagingPart) Off() pager.OffReport { return p.off() }
 
 // Tests lists test pages.
-func (p *pagingPart) Tests(ctx context.Context) ([]alerting.PageTest, error) {
+func (p *pagingPart) Tests(ctx context.Context) ([]pager.PageTest, error) {
 	return p.pager.Tests(ctx)
 }
 
 // Test sends a test page.
-func (p *pagingPart) Test(ctx context.Context, receiver, who string) (alerting.PageTest, error) {
+func (p *pagingPart) Test(ctx context.Context, receiver, who string) (pager.PageTest, error) {
 	return p.test(ctx, receiver, who, time.Time{})
 }
 
@@ -129,7 +129,7 @@ func (p *pagingPart) Override(ctx context.Context, o dashboards.Override) (int64
 	id, err := p.pager.Override(ctx, oncall.Override{
 		Rota: o.Rota, Person: o.Person, From: time.UnixMilli(o.From), To: time.UnixMilli(o.To), By: o.By,
 	})
-	if errors.Is(err, alerting.ErrBadOverride) {
+	if errors.Is(err, pager.ErrBadOverride) {
 		return 0, fmt.Errorf("%w: %w", dashboards.ErrBadRequest, err)
 	}
 	return id, err
@@ -138,7 +138,7 @@ func (p *pagingPart) Override(ctx context.Context, o dashboards.Override) (int64
 // EndOverride ends that.
 func (p *pagingPart) EndOverride(ctx context.Context, id int64, who string) error {
 	err := p.pager.EndOverride(ctx, id, who)
-	if errors.Is(err, alerting.ErrNoOverride) {
+	if errors.Is(err, pager.ErrNoOverride) {
 		return fmt.Errorf("%w: %w", dashboards.ErrUnknownOverride, err)
 	}
 	return err
@@ -180,7 +180,7 @@ func incidentError(err error) error {
 	switch {
 	case errors.Is(err, incident.ErrNone):
 		return dashboards.ErrUnknownIncident
-	case errors.Is(err, alerting.ErrResolved):
+	case errors.Is(err, pager.ErrResolved):
 		return fmt.Errorf("%w: %w", dashboards.ErrConflict, err)
 	}
 	return err

@@ -11,9 +11,9 @@ import (
 	"sync"
 	"time"
 
-	"bramble/alerting"
 	"bramble/alerting/alert"
 	"bramble/alerting/incident"
+	"bramble/alerting/pager"
 	"bramble/alerting/rules"
 	"bramble/collector/backup"
 	"bramble/collector/ingest"
@@ -182,7 +182,7 @@ func (a *app) places() map[string]alert.Place {
 func (a *app) ready() error { return errors.Join(a.ingest.Err(), a.storeErr()) }
 
 // incidentPart is the incidents.
-type incidentPart struct{ pager *alerting.Pager }
+type incidentPart struct{ pager *pager.Pager }
 
 // Incidents lists them.
 func (i *incidentPart) Incidents(ctx context.Context) ([]dashboards.Incident, error) {

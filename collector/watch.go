@@ -10,7 +10,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"bramble/alerting"
+	"bramble/alerting/pager"
 	"bramble/collector/heartbeat"
 	"bramble/dashboards"
 )
@@ -18,7 +18,7 @@ import (
 // heartbeatPart is the things that must report in time, the collector's own watchdog among them.
 type heartbeatPart struct {
 	store *heartbeat.Store
-	pager *alerting.Pager
+	pager *pager.Pager
 }
 
 // Remove forgets one.
@@ -81,12 +81,12 @@ func (a *app) isBoard(name string) bool {
 }
 
 // watchdogOptions are the pager's settings for heartbeats, nil where none are configured.
-func (a *app) watchdogOptions() (*alerting.WatchdogOptions, error) {
+func (a *app) watchdogOptions() (*pager.WatchdogOptions, error) {
 	w := a.config.Watchdog
 	if w.URL == "" {
 		return nil, nil
 	}
-	o := &alerting.WatchdogOptions{URL: w.URL, Every: time.Duration(w.Every), Audits: a.audits()}
+	o := &pager.WatchdogOptions{URL: w.URL, Every: time.Duration(w.Every), Audits: a.audits()}
 	if w.TokenFile != "" {
 		b, err := os.ReadFile(w.TokenFile)
 		if err != nil {
@@ -100,8 +100,8 @@ func (a *app) watchdogOptions() (*alerting.WatchdogOptions, error) {
 }
 
 // audits must all pass for a beat to leave, beside the pager's own.
-func (a *app) audits() []alerting.Audit {
-	return []alerting.Audit{
+func (a *app) audits() []pager.Audit {
+	return []pager.Audit{
 		func(time.Time) error {
 			if err := a.ingest.Err(); err != nil {
 				return fmt.Errorf("nothing can be acknowledged: %w", err)
@@ -140,7 +140,7 @@ func (a *app) beat(ctx context.Context) error {
 const missedFor = time.Hour
 
 // testPage sends one.
-func (a *app) testPage(ctx context.Context, receiver, by string, scheduled time.Time) (alerting.PageTest, error) {
+func (a *app) testPage(ctx context.Context, receiver, by string, scheduled time.Time) (pager.PageTest, error) {
 	t, err := a.pager.StartTest(ctx, receiver, by, scheduled)
 	if err != nil {
 		return t, err

@@ -10,7 +10,7 @@ import (
 	"strings"
 	"time"
 
-	"bramble/alerting"
+	"bramble/alerting/pager"
 )
 
 // ErrUnknownOverride is returned for an override that does not exist.
@@ -181,7 +181,7 @@ func (p *onCallPages) offPage(w http.ResponseWriter, r *http.Request) {
 }
 
 func (p *onCallPages) listOff(w http.ResponseWriter, _ *http.Request) {
-	report := alerting.OffReport{Now: time.Now().UnixMilli(), Items: []alerting.Off{}}
+	report := pager.OffReport{Now: time.Now().UnixMilli(), Items: []pager.Off{}}
 	if p.of != nil {
 		report = p.of.Off()
 	}

@@ -9,8 +9,8 @@ import (
 	"strings"
 	"testing"
 
-	"bramble/alerting"
 	"bramble/alerting/maintenance"
+	"bramble/alerting/pager"
 	"bramble/dashboards/live"
 )
 
@@ -24,7 +24,7 @@ func TestTypesOfThePagesAreThoseOfTheServer(t *testing.T) {
 	for _, v := range []any{
 		live.Latest{}, boardAnswer{}, Span{}, Rollups{}, Incident{}, Page{}, IncidentEvent{}, incidentAnswer{},
 		OnCall{}, OnCallPerson{}, OnCallChannel{}, Rota{}, Shift{}, Override{}, Policy{}, PolicyStep{},
-		alerting.OffReport{}, alerting.Off{}, maintenance.Maintenance{}, Heartbeat{}, Beats{}, alerting.PageTest{},
+		pager.OffReport{}, pager.Off{}, maintenance.Maintenance{}, Heartbeat{}, Beats{}, pager.PageTest{},
 		backupsAnswer{}, Backup{}, faultAnswer{}, receivedAnswer{},
 		ownBoardAnswer{}, OwnAlert{}, OwnBook{}, OwnThreshold{}, OwnContact{}, OwnKind{},
 	} {

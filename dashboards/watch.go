@@ -10,7 +10,7 @@ import (
 	"net/http"
 	"time"
 
-	"bramble/alerting"
+	"bramble/alerting/pager"
 )
 
 // ErrUnknownHeartbeat is returned for a heartbeat that does not exist; ErrBadHeartbeat is wrapped by the
@@ -134,7 +134,7 @@ func (p *onCallPages) removeHeartbeat(w http.ResponseWriter, r *http.Request) {
 }
 
 func (p *onCallPages) listTests(w http.ResponseWriter, r *http.Request) {
-	list := []alerting.PageTest{}
+	list := []pager.PageTest{}
 	if p.of != nil {
 		var err error
 		if list, err = p.of.Tests(r.Context()); err != nil {
@@ -166,7 +166,7 @@ func (p *onCallPages) startTest(w http.ResponseWriter, r *http.Request) {
 	}
 	t, err := p.of.Test(r.Context(), body.Receiver, userOf(r).Name)
 	switch {
-	case errors.Is(err, alerting.ErrBadTest):
+	case errors.Is(err, pager.ErrBadTest):
 		fail(w, http.StatusBadRequest, err.Error())
 	case err != nil:
 		p.access.fault(w, r, err)

@@ -7,7 +7,7 @@ import (
 	"testing"
 	"time"
 
-	"bramble/alerting"
+	"bramble/alerting/pager"
 )
 
 // watcher is a Watcher over a map, which refuses the name "bad".
@@ -36,18 +36,18 @@ func watcher(got *[]string) *watchers {
 		Beats: func() *Beats {
 			return &Beats{EverySeconds: 60, SentAt: now - 300_000, Error: "no beat: page 7 is overdue by 2m0s"}
 		},
-		Tests: func(context.Context) ([]alerting.PageTest, error) {
-			return []alerting.PageTest{
+		Tests: func(context.Context) ([]pager.PageTest, error) {
+			return []pager.PageTest{
 				{Number: 2, Receiver: "sms", State: "failed", At: now - 5000, By: "mira", Answer: "webhook: 402 no credit left"},
 				{Number: 1, Receiver: "mail", State: "delivered", At: now - 100_000, By: "schedule", ScheduledFor: now - 100_000, LatencyMs: 640},
 			}, nil
 		},
-		Test: func(_ context.Context, receiver, who string) (alerting.PageTest, error) {
+		Test: func(_ context.Context, receiver, who string) (pager.PageTest, error) {
 			if receiver == "nobody" {
-				return alerting.PageTest{}, fmt.Errorf("%w: no receiver", alerting.ErrBadTest)
+				return pager.PageTest{}, fmt.Errorf("%w: no receiver", pager.ErrBadTest)
 			}
 			*got = append(*got, receiver+" "+who)
-			return alerting.PageTest{Number: 3, Receiver: "mail"}, nil
+			return pager.PageTest{Number: 3, Receiver: "mail"}, nil
 		},
 	}
 }

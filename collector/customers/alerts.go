@@ -7,8 +7,8 @@ import (
 	"fmt"
 	"time"
 
-	"bramble/alerting"
 	"bramble/alerting/alert"
+	"bramble/alerting/pager"
 	"bramble/storage/statedb"
 )
 
@@ -151,7 +151,7 @@ func (b *Store) notifyOne(ctx context.Context, customer string, now time.Time) e
 	if len(to) == 0 || len(reportable) == 0 {
 		return b.within(ctx, func(tx *sql.Tx) error { return markNotified(ctx, tx, customer, nobodyNotified) })
 	}
-	var mails []alerting.CustomerMail
+	var mails []pager.CustomerMail
 	for _, c := range to {
 		mails = append(mails, b.alertMail(c, reportable, n-len(all)))
 	}

@@ -10,8 +10,8 @@ import (
 	"testing"
 	"time"
 
-	"bramble/alerting"
 	"bramble/alerting/alert"
+	"bramble/alerting/pager"
 	"bramble/alerting/rules"
 	"bramble/collector/registry"
 	"bramble/storage/statedb"
@@ -23,7 +23,7 @@ type house struct {
 	t         *testing.T
 	engine    *rules.Engine
 	committed []alert.Transition
-	mails     []alerting.CustomerMail
+	mails     []pager.CustomerMail
 	owners    map[string]string
 }
 
@@ -62,7 +62,7 @@ func openOn(t *testing.T, db *sql.DB, limits Limits) *house {
 	return h
 }
 
-func (h *house) post(mails []alerting.CustomerMail, also func(*sql.Conn) error) error {
+func (h *house) post(mails []pager.CustomerMail, also func(*sql.Conn) error) error {
 	c, err := h.DB.Conn(context.Background())
 	if err != nil {
 		return err

@@ -1,0 +1,602 @@
+package pager
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	amalert "github.com/prometheus/alertmanager/alert"
+	"github.com/prometheus/alertmanager/notify"
+	"github.com/prometheus/common/model"
+
+	"bramble/alerting/incident"
+	"bramble/alerting/oncall"
+	"bramble/alerting/outbox"
+)
+
+// run does what is due for an incident, "" for all, the earliest first, with all that follows at once.
+func (e *transaction) run(incident string) error {
+	for range stepsAtOnce {
+		s, err := e.due(incident)
+		if err != nil || s == nil {
+			return err
+		}
+		if err := e.doAlone(s); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// doAlone does one step so that one that cannot be done holds up no other: it is taken back, noted, and the next one of
+// its incident comes now.
+func (e *transaction) doAlone(s *escalationStep) error {
+	if err := e.exec("begin step", `SAVEPOINT step`); err != nil {
+		return err
+	}
+	messages := len(e.messages)
+	err := e.do(s)
+	if err == nil {
+		return e.exec("end step", `RELEASE step`)
+	}
+	e.messages = e.messages[:messages]
+	e.pager.log.Error("a step of an escalation cannot be done: the next one comes now", "incident", s.incident, "kind", s.kind, "err", err)
+	if err := e.exec("take back step", `ROLLBACK TO step`); err != nil {
+		return err
+	}
+	return errors.Join(e.exec("end step", `RELEASE step`), e.finish(s, "failed"), e.event(s.incident, "channel", s.person, "a step cannot be done: %v", err),
+		e.expedite(s.incident))
+}
+
+// due is the earliest step whose time has come, nil where there is none.
+func (e *transaction) due(incident string) (*escalationStep, error) {
+	var (
+		s      escalationStep
+		reason int
+	)
+	which, args := "", []any{e.now}
+	if incident != "" {
+		which, args = "AND incident = ?", append(args, incident)
+	}
+	row := e.c.QueryRowContext(e.ctx, `SELECT seq, incident, kind, run, round, step, person, receiver, reason, delay, due_at, held
+		FROM escalation_step WHERE state = 'pending' AND due_at <= ? `+which+` ORDER BY due_at, seq LIMIT 1`, args...)
+	err := row.Scan(&s.seq, &s.incident, &s.kind, &s.run, &s.round, &s.step, &s.person, &s.receiver, &reason, &s.delay, &s.due, &s.held)
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read due step: %w", err)
+	}
+	s.reason = notify.NotifyReason(reason)
+	return &s, nil
+}
+
+func (e *transaction) do(s *escalationStep) error {
+	if s.kind == stepOfBundle {
+		return e.flush(s)
+	}
+	esc, err := e.load(s.incident)
+	if err != nil {
+		return err
+	}
+	if esc == nil || esc.state == escalationOver {
+		return e.finish(s, "stopped")
+	}
+	why := e.muted[s.incident]
+	if s.kind == stepOfSnooze && why != heldOver {
+		return errors.Join(e.finish(s, "done"), e.wake(esc))
+	}
+	if why != "" {
+		return e.hold(s, why)
+	}
+	if s.kind == stepOfChannel {
+		return errors.Join(e.finish(s, "done"), e.page(s, esc))
+	}
+	return errors.Join(e.finish(s, "done"), e.step(s, esc))
+}
+
+func (e *transaction) finish(s *escalationStep, state string) error {
+	return e.exec("write step", `UPDATE escalation_step SET state = ? WHERE seq = ?`, state, s.seq)
+}
+
+// hold puts a step off.
+func (e *transaction) hold(s *escalationStep, why string) error {
+	if !s.held {
+		if err := e.event(s.incident, "held", "", "%s", why); err != nil {
+			return err
+		}
+	}
+	off := holdStep
+	if why == heldOver {
+		off = overStep
+	}
+	return e.exec("hold step", `UPDATE escalation_step SET due_at = ?, delay = ?, held = 1 WHERE seq = ?`,
+		e.now+off.Milliseconds(), off.Milliseconds(), s.seq)
+}
+
+// catchUp moves the steps of incidents that are far behind, each incident's with the rhythm that they have: what a
+// collector that was away has missed must not leave in one second.
+func (e *transaction) catchUp() error {
+	rows, err := e.c.QueryContext(e.ctx, `SELECT incident, min(due_at) FROM escalation_step WHERE state = 'pending' AND kind IN ('step', 'channel')
+		GROUP BY incident HAVING min(due_at) < ?`, e.now-lateStep.Milliseconds())
+	if err != nil {
+		return fmt.Errorf("read late steps: %w", err)
+	}
+	defer rows.Close()
+	behind := map[string]int64{}
+	for rows.Next() {
+		var (
+			id string
+			at int64
+		)
+		if err := rows.Scan(&id, &at); err != nil {
+			return fmt.Errorf("read late steps: %w", err)
+		}
+		behind[id] = e.now - at
+	}
+	if err := rows.Err(); err != nil {
+		return fmt.Errorf("read late steps: %w", err)
+	}
+	for id, by := range behind {
+		err := e.exec("move late steps", `UPDATE escalation_step SET due_at = due_at + ? WHERE incident = ? AND state = 'pending' AND kind IN ('step', 'channel')`, by, id)
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// step pages those whose turn it is and writes down what follows.
+func (e *transaction) step(s *escalationStep, esc *escalation) error {
+	policy := e.oncall.PolicyOf(esc.receiver)
+	if policy == nil {
+		return e.exhaust(s, esc, nil, fmt.Sprintf("receiver %s stands for no policy of oncall.yml any more", esc.receiver))
+	}
+	if s.step >= len(policy.Steps) {
+		return e.endRound(s, esc, policy)
+	}
+	step, base := policy.Steps[s.step], s.due
+	people, gaps := e.oncall.Who(step, time.UnixMilli(e.now))
+	for _, rota := range gaps {
+		e.gaps++
+		if err := e.event(s.incident, "gap", "", "nobody is on call in rota %s", rota); err != nil {
+			return err
+		}
+	}
+	for _, name := range people {
+		if err := e.turn(s, name, base); err != nil {
+			return err
+		}
+	}
+	wait := step.Wait
+	text := fmt.Sprintf("step %d of %d pages %s; without an acknowledgement it goes on in %s", s.step+1, len(policy.Steps), andOthers(people), model.Duration(wait))
+	if len(people) == 0 {
+		wait, text = 0, fmt.Sprintf("step %d of %d has nobody to page: it goes on at once", s.step+1, len(policy.Steps))
+	}
+	if err := e.event(s.incident, "step", "", "%s", text); err != nil {
+		return err
+	}
+	esc.paged += len(people)
+	if err := e.save(esc); err != nil {
+		return err
+	}
+	return e.add(&escalationStep{
+		incident: s.incident, kind: stepOfPolicy, run: s.run, round: s.round, step: s.step + 1, due: base + wait.Milliseconds(),
+	})
+}
+
+// turn writes down when each channel of a person is to be used.
+func (e *transaction) turn(s *escalationStep, name string, base int64) error {
+	for _, ch := range e.oncall.Person(name).Channels {
+		err := e.add(&escalationStep{
+			incident: s.incident, kind: stepOfChannel, run: s.run, round: s.round, step: s.step, person: name, receiver: ch.Receiver,
+			reason: notify.ReasonFirstNotification, due: base + ch.After.Milliseconds(),
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// endRound repeats from the start, or gives up. A round that had nobody to page is not repeated.
+func (e *transaction) endRound(s *escalationStep, esc *escalation, policy *oncall.Policy) error {
+	if s.round >= policy.Repeat || esc.paged == 0 {
+		why := fmt.Sprintf("nobody acknowledged after %d of %d rounds", s.round+1, policy.Repeat+1)
+		if esc.paged == 0 {
+			why = "no step had anybody to page"
+		}
+		return e.exhaust(s, esc, policy, why)
+	}
+	if err := e.event(s.incident, "repeat", "", "nobody acknowledged: from the start, round %d of %d", s.round+2, policy.Repeat+1); err != nil {
+		return err
+	}
+	esc.paged = 0
+	if err := e.save(esc); err != nil {
+		return err
+	}
+	return e.add(&escalationStep{incident: s.incident, kind: stepOfPolicy, run: s.run, round: s.round + 1, due: s.due})
+}
+
+// exhaust ends an escalation that found nobody, at the policy's fallback.
+func (e *transaction) exhaust(s *escalationStep, esc *escalation, policy *oncall.Policy, why string) error {
+	e.exhausted++
+	esc.state = escalationExhausted
+	if err := e.save(esc); err != nil {
+		return err
+	}
+	if policy == nil || policy.Fallback == "" {
+		return e.event(s.incident, "exhausted", "", "%s, and there is no fallback", why)
+	}
+	if err := e.event(s.incident, "exhausted", "", "%s: it goes to the fallback, %s", why, policy.Fallback); err != nil {
+		return err
+	}
+	if e.oncall.Person(policy.Fallback) != nil {
+		return e.turn(s, policy.Fallback, s.due)
+	}
+	return e.fallback(esc, policy.Fallback)
+}
+
+// fallback hands the incident to all integrations of a receiver.
+func (e *transaction) fallback(esc *escalation, receiver string) error {
+	for i := range e.routing.integrations[receiver] {
+		to := &e.routing.integrations[receiver][i]
+		l, err := e.message(esc.incident, receiver, to, e.groupKey(esc.incident), notify.ReasonFirstNotification, esc.payload)
+		if err != nil {
+			return err
+		}
+		if err := e.post(l, "", aboutFiring); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// page writes a person's page for one channel.
+func (e *transaction) page(s *escalationStep, esc *escalation) error {
+	to := e.routing.only(s.receiver)
+	if to == nil {
+		if err := e.event(s.incident, "channel", s.person, "receiver %s is no longer in alertmanager.yml", s.receiver); err != nil {
+			return err
+		}
+		return e.expedite(s.incident)
+	}
+	var waits int
+	row := e.c.QueryRowContext(e.ctx, `SELECT count(*) FROM page p JOIN page_to t ON t.page = p.id
+		WHERE p.incident = ? AND p.receiver = ? AND t.person = ? AND t.kind = 'page' AND p.state IN ('waiting', 'bundled')`, s.incident, s.receiver, s.person)
+	if err := row.Scan(&waits); err != nil {
+		return fmt.Errorf("read waiting pages of incident %s: %w", s.incident, err)
+	}
+	if waits > 0 && s.reason == notify.ReasonFirstNotification {
+		return e.event(s.incident, "channel", s.person, "%s: the page before still waits for its provider", s.receiver)
+	}
+	l, err := e.message(s.incident, s.receiver, to, e.groupKey(s.incident), s.reason, esc.payload)
+	if err != nil {
+		return err
+	}
+	if s.round == 0 && s.step == 0 && s.delay == 0 {
+		l.ReadingAt = esc.readingAt
+	}
+	return e.send(l, s.person, aboutFiring)
+}
+
+// expedite brings the next step of an incident forward to now: a channel does not work.
+func (e *transaction) expedite(incident string) error {
+	return e.exec("bring forward the next step of incident "+incident, `UPDATE escalation_step SET due_at = ? WHERE seq =
+		(SELECT seq FROM escalation_step WHERE incident = ? AND state = 'pending' AND kind IN ('step', 'channel') ORDER BY due_at, seq LIMIT 1)
+		AND due_at > ?`, e.now, incident, e.now)
+}
+
+// wake ends a snooze: the escalation begins again.
+func (e *transaction) wake(esc *escalation) error {
+	in, err := incident.Get(e.ctx, e.c, esc.incident)
+	if err != nil {
+		return err
+	}
+	by := ""
+	if in.Ack != nil {
+		by = in.Ack.By
+	}
+	in.Ack, in.ChangedAt = nil, e.now
+	if err := incident.Save(e.ctx, e.c, &in); err != nil {
+		return err
+	}
+	if err := e.exec("end snooze", `UPDATE incident_detail SET snoozed_until = 0 WHERE incident = ?`, esc.incident); err != nil {
+		return err
+	}
+	if err := e.event(esc.incident, "awake", by, "the snooze is over and it still fires: from the start"); err != nil {
+		return err
+	}
+	if e.oncall.PolicyOf(esc.receiver) == nil {
+		esc.state = escalationOver // its receiver's own repeats are let through again
+		return e.save(esc)
+	}
+	return e.start(esc)
+}
+
+// GroupKey is the key under which Alertmanager's receivers know an incident.
+func (e *transaction) groupKey(incident string) (key string) {
+	// Without one the page leaves all the same, as a thread of its own.
+	if err := e.c.QueryRowContext(e.ctx, `SELECT group_key FROM incident WHERE id = ?`, incident).Scan(&key); err != nil {
+		return incident
+	}
+	return key
+}
+
+// message is a message about an incident's alerts; only a resolve tells of those that ended.
+func (e *transaction) message(incident, receiver string, to *notify.Integration, groupKey string, reason notify.NotifyReason, text []byte) (*outbox.Message, error) {
+	var body payload
+	if err := json.Unmarshal(text, &body); err != nil {
+		return nil, fmt.Errorf("decode alerts of incident %s: %w", incident, err)
+	}
+	if reason != notify.ReasonAllAlertsResolved {
+		body.Alerts = body.firing()
+	}
+	return newMessage(incident, receiver, to, groupKey, reason, body, e.now)
+}
+
+func newMessage(incident, receiver string, to *notify.Integration, groupKey string, reason notify.NotifyReason, body payload, now int64) (*outbox.Message, error) {
+	text, err := json.Marshal(body)
+	if err != nil {
+		return nil, fmt.Errorf("encode page of incident %s: %w", incident, err)
+	}
+	return &outbox.Message{
+		Incident: incident, Receiver: receiver, Integration: to.Name(), Index: to.Index(), GroupKey: groupKey, Reason: reason,
+		Payload: text, CreatedAt: now, NextAt: now,
+	}, nil
+}
+
+// only returns the integration of a receiver that has one, nil for any other.
+func (r *routing) only(receiver string) *notify.Integration {
+	if list := r.integrations[receiver]; len(list) == 1 {
+		return &list[0]
+	}
+	return nil
+}
+
+// withNote returns copies of alerts with further annotations.
+func withNote(alerts []*amalert.Alert, note func(model.LabelSet)) []*amalert.Alert {
+	out := make([]*amalert.Alert, len(alerts))
+	for i, a := range alerts {
+		with := *a
+		with.Annotations = a.Annotations.Clone()
+		if with.Annotations == nil {
+			with.Annotations = model.LabelSet{}
+		}
+		note(with.Annotations)
+		out[i] = &with
+	}
+	return out
+}
+
+const (
+	// stepsAtOnce bounds the steps of one transaction; the rest follows in the next.
+	stepsAtOnce = 2000
+	// holdStep is when a step is looked at again whose alerts are all silenced or inhibited.
+	holdStep = 15 * time.Second
+	// overStep is the same where their conditions are over: it pages as soon as one holds again.
+	overStep = 2 * time.Second
+)
+
+// stepper wakes the loop that takes due steps.
+type stepper struct{ wake chan struct{} }
+
+func newStepper() *stepper { return &stepper{make(chan struct{}, 1)} }
+
+func (s *stepper) signal() {
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
+}
+
+// escalate takes due steps until ctx ends, and looks once a second whether the wall clock was set.
+func (p *Pager) escalate(ctx context.Context) {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	var next int64
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-p.steps.wake:
+			next = 0
+		case <-timer.C:
+		}
+		now := time.Now()
+		if err := p.followClock(p.clock.jumped(now.UnixMilli(), now)); err != nil {
+			p.log.Error("move due steps with the clock", "err", err)
+		} else if next <= p.clock.now() {
+			next = p.runSteps(ctx)
+		}
+		timer.Reset(min(time.Second, time.Duration(max(0, next-p.clock.now()))*time.Millisecond))
+	}
+}
+
+// runSteps takes the due steps and returns the time of the next look.
+func (p *Pager) runSteps(ctx context.Context) (next int64) {
+	retry := p.clock.now() + time.Second.Milliseconds()
+	next, err := p.nextStep(ctx)
+	if err == nil && next <= p.clock.now() {
+		if err = p.doDue(ctx); err == nil {
+			next, err = p.nextStep(ctx)
+		}
+	}
+	if err != nil {
+		if ctx.Err() == nil {
+			p.log.Error("escalate: trying again", "err", err)
+		}
+		return retry
+	}
+	return next
+}
+
+// doDue takes the due steps, in one transaction.
+func (p *Pager) doDue(ctx context.Context) error {
+	muted, err := p.mutedIncidents(ctx)
+	if err != nil {
+		return err
+	}
+	var e *transaction
+	err = p.commits.Do(func(c *sql.Conn) error {
+		e = p.transaction(c)
+		e.muted = muted
+		return errors.Join(e.catchUp(), e.run(""))
+	})
+	if err == nil {
+		p.after(e)
+	}
+	return err
+}
+
+// Why a due step pages nobody.
+const (
+	heldSuppressed = "silenced, or another failure stands for it: pages nobody until that ends"
+	heldOver       = "its condition is over: pages nobody until it holds again"
+)
+
+// mutedIncidents are those whose due step pages nobody, and why: something suppresses all of their alerts; or a snooze or
+// the suppression has ended, and so have their conditions.
+func (p *Pager) mutedIncidents(ctx context.Context) (map[string]string, error) {
+	rows, err := p.db.QueryContext(ctx, `SELECT e.incident, e.payload, s.released FROM escalation e JOIN
+		(SELECT incident, max(held OR kind = 'wake') AS released FROM escalation_step
+		WHERE state = 'pending' AND kind IN ('step', 'channel', 'wake') AND due_at <= ? GROUP BY incident) s ON s.incident = e.incident`, p.clock.now())
+	if err != nil {
+		return nil, fmt.Errorf("read due incidents: %w", err)
+	}
+	defer rows.Close()
+	out := map[string]string{}
+	for rows.Next() {
+		var (
+			id, text string
+			released bool
+			body     payload
+		)
+		if err := rows.Scan(&id, &text, &released); err != nil {
+			return nil, fmt.Errorf("read due incidents: %w", err)
+		}
+		if json.Unmarshal([]byte(text), &body) != nil {
+			continue // its step names the fault
+		}
+		if p.allMuted(body.firing()) {
+			out[id] = heldSuppressed
+		} else if released && !slices.ContainsFunc(body.firing(), func(a *amalert.Alert) bool { return p.overSince(a.Fingerprint()) == 0 }) {
+			out[id] = heldOver
+		}
+	}
+	return out, rows.Err()
+}
+
+func (p *Pager) allMuted(firing []*amalert.Alert) bool {
+	for _, a := range firing {
+		if !p.muted(a.Labels) && p.inhibitedBy(a.Fingerprint()) == nil {
+			return false
+		}
+	}
+	return len(firing) > 0
+}
+
+// nextStep is when the next step is due; an hour from now where none is.
+func (p *Pager) nextStep(ctx context.Context) (int64, error) {
+	var at sql.NullInt64
+	err := p.db.QueryRowContext(ctx, `SELECT min(due_at) FROM escalation_step WHERE state = 'pending'`).Scan(&at)
+	if err != nil {
+		return 0, fmt.Errorf("read due steps: %w", err)
+	}
+	if !at.Valid {
+		return p.clock.now() + time.Hour.Milliseconds(), nil
+	}
+	return at.Int64, nil
+}
+
+// followClock moves all that waits by as much as the wall clock was set, in one with the clock that it is held against.
+func (p *Pager) followClock(jump int64) error {
+	if jump == 0 {
+		return nil
+	}
+	followed := false
+	err := p.commits.Do(func(c *sql.Conn) error {
+		if !followed { // a batch that fails is run again
+			followed = true
+			p.clock.follow(jump)
+		}
+		ctx := context.Background()
+		if _, err := c.ExecContext(ctx, `UPDATE escalation_step SET due_at = due_at + ? WHERE state = 'pending'`, jump); err != nil {
+			return err
+		}
+		_, err := c.ExecContext(ctx, `UPDATE page_to SET sent_at = sent_at + ? WHERE sent_at > ?`, jump, p.clock.now()-jump-throttleWindow.Milliseconds())
+		return err
+	})
+	if err != nil {
+		if followed {
+			p.clock.follow(-jump)
+		}
+		return err
+	}
+	p.outbox.Shift(jump)
+	p.log.Warn("the wall clock was set; what is due was moved with it", "by", time.Duration(jump)*time.Millisecond)
+	p.steps.signal()
+	return nil
+}
+
+// loadSteps brings what an earlier pager left into the present: a wall clock that was set back meanwhile makes nothing
+// later than it would have been at most.
+func (p *Pager) loadSteps(ctx context.Context) error {
+	now := p.clock.now()
+	if _, err := p.db.ExecContext(ctx, `UPDATE escalation_step SET due_at = ? + delay WHERE state = 'pending' AND due_at > ? + delay`, now, now); err != nil {
+		return fmt.Errorf("read due steps: %w", err)
+	}
+	// What waits may have left and been answered just before the end: should an acknowledgement stop it now, its receiver
+	// must hear of the end all the same.
+	if _, err := p.db.ExecContext(ctx, `UPDATE page_to SET doubtful = 1 WHERE page IN (SELECT id FROM page WHERE state = 'waiting')`); err != nil {
+		return fmt.Errorf("read waiting pages: %w", err)
+	}
+	return nil
+}
+
+// clockStep is the smallest difference between the two clocks that counts as a step of the wall clock. The kernel slews
+// both alike, so that anything of a second is one.
+const clockStep = time.Second
+
+// stepClock is the time by which steps fall due: wall time that does not jump when the wall clock is set. A jump is taken
+// over together with the due times of all that waits, so that nothing comes early, late or twice.
+type stepClock struct {
+	started time.Time // with its monotonic reading
+
+	mu   sync.Mutex
+	base int64 // wall time at started, as if the clock had always stood where it stands now; Unix nanoseconds
+}
+
+func newStepClock() *stepClock {
+	now := time.Now()
+	return &stepClock{started: now, base: now.UnixNano()}
+}
+
+// now is the time in Unix milliseconds.
+func (c *stepClock) now() int64 { return c.at(time.Now()) }
+
+func (c *stepClock) at(now time.Time) int64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return (c.base + now.Sub(c.started).Nanoseconds()) / int64(time.Millisecond)
+}
+
+// jumped is by how much the wall clock was set since, in milliseconds; 0 where it was not.
+func (c *stepClock) jumped(wall int64, now time.Time) int64 {
+	if d := wall - c.at(now); d >= clockStep.Milliseconds() || d <= -clockStep.Milliseconds() {
+		return d
+	}
+	return 0
+}
+
+// follow takes a jump over, once the waiting steps have been moved by as much.
+func (c *stepClock) follow(jump int64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.base += jump * int64(time.Millisecond)
+}

@@ -1,0 +1,480 @@
+package pager
+
+import (
+	"context"
+	"net/url"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	amalert "github.com/prometheus/alertmanager/alert"
+	"github.com/prometheus/alertmanager/dispatch"
+	"github.com/prometheus/alertmanager/provider"
+	"github.com/prometheus/common/model"
+
+	"bramble/alerting/alert"
+	"bramble/alerting/domain"
+	"bramble/alerting/outbox"
+)
+
+// holdAtMost bounds how long a resolve waits for its alert's page: groups that wait longer before their first page
+// are rare.
+const holdAtMost = 10 * time.Minute
+
+// inbox is the way of transitions into Alertmanager's store, and what is known of the alerts that are in it.
+type inbox struct {
+	wake chan struct{}
+
+	mu    sync.Mutex
+	queue []delivery
+	live  map[model.Fingerprint]*liveAlert
+	// notified holds the alerts that stand as firing in an open incident: their first page is handed over.
+	notified map[model.Fingerprint]bool
+	// handled is the FiredAt of the last episode of an alert whose resolve is handed over.
+	handled map[string]int64
+	held    int
+	wrote   int // rows in alert_waiting and alert_held
+	// earlier is what an earlier pager was given to keep; see Held.
+	earlier []alert.Transition
+	// represent are the firing alerts that may represent others.
+	represent *domain.Representatives
+	// fed is when the feed was last seen at work, in Unix milliseconds; 0 before Run.
+	fed atomic.Int64
+	// left is what maintenances and silences that are over have left.
+	left stillFirings
+	// graph links to the graph of a rule, by its ID; nil links to none.
+	graph func(rule string) string
+	// lifted are alerts that are over, which may have stood for others, or have had one stand for them.
+	lifted []alert.Transition
+
+	feedMu sync.Mutex // serialises takeIn
+	order  order
+}
+
+// delivery is one call of Deliver or Resume.
+type delivery struct {
+	transitions []alert.Transition
+	held        []alert.Transition // fire, and are not to be paged yet
+	resume      bool
+}
+
+// liveAlert is an alert that Alertmanager holds as firing. Two rules may share one, where name and labels agree.
+type liveAlert struct {
+	firing  map[string]alert.Transition // by Transition.Key
+	last    alert.Transition            // the last that fired
+	resolve *alert.Transition           // held back until the alert's page is handed over
+	until   time.Time
+	quiet   bool // it ended while a domain's alert stood for it: no page is to come
+	way     outbox.Way
+	// suppressed says that something has kept it from paging, and that its condition was not seen to hold since.
+	suppressed bool
+}
+
+func newInbox(pagesFor func(by, t *alert.Transition) bool) *inbox {
+	return &inbox{
+		wake: make(chan struct{}, 1), live: map[model.Fingerprint]*liveAlert{}, notified: map[model.Fingerprint]bool{}, handled: map[string]int64{},
+		represent: domain.NewRepresentatives(pagesFor), left: newStillFirings(), order: order{},
+	}
+}
+
+// Deliver hands over transitions that the caller has on disk. It never blocks: routing follows. Transitions that were
+// handed over before, as a replay of the caller's journal brings them, page nobody twice.
+func (p *Pager) Deliver(ts []alert.Transition) {
+	if len(ts) > 0 {
+		p.inbox.put(delivery{transitions: ts})
+	}
+}
+
+// Resume tells the pager all that fires, once after a start: Engine.Firing, but for what is held back and will be
+// delivered, or not, later. Call it after Deliver was given what the journal holds, and before Run. What an earlier pager
+// knew as firing and is in neither is resolved.
+func (p *Pager) Resume(firing, held []alert.Transition) {
+	p.inbox.mu.Lock()
+	held = append(slices.Clone(held), p.inbox.left.firing()...)
+	p.inbox.mu.Unlock()
+	p.inbox.put(delivery{transitions: firing, held: held, resume: true})
+}
+
+func (b *inbox) put(d delivery) {
+	b.mu.Lock()
+	b.queue = append(b.queue, d)
+	b.mu.Unlock()
+	b.signal()
+}
+
+func (b *inbox) signal() {
+	select {
+	case b.wake <- struct{}{}:
+	default:
+	}
+}
+
+// feed takes in what arrives until ctx ends, and looks once a second at what is held back.
+func (p *Pager) feed(ctx context.Context) {
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-p.inbox.wake:
+		case now := <-tick.C:
+			p.takeIn()
+			p.inbox.feedMu.Lock()
+			p.lookAtOrder()
+			p.inbox.feedMu.Unlock()
+			p.followMutes(now)
+		}
+		p.takeIn()
+		p.inbox.fed.Store(time.Now().UnixMilli())
+	}
+}
+
+// takeIn puts all that waits into Alertmanager's store: firing before resolved, so that a group is never seen as
+// resolved while another of its alerts is on the way.
+func (p *Pager) takeIn() {
+	p.inbox.feedMu.Lock()
+	defer p.inbox.feedMu.Unlock()
+	p.inbox.mu.Lock()
+	queue := p.inbox.queue
+	p.inbox.queue = nil
+	var firing []*amalert.Alert
+	var grown []alert.Transition
+	for _, d := range queue {
+		for _, t := range d.transitions {
+			p.inbox.accept(t, &firing)
+			if alert.IsDomainRule(t.Rule) && t.From.Active() {
+				grown = append(grown, t)
+			}
+		}
+		if d.resume {
+			p.inbox.resume(append(slices.Clone(d.transitions), d.held...))
+		}
+	}
+	resolved := p.inbox.release(time.Now(), p.muted)
+	lifted := p.inbox.lifted
+	p.inbox.lifted = nil
+	p.inbox.mu.Unlock()
+	p.put(latest(firing))
+	p.noteSuppressed(firing)
+	p.put(resolved)
+	p.lift(lifted, resolved)
+	if err := p.updateIncidents(grown); err != nil {
+		p.log.Error("bring incidents up to date", "err", err)
+	}
+}
+
+// lift ends what stood for other alerts, once the dispatcher knows which of those are over: an alert that it still sees as
+// firing would page in between.
+func (p *Pager) lift(lifted []alert.Transition, resolved []*amalert.Alert) {
+	if len(lifted) > 0 {
+		p.inOrder(resolved)
+	}
+	p.inbox.mu.Lock()
+	for _, t := range lifted {
+		p.inbox.left.end(t.Key())
+		p.inbox.represent.Note(t)
+	}
+	over := p.inbox.left.ended(time.Now())
+	for _, t := range over {
+		p.inbox.accept(t, nil) // none fires
+	}
+	resolved = nil
+	if len(over) > 0 {
+		resolved = p.inbox.release(time.Now(), p.muted)
+	}
+	p.inbox.mu.Unlock()
+	p.put(resolved)
+	p.forgetStillFiring(over)
+}
+
+// put stores alerts. An alert that starts before the last one of its labels ended would be merged into the ended one,
+// so it is made to start there.
+func (p *Pager) put(alerts []*amalert.Alert) {
+	if len(alerts) == 0 {
+		return
+	}
+	p.inOrder(alerts)
+	for _, a := range alerts {
+		if old, err := p.alerts.Get(a.Fingerprint()); err == nil && a.EndsAt.IsZero() && !old.EndsAt.IsZero() && old.EndsAt.After(a.StartsAt) {
+			a.StartsAt = old.EndsAt
+		}
+	}
+	for _, a := range alerts {
+		p.inbox.order[a.Fingerprint()] = a
+	}
+	if err := p.alerts.Put(context.Background(), alerts...); err != nil {
+		p.log.Error("store alerts", "err", err)
+	}
+}
+
+// accept takes one transition.
+func (b *inbox) accept(t alert.Transition, firing *[]*amalert.Alert) {
+	if t.State.Active() {
+		b.represent.Note(t) // also of a domain that is handled: in a replay its boards' alerts come with it
+		b.lifted = slices.DeleteFunc(b.lifted, func(o alert.Transition) bool { return o.Rule == t.Rule && o.Series == t.Series })
+	} else {
+		b.lifted = append(b.lifted, t)
+	}
+	if done, ok := b.handled[t.Key()]; ok && t.FiredAt <= done {
+		return
+	}
+	if t.State.Active() {
+		b.fires(t)
+		*firing = append(*firing, b.linked(t))
+		return
+	}
+	if t.State == alert.Inactive && t.From != alert.Pending {
+		b.ends(t)
+	}
+}
+
+func (b *inbox) fires(t alert.Transition) {
+	l := b.alert(t)
+	if len(l.firing) == 0 {
+		l.way = outbox.Way{Sampled: t.FiredAt, Arrived: t.Arrived, Decided: t.Received, Journalled: t.Journalled, Passed: time.Now().UnixMilli()}
+	}
+	l.quiet = false
+	l.firing[t.Key()], l.last = t, t
+	b.unhold(l)
+}
+
+func (b *inbox) ends(t alert.Transition) {
+	l := b.alert(t)
+	l.quiet = b.inhibiting(t) != nil
+	delete(l.firing, t.Key())
+	if len(l.firing) == 0 {
+		b.hold(l, t)
+	}
+}
+
+// alert returns what is known of a transition's alert, made where nothing is.
+func (b *inbox) alert(t alert.Transition) *liveAlert {
+	fp := alert.LabelSet(t.Labels).Fingerprint()
+	l := b.live[fp]
+	if l == nil {
+		l = &liveAlert{firing: map[string]alert.Transition{}, last: t}
+		b.live[fp] = l
+	}
+	return l
+}
+
+func (b *inbox) hold(l *liveAlert, t alert.Transition) {
+	if l.resolve == nil {
+		b.held++
+	}
+	l.resolve, l.until = &t, time.Now().Add(holdAtMost)
+}
+
+func (b *inbox) unhold(l *liveAlert) {
+	if l.resolve != nil {
+		b.held--
+		l.resolve = nil
+	}
+}
+
+// release returns the resolves that need not wait any longer: the alert's page is handed over, nobody is to be paged,
+// or the time is up.
+func (b *inbox) release(now time.Time, muted func(model.LabelSet) bool) (out []*amalert.Alert) {
+	if b.held == 0 {
+		return nil
+	}
+	for fp, l := range b.live {
+		if l.resolve == nil {
+			continue
+		}
+		if b.notified[fp] || l.quiet || now.After(l.until) || muted(alert.LabelSet(l.resolve.Labels)) {
+			out = append(out, b.linked(*l.resolve))
+			b.unhold(l)
+		}
+	}
+	return out
+}
+
+// resume holds a resolve for all that is live and does not fire any more.
+func (b *inbox) resume(firing []alert.Transition) {
+	fires, began := map[model.Fingerprint]bool{}, map[string]int64{}
+	for _, t := range firing {
+		fires[alert.LabelSet(t.Labels).Fingerprint()] = true
+		began[t.Key()] = t.FiredAt
+	}
+	b.left.keep(began)
+	for fp, l := range b.live {
+		if fires[fp] || l.resolve != nil || len(l.firing) == 0 {
+			continue
+		}
+		clear(l.firing)
+		t := l.last
+		b.represent.Note(alert.Transition{Rule: t.Rule, Series: t.Series, Labels: t.Labels})
+		t.From, t.State, t.At = t.State, alert.Inactive, max(time.Now().UnixMilli(), t.At+1)
+		b.hold(l, t)
+	}
+}
+
+// amAlert is the transition as Alertmanager sees it. A firing one has no end: no pause of this process can make it look
+// resolved.
+func amAlert(t alert.Transition) *amalert.Alert {
+	a := &amalert.Alert{
+		Alert: model.Alert{
+			Labels: alert.LabelSet(t.Labels), Annotations: alert.LabelSet(t.Annotations), StartsAt: time.UnixMilli(max(t.FiredAt, 1)),
+		},
+		UpdatedAt: time.Now(),
+	}
+	if !t.State.Active() {
+		a.EndsAt = time.UnixMilli(t.At)
+	}
+	return a
+}
+
+// linked is the transition as Alertmanager sees it, with the link to its rule's graph.
+func (b *inbox) linked(t alert.Transition) *amalert.Alert {
+	a := amAlert(t)
+	if b.graph != nil {
+		a.GeneratorURL = b.graph(t.Rule)
+	}
+	return a
+}
+
+// graphOf links to the graph of a rule's expression in the explorer; "" where the expression is not known.
+func (p *Pager) graphOf(rule string) string {
+	expr := p.expression(rule)
+	if expr == "" {
+		return ""
+	}
+	return p.link("vmui/#/?g0.range_input=1h&g0.expr=" + strings.ReplaceAll(url.QueryEscape(expr), "+", "%20"))
+}
+
+// wayOf is the way of the newest reading that made one of these alerts fire, nil where none is the engine's.
+func (p *Pager) wayOf(alerts []*amalert.Alert) (newest *outbox.Way) {
+	p.inbox.mu.Lock()
+	defer p.inbox.mu.Unlock()
+	for _, a := range alerts {
+		if l := p.inbox.live[a.Fingerprint()]; l != nil && len(l.firing) > 0 && (newest == nil || l.way.Sampled > newest.Sampled) {
+			way := l.way
+			newest = &way
+		}
+	}
+	return newest
+}
+
+// originOf names the engine's alert behind an alert of Alertmanager's, "" for one that came by the API, and the boards
+// that it stands for.
+func (p *Pager) originOf(fp model.Fingerprint) (rule, series string, boards []string) {
+	p.inbox.mu.Lock()
+	defer p.inbox.mu.Unlock()
+	if l := p.inbox.live[fp]; l != nil {
+		return l.last.Rule, l.last.Series, l.last.Boards
+	}
+	return "", "", nil
+}
+
+const (
+	// orderAtMost bounds how long an update of an alert waits for the one before it: the dispatcher takes updates in within
+	// microseconds, and a page must not hang on it.
+	orderAtMost = 10 * time.Second
+	// orderPoll is how often the dispatcher is looked at meanwhile; it announces no alert that it has taken in.
+	orderPoll = time.Millisecond
+)
+
+// order keeps the updates of one alert in their order. Alertmanager's dispatcher reads them with several goroutines: of
+// two that come closely the later can be overtaken, and its group keeps the earlier one for good, a resolve that nobody
+// hears of. So an update waits until the one before it is in its groups. It holds the alerts that are not known to be there. The
+// inbox's take guards it.
+type order map[model.Fingerprint]*amalert.Alert
+
+// orderedAlerts is Alertmanager's store for those who post alerts to the API: their updates keep their order as well.
+type orderedAlerts struct {
+	provider.Alerts
+	pager *Pager
+}
+
+// Put implements provider.Alerts.
+func (o orderedAlerts) Put(ctx context.Context, alerts ...*amalert.Alert) error {
+	p := o.pager
+	p.inbox.feedMu.Lock()
+	defer p.inbox.feedMu.Unlock()
+	alerts = latest(alerts)
+	p.inOrder(alerts)
+	if err := o.Alerts.Put(ctx, alerts...); err != nil {
+		return err
+	}
+	for _, a := range alerts {
+		// The store merges a given alert with its own.
+		if stored, err := p.alerts.Get(a.Fingerprint()); err == nil {
+			p.inbox.order[a.Fingerprint()] = stored
+		}
+	}
+	return nil
+}
+
+// latest drops all but the last update of each alert.
+func latest(alerts []*amalert.Alert) []*amalert.Alert {
+	at := map[model.Fingerprint]int{}
+	var out []*amalert.Alert
+	for _, a := range alerts {
+		fp := a.Fingerprint()
+		if i, ok := at[fp]; ok {
+			out[i] = a
+			continue
+		}
+		at[fp] = len(out)
+		out = append(out, a)
+	}
+	return out
+}
+
+// inOrder returns when the dispatcher has the last updates of these alerts.
+func (p *Pager) inOrder(alerts []*amalert.Alert) {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for end := time.Now().Add(orderAtMost); p.onTheWay(alerts); {
+		if time.Now().After(end) {
+			p.log.Error("alerts are not taken in: later ones do not wait for them", "alerts", len(alerts), "after", orderAtMost)
+			clear(p.inbox.order)
+			return
+		}
+		timer.Reset(orderPoll)
+		<-timer.C
+	}
+}
+
+// onTheWay reports whether an earlier update of one of the alerts is not in its groups yet.
+func (p *Pager) onTheWay(alerts []*amalert.Alert) bool {
+	sent := func(a *amalert.Alert) bool { return p.inbox.order[a.Fingerprint()] != nil }
+	if p.dispatch.Load() == nil || !slices.ContainsFunc(alerts, sent) {
+		return false // a dispatcher that starts reads the whole store
+	}
+	p.lookAtOrder()
+	return slices.ContainsFunc(alerts, sent)
+}
+
+// lookAtOrder forgets the alerts that the dispatcher has taken in.
+func (p *Pager) lookAtOrder() {
+	o, d := p.inbox.order, p.dispatch.Load()
+	if d == nil || len(o) == 0 {
+		return
+	}
+	has, older := map[model.Fingerprint]int{}, map[model.Fingerprint]bool{}
+	ctx, cancel := context.WithTimeout(context.Background(), orderAtMost)
+	defer cancel()
+	_, _, err := d.dispatcher.Groups(ctx, func(*dispatch.Route) bool { return true }, func(a *amalert.Alert, _ time.Time) bool {
+		fp := a.Fingerprint()
+		if last := o[fp]; last != nil && a.UpdatedAt.Before(last.UpdatedAt) {
+			older[fp] = true
+		} else if last != nil {
+			has[fp]++
+		}
+		return false
+	})
+	if err != nil {
+		return
+	}
+	for fp, a := range o {
+		// A resolve leaves its groups when it is notified.
+		if !older[fp] && (a.Resolved() || has[fp] >= len(d.tree.Match(a.Labels))) {
+			delete(o, fp)
+		}
+	}
+}

@@ -1,0 +1,340 @@
+package pager
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	amalert "github.com/prometheus/alertmanager/alert"
+	"github.com/prometheus/alertmanager/nflog/nflogpb"
+	"github.com/prometheus/alertmanager/notify"
+	"github.com/prometheus/common/model"
+	"google.golang.org/protobuf/encoding/protodelim"
+
+	"bramble/alerting/alert"
+	"bramble/alerting/database"
+	"bramble/alerting/incident"
+)
+
+// noteOrigins notes which incidents a notification's alerts come from.
+func (e *transaction) noteOrigins(in *incident.Incident, n *notification, fresh bool) error {
+	for _, p := range n.splitFrom {
+		err := errors.Join(e.noteMerged(in, p.Incident, false),
+			e.event(in.ID, "moved", "", "the routes changed: its alerts were part of incident #%d", p.Number))
+		if err != nil {
+			return err
+		}
+	}
+	if fresh && in.Ack != nil {
+		if err := e.keepAck(in); err != nil {
+			return err
+		}
+	}
+	return e.mergeParts(in, n)
+}
+
+// standAlone frees an incident that was merged: the rest of the larger failure is its own again.
+func (e *transaction) standAlone(in *incident.Incident) error {
+	return e.exec("free incident "+in.ID, `DELETE FROM incident_merged WHERE merged_from = ? AND whole = 1`, in.ID)
+}
+
+// mergeParts ends the incidents whose boards the domain's alerts of a notification stand for, all that fire of them: who was paged for
+// the first boards of a failure sees one incident take over. Nothing of them escalates any more, what waits for its provider
+// is stopped, and what is left alone when the domain is well pages anew. An acknowledgement of a few boards does not
+// acknowledge a larger failure; the page says who gave it.
+func (e *transaction) mergeParts(in *incident.Incident, n *notification) error {
+	if !slices.ContainsFunc(n.alerts, func(a incident.Alert) bool { return a.EndsAt == 0 && alert.IsDomainRule(a.Rule) }) {
+		return nil
+	}
+	if err := e.c.QueryRowContext(e.ctx, `SELECT number FROM incident WHERE id = ?`, in.ID).Scan(&in.Number); err != nil {
+		return fmt.Errorf("read number of incident %s: %w", in.ID, err)
+	}
+	open, err := incident.Find(e.ctx, e.c, `WHERE resolved_at = 0 AND id <> ? ORDER BY number`, in.ID)
+	if err != nil {
+		return err
+	}
+	for _, other := range open {
+		if !other.PartOf(n.alerts) {
+			continue
+		}
+		if err := e.mergeOne(in, other); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (e *transaction) mergeOne(in, other *incident.Incident) error {
+	if err := e.quiet(other.ID, "a larger failure stands for it"); err != nil {
+		return err
+	}
+	by := ""
+	if other.Ack != nil {
+		by = ", acknowledged by " + other.Ack.By
+	}
+	if err := e.forgetGroups(other, func(uint64) bool { return true }); err != nil {
+		return err
+	}
+	e.merged = append(e.merged, other)
+	return errors.Join(
+		e.endQuietly(other, fmt.Sprintf("part of a larger failure: it goes on in incident #%d", in.Number)),
+		e.event(in.ID, "moved", "", "it takes over incident #%d%s: %s", other.Number, by, other.Title),
+		e.noteMerged(in, other, true))
+}
+
+// forgetMerged makes alerts of merged incidents such as nobody was paged for.
+func (p *Pager) forgetMerged(e *transaction) {
+	for _, entry := range e.notices {
+		if err := p.notified.Merge(entry); err != nil {
+			p.log.Error("note a notification", "err", err)
+		}
+	}
+	p.inbox.mu.Lock()
+	defer p.inbox.mu.Unlock()
+	for _, in := range e.merged {
+		for _, a := range in.Alerts {
+			delete(p.inbox.notified, alert.LabelSet(a.Labels).Fingerprint())
+		}
+	}
+}
+
+// noteMerged notes that in has alerts of other; where that is over, also the alerts that it had from others.
+func (e *transaction) noteMerged(in, other *incident.Incident, whole bool) error {
+	if whole {
+		err := e.exec("move what incident "+other.ID+" took over", `UPDATE OR REPLACE incident_merged SET incident = ? WHERE incident = ? AND merged_from <> ?`,
+			in.ID, other.ID, in.ID)
+		if err != nil {
+			return err
+		}
+	}
+	return e.exec("write what incident "+in.ID+" takes over", `INSERT OR REPLACE INTO incident_merged (incident, merged_from, whole, at) VALUES (?,?,?,?)`,
+		in.ID, other.ID, whole, e.now)
+}
+
+func (e *transaction) forgetGroups(in *incident.Incident, which func(hash uint64) bool) error {
+	keys, err := groupsOf(e.ctx, e.c, in)
+	for _, key := range keys {
+		if err == nil {
+			err = e.forgetNotified(key, which)
+		}
+	}
+	return err
+}
+
+// forgetNotified makes the firing alerts of a group news when the group is notified again: all of them, or those with these
+// hashes.
+func (e *transaction) forgetNotified(groupKey string, which func(hash uint64) bool) error {
+	rows, err := e.c.QueryContext(e.ctx, `SELECT entry FROM alert_notified WHERE group_key = ?`, groupKey)
+	if err != nil {
+		return fmt.Errorf("read notifications: %w", err)
+	}
+	defer rows.Close()
+	var entries []*nflogpb.Entry
+	for rows.Next() {
+		var text []byte
+		if err := rows.Scan(&text); err != nil {
+			return fmt.Errorf("read notifications: %w", err)
+		}
+		var m nflogpb.MeshEntry
+		if err := protodelim.UnmarshalFrom(bytes.NewReader(text), &m); err != nil {
+			return fmt.Errorf("decode notification: %w", err)
+		}
+		entries = append(entries, m.Entry)
+	}
+	if err := rows.Err(); err != nil {
+		return fmt.Errorf("read notifications: %w", err)
+	}
+	for _, was := range entries {
+		is := &notification{receiver: was.Receiver.GroupName, groupKey: groupKey, now: time.Now(), firing: slices.DeleteFunc(was.FiringAlerts, which), resolved: was.ResolvedAlerts}
+		entry, err := recordNotified(e.ctx, e.c, is)
+		if err != nil {
+			return err
+		}
+		e.notices = append(e.notices, entry)
+	}
+	return nil
+}
+
+// overBecause is ErrResolved, with the incident that goes on where there is one.
+func (e *transaction) overBecause(in *incident.Incident) error {
+	var number int64
+	row := e.c.QueryRowContext(e.ctx, `SELECT i.number FROM incident_merged m JOIN incident i ON i.id = m.incident WHERE m.merged_from = ? AND m.whole = 1`, in.ID)
+	switch err := row.Scan(&number); {
+	case errors.Is(err, sql.ErrNoRows):
+		return fmt.Errorf("incident %s: %w", in.ID, ErrResolved)
+	case err != nil:
+		return fmt.Errorf("read what took incident %s over: %w", in.ID, err)
+	}
+	return fmt.Errorf("incident #%d is part of a larger failure and goes on in incident #%d, which is to be acknowledged: %w", in.Number, number, ErrResolved)
+}
+
+// mergedText says, for the page, which incidents are part of one; empty where none is.
+func mergedText(ctx context.Context, db database.Querier, incident string) (string, error) {
+	formers, err := mergedInto(ctx, db, incident)
+	if err != nil {
+		return "", err
+	}
+	var names []string
+	for _, f := range formers {
+		name := fmt.Sprintf("#%d", f.Number)
+		if f.Ack != nil {
+			name += " (acknowledged by " + f.Ack.By + ")"
+		}
+		if f.whole {
+			names = append(names, name)
+		}
+	}
+	switch len(names) {
+	case 0:
+		return "", nil
+	case 1:
+		return "Incident " + names[0] + " is part of it.", nil
+	}
+	return "Incidents " + alert.Enumerate(names) + " are part of it.", nil
+}
+
+// mergedIncident is an incident whose alerts another one has.
+type mergedIncident struct {
+	*incident.Incident
+	whole bool
+	at    int64 // its messages up to then are followed up; 0 where that was done
+}
+
+func mergedInto(ctx context.Context, db database.Querier, id string) (out []mergedIncident, err error) {
+	rows, err := db.QueryContext(ctx, `SELECT merged_from, whole, at FROM incident_merged WHERE incident = ?`, id)
+	if err != nil {
+		return nil, fmt.Errorf("read what incident %s took over: %w", id, err)
+	}
+	defer rows.Close()
+	at := map[string]mergedIncident{}
+	for rows.Next() {
+		var (
+			id string
+			f  mergedIncident
+		)
+		if err := rows.Scan(&id, &f.whole, &f.at); err != nil {
+			return nil, fmt.Errorf("read what incident %s took over: %w", id, err)
+		}
+		at[id] = f
+	}
+	if err := rows.Err(); err != nil || len(at) == 0 {
+		return nil, err
+	}
+	all, err := incident.Find(ctx, db, `WHERE id IN (SELECT merged_from FROM incident_merged WHERE incident = ?) ORDER BY number`, id)
+	if err != nil {
+		return nil, err
+	}
+	for _, in := range all {
+		out = append(out, mergedIncident{in, at[in.ID].whole, at[in.ID].at})
+	}
+	return out, nil
+}
+
+// notifyMerged notifies receivers of the end that were paged for alerts of an incident while they were another's. A person hears of it
+// once; a receiver of a route knows a merged incident by its own key, which is ended. They hear of it once, also where the
+// incident opens and ends again.
+func (e *transaction) notifyMerged(in *incident.Incident) error {
+	formers, err := mergedInto(e.ctx, e.c, in.ID)
+	if err != nil || len(formers) == 0 {
+		return err
+	}
+	heard := map[string]bool{}
+	mine, err := e.channels(in.ID)
+	if err != nil {
+		return err
+	}
+	for _, c := range mine {
+		heard[c.person] = true
+	}
+	for _, f := range formers {
+		told, err := e.notifiedIntegrations(f.ID, f.at)
+		if err != nil {
+			return err
+		}
+		for _, t := range told {
+			if t.person != "" && heard[t.person] {
+				continue
+			}
+			if err := e.notifyMergedEnd(in, f, t); err != nil {
+				return err
+			}
+		}
+		for _, t := range told {
+			heard[t.person] = true
+		}
+	}
+	return e.exec("note that formers of incident "+in.ID+" heard of its end", `UPDATE incident_merged SET at = 0 WHERE incident = ?`, in.ID)
+}
+
+func (e *transaction) notifyMergedEnd(in *incident.Incident, f mergedIncident, t notifiedIntegration) error {
+	to := e.routing.integration(t.receiver, t.integration, t.idx)
+	byRoute := f.whole && t.person == ""
+	if to == nil || !to.SendResolved() || byRoute && e.pager.anyFires(f.Incident) { // alerts that are left page by their own key
+		return nil
+	}
+	var body payload
+	if err := json.Unmarshal([]byte(t.payload), &body); err != nil {
+		return fmt.Errorf("decode alerts of incident %s: %w", f.ID, err)
+	}
+	key := in.GroupKey
+	if byRoute {
+		key, body.Alerts = f.GroupKey, endedAlerts(body.firing(), e.now)
+	} else {
+		body.Alerts = alertsEnded(in, e.now)
+	}
+	l, err := newMessage(in.ID, t.receiver, to, key, notify.ReasonAllAlertsResolved, body, e.now)
+	if err != nil {
+		return err
+	}
+	return e.send(l, t.person, aboutEnd)
+}
+
+// alertsEnded are an incident's alerts as Alertmanager sees them when they are over.
+func alertsEnded(in *incident.Incident, now int64) (out []*amalert.Alert) {
+	for _, a := range in.Alerts {
+		out = append(out, &amalert.Alert{Alert: model.Alert{
+			Labels: alert.LabelSet(a.Labels), Annotations: alert.LabelSet(a.Annotations), StartsAt: time.UnixMilli(a.StartsAt),
+			EndsAt: time.UnixMilli(cmp.Or(a.EndsAt, now)),
+		}})
+	}
+	return out
+}
+
+// updateIncidents writes into open incidents what a domain's alert says by now: the boards that joined it, or who is left. It
+// pages nobody.
+func (p *Pager) updateIncidents(ts []alert.Transition) error {
+	if len(ts) == 0 {
+		return nil
+	}
+	var told []string
+	err := p.commits.Do(func(c *sql.Conn) error {
+		ctx := context.Background()
+		told = told[:0]
+		open, err := incident.Find(ctx, c, `WHERE resolved_at = 0`)
+		if err != nil {
+			return err
+		}
+		for _, in := range open {
+			if !in.Update(ts) {
+				continue
+			}
+			in.ChangedAt = time.Now().UnixMilli()
+			in.Describe()
+			if err := incident.Save(ctx, c, in); err != nil {
+				return err
+			}
+			told = append(told, in.ID)
+		}
+		return nil
+	})
+	for _, id := range told {
+		p.changed(id)
+	}
+	return err
+}

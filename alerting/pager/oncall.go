@@ -1,0 +1,266 @@
+package pager
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"bramble/alerting/alert"
+	"bramble/alerting/oncall"
+)
+
+// onCall is the oncall.yml in force, with the overrides that were set since. It is never nil.
+func (p *Pager) onCall() *oncall.Config {
+	if c := p.rotas.Load(); c != nil {
+		return c
+	}
+	return &oncall.Config{}
+}
+
+// errOnCall marks all faults of an oncall.yml.
+var errOnCall = errors.New("oncall.yml")
+
+// onCallError has a line for each fault, with file and line in front.
+type onCallError string
+
+// Error implements error.
+func (e onCallError) Error() string { return string(e) }
+
+// Is makes it an errOnCall.
+func (e onCallError) Is(target error) bool { return target == errOnCall }
+
+// parseOnCall reads an oncall.yml for a routing. Errors name it with their lines; nil stands for no file.
+func (r *routing) parseOnCall(text []byte) (*oncall.Config, error) {
+	c, err := oncall.Parse(text)
+	if err == nil {
+		err = c.Check(func(receiver string) (int, bool) {
+			list, ok := r.integrations[receiver]
+			return len(list), ok && receiver != alert.Nobody
+		})
+	}
+	if err != nil {
+		return nil, onCallError("oncall.yml:" + strings.ReplaceAll(err.Error(), "\n", "\noncall.yml:"))
+	}
+	return c, nil
+}
+
+// rotasFor gives a routing its oncall.yml. At the start, one that is broken gives way to the last that was in force: a
+// collector that pages by yesterday's rota is better than none.
+func (p *Pager) rotasFor(ctx context.Context, r *routing, text []byte, starting bool) error {
+	c, err := r.parseOnCall(text)
+	if err != nil && starting {
+		if last, ok := p.lastOnCall(ctx); ok {
+			if old, lastErr := r.parseOnCall(last); lastErr == nil {
+				p.log.Error("oncall.yml is not in force: the last good one is", "err", err)
+				p.metrics.oncallBroken.Set(1)
+				r.oncall, r.oncallText = old, last
+				return nil
+			}
+		}
+	}
+	if err != nil {
+		return err
+	}
+	r.oncall, r.oncallText = c, text
+	return nil
+}
+
+func (p *Pager) lastOnCall(ctx context.Context) (text []byte, ok bool) {
+	err := p.db.QueryRowContext(ctx, `SELECT text FROM oncall_file WHERE one = 1`).Scan(&text)
+	if err != nil && !errors.Is(err, sql.ErrNoRows) {
+		p.log.Error("read the last good oncall.yml", "err", err)
+	}
+	return text, err == nil
+}
+
+// keepOnCall remembers an oncall.yml that is in force.
+func (p *Pager) keepOnCall(text []byte) error {
+	return p.commits.Do(func(c *sql.Conn) error {
+		_, err := c.ExecContext(context.Background(), `INSERT OR REPLACE INTO oncall_file (one, text) VALUES (1, ?)`, append([]byte{}, text...))
+		return err
+	})
+}
+
+// gapsAhead is how far ahead gaps of rotas are looked for, gapMetric how far the metric counts them.
+const (
+	gapsAhead = 30 * 24 * time.Hour
+	gapMetric = 7 * 24 * time.Hour
+)
+
+// ErrNoOverride is returned for an override that does not exist or is over.
+var ErrNoOverride = errors.New("no such override")
+
+// OnCall returns people, rotas and policies as they are in force, overrides included. It is not to be changed.
+func (p *Pager) OnCall() *oncall.Config { return p.onCall() }
+
+// Gaps are the times within the next 30 days at which nobody is on call, by rota.
+func (p *Pager) Gaps(now time.Time) map[string][]oncall.Shift {
+	out := map[string][]oncall.Shift{}
+	for _, r := range p.onCall().Rotas {
+		if gaps := r.Gaps(now, now.Add(gapsAhead)); len(gaps) > 0 {
+			out[r.Name] = gaps
+		}
+	}
+	return out
+}
+
+// RotasOff is the source for rotas that have nobody on call now.
+func (p *Pager) RotasOff(now time.Time) (out []Off) {
+	for _, r := range p.onCall().Rotas {
+		gaps := r.Gaps(now, now.Add(gapsAhead))
+		if len(gaps) == 0 || gaps[0].From.After(now) {
+			continue
+		}
+		o := Off{Kind: OffRota, What: "whatever escalates to rota " + r.Name, Why: "nobody is on call: the next step of the policy pages"}
+		if end := gaps[0].To; end.Before(now.Add(gapsAhead)) {
+			o.Until = end.UnixMilli()
+		}
+		out = append(out, o)
+	}
+	return out
+}
+
+// readyRotas returns a routing's rotas with what was overridden, and keeps their file as the last good one.
+func (p *Pager) readyRotas(r *routing) (*oncall.Config, error) {
+	overrides, err := p.overrides(context.Background())
+	if err != nil {
+		return nil, err
+	}
+	if len(r.oncallText) > 0 {
+		if err := p.keepOnCall(r.oncallText); err != nil {
+			return nil, fmt.Errorf("keep oncall.yml: %w", err)
+		}
+	}
+	return r.oncall.WithOverrides(overrides), nil
+}
+
+// warnOfGaps says where nobody is on call.
+func (p *Pager) warnOfGaps() {
+	for rota, gaps := range p.Gaps(time.Now()) {
+		p.log.Warn("nobody is on call in some of the next 30 days", "rota", rota, "gaps", len(gaps),
+			"first_from", gaps[0].From.Format(time.RFC3339), "first_to", gaps[0].To.Format(time.RFC3339))
+	}
+}
+
+// overrides reads those that are not over.
+func (p *Pager) overrides(ctx context.Context) (out []oncall.Override, err error) {
+	rows, err := p.db.QueryContext(ctx, `SELECT id, rota, person, from_at, to_at, set_by FROM oncall_override WHERE ended = 0 AND to_at > ? ORDER BY id`,
+		time.Now().UnixMilli())
+	if err != nil {
+		return nil, fmt.Errorf("read overrides: %w", err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var (
+			o        oncall.Override
+			from, to int64
+		)
+		if err := rows.Scan(&o.ID, &o.Rota, &o.Person, &from, &to, &o.By); err != nil {
+			return nil, fmt.Errorf("read overrides: %w", err)
+		}
+		o.From, o.To = time.UnixMilli(from), time.UnixMilli(to)
+		out = append(out, o)
+	}
+	return out, rows.Err()
+}
+
+// Override puts a person on call in a rota for a while, and returns its number. It wins over the file and over earlier ones.
+func (p *Pager) Override(ctx context.Context, o oncall.Override) (id int64, err error) {
+	if err := p.checkOverride(o); err != nil {
+		return 0, err
+	}
+	err = p.commits.Do(func(c *sql.Conn) error {
+		res, err := c.ExecContext(context.WithoutCancel(ctx), `INSERT INTO oncall_override (rota, person, from_at, to_at, set_by) VALUES (?,?,?,?,?)`,
+			o.Rota, o.Person, o.From.UnixMilli(), o.To.UnixMilli(), o.By)
+		if err != nil {
+			return fmt.Errorf("write override: %w", err)
+		}
+		id, err = res.LastInsertId()
+		return err
+	})
+	if err != nil {
+		return 0, err
+	}
+	p.log.Info("override set", "rota", o.Rota, "person", o.Person, "from", o.From, "to", o.To, "by", o.By)
+	return id, p.refreshRotas()
+}
+
+// ErrBadOverride is what an override's faults are errors of.
+var ErrBadOverride = errors.New("bad override")
+
+func (p *Pager) checkOverride(o oncall.Override) error {
+	c := p.onCall()
+	switch {
+	case c.Rota(o.Rota) == nil:
+		var known []string
+		for _, r := range c.Rotas {
+			known = append(known, r.Name)
+		}
+		return fmt.Errorf("%w: rota %q is not in oncall.yml: known are %s", ErrBadOverride, o.Rota, strings.Join(known, ", "))
+	case c.Person(o.Person) == nil:
+		return fmt.Errorf("%w: person %q is not in oncall.yml", ErrBadOverride, o.Person)
+	case !o.To.After(o.From):
+		return fmt.Errorf("%w: it ends at %s, before it begins", ErrBadOverride, o.To.Format(time.RFC3339))
+	case !o.To.After(time.Now()):
+		return fmt.Errorf("%w: it ended at %s", ErrBadOverride, o.To.Format(time.RFC3339))
+	}
+	return nil
+}
+
+// EndOverride ends one that was set by Override; those of the file end there. It is ErrNoOverride where there is none.
+func (p *Pager) EndOverride(ctx context.Context, id int64, who string) error {
+	err := p.commits.Do(func(c *sql.Conn) error {
+		res, err := c.ExecContext(context.WithoutCancel(ctx), `UPDATE oncall_override SET ended = 1 WHERE id = ? AND ended = 0`, id)
+		if err != nil {
+			return fmt.Errorf("end override: %w", err)
+		}
+		if n, err := res.RowsAffected(); err != nil || n == 0 {
+			return errors.Join(err, fmt.Errorf("override %d: %w", id, ErrNoOverride))
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	p.log.Info("override ended", "id", id, "by", who)
+	return p.refreshRotas()
+}
+
+func (p *Pager) refreshRotas() error {
+	overrides, err := p.overrides(context.Background())
+	if err != nil {
+		return err
+	}
+	p.rotas.Store(p.routing.Load().oncall.WithOverrides(overrides))
+	return nil
+}
+
+// rotaGaps tells how long nobody will be on call, for each rota.
+type rotaGaps struct {
+	pager *Pager
+	desc  *prometheus.Desc
+}
+
+func newRotaGaps(p *Pager) *rotaGaps {
+	return &rotaGaps{p, prometheus.NewDesc("bramble_oncall_gap_seconds", "Time within the next 7 days at which nobody is on call.", []string{"rota"}, nil)}
+}
+
+// Describe implements prometheus.Collector.
+func (g *rotaGaps) Describe(out chan<- *prometheus.Desc) { out <- g.desc }
+
+// Collect implements prometheus.Collector.
+func (g *rotaGaps) Collect(out chan<- prometheus.Metric) {
+	now := time.Now()
+	for _, r := range g.pager.onCall().Rotas {
+		var d time.Duration
+		for _, s := range r.Gaps(now, now.Add(gapMetric)) {
+			d += s.To.Sub(s.From)
+		}
+		out <- prometheus.MustNewConstMetric(g.desc, prometheus.GaugeValue, d.Seconds(), r.Name)
+	}
+}
