@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"runtime/debug"
 	"sync"
 	"time"
 )
@@ -28,7 +29,8 @@ type write struct {
 	done chan error
 }
 
-// Do returns once run is committed, or with its error.
+// Do returns once run is committed, or with its error. A panic of run costs its own transaction alone: it is taken back, and the
+// panic goes on from Do, in the goroutine of its caller, with a *Fault.
 func (c *Writer) Do(run func(*sql.Conn) error) error {
 	w := &write{run, make(chan error, 1)}
 	c.mu.Lock()
@@ -39,7 +41,30 @@ func (c *Writer) Do(run func(*sql.Conn) error) error {
 	if lead {
 		c.lead()
 	}
-	return <-w.done
+	err := <-w.done
+	if fault := (*Fault)(nil); errors.As(err, &fault) {
+		panic(fault)
+	}
+	return err
+}
+
+// Fault is the panic of a write.
+type Fault struct {
+	Value any
+	Stack []byte // of the goroutine that ran the write
+}
+
+// Error implements error.
+func (f *Fault) Error() string { return fmt.Sprintf("%v\n%s", f.Value, f.Stack) }
+
+// safely calls run; a panic becomes a *Fault.
+func safely(run func(*sql.Conn) error, conn *sql.Conn) (err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			err = &Fault{v, debug.Stack()}
+		}
+	}()
+	return run(conn)
 }
 
 // lead commits until nothing waits.
@@ -89,7 +114,7 @@ func (c *Writer) transact(batch []*write) (err error) {
 		}
 	}()
 	for _, w := range batch {
-		if err := w.run(conn); err != nil {
+		if err := safely(w.run, conn); err != nil {
 			return err
 		}
 	}

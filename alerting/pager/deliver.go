@@ -42,7 +42,7 @@ const (
 // errReceiverGone is the answer for a page whose receiver a reload removed.
 var errReceiverGone = errors.New("the receiver is no longer in the configuration")
 
-// errFault is the answer for a page that could not be made.
+// errFault is the error of a step that met a fault, and the answer for a page that could not be made.
 var errFault = errors.New("a fault in the collector: see its log")
 
 // try sends a message once and records the outcome. A page that left is recorded even while the program stops.

@@ -100,7 +100,7 @@ func (p *Pager) after(e *transaction) {
 	if e == nil {
 		return
 	}
-	p.forgetMerged(e)
+	p.faults.guard("forget merged incidents", func() { p.forgetMerged(e) })
 	p.outbox.Cancel(func(l *outbox.Message) bool { return e.stopped[l.ID] })
 	p.outbox.Add(e.messages)
 	p.metrics.exhausted.Add(float64(e.exhausted))

@@ -40,7 +40,8 @@ func (e *transaction) doAlone(s *escalationStep) error {
 		return err
 	}
 	messages := len(e.messages)
-	err := e.do(s)
+	err := errFault
+	e.pager.faults.guard("take a step of incident "+s.incident, func() { err = e.do(s) })
 	if err == nil {
 		return e.exec("end step", `RELEASE step`)
 	}
@@ -409,7 +410,9 @@ func (p *Pager) escalate(ctx context.Context) {
 		case <-timer.C:
 		}
 		now := time.Now()
-		if err := p.followClock(p.clock.jumped(now.UnixMilli(), now)); err != nil {
+		err := errFault
+		p.faults.guard("follow the wall clock", func() { err = p.followClock(p.clock.jumped(now.UnixMilli(), now)) })
+		if err != nil {
 			p.log.Error("move due steps with the clock", "err", err)
 		} else if next <= p.clock.now() {
 			next = p.runSteps(ctx)
@@ -421,12 +424,15 @@ func (p *Pager) escalate(ctx context.Context) {
 // runSteps takes the due steps and returns the time of the next look.
 func (p *Pager) runSteps(ctx context.Context) (next int64) {
 	retry := p.clock.now() + time.Second.Milliseconds()
-	next, err := p.nextStep(ctx)
-	if err == nil && next <= p.clock.now() {
-		if err = p.doDue(ctx); err == nil {
-			next, err = p.nextStep(ctx)
+	err := errFault
+	p.faults.guard("take due steps", func() {
+		next, err = p.nextStep(ctx)
+		if err == nil && next <= p.clock.now() {
+			if err = p.doDue(ctx); err == nil {
+				next, err = p.nextStep(ctx)
+			}
 		}
-	}
+	})
 	if err != nil {
 		if ctx.Err() == nil {
 			p.log.Error("escalate: trying again", "err", err)
@@ -483,7 +489,7 @@ func (p *Pager) mutedIncidents(ctx context.Context) (map[string]string, error) {
 		if json.Unmarshal([]byte(text), &body) != nil {
 			continue // its step names the fault
 		}
-		if p.allMuted(body.firing()) {
+		if p.faults.ask("read whether incident "+id+" is suppressed", func() bool { return p.allMuted(body.firing()) }) {
 			out[id] = heldSuppressed
 		} else if released && !slices.ContainsFunc(body.firing(), func(a *amalert.Alert) bool { return p.overSince(a.Fingerprint()) == 0 }) {
 			out[id] = heldOver

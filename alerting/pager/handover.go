@@ -213,16 +213,20 @@ func (p *Pager) tidy(ctx context.Context) {
 			if _, err := p.threads.GC(); err != nil {
 				p.log.Error("clean thread log", "err", err)
 			}
-			if err := p.closeOrphans(ctx, now); err != nil && ctx.Err() == nil {
-				p.log.Error("close incidents whose alerts are over", "err", err)
-			}
+			p.faults.guard("close incidents whose alerts are over", func() {
+				if err := p.closeOrphans(ctx, now); err != nil && ctx.Err() == nil {
+					p.log.Error("close incidents whose alerts are over", "err", err)
+				}
+			})
 			if now.Sub(pruned) < pruneEvery {
 				continue
 			}
 			pruned = now
-			if err := p.prune(now); err != nil {
-				p.log.Error("drop old incidents: trying again in a day", "err", err)
-			}
+			p.faults.guard("drop old incidents", func() {
+				if err := p.prune(now); err != nil {
+					p.log.Error("drop old incidents: trying again in a day", "err", err)
+				}
+			})
 		}
 	}
 }

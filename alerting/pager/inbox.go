@@ -49,6 +49,8 @@ type inbox struct {
 	// lifted are alerts that are over, which may have stood for others, or have had one stand for them.
 	lifted []alert.Transition
 
+	faults *faults
+
 	feedMu sync.Mutex // serialises takeIn
 	order  order
 }
@@ -72,9 +74,10 @@ type liveAlert struct {
 	suppressed bool
 }
 
-func newInbox(pagesFor func(by, t *alert.Transition) bool) *inbox {
+func newInbox(pagesFor func(by, t *alert.Transition) bool, faults *faults) *inbox {
 	return &inbox{
-		wake: make(chan struct{}, 1), live: map[model.Fingerprint]*liveAlert{}, notified: map[model.Fingerprint]bool{}, handled: map[string]int64{},
+		faults: faults,
+		wake:   make(chan struct{}, 1), live: map[model.Fingerprint]*liveAlert{}, notified: map[model.Fingerprint]bool{}, handled: map[string]int64{},
 		represent: domain.NewRepresentatives(pagesFor), left: newStillFirings(), order: order{},
 	}
 }
@@ -122,10 +125,12 @@ func (p *Pager) feed(ctx context.Context) {
 		case <-p.inbox.wake:
 		case now := <-tick.C:
 			p.takeIn()
-			p.inbox.feedMu.Lock()
-			p.lookAtOrder()
-			p.inbox.feedMu.Unlock()
-			p.followMutes(now)
+			p.faults.guard("look at the alerts on their way", func() {
+				p.inbox.feedMu.Lock()
+				defer p.inbox.feedMu.Unlock()
+				p.lookAtOrder()
+			})
+			p.faults.guard("follow maintenances and silences", func() { p.followMutes(now) })
 		}
 		p.takeIn()
 		p.inbox.fed.Store(time.Now().UnixMilli())
@@ -134,60 +139,107 @@ func (p *Pager) feed(ctx context.Context) {
 
 // takeIn puts all that waits into Alertmanager's store: firing before resolved, so that a group is never seen as
 // resolved while another of its alerts is on the way.
+//
+// A fault in one of its steps costs that step of one alert. An alert whose facts cannot be noted is stored without them: it
+// pages, and nothing represents it. An alert that cannot be stored stays among the live ones that have no page yet, so
+// Barrier writes it down and the next start takes it in again. The facts themselves are rebuilt at each start, from the open
+// incidents, the engine's firing alerts and the caller's journal.
 func (p *Pager) takeIn() {
 	p.inbox.feedMu.Lock()
 	defer p.inbox.feedMu.Unlock()
-	p.inbox.mu.Lock()
-	queue := p.inbox.queue
-	p.inbox.queue = nil
-	var firing []*amalert.Alert
-	var grown []alert.Transition
+	firing, grown, lifted := p.inbox.takeQueue()
+	resolved := p.inbox.resolves(p.muted)
+	p.put(latest(firing))
+	p.noteSuppressed(firing)
+	p.put(resolved)
+	p.lift(lifted, resolved)
+	p.faults.guard("bring incidents up to date", func() {
+		if err := p.updateIncidents(grown); err != nil {
+			p.log.Error("bring incidents up to date", "err", err)
+		}
+	})
+}
+
+// takeQueue accepts the transitions of all deliveries. It returns the alerts that fire, the domains' transitions that may have
+// grown, and the alerts that are over.
+func (b *inbox) takeQueue() (firing []*amalert.Alert, grown, lifted []alert.Transition) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	queue := b.queue
+	b.queue = nil
 	for _, d := range queue {
 		for _, t := range d.transitions {
-			p.inbox.accept(t, &firing)
+			b.acceptSafely(t, &firing)
 			if alert.IsDomainRule(t.Rule) && t.From.Active() {
 				grown = append(grown, t)
 			}
 		}
 		if d.resume {
-			p.inbox.resume(append(slices.Clone(d.transitions), d.held...))
+			b.faults.guard("take in the alerts that fire", func() { b.resume(append(slices.Clone(d.transitions), d.held...)) })
 		}
 	}
-	resolved := p.inbox.release(time.Now(), p.muted)
-	lifted := p.inbox.lifted
-	p.inbox.lifted = nil
-	p.inbox.mu.Unlock()
-	p.put(latest(firing))
-	p.noteSuppressed(firing)
-	p.put(resolved)
-	p.lift(lifted, resolved)
-	if err := p.updateIncidents(grown); err != nil {
-		p.log.Error("bring incidents up to date", "err", err)
-	}
+	lifted, b.lifted = b.lifted, nil
+	return firing, grown, lifted
 }
 
-// lift ends what stood for other alerts, once the dispatcher knows which of those are over: an alert that it still sees as
-// firing would page in between.
+// resolves returns the resolves that need not wait any longer.
+func (b *inbox) resolves(muted func(model.LabelSet) bool) []*amalert.Alert {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.release(time.Now(), muted)
+}
+
+// acceptSafely takes one transition. After a fault it takes it once more without asking which alert represents it: a page too
+// many is better than none.
+func (b *inbox) acceptSafely(t alert.Transition, firing *[]*amalert.Alert) {
+	n := len(*firing)
+	if b.faults.guard("take in alert "+t.Rule+" "+t.Series, func() { b.accept(t, firing) }) {
+		return
+	}
+	*firing = (*firing)[:n]
+	b.faults.guard("take in alert "+t.Rule+" "+t.Series+" once more", func() {
+		if done, ok := b.handled[t.Key()]; ok && t.FiredAt <= done {
+			return
+		}
+		if t.State.Active() {
+			b.fires(t)
+			*firing = append(*firing, amAlert(t))
+		} else if t.State == alert.Inactive && t.From != alert.Pending {
+			b.endsAs(t, false)
+		}
+	})
+}
+
+// lift ends the alerts that represented others, once the dispatcher knows which of those are over: an alert that it still sees
+// as firing would page in between.
 func (p *Pager) lift(lifted []alert.Transition, resolved []*amalert.Alert) {
 	if len(lifted) > 0 {
 		p.inOrder(resolved)
 	}
-	p.inbox.mu.Lock()
-	for _, t := range lifted {
-		p.inbox.left.end(t.Key())
-		p.inbox.represent.Note(t)
-	}
-	over := p.inbox.left.ended(time.Now())
-	for _, t := range over {
-		p.inbox.accept(t, nil) // none fires
-	}
-	resolved = nil
-	if len(over) > 0 {
-		resolved = p.inbox.release(time.Now(), p.muted)
-	}
-	p.inbox.mu.Unlock()
+	resolved, over := p.inbox.lift(lifted, p.muted)
 	p.put(resolved)
 	p.forgetStillFiring(over)
+}
+
+// lift forgets that alerts which are over represented others. It returns the resolves that this frees, and the alerts of
+// maintenances and silences that have no member any more.
+func (b *inbox) lift(lifted []alert.Transition, muted func(model.LabelSet) bool) (resolved []*amalert.Alert, over []alert.Transition) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, t := range lifted {
+		b.faults.guard("end alert "+t.Rule+" "+t.Series, func() {
+			b.left.end(t.Key())
+			b.represent.Note(t)
+		})
+	}
+	over = b.left.ended(time.Now())
+	for _, t := range over {
+		b.acceptSafely(t, new([]*amalert.Alert)) // none fires
+	}
+	if len(over) > 0 {
+		resolved = b.release(time.Now(), muted)
+	}
+	return resolved, over
 }
 
 // put stores alerts. An alert that starts before the last one of its labels ended would be merged into the ended one,
@@ -205,9 +257,21 @@ func (p *Pager) put(alerts []*amalert.Alert) {
 	for _, a := range alerts {
 		p.inbox.order[a.Fingerprint()] = a
 	}
-	if err := p.alerts.Put(context.Background(), alerts...); err != nil {
-		p.log.Error("store alerts", "err", err)
+	if p.store(alerts) || len(alerts) == 1 {
+		return
 	}
+	for _, a := range alerts {
+		p.store([]*amalert.Alert{a})
+	}
+}
+
+// store gives alerts to Alertmanager's store, and reports whether no fault was met there.
+func (p *Pager) store(alerts []*amalert.Alert) (ended bool) {
+	return p.faults.guard("store alerts", func() {
+		if err := p.alerts.Put(context.Background(), alerts...); err != nil {
+			p.log.Error("store alerts", "err", err)
+		}
+	})
 }
 
 // accept takes one transition.
@@ -241,9 +305,12 @@ func (b *inbox) fires(t alert.Transition) {
 	b.unhold(l)
 }
 
-func (b *inbox) ends(t alert.Transition) {
+func (b *inbox) ends(t alert.Transition) { b.endsAs(t, b.inhibiting(t) != nil) }
+
+// endsAs notes the end of an alert, quiet where another one represented it.
+func (b *inbox) endsAs(t alert.Transition, quiet bool) {
 	l := b.alert(t)
-	l.quiet = b.inhibiting(t) != nil
+	l.quiet = quiet
 	delete(l.firing, t.Key())
 	if len(l.firing) == 0 {
 		b.hold(l, t)
@@ -285,7 +352,7 @@ func (b *inbox) release(now time.Time, muted func(model.LabelSet) bool) (out []*
 		if l.resolve == nil {
 			continue
 		}
-		if b.notified[fp] || l.quiet || now.After(l.until) || muted(alert.LabelSet(l.resolve.Labels)) {
+		if b.notified[fp] || l.quiet || now.After(l.until) || b.faults.ask("find silences of an alert", func() bool { return muted(alert.LabelSet(l.resolve.Labels)) }) {
 			out = append(out, b.linked(*l.resolve))
 			b.unhold(l)
 		}
@@ -332,7 +399,7 @@ func amAlert(t alert.Transition) *amalert.Alert {
 func (b *inbox) linked(t alert.Transition) *amalert.Alert {
 	a := amAlert(t)
 	if b.graph != nil {
-		a.GeneratorURL = b.graph(t.Rule)
+		b.faults.guard("link to the graph of rule "+t.Rule, func() { a.GeneratorURL = b.graph(t.Rule) })
 	}
 	return a
 }

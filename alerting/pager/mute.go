@@ -104,7 +104,7 @@ func (s muteStage) Exec(ctx context.Context, _ *slog.Logger, alerts ...*amalert.
 	now := time.Now()
 	kept := make([]*amalert.Alert, 0, len(alerts))
 	for _, a := range alerts {
-		if a.ResolvedAt(now) || !s.pager.holds(a, now) {
+		if a.ResolvedAt(now) || !s.pager.faults.ask("find the maintenance of an alert", func() bool { return s.pager.holds(a, now) }) {
 			kept = append(kept, a)
 		}
 	}

@@ -8,8 +8,10 @@
 // them to domain's Decider, which passes them to a Pager; the Pager writes pages into its database and sends them from there.
 //
 // A panic where domains are decided costs an alert its domain and never its page: the state is made anew from the alerts that
-// fire. One where a page is made or sent costs that try. One in routing ends the process: the memory of Alertmanager's parts
-// cannot be made anew while they run, and a restart delivers from the database and the caller's journal.
+// fire. One where a page is made or sent costs that try. One in the pager's own routing costs the step in which it was met,
+// of one alert: a question that cannot be answered suppresses nothing, so the alert pages, and a page that cannot be recorded is
+// sent unrecorded. A transaction with a panic is taken back. Alertmanager's own goroutines are not guarded: their memory cannot
+// be made anew while they run, and a restart delivers from the database and the caller's journal.
 //
 // Locks are taken in this order; one that stands further down is never held while one above it is taken:
 //
@@ -206,16 +208,16 @@ func newPager(o PagerOptions) (*Pager, error) {
 		commits: database.NewWriter(o.DB), outbox: outbox.NewQueue(), customerOutbox: outbox.NewQueue(), clock: newStepClock(), steps: newStepper(), running: make(chan struct{}),
 		engine: o.Engine, pictures: o.Pictures, health: outbox.NewHealth(), boardAlerts: o.BoardAlerts, expression: o.Expression,
 	}
-	p.inbox = newInbox(p.pagesFor)
-	if o.Expression != nil {
-		p.inbox.graph = p.graphOf
-	}
 	p.watchdog = newWatchdog(o.Watchdog, p)
 	p.metrics, err = newPagerMetrics(o.Registerer, p.outbox.Waiting, p.integrates, newRotaGaps(p))
 	if err != nil {
 		return nil, err
 	}
 	p.faults = newFaults(p.metrics.faults, o.Log)
+	p.inbox = newInbox(p.pagesFor, p.faults)
+	if o.Expression != nil {
+		p.inbox.graph = p.graphOf
+	}
 	return p, nil
 }
 
@@ -451,12 +453,14 @@ func (p *Pager) announceAll() {
 	p.changes.ids = nil
 	p.changes.mu.Unlock()
 	for _, id := range ids {
-		in, err := p.Incident(context.Background(), id)
-		if err != nil {
-			p.log.Error("read a changed incident", "incident", id, "err", err)
-			continue
-		}
-		p.changes.tell(in)
+		p.faults.guard("announce incident "+id, func() {
+			in, err := p.Incident(context.Background(), id)
+			if err != nil {
+				p.log.Error("read a changed incident", "incident", id, "err", err)
+				return
+			}
+			p.changes.tell(in)
+		})
 	}
 }
 
@@ -484,6 +488,12 @@ func (s *faults) guard(where string, f func()) (ended bool) {
 	}()
 	f()
 	return true
+}
+
+// ask returns the answer to a question about an alert, and false after a fault: where the question is whether something suppresses
+// the alert, it pages.
+func (s *faults) ask(where string, f func() bool) (yes bool) {
+	return s.guard(where, func() { yes = f() }) && yes
 }
 
 // Guard calls f and reports whether it came to its end; a panic is counted and logged, and goes no further.

@@ -61,40 +61,49 @@ type notification struct {
 	splitFrom          []splitIncident
 }
 
-// Notify implements notify.Notifier. Where the database cannot be written the page leaves at once, unrecorded: a page
-// without a record is better than none.
+// Notify implements notify.Notifier. Where the database cannot be written, or a fault is met, the page leaves at once,
+// unrecorded: a page without a record is better than none.
 func (j *recorder) Notify(ctx context.Context, alerts ...*amalert.Alert) (bool, error) {
 	if !j.pager.enter() {
 		return false, errClosed
 	}
 	defer j.pager.leave()
-	n := j.pager.takeApart(ctx, j.receiver, alerts)
+	p := j.pager
 	var (
+		n        *notification
 		id       string
 		messages []*outbox.Message
 		entry    []byte
 		e        *transaction
+		err      = errFault
 	)
-	err := j.pager.commits.Do(func(c *sql.Conn) (err error) {
-		e = j.pager.transaction(c)
-		id, messages, entry, err = j.record(context.WithoutCancel(ctx), e, n)
-		return err
+	p.faults.guard("record a page", func() {
+		n = p.takeApart(ctx, j.receiver, alerts)
+		err = p.commits.Do(func(c *sql.Conn) (err error) {
+			e = p.transaction(c)
+			id, messages, entry, err = j.record(context.WithoutCancel(ctx), e, n)
+			return err
+		})
 	})
 	if err != nil {
-		j.pager.log.Error("page not journalled; sending it unrecorded", "receiver", j.receiver, "group", n.groupKey, "err", err)
+		group, _ := notify.GroupKey(ctx)
+		p.log.Error("page not journalled; sending it unrecorded", "receiver", j.receiver, "group", group, "err", err)
 		return j.sendUnrecorded(ctx, alerts)
 	}
-	if err := j.pager.notified.Merge(entry); err != nil {
-		j.pager.log.Error("note a notification", "receiver", j.receiver, "err", err)
-	}
-	j.pager.handedOver(n)
+	// It is on disk. Each step stands alone, so that a fault in one keeps no message from leaving.
+	p.faults.guard("note a notification", func() {
+		if err := p.notified.Merge(entry); err != nil {
+			p.log.Error("note a notification", "receiver", j.receiver, "err", err)
+		}
+		p.handedOver(n)
+	})
 	if n.receiver == alert.Watchdog {
-		j.pager.outbox.Cancel(func(l *outbox.Message) bool { return l.Receiver == alert.Watchdog })
+		p.outbox.Cancel(func(l *outbox.Message) bool { return l.Receiver == alert.Watchdog })
 	}
-	j.pager.outbox.Add(messages)
-	j.pager.after(e)
+	p.outbox.Add(messages)
+	p.after(e)
 	if id != "" {
-		j.pager.changed(id)
+		p.changed(id)
 	}
 	return false, nil
 }
@@ -374,7 +383,9 @@ func (j *recorder) sendUnrecorded(ctx context.Context, alerts []*amalert.Alert) 
 			return retry, err
 		}
 	}
-	return j.pager.pageUnrecorded(ctx, j.receiver, alerts)
+	retry, err := true, errFault // Alertmanager tries again
+	j.pager.faults.guard("page without a record", func() { retry, err = j.pager.pageUnrecorded(ctx, j.receiver, alerts) })
+	return retry, err
 }
 
 // pageUnrecorded gives alerts to the people of a policy's first step, each by the first channel that takes them. An error

@@ -74,7 +74,7 @@ func (s domainInhibition) Exec(ctx context.Context, _ *slog.Logger, alerts ...*a
 	now := time.Now()
 	kept := make([]*amalert.Alert, 0, len(alerts))
 	for _, a := range alerts {
-		if a.ResolvedAt(now) || !s.pager.isRepresented(a.Fingerprint()) {
+		if a.ResolvedAt(now) || !s.pager.faults.ask("find an alert that represents another", func() bool { return s.pager.isRepresented(a.Fingerprint()) }) {
 			kept = append(kept, a)
 		}
 	}
@@ -89,7 +89,7 @@ type releaseStage struct{ pager *Pager }
 // Exec implements notify.Stage.
 func (s releaseStage) Exec(ctx context.Context, _ *slog.Logger, alerts ...*amalert.Alert) (context.Context, []*amalert.Alert, error) {
 	now := time.Now()
-	muted := s.pager.groupMuted(ctx)
+	muted := s.pager.faults.ask("read whether a group is muted", func() bool { return s.pager.groupMuted(ctx) })
 	var over []*amalert.Alert
 	firing := 0
 	for _, a := range alerts {
@@ -97,7 +97,7 @@ func (s releaseStage) Exec(ctx context.Context, _ *slog.Logger, alerts ...*amale
 			continue
 		}
 		firing++
-		if s.pager.releasedOver(a, muted) {
+		if s.pager.faults.ask("read whether a condition is over", func() bool { return s.pager.releasedOver(a, muted) }) {
 			over = append(over, a)
 		}
 	}
@@ -128,7 +128,7 @@ func (p *Pager) suppresses(a *amalert.Alert) bool {
 // noteSuppressed notes which alerts begin, cool or fire again while something suppresses them.
 func (p *Pager) noteSuppressed(firing []*amalert.Alert) {
 	for _, a := range firing {
-		if p.suppresses(a) {
+		if p.faults.ask("read whether an alert is suppressed", func() bool { return p.suppresses(a) }) {
 			p.setSuppressed(a.Fingerprint(), true)
 		}
 	}
