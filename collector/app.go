@@ -199,7 +199,7 @@ func openApp(ctx context.Context, c config.Config, v variant, log *slog.Logger) 
 	if err != nil {
 		return nil, err
 	}
-	a.pager, err = pager.OpenPager(pager.PagerOptions{
+	a.pager, err = pager.Open(pager.Options{
 		DB: a.db, Dir: a.routesDir(), Config: routing, Receivers: c.Receivers, OnCall: onCall,
 		ExternalURL: a.url(), Engine: a.engine, Pictures: pictures,
 		Fleet: func() map[string]alert.Place { return a.fleet.of(a.registry) }, BoardAlerts: a.engine.BoardAlerts, Expression: a.engine.Expression, Watchdog: dog, StartDelay: time.Duration(c.StartDelay),

@@ -60,7 +60,7 @@ func TestLinks(t *testing.T) {
 func TestLinksHoldAcrossARestart(t *testing.T) {
 	db := openDB(t, t.TempDir())
 	open := func() *Pager {
-		p, err := OpenPager(PagerOptions{DB: db})
+		p, err := Open(Options{DB: db})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -122,7 +122,7 @@ func TestAPageOfAWebhookCarriesItsLinks(t *testing.T) {
 // BenchmarkFacts is what a page's words cost before each try, among 10,000 resolved incidents of which one in ten has a
 // comment.
 func BenchmarkFacts(b *testing.B) {
-	p, err := OpenPager(PagerOptions{DB: openDB(b, b.TempDir()), ExternalURL: "https://bramble.example.org/"})
+	p, err := Open(Options{DB: openDB(b, b.TempDir()), ExternalURL: "https://bramble.example.org/"})
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -159,7 +159,7 @@ func TestChatReceiversShowThePicture(t *testing.T) {
 	pictures := NewPictures(rules.NewEngine(rules.Default()), store, nil)
 	defer pictures.Close()
 	address, got := gatewaySink(t, func(_ int, w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "ok") })
-	p := runPager(t, PagerOptions{
+	p := runPager(t, Options{
 		DB: openDB(t, t.TempDir()), ExternalURL: "https://bramble.example.org/", Pictures: pictures,
 		Config: []byte("route: {receiver: room, group_wait: 0s}\nreceivers: [{name: room, slack_configs: [{api_url: '" + address + "', channel: '#alerts'}]}]"),
 	})
@@ -192,7 +192,7 @@ func TestChatReceiversShowThePicture(t *testing.T) {
 
 // A page about no incident, as a receiver without links gets it, says what its one alert says.
 func TestAPageWithoutAnIncidentHasWords(t *testing.T) {
-	p, err := OpenPager(PagerOptions{DB: openDB(t, t.TempDir())})
+	p, err := Open(Options{DB: openDB(t, t.TempDir())})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -57,7 +57,7 @@ type bench struct {
 
 func newBench(t *testing.T, onCall string) *bench {
 	t.Helper()
-	p, err := OpenPager(PagerOptions{
+	p, err := Open(Options{
 		DB: openDB(t, t.TempDir()), Config: channelsTo("http://127.0.0.1:1", allChannels...), OnCall: []byte(onCall), ExternalURL: "http://collector.example/",
 		Log: slog.New(slog.NewTextHandler(t.Output(), nil)),
 	})

@@ -67,7 +67,7 @@ func TestReceiverFails(t *testing.T) {
 // A fault that was caught is counted.
 func TestGuardCountsFaults(t *testing.T) {
 	reg := prometheus.NewRegistry()
-	p := runPager(t, PagerOptions{DB: openDB(t, t.TempDir()), Registerer: reg})
+	p := runPager(t, Options{DB: openDB(t, t.TempDir()), Registerer: reg})
 	if p.Guard("a test", func() { panic("not prepared for this") }) || !p.Guard("a test", func() {}) {
 		t.Error("a fault counts as the end, or the end as a fault")
 	}

@@ -65,7 +65,7 @@ func child(dir string) error {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	p, err := OpenPager(PagerOptions{DB: db, Config: config, OnCall: onCall, Log: slog.New(slog.NewTextHandler(os.Stderr, nil))})
+	p, err := Open(Options{DB: db, Config: config, OnCall: onCall, Log: slog.New(slog.NewTextHandler(os.Stderr, nil))})
 	if err != nil {
 		return err
 	}

@@ -135,10 +135,10 @@ func leaves(t testing.TB, contentType, encoding, id string, body io.Reader, out 
 func base64Reader(r io.Reader) io.Reader { return base64.NewDecoder(base64.StdEncoding, r) }
 
 // runPager opens and runs a pager.
-func runPager(t testing.TB, o PagerOptions) *Pager {
+func runPager(t testing.TB, o Options) *Pager {
 	t.Helper()
 	o.Log = slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn}))
-	p, err := OpenPager(o)
+	p, err := Open(o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -170,7 +170,7 @@ func TestAMailSaysWhatWhereSinceWhenAndShowsIt(t *testing.T) {
 	pictures := NewPictures(engine, series, nil)
 	pictures.budget = tryTimeout // a busy machine must not fail the test
 	defer pictures.Close()
-	p := runPager(t, PagerOptions{
+	p := runPager(t, Options{
 		DB: openDB(t, t.TempDir()), Config: []byte(strings.Replace(mailConfig, "SMARTHOST", box.addr, 1)),
 		ExternalURL: "https://bramble.example.org/", Pictures: pictures,
 	})
@@ -249,7 +249,7 @@ func TestAMailLeavesWithoutAPictureThatIsLate(t *testing.T) {
 	pictures := NewPictures(rules.NewEngine(rules.Default()), store, nil)
 	defer pictures.Close()
 	defer close(store.release)
-	p := runPager(t, PagerOptions{DB: openDB(t, t.TempDir()), Config: []byte(strings.Replace(mailConfig, "SMARTHOST", box.addr, 1)), Pictures: pictures})
+	p := runPager(t, Options{DB: openDB(t, t.TempDir()), Config: []byte(strings.Replace(mailConfig, "SMARTHOST", box.addr, 1)), Pictures: pictures})
 	at := time.Now().UnixMilli()
 	p.Deliver([]alert.Transition{{Rule: ruleID(t, "SocHot"), Series: `board="b1"`, Labels: map[string]string{"alertname": "SocHot", "board": "b1"}, State: alert.Firing, At: at, Since: at, FiredAt: at}})
 	_, parts := box.next(t).parts(t)
@@ -382,7 +382,7 @@ func timings(t testing.TB, p *Pager) (out []string) {
 func TestAnIncidentShowsWhereTheTimeWent(t *testing.T) {
 	t.Parallel()
 	s := newSink(t, nil)
-	p := runPager(t, PagerOptions{DB: openDB(t, t.TempDir()), Config: oneSink(s.URL, "")})
+	p := runPager(t, Options{DB: openDB(t, t.TempDir()), Config: oneSink(s.URL, "")})
 	now := time.Now().UnixMilli()
 	hot := alerttest.Fire("b1", time.UnixMilli(now-3000))
 	hot.Arrived, hot.Received, hot.Journalled = now-2500, now-2490, now-2400

@@ -29,13 +29,13 @@ policies: [{name: default, receivers: [oncall], steps: [{notify: [first]}]}]
 func TestOnCallBroken(t *testing.T) {
 	db, routes := openDB(t, t.TempDir()), channelsTo("http://127.0.0.1:1", "ada-ntfy", "jonas-ntfy")
 	broken := []byte(strings.Replace(rotaOfTwo, "zone: UTC", "zone: Mars", 1))
-	if _, err := OpenPager(PagerOptions{DB: db, Config: routes, OnCall: broken}); err == nil || !strings.HasPrefix(err.Error(), `oncall.yml:3: zone: "Mars"`) {
+	if _, err := Open(Options{DB: db, Config: routes, OnCall: broken}); err == nil || !strings.HasPrefix(err.Error(), `oncall.yml:3: zone: "Mars"`) {
 		t.Fatalf("a broken file at the first start: %v", err)
 	}
 	open := func(text []byte) (*Pager, *prometheus.Registry) {
 		t.Helper()
 		reg := prometheus.NewRegistry()
-		p, err := OpenPager(PagerOptions{DB: db, Config: routes, OnCall: text, Registerer: reg})
+		p, err := Open(Options{DB: db, Config: routes, OnCall: text, Registerer: reg})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -80,7 +80,7 @@ func TestOverride(t *testing.T) {
 	db, routes := openDB(t, t.TempDir()), channelsTo("http://127.0.0.1:1", "ada-ntfy", "jonas-ntfy")
 	open := func() *Pager {
 		t.Helper()
-		p, err := OpenPager(PagerOptions{DB: db, Config: routes, OnCall: []byte(rotaOfTwo)})
+		p, err := Open(Options{DB: db, Config: routes, OnCall: []byte(rotaOfTwo)})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -86,7 +86,7 @@ func openOwnRouted(t testing.TB, config, receivers string) *Pager {
 	if err := os.WriteFile(filepath.Join(dir, "token"), []byte("s3cret\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	return runPager(t, PagerOptions{
+	return runPager(t, Options{
 		DB: openDB(t, t.TempDir()), Config: []byte(config), Receivers: receiversFile(t, dir, receivers), ExternalURL: "https://bramble.example.org/",
 	})
 }
@@ -248,7 +248,7 @@ func TestReceiversAreRefusedAtLoad(t *testing.T) {
 	f := func(text, want string) {
 		t.Helper()
 		file := receiversFile(t, t.TempDir(), text)
-		_, err := OpenPager(PagerOptions{DB: openDB(t, t.TempDir()), Config: []byte(recordOnly), Receivers: file})
+		_, err := Open(Options{DB: openDB(t, t.TempDir()), Config: []byte(recordOnly), Receivers: file})
 		if err == nil || !strings.Contains(err.Error(), want) || !strings.HasPrefix(err.Error(), file+": ") {
 			t.Errorf("%s\ngot %v\nwant %s", text, err, want)
 		}
@@ -277,7 +277,7 @@ func TestReceiversWithoutLinks(t *testing.T) {
 	f := func(settings string, subject bool) {
 		t.Helper()
 		s := newSink(t, nil)
-		p := runPager(t, PagerOptions{
+		p := runPager(t, Options{
 			DB: openDB(t, t.TempDir()), Config: oneSink(s.URL, ""), Receivers: receiversFile(t, t.TempDir(), "receivers: {hook: {"+settings+"}}"), ExternalURL: "https://b.example/",
 		})
 		p.Deliver([]alert.Transition{alerttest.Fire("b1", time.Now())})
@@ -396,7 +396,7 @@ func TestKeyFilesKeepNoLineEnd(t *testing.T) {
 	write("chat", "77")
 	f := func(receiver string) {
 		t.Helper()
-		p, err := OpenPager(PagerOptions{DB: openDB(t, t.TempDir()), Config: []byte(strings.ReplaceAll(fmt.Sprintf(`
+		p, err := Open(Options{DB: openDB(t, t.TempDir()), Config: []byte(strings.ReplaceAll(fmt.Sprintf(`
 global: {http_config: {proxy_url: %q, tls_config: {insecure_skip_verify: true}}}
 route: {receiver: oncall}
 receivers: [{name: oncall, %s}]
@@ -514,7 +514,7 @@ receivers:
 func TestAnAlertLinksToItsRulesGraph(t *testing.T) {
 	t.Parallel()
 	s, engine := newSink(t, nil), rules.NewEngine(rules.Default())
-	p := runPager(t, PagerOptions{DB: openDB(t, t.TempDir()), Config: oneSink(s.URL, ""), ExternalURL: "https://bramble.example.org/b/", Expression: engine.Expression})
+	p := runPager(t, Options{DB: openDB(t, t.TempDir()), Config: oneSink(s.URL, ""), ExternalURL: "https://bramble.example.org/b/", Expression: engine.Expression})
 	hot := alerttest.Fire("b1", time.Now())
 	hot.Rule = ruleID(t, "SocHot")
 	want := "https://bramble.example.org/b/vmui/#/?g0.range_input=1h&g0.expr=" + strings.ReplaceAll(url.QueryEscape(engine.Expression(hot.Rule)), "+", "%20")

@@ -73,8 +73,8 @@ const (
 
 var errClosed = errors.New("the pager is closed")
 
-// PagerOptions configure a Pager. DB is required, all else may be zero.
-type PagerOptions struct {
+// Options configure a Pager. DB is required, all else may be zero.
+type Options struct {
 	// DB is a SQLite database with WAL, synchronous=FULL, foreign keys and a busy timeout, whose tables are those of statedb; in an
 	// empty one the pager makes them. It does not close it.
 	DB *sql.DB
@@ -163,9 +163,9 @@ type Pager struct {
 	closed bool
 }
 
-// OpenPager makes a pager and reads what an earlier one left in the database: silences, the notification log, open
+// Open makes a pager and reads what an earlier one left in the database: silences, the notification log, open
 // incidents and pages that wait. An error names what in the configuration is wrong. The caller calls Close.
-func OpenPager(o PagerOptions) (*Pager, error) {
+func Open(o Options) (*Pager, error) {
 	maintenance.InitMatchers()
 	carryPageIDs()
 	p, err := newPager(o)
@@ -188,7 +188,7 @@ func OpenPager(o PagerOptions) (*Pager, error) {
 	return p, nil
 }
 
-func newPager(o PagerOptions) (*Pager, error) {
+func newPager(o Options) (*Pager, error) {
 	if o.DB == nil {
 		return nil, errors.New("open pager: the database is missing")
 	}

@@ -175,7 +175,7 @@ type testPager struct {
 func startPager(t testing.TB, db *sql.DB, config []byte, before func(*Pager)) *testPager {
 	t.Helper()
 	changes := make(chan incident.Incident, 100000)
-	p, err := OpenPager(PagerOptions{
+	p, err := Open(Options{
 		DB: db, Config: config, ExternalURL: "http://collector.example", Changed: func(in incident.Incident) { changes <- in },
 		Log: slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn})),
 	})
@@ -345,7 +345,7 @@ type idle struct {
 
 func newIdle(t *testing.T, url, interval string) *idle {
 	t.Helper()
-	p, err := OpenPager(PagerOptions{DB: openDB(t, t.TempDir()), Config: []byte(strings.Replace(string(oneSink(url, "")), "group_interval: 1s", "group_interval: "+interval, 1))})
+	p, err := Open(Options{DB: openDB(t, t.TempDir()), Config: []byte(strings.Replace(string(oneSink(url, "")), "group_interval: 1s", "group_interval: "+interval, 1))})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -912,7 +912,7 @@ func report(b *testing.B, took []time.Duration) {
 
 // Numbers of incidents are what people say on the phone: none is left out.
 func TestIncidentsAreNumberedWithoutGaps(t *testing.T) {
-	p, err := OpenPager(PagerOptions{DB: openDB(t, t.TempDir())})
+	p, err := Open(Options{DB: openDB(t, t.TempDir())})
 	if err != nil {
 		t.Fatal(err)
 	}

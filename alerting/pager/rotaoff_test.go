@@ -9,7 +9,7 @@ import (
 // TestRotasOff: a rota is off while nobody is on call, and for no longer.
 func TestRotasOff(t *testing.T) {
 	text := strings.Replace(rotaOfTwo, "rotate: daily", `rotate: daily, hours: "20:00-08:00"`, 1)
-	p, err := OpenPager(PagerOptions{DB: openDB(t, t.TempDir()), Config: channelsTo("http://127.0.0.1:1", "ada-ntfy", "jonas-ntfy"), OnCall: []byte(text)})
+	p, err := Open(Options{DB: openDB(t, t.TempDir()), Config: channelsTo("http://127.0.0.1:1", "ada-ntfy", "jonas-ntfy"), OnCall: []byte(text)})
 	if err != nil {
 		t.Fatal(err)
 	}

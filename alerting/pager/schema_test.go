@@ -16,7 +16,7 @@ func TestPruneWhileRunning(t *testing.T) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
 		db := openDB(t, dir)
-		p, err := OpenPager(PagerOptions{DB: db})
+		p, err := Open(Options{DB: db})
 		if err != nil {
 			t.Fatal(err)
 		}

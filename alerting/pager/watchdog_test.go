@@ -45,7 +45,7 @@ func startDog(t *testing.T, dir, config string) *dog {
 	}))
 	t.Cleanup(outside.Close)
 	var err error
-	d.Pager, err = OpenPager(PagerOptions{
+	d.Pager, err = Open(Options{
 		DB: openDB(t, dir), Config: []byte(config), Log: slog.New(slog.NewTextHandler(t.Output(), nil)),
 		Watchdog: &WatchdogOptions{URL: outside.URL + "/secret", Token: "t", Every: testBeat, Audits: []Audit{func(time.Time) error {
 			if err := d.sick.Load(); err != nil {
@@ -175,7 +175,7 @@ func TestWatchdog(t *testing.T) {
 // TestALateStepIsOverdue: a stopped loop leaves steps behind.
 func TestALateStepIsOverdue(t *testing.T) {
 	db := openDB(t, t.TempDir())
-	p, err := OpenPager(PagerOptions{DB: db})
+	p, err := Open(Options{DB: db})
 	if err != nil {
 		t.Fatal(err)
 	}
