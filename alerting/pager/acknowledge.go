@@ -17,13 +17,13 @@ import (
 	"bramble/alerting/outbox"
 )
 
-// ErrResolved is returned for what cannot be done to an incident that is over.
+// ErrResolved is returned for a change of an incident that is over.
 var ErrResolved = errors.New("the incident is resolved already")
 
 // AckNote is the annotation of the message that tells others who has acknowledged.
 const AckNote = "acknowledged"
 
-// maxSnooze bounds a snooze: what shall be quiet for longer is a silence.
+// maxSnooze bounds a snooze: a longer one is a silence.
 const maxSnooze = 7 * 24 * time.Hour
 
 // Acknowledge records that who takes the incident on. Pages stop, those that wait for delivery included, and nothing
@@ -33,7 +33,7 @@ func (p *Pager) Acknowledge(ctx context.Context, id, who, comment string) error 
 	return p.acknowledge(ctx, id, incident.Ack{By: who, Comment: comment})
 }
 
-// Snooze is an acknowledgement for a time: what still fires then is escalated from the first step. It is at most 7 days. Name,
+// Snooze is an acknowledgement for a time: alerts that still fire then are escalated from the first step. It is at most 7 days. Name,
 // time and comment of an acknowledgement before it stay.
 func (p *Pager) Snooze(ctx context.Context, id, who, comment string, d time.Duration) error {
 	if d < time.Second || d > maxSnooze {
@@ -91,7 +91,7 @@ func (e *transaction) acknowledge(id string, ack incident.Ack) error {
 	if err := e.event(id, kind, ack.By, "%s", text); err != nil {
 		return err
 	}
-	others, err := e.people(id) // before what waits for them is stopped
+	others, err := e.people(id) // before their waiting messages are stopped
 	if err != nil {
 		return err
 	}
@@ -177,7 +177,7 @@ func (e *transaction) notice(in *incident.Incident, esc *escalation, ack inciden
 	return e.send(l, name, aboutAck)
 }
 
-// quiet stops what is to come for an incident and what waits for its provider, but never a resolve.
+// quiet stops the coming steps and the waiting messages of an incident, but never a resolve.
 func (e *transaction) quiet(id, why string) error {
 	if err := e.stopSteps(id); err != nil {
 		return err
@@ -206,7 +206,7 @@ func (e *transaction) collectStopped(rows *sql.Rows) error {
 	return rows.Err()
 }
 
-// CloseIncident writes down what somebody found in the end. An incident whose alerts still fire is over with it: nothing
+// CloseIncident writes down the cause that somebody found in the end. An incident whose alerts still fire is over with it: nothing
 // rings any more, its receivers hear of the end, and the alerts page again only when they begin anew. The error is
 // ErrNone where there is none.
 func (p *Pager) CloseIncident(_ context.Context, id, who, comment string) error {
@@ -328,7 +328,7 @@ func (e *transaction) notifiedIntegrations(incident string, until int64) (out []
 	return out, rows.Err()
 }
 
-// tried follows up on a try to deliver: what a message carried shares its fate, and a channel that does not work brings
+// tried follows up on a try to deliver: the pages that a message carried share its fate, and a channel that does not work brings
 // the next step forward.
 func (e *transaction) tried(l *outbox.Message, state, answer string, leftAt int64) error {
 	incidents := map[string]bool{l.Incident: true}

@@ -202,7 +202,7 @@ func (p *Pager) send(ctx context.Context, l *outbox.Message) (retry bool, err er
 	return retry, err
 }
 
-// context gives an integration what Alertmanager's pipeline would.
+// context gives an integration the values that Alertmanager's pipeline would.
 func messageContext(ctx context.Context, l *outbox.Message, body payload) context.Context {
 	ctx = notify.WithGroupKey(ctx, l.GroupKey)
 	ctx = notify.WithReceiverName(ctx, l.Receiver)

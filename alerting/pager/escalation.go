@@ -36,7 +36,7 @@ const (
 	stepOfBundle  = "bundle"
 )
 
-// Kinds of what a person gets.
+// Kinds of messages to a person.
 const (
 	aboutFiring = "page"
 	aboutEnd    = "resolve"
@@ -95,7 +95,7 @@ func (p *Pager) transaction(c *sql.Conn) *transaction {
 	}
 }
 
-// after puts to use what a committed transaction has collected.
+// after puts the results of a committed transaction to use.
 func (p *Pager) after(e *transaction) {
 	if e == nil {
 		return
@@ -111,7 +111,7 @@ func (p *Pager) after(e *transaction) {
 	p.steps.signal()
 }
 
-// notified takes a notification in, after its incident is written. What is due at once is done in the same transaction.
+// notified takes a notification in, after its incident is written. Steps that are due at once are done in the same transaction.
 func (e *transaction) notified(n *notification, in *incident.Incident, ch change, elsewhere map[string]bool) error {
 	esc, err := e.load(in.ID)
 	if err != nil {
@@ -124,7 +124,7 @@ func (e *transaction) notified(n *notification, in *incident.Incident, ch change
 		esc = &escalation{incident: in.ID, state: escalationOver, payload: []byte(`{}`)}
 	}
 	if ch.partly {
-		n.payload.Alerts = nil // its people are still told what fires elsewhere
+		n.payload.Alerts = nil // its people are still notified of alerts that fire elsewhere
 	} else {
 		esc.receiver = n.receiver
 	}
@@ -163,7 +163,7 @@ func (esc *escalation) take(n *notification, elsewhere map[string]bool) error {
 	return nil
 }
 
-// follow decides what a notification means to an escalation.
+// follow decides the effect of a notification on an escalation.
 func (e *transaction) follow(esc *escalation, n *notification, in *incident.Incident, fresh bool, ch change) error {
 	switch {
 	case ch.partly:
@@ -179,14 +179,14 @@ func (e *transaction) follow(esc *escalation, n *notification, in *incident.Inci
 	case e.oncall.PolicyOf(n.receiver) == nil:
 		return e.save(esc) // the receiver repeats by itself, or its running steps find that the policy is gone
 	case n.reason == notify.ReasonRepeatIntervalElapsed && (in.Ack != nil || esc.state != escalationExhausted):
-		return e.save(esc) // the steps are what repeats
+		return e.save(esc) // the steps repeat
 	case in.Ack != nil && ch.refired:
 		esc.state = escalationAcknowledged
 		return e.news(esc, in)
 	case ch.handed && in.Ack == nil && n.reason == notify.ReasonFirstNotification && esc.state != escalationOver:
 		return errors.Join(e.stopSteps(in.ID), e.start(esc)) // other people
 	case ch.moved && !fresh && esc.state != escalationOver:
-		return e.save(esc) // what was begun goes on
+		return e.save(esc) // the steps go on
 	case esc.state == escalationOver || esc.state == escalationExhausted:
 		return e.start(esc)
 	case fresh:
@@ -205,7 +205,7 @@ func (e *transaction) start(esc *escalation) error {
 	return e.add(&escalationStep{incident: esc.incident, kind: stepOfPolicy, run: esc.run, due: e.now})
 }
 
-// news tells of further alerts whoever has the incident: who acknowledged it, or else who was paged, on their first
+// news notifies of further alerts the person who has the incident: the one who acknowledged it, or else who was paged, on their first
 // channels. It escalates nothing by itself.
 func (e *transaction) news(esc *escalation, in *incident.Incident) error {
 	if err := e.save(esc); err != nil {
@@ -236,7 +236,7 @@ func (e *transaction) news(esc *escalation, in *incident.Incident) error {
 	return nil
 }
 
-// over ends it: nothing more is paged, and whoever was paged hears of the end.
+// over ends it: nothing more is paged, and the people who were paged are notified of the end.
 func (e *transaction) over(esc *escalation, groupKey string) error {
 	esc.state = escalationOver
 	if err := e.save(esc); err != nil {
@@ -328,7 +328,7 @@ func (e *transaction) save(esc *escalation) error {
 		VALUES (?,?,?,?,?,?,?)`, esc.incident, esc.receiver, esc.state, esc.run, esc.paged, esc.readingAt, string(esc.payload))
 }
 
-// add writes a step; its delay is what is left until it is due.
+// add writes a step; its delay is the time until it is due.
 func (e *transaction) add(s *escalationStep) error {
 	return e.exec("write step of incident "+s.incident, `INSERT INTO escalation_step (incident, kind, run, round, step, person, receiver, reason, delay, due_at)
 		VALUES (?,?,?,?,?,?,?,?,?,?)`, s.incident, s.kind, s.run, s.round, s.step, s.person, s.receiver, int(s.reason), max(0, s.due-e.now), s.due)

@@ -16,7 +16,7 @@ import (
 	"bramble/alerting/outbox"
 )
 
-// run does what is due for an incident, "" for all, the earliest first, with all that follows at once.
+// run takes the due steps of an incident, "" for all, the earliest first, with the steps that follow at once.
 func (e *transaction) run(incident string) error {
 	for range stepsAtOnce {
 		s, err := e.due(incident)
@@ -117,7 +117,7 @@ func (e *transaction) hold(s *escalationStep, why string) error {
 		e.now+off.Milliseconds(), off.Milliseconds(), s.seq)
 }
 
-// catchUp moves the steps of incidents that are far behind, each incident's with the rhythm that they have: what a
+// catchUp moves the steps of incidents that are far behind, each incident's with the rhythm that they have: the pages that a
 // collector that was away has missed must not leave in one second.
 func (e *transaction) catchUp() error {
 	rows, err := e.c.QueryContext(e.ctx, `SELECT incident, min(due_at) FROM escalation_step WHERE state = 'pending' AND kind IN ('step', 'channel')
@@ -149,7 +149,7 @@ func (e *transaction) catchUp() error {
 	return nil
 }
 
-// step pages those whose turn it is and writes down what follows.
+// step pages those whose turn it is and writes down the next steps.
 func (e *transaction) step(s *escalationStep, esc *escalation) error {
 	policy := e.oncall.PolicyOf(esc.receiver)
 	if policy == nil {

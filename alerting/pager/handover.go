@@ -18,8 +18,8 @@ import (
 	"bramble/alerting/maintenance"
 )
 
-// Barrier returns when every transition delivered before is safe in the pager's own database: what still waits for
-// its first page, or for its resolve, is written down, and with it what the caller itself holds back; Held returns that
+// Barrier returns when every transition delivered before is safe in the pager's own database: the alerts that still wait for
+// its first page, or for its resolve, are written down, and with them those that the caller itself holds back; Held returns these
 // after a restart. The caller calls it before it truncates its journal.
 func (p *Pager) Barrier(held ...alert.Transition) error {
 	p.takeIn()
@@ -41,7 +41,7 @@ func (p *Pager) Barrier(held ...alert.Transition) error {
 	return nil
 }
 
-// Held returns, once, what the last Barrier of an earlier pager was given.
+// Held returns, once, the transitions that the last Barrier of an earlier pager was given.
 func (p *Pager) Held() []alert.Transition {
 	p.inbox.mu.Lock()
 	defer p.inbox.mu.Unlock()
@@ -87,7 +87,7 @@ func writeTransitions(ctx context.Context, c *sql.Conn, table string, ts []alert
 	return nil
 }
 
-// loadInbox reads what an earlier pager knew: the alerts of open incidents, handled alerts, and what waited.
+// loadInbox reads the knowledge of an earlier pager: the alerts of open incidents, handled alerts, and waiting ones.
 func (p *Pager) loadInbox(ctx context.Context) error {
 	open, err := incident.Find(ctx, p.db, `WHERE resolved_at = 0`)
 	if err != nil {
@@ -171,7 +171,7 @@ func (p *Pager) loadTransitions(ctx context.Context, table string) (out []alert.
 	return out, rows.Err()
 }
 
-// handedOver notes what a notification told, which frees the resolves that waited for it.
+// handedOver notes the alerts of a notification, which frees the resolves that waited for it.
 func (p *Pager) handedOver(n *notification) {
 	p.inbox.mu.Lock()
 	defer p.inbox.mu.Unlock()
@@ -269,7 +269,7 @@ func (p *Pager) closeOrphans(ctx context.Context, now time.Time) error {
 	return nil
 }
 
-// closeOrphan ends an incident, unless it changed meanwhile. Whoever was paged hears of it, but not while something holds
+// closeOrphan ends an incident, unless it changed meanwhile. People who were paged are notified, but not while something holds
 // its alerts.
 func (p *Pager) closeOrphan(in *incident.Incident) error {
 	held := !slices.ContainsFunc(in.Alerts, func(a incident.Alert) bool { return !p.muted(alert.LabelSet(a.Labels)) })
@@ -293,7 +293,7 @@ func (p *Pager) closeOrphan(in *incident.Incident) error {
 	return err
 }
 
-// forget drops what is known of a closed incident's alerts.
+// forget drops the facts about a closed incident's alerts.
 func (b *inbox) forget(in *incident.Incident) {
 	b.mu.Lock()
 	defer b.mu.Unlock()

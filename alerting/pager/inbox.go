@@ -23,7 +23,7 @@ import (
 // are rare.
 const holdAtMost = 10 * time.Minute
 
-// inbox is the way of transitions into Alertmanager's store, and what is known of the alerts that are in it.
+// inbox is the way of transitions into Alertmanager's store, and the facts about the alerts that are in it.
 type inbox struct {
 	wake chan struct{}
 
@@ -36,13 +36,13 @@ type inbox struct {
 	handled map[string]int64
 	held    int
 	wrote   int // rows in alert_waiting and alert_held
-	// earlier is what an earlier pager was given to keep; see Held.
+	// earlier are the transitions that an earlier pager was given to keep; see Held.
 	earlier []alert.Transition
 	// represent are the firing alerts that may represent others.
 	represent *domain.Representatives
 	// fed is when the feed was last seen at work, in Unix milliseconds; 0 before Run.
 	fed atomic.Int64
-	// left is what maintenances and silences that are over have left.
+	// left are the alerts that still fired when a maintenance or a silence ended.
 	left stillFirings
 	// graph links to the graph of a rule, by its ID; nil links to none.
 	graph func(rule string) string
@@ -90,8 +90,8 @@ func (p *Pager) Deliver(ts []alert.Transition) {
 	}
 }
 
-// Resume tells the pager all that fires, once after a start: Engine.Firing, but for what is held back and will be
-// delivered, or not, later. Call it after Deliver was given what the journal holds, and before Run. What an earlier pager
+// Resume gives the pager all alerts that fire, once after a start: Engine.Firing, but for those that are held back and will be
+// delivered, or not, later. Call it after Deliver was given the journal's transitions, and before Run. An alert that an earlier pager
 // knew as firing and is in neither is resolved.
 func (p *Pager) Resume(firing, held []alert.Transition) {
 	p.inbox.mu.Lock()
@@ -114,7 +114,7 @@ func (b *inbox) signal() {
 	}
 }
 
-// feed takes in what arrives until ctx ends, and looks once a second at what is held back.
+// feed takes in deliveries until ctx ends, and looks once a second at the resolves that are held back.
 func (p *Pager) feed(ctx context.Context) {
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
@@ -317,7 +317,7 @@ func (b *inbox) endsAs(t alert.Transition, quiet bool) {
 	}
 }
 
-// alert returns what is known of a transition's alert, made where nothing is.
+// alert returns the entry of a transition's alert, made where there is none.
 func (b *inbox) alert(t alert.Transition) *liveAlert {
 	fp := alert.LabelSet(t.Labels).Fingerprint()
 	l := b.live[fp]

@@ -76,7 +76,7 @@ func (p *Pager) Incident(ctx context.Context, id string) (incident.Incident, err
 	return in, p.fill(ctx, &in)
 }
 
-// fill reads what belongs to an incident beside its row.
+// fill reads the parts of an incident that are not in its row.
 func (p *Pager) fill(ctx context.Context, in *incident.Incident) (err error) {
 	in.Now = p.now(in)
 	if in.Pages, err = queryPages(ctx, p.often, in.ID); err != nil {

@@ -45,8 +45,8 @@ func (e *transaction) standAlone(in *incident.Incident) error {
 }
 
 // mergeParts ends the incidents whose boards the domain's alerts of a notification stand for, all that fire of them: who was paged for
-// the first boards of a failure sees one incident take over. Nothing of them escalates any more, what waits for its provider
-// is stopped, and what is left alone when the domain is well pages anew. An acknowledgement of a few boards does not
+// the first boards of a failure sees one incident take over. Nothing of them escalates any more, a message that waits for its provider
+// is stopped, and an alert that is left alone when the domain is well pages anew. An acknowledgement of a few boards does not
 // acknowledge a larger failure; the page says who gave it.
 func (e *transaction) mergeParts(in *incident.Incident, n *notification) error {
 	if !slices.ContainsFunc(n.alerts, func(a incident.Alert) bool { return a.EndsAt == 0 && alert.IsDomainRule(a.Rule) }) {
@@ -306,7 +306,7 @@ func alertsEnded(in *incident.Incident, now int64) (out []*amalert.Alert) {
 	return out
 }
 
-// updateIncidents writes into open incidents what a domain's alert says by now: the boards that joined it, or who is left. It
+// updateIncidents writes into open incidents the present state of a domain's alert: the boards that joined it, or those that are left. It
 // pages nobody.
 func (p *Pager) updateIncidents(ts []alert.Transition) error {
 	if len(ts) == 0 {

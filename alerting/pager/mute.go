@@ -31,13 +31,13 @@ import (
 	"bramble/alerting/maintenance"
 )
 
-// mutes is what the pager knows beside Alertmanager of alerts that page nobody for a while.
+// mutes are the maintenances and ended silences, beside Alertmanager's own, for which alerts page nobody for a while.
 type mutes struct {
 	maintenances *maintenance.Store
 
 	mu sync.Mutex
-	// silences are those that were in force when they were last looked at. One that is over holds until what it left
-	// is told.
+	// silences are those that were in force when they were last looked at. One that is over holds until the page for the alerts it left
+	// is written.
 	silences map[string]watchedSilence
 	began    time.Time // when Run began, zero before
 }
@@ -95,8 +95,8 @@ func (m *mutes) holds(labels model.LabelSet, now time.Time) bool {
 	return m.maintenances.Holding(labels, now.UnixMilli(), 0) != nil || m.holdsSilence(labels)
 }
 
-// muteStage takes alerts that a maintenance holds out of a notification. Ended ones pass: what was paged before is told
-// to be over.
+// muteStage takes alerts that a maintenance holds out of a notification. Ended ones pass: the end of an alert that was paged before
+// is notified.
 type muteStage struct{ pager *Pager }
 
 // Exec implements notify.Stage.
@@ -124,7 +124,7 @@ func (p *Pager) holds(a *amalert.Alert, now time.Time) bool {
 // Maintenances are the maintenances that this pager keeps to.
 func (p *Pager) Maintenances() *maintenance.Store { return p.mutes.maintenances }
 
-// loadMutes reads what an earlier pager left. Silences are loaded before.
+// loadMutes reads the state of an earlier pager. Silences are loaded before.
 func (p *Pager) loadMutes(ctx context.Context, fleet func() map[string]alert.Place) error {
 	all, err := maintenance.OpenWith(ctx, p.commits, fleet)
 	if err != nil {
@@ -167,8 +167,8 @@ func (p *Pager) loadWatched(ctx context.Context) error {
 	return rows.Err()
 }
 
-// followMutes tells what maintenances and silences that are over have left. The feed calls it once a second, after it
-// has taken in what waited.
+// followMutes notifies of alerts that still fire after maintenances and silences. The feed calls it once a second, after it
+// has taken in the deliveries.
 func (p *Pager) followMutes(now time.Time) {
 	p.inbox.feedMu.Lock()
 	defer p.inbox.feedMu.Unlock()
@@ -190,7 +190,7 @@ func (p *Pager) followMutes(now time.Time) {
 	}
 }
 
-// closeMaintenance ends one for good: what it left is on record in the transaction that closes it. The caller holds
+// closeMaintenance ends one for good: the alerts that still fire are on record in the transaction that closes it. The caller holds
 // inbox.take.
 func (p *Pager) closeMaintenance(m *maintenance.Maintenance, now time.Time) error {
 	members := p.findStillFiring(m.Parsed.Matches, func(labels model.LabelSet) bool {
@@ -275,7 +275,7 @@ func (p *Pager) findStillFiring(matches, stillHeld func(model.LabelSet) bool) (o
 	return out
 }
 
-// notifyStillFiring puts what was left into Alertmanager's store, before what it stands for is released.
+// notifyStillFiring puts the alert into Alertmanager's store, before the alerts that it represents are released.
 func (p *Pager) notifyStillFiring(l *stillFiring) {
 	if l == nil {
 		return
@@ -288,7 +288,7 @@ func (p *Pager) notifyStillFiring(l *stillFiring) {
 	p.put(firing)
 }
 
-// followSilences keeps the list of silences in force, on disk as well, and tells what those that are over have left.
+// followSilences keeps the list of silences in force, on disk as well, and notifies of alerts that still fire after one.
 // The caller holds inbox.take.
 func (p *Pager) followSilences(now, began time.Time) error {
 	active, _, err := p.silences.Query(context.Background(), silence.QState(silence.SilenceStateActive))
@@ -356,7 +356,7 @@ func (p *Pager) noteSilences(ids []string) error {
 	})
 }
 
-// closeSilence tells what a silence that is over has left. A single alert pages by itself, as it would without the
+// closeSilence notifies of alerts that still fire after a silence. A single alert pages by itself, as it would without the
 // silence.
 func (p *Pager) closeSilence(w watchedSilence, now time.Time) error {
 	members := p.findStillFiring(w.matches, func(labels model.LabelSet) bool {

@@ -29,7 +29,7 @@ const (
 // Off is one reason why alerts can page nobody now. A lone board of a customer's is none: nobody was to be paged.
 type Off struct {
 	Kind string `json:"kind"`
-	// What is off, in words, and why; both are sentences without a full stop.
+	// What names the suppressed alerts in words, Why the reason; both are sentences without a full stop.
 	What string `json:"what"`
 	Why  string `json:"why"`
 	By   string `json:"by,omitempty"`
@@ -45,7 +45,7 @@ type Off struct {
 	ID string `json:"id,omitempty"`
 }
 
-// OffSource names what it knows to be off. It must be safe for concurrent use.
+// OffSource lists the suppressions that it knows. It must be safe for concurrent use.
 type OffSource func(now time.Time) []Off
 
 // OffReport is all that is off.
@@ -148,7 +148,7 @@ func (p *Pager) rulesOf(sets []amlabels.Matchers) (out []string) {
 	return slices.Sorted(maps.Keys(picked))
 }
 
-// describe says what is off, by the matchers that say so.
+// describe names the suppressed alerts by the matchers of the suppression.
 func (o *Off) describe(matchers string) string {
 	boards := fmt.Sprintf("%d boards", len(o.Boards))
 	switch {

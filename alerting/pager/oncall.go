@@ -125,7 +125,7 @@ func (p *Pager) RotasOff(now time.Time) (out []Off) {
 	return out
 }
 
-// readyRotas returns a routing's rotas with what was overridden, and keeps their file as the last good one.
+// readyRotas returns a routing's rotas with their overrides, and keeps their file as the last good one.
 func (p *Pager) readyRotas(r *routing) (*oncall.Config, error) {
 	overrides, err := p.overrides(context.Background())
 	if err != nil {
@@ -190,7 +190,7 @@ func (p *Pager) Override(ctx context.Context, o oncall.Override) (id int64, err 
 	return id, p.refreshRotas()
 }
 
-// ErrBadOverride is what an override's faults are errors of.
+// ErrBadOverride is wrapped by every error about a faulty override.
 var ErrBadOverride = errors.New("bad override")
 
 func (p *Pager) checkOverride(o oncall.Override) error {

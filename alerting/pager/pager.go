@@ -85,10 +85,10 @@ type Options struct {
 	// OnCall is an oncall.yml: people, rotas and policies, and which receivers of Config stand for a policy. Without one,
 	// receivers send as Alertmanager's do and nothing escalates.
 	OnCall []byte
-	// Receivers is the path of a receivers.yml: what receivers of Config have beyond Alertmanager's integrations. It is read
+	// Receivers is the path of a receivers.yml: settings of Config's receivers beyond Alertmanager's integrations. It is read
 	// at each Reload; empty means none.
 	Receivers string
-	// ExternalURL is what links in pages start with.
+	// ExternalURL is the start of links in pages.
 	ExternalURL string
 	// Engine decides the alerts that the pager is given; nil: how their conditions stand is known from transitions alone.
 	Engine *rules.Engine
@@ -103,8 +103,8 @@ type Options struct {
 	Expression func(rule string) string
 	// Watchdog says where beats go; nil: nowhere.
 	Watchdog *WatchdogOptions
-	// StartDelay is how long after the start the first page may leave: what other programs post comes one after the other
-	// then, and what inhibits an alert may come after it. 0 means at once; the engine's own alerts need none.
+	// StartDelay is how long after the start the first page may leave: alerts that other programs post come one after the other
+	// then, and one that inhibits another may come after it. 0 means at once; the engine's own alerts need none.
 	StartDelay time.Duration
 	// Changed is called after an incident changed, from one goroutine while Run runs; changes that follow closely are
 	// one call.
@@ -113,7 +113,7 @@ type Options struct {
 	Registerer prometheus.Registerer
 }
 
-// Pager routes transitions to receivers and keeps incidents. Whatever it sends is in its database first. All methods
+// Pager routes transitions to receivers and keeps incidents. Every message is in its database before it is sent. All methods
 // are safe for concurrent use.
 type Pager struct {
 	db          *sql.DB
@@ -146,7 +146,7 @@ type Pager struct {
 
 	recorder        eventrecorder.Recorder // records nothing
 	notified        *nflog.Log
-	threads         *nflog.Log // reads what integrations put into a store; holds nothing for long
+	threads         *nflog.Log // reads the values that integrations put into a store; holds nothing for long
 	silences        *silence.Silences
 	silencer        *silence.Silencer
 	alerts          *mem.Alerts
@@ -159,12 +159,12 @@ type Pager struct {
 	dispatchMu sync.Mutex                  // serialises changes of dispatch
 	dispatch   atomic.Pointer[dispatching] // nil while Run does not run
 
-	gate   sync.RWMutex // held for reading by whoever writes on Alertmanager's behalf
+	gate   sync.RWMutex // held for reading by those who write on Alertmanager's behalf
 	closed bool
 }
 
-// Open makes a pager and reads what an earlier one left in the database: silences, the notification log, open
-// incidents and pages that wait. An error names what in the configuration is wrong. The caller calls Close.
+// Open makes a pager and reads the rows of an earlier one in the database: silences, the notification log, open
+// incidents and pages that wait. An error names the fault in the configuration. The caller calls Close.
 func Open(o Options) (*Pager, error) {
 	maintenance.InitMatchers()
 	carryPageIDs()
@@ -247,7 +247,7 @@ func (p *Pager) embed() (err error) {
 	return nil
 }
 
-// load reads what an earlier pager left.
+// load reads the rows of an earlier pager.
 func (p *Pager) load(ctx context.Context, fleet func() map[string]alert.Place) (err error) {
 	if p.linkKey, err = linkKey(ctx, p.db); err != nil {
 		return err
@@ -326,8 +326,8 @@ func (p *Pager) reload(config, onCall []byte, starting bool) error {
 // Silent reports whether the configuration leads pages nowhere.
 func (p *Pager) Silent() bool { return p.routing.Load().silent() }
 
-// Run routes and delivers until ctx ends. What Deliver and Resume were given before it counts as the state at the
-// start: it is taken in before the first page is decided.
+// Run routes and delivers until ctx ends. Transitions that Deliver and Resume were given before it count as the state at the
+// start: they are taken in before the first page is decided.
 func (p *Pager) Run(ctx context.Context) error {
 	if err := p.startFirst(); err != nil {
 		return err
@@ -363,7 +363,7 @@ func (p *Pager) startFirst() error {
 	return nil
 }
 
-// Close ends what the pager holds, after Run returned. Pages that wait stay in the database.
+// Close releases the pager's resources, after Run returned. Pages that wait stay in the database.
 func (p *Pager) Close() error {
 	p.gate.Lock()
 	p.closed = true

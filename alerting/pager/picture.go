@@ -23,7 +23,7 @@ import (
 // pictureBudget is the longest that a page waits for its picture; then it leaves without.
 const pictureBudget = 300 * time.Millisecond
 
-// ErrNoPicture is for what cannot be drawn: an alert that came by the API, a rule that is gone, no readings.
+// ErrNoPicture is for an incident that cannot be drawn: an alert that came by the API, a rule that is gone, no readings.
 var ErrNoPicture = errors.New("there is nothing to draw")
 
 // Pictures draws incidents: the half hour before a page of the series that fired, and the line that they crossed. All
@@ -35,7 +35,7 @@ type Pictures struct {
 	budget time.Duration // that a page waits
 }
 
-// NewPictures draws what the engine's rules say from what the store holds.
+// NewPictures draws the measurements of the engine's rules from the store's samples.
 func NewPictures(engine *rules.Engine, store rules.RangeQuerier, log *slog.Logger) *Pictures {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
@@ -74,14 +74,14 @@ func (p *Pictures) drawable(in *incident.Incident) bool {
 	return ok
 }
 
-// Close waits for what is being drawn. Nobody calls Draw any more.
+// Close waits for the pictures being drawn. Nobody calls Draw any more.
 func (p *Pictures) Close() {
 	if p != nil {
 		p.shelf.Close()
 	}
 }
 
-// newPicture says what an incident's picture says in words.
+// newPicture writes the words of an incident's picture.
 func newPicture(in *incident.Incident, at time.Time) *picture.Picture {
 	began := time.UnixMilli(in.StartedAt).UTC()
 	title, _, _ := strings.Cut(in.Title, " since ")

@@ -34,10 +34,10 @@ type recorder struct {
 	integrations []notify.Integration
 }
 
-// SendResolved implements notify.ResolvedSender: incidents end, whatever the receiver sends.
+// SendResolved implements notify.ResolvedSender: incidents end, whether the receiver sends resolves or not.
 func (j *recorder) SendResolved() bool { return true }
 
-// payload is what a page needs to be sent at any later time.
+// payload holds all that a page needs to be sent at any later time.
 type payload struct {
 	GroupLabels    model.LabelSet   `json:"group_labels"`
 	RouteLabels    model.LabelSet   `json:"route_labels,omitempty"`
@@ -211,7 +211,7 @@ func (j *recorder) record(ctx context.Context, e *transaction, n *notification) 
 	return in.ID, messages, entry, e.notified(n, in, ch, elsewhere)
 }
 
-// change is what a notification means to its incident.
+// change is the effect of a notification on its incident.
 type change struct {
 	before  map[string]bool // the alerts that fired before it, by labels
 	refired bool
@@ -272,7 +272,7 @@ func (j *recorder) recordPages(ctx context.Context, c *sql.Conn, n *notification
 	return out, nil
 }
 
-// pageWaits reports whether a page of the same incident to the same integration is still being tried: it says what a repeat would.
+// pageWaits reports whether a page of the same incident to the same integration is still being tried: it says the same as a repeat.
 func pageWaits(ctx context.Context, c *sql.Conn, l *outbox.Message) (waits bool, err error) {
 	row := c.QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM page WHERE incident = ? AND receiver = ? AND integration = ? AND idx = ? AND state = 'waiting')`,
 		l.Incident, l.Receiver, l.Integration, l.Index)
@@ -337,7 +337,7 @@ func (n *notification) newestReading(before map[string]bool) (at int64) {
 	return at
 }
 
-// recordNotified writes the notification log's entry, so that a restart knows what was handed over.
+// recordNotified writes the notification log's entry, so that a restart knows the alerts that were handed over.
 func recordNotified(ctx context.Context, c *sql.Conn, n *notification) ([]byte, error) {
 	expires := n.now.Add(max(notifiedRetention, 2*n.repeat))
 	entry := &nflogpb.MeshEntry{
@@ -374,7 +374,7 @@ func recordHandled(ctx context.Context, c *sql.Conn, n *notification) error {
 	return nil
 }
 
-// sendUnrecorded sends at once what could not be written down, for a policy to those whom its first step pages.
+// sendUnrecorded sends at once a page that could not be written down, for a policy to those whom its first step pages.
 func (j *recorder) sendUnrecorded(ctx context.Context, alerts []*amalert.Alert) (bool, error) {
 	ctx, cancel := context.WithTimeout(ctx, tryTimeout)
 	defer cancel()

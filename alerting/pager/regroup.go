@@ -66,7 +66,7 @@ func (e *transaction) incidentOf(n *notification) (in *incident.Incident, moved 
 	if len(all) == 0 {
 		return nil, false, nil
 	}
-	// One that nobody has taken on comes first: an acknowledgement must not spread to what its author has not seen.
+	// One that nobody has taken on comes first: an acknowledgement must not spread to alerts that its author has not seen.
 	slices.SortStableFunc(all, func(a, b *incident.Incident) int { return cmp.Compare(ackedRank(a), ackedRank(b)) })
 	in = all[0]
 	for _, other := range all[1:] {

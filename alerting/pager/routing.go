@@ -52,7 +52,7 @@ type routing struct {
 	tree         *dispatch.Route
 	templates    *template.Template
 	integrations map[string][]notify.Integration // by receiver
-	own          map[string]*ownReceiver         // what a receiver has beyond Alertmanager's
+	own          map[string]*ownReceiver         // settings of a receiver beyond Alertmanager's
 	intervals    map[string][]timeinterval.TimeInterval
 	slowest      time.Duration            // the longest group_interval
 	intervalOf   map[string]time.Duration // by receiver, the shortest group_interval of the user's routes to it
@@ -148,7 +148,7 @@ func sendsSomething(c *config.Config, name string) bool {
 }
 
 // Files lists the files that an alertmanager.yml and a receivers.yml name, with the patterns of templates as they are
-// written. Relative paths start beside each file; the receivers.yml may be "". With an error it lists what it could.
+// written. Relative paths start beside each file; the receivers.yml may be "". With an error it lists those that it could read.
 func Files(alertmanager, receivers string) (all []namedfile.Path, err error) {
 	maintenance.InitMatchers()
 	var errs []error
@@ -225,7 +225,7 @@ func (p *Pager) start(r *routing) *dispatching {
 	return d
 }
 
-// holdStages keep alerts from paging that something else stands for. What a maintenance or a silence left stands for its
+// holdStages keep alerts from paging that something else represents. The alert that a maintenance or a silence left represents its
 // alerts before they are let go, so it is looked at after them: the other way round an alert could slip through between.
 func (p *Pager) holdStages() notify.MultiStage {
 	return notify.MultiStage{releaseStage{p}, muteStage{p}, domainInhibition{p}}

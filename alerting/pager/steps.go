@@ -188,14 +188,14 @@ func (p *Pager) followClock(jump int64) error {
 	return nil
 }
 
-// loadSteps brings what an earlier pager left into the present: a wall clock that was set back meanwhile makes nothing
+// loadSteps brings the steps of an earlier pager into the present: a wall clock that was set back meanwhile makes nothing
 // later than it would have been at most.
 func (p *Pager) loadSteps(ctx context.Context) error {
 	now := p.clock.now()
 	if _, err := p.db.ExecContext(ctx, `UPDATE escalation_step SET due_at = ? + delay WHERE state = 'pending' AND due_at > ? + delay`, now, now); err != nil {
 		return fmt.Errorf("read due steps: %w", err)
 	}
-	// What waits may have left and been answered just before the end: should an acknowledgement stop it now, its receiver
+	// A waiting page may have left and been answered just before the end: should an acknowledgement stop it now, its receiver
 	// must hear of the end all the same.
 	if _, err := p.db.ExecContext(ctx, `UPDATE page_to SET doubtful = 1 WHERE page IN (SELECT id FROM page WHERE state = 'waiting')`); err != nil {
 		return fmt.Errorf("read waiting pages: %w", err)

@@ -16,8 +16,8 @@ import (
 )
 
 const (
-	// throttleWindow and throttleMost are what a person can read: no more messages within any such time, whatever the
-	// routes. The last of them is for what was collected.
+	// throttleWindow and throttleMost are the limit of a person's reading: no more messages within any such time, under any
+	// routes. The last of them is for collected pages.
 	throttleWindow = time.Minute
 	throttleMost   = 3
 	// bundleDelay is how long a page that is too much waits for further ones before the message that counts and lists
@@ -80,7 +80,7 @@ func (e *transaction) collectOn(person, receiver string, due, at int64) error {
 		at, person, receiver)
 }
 
-// room is when what is too much may leave, given the times of the last messages in order. Ends leave the last place to
+// room is the time at which messages above the limit may leave, given the times of the last messages in order. Ends leave the last place to
 // pages: they wait until the minute is over.
 func room(sent []int64, now int64, about string) int64 {
 	at, n := now+bundleDelay.Milliseconds(), len(sent)
@@ -155,7 +155,7 @@ type collected struct {
 	number                 int64
 }
 
-// flush sends what was collected for a person, one message as itself, several as one.
+// flush sends the messages that were collected for a person, one message as itself, several as one.
 func (e *transaction) flush(s *escalationStep) error {
 	sent, err := e.sentTo(s.person)
 	if err != nil {
@@ -278,7 +278,7 @@ func bundleSummary(counts map[string]int) string {
 	return fmt.Sprintf("%d messages in one: %s", all, strings.Join(parts, ", "))
 }
 
-// stopEmptyBundles takes back what was collected into one message and is all stopped by now.
+// stopEmptyBundles takes back a message whose collected pages are all stopped by now.
 func (e *transaction) stopEmptyBundles() error {
 	rows, err := e.c.QueryContext(e.ctx, `UPDATE page SET state = 'stopped', answer = 'all that it lists was acknowledged before it was delivered'
 		WHERE state = 'waiting' AND incident = '' AND id LIKE 'bundle-%' AND NOT EXISTS
@@ -289,7 +289,7 @@ func (e *transaction) stopEmptyBundles() error {
 	return e.collectStopped(rows)
 }
 
-// settleBundle gives what a message carried the state that the message came to.
+// settleBundle gives the pages that a message carried the state that the message came to.
 func (e *transaction) settleBundle(l *outbox.Message, state, answer string, leftAt int64) error {
 	rows, err := e.c.QueryContext(e.ctx, `SELECT DISTINCT p.incident FROM page_to t JOIN page p ON p.id = t.page WHERE t.bundle = ?`, l.ID)
 	if err != nil {

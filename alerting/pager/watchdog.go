@@ -33,14 +33,14 @@ const (
 	watchdogIntegration = "heartbeat"
 	// keepBeats is how long beats stay in the journal.
 	keepBeats = 24 * time.Hour
-	// maxBeatAnswer bounds what is read of the other side's answer, in bytes.
+	// maxBeatAnswer bounds the part of the other side's answer that is read, in bytes.
 	maxBeatAnswer = 300
 )
 
-// ErrBeat is what every reason wraps for which no beat was sent.
+// ErrBeat is wrapped by every reason for which no beat was sent.
 var ErrBeat = errors.New("no beat")
 
-// Audit finds what in alerting is overdue or broken; nil means that nothing is.
+// Audit finds the first overdue or broken part of alerting; nil means that there is none.
 type Audit func(now time.Time) error
 
 // WatchdogOptions say where beats go. All but Token and Audits are needed.
@@ -112,7 +112,7 @@ func (w *watchdog) withWatchdog(c *config.Config) (*config.Config, error) {
 	return &out, nil
 }
 
-// integrations are what the receiver is made of.
+// integrations are the parts of the receiver.
 func (w *watchdog) integrations() []notify.Integration {
 	return []notify.Integration{notify.NewIntegration(w, w, watchdogIntegration, 0, alert.Watchdog)}
 }
