@@ -19,9 +19,9 @@ import (
 	"bramble/alerting/outbox"
 )
 
-// holdAtMost bounds how long a resolve waits for its alert's page: groups that wait longer before their first page
+// maxHold bounds how long a resolve waits for its alert's page: groups that wait longer before their first page
 // are rare.
-const holdAtMost = 10 * time.Minute
+const maxHold = 10 * time.Minute
 
 // inbox is the way of transitions into Alertmanager's store, and the facts about the alerts that are in it.
 type inbox struct {
@@ -332,7 +332,7 @@ func (b *inbox) hold(l *liveAlert, t alert.Transition) {
 	if l.resolve == nil {
 		b.held++
 	}
-	l.resolve, l.until = &t, time.Now().Add(holdAtMost)
+	l.resolve, l.until = &t, time.Now().Add(maxHold)
 }
 
 func (b *inbox) unhold(l *liveAlert) {
@@ -438,9 +438,9 @@ func (p *Pager) originOf(fp model.Fingerprint) (rule, series string, boards []st
 }
 
 const (
-	// orderAtMost bounds how long an update of an alert waits for the one before it: the dispatcher takes updates in within
+	// maxOrderWait bounds how long an update of an alert waits for the one before it: the dispatcher takes updates in within
 	// microseconds, and a page must not hang on it.
-	orderAtMost = 10 * time.Second
+	maxOrderWait = 10 * time.Second
 	// orderPoll is how often the dispatcher is looked at meanwhile; it announces no alert that it has taken in.
 	orderPoll = time.Millisecond
 )
@@ -448,7 +448,7 @@ const (
 // order keeps the updates of one alert in their order. Alertmanager's dispatcher reads them with several goroutines: of
 // two that come closely the later can be overtaken, and its group keeps the earlier one for good, a resolve that nobody
 // hears of. So an update waits until the one before it is in its groups. It holds the alerts that are not known to be there. The
-// inbox's take guards it.
+// inbox's feedMu guards it.
 type order map[model.Fingerprint]*amalert.Alert
 
 // orderedAlerts is Alertmanager's store for those who post alerts to the API: their updates keep their order as well.
@@ -496,9 +496,9 @@ func latest(alerts []*amalert.Alert) []*amalert.Alert {
 func (p *Pager) inOrder(alerts []*amalert.Alert) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
-	for end := time.Now().Add(orderAtMost); p.onTheWay(alerts); {
+	for end := time.Now().Add(maxOrderWait); p.onTheWay(alerts); {
 		if time.Now().After(end) {
-			p.log.Error("alerts are not taken in: later ones do not wait for them", "alerts", len(alerts), "after", orderAtMost)
+			p.log.Error("alerts are not taken in: later ones do not wait for them", "alerts", len(alerts), "after", maxOrderWait)
 			clear(p.inbox.order)
 			return
 		}
@@ -524,7 +524,7 @@ func (p *Pager) lookAtOrder() {
 		return
 	}
 	has, older := map[model.Fingerprint]int{}, map[model.Fingerprint]bool{}
-	ctx, cancel := context.WithTimeout(context.Background(), orderAtMost)
+	ctx, cancel := context.WithTimeout(context.Background(), maxOrderWait)
 	defer cancel()
 	_, _, err := d.dispatcher.Groups(ctx, func(*dispatch.Route) bool { return true }, func(a *amalert.Alert, _ time.Time) bool {
 		fp := a.Fingerprint()

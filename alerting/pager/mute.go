@@ -191,7 +191,7 @@ func (p *Pager) followMutes(now time.Time) {
 }
 
 // closeMaintenance ends one for good: the alerts that still fire are on record in the transaction that closes it. The caller holds
-// inbox.take.
+// inbox.feedMu.
 func (p *Pager) closeMaintenance(m *maintenance.Maintenance, now time.Time) error {
 	members := p.findStillFiring(m.Parsed.Matches, func(labels model.LabelSet) bool {
 		return p.mutes.maintenances.Holding(labels, now.UnixMilli(), m.Number) != nil || p.mutes.holdsSilence(labels)
@@ -289,7 +289,7 @@ func (p *Pager) notifyStillFiring(l *stillFiring) {
 }
 
 // followSilences keeps the list of silences in force, on disk as well, and notifies of alerts that still fire after one.
-// The caller holds inbox.take.
+// The caller holds inbox.feedMu.
 func (p *Pager) followSilences(now, began time.Time) error {
 	active, _, err := p.silences.Query(context.Background(), silence.QState(silence.SilenceStateActive))
 	if err != nil {

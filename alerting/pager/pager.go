@@ -396,27 +396,27 @@ func (p *Pager) Handler() http.Handler {
 	})
 }
 
-// announceDelay is how long changes are collected before they are told: eyes do not see it, and a page is written,
+// announceDelay is how long changes are collected before they are announced: eyes do not see it, and a page is written,
 // sent and recorded in less.
 const announceDelay = 50 * time.Millisecond
 
 // changes collects the incidents that changed until they are announced.
 type changes struct {
-	tell func(incident.Incident)
-	wake chan struct{}
+	notify func(incident.Incident)
+	wake   chan struct{}
 
 	mu  sync.Mutex
 	ids []string
 }
 
-func newChanges(tell func(incident.Incident)) *changes {
-	return &changes{tell: tell, wake: make(chan struct{}, 1)}
+func newChanges(notify func(incident.Incident)) *changes {
+	return &changes{notify: notify, wake: make(chan struct{}, 1)}
 }
 
 // changed notes that an incident has changed.
 func (p *Pager) changed(id string) {
 	c := p.changes
-	if c.tell == nil {
+	if c.notify == nil {
 		return
 	}
 	c.mu.Lock()
@@ -459,7 +459,7 @@ func (p *Pager) announceAll() {
 				p.log.Error("read a changed incident", "incident", id, "err", err)
 				return
 			}
-			p.changes.tell(in)
+			p.changes.notify(in)
 		})
 	}
 }

@@ -164,8 +164,8 @@ func (n *ntfy) write(ctx context.Context, alerts []*amalert.Alert) (*ntfyMessage
 
 const (
 	gatewayName = "http"
-	// mostAnswer is how much of a gateway's answer is looked at, in bytes.
-	mostAnswer = 64 << 10
+	// maxAnswer is how much of a gateway's answer is looked at, in bytes.
+	maxAnswer = 64 << 10
 )
 
 // gatewayConfig is a request to a gateway for SMS, voice calls or anything else that speaks HTTP. URL, the headers' values
@@ -329,7 +329,7 @@ func send(client *http.Client, r *http.Request, took func(status int, body []byt
 		return true, err
 	}
 	defer answer.Body.Close()
-	body, err := io.ReadAll(io.LimitReader(answer.Body, mostAnswer))
+	body, err := io.ReadAll(io.LimitReader(answer.Body, maxAnswer))
 	if err != nil {
 		return true, fmt.Errorf("read the answer of %s: %w", r.URL.Host, err)
 	}

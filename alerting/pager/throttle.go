@@ -16,10 +16,10 @@ import (
 )
 
 const (
-	// throttleWindow and throttleMost are the limit of a person's reading: no more messages within any such time, under any
+	// throttleWindow and throttleMax are the limit of a person's reading: no more messages within any such time, under any
 	// routes. The last of them is for collected pages.
 	throttleWindow = time.Minute
-	throttleMost   = 3
+	throttleMax    = 3
 	// bundleDelay is how long a page that is too much waits for further ones before the message that counts and lists
 	// them leaves; each that comes meanwhile begins the wait anew, bundleLongest in all. With the half second that a board
 	// waits for its peers it keeps a lone third page within a minute below 2 s.
@@ -45,13 +45,13 @@ func (e *transaction) send(l *outbox.Message, person, about string) error {
 	if err != nil {
 		return err
 	}
-	if len(sent) < throttleMost-1 && due == 0 && len(sent)+bundles < throttleMost {
+	if len(sent) < throttleMax-1 && due == 0 && len(sent)+bundles < throttleMax {
 		return e.post(l, person, about)
 	}
 	if err := e.write(l, person, about, "bundled", 0); err != nil {
 		return err
 	}
-	at := room(sent, e.now, about)
+	at := leaveAt(sent, e.now, about)
 	switch {
 	case due == 0:
 		return e.add(&escalationStep{kind: stepOfBundle, person: person, receiver: l.Receiver, due: at})
@@ -80,15 +80,15 @@ func (e *transaction) collectOn(person, receiver string, due, at int64) error {
 		at, person, receiver)
 }
 
-// room is the time at which messages above the limit may leave, given the times of the last messages in order. Ends leave the last place to
+// leaveAt is the time at which messages above the limit may leave, given the times of the last messages in order. Ends leave the last place to
 // pages: they wait until the minute is over.
-func room(sent []int64, now int64, about string) int64 {
+func leaveAt(sent []int64, now int64, about string) int64 {
 	at, n := now+bundleDelay.Milliseconds(), len(sent)
 	if about != aboutFiring && n > 0 {
 		return max(at, sent[n-1]+throttleWindow.Milliseconds()+1)
 	}
-	if n >= throttleMost {
-		return max(at, sent[n-throttleMost]+throttleWindow.Milliseconds()+1)
+	if n >= throttleMax {
+		return max(at, sent[n-throttleMax]+throttleWindow.Milliseconds()+1)
 	}
 	return at
 }
@@ -161,8 +161,8 @@ func (e *transaction) flush(s *escalationStep) error {
 	if err != nil {
 		return err
 	}
-	if len(sent) >= throttleMost {
-		at := room(sent, e.now, aboutFiring)
+	if len(sent) >= throttleMax {
+		at := leaveAt(sent, e.now, aboutFiring)
 		return e.exec("put messages off", `UPDATE escalation_step SET due_at = ?, delay = ? WHERE seq = ?`, at, at-e.now, s.seq)
 	}
 	if err := e.finish(s, "done"); err != nil {
