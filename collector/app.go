@@ -46,7 +46,7 @@ const (
 	// evaluateEvery is how often the rules that need the store are looked at;
 	// each is evaluated on its own interval.
 	evaluateEvery = time.Second
-	// shutdownTime is what requests get to finish in.
+	// shutdownTime is how long requests may take to finish.
 	shutdownTime = 5 * time.Second
 )
 
@@ -91,7 +91,7 @@ type step struct {
 	run  func() error
 }
 
-// variant is what `demo` has otherwise than `serve`.
+// variant is the difference between `demo` and `serve`.
 type variant struct {
 	open         bool // no login
 	demo         *dashboards.Demo

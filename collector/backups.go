@@ -113,7 +113,7 @@ func (o offlineBackups) keeper(s backup.Source) *backup.Keeper {
 	return backup.New(o.config.Backups, s, child(), o.log)
 }
 
-// open opens what the command needs. The caller holds the directory's lock.
+// open opens the command's sources. The caller holds the directory's lock.
 func (o offlineBackups) open(ctx context.Context, args []string) (admin.State, func(), error) {
 	if !slices.Contains(args, "create") {
 		k := o.keeper(backup.Source{DataDir: o.config.DataDir})

@@ -23,14 +23,14 @@ import (
 
 // Names in the data directory.
 const (
-	crashFile   = "crash.log"        // what the running collector says should it crash; empty until then
+	crashFile   = "crash.log"        // the running collector's words should it crash; empty until then
 	crashBefore = "crash-before.log" // of the last one that did
 )
 
 const (
 	// crashApart is the time within which two crashes of the engine are one story.
 	crashApart = time.Hour
-	// maxCrash bounds what is read of a crash, maxCrashLine what is shown.
+	// maxCrash bounds the part of a crash that is read, maxCrashLine the one that is shown.
 	maxCrash     = 1 << 20
 	maxCrashLine = 200
 )
@@ -110,7 +110,7 @@ func forgetCrash(path string) error {
 	return err
 }
 
-// readCrash returns what the last run has left; nothing where it was killed or stopped.
+// readCrash returns the last run's report of a crash; nothing where it was killed or stopped.
 func readCrash(path string) ([]byte, error) {
 	b, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -139,7 +139,7 @@ func ofEngine(crash []byte) bool {
 	return bytes.Contains(first, engineFrame) || bytes.Contains(what, engineFrame) // an exit that was turned into a panic has its own trace
 }
 
-// crashLine is the beginning of what a crash said.
+// crashLine is the beginning of a crash's message.
 func crashLine(crash []byte) string {
 	line, _, _ := bytes.Cut(crash, []byte("\n"))
 	return string(line[:min(len(line), maxCrashLine)])

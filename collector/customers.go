@@ -22,7 +22,7 @@ import (
 	"bramble/storage"
 )
 
-// openCustomers puts in force what customers have set, before the journal is replayed.
+// openCustomers puts the settings of customers in force, before the journal is replayed.
 func (a *app) openCustomers(ctx context.Context) (err error) {
 	a.customers, err = customers.Open(ctx, customers.Options{
 		DB: a.db, SetThresholds: a.engine.SetThresholds, EndStrayed: a.engine.EndStrayed,
@@ -38,7 +38,7 @@ func (a *app) owner(board string, at int64) string {
 	return customer
 }
 
-// deliver parts what customers hear of from what operators do.
+// deliver splits the transitions for customers from those for operators.
 func (a *app) deliver(ts []alert.Transition) {
 	operator, theirs := rules.SplitCustomers(ts)
 	a.domains.Deliver(operator)

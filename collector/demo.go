@@ -30,7 +30,7 @@ const (
 	// demoRows bounds the rows of that history, so that a large demo starts as
 	// soon as a small one; the steps between them grow instead.
 	demoRows = 3_000_000
-	// rowsPerTick is about what a simulated board reads at a time.
+	// rowsPerTick is about the number of a simulated board's readings at a time.
 	rowsPerTick = 12
 	// demoSeed makes each demo the same.
 	demoSeed = 1
@@ -129,7 +129,7 @@ func demo(ctx context.Context, c config.Config, boards int, stdout io.Writer, lo
 	placements := rack.Plan(boards, demoSeed)
 	racks := rack.New(rack.Options{
 		Placements: placements, Past: demoPast, Scenario: true, Log: log,
-		SensorLog: slog.New(slog.DiscardHandler), // what happens to the boards is on the page
+		SensorLog: slog.New(slog.DiscardHandler), // the boards' faults are on the page
 	})
 	a, err := openApp(ctx, c, variant{
 		open:         true,

@@ -37,7 +37,7 @@ func (m dailyMail) sendDigests(ctx context.Context) error {
 // maxNamed is how many boards a line of the digest names.
 const maxNamed = 5
 
-// report collects what the digest says.
+// report collects the lines of the digest.
 func (m dailyMail) report(ctx context.Context, from, to time.Time) (digest.Report, error) {
 	r := digest.Report{From: from, To: to, Link: m.app.url(), Version: version()}
 	for _, p := range m.ingestStates() {

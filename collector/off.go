@@ -15,7 +15,7 @@ func (a *app) offSources() []pager.OffSource {
 	return []pager.OffSource{a.pager.SilencesOff, a.pager.MaintenancesOff, a.pager.ReceiversOff, a.pager.RotasOff}
 }
 
-// whatIsOff says what can page nobody now.
+// whatIsOff lists the alerts that can page nobody now.
 func (a *app) whatIsOff() pager.OffReport {
 	return pager.WhatIsOff(time.Now(), len(a.fleet.of(a.registry)), a.offSources()...)
 }

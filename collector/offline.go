@@ -27,7 +27,7 @@ func runAdmin(ctx context.Context, args []string, stdin io.Reader, stdout, stder
 	})
 }
 
-// openOffline opens what the commands need. The caller holds the directory's lock.
+// openOffline opens the commands' sources. The caller holds the directory's lock.
 func openOffline(ctx context.Context, dir string) (admin.State, func(), error) {
 	if err := backup.Unfinished(dir); err != nil {
 		return admin.State{}, nil, err

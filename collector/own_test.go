@@ -19,7 +19,7 @@ func TestBackupRules(t *testing.T) {
 	}
 	defer store.Close()
 	begin := time.Now().Add(-12 * time.Hour).Truncate(time.Minute)
-	// f says for some hours what values say, and returns the alerts that fire at the end.
+	// f puts the values for some hours, and returns the alerts that fire at the end.
 	f := func(hours int, values map[string]float64, want ...string) {
 		t.Helper()
 		e := rules.NewEngine(rules.Default())

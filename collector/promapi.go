@@ -137,7 +137,7 @@ func limitParameter(r *http.Request, name string) (int, error) {
 	return n, nil
 }
 
-// runtimeInfo is what Prometheus' /api/v1/status/runtimeinfo says, by the same names.
+// runtimeInfo has the fields of Prometheus' /api/v1/status/runtimeinfo, by the same names.
 type runtimeInfo struct {
 	StartTime           time.Time `json:"startTime"`
 	CWD                 string    `json:"CWD"`

@@ -24,13 +24,13 @@ import (
 )
 
 const (
-	// testMemory is what the store of a rules test may use for its caches.
+	// testMemory bounds the caches of a rules test's store.
 	testMemory = 64 << 20
 	// testRetention lets tests begin in 1970, as promtool's do.
 	testRetention = 99 * 365 * 24 * 60 * 60 * 1e9
 )
 
-// rulesGrammar is what can be typed behind `collector rules`.
+// rulesGrammar is the commands behind `collector rules`.
 type rulesGrammar struct {
 	Check struct {
 		Files []string `arg:"" name:"file" help:"Rule files, or patterns."`

@@ -136,7 +136,7 @@ func wayBack(c config.Config, err error) error {
 		c.DataDir, err, by, path.Base(newer.Last.Backup), restoreCommand(c, newer.Last.Backup))
 }
 
-// restoreCommand brings a whole backup back and keeps what is there aside.
+// restoreCommand brings a whole backup back and keeps the present data aside.
 func restoreCommand(c config.Config, from string) string {
 	return "collector backup restore " + from + " --aside --data-dir " + c.DataDir + c.BackupFlag()
 }
@@ -181,7 +181,7 @@ func goodSince(ctx context.Context, c config.Config, pin string, since time.Time
 	defer k.Close()
 	all, err := k.List(ctx)
 	if err != nil {
-		return backup.Entry{}, false // making one will say what is wrong
+		return backup.Entry{}, false // making one names the fault
 	}
 	for _, e := range all {
 		if e.Good() && e.Manifest.Pin == pin {

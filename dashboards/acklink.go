@@ -63,7 +63,7 @@ type Linked struct {
 	Expires  time.Time
 }
 
-// linkedView is what the page of a link gets.
+// linkedView is the data of a link's page.
 type linkedView struct {
 	view
 	Linked

@@ -77,7 +77,7 @@ func (s *Server) oneBoard(w http.ResponseWriter, r *http.Request) {
 	reply(w, a)
 }
 
-// status counts what was dropped and why, so that nothing is lost silently.
+// status counts dropped reports by reason, so that nothing is lost silently.
 func (s *Server) status(w http.ResponseWriter, _ *http.Request) {
 	rejected, counts := map[string]uint64{}, map[string]uint64{}
 	if s.opts.Collector != nil {
@@ -93,7 +93,7 @@ func (s *Server) status(w http.ResponseWriter, _ *http.Request) {
 	})
 }
 
-// backupsAnswer adds the time to what is known of the backups.
+// backupsAnswer adds the time to the state of the backups.
 type backupsAnswer struct {
 	Now int64 `json:"now"`
 	Backups

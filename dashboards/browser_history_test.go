@@ -28,7 +28,7 @@ func twoYears(t *testing.T, store *storage.Store, board string, now time.Time) (
 	peak = now.Add(-360 * 24 * time.Hour).Truncate(10 * time.Minute)
 	var rows []storage.Row
 	for at, last := begin, false; !last; at = at.Add(10 * time.Minute) {
-		if last = !at.Before(now); last { // the step that has begun has a reading, whatever the time is
+		if last = !at.Before(now); last { // the step that has begun has a reading at any time
 			at = now
 		}
 		ago := now.Sub(at)
@@ -148,7 +148,7 @@ func TestBrowserTwoYearsShowTheirOnePeak(t *testing.T) {
 	b.until(inkAt(share, 82, 88)+" > 3", inkAt(share, 82, 88))
 	b.until(inkAt(share+0.05, 82, 88)+" === 0", inkAt(share+0.05, 82, 88)) // and nowhere else
 
-	// What the other ranges show.
+	// The other ranges.
 	for _, c := range []struct {
 		name, words, step string
 		points            int

@@ -60,7 +60,7 @@ func TestBrowserUnknownIsNoOutage(t *testing.T) {
 	state("shown")
 	b.until(`document.querySelector(".graph-state").hidden`, `document.querySelector(".graph-state").textContent`)
 
-	// The board has been silent since it reported: this is what an outage looks like.
+	// The board has been silent since it reported: an outage.
 	b.open("/board/old")
 	b.text(".summary-text", "no readings.")
 	b.until(hatched, hatch)
@@ -265,7 +265,7 @@ func TestBrowserActsWhileTheCollectorIsAway(t *testing.T) {
 		b.text("#live-status", "Live")
 		for _, a := range page.acts {
 			if a.name != "acknowledge" && a.name != "watch" { // these repeat themselves
-				b.click(a.button) // what was typed is still there
+				b.click(a.button) // the typed text is still there
 			}
 			if a.done != "" {
 				b.text(a.said, a.done)

@@ -57,10 +57,10 @@ func pixels(graph, token string) string {
 	})()`, graph, token)
 }
 
-// temperatureLines is what the temperature's graph says of itself, in a browser.
+// temperatureLines is the text of the temperature's graph, in a browser.
 const temperatureLines = `document.querySelector('[data-graph="temperature"] .plot').getAttribute("aria-label")`
 
-// What was stored is drawn with its gap, and what arrives is appended.
+// Stored readings are drawn with their gap, and those that arrive are appended.
 func TestBrowserBoardWithStore(t *testing.T) {
 	store, err := storage.Open(t.TempDir(), storage.Options{Log: quiet()})
 	if err != nil {
@@ -84,7 +84,7 @@ func TestBrowserBoardWithStore(t *testing.T) {
 	if _, err := chromedp.Call(b.ctx, cdpage.AddScriptToEvaluateOnNewDocument, slow); err != nil {
 		t.Fatal(err)
 	}
-	last := fillStore(t, store, "r1-01") // what the page shows of it depends on how long ago that was
+	last := fillStore(t, store, "r1-01") // the page's text depends on how long ago that was
 	b.open("/board/r1-01")
 	b.text(".summary-text", "55.0 to 83.5 °C")
 	b.text(".summary-text", "measured clock 657 to 1200 MHz")

@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// ErrBadHistory is wrapped by what Options.History returns where the question has no answer.
+// ErrBadHistory is wrapped by the errors of Histories where the question has no answer.
 var ErrBadHistory = errors.New("bad history")
 
 // Histories answers questions about a long time. Its methods must be safe for concurrent use.
@@ -41,7 +41,7 @@ type Span struct {
 	Count  []float64         `json:"count"`
 }
 
-// Rollups is what histories are made of. The zero value stands for a collector without rollups.
+// Rollups is the material of histories. The zero value is a collector without rollups.
 type Rollups struct {
 	BucketSeconds int64 `json:"bucketSeconds"` // the shortest step
 	RawSeconds    int64 `json:"rawSeconds"`    // how long readings are kept

@@ -54,7 +54,7 @@ func (p *incidentPages) oneIncident(w http.ResponseWriter, r *http.Request) {
 	reply(w, incidentAnswer{in, events})
 }
 
-// incidentFault answers what went wrong with an incident.
+// incidentFault answers an error of Incidents.
 func (p *incidentPages) incidentFault(w http.ResponseWriter, r *http.Request, id string, err error) {
 	switch {
 	case errors.Is(err, ErrUnknownIncident):
@@ -66,7 +66,7 @@ func (p *incidentPages) incidentFault(w http.ResponseWriter, r *http.Request, id
 	}
 }
 
-// maxSnooze bounds a snooze: what shall be quiet for longer is a silence.
+// maxSnooze bounds a snooze: a longer quiet is a silence.
 const maxSnooze = 7 * 24 * time.Hour
 
 // incidentAct is the body of a snooze or of closing an incident.

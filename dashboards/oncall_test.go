@@ -11,7 +11,7 @@ import (
 	"github.com/chromedp/chromedp"
 )
 
-// TestOnCallRoutes: who may what, and what a wrong request is told.
+// TestOnCallRoutes: the roles of each route, and the answers to wrong requests.
 func TestOnCallRoutes(t *testing.T) {
 	var did []string
 	act := func(what string) func(context.Context, string, string, string) error {

@@ -12,7 +12,7 @@ import (
 	"bramble/alerting/pager"
 )
 
-// ErrDenied is what Auth returns for a wrong password, an unknown or an expired credential.
+// ErrDenied is returned for a wrong password, an unknown or an expired credential.
 var ErrDenied = errors.New("access denied")
 
 // ErrUnknownIncident is returned for an id that does not exist.
@@ -28,7 +28,7 @@ var (
 // ErrUnknownBoard is returned for a board that is not registered.
 var ErrUnknownBoard = errors.New("no such board")
 
-// Role says what a user may do. Each role includes those before it.
+// Role is the permission of a user. Each role includes those before it.
 type Role string
 
 // The roles, weakest first. A viewer changes nothing; an operator acknowledges and silences. An importer stands beside
@@ -85,13 +85,13 @@ type Board struct {
 // Incident is one failure as a person sees it. Times are Unix milliseconds, 0 for "not yet".
 type Incident struct {
 	ID             string            `json:"id"`
-	Number         int64             `json:"number"` // what people call it
+	Number         int64             `json:"number"` // its name among people
 	Title          string            `json:"title"`
 	Reason         string            `json:"reason,omitempty"` // why the collector believes it
 	Detail         string            `json:"detail,omitempty"`
 	Now            string            `json:"now,omitempty"` // how its condition stands at the newest reading
 	Runbook        string            `json:"runbook,omitempty"`
-	PagesNobody    bool              `json:"pagesNobody,omitempty"` // recorded only: what a customer may have done himself
+	PagesNobody    bool              `json:"pagesNobody,omitempty"` // recorded only: the customer may have done it
 	Shadow         bool              `json:"shadow,omitempty"`      // it pages nobody because its rule is tried out
 	Severity       string            `json:"severity"`              // critical or warning
 	State          string            `json:"state"`                 // firing, acknowledged or resolved
@@ -101,7 +101,7 @@ type Incident struct {
 	AcknowledgedBy string            `json:"acknowledgedBy,omitempty"`
 	Comment        string            `json:"comment,omitempty"`
 	SnoozedUntil   int64             `json:"snoozedUntil,omitempty"`
-	Closing        string            `json:"closing,omitempty"` // what somebody found in the end
+	Closing        string            `json:"closing,omitempty"` // somebody's finding in the end
 	ClosedBy       string            `json:"closedBy,omitempty"`
 	EscalatesAt    int64             `json:"escalatesAt,omitempty"`
 	EscalatesTo    string            `json:"escalatesTo,omitempty"`
@@ -140,7 +140,7 @@ type Backup struct {
 	Result   string  `json:"result"`
 }
 
-// Backups is what is known of the collector's backups.
+// Backups is the state of the collector's backups.
 type Backups struct {
 	Target       string   `json:"target"`       // "" where the collector makes none
 	EverySeconds int64    `json:"everySeconds"` // 0: none are scheduled
@@ -225,7 +225,7 @@ type Collector interface {
 	Reload() error
 	// Rejected counts dropped reports by reason.
 	Rejected() map[string]uint64
-	// Counts are totals since the start, such as readings, by what they count.
+	// Counts are totals since the start, by name, such as readings.
 	Counts() map[string]uint64
 	// Backups is the state of the collector's backups.
 	Backups() Backups

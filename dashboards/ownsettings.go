@@ -39,7 +39,7 @@ type OwnSettings interface {
 	Answer(ctx context.Context, link string, want bool) error
 }
 
-// OwnBook is what a customer has set.
+// OwnBook is all settings of a customer.
 type OwnBook struct {
 	Customer   string         `json:"customer"`
 	Thresholds []OwnThreshold `json:"thresholds"`
@@ -72,7 +72,7 @@ type OwnContact struct {
 	LastMail  string `json:"lastMail,omitempty"` // waiting, delivered or failed
 }
 
-// OwnKind is what a threshold can be set for, with its bounds in base units.
+// OwnKind is a kind of threshold, with its bounds in base units.
 type OwnKind struct {
 	Name          string  `json:"name"`
 	Fixed         bool    `json:"fixed"` // nothing to set
@@ -155,7 +155,7 @@ func (p *customerPages) ownFault(w http.ResponseWriter, r *http.Request, err err
 	p.access.fault(w, r, err)
 }
 
-// changeOwn does something and answers with what is set then.
+// changeOwn changes a setting and answers with all of them.
 func (p *customerPages) changeOwn(w http.ResponseWriter, r *http.Request, do func(of OwnSettings, customer, who string) error) {
 	if p.settings == nil {
 		noSuchRoute(w, r)
@@ -210,7 +210,7 @@ type contactView struct {
 	Done    bool
 }
 
-// contactPage shows what a link is about, and answers its buttons. Opening it changes nothing: mail scanners open every link.
+// contactPage shows the contact of a link, and answers its buttons. Opening it changes nothing: mail scanners open every link.
 func (p *customerPages) contactPage(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("X-Robots-Tag", "noindex")
 	if p.settings == nil {

@@ -8,7 +8,7 @@ import (
 	"bramble/dashboards/live"
 )
 
-// view is what the page templates get. The rest comes from the JSON routes.
+// view is the data of a page's template. The rest comes from the JSON routes.
 type view struct {
 	Static, Title, Script, Nav string
 	User                       User
@@ -18,7 +18,7 @@ type view struct {
 	Next, Name, Message        string
 }
 
-// page is what a template gets: a view, or something with one inside.
+// page is the data of a template: a view, or something with one inside.
 type page interface{ common() *view }
 
 func (v *view) common() *view { return v }

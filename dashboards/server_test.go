@@ -25,7 +25,7 @@ type tokens struct {
 	mu        sync.Mutex
 	users     map[string]User
 	passwords map[string]string
-	session   string // what a login gets; the operator's token where it is empty
+	session   string // the answer to a login; the operator's token where it is empty
 }
 
 func newTokens() *tokens {

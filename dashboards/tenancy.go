@@ -31,7 +31,7 @@ func set(all ...string) map[string]bool {
 	return m
 }
 
-// routes is a ServeMux that can tell what it serves.
+// routes is a ServeMux that knows its patterns.
 type routes struct {
 	mux      *http.ServeMux
 	patterns []string

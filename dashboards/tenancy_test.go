@@ -159,7 +159,7 @@ func TestANewRouteIsClosedToCustomers(t *testing.T) {
 	}
 }
 
-// TestCustomersFindNoWayRound tries what routers, proxies and frameworks elsewhere have been fooled by.
+// TestCustomersFindNoWayRound tries the tricks that have fooled routers, proxies and frameworks elsewhere.
 func TestCustomersFindNoWayRound(t *testing.T) {
 	_, web := everything(t)
 	for _, c := range []call{

@@ -33,7 +33,7 @@ type Heartbeat struct {
 	Overdue       bool   `json:"overdue"`
 }
 
-// Beat is one sign of life; zero fields keep what was.
+// Beat is one sign of life; zero fields keep the values before.
 type Beat struct {
 	Within             time.Duration
 	Board, Message, By string
@@ -56,7 +56,7 @@ type Heartbeats interface {
 	Beats() *Beats
 }
 
-// beatBody is the body of POST /api/heartbeats/{name}; an empty one keeps what was.
+// beatBody is the body of POST /api/heartbeats/{name}; an empty one keeps the values before.
 type beatBody struct {
 	Within  string `json:"within"`
 	Board   string `json:"board"`

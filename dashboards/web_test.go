@@ -78,7 +78,7 @@ func TestEveryFileOfAPageIsServed(t *testing.T) {
 	}
 }
 
-// operation is what the description says of a route.
+// operation is the description of a route.
 type operation struct {
 	Parameters []struct {
 		Name, In string

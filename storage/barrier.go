@@ -18,7 +18,7 @@ const (
 // Barrier returns after all rows of every [Store.Add] that returned before are on disk, files and directory
 // entries synced: they survive kill -9. It returns at once when there are none. Adds wait while it runs:
 // about 0.1 s on average at 20,000 rows/s, 0.3 s at most. An error means that nothing is promised; it is
-// [ErrReadOnly] where the disk has no room for what is in memory.
+// [ErrReadOnly] where the disk has no room for the rows in memory.
 func (s *Store) Barrier() error {
 	if err := s.gate.Enter(); err != nil {
 		return err

@@ -24,7 +24,7 @@ import (
 
 // The benchmarks of this file put the vanilla server beside the embedded store: the same rows, one run.
 
-// recording is what a board measured, one row after the other.
+// recording is a board's measurements, one row after the other.
 type recording struct{ celsius, hertz []float64 }
 
 // readRecordings reads those of real boards that lie beside the source.

@@ -22,7 +22,7 @@ import (
 	"bramble/storage/storagetest"
 )
 
-// seriesStore is what the collector's rooms use of a store.
+// seriesStore is the part of a store that the collector's packages use.
 type seriesStore interface {
 	Add(rows []storage.Row) error
 	Barrier() error
@@ -36,7 +36,7 @@ type seriesStore interface {
 type subject struct {
 	seriesStore
 	url     string
-	arrived func(t testing.TB) // returns when queries see what was added
+	arrived func(t testing.TB) // returns when queries see the added rows
 }
 
 func (s subject) put(t testing.TB, rows ...storage.Row) {

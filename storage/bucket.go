@@ -90,7 +90,7 @@ func (r *roller) put(b *bucket, counter bool) {
 	}
 }
 
-// bucket is what the readings of one bucket amount to so far.
+// bucket sums up the readings of one bucket so far.
 type bucket struct {
 	end                  int64
 	min, max, sum, count float64
@@ -104,7 +104,7 @@ func (b *bucket) take(v float64) {
 	b.count++
 }
 
-// climb adds what a counter has counted between two readings. One that fell began again at zero.
+// climb adds a counter's increase between two readings. One that fell began again at zero.
 func (b *bucket) climb(from, to float64) {
 	b.climbed = true
 	if to < from {

@@ -40,7 +40,7 @@ func (d *Difference) expr(q *HistoryQuery) string {
 // pair is where the rows of two series are that differ in the label alone.
 type pair struct{ of, less *seriesBlocks }
 
-// scanDifference is scan of what d stands for. Rows that only one of the two series has are left out.
+// scanDifference is scan of the difference d. Rows that only one of the two series has are left out.
 func (s *Store) scanDifference(ctx context.Context, d Difference, match []Label, times vm.TimeRange, f scanned) error {
 	return s.blocks(ctx, d.Metric, match, times, func(blocks []seriesBlocks) error {
 		pairs, err := d.pairs(blocks)

@@ -37,11 +37,11 @@ const (
 	seldomTSIDs = 32 << 20
 	seldomNames = 8 << 20
 
-	// bytesPerSeries is what one matched series costs a query, by VictoriaMetrics' own estimate.
+	// bytesPerSeries is the memory that one matched series costs a query, by VictoriaMetrics' own estimate.
 	bytesPerSeries = 200
 )
 
-// engine holds what VictoriaMetrics keeps once a process: flags, caches, the query layer's hooks.
+// engine holds VictoriaMetrics' state of the process: flags, caches, the query layer's hooks.
 var engine process
 
 type process struct {

@@ -137,7 +137,7 @@ func readRows(ctx context.Context, dir string) (err error) {
 	return err
 }
 
-// maxReason bounds what the engine says of damage: it may show the whole block.
+// maxReason bounds the engine's text about damage: it may show the whole block.
 const maxReason = 300
 
 // unreadable names a part, unless it is ctx that ended the reading.
@@ -148,7 +148,7 @@ func (e *examination) unreadable(ctx context.Context, part string, err error) er
 	return damaged(part, fmt.Errorf("%.*s", maxReason, err.Error()))
 }
 
-// panicked turns the engine's panic into an error. What it has open stays open until the process ends.
+// panicked turns the engine's panic into an error. Its open files stay open until the process ends.
 func panicked(err *error) {
 	if p := recover(); p != nil {
 		*err = fmt.Errorf("%v", p)

@@ -44,7 +44,7 @@ func (s *Store) full() bool {
 	return full
 }
 
-// crammed reports whether too little is free for what the engine has in memory.
+// crammed reports whether too little is free for the engine's rows in memory.
 func (s *Store) crammed() bool {
 	free, err := s.freeSpace()
 	return err == nil && free < engineMinFree
@@ -68,7 +68,7 @@ func (s *Store) Guard(ctx context.Context) error {
 	}
 }
 
-// look does what the free space asks for.
+// look acts on the free space.
 func (s *Store) look() error {
 	if err := s.gate.Enter(); err != nil {
 		return err
@@ -144,20 +144,20 @@ func (s *Store) ReadOnly() bool {
 // The engine ends the process when it cannot open, write or map a file, most often in a goroutine of its own, where no
 // panic can be caught. So the store looks before: at the disk, and here at the files that may be opened.
 const (
-	// filesPerFlush is what a flush and the merges behind it open at once, on some cores.
+	// filesPerFlush is the number of files that a flush and the merges behind it open at once, on some cores.
 	filesPerFlush = 128
 	// filesPerPart stay open of each part: values, timestamps and index, or items, lens and index.
 	filesPerPart = 3
 )
 
 var (
-	// ErrNoFiles is returned where the process may open too few files for what the engine might need.
+	// ErrNoFiles is returned where the process may open too few files for the engine's needs.
 	ErrNoFiles = errors.New("too few files may be opened: raise the limit with LimitNOFILE= or ulimit -n")
 	// ErrWant is wrapped by [Store.Start] where the engine failed for want of files, memory or disk.
 	ErrWant = errors.New("the engine lacks files, memory or disk")
 )
 
-// wants are in what the engine says where no file is damaged, and no restore helps.
+// wants are parts of the engine's messages where no file is damaged, and no restore helps.
 var wants = [][]byte{
 	[]byte("no space left on device"), []byte("disk quota exceeded"), []byte("too many open files"), []byte("cannot allocate memory"), []byte("out of memory"),
 }

@@ -18,7 +18,7 @@ import (
 // active_queries,top_queries}; also VictoriaMetrics' explorer /vmui/ with the two routes it needs,
 // /prettify-query and /expand-with-exprs. The same routes answer below /prometheus, where vmui looks for
 // them. Everything else is 404. It does not authenticate. Filters that a caller in front adds to the URL as
-// extra_label or extra_filters[] hold, whatever the body says.
+// extra_label or extra_filters[] hold, even against the body.
 //
 // active_queries and top_queries show the queries of all stores of the process and of all users.
 func (s *Store) Handler() http.Handler { return s.handler }

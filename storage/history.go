@@ -25,7 +25,7 @@ const maxSteps = 10_000
 type HistoryQuery struct {
 	Metric string
 	Match  []Label  // labels that a series must have
-	By     []string // what is told apart; everything else is put together. Order counts for nothing
+	By     []string // labels that are told apart; all others are put together. Order counts for nothing
 	Start  time.Time
 	End    time.Time
 	Step   time.Duration // a multiple of [Bucket]
@@ -114,11 +114,11 @@ func queryReadings(ctx context.Context, s RangeQuerier, differences []Difference
 	return h.result(), nil
 }
 
-// part is a piece of the range that one store answers: what is after from, up to to.
+// part is a piece of the range that one store answers: the time after from, up to to.
 type part struct {
 	rolled   bool
 	from, to time.Time
-	step     time.Duration // of what is queried: how it is asked for
+	step     time.Duration // of the query: how it is asked for
 	every    string        // how often an expression is evaluated within a step; empty for series
 }
 
@@ -170,7 +170,7 @@ type spanSteps struct {
 	steps  map[int64]*bucket
 }
 
-// aggregate is what is asked for: how series are put together, and how values are in time.
+// aggregate is a way to put series together, and values in time.
 type aggregate struct {
 	function, suffix string
 	reading          string // the function in time of readings; that of rollups is function's
@@ -190,7 +190,7 @@ func (h *history) askRollups(ctx context.Context, s *Store, p part) error {
 	})
 }
 
-// ask asks for each aggregate of what of returns for it.
+// ask asks for each aggregate of the expression that of returns for it.
 func (h *history) ask(ctx context.Context, s RangeQuerier, p part, of func(aggregate) (function, over string)) error {
 	for _, a := range aggregates {
 		function, over := of(a)

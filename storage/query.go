@@ -152,7 +152,7 @@ func labelsOf(name *vm.MetricName) []Label {
 // cost under constant writes and queries, flushes keep a pause of four times their own length.
 const (
 	pauseFactor = 4
-	// maxFlushPause bounds what a slow disk or a busy machine adds to a query.
+	// maxFlushPause bounds the delay that a slow disk or a busy machine adds to a query.
 	maxFlushPause = 100 * time.Millisecond
 )
 

@@ -58,7 +58,7 @@ func (s *Store) indexPending() uint64 {
 	return m.TableMetrics.IndexDBMetrics.PendingItems
 }
 
-// The step that has begun and not ended shows what is in it, not what the one before it had.
+// The step that has begun and not ended shows its own values, not those of the one before it.
 func TestTheNewestStepShowsItsOwnReading(t *testing.T) {
 	s, err := Open(t.TempDir(), Options{})
 	if err != nil {

@@ -19,7 +19,7 @@ import (
 
 const (
 	// rollupChunk is how much is rolled up at a time, aligned to UTC: a day of readings every 10 s is about one block
-	// of the engine, which is decoded as a whole, whatever is wanted of it.
+	// of the engine, which is decoded as a whole for any part of it.
 	rollupChunk = 24 * time.Hour
 	// rollupMargin is for a clock that is set back a little: readings that were too late before are not, then.
 	rollupMargin = time.Hour
@@ -37,7 +37,7 @@ const (
 	rollupBatch = 10_000
 	// markEvery is how much work may have to be done again.
 	markEvery = time.Minute
-	// settleTime is how long a pass waits for the raw store to have what was acknowledged.
+	// settleTime is how long a pass waits for the raw store to have all acknowledged readings.
 	settleTime = time.Minute
 )
 
@@ -49,7 +49,7 @@ func MinRollupRetention(late time.Duration) time.Duration {
 
 // RollupOptions configure [NewRollups]. Raw, Rolled and Late are required.
 type RollupOptions struct {
-	Raw    *Store // what is rolled up
+	Raw    *Store // the series that are rolled up
 	Rolled *Store // where the rollups go; it belongs to them alone
 	// Late is how far behind its time a row may still be added to Raw.
 	Late time.Duration
@@ -120,7 +120,7 @@ func (r *Rollups) setUntil(t time.Time) {
 	r.until = t
 }
 
-// Run rolls up whatever is due until ctx ends, and returns nil. Failures are logged, counted and tried again.
+// Run rolls up all that is due until ctx ends, and returns nil. Failures are logged, counted and tried again.
 func (r *Rollups) Run(ctx context.Context) error {
 	for {
 		wait := rollupLook
@@ -154,7 +154,7 @@ func (r *Rollups) CatchUp(ctx context.Context) error {
 	marked, behind := time.Now(), 0
 	began := !r.Until().IsZero()
 	for done := r.Until(); ; {
-		// Read before Settle: what is accepted from here on belongs to later buckets.
+		// Read before Settle: readings that are accepted from here on belong to later buckets.
 		limit := time.Now().Add(-r.Late - rollupMargin)
 		from, err := r.begin(ctx, &done, limit)
 		if err != nil {
@@ -259,7 +259,7 @@ func (r *Rollups) chunk(ctx context.Context, from, to time.Time) (added int, err
 	return w.added, nil
 }
 
-// rollupWriter puts what a roller makes into the store, in batches, and keeps the pace.
+// rollupWriter puts a roller's rows into the store, in batches, and keeps the pace.
 type rollupWriter struct {
 	roller
 	pace
@@ -424,7 +424,7 @@ func (m *rollupMetrics) counters() []prometheus.Counter {
 	return []prometheus.Counter{m.taken, m.added, m.expired, m.failures, m.worked}
 }
 
-// chunk counts what one day took.
+// chunk counts the cost of one day.
 func (m *rollupMetrics) chunk(w *rollupWriter) {
 	m.taken.Add(float64(w.taken))
 	m.added.Add(float64(w.added))

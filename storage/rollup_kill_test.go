@@ -16,7 +16,7 @@ import (
 	"bramble/storage/storagetest"
 )
 
-// rollupDirEnv makes the test binary a process that rolls up what is in a directory.
+// rollupDirEnv makes the test binary a process that rolls up the readings in a directory.
 const rollupDirEnv = "BRAMBLE_ROLLUP_DIR"
 
 // rollupStep is how many days a pass takes. It has a mark in the end.

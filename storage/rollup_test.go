@@ -53,7 +53,7 @@ func (r *rolling) catchUp(t testing.TB) {
 	}
 }
 
-// readings are what a test has put into a store: times and values of each series.
+// readings are those that a test has put into a store: times and values of each series.
 type readings map[string][]storage.Row
 
 func series(metric string, labels ...string) storage.Series {
@@ -186,7 +186,7 @@ func TestEverySeriesIsRolledUpAndGapsStayGaps(t *testing.T) {
 	}
 }
 
-// A counter's increases add up to what it counted, over days, months, a reset and a gap.
+// A counter's increases add up to its count, over days, months, a reset and a gap.
 func TestIncreasesOfACounterAddUp(t *testing.T) {
 	r := roll(t, t.TempDir(), aYear, storage.RollupOptions{})
 	s := series("pi_network_receive_bytes_total", "board", "b1")
@@ -212,7 +212,7 @@ func TestIncreasesOfACounterAddUp(t *testing.T) {
 	compare(t, r.rolled, `pi_network_receive_bytes_total{board="b1"}`, rows, r.Until())
 }
 
-// What follows a marker of staleness has no reading before it to compare with.
+// A reading behind a marker of staleness has none before it to compare with.
 func TestACounterThatEndedBeginsAgain(t *testing.T) {
 	r := roll(t, t.TempDir(), aYear, storage.RollupOptions{})
 	s, at := series("requests_total"), day(20).Add(time.Minute)
@@ -225,7 +225,7 @@ func TestACounterThatEndedBeginsAgain(t *testing.T) {
 	}
 }
 
-// A history is that of the readings, whatever part of it is rolled up, and shows the one reading of 90 °C a year ago.
+// A history is that of the readings, however much of it is rolled up, and shows the one reading of 90 °C a year ago.
 func TestHistoryIsThatOfTheReadings(t *testing.T) {
 	dir := t.TempDir()
 	r := roll(t, dir, 3*aYear, storage.RollupOptions{})
@@ -280,7 +280,7 @@ func TestHistoryIsThatOfTheReadings(t *testing.T) {
 	}
 	ask(day(90), now, 3*time.Hour)
 	ask(day(730), now, 24*time.Hour)
-	ask(day(730), now, 25*time.Hour) // the end of what is rolled up is inside a step
+	ask(day(730), now, 25*time.Hour) // the end of the rollups is inside a step
 
 	// The raw readings go, the peak stays.
 	if err := errors.Join(r.raw.Close(), r.rolled.Close()); err != nil {
@@ -323,7 +323,7 @@ func TestHistoryRefusesWhatItCannotAnswer(t *testing.T) {
 	}
 }
 
-// A collector that was away for weeks, or whose retention is new and shorter, rolls up first what it has.
+// A collector that was away for weeks, or whose retention is new and shorter, rolls up its readings first.
 func TestNothingExpiresBeforeItIsRolledUp(t *testing.T) {
 	dir := t.TempDir()
 	s := storagetest.Temperature("b1")
@@ -381,7 +381,7 @@ func TestAHistoryThatBeginsWithAMonthIsRolledUp(t *testing.T) {
 	compare(t, r.rolled, `pi_soc_temperature_celsius{board="b1"}`, rows, r.Until())
 }
 
-// Readings that did expire are told and counted, and what is left is rolled up.
+// Readings that did expire are logged and counted, and the others are rolled up.
 func TestExpiredReadingsAreCounted(t *testing.T) {
 	// A mark that is 100 days old, and a retention that has not waited for it.
 	dir := t.TempDir()
@@ -482,7 +482,7 @@ func TestStoppingEndsARun(t *testing.T) {
 	}
 }
 
-// What two series have between them is told from readings of the same instant, rolled up or not.
+// The difference of two series is that of readings of the same instant, rolled up or not.
 func TestADifferenceIsThatOfOneInstant(t *testing.T) {
 	r := roll(t, t.TempDir(), aYear, storage.RollupOptions{Differences: []storage.Difference{
 		{Metric: "pi_cpu_clock_hertz", Label: "source", Of: "requested", Less: "measured", As: "pi_cpu_clock_lost_hertz"},

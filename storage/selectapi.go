@@ -16,7 +16,7 @@ import (
 // maxNames bounds the label names and values of one answer (VictoriaMetrics' -search.maxTagKeys).
 const maxNames = 100_000
 
-// errUnsupported answers what this package refuses to serve: changes, the cluster protocol, Graphite, and
+// errUnsupported answers the calls that this package refuses to serve: changes, the cluster protocol, Graphite, and
 // the calls that carry no filters and so cannot say which store they mean.
 var errUnsupported = errors.New("not supported by this store")
 

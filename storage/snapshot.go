@@ -25,7 +25,7 @@ type File struct {
 	Size   int64
 }
 
-// Snapshot is a store at one instant. It costs a few links and holds the disk space of what the store has
+// Snapshot is a store at one instant. It costs a few links and holds the disk space of the parts that the store has
 // merged away since, so release it soon. It is not safe for concurrent use.
 type Snapshot struct {
 	Counts
@@ -74,8 +74,8 @@ func (s *Store) freeze() (*Snapshot, error) {
 	return &Snapshot{store: s, name: s.db.MustCreateSnapshot(), Counts: Counts{Series: series}}, nil
 }
 
-// Release lets the store remove what only the snapshot held. Releasing twice, or after the store was closed, is
-// harmless: the next [Open] removes what a crash has left.
+// Release lets the store remove the files that only the snapshot held. Releasing twice, or after the store was closed, is
+// harmless: the next [Open] removes the remains of a crash.
 func (n *Snapshot) Release() {
 	if n.name == "" || n.store.gate.Enter() != nil {
 		return
@@ -145,7 +145,7 @@ func rowsOfPart(metadata string) (uint64, error) {
 	return part.RowsCount, nil
 }
 
-// removeStaleSnapshots frees what a process that was killed has held on to. Nobody but this package makes snapshots.
+// removeStaleSnapshots removes the snapshots of a process that was killed. Nobody but this package makes any.
 func removeStaleSnapshots(db *vm.Storage) error {
 	for _, name := range db.MustListSnapshots() {
 		if err := db.DeleteSnapshot(name); err != nil {

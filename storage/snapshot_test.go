@@ -199,7 +199,7 @@ func TestInspectCatchesWhatOpeningDoesNot(t *testing.T) {
 	f("data/indexdb/2*/*/items.bin", half)
 }
 
-// TestInspectMissesAMonthsIndex: what one month's index has lost another one may still have, so that the counts are as they were.
+// TestInspectMissesAMonthsIndex: series that one month's index has lost may still be in another one, so that the counts are as they were.
 func TestInspectMissesAMonthsIndex(t *testing.T) {
 	s := storagetest.Open(t, t.TempDir(), storage.Options{})
 	var months []string // with readings: the engine may have made another one beforehand

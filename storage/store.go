@@ -3,10 +3,10 @@
 // It owns the directory it opens, VictoriaMetrics' storage engine inside it, and every process-wide setting
 // of that engine. All other packages see series as labels, Unix milliseconds and float64, and never the engine.
 //
-// What it promises:
+// It guarantees:
 //
 //   - [Store.Add] keeps rows in memory; they survive a crash only after a [Store.Barrier] that began later has
-//     returned. Whoever needs more keeps a journal and truncates it behind the barrier.
+//     returned. A caller that needs more keeps a journal and truncates it behind the barrier.
 //   - The same row added again, before or after a restart, counts once. Two different values of one series in
 //     one millisecond: the larger one stays.
 //   - A query sees the rows of every Add that returned before it.

@@ -56,7 +56,7 @@ func TestStoresDoNotSeeEachOther(t *testing.T) {
 		storagetest.Add(t, s, []storage.Row{{Series: storagetest.Temperature("b1"), At: now.UnixMilli(), Value: float64(i)}})
 		open8 = append(open8, s)
 	}
-	for range 3 { // the later rounds find whatever the first has cached
+	for range 3 { // the later rounds find the first one's cached answers
 		for i, s := range open8 {
 			if got := storagetest.Number(t, s, `pi_soc_temperature_celsius`, now); got != float64(i) {
 				t.Fatalf("store %d answers %v", i, got)

@@ -176,12 +176,12 @@ func (e *transaction) overBecause(in *incident.Incident) error {
 
 // mergedText says, for the page, which incidents are part of one; empty where none is.
 func mergedText(ctx context.Context, db database.Querier, incident string) (string, error) {
-	formers, err := mergedInto(ctx, db, incident)
+	merged, err := mergedInto(ctx, db, incident)
 	if err != nil {
 		return "", err
 	}
 	var names []string
-	for _, f := range formers {
+	for _, f := range merged {
 		name := fmt.Sprintf("#%d", f.Number)
 		if f.Ack != nil {
 			name += " (acknowledged by " + f.Ack.By + ")"
@@ -240,8 +240,8 @@ func mergedInto(ctx context.Context, db database.Querier, id string) (out []merg
 // once; a receiver of a route knows a merged incident by its own key, which is ended. They hear of it once, also where the
 // incident opens and ends again.
 func (e *transaction) notifyMerged(in *incident.Incident) error {
-	formers, err := mergedInto(e.ctx, e.c, in.ID)
-	if err != nil || len(formers) == 0 {
+	merged, err := mergedInto(e.ctx, e.c, in.ID)
+	if err != nil || len(merged) == 0 {
 		return err
 	}
 	heard := map[string]bool{}
@@ -252,7 +252,7 @@ func (e *transaction) notifyMerged(in *incident.Incident) error {
 	for _, c := range mine {
 		heard[c.person] = true
 	}
-	for _, f := range formers {
+	for _, f := range merged {
 		told, err := e.notifiedIntegrations(f.ID, f.at)
 		if err != nil {
 			return err
@@ -269,7 +269,7 @@ func (e *transaction) notifyMerged(in *incident.Incident) error {
 			heard[t.person] = true
 		}
 	}
-	return e.exec("note that formers of incident "+in.ID+" heard of its end", `UPDATE incident_merged SET at = 0 WHERE incident = ?`, in.ID)
+	return e.exec("note that merged of incident "+in.ID+" heard of its end", `UPDATE incident_merged SET at = 0 WHERE incident = ?`, in.ID)
 }
 
 func (e *transaction) notifyMergedEnd(in *incident.Incident, f mergedIncident, t notifiedIntegration) error {

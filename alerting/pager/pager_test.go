@@ -353,8 +353,8 @@ func newIdle(t *testing.T, url, interval string) *idle {
 	return &idle{p, t}
 }
 
-// letter writes a message about a board's incident, which is open.
-func (p *idle) letter(board string, reason notify.NotifyReason) *outbox.Message {
+// message writes a message about a board's incident, which is open.
+func (p *idle) message(board string, reason notify.NotifyReason) *outbox.Message {
 	p.t.Helper()
 	now := time.Now()
 	in := &incident.Incident{ID: board, GroupKey: board, Receiver: "hook", Title: board, StartedAt: now.UnixMilli(), OpenedAt: now.UnixMilli()}
@@ -375,7 +375,7 @@ func (p *idle) letter(board string, reason notify.NotifyReason) *outbox.Message 
 	return l
 }
 
-// tried tries a letter at once and returns the state that it came to, and how long it waits now.
+// tried tries a message at once and returns the state that it came to, and how long it waits now.
 func (p *idle) tried(l *outbox.Message) (state string, wait time.Duration) {
 	p.t.Helper()
 	l.Begin(time.Now())
@@ -399,7 +399,7 @@ func TestARefusedPageIsTriedUntilItIsTaken(t *testing.T) {
 			http.Error(w, "no such topic", http.StatusNotFound)
 		})
 		p := newIdle(t, s.URL, interval)
-		l := p.letter("b1", notify.ReasonFirstNotification)
+		l := p.message("b1", notify.ReasonFirstNotification)
 		for n := 1; n <= 14; n++ {
 			if state, wait := p.tried(l); state != "waiting" || wait > longest || n > 12 && wait < longest/4 {
 				t.Fatalf("group_interval %s: after try %d %s for %s", interval, n, state, wait)
@@ -430,7 +430,7 @@ func TestARefusedPageLeavesWhenTheReceiverWorksAgain(t *testing.T) {
 		w.WriteHeader(status)
 	})
 	p := newIdle(t, s.URL, "1h")
-	b1, b2 := p.letter("b1", notify.ReasonFirstNotification), p.letter("b2", notify.ReasonFirstNotification)
+	b1, b2 := p.message("b1", notify.ReasonFirstNotification), p.message("b2", notify.ReasonFirstNotification)
 	wait := func(l *outbox.Message) time.Duration { return time.Until(time.UnixMilli(l.NextAt)) }
 	later := func() {
 		t.Helper()
@@ -442,7 +442,7 @@ func TestARefusedPageLeavesWhenTheReceiverWorksAgain(t *testing.T) {
 		}
 	}
 	later()
-	p.letter("b1", notify.ReasonNewAlertsInGroup)
+	p.message("b1", notify.ReasonNewAlertsInGroup)
 	if d := wait(b1); d > firstWait {
 		t.Errorf("the group has more to say: tried in %s", d)
 	}
@@ -461,7 +461,7 @@ func TestARefusedPageLeavesWhenTheReceiverWorksAgain(t *testing.T) {
 	status = http.StatusTooManyRequests
 	later()
 	status = http.StatusOK
-	p.tried(p.letter("b3", notify.ReasonFirstNotification))
+	p.tried(p.message("b3", notify.ReasonFirstNotification))
 	if d := wait(b1); d < 100*time.Second || d > 120*time.Second {
 		t.Errorf("with Retry-After: 120 it is tried in %s", d)
 	}
@@ -472,12 +472,12 @@ func TestARefusedPageEndsWithItsAlert(t *testing.T) {
 	t.Parallel()
 	s := newSink(t, func(_ int, w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusForbidden) })
 	p := newIdle(t, s.URL, "1h")
-	l := p.letter("b1", notify.ReasonFirstNotification)
+	l := p.message("b1", notify.ReasonFirstNotification)
 	if state, _ := p.tried(l); state != "waiting" {
 		t.Fatalf("refused: %s", state)
 	}
 	s.next(t)
-	end := p.letter("b1", notify.ReasonAllAlertsResolved)
+	end := p.message("b1", notify.ReasonAllAlertsResolved)
 	if state, _ := p.tried(l); state != "stopped" {
 		t.Errorf("over: %s", state)
 	}

@@ -185,9 +185,9 @@ func TestTakenOver(t *testing.T) {
 	s.none(t, "after the end")
 }
 
-// TestTheEndOfAFormerIsToldOnce: an incident that took another over opens again for another switch, and its second end is not
+// TestTheEndOfAMergedIncidentIsNotifiedOnce: an incident that took another over opens again for another switch, and its second end is not
 // that of what it took over.
-func TestTheEndOfAFormerIsToldOnce(t *testing.T) {
+func TestTheEndOfAMergedIncidentIsNotifiedOnce(t *testing.T) {
 	t.Parallel()
 	s := newSink(t, nil)
 	places := alerttest.Fleet(2, 1, 48, nil)

@@ -176,7 +176,7 @@ func (b *Broker) register(count *metrics) error {
 	return nil
 }
 
-// serve answers enrolments, and delivers to the boards what is published for them.
+// serve answers enrolments, and delivers to the boards the messages for them.
 func (b *Broker) serve(o Options, count *metrics) error {
 	requests, deliveries := make(chan *nats.Msg, enrolQueue), make(chan *nats.Msg, deliveryQueue)
 	for subject, queue := range map[string]chan *nats.Msg{

@@ -123,7 +123,7 @@ func (c *client) begin(l link) {
 	c.front.work.Go(c.read)
 }
 
-// read takes what the client sends until the connection ends.
+// read takes the client's bytes until the connection ends.
 func (c *client) read() {
 	defer c.forget()
 	defer c.front.panics.caught("serve a client")
@@ -203,7 +203,7 @@ func (c *client) operations(b []byte) (n int, err error) {
 	return n, nil
 }
 
-// operate does what the client asks for. Its error ends the connection without a word.
+// operate does an operation of the client. Its error ends the connection without a word.
 func (c *client) operate(op protocol.Operation) error {
 	switch op.Verb {
 	case protocol.Connect:
@@ -400,7 +400,7 @@ func (c *client) flush() {
 	}
 }
 
-// write sends what is queued until there is nothing more.
+// write sends the queue until there is nothing more.
 func (c *client) write() {
 	defer c.front.panics.caught("write to a client")
 	for {

@@ -201,7 +201,7 @@ func (f *front) connections() int {
 	return len(f.clients)
 }
 
-// subscribe has the client get what is delivered on a subject.
+// subscribe has the client get the messages on a subject.
 func (f *front) subscribe(c *client, subject string) {
 	f.listening.Lock()
 	defer f.listening.Unlock()

@@ -22,7 +22,7 @@ const tlsTimeout = 10 * time.Second
 // maxHeader bounds the request with which a websocket begins, in bytes; a client library's has some 200.
 const maxHeader = 4 << 10
 
-// pieceSize is what is read at once: a TLS record (RFC 8446, section 5.1).
+// pieceSize is the number of bytes that are read at once: a TLS record (RFC 8446, section 5.1).
 const pieceSize = 16 << 10
 
 // pieces are shared by all connections: one that waits has none.

@@ -9,7 +9,7 @@ import (
 	seglog "bramble/storage/segment"
 )
 
-// format is that of the journal's segments. A record is what [Journal.Append] was given; one group is
+// format is that of the journal's segments. A record is one of [Journal.Append]; one group is
 // committed by one fsync.
 var format = seglog.Format{
 	Magic:     "journal2",

@@ -21,7 +21,7 @@ func reading(i int) []Value {
 	}
 }
 
-// BenchmarkPublishUnwatched is what a report costs while nobody looks.
+// BenchmarkPublishUnwatched is the cost of a report while nobody looks.
 func BenchmarkPublishUnwatched(b *testing.B) {
 	hub, _ := start(b, Options{})
 	names := make([]string, 1000)

@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// maxSeries bounds what is kept of one board. A report carries at most 64 series.
+// maxSeries bounds the series that are kept of one board. A report carries at most 64.
 const maxSeries = 256
 
 // Value is one reading. Series is the name with its own labels, such as `pi_cpu_clock_hertz{source="measured"}`; the value is
@@ -71,7 +71,7 @@ var throttleNames = [...]struct {
 	{softLimit, "soft_temperature_limit"}, {capped, "frequency_capped"},
 }
 
-// cell is what the fleet page shows of a board. has tells which fields have a value.
+// cell is a board on the fleet page. has tells which fields have a value.
 type cell struct {
 	at     int64 // the last reading that the board itself sent
 	values [fields]float64
@@ -166,7 +166,7 @@ func quote(s string) []byte {
 	return b
 }
 
-// store keeps the readings that are newer than what is known; false when none is.
+// store keeps the readings that are newer than the known ones; false when none is.
 func (b *boardState) store(at int64, values []Value) bool {
 	for i := range b.latest {
 		b.latest[i].fresh = false

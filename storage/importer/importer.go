@@ -28,7 +28,7 @@ const (
 	importTime = 10 * time.Minute
 	// importPause is the shortest time between two barriers that importers ask for: other writers wait meanwhile.
 	importPause = 500 * time.Millisecond
-	// maxDetail bounds what an answer says of the first row that was refused.
+	// maxDetail bounds the words of an answer about the first row that was refused.
 	maxDetail = 300
 	// importBatch rows go into the store at once.
 	importBatch = 10_000
@@ -45,7 +45,7 @@ type Options struct {
 	Store Target
 	// Retention is how far back the store takes rows; older ones are refused. 0 leaves that to the store.
 	Retention time.Duration
-	// Log receives what fails inside; nil discards it. Registerer receives the metrics; nil registers none.
+	// Log receives internal failures; nil discards them. Registerer receives the metrics; nil registers none.
 	Log        *slog.Logger
 	Registerer prometheus.Registerer
 }
@@ -171,7 +171,7 @@ type tally struct {
 	stored   int
 	left     int // NaN, of them Prometheus' stale markers
 	refused  map[string]int
-	first    string // what the first one that was refused was
+	first    string // the first one that was refused
 }
 
 // refuse counts n rows that are not stored.
@@ -183,13 +183,13 @@ func (t *tally) refuse(reason, detail string, n int) {
 	t.importer.metrics.refused.WithLabelValues(reason).Add(float64(n))
 }
 
-// complaint says what was not stored.
+// complaint names the rows that were not stored.
 func (t *tally) complaint() error {
 	counts, _ := json.Marshal(t.refused) // a map of strings to numbers
 	return fmt.Errorf("stored %d rows and refused %s; first: %s", t.stored, counts, t.first)
 }
 
-// flush stores what was collected.
+// flush stores the collected rows.
 func (t *tally) flush() error {
 	if len(t.rows) == 0 {
 		return nil
@@ -206,7 +206,7 @@ func (t *tally) flush() error {
 // groupBarrier lets all that ask meanwhile share a barrier.
 type groupBarrier struct {
 	flush func() error
-	turn  sync.Mutex // held by whoever runs the barrier; guards ended
+	turn  sync.Mutex // held by the caller that runs the barrier; guards ended
 	ended time.Time
 
 	mu   sync.Mutex // guards next
@@ -245,7 +245,7 @@ func (g *groupBarrier) run(b *sharedBarrier) {
 		<-time.After(pause)
 	}
 	g.mu.Lock()
-	g.next = nil // whoever comes from now on needs the next one
+	g.next = nil // later callers need the next one
 	g.mu.Unlock()
 	b.err = errors.New("the store was not flushed: a fault in the collector")
 	defer close(b.done) // after a panic too: others wait for it

@@ -131,7 +131,7 @@ func TestImportFormats(t *testing.T) {
 	}
 }
 
-// TestImportForgesNothing sends what would pass for the collector's own or for another's.
+// TestImportForgesNothing sends rows that would pass for the collector's own or for another's.
 func TestImportForgesNothing(t *testing.T) {
 	s := serveImport(t)
 	now := storagetest.AnHourAgo()

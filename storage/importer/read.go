@@ -127,7 +127,7 @@ func eachLine(r *http.Request, f func(number int, line []byte) error) error {
 	return nil
 }
 
-// counter counts what is read.
+// counter counts the bytes that are read.
 type counter struct {
 	from io.Reader
 	n    int64
@@ -146,7 +146,7 @@ type importLine struct {
 	Timestamps []int64           `json:"timestamps"` // Unix milliseconds
 }
 
-// importValue is a number, or what exports write for values that JSON has no number for.
+// importValue is a number, or the text that exports write for values that JSON has no number for.
 type importValue float64
 
 // UnmarshalJSON implements json.Unmarshaler.

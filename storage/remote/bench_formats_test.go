@@ -19,7 +19,7 @@ import (
 	"bramble/storage/storagetest"
 )
 
-// wireFormats are what a VictoriaMetrics takes; encode returns a whole request.
+// wireFormats are the formats that a VictoriaMetrics takes; encode returns a whole request.
 var wireFormats = []struct {
 	name, path, compression string
 	encode                  func(b *testing.B, rows []storage.Row) []byte

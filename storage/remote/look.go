@@ -15,7 +15,7 @@ import (
 
 const (
 	lookTime = 5 * time.Second
-	// maxMetrics bounds what is read of a /metrics page.
+	// maxMetrics bounds the part of a /metrics page that is read.
 	maxMetrics = 16 << 20
 	// youngest is the uptime, in seconds, from which a start time given in whole seconds names one process alone:
 	// whatever is started later has another.
@@ -35,7 +35,7 @@ const (
 	dedupOn
 )
 
-// facts are what the /metrics pages of the remote's nodes say.
+// facts are those of the /metrics pages of the remote's nodes.
 type facts struct {
 	who   string // their start times
 	blind bool   // these do not tell when rows may have been lost

@@ -16,12 +16,12 @@ import (
 	"bramble/storage/internal/promapi"
 )
 
-// answerTime is what a remote gets to answer a query in: what it allows itself, and a little for the way.
+// answerTime is how long a remote may take to answer a query: its own limit, and a little for the way.
 const answerTime = storage.MaxQueryTime + 5*time.Second
 
 // Handler serves the same routes as [Store.Handler]. Queries are asked of the remote with its credentials; a caller's
 // own, and his cookies, stay here. Filters that a caller in front adds to the URL as extra_label or extra_filters[]
-// hold, whatever the body says. vmui is the collector's own.
+// hold, even against the body. vmui is the collector's own.
 func (r *Store) Handler() http.Handler { return r.handler }
 
 func (r *Store) routes() (http.Handler, error) {
@@ -107,7 +107,7 @@ func rewrite(p *httputil.ProxyRequest, to *url.URL) {
 	p.Out.Host = ""
 }
 
-// onlyContent drops what a remote says about itself and to browsers.
+// onlyContent drops a remote's headers about itself and for browsers.
 func onlyContent(h http.Header) {
 	for name := range h {
 		if !slices.Contains([]string{"Content-Type", "Content-Length", "Content-Encoding", "Content-Disposition", "Vary"}, name) {

@@ -86,7 +86,7 @@ func (r *Store) ask(ctx context.Context, path, expr string, form url.Values) (_ 
 	return readAnswer(resp.Status, io.LimitReader(resp.Body, maxAnswerBytes))
 }
 
-// answer is what the Prometheus HTTP API says.
+// answer is one of the Prometheus HTTP API.
 type answer struct {
 	Status string `json:"status"`
 	Error  string `json:"error"`

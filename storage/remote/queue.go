@@ -46,7 +46,7 @@ type queue struct {
 	segments []*queueSegment // oldest first; the last one is written to
 	file     *segment.File   // the last one
 	dirty    bool            // something is not synced
-	marked   bool            // what is not synced has its mark
+	marked   bool            // the bytes that are not synced have their mark
 	buffer   []byte
 }
 
@@ -157,7 +157,7 @@ func (q *queue) append(body []byte, rows int) error {
 	queueFormat.Fill(q.buffer[start:])
 	q.dirty = true
 	if _, err := q.file.WriteAt(q.buffer, s.size); err != nil {
-		return fmt.Errorf("write the queue: %w", err) // what was written lies behind size: it is written over, or cut off
+		return fmt.Errorf("write the queue: %w", err) // the written bytes lie behind size: they are written over, or cut off
 	}
 	if s.rows == 0 {
 		s.born = time.Now()
@@ -195,7 +195,7 @@ func (q *queue) flush() error {
 	if !q.dirty {
 		return nil
 	}
-	// What a failed write left behind the end must not look like damage to the next start.
+	// The remains of a failed write behind the end must not look like damage to the next start.
 	if err := q.file.Truncate(q.last().size); err != nil {
 		return fmt.Errorf("sync the queue: %w", err)
 	}
@@ -286,7 +286,7 @@ func (q *queue) remove(number uint64) error {
 	return nil
 }
 
-// cutOld begins a new segment where the last one is old, so that what it holds can be removed once nothing follows.
+// cutOld begins a new segment where the last one is old, so that its requests can be removed once nothing follows.
 func (q *queue) cutOld() error {
 	q.mu.Lock()
 	defer q.mu.Unlock()

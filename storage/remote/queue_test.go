@@ -114,7 +114,7 @@ func TestEachByteOfAQueue(t *testing.T) {
 	}
 }
 
-// What an append that failed has left behind the end is not damage to the next start.
+// The remains of a failed append behind the end are not damage to the next start.
 func TestAFailedAppendIsNoDamage(t *testing.T) {
 	q, err := openQueue(t.TempDir())
 	if err != nil {

@@ -45,7 +45,7 @@ const (
 
 // Options configures [Open].
 type Options struct {
-	// Dir holds what the remote has not yet safely got. It is created where it is missing.
+	// Dir holds the rows that the remote has not yet safely got. It is created where it is missing.
 	Dir string
 	// Write is the base URL below which /api/v1/write lies: http://vm:8428, or of a cluster
 	// http://vminsert:8480/insert/0/prometheus.
@@ -67,7 +67,7 @@ type Options struct {
 	Registerer prometheus.Registerer
 }
 
-// Check returns the options with their defaults, or what is wrong with them.
+// Check returns the options with their defaults, or an error that names a wrong one.
 func (o Options) Check() (Options, error) {
 	if o.Read == "" {
 		o.Read = o.Write
@@ -100,7 +100,7 @@ func (o Options) Check() (Options, error) {
 	return o, nil
 }
 
-// checkBase refuses what is no base URL, and takes the slash at its end off.
+// checkBase refuses any other URL than a base URL, and takes the slash at its end off.
 func checkBase(to *string) error {
 	u, err := url.Parse(*to)
 	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" || u.RawQuery != "" || u.Fragment != "" {
@@ -137,7 +137,7 @@ type Store struct {
 	state    state
 	readOnly lifecycle.Transition
 
-	mu    sync.Mutex // guards what follows
+	mu    sync.Mutex // guards the fields that follow
 	body  []byte     // the request that gathers rows, not yet compressed
 	rows  int        // in body
 	names nameReader
@@ -204,7 +204,7 @@ func (r *Store) Add(rows []storage.Row) error {
 				continue
 			}
 			if err = r.closeRequest(); err == nil {
-				before, had = 0, 0 // what the call has added so far is queued: adding it again is harmless
+				before, had = 0, 0 // the rows that the call has added so far are queued: adding them again is harmless
 			}
 		}
 		if err != nil {
@@ -218,7 +218,7 @@ func (r *Store) Add(rows []storage.Row) error {
 // Record is [Store.Add] for callers that know no engine, such as recording rules.
 func (r *Store) Record(samples []series.Sample) error { return r.Add(storage.RowsOf(samples)) }
 
-// closeRequest puts what was gathered into the queue. The caller holds mu.
+// closeRequest puts the gathered rows into the queue. The caller holds mu.
 func (r *Store) closeRequest() error {
 	if r.rows == 0 {
 		r.body = r.body[:0]

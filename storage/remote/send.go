@@ -21,11 +21,11 @@ const (
 	// minPause and maxPause are the waits after the first failure and after many, give or take a quarter.
 	minPause = 250 * time.Millisecond
 	maxPause = 15 * time.Second
-	// maxAnswer bounds what is read of an answer that refuses.
+	// maxAnswer bounds the part that is read of an answer that refuses.
 	maxAnswer = 512
 )
 
-// state is what the sender knows and others ask for.
+// state is the sender's knowledge that others ask for.
 type state struct {
 	mu    sync.Mutex
 	err   error // why nothing arrives
@@ -180,7 +180,7 @@ func (r *Store) post(ctx context.Context, body []byte) error {
 		return fmt.Errorf("send rows: %w", err)
 	}
 	defer resp.Body.Close()
-	answer, _ := io.ReadAll(io.LimitReader(resp.Body, maxAnswer)) // for a person: whatever came will do
+	answer, _ := io.ReadAll(io.LimitReader(resp.Body, maxAnswer)) // for a person: a part of it will do
 	if resp.StatusCode/100 != 2 {
 		return fmt.Errorf("send rows to %s: %s: %q", req.URL.Redacted(), resp.Status, answer)
 	}
@@ -211,7 +211,7 @@ func (s *sender) look(ctx context.Context) error {
 	return s.queue.cutOld()
 }
 
-// forget removes what was taken before a time.
+// forget removes the segments that were taken before a time.
 func (s *sender) forget(before time.Time) error {
 	for len(s.taken) > 0 && s.taken[0].at.Before(before) {
 		if err := s.queue.remove(s.taken[0].number); err != nil {
@@ -222,7 +222,7 @@ func (s *sender) forget(before time.Time) error {
 	return nil
 }
 
-// tell logs what an operator has to know, when it is first seen.
+// tell logs facts that an operator has to know, when they are first seen.
 func (s *sender) tell(facts facts) {
 	s.state.mu.Lock()
 	known := s.state.facts

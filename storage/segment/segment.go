@@ -21,7 +21,7 @@ import (
 )
 
 const (
-	// MagicSize is the length of the text that begins a file and says of what kind and version it is.
+	// MagicSize is the length of the text that begins a file and names its kind and version.
 	MagicSize = 8
 	// HeaderSize is the length of a header: the magic, the salt, and the CRC-32C of both, little-endian.
 	HeaderSize = MagicSize + 8 + 4
@@ -37,7 +37,7 @@ var ErrHeader = errors.New("the header of the file is damaged")
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// Salt is what the marks of a file have in common.
+// Salt is common to the marks of a file.
 type Salt [8]byte
 
 // NewHeader returns the header of a new file. It has to be on the disk before the first group is written.

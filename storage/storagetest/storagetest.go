@@ -26,7 +26,7 @@ type Vanilla struct {
 	addr string
 	args []string
 	cmd  *exec.Cmd
-	done chan struct{} // closed once what it writes has ended
+	done chan struct{} // closed once its output has ended
 }
 
 // vanillaProgram builds the server from the module in go.mod, beside the other programs that tests use.
@@ -115,7 +115,7 @@ func (v *Vanilla) Kill() {
 	v.cmd = nil
 }
 
-// Show makes what the server took visible to queries.
+// Show makes the server's rows visible to queries.
 func (v *Vanilla) Show(t testing.TB) { v.Get(t, "/internal/force_flush") }
 
 // Get returns the body of an answer.

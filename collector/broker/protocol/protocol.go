@@ -22,7 +22,7 @@ const MaxLine = 4096
 // maxDigits bounds a number (nats-server, util.go, parseSize).
 const maxDigits = 9
 
-// A Verb says what a client wants. The zero value is none.
+// A Verb is the kind of an operation. The zero value is none.
 type Verb uint8
 
 // The verbs that boards use.

@@ -81,7 +81,7 @@ func TestNextAllocatesNothing(t *testing.T) {
 	}
 }
 
-// Whatever arrives, an operation lies within its bytes, and bytes that come one by one are read as
+// An operation always lies within its bytes, and bytes that come one by one are read as
 // those that come together.
 func FuzzNext(f *testing.F) {
 	for _, text := range []string{
