@@ -11,7 +11,7 @@ import (
 // TestDefaultRulesTested runs the tests of the default rules, and looks that each rule is seen to fire and to end.
 func TestDefaultRulesTested(t *testing.T) {
 	t.Parallel()
-	const file = "../testdata/default.test.yml"
+	const file = "../rules/testdata/default.test.yml"
 	var out strings.Builder
 	if err := Run(t.Context(), []string{file}, &out, openStore(t)); err != nil {
 		t.Errorf("%v\n%s", err, &out)

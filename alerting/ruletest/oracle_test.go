@@ -93,10 +93,10 @@ func writeYAML(t *testing.T, file string, doc any) {
 // TestSameVerdicts asks promtool and vmalert-tool about the corpus. Names of files say where they differ, by design.
 func TestSameVerdicts(t *testing.T) {
 	for _, o := range oracles(t) {
-		for _, file := range append(corpus(t), "../testdata/default.test.yml") {
+		for _, file := range append(corpus(t), "../rules/testdata/default.test.yml") {
 			want := true
 			switch {
-			case file == "../testdata/default.test.yml" && o.name == "promtool":
+			case file == "../rules/testdata/default.test.yml" && o.name == "promtool":
 				continue // increase() and resets()
 			case strings.HasSuffix(file, ".vmalert.test.yml") && o.name == "promtool", strings.HasSuffix(file, ".promtool.test.yml") && o.name != "promtool":
 				continue // each of these programs says something else
