@@ -136,7 +136,9 @@ func (c *client) forget() {
 	for _, subject := range c.granted.hears {
 		c.front.unsubscribe(c, subject)
 	}
-	c.front.gate.left(c)
+	if c.granted.role == roleBoard {
+		c.front.gate.left(c.granted.name, c)
+	}
 }
 
 var errAway = errors.New("the connection has ended")

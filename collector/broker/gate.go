@@ -69,12 +69,14 @@ func (g *gate) enter(board string, c *client, key string) error {
 	g.mu.Unlock()
 	cut := older != nil && older != c && older.end()
 	if b, ok := g.known.BoardOfKey(key); !ok || b.Name != board {
+		g.left(board, c)
 		return errUnknownKey
 	}
 	if cut {
 		g.count.displaced.Inc()
 	}
 	if !g.admit(c, board, cut) {
+		g.left(board, c)
 		return errFull
 	}
 	if g.arrived(p, c.from, cut) {
@@ -84,11 +86,11 @@ func (g *gate) enter(board string, c *client, key string) error {
 	return nil
 }
 
-// left forgets a connection that has ended.
-func (g *gate) left(c *client) {
+// left forgets a board's connection that has ended, or was not let in.
+func (g *gate) left(board string, c *client) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if p := g.live[c.granted.name]; c.granted.role == roleBoard && p != nil && p.client == c {
+	if p := g.live[board]; p != nil && p.client == c {
 		p.client = nil
 	}
 }
