@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/mod/semver"
 
+	"bramble/alerting/alert"
 	"bramble/alerting/pager"
 	"bramble/collector/digest"
 	"bramble/collector/presence"
@@ -66,7 +67,7 @@ func (m dailyMail) report(ctx context.Context, from, to time.Time) (digest.Repor
 		if o.Until != 0 {
 			until = "until " + time.UnixMilli(o.Until).In(to.Location()).Format("Mon 15:04 MST")
 		}
-		r.Off = append(r.Off, digest.Line{What: o.What, Text: o.Why + by(o.By) + ", " + until, Bad: o.Everything || o.Kind == pager.OffReceiver})
+		r.Off = append(r.Off, digest.Line{What: o.What, Text: o.Why + by(o.By) + ", " + until, Bad: o.Everything || o.Kind == alert.OffReceiver})
 	}
 	r.Backups = m.backupLines(to)
 	for _, h := range m.app.heartbeats.List() {

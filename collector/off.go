@@ -6,18 +6,19 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"bramble/alerting/alert"
 	"bramble/alerting/maintenance"
 	"bramble/alerting/pager"
 )
 
 // offSources are all that can keep an alert from paging somebody.
-func (a *app) offSources() []pager.OffSource {
-	return []pager.OffSource{a.pager.SilencesOff, a.pager.MaintenancesOff, a.pager.ReceiversOff, a.pager.RotasOff}
+func (a *app) offSources() []alert.OffSource {
+	return []alert.OffSource{a.pager.SilencesOff, a.pager.MaintenancesOff, a.pager.ReceiversOff, a.pager.RotasOff}
 }
 
 // whatIsOff lists the alerts that can page nobody now.
-func (a *app) whatIsOff() pager.OffReport {
-	return pager.WhatIsOff(time.Now(), len(a.fleet.of(a.registry)), a.offSources()...)
+func (a *app) whatIsOff() alert.OffReport {
+	return alert.WhatIsOff(time.Now(), len(a.fleet.of(a.registry)), a.offSources()...)
 }
 
 var (
@@ -28,7 +29,7 @@ var (
 )
 
 // offMetrics shows what is off as metrics, and through them as series.
-type offMetrics struct{ report func() pager.OffReport }
+type offMetrics struct{ report func() alert.OffReport }
 
 // Describe implements prometheus.Collector.
 func (m offMetrics) Describe(ch chan<- *prometheus.Desc) {
@@ -50,7 +51,7 @@ func (m offMetrics) Collect(ch chan<- prometheus.Metric) {
 		everything = 1
 	}
 	gauge(offAll, everything)
-	kinds := map[string]int{pager.OffSilence: 0, pager.OffMaintenance: 0, pager.OffReceiver: 0}
+	kinds := map[string]int{alert.OffSilence: 0, alert.OffMaintenance: 0, alert.OffReceiver: 0}
 	for _, o := range r.Items {
 		kinds[o.Kind]++
 	}

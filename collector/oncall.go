@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"bramble/alerting/alert"
 	"bramble/alerting/incident"
 	"bramble/alerting/oncall"
 	"bramble/alerting/pager"
@@ -58,20 +59,20 @@ func (a *app) reloadRoutes() error {
 // pagingPart is who is paged, and which alerts page nobody.
 type pagingPart struct {
 	pager *pager.Pager
-	off   func() pager.OffReport
-	test  func(ctx context.Context, receiver, by string, scheduled time.Time) (pager.PageTest, error)
+	off   func() alert.OffReport
+	test  func(ctx context.Context, receiver, by string, scheduled time.Time) (alert.PageTest, error)
 }
 
 // Off lists the alerts that can page nobody now.
-func (p *pagingPart) Off() pager.OffReport { return p.off() }
+func (p *pagingPart) Off() alert.OffReport { return p.off() }
 
 // Tests lists test pages.
-func (p *pagingPart) Tests(ctx context.Context) ([]pager.PageTest, error) {
+func (p *pagingPart) Tests(ctx context.Context) ([]alert.PageTest, error) {
 	return p.pager.Tests(ctx)
 }
 
 // Test sends a test page.
-func (p *pagingPart) Test(ctx context.Context, receiver, who string) (pager.PageTest, error) {
+func (p *pagingPart) Test(ctx context.Context, receiver, who string) (alert.PageTest, error) {
 	return p.test(ctx, receiver, who, time.Time{})
 }
 

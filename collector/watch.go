@@ -10,6 +10,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"bramble/alerting/alert"
 	"bramble/alerting/pager"
 	"bramble/collector/heartbeat"
 	"bramble/dashboards"
@@ -140,7 +141,7 @@ func (a *app) beat(ctx context.Context) error {
 const missedFor = time.Hour
 
 // testPage sends one.
-func (a *app) testPage(ctx context.Context, receiver, by string, scheduled time.Time) (pager.PageTest, error) {
+func (a *app) testPage(ctx context.Context, receiver, by string, scheduled time.Time) (alert.PageTest, error) {
 	t, err := a.pager.StartTest(ctx, receiver, by, scheduled)
 	if err != nil {
 		return t, err

@@ -14,8 +14,8 @@ import (
 	"github.com/chromedp/cdproto/runtime"
 	"github.com/chromedp/chromedp"
 
+	"bramble/alerting/alert"
 	"bramble/alerting/maintenance"
-	"bramble/alerting/pager"
 	"bramble/dashboards/live/livetest"
 )
 
@@ -82,10 +82,10 @@ func sheets(t *testing.T) []sheet {
 		Snooze:      func(context.Context, string, string, string, time.Duration) error { return nil },
 		Close:       func(context.Context, string, string, string) error { return nil },
 		Links:       links.links(), Watcher: watcher(&beats),
-		Off: func() pager.OffReport {
-			return pager.OffReport{Now: at(0), Boards: 24, Rules: 2, Items: []pager.Off{
-				{Kind: pager.OffMaintenance, What: `24 boards, switch="` + long + `"`, Why: "maintenance 4, until " + clockTime + " (23:59 CET)", By: "mira", Until: at(time.Hour), Boards: []string{long + "-01", long + "-02", "r1-02"}},
-				{Kind: pager.OffReceiver, What: "whatever goes to receiver sms", Why: "webhook takes no page: 503"},
+		Off: func() alert.OffReport {
+			return alert.OffReport{Now: at(0), Boards: 24, Rules: 2, Items: []alert.Off{
+				{Kind: alert.OffMaintenance, What: `24 boards, switch="` + long + `"`, Why: "maintenance 4, until " + clockTime + " (23:59 CET)", By: "mira", Until: at(time.Hour), Boards: []string{long + "-01", long + "-02", "r1-02"}},
+				{Kind: alert.OffReceiver, What: "whatever goes to receiver sms", Why: "webhook takes no page: 503"},
 			}}
 		},
 		Maintenance: &maintenances{List: func(context.Context) ([]maintenance.Maintenance, error) {

@@ -15,8 +15,8 @@ import (
 
 	"github.com/chromedp/chromedp"
 
+	"bramble/alerting/alert"
 	"bramble/alerting/maintenance"
-	"bramble/alerting/pager"
 )
 
 // TestBrowserUnknownIsNoOutage: a board that has not reported yet, a range that cannot be read and a range of another time
@@ -183,15 +183,15 @@ func TestBrowserActsWhileTheCollectorIsAway(t *testing.T) {
 	done := func(what string) { happened <- what }
 	var beats []string
 	watch := watcher(&beats)
-	watch.Test = func(context.Context, string, string) (pager.PageTest, error) {
+	watch.Test = func(context.Context, string, string) (alert.PageTest, error) {
 		done("test")
-		return pager.PageTest{Number: 3, Receiver: "mail"}, nil
+		return alert.PageTest{Number: 3, Receiver: "mail"}, nil
 	}
 	watch.Remove = func(context.Context, string) error { done("remove"); return nil }
 	now := time.Now().UnixMilli()
 	o := parts{
 		Open: true, Series: noHistory, Watcher: watch,
-		Off: func() pager.OffReport { return pager.OffReport{Now: now, Items: []pager.Off{}} },
+		Off: func() alert.OffReport { return alert.OffReport{Now: now, Items: []alert.Off{}} },
 		Maintenance: &maintenances{
 			List: func(context.Context) ([]maintenance.Maintenance, error) {
 				return []maintenance.Maintenance{{Number: 4, State: maintenance.Running, Matchers: []string{`rack="r7"`}}}, nil

@@ -7,16 +7,16 @@ import (
 	"testing"
 	"time"
 
+	"bramble/alerting/alert"
 	"bramble/alerting/maintenance"
-	"bramble/alerting/pager"
 )
 
 func TestMaintenanceAPI(t *testing.T) {
 	var asked []string
 	o := parts{
 		Auth: newTokens(),
-		Off: func() pager.OffReport {
-			return pager.OffReport{Boards: 3, Items: []pager.Off{{Kind: pager.OffSilence, What: "3 boards", Why: "silenced"}}}
+		Off: func() alert.OffReport {
+			return alert.OffReport{Boards: 3, Items: []alert.Off{{Kind: alert.OffSilence, What: "3 boards", Why: "silenced"}}}
 		},
 		Maintenance: &maintenances{
 			List: func(context.Context) ([]maintenance.Maintenance, error) {
@@ -70,11 +70,11 @@ func TestOffPage(t *testing.T) {
 	started := make(chan maintenance.Request, 1)
 	o := parts{
 		Open: true,
-		Off: func() pager.OffReport {
+		Off: func() alert.OffReport {
 			now := time.Now().UnixMilli()
-			return pager.OffReport{Now: now, Boards: 2, Items: []pager.Off{
-				{Kind: pager.OffMaintenance, What: `2 boards, rack="r1"`, Why: "maintenance 4, “new PSU”", By: "mira", Until: now + 3600_000, Boards: []string{"r1-01", "r1-02"}},
-				{Kind: pager.OffReceiver, What: "whatever goes to receiver sms", Why: "webhook takes no page: 503"},
+			return alert.OffReport{Now: now, Boards: 2, Items: []alert.Off{
+				{Kind: alert.OffMaintenance, What: `2 boards, rack="r1"`, Why: "maintenance 4, “new PSU”", By: "mira", Until: now + 3600_000, Boards: []string{"r1-01", "r1-02"}},
+				{Kind: alert.OffReceiver, What: "whatever goes to receiver sms", Why: "webhook takes no page: 503"},
 			}}
 		},
 		Maintenance: &maintenances{

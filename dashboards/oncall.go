@@ -10,7 +10,7 @@ import (
 	"strings"
 	"time"
 
-	"bramble/alerting/pager"
+	"bramble/alerting/alert"
 )
 
 // ErrUnknownOverride is returned for an override that does not exist.
@@ -181,7 +181,7 @@ func (p *onCallPages) offPage(w http.ResponseWriter, r *http.Request) {
 }
 
 func (p *onCallPages) listOff(w http.ResponseWriter, _ *http.Request) {
-	report := pager.OffReport{Now: time.Now().UnixMilli(), Items: []pager.Off{}}
+	report := alert.OffReport{Now: time.Now().UnixMilli(), Items: []alert.Off{}}
 	if p.of != nil {
 		report = p.of.Off()
 	}

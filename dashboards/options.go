@@ -9,7 +9,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"bramble/alerting/pager"
+	"bramble/alerting/alert"
 )
 
 // ErrDenied is returned for a wrong password, an unknown or an expired credential.
@@ -210,10 +210,10 @@ type Paging interface {
 	// EndOverride ends one, or returns ErrUnknownOverride.
 	EndOverride(ctx context.Context, id int64, who string) error
 	// Off lists the alerts that can page nobody now.
-	Off() pager.OffReport
+	Off() alert.OffReport
 	// Tests lists test pages, newest first; Test sends one to a receiver, "" for the first.
-	Tests(ctx context.Context) ([]pager.PageTest, error)
-	Test(ctx context.Context, receiver, who string) (pager.PageTest, error)
+	Tests(ctx context.Context) ([]alert.PageTest, error)
+	Test(ctx context.Context, receiver, who string) (alert.PageTest, error)
 }
 
 // Collector is the program itself. Its methods must be safe for concurrent use.

@@ -10,8 +10,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"bramble/alerting/alert"
 	"bramble/alerting/maintenance"
-	"bramble/alerting/pager"
 	"bramble/alerting/rules"
 )
 
@@ -40,7 +40,7 @@ type parts struct {
 	OnCall      func() OnCall
 	Override    func(ctx context.Context, o Override) (int64, error)
 	EndOverride func(ctx context.Context, id int64, who string) error
-	Off         func() pager.OffReport
+	Off         func() alert.OffReport
 
 	Ready    func() error
 	Reload   func() error
@@ -168,21 +168,21 @@ func (p pagingParts) EndOverride(ctx context.Context, id int64, who string) erro
 	return p.of.EndOverride(ctx, id, who)
 }
 
-func (p pagingParts) Off() pager.OffReport {
+func (p pagingParts) Off() alert.OffReport {
 	if p.of.Off == nil {
-		return pager.OffReport{Now: time.Now().UnixMilli(), Items: []pager.Off{}}
+		return alert.OffReport{Now: time.Now().UnixMilli(), Items: []alert.Off{}}
 	}
 	return p.of.Off()
 }
 
-func (p pagingParts) Tests(ctx context.Context) ([]pager.PageTest, error) {
+func (p pagingParts) Tests(ctx context.Context) ([]alert.PageTest, error) {
 	if p.of.Watcher == nil {
-		return []pager.PageTest{}, nil
+		return []alert.PageTest{}, nil
 	}
 	return p.of.Watcher.Tests(ctx)
 }
 
-func (p pagingParts) Test(ctx context.Context, receiver, who string) (pager.PageTest, error) {
+func (p pagingParts) Test(ctx context.Context, receiver, who string) (alert.PageTest, error) {
 	return p.of.Watcher.Test(ctx, receiver, who)
 }
 
@@ -261,8 +261,8 @@ type watchers struct {
 	Beat   func(ctx context.Context, name string, beat Beat) (Heartbeat, error)
 	Remove func(ctx context.Context, name string) error
 	Beats  func() *Beats
-	Tests  func(ctx context.Context) ([]pager.PageTest, error)
-	Test   func(ctx context.Context, receiver, who string) (pager.PageTest, error)
+	Tests  func(ctx context.Context) ([]alert.PageTest, error)
+	Test   func(ctx context.Context, receiver, who string) (alert.PageTest, error)
 }
 
 type heartbeatParts struct{ of *watchers }

@@ -9,8 +9,8 @@ import (
 	"strings"
 	"testing"
 
+	"bramble/alerting/alert"
 	"bramble/alerting/maintenance"
-	"bramble/alerting/pager"
 	"bramble/dashboards/live"
 )
 
@@ -24,7 +24,7 @@ func TestTypesOfThePagesAreThoseOfTheServer(t *testing.T) {
 	for _, v := range []any{
 		live.Latest{}, boardAnswer{}, Span{}, Rollups{}, Incident{}, Page{}, IncidentEvent{}, incidentAnswer{},
 		OnCall{}, OnCallPerson{}, OnCallChannel{}, Rota{}, Shift{}, Override{}, Policy{}, PolicyStep{},
-		pager.OffReport{}, pager.Off{}, maintenance.Maintenance{}, Heartbeat{}, Beats{}, pager.PageTest{},
+		alert.OffReport{}, alert.Off{}, maintenance.Maintenance{}, Heartbeat{}, Beats{}, alert.PageTest{},
 		backupsAnswer{}, Backup{}, faultAnswer{}, receivedAnswer{},
 		ownBoardAnswer{}, OwnAlert{}, OwnBook{}, OwnThreshold{}, OwnContact{}, OwnKind{},
 	} {

@@ -10,7 +10,7 @@ import (
 	"net/http"
 	"time"
 
-	"bramble/alerting/pager"
+	"bramble/alerting/alert"
 )
 
 // ErrUnknownHeartbeat is returned for a heartbeat that does not exist; ErrBadHeartbeat is wrapped by the
@@ -134,7 +134,7 @@ func (p *onCallPages) removeHeartbeat(w http.ResponseWriter, r *http.Request) {
 }
 
 func (p *onCallPages) listTests(w http.ResponseWriter, r *http.Request) {
-	list := []pager.PageTest{}
+	list := []alert.PageTest{}
 	if p.of != nil {
 		var err error
 		if list, err = p.of.Tests(r.Context()); err != nil {
@@ -166,7 +166,7 @@ func (p *onCallPages) startTest(w http.ResponseWriter, r *http.Request) {
 	}
 	t, err := p.of.Test(r.Context(), body.Receiver, userOf(r).Name)
 	switch {
-	case errors.Is(err, pager.ErrBadTest):
+	case errors.Is(err, alert.ErrBadTest):
 		fail(w, http.StatusBadRequest, err.Error())
 	case err != nil:
 		p.access.fault(w, r, err)

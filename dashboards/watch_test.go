@@ -7,7 +7,7 @@ import (
 	"testing"
 	"time"
 
-	"bramble/alerting/pager"
+	"bramble/alerting/alert"
 )
 
 // watcher is a Watcher over a map, which refuses the name "bad".
@@ -36,18 +36,18 @@ func watcher(got *[]string) *watchers {
 		Beats: func() *Beats {
 			return &Beats{EverySeconds: 60, SentAt: now - 300_000, Error: "no beat: page 7 is overdue by 2m0s"}
 		},
-		Tests: func(context.Context) ([]pager.PageTest, error) {
-			return []pager.PageTest{
+		Tests: func(context.Context) ([]alert.PageTest, error) {
+			return []alert.PageTest{
 				{Number: 2, Receiver: "sms", State: "failed", At: now - 5000, By: "mira", Answer: "webhook: 402 no credit left"},
 				{Number: 1, Receiver: "mail", State: "delivered", At: now - 100_000, By: "schedule", ScheduledFor: now - 100_000, LatencyMs: 640},
 			}, nil
 		},
-		Test: func(_ context.Context, receiver, who string) (pager.PageTest, error) {
+		Test: func(_ context.Context, receiver, who string) (alert.PageTest, error) {
 			if receiver == "nobody" {
-				return pager.PageTest{}, fmt.Errorf("%w: no receiver", pager.ErrBadTest)
+				return alert.PageTest{}, fmt.Errorf("%w: no receiver", alert.ErrBadTest)
 			}
 			*got = append(*got, receiver+" "+who)
-			return pager.PageTest{Number: 3, Receiver: "mail"}, nil
+			return alert.PageTest{Number: 3, Receiver: "mail"}, nil
 		},
 	}
 }

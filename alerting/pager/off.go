@@ -1,7 +1,6 @@
 package pager
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"maps"
@@ -18,84 +17,8 @@ import (
 	"bramble/alerting/outbox"
 )
 
-// Kinds of Off.
-const (
-	OffSilence     = "silence"
-	OffMaintenance = "maintenance"
-	OffReceiver    = "receiver"
-	OffRota        = "rota"
-)
-
-// Off is one reason why alerts can page nobody now. A lone board of a customer's is none: nobody was to be paged.
-type Off struct {
-	Kind string `json:"kind"`
-	// What names the suppressed alerts in words, Why the reason; both are sentences without a full stop.
-	What string `json:"what"`
-	Why  string `json:"why"`
-	By   string `json:"by,omitempty"`
-	// Since and Until are Unix milliseconds; an Until of 0 means that nothing ends it by itself.
-	Since int64 `json:"since,omitempty"`
-	Until int64 `json:"until,omitempty"`
-	// Boards are those whose alerts are off, in order; Rules the alerts, none for all of them.
-	Boards []string `json:"boards,omitempty"`
-	Rules  []string `json:"rules,omitempty"`
-	// Everything is set where no alert at all can page.
-	Everything bool `json:"everything,omitempty"`
-	// ID is the silence's, or the number of the maintenance.
-	ID string `json:"id,omitempty"`
-}
-
-// OffSource lists the suppressions that it knows. It must be safe for concurrent use.
-type OffSource func(now time.Time) []Off
-
-// OffReport is all that is off.
-type OffReport struct {
-	Now int64 `json:"now"`
-	// Boards counts the boards with alerts that can page nobody, Rules the rules that can page nobody on any board.
-	Boards     int   `json:"boards"`
-	Rules      int   `json:"rules"`
-	Everything bool  `json:"everything"`
-	Items      []Off `json:"items"`
-}
-
-// WhatIsOff asks all sources and counts. fleet is how many boards there are.
-func WhatIsOff(now time.Time, fleet int, sources ...OffSource) OffReport {
-	r := OffReport{Now: now.UnixMilli(), Items: []Off{}}
-	boards, rules := map[string]bool{}, map[string]bool{}
-	for _, source := range sources {
-		for _, o := range source(now) {
-			r.Items = append(r.Items, o)
-			r.Everything = r.Everything || o.Everything
-			if len(o.Rules) > 0 && len(o.Boards) >= fleet || len(o.Boards) == 0 {
-				for _, name := range o.Rules {
-					rules[name] = true
-				}
-				continue
-			}
-			for _, b := range o.Boards {
-				boards[b] = true
-			}
-		}
-	}
-	r.Boards, r.Rules = len(boards), len(rules)
-	slices.SortStableFunc(r.Items, func(a, b Off) int {
-		if a.Everything != b.Everything {
-			return cmp.Compare(b2i(b.Everything), b2i(a.Everything))
-		}
-		return cmp.Compare(len(b.Boards), len(a.Boards))
-	})
-	return r
-}
-
-func b2i(b bool) int {
-	if b {
-		return 1
-	}
-	return 0
-}
-
 // SilencesOff is the source for Alertmanager's silences.
-func (p *Pager) SilencesOff(time.Time) (out []Off) {
+func (p *Pager) SilencesOff(time.Time) (out []alert.Off) {
 	active, _, err := p.silences.Query(context.Background(), silence.QState(silence.SilenceStateActive))
 	if err != nil {
 		p.log.Error("list silences", "err", err)
@@ -106,15 +29,15 @@ func (p *Pager) SilencesOff(time.Time) (out []Off) {
 		if err != nil {
 			continue // Alertmanager refuses such a one
 		}
-		o := Off{
-			Kind: OffSilence, ID: s.Id, By: s.CreatedBy, Since: s.StartsAt.AsTime().UnixMilli(), Until: s.EndsAt.AsTime().UnixMilli(),
+		o := alert.Off{
+			Kind: alert.OffSilence, ID: s.Id, By: s.CreatedBy, Since: s.StartsAt.AsTime().UnixMilli(), Until: s.EndsAt.AsTime().UnixMilli(),
 			Why: "silenced" + quoted(s.Comment), Boards: p.coverOf(w.sets...).Boards, Rules: p.rulesOf(w.sets),
 		}
 		var texts []string
 		for _, ms := range w.sets {
 			texts = append(texts, ms.String())
 		}
-		o.What = o.describe(strings.Join(texts, " or "))
+		o.What = describe(&o, strings.Join(texts, " or "))
 		out = append(out, o)
 	}
 	return out
@@ -149,7 +72,7 @@ func (p *Pager) rulesOf(sets []amlabels.Matchers) (out []string) {
 }
 
 // describe names the suppressed alerts by the matchers of the suppression.
-func (o *Off) describe(matchers string) string {
+func describe(o *alert.Off, matchers string) string {
 	boards := fmt.Sprintf("%d boards", len(o.Boards))
 	switch {
 	case len(o.Boards) == 1:
@@ -174,31 +97,31 @@ func setOf(names []string) map[string]bool {
 }
 
 // MaintenancesOff is the source for maintenances that run, or whose boards have not reported yet.
-func (p *Pager) MaintenancesOff(now time.Time) (out []Off) {
+func (p *Pager) MaintenancesOff(now time.Time) (out []alert.Off) {
 	fleet := p.mutes.maintenances.Fleet()
 	for _, m := range p.mutes.maintenances.Current() {
 		if now.UnixMilli() < m.StartsAt {
 			continue
 		}
-		o := Off{
-			Kind: OffMaintenance, ID: fmt.Sprint(m.Number), By: m.By, Since: m.StartsAt, Until: m.EndsAt,
+		o := alert.Off{
+			Kind: alert.OffMaintenance, ID: fmt.Sprint(m.Number), By: m.By, Since: m.StartsAt, Until: m.EndsAt,
 			Why: fmt.Sprintf("maintenance %d%s", m.Number, quoted(m.Comment)), Boards: maintenance.Cover(m.Parsed, fleet, nil).Boards,
 			Rules: p.rulesOf([]amlabels.Matchers{m.Parsed}),
 		}
 		if m.EndsAt <= now.UnixMilli() {
 			o.Until, o.Why = m.ReturnBy, fmt.Sprintf("maintenance %d is over, and boards have a while to report", m.Number)
 		}
-		o.What = o.describe(strings.Join(m.Matchers, ", "))
+		o.What = describe(&o, strings.Join(m.Matchers, ", "))
 		out = append(out, o)
 	}
 	return out
 }
 
 // ReceiversOff is the source for receivers that take no page, or that are none.
-func (p *Pager) ReceiversOff(now time.Time) (out []Off) {
+func (p *Pager) ReceiversOff(now time.Time) (out []alert.Off) {
 	r := p.routing.Load()
 	if r.silent() {
-		return []Off{{Kind: OffReceiver, Everything: true, What: "every alert", Why: "no receiver sends anything: the collector needs an alertmanager.yml with one"}}
+		return []alert.Off{{Kind: alert.OffReceiver, Everything: true, What: "every alert", Why: "no receiver sends anything: the collector needs an alertmanager.yml with one"}}
 	}
 	used, broken := r.receivers(), 0
 	for _, name := range used {
@@ -292,8 +215,8 @@ func (p *Pager) reached(receiver string, r *routing, now time.Time) (out []strin
 }
 
 // brokenReceiver reports whether every integration of a receiver fails.
-func (p *Pager) brokenReceiver(name string, r *routing, now time.Time) (Off, bool) {
-	o := Off{Kind: OffReceiver, What: "whatever goes to receiver " + name}
+func (p *Pager) brokenReceiver(name string, r *routing, now time.Time) (alert.Off, bool) {
+	o := alert.Off{Kind: alert.OffReceiver, What: "whatever goes to receiver " + name}
 	for _, in := range r.integrations[name] {
 		h := p.health.Of(outbox.LaneOf(name, in.Name(), in.Index()))
 		if h.Failing.IsZero() || !h.Failed && now.Sub(h.Failing) < outbox.BrokenAfter {

@@ -27,8 +27,8 @@ func TestWhatIsOff(t *testing.T) {
 	d := startGuarded(t, t.TempDir(), sk.URL, places)
 	d.pager.boardAlerts = d.engine.BoardAlerts
 	d.running(t)
-	off := func() OffReport {
-		return WhatIsOff(time.Now(), len(places), d.pager.SilencesOff, d.pager.MaintenancesOff, d.pager.ReceiversOff)
+	off := func() alert.OffReport {
+		return alert.WhatIsOff(time.Now(), len(places), d.pager.SilencesOff, d.pager.MaintenancesOff, d.pager.ReceiversOff)
 	}
 	if r := off(); len(r.Items) != 0 || r.Everything {
 		t.Errorf("at the start: %+v", r)
@@ -73,7 +73,7 @@ func TestWhatIsOff(t *testing.T) {
 	}
 	d.pager.until(t, "refused again and again", func(in incident.Incident) bool { return len(in.Pages) > 0 && in.Pages[0].Attempts >= triesBeforeNext })
 	r = off()
-	i := slices.IndexFunc(r.Items, func(o Off) bool { return o.Kind == OffReceiver })
+	i := slices.IndexFunc(r.Items, func(o alert.Off) bool { return o.Kind == alert.OffReceiver })
 	if !r.Everything || i < 0 || r.Items[i].What != "whatever goes to receiver oncall" || !strings.Contains(r.Items[i].Why, "404") {
 		t.Errorf("with a broken receiver: %+v", r)
 	}

@@ -110,13 +110,13 @@ func (p *Pager) Gaps(now time.Time) map[string][]oncall.Shift {
 }
 
 // RotasOff is the source for rotas that have nobody on call now.
-func (p *Pager) RotasOff(now time.Time) (out []Off) {
+func (p *Pager) RotasOff(now time.Time) (out []alert.Off) {
 	for _, r := range p.onCall().Rotas {
 		gaps := r.Gaps(now, now.Add(gapsAhead))
 		if len(gaps) == 0 || gaps[0].From.After(now) {
 			continue
 		}
-		o := Off{Kind: OffRota, What: "whatever escalates to rota " + r.Name, Why: "nobody is on call: the next step of the policy pages"}
+		o := alert.Off{Kind: alert.OffRota, What: "whatever escalates to rota " + r.Name, Why: "nobody is on call: the next step of the policy pages"}
 		if end := gaps[0].To; end.Before(now.Add(gapsAhead)) {
 			o.Until = end.UnixMilli()
 		}

@@ -4,6 +4,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"bramble/alerting/alert"
 )
 
 // TestRotasOff: a rota is off while nobody is on call, and for no longer.
@@ -19,7 +21,7 @@ func TestRotasOff(t *testing.T) {
 		t.Errorf("at night: %+v", off)
 	}
 	off := p.RotasOff(day.Add(12 * time.Hour))
-	if len(off) != 1 || off[0].Kind != OffRota || off[0].Until != day.Add(20*time.Hour).UnixMilli() || !strings.Contains(off[0].What, "rota first") {
+	if len(off) != 1 || off[0].Kind != alert.OffRota || off[0].Until != day.Add(20*time.Hour).UnixMilli() || !strings.Contains(off[0].What, "rota first") {
 		t.Errorf("at noon: %+v", off)
 	}
 	if names := p.routing.Load().receivers(); !strings.Contains(strings.Join(names, " "), "ada-ntfy jonas-ntfy") {

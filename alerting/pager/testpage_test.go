@@ -29,7 +29,7 @@ receivers:
 	d := startStage(t, db, []byte(config), nil, nil)
 	d.engine.SetRules(rules.Default().WithOwn())
 	d.running(t)
-	send := func(receiver string) PageTest {
+	send := func(receiver string) alert.PageTest {
 		t.Helper()
 		one, err := d.pager.StartTest(t.Context(), receiver, "mira", time.Time{})
 		if err != nil {
@@ -40,7 +40,7 @@ receivers:
 		}
 		return one
 	}
-	decided := func() (one PageTest) {
+	decided := func() (one alert.PageTest) {
 		t.Helper()
 		d.until(t, "the test page is never decided", func() bool {
 			all, err := d.pager.DecideTests(t.Context(), time.Now())
@@ -89,7 +89,7 @@ receivers:
 	if h := good.next(t); h.said() != "firing TestPageFailed " {
 		t.Errorf("page: %s", h.said())
 	}
-	if _, err := d.pager.StartTest(t.Context(), "record", "mira", time.Time{}); !errors.Is(err, ErrBadTest) || !strings.Contains(err.Error(), "there are chat and sms") {
+	if _, err := d.pager.StartTest(t.Context(), "record", "mira", time.Time{}); !errors.Is(err, alert.ErrBadTest) || !strings.Contains(err.Error(), "there are chat and sms") {
 		t.Errorf("a receiver that sends nothing: %v", err)
 	}
 	due := time.Now().Truncate(time.Minute)

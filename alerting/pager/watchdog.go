@@ -281,25 +281,6 @@ const (
 	maxOthers = 3
 )
 
-// ErrBadTest is wrapped where a test page cannot be sent as it was asked for.
-var ErrBadTest = errors.New("test page")
-
-// PageTest is a page that was sent to see whether it arrives. Times are Unix milliseconds.
-type PageTest struct {
-	Number       int64  `json:"number"`
-	Receiver     string `json:"receiver"`
-	At           int64  `json:"at"`
-	By           string `json:"by"`
-	ScheduledFor int64  `json:"scheduledFor,omitempty"` // 0: on demand
-	// State is waiting, delivered (the provider took it, as far as the collector can see) or failed.
-	State     string `json:"state"`
-	DecidedAt int64  `json:"decidedAt,omitempty"`
-	LatencyMs int64  `json:"latencyMs"` // from the reading to the provider's answer
-	Answer    string `json:"answer,omitempty"`
-
-	afterPage int64
-}
-
 // withTests returns a configuration whose first routes lead a test page to the receiver that it is for, and the alert of
 // one that failed to others that send something themselves.
 func withTests(user *config.Config, sends func(receiver string) bool) (*config.Config, error) {
@@ -350,19 +331,19 @@ func withTests(user *config.Config, sends func(receiver string) bool) (*config.C
 
 // StartTest puts a test page on record, for a receiver or for the one that the first route leads to. The caller gives the
 // engine its reading, Engine.Test, and delivers the transitions. scheduled is when it was due, zero for one on demand.
-func (p *Pager) StartTest(ctx context.Context, receiver, by string, scheduled time.Time) (PageTest, error) {
+func (p *Pager) StartTest(ctx context.Context, receiver, by string, scheduled time.Time) (alert.PageTest, error) {
 	receiver, err := p.routing.Load().testable(receiver)
 	if err != nil {
-		return PageTest{}, err
+		return alert.PageTest{}, err
 	}
 	now := time.Now()
-	t := PageTest{Receiver: receiver, At: now.UnixMilli(), By: by, ScheduledFor: millis(scheduled), State: "waiting"}
+	t := alert.PageTest{Receiver: receiver, At: now.UnixMilli(), By: by, ScheduledFor: millis(scheduled), State: "waiting"}
 	err = p.commits.Do(func(c *sql.Conn) error {
-		if err := c.QueryRowContext(ctx, `SELECT coalesce(max(seq), 0) FROM page`).Scan(&t.afterPage); err != nil {
+		if err := c.QueryRowContext(ctx, `SELECT coalesce(max(seq), 0) FROM page`).Scan(&t.AfterPage); err != nil {
 			return fmt.Errorf("write test page: %w", err)
 		}
 		res, err := c.ExecContext(ctx, `INSERT INTO test_page (receiver, at, asked_by, scheduled_for, after_page, state) VALUES (?,?,?,?,?,'waiting')`,
-			t.Receiver, t.At, t.By, t.ScheduledFor, t.afterPage)
+			t.Receiver, t.At, t.By, t.ScheduledFor, t.AfterPage)
 		if err != nil {
 			return fmt.Errorf("write test page: %w", err)
 		}
@@ -385,19 +366,19 @@ func (r *routing) testable(receiver string) (string, error) {
 	names = slices.Compact(names)
 	switch first := r.config.Route.Receiver; {
 	case len(names) == 0:
-		return "", fmt.Errorf("%w: no receiver sends anything: the collector needs an alertmanager.yml with one", ErrBadTest)
+		return "", fmt.Errorf("%w: no receiver sends anything: the collector needs an alertmanager.yml with one", alert.ErrBadTest)
 	case receiver == "" && slices.Contains(names, first):
 		return first, nil
 	case receiver == "":
 		return names[0], nil
 	case !slices.Contains(names, receiver):
-		return "", fmt.Errorf("%w: no receiver %q sends anything; there are %s", ErrBadTest, receiver, alert.Enumerate(names))
+		return "", fmt.Errorf("%w: no receiver %q sends anything; there are %s", alert.ErrBadTest, receiver, alert.Enumerate(names))
 	}
 	return receiver, nil
 }
 
 // DecideTests looks at the test pages that wait and returns those that are decided now. Their alerts are to be ended.
-func (p *Pager) DecideTests(ctx context.Context, now time.Time) (decided []PageTest, err error) {
+func (p *Pager) DecideTests(ctx context.Context, now time.Time) (decided []alert.PageTest, err error) {
 	waiting, err := p.readTests(ctx, `WHERE state = 'waiting' ORDER BY number`)
 	if err != nil {
 		return nil, err
@@ -424,9 +405,9 @@ func (p *Pager) DecideTests(ctx context.Context, now time.Time) (decided []PageT
 }
 
 // decideTest looks at the pages that a test made.
-func (p *Pager) decideTest(ctx context.Context, t *PageTest, now time.Time) error {
+func (p *Pager) decideTest(ctx context.Context, t *alert.PageTest, now time.Time) error {
 	rows, err := p.db.QueryContext(ctx, `SELECT integration, state, attempts, answer, left_at FROM page WHERE seq > ? AND instr(group_key, ?) > 0 ORDER BY seq`,
-		t.afterPage, fmt.Sprintf("%s=%q", rules.TestID, strconv.FormatInt(t.Number, 10)))
+		t.AfterPage, fmt.Sprintf("%s=%q", rules.TestID, strconv.FormatInt(t.Number, 10)))
 	if err != nil {
 		return fmt.Errorf("read pages of test %d: %w", t.Number, err)
 	}
@@ -468,7 +449,7 @@ func (p *Pager) decideTest(ctx context.Context, t *PageTest, now time.Time) erro
 }
 
 // Tests returns the last test pages, the newest first.
-func (p *Pager) Tests(ctx context.Context) ([]PageTest, error) {
+func (p *Pager) Tests(ctx context.Context) ([]alert.PageTest, error) {
 	return p.readTests(ctx, `ORDER BY number DESC LIMIT 50`)
 }
 
@@ -494,16 +475,16 @@ func (p *Pager) FailedTests(ctx context.Context) (map[string]bool, error) {
 	return out, nil
 }
 
-func (p *Pager) readTests(ctx context.Context, where string) ([]PageTest, error) {
+func (p *Pager) readTests(ctx context.Context, where string) ([]alert.PageTest, error) {
 	rows, err := p.db.QueryContext(ctx, `SELECT number, receiver, at, asked_by, scheduled_for, after_page, state, decided_at, latency, answer FROM test_page `+where)
 	if err != nil {
 		return nil, fmt.Errorf("read test pages: %w", err)
 	}
 	defer rows.Close()
-	out := []PageTest{}
+	out := []alert.PageTest{}
 	for rows.Next() {
-		var t PageTest
-		if err := rows.Scan(&t.Number, &t.Receiver, &t.At, &t.By, &t.ScheduledFor, &t.afterPage, &t.State, &t.DecidedAt, &t.LatencyMs, &t.Answer); err != nil {
+		var t alert.PageTest
+		if err := rows.Scan(&t.Number, &t.Receiver, &t.At, &t.By, &t.ScheduledFor, &t.AfterPage, &t.State, &t.DecidedAt, &t.LatencyMs, &t.Answer); err != nil {
 			return nil, fmt.Errorf("read test pages: %w", err)
 		}
 		out = append(out, t)

@@ -10,7 +10,7 @@ import (
 	"strings"
 	"testing"
 
-	"bramble/alerting/pager"
+	"bramble/alerting/alert"
 	"bramble/dashboards"
 )
 
@@ -36,7 +36,7 @@ func TestTwoCollectorsWatchEachOther(t *testing.T) {
 		t.Fatalf("%d %s %v", code, body, err)
 	}
 	eventually(t, patience, func() error {
-		var answer struct{ Tests []pager.PageTest }
+		var answer struct{ Tests []alert.PageTest }
 		if _, body, err := east.request("GET", "/api/oncall/test", nil); err != nil || json.Unmarshal(body, &answer) != nil || len(answer.Tests) != 1 {
 			return fmt.Errorf("%s %w", body, err)
 		}
@@ -130,13 +130,13 @@ func TestMaintenanceOfARunningCollector(t *testing.T) {
 	}
 	s.kill()
 	s.start()
-	var off pager.OffReport
+	var off alert.OffReport
 	if code, body, err := s.request("GET", "/api/oncall/off", nil); err != nil || code != http.StatusOK || json.Unmarshal(body, &off) != nil {
 		t.Fatalf("%d %s %v", code, body, err)
 	}
 	found := false
 	for _, o := range off.Items {
-		found = found || o.Kind == pager.OffMaintenance && strings.Contains(o.Why, "new PSU") && len(o.Boards) == 2
+		found = found || o.Kind == alert.OffMaintenance && strings.Contains(o.Why, "new PSU") && len(o.Boards) == 2
 	}
 	if !found {
 		t.Errorf("after kill -9: %+v", off)

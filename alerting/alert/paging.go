@@ -1,0 +1,104 @@
+package alert
+
+import (
+	"cmp"
+	"errors"
+	"slices"
+	"time"
+)
+
+// Kinds of Off.
+const (
+	OffSilence     = "silence"
+	OffMaintenance = "maintenance"
+	OffReceiver    = "receiver"
+	OffRota        = "rota"
+)
+
+// Off is one reason why alerts can page nobody now. A lone board of a customer's is none: nobody was to be paged.
+type Off struct {
+	Kind string `json:"kind"`
+	// What names the suppressed alerts in words, Why the reason; both are sentences without a full stop.
+	What string `json:"what"`
+	Why  string `json:"why"`
+	By   string `json:"by,omitempty"`
+	// Since and Until are Unix milliseconds; an Until of 0 means that nothing ends it by itself.
+	Since int64 `json:"since,omitempty"`
+	Until int64 `json:"until,omitempty"`
+	// Boards are those whose alerts are off, in order; Rules the alerts, none for all of them.
+	Boards []string `json:"boards,omitempty"`
+	Rules  []string `json:"rules,omitempty"`
+	// Everything is set where no alert at all can page.
+	Everything bool `json:"everything,omitempty"`
+	// ID is the silence's, or the number of the maintenance.
+	ID string `json:"id,omitempty"`
+}
+
+// OffSource lists the suppressions that it knows. It must be safe for concurrent use.
+type OffSource func(now time.Time) []Off
+
+// OffReport is all that is off.
+type OffReport struct {
+	Now int64 `json:"now"`
+	// Boards counts the boards with alerts that can page nobody, Rules the rules that can page nobody on any board.
+	Boards     int   `json:"boards"`
+	Rules      int   `json:"rules"`
+	Everything bool  `json:"everything"`
+	Items      []Off `json:"items"`
+}
+
+// WhatIsOff asks all sources and counts. fleet is how many boards there are.
+func WhatIsOff(now time.Time, fleet int, sources ...OffSource) OffReport {
+	r := OffReport{Now: now.UnixMilli(), Items: []Off{}}
+	boards, rules := map[string]bool{}, map[string]bool{}
+	for _, source := range sources {
+		for _, o := range source(now) {
+			r.Items = append(r.Items, o)
+			r.Everything = r.Everything || o.Everything
+			if len(o.Rules) > 0 && len(o.Boards) >= fleet || len(o.Boards) == 0 {
+				for _, name := range o.Rules {
+					rules[name] = true
+				}
+				continue
+			}
+			for _, b := range o.Boards {
+				boards[b] = true
+			}
+		}
+	}
+	r.Boards, r.Rules = len(boards), len(rules)
+	slices.SortStableFunc(r.Items, func(a, b Off) int {
+		if a.Everything != b.Everything {
+			return cmp.Compare(b2i(b.Everything), b2i(a.Everything))
+		}
+		return cmp.Compare(len(b.Boards), len(a.Boards))
+	})
+	return r
+}
+
+// ErrBadTest is wrapped where a test page cannot be sent as it was asked for.
+var ErrBadTest = errors.New("test page")
+
+// PageTest is a page that was sent to see whether it arrives. Times are Unix milliseconds.
+type PageTest struct {
+	Number       int64  `json:"number"`
+	Receiver     string `json:"receiver"`
+	At           int64  `json:"at"`
+	By           string `json:"by"`
+	ScheduledFor int64  `json:"scheduledFor,omitempty"` // 0: on demand
+	// State is waiting, delivered (the provider took it, as far as the collector can see) or failed.
+	State     string `json:"state"`
+	DecidedAt int64  `json:"decidedAt,omitempty"`
+	LatencyMs int64  `json:"latencyMs"` // from the reading to the provider's answer
+	Answer    string `json:"answer,omitempty"`
+
+	// AfterPage is the last page before it.
+	AfterPage int64 `json:"-"`
+}
+
+func b2i(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
+}
