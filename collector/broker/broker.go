@@ -15,6 +15,7 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/time/rate"
 
 	"bramble/collector/registry"
 	"bramble/pisensor/report"
@@ -191,7 +192,7 @@ func (b *Broker) serve(o Options, count *metrics) error {
 	}
 	ctx, stop := context.WithCancel(context.Background())
 	b.stop = stop
-	g := &registrar{registry: o.Registry, nc: b.nc, count: count, panics: b.front.panics, log: o.Log, expel: b.gate.expel, lines: newBucket(logRate, logBurst), buckets: map[string]*bucket{}}
+	g := &registrar{registry: o.Registry, nc: b.nc, count: count, panics: b.front.panics, log: o.Log, expel: b.gate.expel, lines: rate.NewLimiter(logRate, logBurst), buckets: map[string]*rate.Limiter{}}
 	b.worker.Go(func() { g.run(ctx, requests) })
 	b.worker.Go(func() {
 		for {

@@ -13,6 +13,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/time/rate"
+
 	"bramble/collector/broker/protocol"
 )
 
@@ -44,7 +46,7 @@ type client struct {
 	done   chan struct{}
 
 	// The reader's own.
-	budget  *bucket
+	budget  *rate.Limiter
 	rest    []byte // of an operation that has not arrived as a whole
 	verbose bool
 	granted grant // the zero value before a login
@@ -145,7 +147,7 @@ var errAway = errors.New("the connection has ended")
 
 // take handles bytes as far as they are whole operations, and no faster than the client may send.
 func (c *client) take(b []byte) error {
-	if !c.wait(c.budget.take(len(b))) {
+	if !c.wait(debt(c.budget, len(b))) {
 		return errAway
 	}
 	c.mu.Lock()
@@ -167,6 +169,12 @@ func (c *client) take(b []byte) error {
 		c.rest = nil // an idle client holds no buffer
 	}
 	return err
+}
+
+// debt takes n bytes of an allowance, lent where there are fewer, and returns how long to wait until they
+// are paid back. n is at most the allowance's burst.
+func debt(allowance *rate.Limiter, n int) time.Duration {
+	return allowance.ReserveN(time.Now(), n).Delay()
 }
 
 // wait sleeps until the client's allowance has paid. It reports false when the client goes before.

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 
 	"github.com/nats-io/nats.go"
+	"golang.org/x/time/rate"
 
 	"bramble/collector/registry"
 	"bramble/pisensor/report"
@@ -29,8 +30,8 @@ type registrar struct {
 	panics   *panics
 	log      *slog.Logger
 	expel    func(board string)
-	lines    *bucket            // limits the log's lines about refusals: a board in a loop causes them
-	buckets  map[string]*bucket // by token id: as many as there are tokens
+	lines    *rate.Limiter            // limits the log's lines about refusals: a board in a loop causes them
+	buckets  map[string]*rate.Limiter // by token id: as many as there are tokens
 }
 
 // run answers requests until the channel is closed or ctx is done.
@@ -78,7 +79,7 @@ func (g *registrar) enrol(ctx context.Context, id string, q report.EnrolRequest)
 	switch {
 	case err != nil:
 		g.count.enrolment("refused")
-		if g.lines.allow() {
+		if g.lines.Allow() {
 			g.log.Warn("enrolment refused", "token", id, "err", err)
 		} else {
 			g.count.suppressed.Inc()
@@ -100,8 +101,8 @@ func (g *registrar) enrol(ctx context.Context, id string, q report.EnrolRequest)
 func (g *registrar) allow(id string) bool {
 	b := g.buckets[id]
 	if b == nil {
-		b = newBucket(enrolRate, enrolBurst)
+		b = rate.NewLimiter(enrolRate, enrolBurst)
 		g.buckets[id] = b
 	}
-	return b.allow()
+	return b.Allow()
 }

@@ -52,7 +52,7 @@ type front struct {
 	closed  bool
 	places  places
 	clients map[*client]struct{}
-	boards  map[string]*bucket // by board
+	boards  map[string]*rate.Limiter // by board
 
 	listening   sync.RWMutex
 	subscribers map[string][]*client // by subject
@@ -68,7 +68,7 @@ type door struct {
 func listenFront(addr, websocket string, count *metrics, log *slog.Logger) (*front, error) {
 	f := &front{login: loginTime, panics: newPanics(count, log), count: count, log: newLimitedLog(log, count),
 		unaccepted: rate.Sometimes{Interval: time.Minute}, places: places{limit: maxClients, strangers: list.New()},
-		clients: map[*client]struct{}{}, boards: map[string]*bucket{}, subscribers: map[string][]*client{}}
+		clients: map[*client]struct{}{}, boards: map[string]*rate.Limiter{}, subscribers: map[string][]*client{}}
 	l, err := listen(addr, "choose another address with --nats ADDR, such as --nats 127.0.0.1:4222")
 	if err != nil {
 		return nil, err
@@ -145,7 +145,7 @@ func (f *front) accept(d *door) (*client, error) {
 
 // add makes a client of a connection that has a place, unless the front is closed.
 func (f *front) add(conn *net.TCPConn) *client {
-	c := &client{TCPConn: conn, front: f, from: conn.RemoteAddr().String(), budget: newBucket(strangerRate, strangerBurst), done: make(chan struct{})}
+	c := &client{TCPConn: conn, front: f, from: conn.RemoteAddr().String(), budget: rate.NewLimiter(strangerRate, strangerBurst), done: make(chan struct{})}
 	f.mu.Lock()
 	f.clients[c] = struct{}{}
 	c.place = f.places.strangers.PushBack(c)
@@ -187,7 +187,7 @@ func (f *front) admit(c *client, board string, cut bool) bool {
 	}
 	b := f.boards[board]
 	if b == nil {
-		b = newBucket(boardRate, boardBurst)
+		b = rate.NewLimiter(boardRate, boardBurst)
 		f.boards[board] = b
 	}
 	c.budget = b

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+	"golang.org/x/time/rate"
 
 	"bramble/pisensor/report"
 )
@@ -134,10 +135,10 @@ func TestStrangerIsShownOut(t *testing.T) {
 
 func TestAllowance(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := newBucket(1000, 5000)
+		b := rate.NewLimiter(1000, 5000)
 		f := func(n int, want time.Duration) {
 			t.Helper()
-			if got := max(0, b.take(n)); got != want {
+			if got := debt(b, n); got != want {
 				t.Errorf("%d bytes wait %v, want %v", n, got, want)
 			}
 		}

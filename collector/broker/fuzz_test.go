@@ -19,6 +19,7 @@ import (
 
 	"github.com/nats-io/nkeys"
 	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/time/rate"
 
 	"bramble/pisensor/report"
 )
@@ -215,7 +216,7 @@ func FuzzEnrolment(f *testing.F) {
 	count := newMetrics()
 	log := slog.New(slog.DiscardHandler)
 	g := &registrar{registry: r.registry, nc: r.Conn(), count: count, panics: newPanics(count, log), log: log, expel: func(string) {},
-		lines: newBucket(logRate, logBurst), buckets: map[string]*bucket{}}
+		lines: rate.NewLimiter(logRate, logBurst), buckets: map[string]*rate.Limiter{}}
 	_, public := newKey(f)
 	for _, q := range []report.EnrolRequest{{}, {Token: token.Credentials(), Key: public, Name: "b1"}, {Token: token.Credentials(), Key: public, Name: "../b1"}, {Token: token.ID + ".x", Key: public}} {
 		text, err := json.Marshal(q)

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/time/rate"
 )
 
 // Lines a second, and at once, that clients can cause.
@@ -13,17 +14,17 @@ const logRate, logBurst = 1, 20
 // limitedLog is the log for lines that clients cause. It is safe for concurrent use.
 type limitedLog struct {
 	log        *slog.Logger
-	rate       *bucket
+	lines      *rate.Limiter
 	suppressed prometheus.Counter
 }
 
 func newLimitedLog(log *slog.Logger, count *metrics) *limitedLog {
-	return &limitedLog{log: log, rate: newBucket(logRate, logBurst), suppressed: count.suppressed}
+	return &limitedLog{log: log, lines: rate.NewLimiter(logRate, logBurst), suppressed: count.suppressed}
 }
 
 // warn logs, or counts a line that is one too many.
 func (l *limitedLog) warn(message string, args ...any) {
-	if !l.rate.allow() {
+	if !l.lines.Allow() {
 		l.suppressed.Inc()
 		return
 	}

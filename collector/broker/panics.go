@@ -5,6 +5,7 @@ import (
 	"runtime/debug"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/time/rate"
 )
 
 // panics catches panics where a client is served, so that a fault in the code
@@ -12,11 +13,11 @@ import (
 type panics struct {
 	count, suppressed prometheus.Counter
 	log               *slog.Logger
-	lines             *bucket // a client can repeat the cause of one
+	lines             *rate.Limiter // a client can repeat the cause of one
 }
 
 func newPanics(count *metrics, log *slog.Logger) *panics {
-	return &panics{count: count.panics, suppressed: count.suppressed, log: log, lines: newBucket(logRate, logBurst)}
+	return &panics{count: count.panics, suppressed: count.suppressed, log: log, lines: rate.NewLimiter(logRate, logBurst)}
 }
 
 // caught is to be deferred by the function that serves the client. where is
@@ -27,7 +28,7 @@ func (p *panics) caught(where string) {
 		return
 	}
 	p.count.Inc()
-	if !p.lines.allow() {
+	if !p.lines.Allow() {
 		p.suppressed.Inc()
 		return
 	}
