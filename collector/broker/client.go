@@ -45,6 +45,8 @@ type client struct {
 	ending sync.Once   // Close
 	done   chan struct{}
 
+	metered bool // Read takes the allowance
+
 	// The reader's own.
 	budget  *rate.Limiter
 	rest    []byte // of an operation that has not arrived as a whole
@@ -145,11 +147,21 @@ func (c *client) forget() {
 
 var errAway = errors.New("the connection has ended")
 
-// take handles bytes as far as they are whole operations, and no faster than the client may send.
-func (c *client) take(b []byte) error {
-	if !c.wait(debt(c.budget, len(b))) {
-		return errAway
+// Read reads from the socket, no faster than a client of the websocket's door may send: frames without a
+// payload, which the library handles, cost as much as others.
+func (c *client) Read(b []byte) (int, error) {
+	n, err := c.TCPConn.Read(b[:min(len(b), pieceSize)])
+	if c.metered && !c.pay(n) {
+		return 0, errAway
 	}
+	return n, err
+}
+
+// pay sleeps until the client may have sent n bytes more. It reports false when it goes before.
+func (c *client) pay(n int) bool { return c.wait(debt(c.budget, n)) }
+
+// take handles bytes as far as they are whole operations.
+func (c *client) take(b []byte) error {
 	c.mu.Lock()
 	c.unanswered = 0
 	dismissed, board := c.dismissed, c.logged == roleBoard

@@ -10,7 +10,8 @@
 // The front ends TLS, reads the protocol (package protocol), and forwards what a board may publish
 // over one connection within the process to an embedded NATS server, to which the collector's other
 // parts subscribe. No client ever reaches that server, which listens nowhere. An idle board costs one
-// goroutine, one descriptor and no buffer; limits are on bytes as decrypted.
+// goroutine, one descriptor and no buffer; limits are on
+// bytes as they come, TLS and frames included.
 //
 // A panic where a client is accepted, read, checked, written to or enrolled ends that connection or
 // request, is counted and logged, and never ends the process. Shared state (the places, the live

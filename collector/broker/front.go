@@ -17,7 +17,7 @@ import (
 	"golang.org/x/time/rate"
 )
 
-// How fast a client may send, in bytes a second and bytes at once, as decrypted. One board in a loop
+// How fast a client may send, in bytes a second and bytes at once, TLS and frames included. One board in a loop
 // of 4 kB messages would make the publishes of the others time out.
 const (
 	// strangerRate is for connections that have not logged in, and for enrolments.
@@ -62,6 +62,7 @@ type front struct {
 type door struct {
 	listener net.Listener
 	serve    func(*door) // until the listener closes
+	metered  bool        // its clients' reads take their allowance
 }
 
 // listenFront takes the addresses; websocket may be empty. Its errors have the next step.
@@ -73,7 +74,7 @@ func listenFront(addr, websocket string, count *metrics, log *slog.Logger) (*fro
 	if err != nil {
 		return nil, err
 	}
-	f.doors = append(f.doors, &door{l, f.serveNATS})
+	f.doors = append(f.doors, &door{l, f.serveNATS, false})
 	if websocket == "" {
 		return f, nil
 	}
@@ -81,7 +82,7 @@ func listenFront(addr, websocket string, count *metrics, log *slog.Logger) (*fro
 	if err != nil {
 		return nil, errors.Join(err, f.close())
 	}
-	f.doors = append(f.doors, &door{l, f.serveWebSocket})
+	f.doors = append(f.doors, &door{l, f.serveWebSocket, true})
 	return f, nil
 }
 
@@ -136,7 +137,7 @@ func (f *front) accept(d *door) (*client, error) {
 		case !f.take():
 			c.Close()
 		default:
-			if c := f.add(c.(*net.TCPConn)); c != nil {
+			if c := f.add(c.(*net.TCPConn), d.metered); c != nil {
 				return c, nil
 			}
 		}
@@ -144,8 +145,8 @@ func (f *front) accept(d *door) (*client, error) {
 }
 
 // add makes a client of a connection that has a place, unless the front is closed.
-func (f *front) add(conn *net.TCPConn) *client {
-	c := &client{TCPConn: conn, front: f, from: conn.RemoteAddr().String(), budget: rate.NewLimiter(strangerRate, strangerBurst), done: make(chan struct{})}
+func (f *front) add(conn *net.TCPConn, metered bool) *client {
+	c := &client{TCPConn: conn, front: f, metered: metered, from: conn.RemoteAddr().String(), budget: rate.NewLimiter(strangerRate, strangerBurst), done: make(chan struct{})}
 	f.mu.Lock()
 	f.clients[c] = struct{}{}
 	c.place = f.places.strangers.PushBack(c)

@@ -75,7 +75,9 @@ func (l *tlsLink) receive(take func([]byte) error) error {
 			return err
 		}
 		l.socket.bytes = (*piece)[:n]
-		err = l.drain(take)
+		if err = errAway; l.client.pay(n) {
+			err = l.drain(take)
+		}
 		pieces.Put(piece)
 		if err != nil {
 			return err

@@ -12,7 +12,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/gorilla/websocket"
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nkeys"
 
 	"bramble/pisensor/report"
 )
@@ -205,4 +207,49 @@ func TestSlowHandshakesAreBounded(t *testing.T) {
 			t.Logf("%s: ended after %v", got, time.Since(begin))
 		}
 	}
+}
+
+// Frames without a payload count as bytes: a client that sends many does not get as far as its login.
+func TestEmptyFramesCountAsBytes(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, t.TempDir())
+	_, _, pair := r.board("b1")
+	for _, empty := range []string{"\x82\x80\x00\x00\x00\x00", "\x89\x80\x00\x00\x00\x00"} { // a message, a ping
+		if got := r.behindFrames(pair, empty, 1); got != "PONG" {
+			t.Errorf("behind one frame: %q", got)
+		}
+		r.front.mu.Lock()
+		r.front.login = 2 * time.Second
+		r.front.mu.Unlock()
+		if got := r.behindFrames(pair, empty, 4*strangerBurst/len(empty)); got == "PONG" {
+			t.Error("a client is served behind so many frames that it may not send in the time")
+		}
+		r.front.mu.Lock()
+		r.front.login = loginTime
+		r.front.mu.Unlock()
+	}
+}
+
+// behindFrames sends frames, and then a login and a ping. It returns the first word of the answer, or an error.
+func (r *rig) behindFrames(pair nkeys.KeyPair, empty string, n int) string {
+	r.t.Helper()
+	c, _, err := (&websocket.Dialer{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}).Dial(r.WebSocketURL(), nil)
+	r.must(err)
+	defer c.Close()
+	r.must(c.SetReadDeadline(time.Now().Add(patience)))
+	_, info, err := c.ReadMessage()
+	r.must(err)
+	line, err := script{r: r, pair: pair}.connect(string(info), "key")
+	r.must(err)
+	if _, err := io.WriteString(c.NetConn(), strings.Repeat(empty, n)); err != nil {
+		return err.Error()
+	}
+	if err := c.WriteMessage(websocket.BinaryMessage, []byte(strings.Replace(line, "{", "{\"verbose\":false,", 1)+"PING\r\n")); err != nil {
+		return err.Error()
+	}
+	_, text, err := c.ReadMessage()
+	if err != nil {
+		return err.Error()
+	}
+	return strings.TrimSpace(string(text))
 }
