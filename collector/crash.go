@@ -14,6 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"bramble/collector/backup"
+	"bramble/collector/broker"
 	"bramble/collector/config"
 	"bramble/collector/journal"
 	"bramble/collector/registry"
@@ -265,7 +266,7 @@ func explainDamage(ctx context.Context, c config.Config, err error) error {
 		return fmt.Errorf("%w; %w", err, errDamaged)
 	case errors.Is(err, storage.ErrDamaged):
 		options = "--series-only --aside"
-	case errors.Is(err, registry.ErrDamaged), errors.Is(err, journal.ErrDamaged):
+	case errors.Is(err, registry.ErrDamaged), errors.Is(err, journal.ErrDamaged), errors.Is(err, broker.ErrDamaged):
 	case registry.IsDamaged(err): // found while it was in use
 		err = fmt.Errorf("%w: file %s: %w", registry.ErrDamaged, stateFile(c.DataDir), err)
 	default:

@@ -1,6 +1,7 @@
 package storage
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -106,7 +107,10 @@ func readParts(dir string, into any) error {
 		return nil
 	}
 	if err == nil {
-		err = json.Unmarshal(data, into)
+		// The engine removes all parts that the list does not name, and takes a list without its own keys for an empty one.
+		decoder := json.NewDecoder(bytes.NewReader(data))
+		decoder.DisallowUnknownFields()
+		err = decoder.Decode(into)
 	}
 	if err != nil {
 		return damaged(path, err)

@@ -1,6 +1,7 @@
 package storage_test
 
 import (
+	"bytes"
 	"errors"
 	"os"
 	"path/filepath"
@@ -67,5 +68,42 @@ func TestExamineNamesThePart(t *testing.T) {
 	s = storagetest.Open(t, dir, storage.Options{Retention: aYear})
 	if n := storagetest.Number(t, s, `count(count_over_time(pi_soc_temperature_celsius[200d]))`, time.Now()); n != 3 {
 		t.Errorf("%v series after all that", n)
+	}
+}
+
+// A list of parts whose keys are damaged is refused: the engine would take it for an empty one and remove all parts.
+func TestPartsListWithAForeignKeyIsDamage(t *testing.T) {
+	dir := t.TempDir()
+	s := storagetest.Open(t, dir, storage.Options{})
+	storagetest.Add(t, s, storagetest.Rows(storagetest.Temperature("b1"), storagetest.AnHourAgo(), 1000))
+	if err := errors.Join(s.Barrier(), s.Close()); err != nil {
+		t.Fatal(err)
+	}
+	lists, err := filepath.Glob(filepath.Join(dir, "data", "small", "*", "parts.json"))
+	if err != nil || len(lists) == 0 {
+		t.Fatalf("%v, %v", lists, err)
+	}
+	for _, key := range []string{"Small", "Big"} {
+		text, err := os.ReadFile(lists[0])
+		if err != nil {
+			t.Fatal(err)
+		}
+		damaged := bytes.Replace(text, []byte(`"`+key+`"`), []byte(`"`+key[:len(key)-1]+`m"`), 1)
+		if bytes.Equal(damaged, text) {
+			t.Fatalf("no key %s in %s", key, text)
+		}
+		if err := os.WriteFile(lists[0], damaged, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := storage.Open(dir, storage.Options{}); !errors.Is(err, storage.ErrDamaged) || !strings.Contains(err.Error(), "parts.json") {
+			t.Errorf("key %s: %v", key, err)
+		}
+		if err := os.WriteFile(lists[0], text, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	again := storagetest.Open(t, dir, storage.Options{})
+	if n := storagetest.Number(t, again, "count_over_time(pi_soc_temperature_celsius[2h])", time.Now()); n != 1000 {
+		t.Errorf("%v rows, want 1000", n)
 	}
 }

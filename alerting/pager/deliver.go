@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"net/http"
 	"reflect"
+	"regexp"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -52,6 +53,7 @@ func (p *Pager) try(ctx context.Context, l *outbox.Message) {
 		return
 	}
 	retry, err := p.safeSend(ctx, l)
+	err = withoutSecrets(l.Integration, err)
 	if err != nil && ctx.Err() != nil {
 		p.outbox.Settle(l, false) // interrupted by the stop, not refused
 		return
@@ -83,6 +85,26 @@ func (p *Pager) try(ctx context.Context, l *outbox.Message) {
 	if l.Incident != "" && l.Receiver != alert.Watchdog {
 		p.changed(l.Incident)
 	}
+}
+
+// botToken is the secret in the address of Telegram's API, which its library puts into errors.
+var botToken = regexp.MustCompile(`/bot[^/\s"]+`)
+
+// hidden is an error whose text lacks a secret.
+type hidden struct {
+	text string
+	error
+}
+
+func (h hidden) Error() string { return h.text }
+func (h hidden) Unwrap() error { return h.error }
+
+// withoutSecrets takes the secret out of an integration's error; Alertmanager's own integrations do it themselves.
+func withoutSecrets(integration string, err error) error {
+	if err == nil || integration != "telegram" {
+		return err
+	}
+	return hidden{botToken.ReplaceAllString(err.Error(), "/bot<redacted>"), err}
 }
 
 // endUnsent ends a page that its receiver refused and whose alerts are over by now: the resolve follows.

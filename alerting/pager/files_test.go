@@ -1,6 +1,8 @@
 package pager
 
 import (
+	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -136,5 +138,20 @@ receivers:
 	// Receivers take the global settings over.
 	if d := cmp.Diff(want, slices.Compact(got)); d != "" {
 		t.Errorf("files (-want +got):\n%s", d)
+	}
+}
+
+// Telegram's library puts the bot's token into its errors.
+func TestErrorsShowNoBotToken(t *testing.T) {
+	cause := errors.New(`telebot: Post "https://api.telegram.org/bot123:SECRET/sendMessage": context deadline exceeded`)
+	err := withoutSecrets("telegram", fmt.Errorf("notify: %w", cause))
+	if text := err.Error(); strings.Contains(text, "SECRET") || !strings.Contains(text, `/bot<redacted>/sendMessage": context deadline exceeded`) {
+		t.Errorf("%s", text)
+	}
+	if !errors.Is(err, cause) {
+		t.Error("the cause is lost")
+	}
+	if err := withoutSecrets("telegram", nil); err != nil {
+		t.Errorf("%v in place of none", err)
 	}
 }

@@ -67,6 +67,9 @@ func New(o Options) (_ *Broker, err error) {
 	if o.Log == nil {
 		o.Log = slog.Default()
 	}
+	if err := checkLost(o.Dir, o.Registry); err != nil {
+		return nil, err
+	}
 	ca, err := openAuthority(o.Dir)
 	if err != nil {
 		return nil, err

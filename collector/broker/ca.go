@@ -18,6 +18,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"bramble/collector/registry"
 	"bramble/pisensor/report"
 )
 
@@ -35,6 +36,9 @@ const (
 	leafLifetime = 5 * 365 * 24 * time.Hour
 )
 
+// ErrDamaged is wrapped where a file of the certificate authority is damaged or missing.
+var ErrDamaged = errors.New("damaged certificate authority")
+
 // authority is the collector's own CA. Its key is ECDSA on P-256, which TLS
 // libraries of all ages verify and a Pi Zero does in milliseconds.
 type authority struct {
@@ -48,7 +52,7 @@ func openAuthority(dir string) (*authority, error) {
 	key, err := loadKey(keyPath)
 	if errors.Is(err, fs.ErrNotExist) {
 		if _, err := os.Stat(certPath); err == nil {
-			return nil, fmt.Errorf("open certificate authority: %s is there but %s is missing: restore it from a backup (or delete %s, and enrol every board again)", certPath, keyPath, certPath)
+			return nil, fmt.Errorf("%w: %s is there but %s is missing: restore it from a backup (or delete %s, and enrol every board again)", ErrDamaged, certPath, keyPath, certPath)
 		}
 		key, err = createKey(keyPath)
 	}
@@ -62,10 +66,33 @@ func openAuthority(dir string) (*authority, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open certificate authority: %w", err)
 	}
+	if err := cert.CheckSignature(cert.SignatureAlgorithm, cert.RawTBSCertificate, cert.Signature); err != nil {
+		return nil, fmt.Errorf("%w: read %s: %w: restore it from a backup", ErrDamaged, certPath, err)
+	}
 	if !key.Public().(*ecdsa.PublicKey).Equal(cert.PublicKey) {
-		return nil, fmt.Errorf("open certificate authority: %s does not belong to %s: restore both from one backup", keyPath, certPath)
+		return nil, fmt.Errorf("%w: %s does not belong to %s: restore both from one backup", ErrDamaged, keyPath, certPath)
 	}
 	return &authority{key: key, cert: cert}, nil
+}
+
+// checkLost returns an error where both files are missing and boards are enrolled: a new authority would lock all of them out.
+func checkLost(dir string, known *registry.Registry) error {
+	keyPath := filepath.Join(dir, caKeyFile)
+	for _, path := range []string{keyPath, filepath.Join(dir, caCertFile)} {
+		if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+	}
+	n := 0
+	for _, b := range known.Boards() {
+		if b.Key != "" {
+			n++
+		}
+	}
+	if n == 0 {
+		return nil
+	}
+	return fmt.Errorf("%w: %s is missing, and %d boards are enrolled with it: restore it from a backup", ErrDamaged, keyPath, n)
 }
 
 // leaf returns a fresh server certificate with its chain, for names and addresses.
@@ -179,7 +206,11 @@ func loadKey(path string) (*ecdsa.PrivateKey, error) {
 	if err != nil {
 		return nil, err
 	}
-	return parseKey(path, text)
+	key, err := parseKey(path, text)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrDamaged, err)
+	}
+	return key, nil
 }
 
 func parseKey(path string, text []byte) (*ecdsa.PrivateKey, error) {
@@ -203,7 +234,11 @@ func loadCert(path string) (*x509.Certificate, error) {
 	if err != nil {
 		return nil, err
 	}
-	return parseCert(path, text)
+	cert, err := parseCert(path, text)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrDamaged, err)
+	}
+	return cert, nil
 }
 
 func parseCert(path string, text []byte) (*x509.Certificate, error) {

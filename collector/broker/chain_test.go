@@ -1,9 +1,14 @@
 package broker
 
 import (
+	"bytes"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
+	"fmt"
 	"net"
+	"os"
+	"path/filepath"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -60,4 +65,52 @@ func handshake(t *testing.T, c *chain, config *tls.Config) tls.ConnectionState {
 		t.Fatal(err)
 	}
 	return client.ConnectionState()
+}
+
+// A damaged or lost authority is said to be, and never replaced while boards are enrolled with it.
+func TestDamagedAuthorityIsNamed(t *testing.T) {
+	dir := t.TempDir()
+	r := newRig(t, dir)
+	r.board("b1")
+	pin := r.Pin()
+	r.must(r.Close())
+	refused := func(what string, harmless bool) { // harmless: where the authority is the same
+		t.Helper()
+		b, err := New(Options{Addr: "127.0.0.1:0", Dir: dir, Registry: r.registry})
+		if err == nil {
+			b.Close()
+			if harmless && b.Pin() == pin {
+				return
+			}
+		}
+		if !errors.Is(err, ErrDamaged) {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	whole := map[string][]byte{}
+	for _, name := range []string{caKeyFile, caCertFile} {
+		path := filepath.Join(dir, name)
+		text, err := os.ReadFile(path)
+		r.must(err)
+		whole[path] = text
+		for at := range text {
+			damaged := bytes.Clone(text)
+			damaged[at] ^= 1
+			r.must(os.WriteFile(path, damaged, 0o600))
+			refused(fmt.Sprintf("byte %d of %s", at, name), true)
+		}
+		r.must(os.WriteFile(path, nil, 0o600))
+		refused("empty "+name, false)
+		r.must(os.WriteFile(path, text, 0o600))
+	}
+	for path := range whole {
+		r.must(os.Remove(path))
+	}
+	refused("both lost", false)
+	for path, text := range whole {
+		r.must(os.WriteFile(path, text, 0o600))
+	}
+	b, err := New(Options{Addr: "127.0.0.1:0", Dir: dir, Registry: r.registry})
+	r.must(err)
+	r.must(b.Close())
 }

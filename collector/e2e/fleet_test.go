@@ -13,6 +13,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nkeys"
 
+	"bramble/collector/broker"
 	"bramble/collector/registry"
 	"bramble/pisensor/report"
 )
@@ -64,6 +65,10 @@ func newFleetIn(t testing.TB, s *server, n int, labels func(i int) map[string]st
 	if err != nil {
 		t.Fatal(err)
 	}
+	pin, err := broker.PinOf(s.dir) // boards are enrolled with a collector's authority
+	if err != nil {
+		t.Fatal(err)
+	}
 	f := &fleet{t: t, server: s}
 	keys := make([]nkeys.KeyPair, n)
 	for i := range keys {
@@ -78,7 +83,7 @@ func newFleetIn(t testing.TB, s *server, n int, labels func(i int) map[string]st
 		if err := boards.AddBoard(t.Context(), name, labels(i)); err != nil {
 			t.Fatal(err)
 		}
-		token, err := boards.NewBoardToken(t.Context(), name, "pin")
+		token, err := boards.NewBoardToken(t.Context(), name, pin)
 		if err != nil {
 			t.Fatal(err)
 		}
