@@ -17,6 +17,7 @@ import (
 	"path"
 	"path/filepath"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/minio/minio-go/v7"
@@ -100,7 +101,7 @@ func openBucket(target string, o S3, local string) (*bucket, error) {
 		return nil, fmt.Errorf("open the backups' target %s: %w", target, err)
 	}
 	b.client, err = minio.New(u.Host, &minio.Options{
-		Creds: given, Secure: u.Scheme == "https", Transport: transport, Region: o.Region, MaxRetries: bucketRetries,
+		Creds: given, Secure: u.Scheme == "https", Transport: letGo{transport}, Region: o.Region, MaxRetries: bucketRetries,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("open the backups' target %s at %s: %w", target, b.endpoint, err)
@@ -127,6 +128,43 @@ func (s S3) transport(secure bool) (*http.Transport, error) {
 	}
 	t.TLSClientConfig.RootCAs = pool
 	return t, nil
+}
+
+// letGo is a transport whose requests' bodies are not read any more once their answers are there. net/http goes on
+// reading the body of a request that was refused early, while minio-go winds the same reader back for the next try.
+type letGo struct{ http.RoundTripper }
+
+func (t letGo) RoundTrip(r *http.Request) (*http.Response, error) {
+	if r.Body == nil || r.Body == http.NoBody {
+		return t.RoundTripper.RoundTrip(r)
+	}
+	body := &heldBody{ReadCloser: r.Body}
+	defer body.release()
+	r = r.Clone(r.Context())
+	r.Body, r.GetBody = body, nil
+	return t.RoundTripper.RoundTrip(r)
+}
+
+// heldBody ends when it is released: a body that is cut short this way breaks its connection. Safe for concurrent use.
+type heldBody struct {
+	io.ReadCloser
+	mu       sync.Mutex
+	released bool
+}
+
+func (b *heldBody) Read(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.released {
+		return 0, io.EOF
+	}
+	return b.ReadCloser.Read(p)
+}
+
+func (b *heldBody) release() {
+	b.mu.Lock()
+	b.released = true
+	b.mu.Unlock()
 }
 
 func orNone(err error) error {

@@ -329,6 +329,33 @@ func TestAnInterruptedUploadLeavesNothing(t *testing.T) {
 	})
 }
 
+// TestARefusedBodyIsLetGo: net/http may read a body after its answer, and the next try winds the same reader back.
+func TestARefusedBodyIsLetGo(t *testing.T) {
+	var kept io.ReadCloser
+	transport := letGo{roundTripper(func(r *http.Request) (*http.Response, error) {
+		kept = r.Body
+		if _, err := io.CopyN(io.Discard, r.Body, 3); err != nil {
+			return nil, err
+		}
+		return &http.Response{StatusCode: http.StatusServiceUnavailable, Body: http.NoBody}, nil
+	})}
+	content := strings.NewReader("content")
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodPut, "http://bucket", content)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := transport.RoundTrip(r); err != nil {
+		t.Fatal(err)
+	}
+	if rest, err := io.ReadAll(kept); len(rest) > 0 || err != nil || content.Len() != 4 {
+		t.Errorf("%q, %v was read after the answer, %d bytes are left; want 4", rest, err, content.Len())
+	}
+}
+
+type roundTripper func(*http.Request) (*http.Response, error)
+
+func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
 func TestRemainsOfAKilledUploadAreRemoved(t *testing.T) {
 	s := newS3(t)
 	c := newCollector(t, t.TempDir())
