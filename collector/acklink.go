@@ -8,6 +8,7 @@ import (
 
 	"bramble/alerting/incident"
 	"bramble/alerting/pager"
+	"bramble/alerting/receivers"
 	"bramble/collector/registry"
 	"bramble/dashboards"
 )
@@ -20,7 +21,7 @@ type linkPart struct {
 
 // Open returns the incident of a link.
 func (l *linkPart) Open(ctx context.Context, text string) (dashboards.Linked, error) {
-	link, err := l.pager.ReadLink(pager.AckLink, text)
+	link, err := l.pager.ReadLink(receivers.AckLink, text)
 	if err != nil {
 		return dashboards.Linked{}, linkError(err)
 	}
@@ -37,7 +38,7 @@ func (l *linkPart) Open(ctx context.Context, text string) (dashboards.Linked, er
 
 // Acknowledge records that somebody has the incident of a link.
 func (l *linkPart) Acknowledge(ctx context.Context, text, name, comment string, from netip.Addr) error {
-	link, err := l.pager.ReadLink(pager.AckLink, text)
+	link, err := l.pager.ReadLink(receivers.AckLink, text)
 	if err != nil {
 		return linkError(err)
 	}
@@ -57,7 +58,7 @@ func (l *linkPart) Acknowledge(ctx context.Context, text, name, comment string, 
 
 // Picture returns that of a link.
 func (l *linkPart) Picture(ctx context.Context, text string) ([]byte, error) {
-	link, err := l.pager.ReadLink(pager.PictureLink, text)
+	link, err := l.pager.ReadLink(receivers.PictureLink, text)
 	if err != nil {
 		return nil, linkError(err)
 	}
@@ -68,8 +69,8 @@ func (l *linkPart) Picture(ctx context.Context, text string) ([]byte, error) {
 // linkError names errors of the pager's as the pages know them.
 func linkError(err error) error {
 	for of, is := range map[error]error{
-		pager.ErrLink: dashboards.ErrLink, pager.ErrLinkExpired: dashboards.ErrLinkExpired,
-		incident.ErrNone: dashboards.ErrUnknownIncident, pager.ErrNoPicture: dashboards.ErrUnknownIncident,
+		receivers.ErrLink: dashboards.ErrLink, receivers.ErrLinkExpired: dashboards.ErrLinkExpired,
+		incident.ErrNone: dashboards.ErrUnknownIncident, receivers.ErrNoPicture: dashboards.ErrUnknownIncident,
 	} {
 		if errors.Is(err, of) {
 			return is

@@ -25,6 +25,7 @@ import (
 	"bramble/alerting/domain"
 	"bramble/alerting/incident"
 	"bramble/alerting/pager"
+	"bramble/alerting/receivers"
 	"bramble/alerting/rules"
 	"bramble/collector/admin"
 	"bramble/collector/backup"
@@ -185,7 +186,7 @@ func openApp(ctx context.Context, c config.Config, v variant, log *slog.Logger) 
 		return nil, err
 	}
 	a.defers("pages", func() error { a.pages.Close(); return nil })
-	pictures := pager.NewPictures(a.engine, a.store, log)
+	pictures := receivers.NewPictures(a.engine, a.store, log)
 	a.defers("pictures", func() error { pictures.Close(); return nil })
 	routing, err := a.routing(v)
 	if err != nil {

@@ -10,7 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 
-	"bramble/alerting/pager"
+	"bramble/alerting/receivers"
 	"bramble/collector/admin"
 	"bramble/collector/config"
 	"bramble/collector/mailcheck"
@@ -75,7 +75,7 @@ func runCheckMail(ctx context.Context, f checkMailFlags, stdout io.Writer) error
 	if err != nil {
 		return err
 	}
-	senders, err := pager.MailSenders(text, a.routesDir())
+	senders, err := receivers.MailSenders(text, a.routesDir())
 	if err != nil {
 		return a.nameRoutes(err)
 	}
@@ -92,7 +92,7 @@ func runCheckMail(ctx context.Context, f checkMailFlags, stdout io.Writer) error
 	return checkSenders(ctx, checker, senders, stdout)
 }
 
-func checkSenders(ctx context.Context, checker mailcheck.Checker, senders []pager.MailSender, stdout io.Writer) error {
+func checkSenders(ctx context.Context, checker mailcheck.Checker, senders []receivers.MailSender, stdout io.Writer) error {
 	bad := false
 	for _, s := range senders {
 		fmt.Fprintf(stdout, "%s through %s:%s (%s)\n", s.From, s.Host, s.Port, strings.Join(s.Receivers, ", "))

@@ -12,6 +12,7 @@ import (
 
 	"bramble/alerting/alert"
 	"bramble/alerting/pager"
+	"bramble/alerting/receivers"
 	"bramble/collector/digest"
 	"bramble/collector/presence"
 	"bramble/dashboards"
@@ -30,7 +31,7 @@ func (m dailyMail) sendDigests(ctx context.Context) error {
 	return digest.New(digest.Options{
 		DB: m.app.db, Schedule: at, Report: m.report, Log: m.app.log,
 		Send: func(ctx context.Context, mail digest.Mail) error {
-			return m.app.pager.SendMail(ctx, d.To, d.Receiver, pager.Mail{Subject: mail.Subject, Text: mail.Text, HTML: mail.HTML, ID: mail.ID})
+			return m.app.pager.SendMail(ctx, d.To, d.Receiver, receivers.Mail{Subject: mail.Subject, Text: mail.Text, HTML: mail.HTML, ID: mail.ID})
 		},
 	}).Run(ctx)
 }

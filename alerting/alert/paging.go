@@ -102,3 +102,12 @@ func b2i(b bool) int {
 	}
 	return 0
 }
+
+// CustomerMail is one mail to one address of a customer's.
+type CustomerMail struct {
+	ID      string // of the page in the journal, unlike any other
+	Contact string // mails to one contact leave in order
+	To      string // an address alone; no template, and nothing that one could be made of
+	Subject string
+	Text    string
+}

@@ -9,7 +9,9 @@ import (
 	"sync"
 	"time"
 
+	amalert "github.com/prometheus/alertmanager/alert"
 	"github.com/prometheus/alertmanager/notify"
+	"github.com/prometheus/common/model"
 
 	"bramble/alerting/alert"
 	"bramble/alerting/database"
@@ -457,4 +459,24 @@ type Way struct {
 	Decided    int64 `json:"decided,omitempty"`
 	Journalled int64 `json:"journalled,omitempty"`
 	Passed     int64 `json:"passed,omitempty"` // to routing; until then it was held for its peers
+}
+
+// Body holds all that a page needs to be sent at any later time: the payload of a message, as JSON.
+type Body struct {
+	GroupLabels    model.LabelSet   `json:"group_labels"`
+	RouteLabels    model.LabelSet   `json:"route_labels,omitempty"`
+	Now            time.Time        `json:"now"`
+	RepeatInterval time.Duration    `json:"repeat_interval"`
+	Alerts         []*amalert.Alert `json:"alerts"`
+	Way            *Way             `json:"way,omitempty"`
+}
+
+// Firing returns the alerts that fire.
+func (b *Body) Firing() (out []*amalert.Alert) {
+	for _, a := range b.Alerts {
+		if a.EndsAt.IsZero() {
+			out = append(out, a)
+		}
+	}
+	return out
 }

@@ -151,11 +151,11 @@ func (e *transaction) notice(in *incident.Incident, esc *escalation, ack inciden
 	if p == nil || p.AckNotice == "" {
 		return nil
 	}
-	to := e.routing.only(p.AckNotice)
+	to := e.routing.set.Only(p.AckNotice)
 	if to == nil {
 		return nil
 	}
-	var body payload
+	var body outbox.Body
 	if err := json.Unmarshal(esc.payload, &body); err != nil {
 		return fmt.Errorf("decode alerts of incident %s: %w", in.ID, err)
 	}
@@ -163,7 +163,7 @@ func (e *transaction) notice(in *incident.Incident, esc *escalation, ack inciden
 	if ack.Comment != "" {
 		by += ": " + ack.Comment
 	}
-	body.Alerts = withNote(body.firing(), func(notes model.LabelSet) {
+	body.Alerts = withNote(body.Firing(), func(notes model.LabelSet) {
 		notes[AckNote] = model.LabelValue(by)
 	})
 	for _, a := range body.Alerts {
@@ -273,15 +273,15 @@ func (e *transaction) endNotified(in *incident.Incident, why string) error {
 		}
 	}
 	for _, t := range told {
-		to := e.routing.integration(t.receiver, t.integration, t.idx)
+		to := e.routing.set.Find(t.receiver, t.integration, t.idx)
 		if to == nil || !to.SendResolved() {
 			continue
 		}
-		var body payload
+		var body outbox.Body
 		if err := json.Unmarshal([]byte(t.payload), &body); err != nil {
 			return fmt.Errorf("decode alerts of incident %s: %w", in.ID, err)
 		}
-		body.Alerts = endedAlerts(body.firing(), e.now)
+		body.Alerts = endedAlerts(body.Firing(), e.now)
 		l, err := newMessage(in.ID, t.receiver, to, in.GroupKey, notify.ReasonAllAlertsResolved, body, e.now)
 		if err != nil {
 			return err

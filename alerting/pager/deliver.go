@@ -4,44 +4,28 @@ import (
 	"bytes"
 	"context"
 	"database/sql"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"net/http"
-	"reflect"
-	"regexp"
-	"strconv"
 	"sync"
-	"sync/atomic"
 	"time"
 
-	amalert "github.com/prometheus/alertmanager/alert"
 	"github.com/prometheus/alertmanager/nflog"
 	"github.com/prometheus/alertmanager/nflog/nflogpb"
-	"github.com/prometheus/alertmanager/notify"
 	"github.com/prometheus/client_golang/prometheus"
-	"go.opentelemetry.io/otel"
-	"go.opentelemetry.io/otel/propagation"
 	"google.golang.org/protobuf/proto"
 
 	"bramble/alerting/alert"
 	"bramble/alerting/outbox"
+	"bramble/alerting/receivers"
 )
 
 const (
-	// tryTimeout is how long a provider may take to answer.
-	tryTimeout = 5 * time.Second
 	// maxRefusedBackoff bounds the wait before the next try of a page that its receiver refused (4xx, a rejected credential), where
 	// the group_interval of the receiver's routes is longer.
 	maxRefusedBackoff = 5 * time.Minute
-	// maxRetryAfter bounds how long a provider may put a page off by Retry-After.
-	maxRetryAfter = time.Hour
 	// giveUpAfter ends a message that no provider took and that tells of nothing that still fires, such as a resolve.
 	giveUpAfter = 24 * time.Hour
 )
-
-// errReceiverGone is the answer for a page whose receiver a reload removed.
-var errReceiverGone = errors.New("the receiver is no longer in the configuration")
 
 // errFault is the error of a step that met a fault, and the answer for a page that could not be made.
 var errFault = errors.New("a fault in the collector: see its log")
@@ -53,7 +37,7 @@ func (p *Pager) try(ctx context.Context, l *outbox.Message) {
 		return
 	}
 	retry, err := p.safeSend(ctx, l)
-	err = withoutSecrets(l.Integration, err)
+	err = receivers.WithoutSecrets(l.Integration, err)
 	if err != nil && ctx.Err() != nil {
 		p.outbox.Settle(l, false) // interrupted by the stop, not refused
 		return
@@ -87,26 +71,6 @@ func (p *Pager) try(ctx context.Context, l *outbox.Message) {
 	}
 }
 
-// botToken is the secret in the address of Telegram's API, which its library puts into errors.
-var botToken = regexp.MustCompile(`/bot[^/\s"]+`)
-
-// hidden is an error whose text lacks a secret.
-type hidden struct {
-	text string
-	error
-}
-
-func (h hidden) Error() string { return h.text }
-func (h hidden) Unwrap() error { return h.error }
-
-// withoutSecrets takes the secret out of an integration's error; Alertmanager's own integrations do it themselves.
-func withoutSecrets(integration string, err error) error {
-	if err == nil || integration != "telegram" {
-		return err
-	}
-	return hidden{botToken.ReplaceAllString(err.Error(), "/bot<redacted>"), err}
-}
-
 // endUnsent ends a page that its receiver refused and whose alerts are over by now: the resolve follows.
 func (p *Pager) endUnsent(l *outbox.Message) {
 	p.outbox.Answered(l)
@@ -119,7 +83,7 @@ func (p *Pager) endUnsent(l *outbox.Message) {
 
 // givenUp reports whether a message that was not taken is tried no more. A page is tried for as long as it is true.
 func (p *Pager) givenUp(ctx context.Context, l *outbox.Message, err error, now time.Time) bool {
-	if errors.Is(err, errReceiverGone) || errors.Is(err, errStale) {
+	if errors.Is(err, receivers.ErrGone) || errors.Is(err, errStale) {
 		return true
 	}
 	return now.Sub(time.UnixMilli(l.CreatedAt)) > giveUpAfter && !(l.SaysFiring() && p.stillFires(ctx, l))
@@ -194,45 +158,17 @@ func (r *routing) backoff(l *outbox.Message) time.Duration {
 	return min(outbox.Backoff(l.Attempts, longest), longest)
 }
 
-// send hands a message to its integration.
+// send hands a message to its integration, and keeps its thread.
 func (p *Pager) send(ctx context.Context, l *outbox.Message) (retry bool, err error) {
-	to := p.routing.Load().integration(l.Receiver, l.Integration, l.Index)
-	if to == nil {
-		return false, errReceiverGone
-	}
-	var body payload
-	if err := json.Unmarshal(l.Payload, &body); err != nil {
-		return false, fmt.Errorf("decode page %s: %w", l.ID, err)
-	}
-	ctx, cancel := context.WithTimeoutCause(ctx, tryTimeout, fmt.Errorf("no answer within %s", tryTimeout))
-	defer cancel()
 	thread, err := p.openThread(ctx, l)
 	if err != nil {
 		return true, err
 	}
-	ctx, alerts := p.enriched(withPageID(messageContext(ctx, l, body), l.ID), l, body.Alerts)
-	ctx, retryAfter := withRetryAfter(ctx)
-	l.Way, l.SentAt = body.Way, time.Now().UnixMilli()
-	retry, err = safeNotify(notify.WithNflogStore(ctx, thread.store), to, alerts)
-	l.RetryAfter = retryAfter()
-	if f := factsIn(ctx); f != nil {
-		l.Drew = f.drew
-	}
+	retry, err = p.routing.Load().set.Send(ctx, l, thread.store)
 	if err == nil {
 		thread.save(p)
 	}
 	return retry, err
-}
-
-// context gives an integration the values that Alertmanager's pipeline would.
-func messageContext(ctx context.Context, l *outbox.Message, body payload) context.Context {
-	ctx = notify.WithGroupKey(ctx, l.GroupKey)
-	ctx = notify.WithReceiverName(ctx, l.Receiver)
-	ctx = notify.WithGroupLabels(ctx, body.GroupLabels)
-	ctx = notify.WithRouteLabels(ctx, body.RouteLabels)
-	ctx = notify.WithRepeatInterval(ctx, body.RepeatInterval)
-	ctx = notify.WithNow(ctx, body.Now)
-	return notify.WithNotificationReason(ctx, l.Reason)
 }
 
 // safeSend turns a fault in the making of a page into an error: the message is tried again, and holds up no other.
@@ -240,16 +176,6 @@ func (p *Pager) safeSend(ctx context.Context, l *outbox.Message) (retry bool, er
 	retry, err = true, errFault
 	p.faults.guard("send page "+l.ID, func() { retry, err = p.send(ctx, l) })
 	return retry, err
-}
-
-// safeNotify turns a panic of an integration or its template into an error.
-func safeNotify(ctx context.Context, to *notify.Integration, alerts []*amalert.Alert) (retry bool, err error) {
-	defer func() {
-		if r := recover(); r != nil {
-			retry, err = false, fmt.Errorf("integration %s panicked: %v", to, r)
-		}
-	}()
-	return to.Notify(ctx, alerts...)
 }
 
 // thread holds an integration's memory of a group between its pages, such as the chat message to update.
@@ -312,86 +238,6 @@ func (t *thread) encode(log *nflog.Log) ([]byte, error) {
 	return proto.MarshalOptions{Deterministic: true}.Marshal(&nflogpb.Entry{ReceiverData: found[0].ReceiverData})
 }
 
-// idempotencyHeader carries the page's ID in every HTTP request of every integration, the same in every try.
-const idempotencyHeader = "Idempotency-Key"
-
-type pageIDKey struct{}
-
-func withPageID(ctx context.Context, id string) context.Context {
-	return context.WithValue(ctx, pageIDKey{}, id)
-}
-
-// pageID puts the page's ID into outgoing requests. Alertmanager's HTTP clients offer one way in from a context, the
-// process-wide trace propagator.
-type pageID struct{}
-
-// Inject implements propagation.TextMapPropagator.
-func (pageID) Inject(ctx context.Context, carrier propagation.TextMapCarrier) {
-	if id, ok := ctx.Value(pageIDKey{}).(string); ok {
-		carrier.Set(idempotencyHeader, id)
-	}
-}
-
-// Extract implements propagation.TextMapPropagator.
-func (pageID) Extract(ctx context.Context, _ propagation.TextMapCarrier) context.Context { return ctx }
-
-// Fields implements propagation.TextMapPropagator.
-func (pageID) Fields() []string { return []string{idempotencyHeader} }
-
-type retryAfterKey struct{}
-
-// withRetryAfter returns a context whose requests note the Retry-After of their last answer, and that value: 0 where there was
-// none, maxRetryAfter at most.
-func withRetryAfter(ctx context.Context) (context.Context, func() time.Duration) {
-	noted := new(atomic.Int64)
-	return context.WithValue(ctx, retryAfterKey{}, noted), func() time.Duration { return time.Duration(noted.Load()) }
-}
-
-// retryAfterTransport notes the Retry-After of answers.
-type retryAfterTransport struct{ http.RoundTripper }
-
-// RoundTrip implements http.RoundTripper.
-func (t retryAfterTransport) RoundTrip(r *http.Request) (*http.Response, error) {
-	answer, err := t.RoundTripper.RoundTrip(r)
-	if noted, ok := r.Context().Value(retryAfterKey{}).(*atomic.Int64); ok && err == nil {
-		noted.Store(int64(readRetryAfter(answer.Header.Get("Retry-After"), time.Now())))
-	}
-	return answer, err
-}
-
-// readRetryAfter reads the header's value, seconds or a date; 0 where it is neither.
-func readRetryAfter(text string, now time.Time) time.Duration {
-	if at, err := http.ParseTime(text); err == nil {
-		return min(max(0, at.Sub(now)), maxRetryAfter)
-	}
-	seconds, err := strconv.ParseUint(text, 10, 32)
-	if err != nil {
-		return 0
-	}
-	return min(time.Duration(seconds)*time.Second, maxRetryAfter)
-}
-
-// noteRetryAfter has the HTTP client of one of Alertmanager's integrations note Retry-After. They give no way to the headers of an
-// answer but their field of the name client; a test sends through each of them.
-func noteRetryAfter(integration reflect.Value) {
-	for integration.Kind() == reflect.Interface || integration.Kind() == reflect.Pointer {
-		integration = integration.Elem()
-	}
-	if integration.Kind() != reflect.Struct {
-		return
-	}
-	field := integration.FieldByName("client")
-	if !field.IsValid() || field.Type() != reflect.TypeFor[*http.Client]() || field.IsNil() {
-		return
-	}
-	client := (*http.Client)(field.UnsafePointer())
-	client.Transport = retryAfterTransport{client.Transport}
-}
-
-var carryPageIDs = sync.OnceFunc(func() {
-	otel.SetTextMapPropagator(pageID{})
-})
-
 // receiverHealth remembers how the last try of each receiver's integration went: the metric bramble_receiver_failing. A
 // receiver that is taken out of the configuration fails no more.
 type receiverHealth struct {
@@ -432,18 +278,4 @@ func (h *receiverHealth) Collect(out chan<- prometheus.Metric) {
 		}
 		out <- prometheus.MustNewConstMetric(h.desc, prometheus.GaugeValue, value, name.receiver, name.integration)
 	}
-}
-
-// integrates reports whether the configuration has such an integration.
-func (p *Pager) integrates(receiver, integration string) bool {
-	r := p.routing.Load()
-	if r == nil {
-		return false
-	}
-	for i := range r.integrations[receiver] {
-		if r.integrations[receiver][i].Name() == integration {
-			return true
-		}
-	}
-	return false
 }

@@ -28,7 +28,7 @@ func TestAPageSaysHowTheLastOneEnded(t *testing.T) {
 	for board, want := range map[string]string{"b1": `"the fan was dusty" (jonas)`, "b2": ""} {
 		lead := alerttest.Fire(board, time.Now())
 		next := incident.Incident{ID: "next", Alerts: []incident.Alert{{Rule: lead.Rule, Series: lead.Series, Labels: lead.Labels}}}
-		got, err := p.before(t.Context(), &next)
+		got, err := p.parts.Before(t.Context(), &next)
 		if err != nil || !strings.HasSuffix(got, want) || (want == "") != (got == "") {
 			t.Errorf("%s: %q, %v; want %s", board, got, err, want)
 		}

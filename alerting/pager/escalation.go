@@ -10,7 +10,6 @@ import (
 	"strings"
 	"time"
 
-	amalert "github.com/prometheus/alertmanager/alert"
 	"github.com/prometheus/alertmanager/notify"
 
 	"bramble/alerting/alert"
@@ -145,12 +144,12 @@ func (e *transaction) notified(n *notification, in *incident.Incident, ch change
 func (esc *escalation) take(n *notification, elsewhere map[string]bool) error {
 	body := n.payload
 	if len(elsewhere) > 0 {
-		var last payload
+		var last outbox.Body
 		if err := json.Unmarshal(esc.payload, &last); err != nil {
 			return fmt.Errorf("decode alerts of incident %s: %w", esc.incident, err)
 		}
 		body.Alerts = slices.Clone(body.Alerts)
-		for _, a := range last.firing() {
+		for _, a := range last.Firing() {
 			if elsewhere[alert.LabelText(incidentAlert(a).Labels)] {
 				body.Alerts = append(body.Alerts, a)
 			}
@@ -255,8 +254,8 @@ func (e *transaction) tellEnd(incident, groupKey string, payload []byte) error {
 		return err
 	}
 	for _, ch := range channels {
-		for i := range e.routing.integrations[ch.receiver] {
-			to := &e.routing.integrations[ch.receiver][i]
+		for i := range e.routing.set.Integrations[ch.receiver] {
+			to := &e.routing.set.Integrations[ch.receiver][i]
 			if !to.SendResolved() {
 				continue
 			}
@@ -353,16 +352,6 @@ func (e *transaction) exec(what, query string, args ...any) error {
 		return fmt.Errorf("%s: %w", what, err)
 	}
 	return nil
-}
-
-// firing returns the alerts of a payload that fire.
-func (body *payload) firing() (out []*amalert.Alert) {
-	for _, a := range body.Alerts {
-		if a.EndsAt.IsZero() {
-			out = append(out, a)
-		}
-	}
-	return out
 }
 
 // andOthers joins names for a sentence.

@@ -242,8 +242,8 @@ func (e *transaction) exhaust(s *escalationStep, esc *escalation, policy *oncall
 
 // fallback hands the incident to all integrations of a receiver.
 func (e *transaction) fallback(esc *escalation, receiver string) error {
-	for i := range e.routing.integrations[receiver] {
-		to := &e.routing.integrations[receiver][i]
+	for i := range e.routing.set.Integrations[receiver] {
+		to := &e.routing.set.Integrations[receiver][i]
 		l, err := e.message(esc.incident, receiver, to, e.groupKey(esc.incident), notify.ReasonFirstNotification, esc.payload)
 		if err != nil {
 			return err
@@ -257,7 +257,7 @@ func (e *transaction) fallback(esc *escalation, receiver string) error {
 
 // page writes a person's page for one channel.
 func (e *transaction) page(s *escalationStep, esc *escalation) error {
-	to := e.routing.only(s.receiver)
+	to := e.routing.set.Only(s.receiver)
 	if to == nil {
 		if err := e.event(s.incident, "channel", s.person, "receiver %s is no longer in alertmanager.yml", s.receiver); err != nil {
 			return err
@@ -328,17 +328,17 @@ func (e *transaction) groupKey(incident string) (key string) {
 
 // message is a message about an incident's alerts; only a resolve tells of those that ended.
 func (e *transaction) message(incident, receiver string, to *notify.Integration, groupKey string, reason notify.NotifyReason, text []byte) (*outbox.Message, error) {
-	var body payload
+	var body outbox.Body
 	if err := json.Unmarshal(text, &body); err != nil {
 		return nil, fmt.Errorf("decode alerts of incident %s: %w", incident, err)
 	}
 	if reason != notify.ReasonAllAlertsResolved {
-		body.Alerts = body.firing()
+		body.Alerts = body.Firing()
 	}
 	return newMessage(incident, receiver, to, groupKey, reason, body, e.now)
 }
 
-func newMessage(incident, receiver string, to *notify.Integration, groupKey string, reason notify.NotifyReason, body payload, now int64) (*outbox.Message, error) {
+func newMessage(incident, receiver string, to *notify.Integration, groupKey string, reason notify.NotifyReason, body outbox.Body, now int64) (*outbox.Message, error) {
 	text, err := json.Marshal(body)
 	if err != nil {
 		return nil, fmt.Errorf("encode page of incident %s: %w", incident, err)
@@ -347,14 +347,6 @@ func newMessage(incident, receiver string, to *notify.Integration, groupKey stri
 		Incident: incident, Receiver: receiver, Integration: to.Name(), Index: to.Index(), GroupKey: groupKey, Reason: reason,
 		Payload: text, CreatedAt: now, NextAt: now,
 	}, nil
-}
-
-// only returns the integration of a receiver that has one, nil for any other.
-func (r *routing) only(receiver string) *notify.Integration {
-	if list := r.integrations[receiver]; len(list) == 1 {
-		return &list[0]
-	}
-	return nil
 }
 
 // withNote returns copies of alerts with further annotations.

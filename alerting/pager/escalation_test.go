@@ -95,7 +95,7 @@ func (b *bench) notify(reason notify.NotifyReason, board string, firing bool) st
 	if !firing {
 		a.EndsAt = now
 	}
-	n := &notification{receiver: "oncall", groupKey: board, reason: reason, now: now, payload: payload{Now: now, Alerts: []*amalert.Alert{a}}}
+	n := &notification{receiver: "oncall", groupKey: board, reason: reason, now: now, payload: outbox.Body{Now: now, Alerts: []*amalert.Alert{a}}}
 	n.alerts = []incident.Alert{incidentAlert(a)}
 	if firing {
 		n.alerts[0].EndsAt = 0

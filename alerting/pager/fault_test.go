@@ -49,7 +49,7 @@ func TestFaultInRoutingLosesNoPage(t *testing.T) {
 func TestFaultWhileRecording(t *testing.T) {
 	t.Parallel()
 	p := startPager(t, openDB(t, t.TempDir()), oneSink(newSink(t, nil).URL, ""), nil)
-	j := &recorder{pager: p.Pager, receiver: "hook", integrations: p.routing.Load().integrations["hook"]}
+	j := &recorder{pager: p.Pager, receiver: "hook", integrations: p.routing.Load().set.Integrations["hook"]}
 	if _, err := j.Notify(t.Context(), nil); err == nil {
 		t.Error("a page that could neither be recorded nor sent counts as sent")
 	}

@@ -410,7 +410,7 @@ func (p *Pager) graphOf(rule string) string {
 	if expr == "" {
 		return ""
 	}
-	return p.link("vmui/#/?g0.range_input=1h&g0.expr=" + strings.ReplaceAll(url.QueryEscape(expr), "+", "%20"))
+	return p.parts.Link("vmui/#/?g0.range_input=1h&g0.expr=" + strings.ReplaceAll(url.QueryEscape(expr), "+", "%20"))
 }
 
 // wayOf is the way of the newest reading that made one of these alerts fire, nil where none is the engine's.

@@ -17,6 +17,7 @@ import (
 	"bramble/alerting/incident"
 	"bramble/alerting/oncall"
 	"bramble/alerting/picture"
+	"bramble/alerting/receivers"
 )
 
 // millis is t in Unix milliseconds, 0 for the zero time.
@@ -369,4 +370,42 @@ func (p *Pager) escalates(ctx context.Context, in *incident.Incident) error {
 	}
 	in.Escalation = &e
 	return err
+}
+
+// ReadLink checks the signature and the age of a link of a kind: the last element of its URL's path. The error is ErrLink
+// or ErrLinkExpired; with the latter the link is returned.
+func (p *Pager) ReadLink(kind receivers.LinkKind, text string) (receivers.Link, error) {
+	return p.parts.ReadLink(kind, text, time.Now())
+}
+
+// Picture draws the incident of a PictureLink as it was when the page was written.
+func (p *Pager) Picture(ctx context.Context, l receivers.Link) ([]byte, error) {
+	in, err := p.Incident(ctx, l.Incident)
+	if err != nil {
+		return nil, err
+	}
+	return p.parts.Pictures.Draw(ctx, &in, l.At)
+}
+
+// LinkedIncident is the incident that an AckLink shows.
+type LinkedIncident struct {
+	incident.Incident
+	// Before is how the last incident of the same rule at the same place ended; empty where nobody wrote anything.
+	Before string
+	// Picture is a PictureLink, as it stands in a URL; empty where there is nothing to draw.
+	Picture string
+}
+
+// Linked returns the incident that an AckLink shows, or ErrNone.
+func (p *Pager) Linked(ctx context.Context, l receivers.Link) (LinkedIncident, error) {
+	in, err := p.Incident(ctx, l.Incident)
+	if err != nil {
+		return LinkedIncident{}, err
+	}
+	out := LinkedIncident{Incident: in}
+	if out.Before, err = p.parts.Before(ctx, &in); err != nil {
+		return out, err
+	}
+	out.Picture = p.parts.PictureLink(&in, l)
+	return out, nil
 }

@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/base64"
 	"errors"
-	"fmt"
 	"io"
 	"log/slog"
 	"mime"
@@ -14,22 +13,19 @@ import (
 	"net/mail"
 	"regexp"
 	"runtime"
-	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/emersion/go-smtp"
-	"github.com/prometheus/alertmanager/notify"
 
 	"bramble/alerting/alert"
 	"bramble/alerting/alerttest"
+	"bramble/alerting/alerttest/readings"
 	"bramble/alerting/incident"
+	"bramble/alerting/receivers"
 	"bramble/alerting/rules"
-	"bramble/storage/series"
 )
 
 // letterbox is a real SMTP server.
@@ -164,11 +160,11 @@ receivers:
 
 func TestAMailSaysWhatWhereSinceWhenAndShowsIt(t *testing.T) {
 	t.Parallel()
-	series, box := openSeries(t), newLetterbox(t)
-	in := hotBoard(t, series)
+	series, box := readings.Open(t), newLetterbox(t)
+	in := readings.HotBoard(t, series)
 	engine := rules.NewEngine(rules.Default())
-	pictures := NewPictures(engine, series, nil)
-	pictures.budget = tryTimeout // a busy machine must not fail the test
+	pictures := receivers.NewPictures(engine, series, nil)
+	pictures.Budget = receivers.TryTimeout // a busy machine must not fail the test
 	defer pictures.Close()
 	p := runPager(t, Options{
 		DB: openDB(t, t.TempDir()), Config: []byte(strings.Replace(mailConfig, "SMARTHOST", box.addr, 1)),
@@ -216,7 +212,7 @@ func TestAMailSaysWhatWhereSinceWhenAndShowsIt(t *testing.T) {
 	if link == nil {
 		t.Fatalf("no link to acknowledge:\n%s", text)
 	}
-	got, err := p.ReadLink(AckLink, link[1])
+	got, err := p.ReadLink(receivers.AckLink, link[1])
 	if err != nil || got.Receiver != "oncall" {
 		t.Fatalf("link %+v: %v", got, err)
 	}
@@ -245,13 +241,13 @@ func TestAMailLeavesWithoutAPictureThatIsLate(t *testing.T) {
 			}
 		})
 	}
-	box, store := newLetterbox(t), slowStore{make(chan struct{})}
-	pictures := NewPictures(rules.NewEngine(rules.Default()), store, nil)
+	box, store := newLetterbox(t), readings.SlowStore{Release: make(chan struct{})}
+	pictures := receivers.NewPictures(rules.NewEngine(rules.Default()), store, nil)
 	defer pictures.Close()
-	defer close(store.release)
+	defer close(store.Release)
 	p := runPager(t, Options{DB: openDB(t, t.TempDir()), Config: []byte(strings.Replace(mailConfig, "SMARTHOST", box.addr, 1)), Pictures: pictures})
 	at := time.Now().UnixMilli()
-	p.Deliver([]alert.Transition{{Rule: ruleID(t, "SocHot"), Series: `board="b1"`, Labels: map[string]string{"alertname": "SocHot", "board": "b1"}, State: alert.Firing, At: at, Since: at, FiredAt: at}})
+	p.Deliver([]alert.Transition{{Rule: readings.RuleID(t, "SocHot"), Series: `board="b1"`, Labels: map[string]string{"alertname": "SocHot", "board": "b1"}, State: alert.Firing, At: at, Since: at, FiredAt: at}})
 	_, parts := box.next(t).parts(t)
 	if _, ok := parts["image/png"]; ok || strings.Contains(string(parts["text/html"].body), "cid:") {
 		t.Error("a picture that nobody drew is in the mail")
@@ -265,98 +261,9 @@ func TestAMailLeavesWithoutAPictureThatIsLate(t *testing.T) {
 	if drew == nil {
 		t.Fatalf("no time of a picture in %q", took[0])
 	}
-	if d, err := time.ParseDuration(drew[1] + drew[2]); err != nil || d < pictureBudget || d > tryTimeout/2 {
-		t.Errorf("the mail waited %s for its picture, want %s and the scheduler's delay", d, pictureBudget)
+	if d, err := time.ParseDuration(drew[1] + drew[2]); err != nil || d < 300*time.Millisecond || d > receivers.TryTimeout/2 {
+		t.Errorf("the mail waited %s for its picture, want %s and the scheduler's delay", d, 300*time.Millisecond)
 	}
-}
-
-// heldStore does not answer its first questions before never is closed; the others it answers by answer.
-type heldStore struct {
-	held   atomic.Int32 // questions that are still to be held
-	answer func() ([]series.Result, error)
-	never  chan struct{}
-}
-
-func (s *heldStore) QueryRange(context.Context, string, time.Time, time.Time, time.Duration) ([]series.Result, error) {
-	if s.held.Add(-1) >= 0 {
-		<-s.never
-	}
-	return s.answer()
-}
-
-// pictureFor has a mail about an incident wait for its picture, and returns the picture and how long that took.
-func pictureFor(ctx context.Context, m *mailer, id, rule string) ([]byte, time.Duration) {
-	f := &facts{notes: map[string]string{PagePictureURL: "there is one"},
-		incident: incident.Incident{ID: id, Alerts: []incident.Alert{{Rule: rule, Labels: map[string]string{"board": id}}}}}
-	b := m.picture(context.WithValue(notify.WithNow(ctx, pictureEnd), factsKey{}, f))
-	return b, f.drew
-}
-
-func newPictureMailer(t testing.TB, store rules.RangeQuerier) *mailer {
-	metrics, err := newPagerMetrics(nil, nil, nil, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	log := slog.New(slog.DiscardHandler)
-	return &mailer{pager: &Pager{pictures: NewPictures(rules.NewEngine(rules.Default()), store, log), metrics: metrics, log: log}}
-}
-
-// On fake time a mail waits for its picture for 300 ms, to the nanosecond, and no longer: for a store that does not answer, and for
-// a renderer that others keep busy. A picture that comes before is in it.
-func TestAPictureIsWaitedForByTheClock(t *testing.T) {
-	f := func(name string, others int, answers, want time.Duration, drawn bool) {
-		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				store := &heldStore{never: make(chan struct{}), answer: func() ([]series.Result, error) {
-					time.Sleep(answers)
-					return []series.Result{{At: []int64{pictureEnd.UnixMilli()}, Values: []float64{85}}}, nil
-				}}
-				store.held.Store(int32(others))
-				m := newPictureMailer(t, store)
-				for i := range others { // which fill the renderer
-					go pictureFor(t.Context(), m, fmt.Sprint("other ", i), ruleID(t, "SocHot"))
-					synctest.Wait()
-				}
-				b, took := pictureFor(t.Context(), m, "b1", ruleID(t, "SocHot"))
-				if took != want || (b != nil) != drawn {
-					t.Errorf("the mail waited %v and has a picture of %d bytes, want %v and %v", took, len(b), want, drawn)
-				}
-				close(store.never)
-				m.pager.pictures.Close()
-			})
-		})
-	}
-	f("in time", 0, pictureBudget-time.Millisecond, pictureBudget-time.Millisecond, true)
-	f("the store is slow", 0, pictureBudget+time.Millisecond, pictureBudget, false)
-	f("the renderer is busy", 2, 0, pictureBudget, false)
-}
-
-// BenchmarkLatePicture measures for how long a mail waits for a picture that never comes, beside as many busy loops as there are
-// processors; each wait is a sample.
-func BenchmarkLatePicture(b *testing.B) {
-	ctx, idle := context.WithCancel(b.Context())
-	var busy sync.WaitGroup
-	for range runtime.GOMAXPROCS(0) {
-		busy.Go(func() {
-			for ctx.Err() == nil {
-			}
-		})
-	}
-	store := slowStore{make(chan struct{})}
-	m, rule := newPictureMailer(b, store), ruleID(b, "SocHot")
-	var took []time.Duration
-	for i := 0; b.Loop(); i++ {
-		_, d := pictureFor(b.Context(), m, fmt.Sprint("b", i), rule)
-		took = append(took, d)
-	}
-	idle()
-	busy.Wait()
-	close(store.release)
-	m.pager.pictures.Close()
-	slices.Sort(took)
-	b.ReportMetric(float64(took[len(took)/2].Microseconds())/1000, "p50-ms")
-	b.ReportMetric(float64(took[len(took)*99/100].Microseconds())/1000, "p99-ms")
-	b.ReportMetric(float64(took[len(took)-1].Microseconds())/1000, "max-ms")
 }
 
 // timings are the events of the newest incident that say where the time went.

@@ -18,8 +18,8 @@ import (
 	"google.golang.org/protobuf/encoding/protodelim"
 
 	"bramble/alerting/alert"
-	"bramble/alerting/database"
 	"bramble/alerting/incident"
+	"bramble/alerting/outbox"
 )
 
 // noteOrigins notes which incidents a notification's alerts come from.
@@ -174,73 +174,11 @@ func (e *transaction) overBecause(in *incident.Incident) error {
 	return fmt.Errorf("incident #%d is part of a larger failure and goes on in incident #%d, which is to be acknowledged: %w", in.Number, number, ErrResolved)
 }
 
-// mergedText says, for the page, which incidents are part of one; empty where none is.
-func mergedText(ctx context.Context, db database.Querier, incident string) (string, error) {
-	merged, err := mergedInto(ctx, db, incident)
-	if err != nil {
-		return "", err
-	}
-	var names []string
-	for _, f := range merged {
-		name := fmt.Sprintf("#%d", f.Number)
-		if f.Ack != nil {
-			name += " (acknowledged by " + f.Ack.By + ")"
-		}
-		if f.whole {
-			names = append(names, name)
-		}
-	}
-	switch len(names) {
-	case 0:
-		return "", nil
-	case 1:
-		return "Incident " + names[0] + " is part of it.", nil
-	}
-	return "Incidents " + alert.Enumerate(names) + " are part of it.", nil
-}
-
-// mergedIncident is an incident whose alerts another one has.
-type mergedIncident struct {
-	*incident.Incident
-	whole bool
-	at    int64 // its messages up to then are followed up; 0 where that was done
-}
-
-func mergedInto(ctx context.Context, db database.Querier, id string) (out []mergedIncident, err error) {
-	rows, err := db.QueryContext(ctx, `SELECT merged_from, whole, at FROM incident_merged WHERE incident = ?`, id)
-	if err != nil {
-		return nil, fmt.Errorf("read what incident %s took over: %w", id, err)
-	}
-	defer rows.Close()
-	at := map[string]mergedIncident{}
-	for rows.Next() {
-		var (
-			id string
-			f  mergedIncident
-		)
-		if err := rows.Scan(&id, &f.whole, &f.at); err != nil {
-			return nil, fmt.Errorf("read what incident %s took over: %w", id, err)
-		}
-		at[id] = f
-	}
-	if err := rows.Err(); err != nil || len(at) == 0 {
-		return nil, err
-	}
-	all, err := incident.Find(ctx, db, `WHERE id IN (SELECT merged_from FROM incident_merged WHERE incident = ?) ORDER BY number`, id)
-	if err != nil {
-		return nil, err
-	}
-	for _, in := range all {
-		out = append(out, mergedIncident{in, at[in.ID].whole, at[in.ID].at})
-	}
-	return out, nil
-}
-
 // notifyMerged notifies receivers of the end that were paged for alerts of an incident while they were another's. A person hears of it
 // once; a receiver of a route knows a merged incident by its own key, which is ended. They hear of it once, also where the
 // incident opens and ends again.
 func (e *transaction) notifyMerged(in *incident.Incident) error {
-	merged, err := mergedInto(e.ctx, e.c, in.ID)
+	merged, err := incident.MergedInto(e.ctx, e.c, in.ID)
 	if err != nil || len(merged) == 0 {
 		return err
 	}
@@ -253,7 +191,7 @@ func (e *transaction) notifyMerged(in *incident.Incident) error {
 		heard[c.person] = true
 	}
 	for _, f := range merged {
-		told, err := e.notifiedIntegrations(f.ID, f.at)
+		told, err := e.notifiedIntegrations(f.ID, f.At)
 		if err != nil {
 			return err
 		}
@@ -272,19 +210,19 @@ func (e *transaction) notifyMerged(in *incident.Incident) error {
 	return e.exec("note that merged of incident "+in.ID+" heard of its end", `UPDATE incident_merged SET at = 0 WHERE incident = ?`, in.ID)
 }
 
-func (e *transaction) notifyMergedEnd(in *incident.Incident, f mergedIncident, t notifiedIntegration) error {
-	to := e.routing.integration(t.receiver, t.integration, t.idx)
-	byRoute := f.whole && t.person == ""
+func (e *transaction) notifyMergedEnd(in *incident.Incident, f incident.Merged, t notifiedIntegration) error {
+	to := e.routing.set.Find(t.receiver, t.integration, t.idx)
+	byRoute := f.Whole && t.person == ""
 	if to == nil || !to.SendResolved() || byRoute && e.pager.anyFires(f.Incident) { // alerts that are left page by their own key
 		return nil
 	}
-	var body payload
+	var body outbox.Body
 	if err := json.Unmarshal([]byte(t.payload), &body); err != nil {
 		return fmt.Errorf("decode alerts of incident %s: %w", f.ID, err)
 	}
 	key := in.GroupKey
 	if byRoute {
-		key, body.Alerts = f.GroupKey, endedAlerts(body.firing(), e.now)
+		key, body.Alerts = f.GroupKey, endedAlerts(body.Firing(), e.now)
 	} else {
 		body.Alerts = alertsEnded(in, e.now)
 	}

@@ -139,7 +139,7 @@ func (p *Pager) ReceiversOff(now time.Time) (out []alert.Off) {
 // receivers are those that a route leads to, or that are a person's channel, and that send something, in order.
 func (r *routing) receivers() (names []string) {
 	add := func(name string) {
-		if name != alert.Watchdog && len(r.integrations[name]) > 0 && !slices.Contains(names, name) {
+		if name != alert.Watchdog && len(r.set.Integrations[name]) > 0 && !slices.Contains(names, name) {
 			names = append(names, name)
 		}
 	}
@@ -189,7 +189,7 @@ func (p *Pager) besides(n *notification, r *routing) []string {
 
 // reached are the receivers by which a receiver reaches anybody at a time: itself, or the channels and the fallback of its policy.
 func (p *Pager) reached(receiver string, r *routing, now time.Time) (out []string) {
-	if len(r.integrations[receiver]) > 0 {
+	if len(r.set.Integrations[receiver]) > 0 {
 		out = append(out, receiver)
 	}
 	rotas := p.onCall()
@@ -217,7 +217,7 @@ func (p *Pager) reached(receiver string, r *routing, now time.Time) (out []strin
 // brokenReceiver reports whether every integration of a receiver fails.
 func (p *Pager) brokenReceiver(name string, r *routing, now time.Time) (alert.Off, bool) {
 	o := alert.Off{Kind: alert.OffReceiver, What: "whatever goes to receiver " + name}
-	for _, in := range r.integrations[name] {
+	for _, in := range r.set.Integrations[name] {
 		h := p.health.Of(outbox.LaneOf(name, in.Name(), in.Index()))
 		if h.Failing.IsZero() || !h.Failed && now.Sub(h.Failing) < outbox.BrokenAfter {
 			return o, false

@@ -39,7 +39,7 @@ func (r *routing) parseOnCall(text []byte) (*oncall.Config, error) {
 	c, err := oncall.Parse(text)
 	if err == nil {
 		err = c.Check(func(receiver string) (int, bool) {
-			list, ok := r.integrations[receiver]
+			list, ok := r.set.Integrations[receiver]
 			return len(list), ok && receiver != alert.Nobody
 		})
 	}

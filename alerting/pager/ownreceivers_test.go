@@ -5,20 +5,20 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"bramble/alerting/alert"
 	"bramble/alerting/alerttest"
+	"bramble/alerting/alerttest/readings"
 	"bramble/alerting/incident"
+	"bramble/alerting/receivers"
 	"bramble/alerting/rules"
 )
 
@@ -106,7 +106,7 @@ receivers:
 	t1.Annotations["runbook"] = "Look at the fan."
 	p.Deliver([]alert.Transition{t1})
 	r := nextRequest(t, got)
-	var m ntfyMessageJSON
+	var m receivers.NtfyMessage
 	if err := json.Unmarshal([]byte(r.body), &m); err != nil {
 		t.Fatal(err)
 	}
@@ -119,7 +119,7 @@ receivers:
 	if len(m.Actions) != 2 || m.Actions[0].Action != "http" || m.Actions[0].Method != "POST" || m.Actions[1].URL != "https://bramble.example.org/board/b1" {
 		t.Fatalf("actions %+v", m.Actions)
 	}
-	link, err := p.ReadLink(AckLink, strings.TrimPrefix(m.Actions[0].URL, "https://bramble.example.org/ack/"))
+	link, err := p.ReadLink(receivers.AckLink, strings.TrimPrefix(m.Actions[0].URL, "https://bramble.example.org/ack/"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -128,7 +128,7 @@ receivers:
 	}
 	p.Deliver([]alert.Transition{alerttest.Resolve(t1, time.Now())})
 	r = nextRequest(t, got)
-	m = ntfyMessageJSON{}
+	m = receivers.NtfyMessage{}
 	if err := json.Unmarshal([]byte(r.body), &m); err != nil {
 		t.Fatal(err)
 	}
@@ -230,7 +230,7 @@ receivers:
 	if r := nextRequest(t, got); r.path != "/well" {
 		t.Errorf("%+v", r)
 	}
-	if took := time.Since(start); took >= tryTimeout {
+	if took := time.Since(start); took >= receivers.TryTimeout {
 		t.Errorf("the page that was well took %s", took)
 	}
 	waitFor(t, p, func(in incident.Incident) bool {
@@ -282,27 +282,12 @@ func TestReceiversWithoutLinks(t *testing.T) {
 		})
 		p.Deliver([]alert.Transition{alerttest.Fire("b1", time.Now())})
 		notes := s.next(t).Alerts[0].Annotations
-		if notes[PageAckURL] != "" || notes[PagePictureURL] != "" || (notes[PageSubject] != "") != subject {
+		if notes[receivers.PageAckURL] != "" || notes[receivers.PagePictureURL] != "" || (notes[receivers.PageSubject] != "") != subject {
 			t.Errorf("%s: %v", settings, notes)
 		}
 	}
 	f("links: false", true)
 	f("plain: true", false)
-}
-
-func FuzzParseReceivers(f *testing.F) {
-	f.Add("receivers: {oncall: {links: false, ntfy: [{url: 'https://n.example', topic: a}]}}")
-	f.Add("receivers:\n  a:\n    http:\n      - {url: 'https://g.example', expect: {status: [200]}}\n")
-	f.Add("receivers: [1]")
-	f.Fuzz(func(t *testing.T, text string) {
-		o, err := parseReceivers([]byte(text))
-		if err != nil {
-			return
-		}
-		for name, r := range o.Receivers {
-			o.line("receivers", name, "http", len(r.HTTP))
-		}
-	})
 }
 
 // A receivers.yml that a reload finds broken leaves the old one in force.
@@ -333,114 +318,6 @@ func TestABrokenReceiversFileChangesNothing(t *testing.T) {
 	}
 }
 
-// everyWay is an HTTP proxy that stands for all addresses, https ones too, and keeps what it was asked.
-func everyWay(t testing.TB) (proxy string, asked func() string) {
-	t.Helper()
-	var mu sync.Mutex
-	var all strings.Builder
-	provider := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		b, _ := io.ReadAll(r.Body)
-		mu.Lock()
-		defer mu.Unlock()
-		fmt.Fprintf(&all, "%s %s\n", r.URL.RequestURI(), b)
-		for name, values := range r.Header {
-			fmt.Fprintf(&all, "%s: %q\n", name, values)
-		}
-		w.Header().Set("Retry-After", "7")
-		io.WriteString(w, `{"ok":true,"success":true,"access_token":"t","result":{"message_id":1,"chat":{"id":77}}}`)
-	}))
-	t.Cleanup(provider.Close)
-	var tunnels sync.WaitGroup
-	front := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.Method != http.MethodConnect {
-			provider.Config.Handler.ServeHTTP(w, r)
-			return
-		}
-		to, err := net.Dial("tcp", provider.Listener.Addr().String())
-		if err != nil {
-			t.Error(err)
-			return
-		}
-		from, _, err := w.(http.Hijacker).Hijack()
-		if err != nil {
-			t.Error(err)
-			return
-		}
-		io.WriteString(from, "HTTP/1.1 200 OK\r\n\r\n")
-		tunnels.Go(func() { io.Copy(to, from); to.Close() })
-		tunnels.Go(func() { io.Copy(from, to); from.Close() })
-	}))
-	t.Cleanup(func() { provider.CloseClientConnections(); front.Close(); tunnels.Wait() })
-	return front.URL, func() string {
-		mu.Lock()
-		defer mu.Unlock()
-		text := all.String()
-		all.Reset()
-		return text
-	}
-}
-
-// Files with keys end in a line break, as editors write them. None of it may be sent, whoever the receiver is. Retry-After is
-// noted of whoever answers.
-func TestKeyFilesKeepNoLineEnd(t *testing.T) {
-	t.Parallel()
-	proxy, asked := everyWay(t)
-	dir := t.TempDir()
-	write := func(name, text string) {
-		if err := os.WriteFile(filepath.Join(dir, name), []byte(text+"\n"), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	write("key", "s3cret")
-	write("url", "https://provider.example/s3cret")
-	write("chat", "77")
-	f := func(receiver string) {
-		t.Helper()
-		p, err := Open(Options{DB: openDB(t, t.TempDir()), Config: []byte(strings.ReplaceAll(fmt.Sprintf(`
-global: {http_config: {proxy_url: %q, tls_config: {insecure_skip_verify: true}}}
-route: {receiver: oncall}
-receivers: [{name: oncall, %s}]
-`, proxy, receiver), "DIR", dir))})
-		if err != nil {
-			t.Fatalf("%s: %v", receiver, err)
-		}
-		defer p.Close()
-		list := p.routing.Load().integrations["oncall"]
-		ctx, cancel := context.WithCancel(exampleContext()) // some integrations leave an answer's body open until then
-		defer cancel()
-		ctx, retryAfter := withRetryAfter(ctx)
-		_, err = list[0].Notify(ctx, exampleAlerts(false)...)
-		got := asked()
-		if d := retryAfter(); d != 7*time.Second && list[0].Name() != "telegram" { // its client is of another library
-			t.Errorf("%s: Retry-After of %s was noted, want 7s", receiver, d)
-		}
-		if !strings.Contains(got, "s3cret") {
-			t.Errorf("%s: asked %q, %v", receiver, got, err)
-		}
-		for _, end := range []string{"s3cret\n\n", "s3cret%0A", `s3cret\n`, "s3cret\r", "77%0A", `77\n`} {
-			if strings.Contains(got, end) {
-				t.Errorf("%s: a line end was sent: %q", receiver, got)
-			}
-		}
-	}
-	f(`pushover_configs: [{token_file: DIR/key, user_key_file: DIR/key}]`)
-	f(`webhook_configs: [{url_file: DIR/url}]`)
-	f(`slack_configs: [{api_url_file: DIR/url, channel: c}]`)
-	f(`slack_configs: [{app_token_file: DIR/key, channel: c}]`)
-	f(`discord_configs: [{webhook_url_file: DIR/url}]`)
-	f(`mattermost_configs: [{webhook_url_file: DIR/url}]`)
-	f(`msteams_configs: [{webhook_url_file: DIR/url}]`)
-	f(`msteamsv2_configs: [{webhook_url_file: DIR/url}]`)
-	f(`incidentio_configs: [{url_file: DIR/url, alert_source_token_file: DIR/key}]`)
-	f(`opsgenie_configs: [{api_key_file: DIR/key}]`)
-	f(`victorops_configs: [{api_key_file: DIR/key, routing_key: r}]`)
-	f(`pagerduty_configs: [{routing_key_file: DIR/key}]`)
-	f(`pagerduty_configs: [{service_key_file: DIR/key}]`)
-	f(`telegram_configs: [{bot_token_file: DIR/key, chat_id_file: DIR/chat}]`)
-	f(`wechat_configs: [{api_secret_file: DIR/key, corp_id: c, api_url: 'https://wechat.example/'}]`)
-	f(`rocketchat_configs: [{token_file: DIR/key, token_id_file: DIR/key, channel: c}]`)
-}
-
 // post gives alerts to the API as another program does.
 func post(t testing.TB, p *Pager, alerts string) {
 	t.Helper()
@@ -466,7 +343,7 @@ receivers:
     ntfy: [{url: '`+address+`', topic: oncall, message: '{{ template "ntfy.default.message" . }}~{{ template "page.text" . }}'}]
 `)
 		post(t, p, alerts)
-		var m ntfyMessageJSON
+		var m receivers.NtfyMessage
 		if err := json.Unmarshal([]byte(nextRequest(t, got).body), &m); err != nil {
 			t.Fatal(err)
 		}
@@ -516,7 +393,7 @@ func TestAnAlertLinksToItsRulesGraph(t *testing.T) {
 	s, engine := newSink(t, nil), rules.NewEngine(rules.Default())
 	p := runPager(t, Options{DB: openDB(t, t.TempDir()), Config: oneSink(s.URL, ""), ExternalURL: "https://bramble.example.org/b/", Expression: engine.Expression})
 	hot := alerttest.Fire("b1", time.Now())
-	hot.Rule = ruleID(t, "SocHot")
+	hot.Rule = readings.RuleID(t, "SocHot")
 	want := "https://bramble.example.org/b/vmui/#/?g0.range_input=1h&g0.expr=" + strings.ReplaceAll(url.QueryEscape(engine.Expression(hot.Rule)), "+", "%20")
 	if !strings.Contains(want, "pi_soc_temperature_celsius") {
 		t.Fatalf("the expression is %q", engine.Expression(hot.Rule))

@@ -59,6 +59,7 @@ import (
 	"bramble/alerting/maintenance"
 	"bramble/alerting/oncall"
 	"bramble/alerting/outbox"
+	"bramble/alerting/receivers"
 	"bramble/alerting/rules"
 )
 
@@ -93,7 +94,7 @@ type Options struct {
 	// Engine decides the alerts that the pager is given; nil: how their conditions stand is known from transitions alone.
 	Engine *rules.Engine
 	// Pictures draws incidents for pages; nil draws none.
-	Pictures *Pictures
+	Pictures *receivers.Pictures
 	// Fleet says where every board stands; nil: a silence or a maintenance of any size needs no confirmation.
 	Fleet func() map[string]alert.Place
 	// BoardAlerts are the names of the rules about boards; nil: any rule may be.
@@ -135,8 +136,7 @@ type Pager struct {
 	steps          *stepper
 	rotas          atomic.Pointer[oncall.Config] // with overrides
 	engine         *rules.Engine                 // nil for none
-	pictures       *Pictures
-	linkKey        []byte
+	parts          *receivers.Parts
 	mutes          *mutes
 	running        chan struct{} // closed once Run takes alerts
 	health         *outbox.Health
@@ -167,7 +167,7 @@ type Pager struct {
 // incidents and pages that wait. An error names the fault in the configuration. The caller calls Close.
 func Open(o Options) (*Pager, error) {
 	maintenance.InitMatchers()
-	carryPageIDs()
+	receivers.CarryPageIDs()
 	p, err := newPager(o)
 	if err != nil {
 		return nil, err
@@ -206,13 +206,18 @@ func newPager(o Options) (*Pager, error) {
 	p := &Pager{
 		db: o.DB, often: database.NewPrepared(o.DB), dir: dir, receivers: o.Receivers, externalURL: external, pagesFrom: time.Now().Add(o.StartDelay), log: o.Log, amLog: slog.New(warnings{o.Log.Handler()}), changes: newChanges(o.Changed),
 		commits: database.NewWriter(o.DB), outbox: outbox.NewQueue(), customerOutbox: outbox.NewQueue(), clock: newStepClock(), steps: newStepper(), running: make(chan struct{}),
-		engine: o.Engine, pictures: o.Pictures, health: outbox.NewHealth(), boardAlerts: o.BoardAlerts, expression: o.Expression,
+		engine: o.Engine, health: outbox.NewHealth(), boardAlerts: o.BoardAlerts, expression: o.Expression,
 	}
 	p.watchdog = newWatchdog(o.Watchdog, p)
-	p.metrics, err = newPagerMetrics(o.Registerer, p.outbox.Waiting, p.integrates, newRotaGaps(p))
+	inForce := func(receiver, integration string) bool {
+		r := p.routing.Load()
+		return r != nil && r.set.Integrates(receiver, integration)
+	}
+	p.metrics, err = newPagerMetrics(o.Registerer, p.outbox.Waiting, inForce, newRotaGaps(p))
 	if err != nil {
 		return nil, err
 	}
+	p.parts = &receivers.Parts{DB: p.often, ExternalURL: external, Pictures: o.Pictures, Drawn: p.metrics.pictures, Log: o.Log, AMLog: p.amLog}
 	p.faults = newFaults(p.metrics.faults, o.Log)
 	p.inbox = newInbox(p.pagesFor, p.faults)
 	if o.Expression != nil {
@@ -249,7 +254,7 @@ func (p *Pager) embed() (err error) {
 
 // load reads the rows of an earlier pager.
 func (p *Pager) load(ctx context.Context, fleet func() map[string]alert.Place) (err error) {
-	if p.linkKey, err = linkKey(ctx, p.db); err != nil {
+	if p.parts.LinkKey, err = receivers.LinkKey(ctx, p.db); err != nil {
 		return err
 	}
 	if err := p.loadNotified(ctx); err != nil {

@@ -26,15 +26,17 @@ import (
 
 	"bramble/alerting/alert"
 	"bramble/alerting/alerttest"
+	"bramble/alerting/alerttest/readings"
 	"bramble/alerting/incident"
 	"bramble/alerting/outbox"
+	"bramble/alerting/receivers"
 )
 
 func TestMain(m *testing.M) {
 	runChild()
 	setParallel()
 	// Imported packages start some in their init, the store's engine some for the whole process when it is first used.
-	goleak.VerifyTestMain(m, append(storeGoroutines(), goleak.IgnoreCurrent())...)
+	goleak.VerifyTestMain(m, append(readings.Goroutines(), goleak.IgnoreCurrent())...)
 }
 
 // setParallel lets more tests run at once than there are processors, where -parallel does not say otherwise: those that do
@@ -330,7 +332,7 @@ receivers:
 	for _, b := range []string{"b1", "b2", "b3"} {
 		t0 := time.Now()
 		p.Deliver([]alert.Transition{alerttest.Fire(b, t0)})
-		if d := good.next(t).at.Sub(t0); d >= tryTimeout {
+		if d := good.next(t).at.Sub(t0); d >= receivers.TryTimeout {
 			t.Errorf("%s waited %s behind a provider that hangs", b, d)
 		}
 		bad.next(t)
@@ -363,7 +365,7 @@ func (p *idle) message(board string, reason notify.NotifyReason) *outbox.Message
 	}
 	a := amAlert(alerttest.Fire(board, now))
 	in.Alerts = []incident.Alert{incidentAlert(a)}
-	l, err := newMessage(in.ID, "hook", p.routing.Load().only("hook"), board, reason, payload{Now: now, Alerts: []*amalert.Alert{a}}, now.UnixMilli())
+	l, err := newMessage(in.ID, "hook", p.routing.Load().set.Only("hook"), board, reason, outbox.Body{Now: now, Alerts: []*amalert.Alert{a}}, now.UnixMilli())
 	if err != nil {
 		p.t.Fatal(err)
 	}
@@ -559,11 +561,11 @@ policies: [{name: p, receivers: [people], steps: [{notify: [ada], wait: 5m}]}]
 func TestNoRepeatBehindAPageThatWaits(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, twoSteps)
-	j := &recorder{pager: b.Pager, receiver: "everybody", integrations: b.routing.Load().integrations["everybody"]}
+	j := &recorder{pager: b.Pager, receiver: "everybody", integrations: b.routing.Load().set.Integrations["everybody"]}
 	pages := func(reason notify.NotifyReason) (count int) {
 		t.Helper()
 		a := amAlert(alerttest.Fire("b1", time.UnixMilli(b.zero)))
-		n := &notification{receiver: j.receiver, groupKey: "g", reason: reason, now: time.Now(), payload: payload{Alerts: []*amalert.Alert{a}}, alerts: []incident.Alert{incidentAlert(a)}, firingCount: 1}
+		n := &notification{receiver: j.receiver, groupKey: "g", reason: reason, now: time.Now(), payload: outbox.Body{Alerts: []*amalert.Alert{a}}, alerts: []incident.Alert{incidentAlert(a)}, firingCount: 1}
 		b.tx(func(e *transaction) error {
 			_, _, _, err := j.record(context.Background(), e, n)
 			return err
@@ -583,25 +585,6 @@ func TestNoRepeatBehindAPageThatWaits(t *testing.T) {
 	if n := pages(notify.ReasonRepeatIntervalElapsed); n != 2 {
 		t.Errorf("%d pages after the first one was delivered", n)
 	}
-}
-
-func TestRetryAfter(t *testing.T) {
-	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
-	f := func(text string, want time.Duration) {
-		t.Helper()
-		if got := readRetryAfter(text, now); got != want {
-			t.Errorf("Retry-After: %s is %s, want %s", text, got, want)
-		}
-	}
-	f("", 0)
-	f("30", 30*time.Second)
-	f("-1", 0)
-	f("soon", 0)
-	f("99999999", maxRetryAfter)
-	f("18446744073709551616", 0)
-	f("Fri, 02 Jan 2026 03:05:05 GMT", time.Minute)
-	f("Thu, 01 Jan 2026 03:05:05 GMT", 0)
-	f("Sat, 03 Jan 2026 03:05:05 GMT", maxRetryAfter)
 }
 
 // TestJournalBroken: a page that cannot be written down leaves all the same.

@@ -14,13 +14,13 @@ import (
 	amalert "github.com/prometheus/alertmanager/alert"
 	"github.com/prometheus/alertmanager/nflog/nflogpb"
 	"github.com/prometheus/alertmanager/notify"
-	"github.com/prometheus/common/model"
 	"google.golang.org/protobuf/encoding/protodelim"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"bramble/alerting/alert"
 	"bramble/alerting/incident"
 	"bramble/alerting/outbox"
+	"bramble/alerting/receivers"
 )
 
 // journalName is the integration under which receivers stand in the notification log.
@@ -37,16 +37,6 @@ type recorder struct {
 // SendResolved implements notify.ResolvedSender: incidents end, whether the receiver sends resolves or not.
 func (j *recorder) SendResolved() bool { return true }
 
-// payload holds all that a page needs to be sent at any later time.
-type payload struct {
-	GroupLabels    model.LabelSet   `json:"group_labels"`
-	RouteLabels    model.LabelSet   `json:"route_labels,omitempty"`
-	Now            time.Time        `json:"now"`
-	RepeatInterval time.Duration    `json:"repeat_interval"`
-	Alerts         []*amalert.Alert `json:"alerts"`
-	Way            *outbox.Way      `json:"way,omitempty"`
-}
-
 // notification is one call of Notify, taken apart.
 type notification struct {
 	receiver, groupKey string
@@ -54,7 +44,7 @@ type notification struct {
 	firing, resolved   []uint64
 	repeat             time.Duration
 	now                time.Time
-	payload            payload
+	payload            outbox.Body
 	alerts             []incident.Alert
 	firingCount        int
 	paged              []bool // by alert: it stands as firing in an open incident
@@ -116,7 +106,7 @@ func (p *Pager) takeApart(ctx context.Context, receiver string, alerts []*amaler
 	n.resolved, _ = notify.ResolvedAlerts(ctx)
 	n.repeat, _ = notify.RepeatInterval(ctx)
 	n.now = time.Now()
-	n.payload = payload{Now: n.now, RepeatInterval: n.repeat, Alerts: alerts, Way: p.wayOf(alerts)}
+	n.payload = outbox.Body{Now: n.now, RepeatInterval: n.repeat, Alerts: alerts, Way: p.wayOf(alerts)}
 	n.payload.GroupLabels, _ = notify.GroupLabels(ctx)
 	n.payload.RouteLabels, _ = notify.RouteLabels(ctx)
 	for _, a := range alerts {
@@ -296,8 +286,8 @@ func (j *recorder) targets(n *notification) (out []target) {
 	}
 	r := j.pager.routing.Load()
 	for _, name := range j.pager.besides(n, r) {
-		for i := range r.integrations[name] {
-			out = append(out, target{name, &r.integrations[name][i]})
+		for i := range r.set.Integrations[name] {
+			out = append(out, target{name, &r.set.Integrations[name][i]})
 		}
 	}
 	return out
@@ -376,10 +366,10 @@ func recordHandled(ctx context.Context, c *sql.Conn, n *notification) error {
 
 // sendUnrecorded sends at once a page that could not be written down, for a policy to those whom its first step pages.
 func (j *recorder) sendUnrecorded(ctx context.Context, alerts []*amalert.Alert) (bool, error) {
-	ctx, cancel := context.WithTimeout(ctx, tryTimeout)
+	ctx, cancel := context.WithTimeout(ctx, receivers.TryTimeout)
 	defer cancel()
 	for i := range j.integrations {
-		if retry, err := safeNotify(ctx, &j.integrations[i], alerts); err != nil {
+		if retry, err := receivers.Notify(ctx, &j.integrations[i], alerts); err != nil {
 			return retry, err
 		}
 	}
@@ -401,8 +391,8 @@ func (p *Pager) pageUnrecorded(ctx context.Context, receiver string, alerts []*a
 	for _, name := range people {
 		var err error
 		for _, ch := range c.Person(name).Channels {
-			if to := p.routing.Load().only(ch.Receiver); to != nil {
-				if _, err = safeNotify(ctx, to, alerts); err == nil {
+			if to := p.routing.Load().set.Only(ch.Receiver); to != nil {
+				if _, err = receivers.Notify(ctx, to, alerts); err == nil {
 					break
 				}
 			}

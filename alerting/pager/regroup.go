@@ -16,6 +16,7 @@ import (
 	"bramble/alerting/alert"
 	"bramble/alerting/database"
 	"bramble/alerting/incident"
+	"bramble/alerting/outbox"
 )
 
 // ofGroup selects incidents by a group's key, given twice.
@@ -220,7 +221,7 @@ func (e *transaction) notifyEarlierReceivers(in *incident.Incident, n *notificat
 		return err
 	}
 	for _, t := range told {
-		to := e.routing.integration(t.receiver, t.integration, t.idx)
+		to := e.routing.set.Find(t.receiver, t.integration, t.idx)
 		if t.receiver == n.receiver || t.about != "" || to == nil || !to.SendResolved() {
 			continue
 		}
@@ -283,7 +284,7 @@ func (e *transaction) withoutAlerts(incident string, left map[string]bool) error
 	if err != nil || esc == nil {
 		return err
 	}
-	var body payload
+	var body outbox.Body
 	if err := json.Unmarshal(esc.payload, &body); err != nil {
 		return fmt.Errorf("decode alerts of incident %s: %w", incident, err)
 	}

@@ -2,11 +2,8 @@ package pager
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/http"
-	"path/filepath"
-	"reflect"
 	"runtime/debug"
 	"strings"
 	"sync"
@@ -16,21 +13,19 @@ import (
 	"github.com/prometheus/alertmanager/api"
 	"github.com/prometheus/alertmanager/config"
 	amcommoncfg "github.com/prometheus/alertmanager/config/common"
-	"github.com/prometheus/alertmanager/config/receiver"
 	"github.com/prometheus/alertmanager/dispatch"
 	"github.com/prometheus/alertmanager/inhibit"
 	"github.com/prometheus/alertmanager/notify"
 	amlabels "github.com/prometheus/alertmanager/pkg/labels"
-	"github.com/prometheus/alertmanager/template"
 	"github.com/prometheus/alertmanager/timeinterval"
 	"github.com/prometheus/common/model"
 	"github.com/prometheus/common/route"
 	"github.com/prometheus/common/version"
 
 	"bramble/alerting/alert"
-	"bramble/alerting/maintenance"
 	"bramble/alerting/namedfile"
 	"bramble/alerting/oncall"
+	"bramble/alerting/receivers"
 )
 
 // builtinConfig is in force where there is no alertmanager.yml: incidents by rule and rack are recorded and nobody is
@@ -48,16 +43,13 @@ receivers:
 
 // routing is one alertmanager.yml, parsed and built. It is immutable.
 type routing struct {
-	config       *config.Config
-	tree         *dispatch.Route
-	templates    *template.Template
-	integrations map[string][]notify.Integration // by receiver
-	own          map[string]*ownReceiver         // settings of a receiver beyond Alertmanager's
-	intervals    map[string][]timeinterval.TimeInterval
-	slowest      time.Duration            // the longest group_interval
-	intervalOf   map[string]time.Duration // by receiver, the shortest group_interval of the user's routes to it
-	oncall       *oncall.Config
-	oncallText   []byte
+	set        *receivers.Set
+	tree       *dispatch.Route
+	intervals  map[string][]timeinterval.TimeInterval
+	slowest    time.Duration            // the longest group_interval
+	intervalOf map[string]time.Duration // by receiver, the shortest group_interval of the user's routes to it
+	oncall     *oncall.Config
+	oncallText []byte
 }
 
 // buildRouting parses an alertmanager.yml, and the receivers.yml. Relative paths in it start at dir.
@@ -70,12 +62,12 @@ func (p *Pager) buildRouting(text []byte) (*routing, error) {
 		return nil, fmt.Errorf("alertmanager.yml: %w", err)
 	}
 	namedfile.Each(conf, namedfile.In(p.dir))
-	own, err := readReceivers(p.receivers)
+	own, err := receivers.ReadOwn(p.receivers)
 	if err != nil {
 		return nil, err
 	}
 	user := *conf
-	if conf, err = withTests(conf, func(name string) bool { return sendsSomething(&user, name) || own.send(name) }); err != nil {
+	if conf, err = withTests(conf, func(name string) bool { return receivers.Sends(&user, name) || own.Sends(name) }); err != nil {
 		return nil, fmt.Errorf("alertmanager.yml: %w", err)
 	}
 	if conf, err = withNobody(conf); err != nil {
@@ -86,33 +78,16 @@ func (p *Pager) buildRouting(text []byte) (*routing, error) {
 			return nil, fmt.Errorf("alertmanager.yml: %w", err)
 		}
 	}
-	r := &routing{config: conf, intervalOf: intervals(user.Route), integrations: map[string][]notify.Integration{}, intervals: map[string][]timeinterval.TimeInterval{}, own: map[string]*ownReceiver{}}
-	if r.templates, err = pageTemplates(conf.Templates); err != nil {
-		return nil, fmt.Errorf("alertmanager.yml: templates: %w", err)
+	r := &routing{intervalOf: intervals(user.Route), intervals: map[string][]timeinterval.TimeInterval{}}
+	if r.set, err = receivers.Build(conf, own, p.parts); err != nil {
+		return nil, err
 	}
-	r.templates.ExternalURL = p.externalURL
 	r.tree = dispatch.NewRoute(conf.Route, nil)
 	r.tree.Walk(func(rt *dispatch.Route) {
 		r.slowest = max(r.slowest, rt.RouteOpts.GroupInterval, rt.RouteOpts.GroupWait)
 	})
-	for _, rcv := range conf.Receivers {
-		showPictures(rcv)
-		built, err := receiver.BuildReceiverIntegrations(rcv, r.templates, p.amLog)
-		if err != nil {
-			return nil, fmt.Errorf("alertmanager.yml: receiver %q: %w", rcv.Name, err)
-		}
-		p.ownMailers(rcv, r.templates, built)
-		p.trimPushoverKeys(rcv, r.templates, built)
-		for i := range built {
-			noteRetryAfter(reflect.ValueOf(&built[i]).Elem().FieldByName("notifier"))
-		}
-		r.integrations[rcv.Name] = built
-	}
-	if err := own.add(p, r); err != nil {
-		return nil, fmt.Errorf("%s: %w", p.receivers, err)
-	}
 	if p.watchdog != nil {
-		r.integrations[alert.Watchdog] = p.watchdog.integrations()
+		r.set.Integrations[alert.Watchdog] = p.watchdog.integrations()
 	}
 	for _, ti := range conf.MuteTimeIntervals {
 		r.intervals[ti.Name] = ti.TimeIntervals
@@ -134,57 +109,11 @@ func intervals(routes *config.Route) map[string]time.Duration {
 	return out
 }
 
-// sendsSomething reports whether a receiver has an integration.
-func sendsSomething(c *config.Config, name string) bool {
-	for _, rcv := range c.Receivers {
-		fields := reflect.ValueOf(rcv)
-		for i := range fields.NumField() {
-			if list := fields.Field(i); rcv.Name == name && list.Kind() == reflect.Slice && list.Len() > 0 {
-				return true
-			}
-		}
-	}
-	return false
-}
-
-// Files lists the files that an alertmanager.yml and a receivers.yml name, with the patterns of templates as they are
-// written. Relative paths start beside each file; the receivers.yml may be "". With an error it lists those that it could read.
-func Files(alertmanager, receivers string) (all []namedfile.Path, err error) {
-	maintenance.InitMatchers()
-	var errs []error
-	if alertmanager != "" {
-		if conf, err := config.LoadFile(alertmanager); err != nil {
-			errs = append(errs, fmt.Errorf("%s: %w", alertmanager, err))
-		} else {
-			namedfile.Each(conf, namedfile.In(filepath.Dir(alertmanager)))
-			all = namedfile.Files(conf)
-		}
-	}
-	if receivers != "" {
-		if own, err := readReceivers(receivers); err != nil {
-			errs = append(errs, err)
-		} else {
-			all = append(all, namedfile.Files(own)...)
-		}
-	}
-	return all, errors.Join(errs...)
-}
-
-// integration finds one, nil where the configuration has none such.
-func (r *routing) integration(receiver, name string, idx int) *notify.Integration {
-	for i := range r.integrations[receiver] {
-		if in := &r.integrations[receiver][i]; in.Name() == name && in.Index() == idx {
-			return in
-		}
-	}
-	return nil
-}
-
 // silent reports whether no route leads to anything that sends.
 func (r *routing) silent() bool {
 	silent := true
 	r.tree.Walk(func(rt *dispatch.Route) {
-		if to := rt.RouteOpts.Receiver; to != alert.Watchdog && (len(r.integrations[to]) > 0 || r.oncall.PolicyOf(to) != nil) {
+		if to := rt.RouteOpts.Receiver; to != alert.Watchdog && (len(r.set.Integrations[to]) > 0 || r.oncall.PolicyOf(to) != nil) {
 			silent = false
 		}
 	})
@@ -201,22 +130,22 @@ type dispatching struct {
 
 // start puts a routing to work: first inhibition knows the alerts, then they are dispatched.
 func (p *Pager) start(r *routing) *dispatching {
-	d := &dispatching{inhibitor: inhibit.NewInhibitor(p.alerts, r.config.InhibitRules, p.amLog, p.recorder), tree: r.tree, done: make(chan struct{})}
+	d := &dispatching{inhibitor: inhibit.NewInhibitor(p.alerts, r.set.Config.InhibitRules, p.amLog, p.recorder), tree: r.tree, done: make(chan struct{})}
 	stages := map[string][]notify.Integration{}
-	for name, integrations := range r.integrations {
+	for name, integrations := range r.set.Integrations {
 		j := &recorder{pager: p, receiver: name, integrations: integrations}
 		stages[name] = []notify.Integration{notify.NewIntegration(j, j, journalName, 0, name)}
 	}
 	pipeline := p.pipelines.New(stages, func() time.Duration { return 0 }, d.inhibitor, p.silencer,
 		timeinterval.NewIntervener(r.intervals), p.groupMarker, p.notified, nil)
-	p.api.update(r.config, func(ctx context.Context, labels model.LabelSet) {
+	p.api.update(r.set.Config, func(ctx context.Context, labels model.LabelSet) {
 		d.inhibitor.Mutes(ctx, labels)
 		p.silencer.Mutes(ctx, labels)
 		p.markInhibited(ctx, labels)
 	})
 	stage := append(p.holdStages(), pipeline)
 	d.dispatcher = dispatch.NewDispatcher(p.alerts, r.tree, stage, p.groupMarker, notifyTimeout, maintenanceInterval, nil,
-		p.amLog, p.recorder, p.dispatchMetrics, r.templates)
+		p.amLog, p.recorder, p.dispatchMetrics, r.set.Templates)
 	inhibitorDone := make(chan struct{})
 	go func() { defer close(inhibitorDone); d.inhibitor.Run() }()
 	d.inhibitor.WaitForLoading()

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	amalert "github.com/prometheus/alertmanager/alert"
+
+	"bramble/alerting/outbox"
 )
 
 const (
@@ -119,7 +121,7 @@ func (p *Pager) mutedIncidents(ctx context.Context) (map[string]string, error) {
 		var (
 			id, text string
 			released bool
-			body     payload
+			body     outbox.Body
 		)
 		if err := rows.Scan(&id, &text, &released); err != nil {
 			return nil, fmt.Errorf("read due incidents: %w", err)
@@ -127,9 +129,9 @@ func (p *Pager) mutedIncidents(ctx context.Context) (map[string]string, error) {
 		if json.Unmarshal([]byte(text), &body) != nil {
 			continue // its step names the fault
 		}
-		if p.faults.ask("read whether incident "+id+" is suppressed", func() bool { return p.allMuted(body.firing()) }) {
+		if p.faults.ask("read whether incident "+id+" is suppressed", func() bool { return p.allMuted(body.Firing()) }) {
 			out[id] = heldSuppressed
-		} else if released && !slices.ContainsFunc(body.firing(), func(a *amalert.Alert) bool { return p.overSince(a.Fingerprint()) == 0 }) {
+		} else if released && !slices.ContainsFunc(body.Firing(), func(a *amalert.Alert) bool { return p.overSince(a.Fingerprint()) == 0 }) {
 			out[id] = heldOver
 		}
 	}

@@ -10,6 +10,7 @@ import (
 	"bramble/alerting/alert"
 	"bramble/alerting/alerttest"
 	"bramble/alerting/incident"
+	"bramble/alerting/receivers"
 )
 
 // creep begins a failure of switch r1-a that takes one board after the other: the pages of two of them, then the switch's.
@@ -141,7 +142,7 @@ func TestTakenOver(t *testing.T) {
 		return strings.HasPrefix(in.Title, "Switch r1-a") && len(in.Pages) == 1 && in.Pages[0].State == "delivered"
 	})
 	part := fmt.Sprintf(" Incidents #%d (acknowledged by ada) and #%d are part of it.", d.pager.about(t, "r1-a-01").Number, d.pager.about(t, "r1-a-02").Number)
-	if why := page.Alerts[0].Annotations[PageReason]; !strings.HasSuffix(why, part) {
+	if why := page.Alerts[0].Annotations[receivers.PageReason]; !strings.HasSuffix(why, part) {
 		t.Errorf("reason: %s, want at its end %q", why, part)
 	}
 	events, err := d.pager.Timeline(t.Context(), d.pager.about(t, "r1-a-01").ID)

@@ -172,7 +172,7 @@ func (e *transaction) flush(s *escalationStep) error {
 	if err != nil || len(list) == 0 {
 		return err
 	}
-	to := e.routing.only(s.receiver)
+	to := e.routing.set.Only(s.receiver)
 	if to == nil || len(list) == 1 {
 		return e.release(list) // one whose receiver is gone says so by itself
 	}
@@ -235,7 +235,7 @@ func (e *transaction) collected(person, receiver string) (out []collected, err e
 }
 
 // bundle makes one alert of several messages: it counts and lists them.
-func (p *Pager) bundle(list []collected, now int64) payload {
+func (p *Pager) bundle(list []collected, now int64) outbox.Body {
 	counts := map[string]int{}
 	severity := ""
 	var lines []string
@@ -261,7 +261,7 @@ func (p *Pager) bundle(list []collected, now int64) payload {
 	if counts[aboutFiring] == 0 && counts[aboutAck] == 0 {
 		a.EndsAt = time.UnixMilli(now)
 	}
-	return payload{GroupLabels: model.LabelSet{alert.NameLabel: BundleAlert}, Now: time.UnixMilli(now), Alerts: []*amalert.Alert{a}}
+	return outbox.Body{GroupLabels: model.LabelSet{alert.NameLabel: BundleAlert}, Now: time.UnixMilli(now), Alerts: []*amalert.Alert{a}}
 }
 
 // bundleWords stand before a title in a list; a page needs none.

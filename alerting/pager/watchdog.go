@@ -25,6 +25,7 @@ import (
 	"bramble/alerting/alert"
 	"bramble/alerting/incident"
 	"bramble/alerting/outbox"
+	"bramble/alerting/receivers"
 	"bramble/alerting/rules"
 )
 
@@ -137,7 +138,7 @@ func (w *watchdog) Notify(ctx context.Context, alerts ...*amalert.Alert) (retry 
 }
 
 func (w *watchdog) beat(ctx context.Context, alerts []*amalert.Alert, now time.Time) (retry bool, err error) {
-	if _, journalled := ctx.Value(pageIDKey{}).(string); !journalled {
+	if _, journalled := receivers.PageID(ctx); !journalled {
 		return false, fmt.Errorf("%w: the database takes no page", ErrBeat)
 	}
 	if err := w.fresh(alerts, now); err != nil {
@@ -155,7 +156,7 @@ func (w *watchdog) beat(ctx context.Context, alerts []*amalert.Alert, now time.T
 func (w *watchdog) fresh(alerts []*amalert.Alert, now time.Time) error {
 	for _, a := range alerts {
 		at, err := time.Parse(alert.NoteTime, string(a.Annotations[rules.BeatNote]))
-		if err == nil && now.Sub(at) <= 2*w.Every+tryTimeout {
+		if err == nil && now.Sub(at) <= 2*w.Every+receivers.TryTimeout {
 			return nil
 		}
 	}
@@ -170,7 +171,8 @@ func (w *watchdog) post(ctx context.Context) error {
 		return fmt.Errorf("send beat: %w", err)
 	}
 	r.Header.Set("Content-Type", "application/json")
-	r.Header.Set(idempotencyHeader, fmt.Sprint(ctx.Value(pageIDKey{})))
+	id, _ := receivers.PageID(ctx)
+	r.Header.Set(receivers.IdempotencyHeader, id)
 	if w.Token != "" {
 		r.Header.Set("Authorization", "Bearer "+w.Token)
 	}
@@ -357,14 +359,14 @@ func (p *Pager) StartTest(ctx context.Context, receiver, by string, scheduled ti
 // represents a policy and so the person on call.
 func (r *routing) testable(receiver string) (string, error) {
 	names := r.receivers()
-	for _, rcv := range r.config.Receivers {
+	for _, rcv := range r.set.Config.Receivers {
 		if r.oncall.PolicyOf(rcv.Name) != nil {
 			names = append(names, rcv.Name)
 		}
 	}
 	slices.Sort(names)
 	names = slices.Compact(names)
-	switch first := r.config.Route.Receiver; {
+	switch first := r.set.Config.Route.Receiver; {
 	case len(names) == 0:
 		return "", fmt.Errorf("%w: no receiver sends anything: the collector needs an alertmanager.yml with one", alert.ErrBadTest)
 	case receiver == "" && slices.Contains(names, first):
@@ -470,7 +472,7 @@ func (p *Pager) FailedTests(ctx context.Context) (map[string]bool, error) {
 	}
 	out, r := map[string]bool{}, p.routing.Load()
 	for _, t := range last {
-		out[t.Receiver] = t.State == "failed" && len(r.integrations[t.Receiver]) > 0
+		out[t.Receiver] = t.State == "failed" && len(r.set.Integrations[t.Receiver]) > 0
 	}
 	return out, nil
 }

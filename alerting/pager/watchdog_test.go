@@ -18,6 +18,7 @@ import (
 	"bramble/alerting/domain"
 	"bramble/alerting/incident"
 	"bramble/alerting/outbox"
+	"bramble/alerting/receivers"
 	"bramble/alerting/rules"
 )
 
@@ -41,7 +42,7 @@ func startDog(t *testing.T, dir, config string) *dog {
 	t.Helper()
 	d := &dog{engine: rules.NewEngine(rules.Default().WithOwn()), beats: make(chan beat, 1000)}
 	outside := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
-		d.beats <- beat{r.Header.Get(idempotencyHeader), r.Method + " " + r.Header.Get("Authorization")}
+		d.beats <- beat{r.Header.Get(receivers.IdempotencyHeader), r.Method + " " + r.Header.Get("Authorization")}
 	}))
 	t.Cleanup(outside.Close)
 	var err error

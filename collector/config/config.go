@@ -16,7 +16,7 @@ import (
 	"time"
 
 	"bramble/alerting/namedfile"
-	"bramble/alerting/pager"
+	"bramble/alerting/receivers"
 	"bramble/collector/backup"
 	"bramble/collector/config/unit"
 	"bramble/collector/customers"
@@ -99,7 +99,7 @@ func (c *Config) BackupsAt(target string) backup.Config {
 // Files are all files that the configuration names, in itself and in the files that it names.
 func (c *Config) Files() backup.Files {
 	f := backup.Files{Config: c.file}
-	all, err := pager.Files(c.Alertmanager, c.Receivers)
+	all, err := receivers.Files(c.Alertmanager, c.Receivers)
 	if err != nil {
 		f.Unknown = append(f.Unknown, "files that alertmanager.yml or receivers.yml name: "+OneLine(err))
 	}

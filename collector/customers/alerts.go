@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"bramble/alerting/alert"
-	"bramble/alerting/pager"
 	"bramble/storage/statedb"
 )
 
@@ -151,7 +150,7 @@ func (b *Store) notifyOne(ctx context.Context, customer string, now time.Time) e
 	if len(to) == 0 || len(reportable) == 0 {
 		return b.within(ctx, func(tx *sql.Tx) error { return markNotified(ctx, tx, customer, nobodyNotified) })
 	}
-	var mails []pager.CustomerMail
+	var mails []alert.CustomerMail
 	for _, c := range to {
 		mails = append(mails, b.alertMail(c, reportable, n-len(all)))
 	}

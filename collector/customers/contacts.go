@@ -14,7 +14,7 @@ import (
 	"strings"
 	"time"
 
-	"bramble/alerting/pager"
+	"bramble/alerting/alert"
 	"bramble/storage/statedb"
 )
 
@@ -40,7 +40,7 @@ type Contact struct {
 	ID, Customer, Address  string
 	AddedAt, AskedAt       time.Time
 	Confirmed              bool
-	MailState, MailMessage string // of the last mail to it; see pager.Page
+	MailState, MailMessage string // of the last mail to it; see incident.Page
 }
 
 // AddContact asks an address whether it wants mails. None but that goes there before it says so.
@@ -111,7 +111,7 @@ func (b *Store) ask(ctx context.Context, c Contact, now time.Time, also func(exe
 		return fmt.Errorf("%w: the reader of %s wants no mail of this collector: use another address, or ask the operator", ErrBad, c.Address)
 	}
 	mail := b.askMail(c)
-	return b.Post([]pager.CustomerMail{mail}, func(conn *sql.Conn) error {
+	return b.Post([]alert.CustomerMail{mail}, func(conn *sql.Conn) error {
 		err := spend(ctx, conn, c.Customer, anAsk, b.Limits.Confirmations, hour, now)
 		if err == nil {
 			err = spend(ctx, conn, "address "+hex.EncodeToString(key), anAsk, asksAnAddress, day, now)

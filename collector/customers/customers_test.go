@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"bramble/alerting/alert"
-	"bramble/alerting/pager"
 	"bramble/alerting/rules"
 	"bramble/collector/registry"
 	"bramble/storage/statedb"
@@ -23,7 +22,7 @@ type house struct {
 	t         *testing.T
 	engine    *rules.Engine
 	committed []alert.Transition
-	mails     []pager.CustomerMail
+	mails     []alert.CustomerMail
 	owners    map[string]string
 }
 
@@ -62,7 +61,7 @@ func openOn(t *testing.T, db *sql.DB, limits Limits) *house {
 	return h
 }
 
-func (h *house) post(mails []pager.CustomerMail, also func(*sql.Conn) error) error {
+func (h *house) post(mails []alert.CustomerMail, also func(*sql.Conn) error) error {
 	c, err := h.DB.Conn(context.Background())
 	if err != nil {
 		return err

@@ -5,7 +5,7 @@ import (
 	"strings"
 	"time"
 
-	"bramble/alerting/pager"
+	"bramble/alerting/alert"
 )
 
 // maxLines is how many alerts a mail names; the rest is a number.
@@ -13,7 +13,7 @@ const maxLines = 50
 
 // askMail asks an address whether it wants mails. It has no word that a customer has chosen but the customer's name, which is
 // the operator's.
-func (b *Store) askMail(c Contact) pager.CustomerMail {
+func (b *Store) askMail(c Contact) alert.CustomerMail {
 	text := fmt.Sprintf(`Somebody asked this collector to send alerts about the boards of %s to this address.
 
 If you want them, open this page and press the button. It holds for %.0f hours:
@@ -21,11 +21,11 @@ If you want them, open this page and press the button. It holds for %.0f hours:
 
 If you do not, do nothing: no further mail comes. On the same page you can say that this address is never to be asked again.
 `, c.Customer, confirmWithin.Hours(), b.URL, b.link(c))
-	return pager.CustomerMail{ID: "customer-" + fresh(), Contact: c.ID, To: c.Address, Subject: "Confirm: alerts of " + c.Customer, Text: text}
+	return alert.CustomerMail{ID: "customer-" + fresh(), Contact: c.ID, To: c.Address, Subject: "Confirm: alerts of " + c.Customer, Text: text}
 }
 
 // alertMail notifies a contact of alerts that fired or ended, and of the number of others.
-func (b *Store) alertMail(c Contact, all []Alert, others int) pager.CustomerMail {
+func (b *Store) alertMail(c Contact, all []Alert, others int) alert.CustomerMail {
 	var lines []string
 	for _, a := range all {
 		lines = append(lines, a.line())
@@ -41,7 +41,7 @@ func (b *Store) alertMail(c Contact, all []Alert, others int) pager.CustomerMail
 	}
 	text := fmt.Sprintf("%s\n%s\nYour boards: %sown\nThese are thresholds that %s set. No more of these mails: %sown/contact/%s\n",
 		strings.Join(lines, "\n"), more, b.URL, c.Customer, b.URL, b.link(c))
-	return pager.CustomerMail{ID: "customer-" + fresh(), Contact: c.ID, To: c.Address, Subject: subject, Text: text}
+	return alert.CustomerMail{ID: "customer-" + fresh(), Contact: c.ID, To: c.Address, Subject: subject, Text: text}
 }
 
 // line is an alert in one line.

@@ -17,7 +17,6 @@ import (
 	"time"
 
 	"bramble/alerting/alert"
-	"bramble/alerting/pager"
 	"bramble/alerting/rules"
 )
 
@@ -47,7 +46,7 @@ type Options struct {
 	Commit        func([]alert.Transition) error
 	// Post journals mails in one transaction with the writes of also, which may run more than once. CanMail says why none can
 	// be sent.
-	Post    func(mails []pager.CustomerMail, also func(*sql.Conn) error) error
+	Post    func(mails []alert.CustomerMail, also func(*sql.Conn) error) error
 	CanMail func() error
 	// MailState is the state of the last mail to a contact, and the server's answer.
 	MailState func(ctx context.Context, contact string) (state, answer string, err error)

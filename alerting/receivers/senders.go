@@ -1,4 +1,4 @@
-package pager
+package receivers
 
 import (
 	"bytes"
@@ -45,14 +45,14 @@ type ntfyConfig struct {
 
 // ntfy publishes pages. The notification has a button that acknowledges without opening anything.
 type ntfy struct {
-	pager  *Pager
+	parts  *Parts
 	conf   *ntfyConfig
 	tmpl   *template.Template
 	client *http.Client
 }
 
-// ntfyMessageJSON is a message in ntfy's format: https://docs.ntfy.sh/publish/#publish-as-json.
-type ntfyMessageJSON struct {
+// NtfyMessage is a message in ntfy's format: https://docs.ntfy.sh/publish/#publish-as-json.
+type NtfyMessage struct {
 	Topic    string       `json:"topic"`
 	Title    string       `json:"title"`
 	Message  string       `json:"message"`
@@ -61,10 +61,11 @@ type ntfyMessageJSON struct {
 	Click    string       `json:"click,omitempty"`
 	Attach   string       `json:"attach,omitempty"`
 	Filename string       `json:"filename,omitempty"`
-	Actions  []ntfyAction `json:"actions,omitempty"`
+	Actions  []NtfyAction `json:"actions,omitempty"`
 }
 
-type ntfyAction struct {
+// NtfyAction is a button of a NtfyMessage.
+type NtfyAction struct {
 	Action string `json:"action"`
 	Label  string `json:"label"`
 	URL    string `json:"url"`
@@ -72,7 +73,7 @@ type ntfyAction struct {
 	Clear  bool   `json:"clear,omitempty"`
 }
 
-func newNtfy(p *Pager, c *ntfyConfig, tmpl *template.Template) (*ntfy, error) {
+func newNtfy(p *Parts, c *ntfyConfig, tmpl *template.Template) (*ntfy, error) {
 	u, err := url.Parse(c.URL)
 	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
 		return nil, fmt.Errorf("url %q: want the server's address, such as https://ntfy.example.org", c.URL)
@@ -84,8 +85,8 @@ func newNtfy(p *Pager, c *ntfyConfig, tmpl *template.Template) (*ntfy, error) {
 		return nil, fmt.Errorf("topic %q: want 1 to 64 messages, digits, - or _", c.Topic)
 	}
 	c.Title, c.Message, c.Priority = cmp.Or(c.Title, ntfyTitle), cmp.Or(c.Message, ntfyMessage), cmp.Or(c.Priority, ntfyPriority)
-	n := &ntfy{pager: p, conf: c, tmpl: tmpl}
-	if n.client, err = p.httpClient(c.HTTPConfig, ntfyName); err != nil {
+	n := &ntfy{parts: p, conf: c, tmpl: tmpl}
+	if n.client, err = httpClient(c.HTTPConfig, ntfyName); err != nil {
 		return nil, err
 	}
 	for _, alerts := range [][]*amalert.Alert{exampleAlerts(false), exampleAlerts(true)} {
@@ -114,8 +115,8 @@ func (n *ntfy) Notify(ctx context.Context, alerts ...*amalert.Alert) (bool, erro
 		return false, err
 	}
 	r.Header.Set("Content-Type", "application/json")
-	if id, ok := ctx.Value(pageIDKey{}).(string); ok {
-		r.Header.Set(idempotencyHeader, id)
+	if id, ok := PageID(ctx); ok {
+		r.Header.Set(IdempotencyHeader, id)
 	}
 	return send(n.client, r, func(status int, body []byte) error {
 		if status/100 != 2 {
@@ -125,8 +126,8 @@ func (n *ntfy) Notify(ctx context.Context, alerts ...*amalert.Alert) (bool, erro
 	})
 }
 
-func (n *ntfy) write(ctx context.Context, alerts []*amalert.Alert) (*ntfyMessageJSON, error) {
-	data, err := n.pager.pageData(ctx, n.tmpl, alerts)
+func (n *ntfy) write(ctx context.Context, alerts []*amalert.Alert) (*NtfyMessage, error) {
+	data, err := n.parts.pageData(ctx, n.tmpl, alerts)
 	if err != nil {
 		return nil, err
 	}
@@ -138,7 +139,7 @@ func (n *ntfy) write(ctx context.Context, alerts []*amalert.Alert) (*ntfyMessage
 		}
 		return strings.TrimSpace(s)
 	}
-	m := &ntfyMessageJSON{
+	m := &NtfyMessage{
 		Topic: n.conf.Topic, Title: alert.Short(incident.MaxTitle, alert.OneLine(fill("title", n.conf.Title))), Message: alert.Short(mostNtfy, fill("message", n.conf.Message)),
 		Click: data.CommonAnnotations[PageURL], Attach: data.CommonAnnotations[PagePictureURL], Tags: []string{"rotating_light"},
 	}
@@ -154,10 +155,10 @@ func (n *ntfy) write(ctx context.Context, alerts []*amalert.Alert) (*ntfyMessage
 	}
 	if ack := data.CommonAnnotations[PageAckURL]; ack != "" && data.Status != "resolved" {
 		m.Click = ack
-		m.Actions = append(m.Actions, ntfyAction{Action: "http", Label: "Acknowledge", URL: ack, Method: http.MethodPost, Clear: true})
+		m.Actions = append(m.Actions, NtfyAction{Action: "http", Label: "Acknowledge", URL: ack, Method: http.MethodPost, Clear: true})
 	}
 	if board := data.CommonAnnotations[PageBoardURL]; board != "" {
-		m.Actions = append(m.Actions, ntfyAction{Action: "view", Label: "Board", URL: board})
+		m.Actions = append(m.Actions, NtfyAction{Action: "view", Label: "Board", URL: board})
 	}
 	return m, errors.Join(errs...)
 }
@@ -189,7 +190,7 @@ type gatewayAnswer struct {
 
 // gateway sends pages by a templated HTTP request.
 type gateway struct {
-	pager  *Pager
+	parts  *Parts
 	conf   *gatewayConfig
 	tmpl   *template.Template
 	client *http.Client
@@ -197,8 +198,8 @@ type gateway struct {
 }
 
 // newGateway checks all that can be checked before a page: templates are tried on an example.
-func newGateway(p *Pager, c *gatewayConfig, tmpl *template.Template) (*gateway, error) {
-	g := &gateway{pager: p, conf: c, tmpl: tmpl}
+func newGateway(p *Parts, c *gatewayConfig, tmpl *template.Template) (*gateway, error) {
+	g := &gateway{parts: p, conf: c, tmpl: tmpl}
 	c.Method = cmp.Or(strings.ToUpper(c.Method), http.MethodPost)
 	if !slices.Contains([]string{http.MethodPost, http.MethodPut, http.MethodGet}, c.Method) {
 		return nil, fmt.Errorf("method %q: want POST, PUT or GET", c.Method)
@@ -215,7 +216,7 @@ func newGateway(p *Pager, c *gatewayConfig, tmpl *template.Template) (*gateway, 
 	if g.answer, err = regexp.Compile(c.Expect.Body); err != nil {
 		return nil, fmt.Errorf("expect: body: %w", err)
 	}
-	if g.client, err = p.httpClient(c.HTTPConfig, gatewayName); err != nil {
+	if g.client, err = httpClient(c.HTTPConfig, gatewayName); err != nil {
 		return nil, err
 	}
 	for name := range c.Secrets {
@@ -256,7 +257,7 @@ func (g *gateway) took(status int, body []byte) error {
 
 // request writes the page as the templates say.
 func (g *gateway) request(ctx context.Context, alerts []*amalert.Alert) (*http.Request, error) {
-	data, err := g.pager.pageData(ctx, g.tmpl, alerts)
+	data, err := g.parts.pageData(ctx, g.tmpl, alerts)
 	if err != nil {
 		return nil, err
 	}
@@ -276,7 +277,7 @@ func (g *gateway) request(ctx context.Context, alerts []*amalert.Alert) (*http.R
 	if err != nil {
 		return nil, errors.New("url: not usable")
 	}
-	r.Header.Set(idempotencyHeader, data.PageID)
+	r.Header.Set(IdempotencyHeader, data.PageID)
 	for name, text := range g.conf.Headers {
 		value, err := g.fill("header "+name, text, data)
 		if err != nil {
@@ -296,9 +297,9 @@ func (g *gateway) fill(what, text string, data *pageData) (string, error) {
 }
 
 // pageData prepares the data for the templates of a receivers.yml.
-func (p *Pager) pageData(ctx context.Context, tmpl *template.Template, alerts []*amalert.Alert) (*pageData, error) {
-	d := &pageData{Data: notify.GetTemplateData(ctx, tmpl, alerts, p.amLog)}
-	d.PageID, _ = ctx.Value(pageIDKey{}).(string)
+func (p *Parts) pageData(ctx context.Context, tmpl *template.Template, alerts []*amalert.Alert) (*pageData, error) {
+	d := &pageData{Data: notify.GetTemplateData(ctx, tmpl, alerts, p.AMLog)}
+	d.PageID, _ = PageID(ctx)
 	var errs [2]error
 	d.Subject, errs[0] = tmpl.ExecuteTextString(`{{ template "__subject" . }}`, d.Data)
 	d.Text, errs[1] = tmpl.ExecuteTextString(`{{ template "page.text" . }}`, d.Data)
@@ -306,7 +307,7 @@ func (p *Pager) pageData(ctx context.Context, tmpl *template.Template, alerts []
 }
 
 // httpClient makes a client as prometheus/common's settings say; nil means its defaults.
-func (p *Pager) httpClient(c *commoncfg.HTTPClientConfig, name string) (*http.Client, error) {
+func httpClient(c *commoncfg.HTTPClientConfig, name string) (*http.Client, error) {
 	if c == nil {
 		c = &commoncfg.HTTPClientConfig{FollowRedirects: true, EnableHTTP2: true}
 	}

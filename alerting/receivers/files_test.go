@@ -1,8 +1,6 @@
-package pager
+package receivers
 
 import (
-	"errors"
-	"fmt"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -73,7 +71,7 @@ func fill(v reflect.Value, key string, depth int, paths map[string]string) {
 // TestEveryPathOfTheRoutesIsKnown fails where Alertmanager, or a receiver of ours, gets a setting that sounds like a path and
 // that no rule of package namedfile covers: backups would lack the file.
 func TestEveryPathOfTheRoutesIsKnown(t *testing.T) {
-	for _, c := range []any{new(config.Config), new(ownReceivers)} {
+	for _, c := range []any{new(config.Config), new(Own)} {
 		want := map[string]string{}
 		fill(reflect.ValueOf(c).Elem(), "", 0, want)
 		if len(want) == 0 {
@@ -138,20 +136,5 @@ receivers:
 	// Receivers take the global settings over.
 	if d := cmp.Diff(want, slices.Compact(got)); d != "" {
 		t.Errorf("files (-want +got):\n%s", d)
-	}
-}
-
-// Telegram's library puts the bot's token into its errors.
-func TestErrorsShowNoBotToken(t *testing.T) {
-	cause := errors.New(`telebot: Post "https://api.telegram.org/bot123:SECRET/sendMessage": context deadline exceeded`)
-	err := withoutSecrets("telegram", fmt.Errorf("notify: %w", cause))
-	if text := err.Error(); strings.Contains(text, "SECRET") || !strings.Contains(text, `/bot<redacted>/sendMessage": context deadline exceeded`) {
-		t.Errorf("%s", text)
-	}
-	if !errors.Is(err, cause) {
-		t.Error("the cause is lost")
-	}
-	if err := withoutSecrets("telegram", nil); err != nil {
-		t.Errorf("%v in place of none", err)
 	}
 }

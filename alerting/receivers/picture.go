@@ -1,4 +1,4 @@
-package pager
+package receivers
 
 import (
 	"cmp"
@@ -32,7 +32,8 @@ type Pictures struct {
 	engine *rules.Engine
 	store  rules.RangeQuerier
 	shelf  *picture.Shelf
-	budget time.Duration // that a page waits
+	// Budget is how long a mail waits for its picture; 300 ms where NewPictures made it.
+	Budget time.Duration
 }
 
 // NewPictures draws the measurements of the engine's rules from the store's samples.
@@ -45,7 +46,7 @@ func NewPictures(engine *rules.Engine, store rules.RangeQuerier, log *slog.Logge
 			log.Warn("incident not drawn", "incident", incident, "err", err)
 		}
 	})
-	return &Pictures{engine: engine, store: store, shelf: shelf, budget: pictureBudget}
+	return &Pictures{engine: engine, store: store, shelf: shelf, Budget: pictureBudget}
 }
 
 // Draw returns an incident's picture as it is at a time, a PNG of 1200 by 600 pixels. Where it takes longer than ctx
@@ -55,7 +56,7 @@ func (p *Pictures) Draw(ctx context.Context, in *incident.Incident, at time.Time
 		return nil, ErrNoPicture
 	}
 	b, err := p.shelf.Draw(ctx, in.ID, at, func() (*picture.Picture, error) {
-		ctx, cancel := context.WithTimeout(context.Background(), tryTimeout) // not the caller's: others may wait for it too
+		ctx, cancel := context.WithTimeout(context.Background(), TryTimeout) // not the caller's: others may wait for it too
 		defer cancel()
 		return p.read(ctx, in, at)
 	})

@@ -1,4 +1,4 @@
-package pager
+package receivers
 
 import (
 	"bytes"
@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"maps"
+	"net/url"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -18,19 +19,92 @@ import (
 
 	amalert "github.com/prometheus/alertmanager/alert"
 	"github.com/prometheus/alertmanager/config"
+	"github.com/prometheus/alertmanager/config/receiver"
 	"github.com/prometheus/alertmanager/notify"
 	"github.com/prometheus/alertmanager/notify/pushover"
 	"github.com/prometheus/alertmanager/template"
+	"github.com/prometheus/client_golang/prometheus"
 	commoncfg "github.com/prometheus/common/config"
 	"github.com/prometheus/common/model"
 	"go.yaml.in/yaml/v3"
 
 	"bramble/alerting/alert"
+	"bramble/alerting/database"
+	"bramble/alerting/maintenance"
 	"bramble/alerting/namedfile"
 )
 
 // pushoverName is the integration's name, as Alertmanager has it.
 const pushoverName = "pushover"
+
+// Parts are what the receivers of a pager share. DB, ExternalURL, Log and AMLog are required.
+type Parts struct {
+	// DB holds the incidents that pages are about.
+	DB database.Querier
+	// ExternalURL is the start of links in pages, LinkKey signs them; see the function of that name.
+	ExternalURL *url.URL
+	LinkKey     []byte
+	// Pictures draws incidents; nil draws none.
+	Pictures *Pictures
+	// Drawn counts the pictures that mails waited for, by result.
+	Drawn *prometheus.CounterVec
+	// AMLog is for Alertmanager's own integrations.
+	Log, AMLog *slog.Logger
+}
+
+// Set holds the receivers of an alertmanager.yml and a receivers.yml. It is immutable once Integrations is complete.
+type Set struct {
+	Config    *config.Config
+	Templates *template.Template
+	// Integrations are those of each receiver, by its name.
+	Integrations map[string][]notify.Integration
+
+	own   map[string]*ownReceiver
+	parts *Parts
+}
+
+// Build makes the integrations of a configuration. The error names the receiver.
+func Build(conf *config.Config, own *Own, p *Parts) (*Set, error) {
+	s := &Set{Config: conf, Integrations: map[string][]notify.Integration{}, own: map[string]*ownReceiver{}, parts: p}
+	var err error
+	if s.Templates, err = pageTemplates(conf.Templates); err != nil {
+		return nil, fmt.Errorf("alertmanager.yml: templates: %w", err)
+	}
+	s.Templates.ExternalURL = p.ExternalURL
+	for _, rcv := range conf.Receivers {
+		showPictures(rcv)
+		built, err := receiver.BuildReceiverIntegrations(rcv, s.Templates, p.AMLog)
+		if err != nil {
+			return nil, fmt.Errorf("alertmanager.yml: receiver %q: %w", rcv.Name, err)
+		}
+		p.ownMailers(rcv, s.Templates, built)
+		p.trimPushoverKeys(rcv, s.Templates, built)
+		for i := range built {
+			noteRetryAfter(reflect.ValueOf(&built[i]).Elem().FieldByName("notifier"))
+		}
+		s.Integrations[rcv.Name] = built
+	}
+	if err := own.add(p, s); err != nil {
+		return nil, fmt.Errorf("%s: %w", own.file, err)
+	}
+	return s, nil
+}
+
+// Of are the integrations of a receiver.
+func (s *Set) Of(receiver string) []notify.Integration { return s.Integrations[receiver] }
+
+// Only returns the integration of a receiver that has one, nil for any other.
+func (s *Set) Only(receiver string) *notify.Integration {
+	if list := s.Integrations[receiver]; len(list) == 1 {
+		return &list[0]
+	}
+	return nil
+}
+
+// Integrates reports whether a receiver has an integration of a name.
+func (s *Set) Integrates(receiver, name string) bool {
+	return slices.ContainsFunc(s.Integrations[receiver], func(in notify.Integration) bool { return in.Name() == name })
+}
 
 // ownReceiver has the settings of a receiver of alertmanager.yml beyond Alertmanager's own, which refuse unknown keys.
 type ownReceiver struct {
@@ -44,17 +118,18 @@ type ownReceiver struct {
 
 func (o *ownReceiver) links() bool { return o.Links == nil || *o.Links }
 
-// ownReceivers is a parsed receivers.yml.
-type ownReceivers struct {
+// Own is a parsed receivers.yml: settings of receivers beyond Alertmanager\'s. The zero value has none.
+type Own struct {
 	Receivers map[string]*ownReceiver `yaml:"receivers"`
 	doc       yaml.Node
+	file      string
 }
 
 var goType = regexp.MustCompile(` (in|into) type \S+|yaml: |unmarshal errors:\s*`)
 
 // parseReceivers decodes a receivers.yml strictly. Its errors begin with the line.
-func parseReceivers(text []byte) (*ownReceivers, error) {
-	o := &ownReceivers{}
+func parseReceivers(text []byte) (*Own, error) {
+	o := &Own{}
 	d := yaml.NewDecoder(bytes.NewReader(text))
 	d.KnownFields(true)
 	if err := d.Decode(o); err != nil && !errors.Is(err, io.EOF) {
@@ -71,10 +146,10 @@ func parseReceivers(text []byte) (*ownReceivers, error) {
 	return o, nil
 }
 
-// readReceivers reads a receivers.yml; it has nothing where file is "". Relative paths in it start beside the file.
-func readReceivers(file string) (*ownReceivers, error) {
+// ReadOwn reads a receivers.yml; it has nothing where file is "". Relative paths in it start beside the file.
+func ReadOwn(file string) (*Own, error) {
 	if file == "" {
-		return &ownReceivers{}, nil
+		return &Own{}, nil
 	}
 	text, err := os.ReadFile(file)
 	if err != nil {
@@ -84,18 +159,19 @@ func readReceivers(file string) (*ownReceivers, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", file, err)
 	}
+	own.file = file
 	namedfile.Each(own, namedfile.In(filepath.Dir(file)))
 	return own, nil
 }
 
-// send reports whether a receiver has an integration of ours.
-func (o *ownReceivers) send(name string) bool {
+// Sends reports whether a receiver has an integration of ours.
+func (o *Own) Sends(name string) bool {
 	r := o.Receivers[name]
 	return r != nil && len(r.Ntfy)+len(r.HTTP) > 0
 }
 
 // line is where the value at a path of keys and indices stands, 0 where there is none.
-func (o *ownReceivers) line(path ...any) int {
+func (o *Own) line(path ...any) int {
 	if len(o.doc.Content) == 0 {
 		return 0
 	}
@@ -124,30 +200,30 @@ func (o *ownReceivers) line(path ...any) int {
 
 // add builds the integrations of a receivers.yml and adds them to the receivers that it names. The error holds
 // every problem.
-func (o *ownReceivers) add(p *Pager, r *routing) error {
+func (o *Own) add(p *Parts, r *Set) error {
 	var errs []error
 	for _, name := range slices.Sorted(maps.Keys(o.Receivers)) {
 		own := o.Receivers[name]
-		if _, ok := r.integrations[name]; !ok || name == alert.Nobody {
-			known := slices.DeleteFunc(slices.Sorted(maps.Keys(r.integrations)), func(n string) bool { return n == alert.Nobody })
+		if _, ok := r.Integrations[name]; !ok || name == alert.Nobody {
+			known := slices.DeleteFunc(slices.Sorted(maps.Keys(r.Integrations)), func(n string) bool { return n == alert.Nobody })
 			errs = append(errs, fmt.Errorf("line %d: no receiver %q in the alertmanager.yml; it has %s", o.line("receivers", name), name, strings.Join(known, ", ")))
 			continue
 		}
 		for i, c := range own.Ntfy {
-			n, err := newNtfy(p, c, r.templates)
+			n, err := newNtfy(p, c, r.Templates)
 			if err != nil {
 				errs = append(errs, fmt.Errorf("line %d: receiver %q: ntfy: %w", o.line("receivers", name, "ntfy", i), name, err))
 				continue
 			}
-			r.integrations[name] = append(r.integrations[name], notify.NewIntegration(n, n, ntfyName, i, name))
+			r.Integrations[name] = append(r.Integrations[name], notify.NewIntegration(n, n, ntfyName, i, name))
 		}
 		for i, c := range own.HTTP {
-			g, err := newGateway(p, c, r.templates)
+			g, err := newGateway(p, c, r.Templates)
 			if err != nil {
 				errs = append(errs, fmt.Errorf("line %d: receiver %q: http: %w", o.line("receivers", name, "http", i), name, err))
 				continue
 			}
-			r.integrations[name] = append(r.integrations[name], notify.NewIntegration(g, g, gatewayName, i, name))
+			r.Integrations[name] = append(r.Integrations[name], notify.NewIntegration(g, g, gatewayName, i, name))
 		}
 		r.own[name] = own
 	}
@@ -163,10 +239,10 @@ type pushoverSender struct {
 }
 
 // trimPushoverKeys puts pushoverSender in the place of Alertmanager's integrations.
-func (p *Pager) trimPushoverKeys(rcv config.Receiver, tmpl *template.Template, built []notify.Integration) {
+func (p *Parts) trimPushoverKeys(rcv config.Receiver, tmpl *template.Template, built []notify.Integration) {
 	for i := range built {
 		if built[i].Name() == pushoverName {
-			s := &pushoverSender{rcv.PushoverConfigs[built[i].Index()], tmpl, p.amLog}
+			s := &pushoverSender{rcv.PushoverConfigs[built[i].Index()], tmpl, p.AMLog}
 			built[i] = notify.NewIntegration(s, s.conf, pushoverName, built[i].Index(), rcv.Name)
 		}
 	}
@@ -243,4 +319,50 @@ func exampleContext() context.Context {
 	ctx = notify.WithGroupKey(ctx, "{}:{alertname=\"SocHot\"}")
 	ctx = notify.WithNotificationReason(ctx, notify.ReasonFirstNotification)
 	return withPageID(ctx, "example-1")
+}
+
+// Sends reports whether a receiver of an alertmanager.yml has an integration of Alertmanager\'s.
+func Sends(c *config.Config, name string) bool {
+	for _, rcv := range c.Receivers {
+		fields := reflect.ValueOf(rcv)
+		for i := range fields.NumField() {
+			if list := fields.Field(i); rcv.Name == name && list.Kind() == reflect.Slice && list.Len() > 0 {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// Files lists the files that an alertmanager.yml and a receivers.yml name, with the patterns of templates as they are
+// written. Relative paths start beside each file; the receivers.yml may be "". With an error it lists those that it could read.
+func Files(alertmanager, receivers string) (all []namedfile.Path, err error) {
+	maintenance.InitMatchers()
+	var errs []error
+	if alertmanager != "" {
+		if conf, err := config.LoadFile(alertmanager); err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", alertmanager, err))
+		} else {
+			namedfile.Each(conf, namedfile.In(filepath.Dir(alertmanager)))
+			all = namedfile.Files(conf)
+		}
+	}
+	if receivers != "" {
+		if own, err := ReadOwn(receivers); err != nil {
+			errs = append(errs, err)
+		} else {
+			all = append(all, namedfile.Files(own)...)
+		}
+	}
+	return all, errors.Join(errs...)
+}
+
+// Find returns an integration, nil where the configuration has none such.
+func (s *Set) Find(receiver, name string, idx int) *notify.Integration {
+	for i := range s.Integrations[receiver] {
+		if in := &s.Integrations[receiver][i]; in.Name() == name && in.Index() == idx {
+			return in
+		}
+	}
+	return nil
 }
