@@ -216,7 +216,7 @@ func openApp(ctx context.Context, c config.Config, v variant, log *slog.Logger) 
 	if err := a.openCustomers(ctx); err != nil {
 		return nil, err
 	}
-	a.metrics.MustRegister(offMetrics{a.whatIsOff}, testMetrics{a.pager.FailedTests}, a.heartbeats)
+	a.metrics.MustRegister(offMetrics{a.whatIsOff}, testMetrics{a.pager.Tests().Failed}, a.heartbeats)
 	a.domains = domain.New(domain.Options{
 		Apply: a.engine.Apply, Firing: a.engine.Firing, Pager: a.pager, Fleet: a.places, Log: log,
 		Commit: func(ts []alert.Transition) error { return a.ingest.Commit(ts) },

@@ -27,7 +27,7 @@ func (a *app) openCustomers(ctx context.Context) (err error) {
 	a.customers, err = customers.Open(ctx, customers.Options{
 		DB: a.db, SetThresholds: a.engine.SetThresholds, EndStrayed: a.engine.EndStrayed,
 		Commit: func(ts []alert.Transition) error { return a.ingest.Commit(ts) },
-		Post:   a.pager.PostToCustomers, CanMail: a.pager.CanMail, MailState: a.pager.CustomerMailState,
+		Post:   a.pager.CustomerMails().Post, CanMail: a.pager.CustomerMails().CanMail, MailState: a.pager.CustomerMails().State,
 		Owner: a.owner, URL: strings.TrimSuffix(a.url(), "/") + "/", Limits: a.config.Customers, Log: a.log,
 	})
 	return err
@@ -115,7 +115,7 @@ func contactView(c customers.Contact) dashboards.OwnContact {
 func (s *settingPart) Get(ctx context.Context, customer string) (dashboards.OwnBook, error) {
 	l := s.limits
 	book := dashboards.OwnBook{
-		Customer: customer, Thresholds: []dashboards.OwnThreshold{}, Contacts: []dashboards.OwnContact{}, Mail: s.pager.CanMail() == nil,
+		Customer: customer, Thresholds: []dashboards.OwnThreshold{}, Contacts: []dashboards.OwnContact{}, Mail: s.pager.CustomerMails().CanMail() == nil,
 		Limits: map[string]int{"contacts": l.Contacts, "thresholds": l.Thresholds, "changesAnHour": l.Changes, "confirmationsAnHour": l.Confirmations, "mailsAnHour": l.Hourly, "mailsADay": l.Daily},
 	}
 	for _, k := range rules.ThresholdKinds {

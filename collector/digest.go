@@ -11,7 +11,7 @@ import (
 	"golang.org/x/mod/semver"
 
 	"bramble/alerting/alert"
-	"bramble/alerting/pager"
+	"bramble/alerting/escalation"
 	"bramble/alerting/receivers"
 	"bramble/collector/digest"
 	"bramble/collector/presence"
@@ -100,7 +100,7 @@ func (m dailyMail) ingestStates() map[string]presence.State {
 
 // lateCrossings are the boards whose readings crossed a line in the time without an incident of that rule: what came in
 // a backlog is older than what the rule has seen already.
-func (m dailyMail) lateCrossings(ctx context.Context, from, to time.Time, counts []pager.RuleCount) ([]digest.Line, error) {
+func (m dailyMail) lateCrossings(ctx context.Context, from, to time.Time, counts []escalation.RuleCount) ([]digest.Line, error) {
 	crossings, err := m.app.engine.Crossings(ctx, m.app.store, from, to)
 	if err != nil {
 		return nil, err
@@ -161,7 +161,7 @@ func (m dailyMail) backupLines(now time.Time) (out []digest.Line) {
 
 // testLines are the test pages of the time.
 func (m dailyMail) testLines(ctx context.Context, from, to time.Time) (out []digest.Line, err error) {
-	tests, err := m.app.pager.Tests(ctx)
+	tests, err := m.app.pager.Tests().List(ctx)
 	for _, t := range tests {
 		if t.At < from.UnixMilli() || t.At >= to.UnixMilli() {
 			continue

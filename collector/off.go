@@ -11,14 +11,9 @@ import (
 	"bramble/alerting/pager"
 )
 
-// offSources are all that can keep an alert from paging somebody.
-func (a *app) offSources() []alert.OffSource {
-	return []alert.OffSource{a.pager.SilencesOff, a.pager.MaintenancesOff, a.pager.ReceiversOff, a.pager.RotasOff}
-}
-
 // whatIsOff lists the alerts that can page nobody now.
 func (a *app) whatIsOff() alert.OffReport {
-	return alert.WhatIsOff(time.Now(), len(a.fleet.of(a.registry)), a.offSources()...)
+	return alert.WhatIsOff(time.Now(), len(a.fleet.of(a.registry)), a.pager.Off()...)
 }
 
 var (

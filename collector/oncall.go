@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"bramble/alerting/alert"
+	"bramble/alerting/escalation"
 	"bramble/alerting/incident"
 	"bramble/alerting/oncall"
 	"bramble/alerting/pager"
@@ -63,12 +64,16 @@ type pagingPart struct {
 	test  func(ctx context.Context, receiver, by string, scheduled time.Time) (alert.PageTest, error)
 }
 
-// Off lists the alerts that can page nobody now.
-func (p *pagingPart) Off() alert.OffReport { return p.off() }
+// Off lists the alerts that can page nobody now, and those of them that fire.
+func (p *pagingPart) Off() alert.OffReport {
+	r := p.off()
+	r.Firing, r.FiringCount = p.pager.Suppressed()
+	return r
+}
 
 // Tests lists test pages.
 func (p *pagingPart) Tests(ctx context.Context) ([]alert.PageTest, error) {
-	return p.pager.Tests(ctx)
+	return p.pager.Tests().List(ctx)
 }
 
 // Test sends a test page.
@@ -87,7 +92,7 @@ func (p *pagingPart) OnCall() dashboards.OnCall {
 		}
 		v.People = append(v.People, person)
 	}
-	gaps := p.pager.Gaps(now)
+	gaps := p.pager.Rotas().Gaps(now)
 	for _, r := range c.Rotas {
 		v.Rotas = append(v.Rotas, rotaView(r, gaps[r.Name], now))
 	}
@@ -127,7 +132,7 @@ func shiftViews(shifts []oncall.Shift) []dashboards.Shift {
 
 // Override puts somebody on call for a while.
 func (p *pagingPart) Override(ctx context.Context, o dashboards.Override) (int64, error) {
-	id, err := p.pager.Override(ctx, oncall.Override{
+	id, err := p.pager.Rotas().Override(ctx, oncall.Override{
 		Rota: o.Rota, Person: o.Person, From: time.UnixMilli(o.From), To: time.UnixMilli(o.To), By: o.By,
 	})
 	if errors.Is(err, pager.ErrBadOverride) {
@@ -138,7 +143,7 @@ func (p *pagingPart) Override(ctx context.Context, o dashboards.Override) (int64
 
 // EndOverride ends that.
 func (p *pagingPart) EndOverride(ctx context.Context, id int64, who string) error {
-	err := p.pager.EndOverride(ctx, id, who)
+	err := p.pager.Rotas().EndOverride(ctx, id, who)
 	if errors.Is(err, pager.ErrNoOverride) {
 		return fmt.Errorf("%w: %w", dashboards.ErrUnknownOverride, err)
 	}
@@ -181,7 +186,7 @@ func incidentError(err error) error {
 	switch {
 	case errors.Is(err, incident.ErrNone):
 		return dashboards.ErrUnknownIncident
-	case errors.Is(err, pager.ErrResolved):
+	case errors.Is(err, escalation.ErrResolved):
 		return fmt.Errorf("%w: %w", dashboards.ErrConflict, err)
 	}
 	return err

@@ -142,7 +142,7 @@ const missedFor = time.Hour
 
 // testPage sends one.
 func (a *app) testPage(ctx context.Context, receiver, by string, scheduled time.Time) (alert.PageTest, error) {
-	t, err := a.pager.StartTest(ctx, receiver, by, scheduled)
+	t, err := a.pager.Tests().Start(ctx, receiver, by, scheduled)
 	if err != nil {
 		return t, err
 	}
@@ -174,7 +174,7 @@ func (a *app) followTests(ctx context.Context) error {
 // resumeTests begins the alerts of test pages that are on record and were not journalled when an earlier collector ended.
 // Those that fire already are not told again.
 func (a *app) resumeTests(ctx context.Context) error {
-	tests, err := a.pager.Tests(ctx)
+	tests, err := a.pager.Tests().List(ctx)
 	if err != nil {
 		return err
 	}
@@ -190,7 +190,7 @@ func (a *app) resumeTests(ctx context.Context) error {
 }
 
 func (a *app) stepTests(ctx context.Context, now time.Time) error {
-	decided, err := a.pager.DecideTests(ctx, now)
+	decided, err := a.pager.Tests().Decide(ctx, now)
 	for _, t := range decided {
 		if err := a.ingest.Commit(a.engine.Test(t.Number, t.Receiver, false, now)); err != nil {
 			return err
@@ -207,7 +207,7 @@ func (a *app) stepTests(ctx context.Context, now time.Time) error {
 	if now.Sub(due) > missedFor {
 		return nil
 	}
-	last, err := a.pager.LastScheduledTest(ctx)
+	last, err := a.pager.Tests().LastScheduled(ctx)
 	if err != nil || !last.Before(due) {
 		return err
 	}

@@ -75,7 +75,10 @@ func TestOffPage(t *testing.T) {
 			return alert.OffReport{Now: now, Boards: 2, Items: []alert.Off{
 				{Kind: alert.OffMaintenance, What: `2 boards, rack="r1"`, Why: "maintenance 4, “new PSU”", By: "mira", Until: now + 3600_000, Boards: []string{"r1-01", "r1-02"}},
 				{Kind: alert.OffReceiver, What: "whatever goes to receiver sms", Why: "webhook takes no page: 503"},
-			}}
+			}, FiringCount: 3, Firing: []alert.Suppressed{{
+				Labels: map[string]string{"alertname": "SocHot", "board": "r1-02"}, FiredAt: now,
+				Suppressions: []alert.Suppression{{Kind: alert.ByMaintenance, By: "mira", ID: "4", Until: now + 3600_000}, {Kind: alert.ByInhibition, By: `{alertname="X"}`}},
+			}}}
 		},
 		Maintenance: &maintenances{
 			List: func(context.Context) ([]maintenance.Maintenance, error) {
@@ -100,6 +103,9 @@ func TestOffPage(t *testing.T) {
 	b.text("#off", "2 boards, 1 receiver off")
 	b.open("/off")
 	b.until(`document.querySelectorAll("#off-list li").length === 2 && document.querySelectorAll("#maintenance-list li").length === 2`, `document.querySelector("main").textContent`)
+	b.text("#firing-list li", "SocHot on r1-02maintenance 4 by mira until ")
+	b.text("#firing-list li", `; inhibited by {alertname="X"}`)
+	b.text("#firing-more", "2 more")
 	b.script(`document.querySelector("#maintenance-form [name=value]").value = "r1"; document.querySelector("#maintenance-form [name=for]").value = "1h"; document.getElementById("maintenance-go").click()`)
 	b.text("#maintenance-go", "Yes, page nobody for 2 boards")
 	b.script(`document.getElementById("maintenance-go").click()`)

@@ -24,7 +24,7 @@ func TestTypesOfThePagesAreThoseOfTheServer(t *testing.T) {
 	for _, v := range []any{
 		live.Latest{}, boardAnswer{}, Span{}, Rollups{}, Incident{}, Page{}, IncidentEvent{}, incidentAnswer{},
 		OnCall{}, OnCallPerson{}, OnCallChannel{}, Rota{}, Shift{}, Override{}, Policy{}, PolicyStep{},
-		alert.OffReport{}, alert.Off{}, maintenance.Maintenance{}, Heartbeat{}, Beats{}, alert.PageTest{},
+		alert.OffReport{}, alert.Off{}, alert.Suppressed{}, alert.Suppression{}, maintenance.Maintenance{}, Heartbeat{}, Beats{}, alert.PageTest{},
 		backupsAnswer{}, Backup{}, faultAnswer{}, receivedAnswer{},
 		ownBoardAnswer{}, OwnAlert{}, OwnBook{}, OwnThreshold{}, OwnContact{}, OwnKind{},
 	} {

@@ -39,9 +39,6 @@ const (
 	timedRuns     = 5
 )
 
-// toSplit are the types above the limit that are still to be split by purpose. They may shrink and not grow.
-var toSplit = map[string]int{"alerting/pager.Pager": 172, "alerting/pager.transaction": 72}
-
 // engine is the embedded store: VictoriaMetrics' storage and all that opens it.
 var engine = []string{
 	"github.com/VictoriaMetrics/VictoriaMetrics/lib/storage", "github.com/VictoriaMetrics/VictoriaMetrics/app/vmstorage",
@@ -76,7 +73,7 @@ func run(root string, timed bool, out io.Writer) error {
 	shown := append([]string{"github.com/prometheus/alertmanager/notify", "github.com/prometheus/alertmanager/dispatch", "modernc.org/sqlite"}, engine...)
 	all := []figure{
 		largestPackage(t, maxFiles),
-		mostMethods(t, maxMethods, toSplit),
+		mostMethods(t, maxMethods),
 		shortFiles(t, minLines),
 		pronouns(t, maxPronouns),
 		oldIdentifiers(t, oldWords),

@@ -113,7 +113,7 @@ type typeOf struct {
 
 // mostMethods counts the methods of each type with those of the types of its package that it
 // embeds: a type that was split by embedding is as large as before.
-func mostMethods(t *tree, limit int, split map[string]int) figure {
+func mostMethods(t *tree, limit int) figure {
 	packages := map[string]map[string]*typeOf{}
 	for _, s := range t.files {
 		if s.test() {
@@ -126,9 +126,6 @@ func mostMethods(t *tree, limit int, split map[string]int) figure {
 	}
 	most, name := 0, ""
 	f := figure{name: "methods of the largest type", limit: fmt.Sprint(limit)}
-	if len(split) > 0 {
-		f.limit += fmt.Sprintf(", but for %d types to be split", len(split))
-	}
 	for _, dir := range slices.Sorted(maps.Keys(packages)) {
 		types := packages[dir]
 		for _, of := range slices.Sorted(maps.Keys(types)) {
@@ -136,8 +133,8 @@ func mostMethods(t *tree, limit int, split map[string]int) figure {
 			if n > most {
 				most, name = n, path.Base(dir)+"."+of
 			}
-			if may := max(limit, split[dir+"."+of]); n > may {
-				f.offenders = append(f.offenders, fmt.Sprintf("%s: type %s has %d methods, %d at most", types[of].at, of, n, may))
+			if n > limit {
+				f.offenders = append(f.offenders, fmt.Sprintf("%s: type %s has %d methods, %d at most", types[of].at, of, n, limit))
 			}
 		}
 	}

@@ -45,11 +45,14 @@ type OffReport struct {
 	Rules      int   `json:"rules"`
 	Everything bool  `json:"everything"`
 	Items      []Off `json:"items"`
+	// Firing are alerts that fire and page nobody now, some of FiringCount.
+	Firing      []Suppressed `json:"firing"`
+	FiringCount int          `json:"firingCount"`
 }
 
 // WhatIsOff asks all sources and counts. fleet is how many boards there are.
 func WhatIsOff(now time.Time, fleet int, sources ...OffSource) OffReport {
-	r := OffReport{Now: now.UnixMilli(), Items: []Off{}}
+	r := OffReport{Now: now.UnixMilli(), Items: []Off{}, Firing: []Suppressed{}}
 	boards, rules := map[string]bool{}, map[string]bool{}
 	for _, source := range sources {
 		for _, o := range source(now) {
@@ -110,4 +113,37 @@ type CustomerMail struct {
 	To      string // an address alone; no template, and nothing that one could be made of
 	Subject string
 	Text    string
+}
+
+// Kinds of Suppression, in their order of precedence; docs/alerting.md has them as a table.
+const (
+	ByMaintenance = "maintenance"
+	BySilence     = "silence"
+	// ByStillFiring is the one alert for all that still fired when a maintenance or a silence ended.
+	ByStillFiring = "still_firing"
+	// ByRepresentative is the alert of a failure that explains this one, or another bit with the same cause.
+	ByRepresentative = "representative"
+	// ByInhibition is an inhibit_rule of the alertmanager.yml, ByInterval one of its time intervals.
+	ByInhibition = "inhibition"
+	ByInterval   = "interval"
+	// ByEnd is the end of the alert's condition: it fires by keep_firing_for alone, and was suppressed until then.
+	ByEnd = "condition_over"
+)
+
+// Suppression is one reason for which an alert that fires pages nobody now.
+type Suppression struct {
+	Kind string `json:"kind"`
+	// By names the maintenance, the silence's author, or the alert that stands for this one.
+	By string `json:"by,omitempty"`
+	// ID is the silence's, the number of the maintenance, or the fingerprint of the alert that stands for this one.
+	ID string `json:"id,omitempty"`
+	// Until is when it ends, in Unix milliseconds; 0 where nobody knows.
+	Until int64 `json:"until,omitempty"`
+}
+
+// Suppressed is an alert that fires and pages nobody now, with all that suppresses it.
+type Suppressed struct {
+	Labels       map[string]string `json:"labels"`
+	FiredAt      int64             `json:"firedAt"` // Unix milliseconds
+	Suppressions []Suppression     `json:"suppressions"`
 }

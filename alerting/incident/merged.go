@@ -2,10 +2,12 @@ package incident
 
 import (
 	"context"
+	"database/sql"
 	"fmt"
 
 	"bramble/alerting/alert"
 	"bramble/alerting/database"
+	"bramble/storage/statedb"
 )
 
 // MergedText says, for the page, which incidents are part of one; empty where none is.
@@ -44,24 +46,21 @@ type Merged struct {
 
 // MergedInto reads the incidents that were merged into one, by number.
 func MergedInto(ctx context.Context, db database.Querier, id string) (out []Merged, err error) {
-	rows, err := db.QueryContext(ctx, `SELECT merged_from, whole, at FROM incident_merged WHERE incident = ?`, id)
-	if err != nil {
-		return nil, fmt.Errorf("read what incident %s took over: %w", id, err)
-	}
-	defer rows.Close()
 	at := map[string]Merged{}
-	for rows.Next() {
+	err = statedb.Each(ctx, db, func(row *sql.Rows) error {
 		var (
 			id string
 			f  Merged
 		)
-		if err := rows.Scan(&id, &f.Whole, &f.At); err != nil {
-			return nil, fmt.Errorf("read what incident %s took over: %w", id, err)
-		}
+		err := row.Scan(&id, &f.Whole, &f.At)
 		at[id] = f
+		return err
+	}, `SELECT merged_from, whole, at FROM incident_merged WHERE incident = ?`, id)
+	if err != nil {
+		return nil, fmt.Errorf("read what incident %s took over: %w", id, err)
 	}
-	if err := rows.Err(); err != nil || len(at) == 0 {
-		return nil, err
+	if len(at) == 0 {
+		return nil, nil
 	}
 	all, err := Find(ctx, db, `WHERE id IN (SELECT merged_from FROM incident_merged WHERE incident = ?) ORDER BY number`, id)
 	if err != nil {

@@ -6,6 +6,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"log/slog"
 	"sync"
 	"time"
 
@@ -15,6 +16,9 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"bramble/alerting/alert"
+	"bramble/alerting/database"
+	"bramble/alerting/escalation"
+	"bramble/alerting/fault"
 	"bramble/alerting/outbox"
 	"bramble/alerting/receivers"
 )
@@ -27,42 +31,99 @@ const (
 	giveUpAfter = 24 * time.Hour
 )
 
-// errFault is the error of a step that met a fault, and the answer for a page that could not be made.
-var errFault = errors.New("a fault in the collector: see its log")
+// carrier sends one kind of messages, and follows up on each try. Its methods are safe for concurrent use.
+type carrier interface {
+	// over reports whether a message has become untrue, and is not to be tried any more.
+	over(context.Context, *outbox.Message) bool
+	// send tries a message once; retry is false for an answer that says "never".
+	send(context.Context, *outbox.Message) (retry bool, err error)
+	// backoff is the wait before the next try, givenUp whether there is none.
+	backoff(*outbox.Message) time.Duration
+	givenUp(ctx context.Context, l *outbox.Message, err error, now time.Time) bool
+	// tried counts and logs a try, before it is recorded; settled follows once another try may begin.
+	tried(l *outbox.Message, state, answer string, err error, now time.Time)
+	settled(l *outbox.Message, state string)
+}
+
+// courier tries the messages of one outbox and records the outcome.
+type courier struct {
+	carrier
+	outbox *outbox.Queue
+	faults *fault.Guard
+	record func(l *outbox.Message, state, answer string, now time.Time)
+}
 
 // try sends a message once and records the outcome. A page that left is recorded even while the program stops.
-func (p *Pager) try(ctx context.Context, l *outbox.Message) {
-	if l.Refused && l.SaysFiring() && !p.stillFires(ctx, l) {
-		p.endUnsent(l)
+func (d *courier) try(ctx context.Context, l *outbox.Message) {
+	if d.over(ctx, l) { // the resolve follows
+		d.outbox.Answered(l)
+		d.record(l, "stopped", "over before the receiver took it", time.Now())
+		d.outbox.Settle(l, true)
+		d.settled(l, "stopped")
 		return
 	}
-	retry, err := p.safeSend(ctx, l)
-	err = receivers.WithoutSecrets(l.Integration, err)
+	retry, err := true, fault.Err // it is tried again, and holds up no other
+	d.faults.Run("send page "+l.ID, func() { retry, err = d.send(ctx, l) })
 	if err != nil && ctx.Err() != nil {
-		p.outbox.Settle(l, false) // interrupted by the stop, not refused
+		d.outbox.Settle(l, false) // interrupted by the stop, not refused
 		return
 	}
-	p.outbox.Answered(l)
+	d.outbox.Answered(l)
 	l.Attempts++
 	now := time.Now()
 	state, answer := "delivered", "accepted"
 	if err != nil {
 		state, answer = "waiting", err.Error()
 		l.Refused = !retry
-		l.NextAt = now.Add(max(p.routing.Load().backoff(l), l.RetryAfter)).UnixMilli()
-		if p.givenUp(ctx, l, err, now) {
+		l.NextAt = now.Add(max(d.backoff(l), l.RetryAfter)).UnixMilli()
+		if d.givenUp(ctx, l, err, now) {
 			state = "failed"
 		}
-		if p.outbox.IsCancelled(l) {
+		if d.outbox.IsCancelled(l) {
 			state = "stopped"
 		}
 	}
+	d.tried(l, state, answer, err, now)
+	d.record(l, state, answer, now)
+	d.outbox.Settle(l, state != "waiting") // from here on another try may change it
+	d.settled(l, state)
+}
+
+// pages carries the messages to receivers.
+type pages struct {
+	db      *sql.DB
+	commits *database.Writer
+	log     *slog.Logger
+	metrics *pagerMetrics
+	health  *outbox.Health
+	outbox  *outbox.Queue
+	threads *nflog.Log // reads the values that integrations put into a store; holds nothing for long
+	routing func() *routing
+	changed func(incident string)
+}
+
+// over holds for a page that its receiver refused and whose alerts are over by now.
+func (p *pages) over(ctx context.Context, l *outbox.Message) bool {
+	return l.Refused && l.SaysFiring() && !p.stillFires(ctx, l)
+}
+
+// givenUp says so of a page whose receiver is gone. A page is tried for as long as it is true.
+func (p *pages) givenUp(ctx context.Context, l *outbox.Message, err error, now time.Time) bool {
+	if errors.Is(err, receivers.ErrGone) || errors.Is(err, errStale) {
+		return true
+	}
+	return now.Sub(time.UnixMilli(l.CreatedAt)) > giveUpAfter && !(l.SaysFiring() && p.stillFires(ctx, l))
+}
+
+func (p *pages) tried(l *outbox.Message, state, answer string, err error, now time.Time) {
 	p.metrics.tries.WithLabelValues(l.Integration, state).Inc()
 	p.metrics.health.note(l.Receiver, l.Integration, err != nil)
-	p.health.Note(l.Lane(), state, l.Refused && l.Attempts >= triesBeforeNext, answer, now)
-	p.recordTry(l, state, answer, now)
+	p.health.Note(l.Lane(), state, l.Refused && l.Attempts >= escalation.TriesBeforeNext, answer, now)
 	p.logTry(l, state, err, now)
-	p.outbox.Settle(l, state != "waiting") // from here on another try may change it
+}
+
+// settled has the others of a receiver that works again tried at once.
+func (p *pages) settled(l *outbox.Message, state string) {
 	if state == "delivered" {
 		p.outbox.Hurry(func(o *outbox.Message) bool { return o.Lane() == l.Lane() })
 	}
@@ -71,26 +132,8 @@ func (p *Pager) try(ctx context.Context, l *outbox.Message) {
 	}
 }
 
-// endUnsent ends a page that its receiver refused and whose alerts are over by now: the resolve follows.
-func (p *Pager) endUnsent(l *outbox.Message) {
-	p.outbox.Answered(l)
-	p.recordTry(l, "stopped", "over before the receiver took it", time.Now())
-	p.outbox.Settle(l, true)
-	if l.Incident != "" {
-		p.changed(l.Incident)
-	}
-}
-
-// givenUp reports whether a message that was not taken is tried no more. A page is tried for as long as it is true.
-func (p *Pager) givenUp(ctx context.Context, l *outbox.Message, err error, now time.Time) bool {
-	if errors.Is(err, receivers.ErrGone) || errors.Is(err, errStale) {
-		return true
-	}
-	return now.Sub(time.UnixMilli(l.CreatedAt)) > giveUpAfter && !(l.SaysFiring() && p.stillFires(ctx, l))
-}
-
 // stillFires reports whether an incident that a page is about, alone or with others, is open. Where that cannot be read it counts as open.
-func (p *Pager) stillFires(ctx context.Context, l *outbox.Message) bool {
+func (p *pages) stillFires(ctx context.Context, l *outbox.Message) bool {
 	var open bool
 	row := p.db.QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM incident WHERE resolved_at = 0 AND
 		(id = ? OR id IN (SELECT p.incident FROM page_to t JOIN page p ON p.id = t.page WHERE t.bundle = ? AND t.bundle <> '')))`, l.Incident, l.ID)
@@ -101,36 +144,7 @@ func (p *Pager) stillFires(ctx context.Context, l *outbox.Message) bool {
 	return open
 }
 
-// recordTry writes the outcome. A page that left must be on record, so the write is repeated until it succeeds or the
-// page would be sent again anyway.
-func (p *Pager) recordTry(l *outbox.Message, state, answer string, now time.Time) {
-	var leftAt int64
-	if state == "delivered" {
-		leftAt = now.UnixMilli()
-	}
-	var e *transaction
-	write := func(c *sql.Conn) error {
-		e = p.transaction(c)
-		answer := answer[:min(len(answer), outbox.MaxAnswer)]
-		err := e.exec("write page", `UPDATE page SET state = ?, attempts = ?, next_at = ?, answer = ?, left_at = ?
-			WHERE id = ? AND NOT (state = 'stopped' AND ? = 'waiting')`,
-			state, l.Attempts, l.NextAt, answer, leftAt, l.ID, state)
-		if state == "delivered" && l.Incident != "" && l.ReadingAt != 0 && l.Way != nil {
-			err = errors.Join(err, e.event(l.Incident, "timing", l.Receiver, "%s", l.Timing(leftAt)))
-		}
-		return errors.Join(err, e.tried(l, state, answer, leftAt))
-	}
-	for range 3 {
-		err := p.commits.Do(write)
-		if err == nil {
-			p.after(e)
-			return
-		}
-		p.log.Error("record a page's delivery", "page", l.ID, "state", state, "err", err)
-	}
-}
-
-func (p *Pager) logTry(l *outbox.Message, state string, err error, now time.Time) {
+func (p *pages) logTry(l *outbox.Message, state string, err error, now time.Time) {
 	log := p.log.With("page", l.ID, "incident", l.Incident, "receiver", l.Receiver, "integration", l.Integration, "attempts", l.Attempts)
 	switch {
 	case l.Receiver == alert.Watchdog: // it says itself when that changes
@@ -147,35 +161,28 @@ func (p *Pager) logTry(l *outbox.Message, state string, err error, now time.Time
 }
 
 // backoff is how long a message that was not taken waits before the next try.
-func (r *routing) backoff(l *outbox.Message) time.Duration {
+func (p *pages) backoff(l *outbox.Message) time.Duration {
 	if !l.Refused {
 		return outbox.Backoff(l.Attempts, outbox.MaxBackoff)
 	}
 	longest := maxRefusedBackoff
-	if d := r.intervalOf[l.Receiver]; d > 0 { // a person's channel has no route
+	if d := p.routing().intervalOf[l.Receiver]; d > 0 { // a person's channel has no route
 		longest = min(longest, d)
 	}
 	return min(outbox.Backoff(l.Attempts, longest), longest)
 }
 
 // send hands a message to its integration, and keeps its thread.
-func (p *Pager) send(ctx context.Context, l *outbox.Message) (retry bool, err error) {
+func (p *pages) send(ctx context.Context, l *outbox.Message) (retry bool, err error) {
 	thread, err := p.openThread(ctx, l)
 	if err != nil {
 		return true, err
 	}
-	retry, err = p.routing.Load().set.Send(ctx, l, thread.store)
+	retry, err = p.routing().set.Send(ctx, l, thread.store)
 	if err == nil {
 		thread.save(p)
 	}
-	return retry, err
-}
-
-// safeSend turns a fault in the making of a page into an error: the message is tried again, and holds up no other.
-func (p *Pager) safeSend(ctx context.Context, l *outbox.Message) (retry bool, err error) {
-	retry, err = true, errFault
-	p.faults.guard("send page "+l.ID, func() { retry, err = p.send(ctx, l) })
-	return retry, err
+	return retry, receivers.WithoutSecrets(l.Integration, err)
 }
 
 // thread holds an integration's memory of a group between its pages, such as the chat message to update.
@@ -186,7 +193,7 @@ type thread struct {
 }
 
 // openThread reads the thread of a message's group; a new one is empty.
-func (p *Pager) openThread(ctx context.Context, l *outbox.Message) (*thread, error) {
+func (p *pages) openThread(ctx context.Context, l *outbox.Message) (*thread, error) {
 	t := &thread{message: l}
 	row := p.db.QueryRowContext(ctx, `SELECT entry FROM alert_thread WHERE receiver = ? AND integration = ? AND idx = ? AND group_key = ?`,
 		l.Receiver, l.Integration, l.Index, l.GroupKey)
@@ -202,7 +209,7 @@ func (p *Pager) openThread(ctx context.Context, l *outbox.Message) (*thread, err
 }
 
 // save keeps the integration's changes. Losing them costs an edited message, so an error is only logged.
-func (t *thread) save(p *Pager) {
+func (t *thread) save(p *pages) {
 	if t.message.GroupKey == "" { // messages that were collected are of no group
 		return
 	}

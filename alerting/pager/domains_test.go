@@ -43,7 +43,7 @@ func startStage(t testing.TB, db *sql.DB, config []byte, places map[string]alert
 	t.Helper()
 	s := &stage{engine: rules.NewEngine(rules.Default()), journal: slices.Clone(journal)}
 	s.pager = startPager(t, db, config, func(p *Pager) {
-		p.engine = s.engine
+		p.suppress.engine = s.engine
 		s.Decider = domain.New(domain.Options{Apply: s.engine.Apply, Firing: s.engine.Firing, Pager: p, Fleet: func() map[string]alert.Place { return places }, Commit: s.commit})
 		for _, tr := range append(slices.Clone(checkpoint), journal...) {
 			s.engine.Apply(tr)
@@ -519,7 +519,7 @@ receivers:
 		if err := d.commit([]alert.Transition{works}); err != nil {
 			t.Fatal(err)
 		}
-		d.until(t, "no inhibition", func() bool { return d.pager.muted(model.LabelSet{"alertname": "Throttled"}) })
+		d.until(t, "no inhibition", func() bool { return d.pager.suppress.muted(model.LabelSet{"alertname": "Throttled"}) })
 		return func(d *stage) {
 			if err := d.commit([]alert.Transition{alerttest.Resolve(works, time.Now())}); err != nil {
 				t.Fatal(err)
@@ -532,15 +532,15 @@ receivers:
 				StartsAt: timestamppb.Now(), EndsAt: timestamppb.New(time.Now().Add(length)), CreatedBy: "mira",
 				MatcherSets: []*silencepb.MatcherSet{{Matchers: []*silencepb.Matcher{{Name: "alertname", Pattern: "Throttled"}}}},
 			}
-			if err := d.pager.silences.Set(t.Context(), one); err != nil {
+			if err := d.pager.am.silences.Set(t.Context(), one); err != nil {
 				t.Fatal(err)
 			}
-			d.until(t, "the silence is not followed", func() bool { return d.pager.mutes.holdsSilence(model.LabelSet{"alertname": "Throttled"}) })
+			d.until(t, "the silence is not followed", func() bool { return d.pager.mutes.watching(model.LabelSet{"alertname": "Throttled"}) != nil })
 			return func(d *stage) {
 				if length < time.Hour {
 					return // it ends by itself
 				}
-				if err := d.pager.silences.Expire(t.Context(), one.Id); err != nil {
+				if err := d.pager.am.silences.Expire(t.Context(), one.Id); err != nil {
 					t.Fatal(err)
 				}
 			}

@@ -14,6 +14,7 @@ import (
 
 	"bramble/alerting/alert"
 	"bramble/alerting/alerttest"
+	"bramble/alerting/escalation"
 )
 
 // steps is an oncall.yml with two steps and what they wait.
@@ -54,7 +55,7 @@ func (l *life) said(h hook) string {
 		if strings.HasPrefix(a.Annotations["summary"], "Acknowledged by") {
 			what = "acknowledged"
 		}
-		if a.Labels["alertname"] == BundleAlert {
+		if a.Labels["alertname"] == escalation.BundleAlert {
 			what = "bundle"
 		}
 		what += " " + a.Labels["board"]

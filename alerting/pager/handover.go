@@ -14,8 +14,11 @@ import (
 
 	"bramble/alerting/alert"
 	"bramble/alerting/domain"
+	"bramble/alerting/escalation"
 	"bramble/alerting/incident"
 	"bramble/alerting/maintenance"
+	"bramble/alerting/outbox"
+	"bramble/storage/statedb"
 )
 
 // Barrier returns when every transition delivered before is safe in the pager's own database: the alerts that still wait for
@@ -23,8 +26,8 @@ import (
 // after a restart. The caller calls it before it truncates its journal.
 func (p *Pager) Barrier(held ...alert.Transition) error {
 	p.takeIn()
-	p.inbox.feedMu.Lock()
-	defer p.inbox.feedMu.Unlock()
+	p.am.feedMu.Lock()
+	defer p.am.feedMu.Unlock()
 	waiting, was := p.inbox.waiting()
 	if len(waiting) == 0 && len(held) == 0 && was == 0 {
 		return nil
@@ -87,29 +90,31 @@ func writeTransitions(ctx context.Context, c *sql.Conn, table string, ts []alert
 	return nil
 }
 
-// loadInbox reads the knowledge of an earlier pager: the alerts of open incidents, handled alerts, and waiting ones.
-func (p *Pager) loadInbox(ctx context.Context) error {
-	open, err := incident.Find(ctx, p.db, `WHERE resolved_at = 0`)
+// load reads the knowledge of an earlier pager: the alerts of open incidents, handled alerts, and waiting ones.
+func (b *inbox) load(ctx context.Context, db *sql.DB) error {
+	open, err := incident.Find(ctx, db, `WHERE resolved_at = 0`)
 	if err != nil {
 		return err
 	}
-	p.inbox.mu.Lock()
+	b.mu.Lock()
 	for _, in := range open {
-		p.inbox.recall(in)
+		b.recall(in)
 	}
-	p.inbox.mu.Unlock()
-	if err := p.loadHandled(ctx); err != nil {
+	b.mu.Unlock()
+	if err := b.loadHandled(ctx, db); err != nil {
 		return err
 	}
-	waiting, err := p.loadTransitions(ctx, "alert_waiting")
+	waiting, err := loadTransitions(ctx, db, "alert_waiting")
 	if err != nil {
 		return err
 	}
-	if p.inbox.earlier, err = p.loadTransitions(ctx, "alert_held"); err != nil {
+	if b.earlier, err = loadTransitions(ctx, db, "alert_held"); err != nil {
 		return err
 	}
-	p.inbox.wrote = len(waiting) + len(p.inbox.earlier)
-	p.Deliver(waiting)
+	b.wrote = len(waiting) + len(b.earlier)
+	if len(waiting) > 0 {
+		b.put(delivery{transitions: waiting})
+	}
 	return nil
 }
 
@@ -132,60 +137,51 @@ func (b *inbox) recall(in *incident.Incident) {
 	}
 }
 
-func (p *Pager) loadHandled(ctx context.Context) error {
-	rows, err := p.db.QueryContext(ctx, `SELECT rule, series, fired_at FROM alert_handled`)
-	if err != nil {
-		return fmt.Errorf("read handled alerts: %w", err)
-	}
-	defer rows.Close()
-	for rows.Next() {
+func (b *inbox) loadHandled(ctx context.Context, db *sql.DB) error {
+	err := statedb.Each(ctx, db, func(row *sql.Rows) error {
 		var (
 			t  alert.Transition
 			at int64
 		)
-		if err := rows.Scan(&t.Rule, &t.Series, &at); err != nil {
-			return fmt.Errorf("read handled alerts: %w", err)
-		}
-		p.inbox.handled[t.Key()] = at
+		err := row.Scan(&t.Rule, &t.Series, &at)
+		b.handled[t.Key()] = at
+		return err
+	}, `SELECT rule, series, fired_at FROM alert_handled`)
+	if err != nil {
+		return fmt.Errorf("read handled alerts: %w", err)
 	}
-	return rows.Err()
+	return nil
 }
 
-func (p *Pager) loadTransitions(ctx context.Context, table string) (out []alert.Transition, err error) {
-	rows, err := p.db.QueryContext(ctx, `SELECT transition FROM `+table+` ORDER BY seq`)
+func loadTransitions(ctx context.Context, db *sql.DB, table string) ([]alert.Transition, error) {
+	out, err := statedb.All(ctx, db, func(row *sql.Rows) (t alert.Transition, err error) {
+		var text []byte
+		if err := row.Scan(&text); err != nil {
+			return t, err
+		}
+		return alert.DecodeTransition(text)
+	}, `SELECT transition FROM `+table+` ORDER BY seq`)
 	if err != nil {
 		return nil, fmt.Errorf("read waiting alerts: %w", err)
 	}
-	defer rows.Close()
-	for rows.Next() {
-		var text string
-		if err := rows.Scan(&text); err != nil {
-			return nil, fmt.Errorf("read waiting alerts: %w", err)
-		}
-		t, err := alert.DecodeTransition([]byte(text))
-		if err != nil {
-			return nil, fmt.Errorf("read waiting alerts: %w", err)
-		}
-		out = append(out, t)
-	}
-	return out, rows.Err()
+	return out, nil
 }
 
 // handedOver notes the alerts of a notification, which frees the resolves that waited for it.
-func (p *Pager) handedOver(n *notification) {
-	p.inbox.mu.Lock()
-	defer p.inbox.mu.Unlock()
-	for _, a := range n.alerts {
+func (b *inbox) handedOver(n *escalation.Notification) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, a := range n.Alerts {
 		fp := alert.LabelSet(a.Labels).Fingerprint()
 		if a.EndsAt == 0 {
-			p.inbox.notified[fp] = true
+			b.notified[fp] = true
 			continue
 		}
-		delete(p.inbox.notified, fp)
-		p.inbox.done(fp, a)
+		delete(b.notified, fp)
+		b.done(fp, a)
 	}
-	if p.inbox.held > 0 {
-		p.inbox.signal()
+	if b.held > 0 {
+		b.signal()
 	}
 }
 
@@ -210,10 +206,10 @@ func (p *Pager) tidy(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case now := <-tick.C:
-			if _, err := p.threads.GC(); err != nil {
+			if _, err := p.pages.threads.GC(); err != nil {
 				p.log.Error("clean thread log", "err", err)
 			}
-			p.faults.guard("close incidents whose alerts are over", func() {
+			p.faults.Run("close incidents whose alerts are over", func() {
 				if err := p.closeOrphans(ctx, now); err != nil && ctx.Err() == nil {
 					p.log.Error("close incidents whose alerts are over", "err", err)
 				}
@@ -222,7 +218,7 @@ func (p *Pager) tidy(ctx context.Context) {
 				continue
 			}
 			pruned = now
-			p.faults.guard("drop old incidents", func() {
+			p.faults.Run("drop old incidents", func() {
 				if err := p.prune(now); err != nil {
 					p.log.Error("drop old incidents: trying again in a day", "err", err)
 				}
@@ -252,14 +248,15 @@ func (p *Pager) closeOrphans(ctx context.Context, now time.Time) error {
 		if p.anyFires(in) {
 			continue
 		}
-		led, err := p.led(ctx, in)
+		led, err := p.escalation.Led(ctx, in)
 		if err != nil {
 			return err
 		}
 		if led && now.Sub(time.UnixMilli(in.ChangedAt)) < grace {
 			continue
 		}
-		if err := p.closeOrphan(in); err != nil {
+		held := !slices.ContainsFunc(in.Alerts, func(a incident.Alert) bool { return !p.suppress.muted(alert.LabelSet(a.Labels)) })
+		if err := p.escalation.CloseOver(in, held); err != nil {
 			return err
 		}
 		p.inbox.forget(in)
@@ -267,30 +264,6 @@ func (p *Pager) closeOrphans(ctx context.Context, now time.Time) error {
 		p.changed(in.ID)
 	}
 	return nil
-}
-
-// closeOrphan ends an incident, unless it changed meanwhile. People who were paged are notified, but not while something holds
-// its alerts.
-func (p *Pager) closeOrphan(in *incident.Incident) error {
-	held := !slices.ContainsFunc(in.Alerts, func(a incident.Alert) bool { return !p.muted(alert.LabelSet(a.Labels)) })
-	var e *transaction
-	err := p.commits.Do(func(c *sql.Conn) error {
-		e = p.transaction(c)
-		now, err := incident.Get(e.ctx, c, in.ID)
-		if err != nil || now.ResolvedAt != 0 || now.ChangedAt != in.ChangedAt {
-			return err
-		}
-		if held {
-			return e.endQuietly(&now, "all alerts ended while they were silenced")
-		}
-		now.ResolvedAt, now.ChangedAt = e.now, e.now
-		return errors.Join(incident.Save(e.ctx, c, &now), e.event(in.ID, "resolved", "", "all alerts ended"),
-			e.endNotified(&now, "over before it was delivered"))
-	})
-	if err == nil {
-		p.after(e)
-	}
-	return err
 }
 
 // forget drops the facts about a closed incident's alerts.
@@ -306,9 +279,42 @@ func (b *inbox) forget(in *incident.Incident) {
 
 func (p *Pager) anyFires(in *incident.Incident) bool {
 	for _, a := range in.Alerts {
-		if stored, err := p.alerts.Get(alert.LabelSet(a.Labels).Fingerprint()); err == nil && !stored.Resolved() {
+		if stored, err := p.am.alerts.Get(alert.LabelSet(a.Labels).Fingerprint()); err == nil && !stored.Resolved() {
 			return true
 		}
 	}
 	return false
+}
+
+// committed uses the effects of a committed transaction.
+func (p *Pager) committed(f *escalation.Effects) {
+	p.faults.Run("forget merged incidents", func() {
+		for _, entry := range f.Entries {
+			if err := p.am.notified.Merge(entry); err != nil {
+				p.log.Error("note a notification", "err", err)
+			}
+		}
+		p.inbox.forgetMerged(f.Merged)
+	})
+	p.outbox.Cancel(func(l *outbox.Message) bool { return f.Stopped[l.ID] })
+	p.outbox.Add(f.Messages)
+	p.metrics.exhausted.Add(float64(f.Exhausted))
+	p.metrics.unmanned.Add(float64(f.Gaps))
+	for id := range f.Changed {
+		p.changed(id)
+	}
+	if f.Incident != "" {
+		p.changed(f.Incident)
+	}
+}
+
+// forgetMerged makes alerts of merged incidents such as nobody was paged for.
+func (b *inbox) forgetMerged(merged []*incident.Incident) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, in := range merged {
+		for _, a := range in.Alerts {
+			delete(b.notified, alert.LabelSet(a.Labels).Fingerprint())
+		}
+	}
 }

@@ -10,12 +10,11 @@ import (
 	"time"
 
 	amalert "github.com/prometheus/alertmanager/alert"
-	"github.com/prometheus/alertmanager/dispatch"
-	"github.com/prometheus/alertmanager/provider"
 	"github.com/prometheus/common/model"
 
 	"bramble/alerting/alert"
 	"bramble/alerting/domain"
+	"bramble/alerting/fault"
 	"bramble/alerting/outbox"
 )
 
@@ -49,10 +48,7 @@ type inbox struct {
 	// lifted are alerts that are over, which may have stood for others, or have had one stand for them.
 	lifted []alert.Transition
 
-	faults *faults
-
-	feedMu sync.Mutex // serialises takeIn
-	order  order
+	faults *fault.Guard
 }
 
 // delivery is one call of Deliver or Resume.
@@ -74,11 +70,11 @@ type liveAlert struct {
 	suppressed bool
 }
 
-func newInbox(pagesFor func(by, t *alert.Transition) bool, faults *faults) *inbox {
+func newInbox(pagesFor func(by, t *alert.Transition) bool, faults *fault.Guard) *inbox {
 	return &inbox{
 		faults: faults,
 		wake:   make(chan struct{}, 1), live: map[model.Fingerprint]*liveAlert{}, notified: map[model.Fingerprint]bool{}, handled: map[string]int64{},
-		represent: domain.NewRepresentatives(pagesFor), left: newStillFirings(), order: order{},
+		represent: domain.NewRepresentatives(pagesFor), left: newStillFirings(),
 	}
 }
 
@@ -125,12 +121,12 @@ func (p *Pager) feed(ctx context.Context) {
 		case <-p.inbox.wake:
 		case now := <-tick.C:
 			p.takeIn()
-			p.faults.guard("look at the alerts on their way", func() {
-				p.inbox.feedMu.Lock()
-				defer p.inbox.feedMu.Unlock()
-				p.lookAtOrder()
+			p.faults.Run("look at the alerts on their way", func() {
+				p.am.feedMu.Lock()
+				defer p.am.feedMu.Unlock()
+				p.am.lookAtOrder()
 			})
-			p.faults.guard("follow maintenances and silences", func() { p.followMutes(now) })
+			p.faults.Run("follow maintenances and silences", func() { p.mutes.follow(now) })
 		}
 		p.takeIn()
 		p.inbox.fed.Store(time.Now().UnixMilli())
@@ -145,16 +141,16 @@ func (p *Pager) feed(ctx context.Context) {
 // Barrier writes it down and the next start takes it in again. The facts themselves are rebuilt at each start, from the open
 // incidents, the engine's firing alerts and the caller's journal.
 func (p *Pager) takeIn() {
-	p.inbox.feedMu.Lock()
-	defer p.inbox.feedMu.Unlock()
+	p.am.feedMu.Lock()
+	defer p.am.feedMu.Unlock()
 	firing, grown, lifted := p.inbox.takeQueue()
-	resolved := p.inbox.resolves(p.muted)
-	p.put(latest(firing))
-	p.noteSuppressed(firing)
-	p.put(resolved)
+	resolved := p.inbox.resolves(p.suppress.muted)
+	p.am.put(latest(firing))
+	p.suppress.note(firing)
+	p.am.put(resolved)
 	p.lift(lifted, resolved)
-	p.faults.guard("bring incidents up to date", func() {
-		if err := p.updateIncidents(grown); err != nil {
+	p.faults.Run("bring incidents up to date", func() {
+		if err := p.escalation.Update(grown); err != nil {
 			p.log.Error("bring incidents up to date", "err", err)
 		}
 	})
@@ -175,7 +171,7 @@ func (b *inbox) takeQueue() (firing []*amalert.Alert, grown, lifted []alert.Tran
 			}
 		}
 		if d.resume {
-			b.faults.guard("take in the alerts that fire", func() { b.resume(append(slices.Clone(d.transitions), d.held...)) })
+			b.faults.Run("take in the alerts that fire", func() { b.resume(append(slices.Clone(d.transitions), d.held...)) })
 		}
 	}
 	lifted, b.lifted = b.lifted, nil
@@ -193,11 +189,11 @@ func (b *inbox) resolves(muted func(model.LabelSet) bool) []*amalert.Alert {
 // many is better than none.
 func (b *inbox) acceptSafely(t alert.Transition, firing *[]*amalert.Alert) {
 	n := len(*firing)
-	if b.faults.guard("take in alert "+t.Rule+" "+t.Series, func() { b.accept(t, firing) }) {
+	if b.faults.Run("take in alert "+t.Rule+" "+t.Series, func() { b.accept(t, firing) }) {
 		return
 	}
 	*firing = (*firing)[:n]
-	b.faults.guard("take in alert "+t.Rule+" "+t.Series+" once more", func() {
+	b.faults.Run("take in alert "+t.Rule+" "+t.Series+" once more", func() {
 		if done, ok := b.handled[t.Key()]; ok && t.FiredAt <= done {
 			return
 		}
@@ -214,11 +210,11 @@ func (b *inbox) acceptSafely(t alert.Transition, firing *[]*amalert.Alert) {
 // as firing would page in between.
 func (p *Pager) lift(lifted []alert.Transition, resolved []*amalert.Alert) {
 	if len(lifted) > 0 {
-		p.inOrder(resolved)
+		p.am.inOrder(resolved)
 	}
-	resolved, over := p.inbox.lift(lifted, p.muted)
-	p.put(resolved)
-	p.forgetStillFiring(over)
+	resolved, over := p.inbox.lift(lifted, p.suppress.muted)
+	p.am.put(resolved)
+	p.mutes.forget(over)
 }
 
 // lift forgets that alerts which are over represented others. It returns the resolves that this frees, and the alerts of
@@ -227,7 +223,7 @@ func (b *inbox) lift(lifted []alert.Transition, muted func(model.LabelSet) bool)
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for _, t := range lifted {
-		b.faults.guard("end alert "+t.Rule+" "+t.Series, func() {
+		b.faults.Run("end alert "+t.Rule+" "+t.Series, func() {
 			b.left.end(t.Key())
 			b.represent.Note(t)
 		})
@@ -240,38 +236,6 @@ func (b *inbox) lift(lifted []alert.Transition, muted func(model.LabelSet) bool)
 		resolved = b.release(time.Now(), muted)
 	}
 	return resolved, over
-}
-
-// put stores alerts. An alert that starts before the last one of its labels ended would be merged into the ended one,
-// so it is made to start there.
-func (p *Pager) put(alerts []*amalert.Alert) {
-	if len(alerts) == 0 {
-		return
-	}
-	p.inOrder(alerts)
-	for _, a := range alerts {
-		if old, err := p.alerts.Get(a.Fingerprint()); err == nil && a.EndsAt.IsZero() && !old.EndsAt.IsZero() && old.EndsAt.After(a.StartsAt) {
-			a.StartsAt = old.EndsAt
-		}
-	}
-	for _, a := range alerts {
-		p.inbox.order[a.Fingerprint()] = a
-	}
-	if p.store(alerts) || len(alerts) == 1 {
-		return
-	}
-	for _, a := range alerts {
-		p.store([]*amalert.Alert{a})
-	}
-}
-
-// store gives alerts to Alertmanager's store, and reports whether no fault was met there.
-func (p *Pager) store(alerts []*amalert.Alert) (ended bool) {
-	return p.faults.guard("store alerts", func() {
-		if err := p.alerts.Put(context.Background(), alerts...); err != nil {
-			p.log.Error("store alerts", "err", err)
-		}
-	})
 }
 
 // accept takes one transition.
@@ -352,7 +316,7 @@ func (b *inbox) release(now time.Time, muted func(model.LabelSet) bool) (out []*
 		if l.resolve == nil {
 			continue
 		}
-		if b.notified[fp] || l.quiet || now.After(l.until) || b.faults.ask("find silences of an alert", func() bool { return muted(alert.LabelSet(l.resolve.Labels)) }) {
+		if b.notified[fp] || l.quiet || now.After(l.until) || b.faults.Ask("find silences of an alert", func() bool { return muted(alert.LabelSet(l.resolve.Labels)) }) {
 			out = append(out, b.linked(*l.resolve))
 			b.unhold(l)
 		}
@@ -399,7 +363,7 @@ func amAlert(t alert.Transition) *amalert.Alert {
 func (b *inbox) linked(t alert.Transition) *amalert.Alert {
 	a := amAlert(t)
 	if b.graph != nil {
-		b.faults.guard("link to the graph of rule "+t.Rule, func() { a.GeneratorURL = b.graph(t.Rule) })
+		b.faults.Run("link to the graph of rule "+t.Rule, func() { a.GeneratorURL = b.graph(t.Rule) })
 	}
 	return a
 }
@@ -414,11 +378,11 @@ func (p *Pager) graphOf(rule string) string {
 }
 
 // wayOf is the way of the newest reading that made one of these alerts fire, nil where none is the engine's.
-func (p *Pager) wayOf(alerts []*amalert.Alert) (newest *outbox.Way) {
-	p.inbox.mu.Lock()
-	defer p.inbox.mu.Unlock()
+func (b *inbox) wayOf(alerts []*amalert.Alert) (newest *outbox.Way) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
 	for _, a := range alerts {
-		if l := p.inbox.live[a.Fingerprint()]; l != nil && len(l.firing) > 0 && (newest == nil || l.way.Sampled > newest.Sampled) {
+		if l := b.live[a.Fingerprint()]; l != nil && len(l.firing) > 0 && (newest == nil || l.way.Sampled > newest.Sampled) {
 			way := l.way
 			newest = &way
 		}
@@ -428,120 +392,18 @@ func (p *Pager) wayOf(alerts []*amalert.Alert) (newest *outbox.Way) {
 
 // originOf names the engine's alert behind an alert of Alertmanager's, "" for one that came by the API, and the boards
 // that it stands for.
-func (p *Pager) originOf(fp model.Fingerprint) (rule, series string, boards []string) {
-	p.inbox.mu.Lock()
-	defer p.inbox.mu.Unlock()
-	if l := p.inbox.live[fp]; l != nil {
+func (b *inbox) originOf(fp model.Fingerprint) (rule, series string, boards []string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if l := b.live[fp]; l != nil {
 		return l.last.Rule, l.last.Series, l.last.Boards
 	}
 	return "", "", nil
 }
 
-const (
-	// maxOrderWait bounds how long an update of an alert waits for the one before it: the dispatcher takes updates in within
-	// microseconds, and a page must not hang on it.
-	maxOrderWait = 10 * time.Second
-	// orderPoll is how often the dispatcher is looked at meanwhile; it announces no alert that it has taken in.
-	orderPoll = time.Millisecond
-)
-
-// order keeps the updates of one alert in their order. Alertmanager's dispatcher reads them with several goroutines: of
-// two that come closely the later can be overtaken, and its group keeps the earlier one for good, a resolve that nobody
-// hears of. So an update waits until the one before it is in its groups. It holds the alerts that are not known to be there. The
-// inbox's feedMu guards it.
-type order map[model.Fingerprint]*amalert.Alert
-
-// orderedAlerts is Alertmanager's store for those who post alerts to the API: their updates keep their order as well.
-type orderedAlerts struct {
-	provider.Alerts
-	pager *Pager
-}
-
-// Put implements provider.Alerts.
-func (o orderedAlerts) Put(ctx context.Context, alerts ...*amalert.Alert) error {
-	p := o.pager
-	p.inbox.feedMu.Lock()
-	defer p.inbox.feedMu.Unlock()
-	alerts = latest(alerts)
-	p.inOrder(alerts)
-	if err := o.Alerts.Put(ctx, alerts...); err != nil {
-		return err
-	}
-	for _, a := range alerts {
-		// The store merges a given alert with its own.
-		if stored, err := p.alerts.Get(a.Fingerprint()); err == nil {
-			p.inbox.order[a.Fingerprint()] = stored
-		}
-	}
-	return nil
-}
-
-// latest drops all but the last update of each alert.
-func latest(alerts []*amalert.Alert) []*amalert.Alert {
-	at := map[model.Fingerprint]int{}
-	var out []*amalert.Alert
-	for _, a := range alerts {
-		fp := a.Fingerprint()
-		if i, ok := at[fp]; ok {
-			out[i] = a
-			continue
-		}
-		at[fp] = len(out)
-		out = append(out, a)
-	}
-	return out
-}
-
-// inOrder returns when the dispatcher has the last updates of these alerts.
-func (p *Pager) inOrder(alerts []*amalert.Alert) {
-	timer := time.NewTimer(0)
-	defer timer.Stop()
-	for end := time.Now().Add(maxOrderWait); p.onTheWay(alerts); {
-		if time.Now().After(end) {
-			p.log.Error("alerts are not taken in: later ones do not wait for them", "alerts", len(alerts), "after", maxOrderWait)
-			clear(p.inbox.order)
-			return
-		}
-		timer.Reset(orderPoll)
-		<-timer.C
-	}
-}
-
-// onTheWay reports whether an earlier update of one of the alerts is not in its groups yet.
-func (p *Pager) onTheWay(alerts []*amalert.Alert) bool {
-	sent := func(a *amalert.Alert) bool { return p.inbox.order[a.Fingerprint()] != nil }
-	if p.dispatch.Load() == nil || !slices.ContainsFunc(alerts, sent) {
-		return false // a dispatcher that starts reads the whole store
-	}
-	p.lookAtOrder()
-	return slices.ContainsFunc(alerts, sent)
-}
-
-// lookAtOrder forgets the alerts that the dispatcher has taken in.
-func (p *Pager) lookAtOrder() {
-	o, d := p.inbox.order, p.dispatch.Load()
-	if d == nil || len(o) == 0 {
-		return
-	}
-	has, older := map[model.Fingerprint]int{}, map[model.Fingerprint]bool{}
-	ctx, cancel := context.WithTimeout(context.Background(), maxOrderWait)
-	defer cancel()
-	_, _, err := d.dispatcher.Groups(ctx, func(*dispatch.Route) bool { return true }, func(a *amalert.Alert, _ time.Time) bool {
-		fp := a.Fingerprint()
-		if last := o[fp]; last != nil && a.UpdatedAt.Before(last.UpdatedAt) {
-			older[fp] = true
-		} else if last != nil {
-			has[fp]++
-		}
-		return false
-	})
-	if err != nil {
-		return
-	}
-	for fp, a := range o {
-		// A resolve leaves its groups when it is notified.
-		if !older[fp] && (a.Resolved() || has[fp] >= len(d.tree.Match(a.Labels))) {
-			delete(o, fp)
-		}
-	}
+// paged reports whether an alert stands as firing in an open incident.
+func (b *inbox) paged(fp model.Fingerprint) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.notified[fp]
 }

@@ -94,7 +94,7 @@ func (s *stage) fence(t *testing.T, sk *sink, name string) {
 // running waits until the pager runs.
 func (s *stage) running(t *testing.T) {
 	t.Helper()
-	s.until(t, "the pager does not run", func() bool { return s.pager.dispatch.Load() != nil })
+	s.until(t, "the pager does not run", func() bool { return s.pager.am.dispatch.Load() != nil })
 }
 
 func (s *stage) until(t *testing.T, why string, ok func() bool) {
@@ -212,8 +212,8 @@ func TestMaintenanceHandsOver(t *testing.T) {
 	over, done := make(chan struct{}), make(chan int)
 	go func() {
 		slipped := 0
-		for stages := d.pager.holdStages(); ; {
-			_, kept, _ := stages.Exec(context.Background(), slog.New(slog.DiscardHandler), alerts...)
+		for stage := (suppressStage{d.pager.suppress}); ; {
+			_, kept, _ := stage.Exec(context.Background(), slog.New(slog.DiscardHandler), alerts...)
 			slipped = max(slipped, len(kept))
 			select {
 			case <-over:
@@ -250,7 +250,7 @@ func TestMaintenanceToldAfterCrash(t *testing.T) {
 	d.shown(t, `"maintenance 1"`, 8)
 	d.end(t, m)
 	d.stop()
-	if err := d.pager.closeMaintenance(d.pager.mutes.maintenances.Current()[0], time.Now()); err != nil {
+	if err := d.pager.mutes.closeMaintenance(d.pager.mutes.maintenances.Current()[0], time.Now()); err != nil {
 		t.Fatal(err)
 	}
 

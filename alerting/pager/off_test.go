@@ -13,6 +13,7 @@ import (
 
 	"bramble/alerting/alert"
 	"bramble/alerting/alerttest"
+	"bramble/alerting/escalation"
 	"bramble/alerting/incident"
 	"bramble/alerting/outbox"
 )
@@ -25,10 +26,10 @@ func TestWhatIsOff(t *testing.T) {
 	})
 	places := ownFleet(2, 2, 8)
 	d := startGuarded(t, t.TempDir(), sk.URL, places)
-	d.pager.boardAlerts = d.engine.BoardAlerts
+	d.pager.mutes.boardAlerts = d.engine.BoardAlerts
 	d.running(t)
 	off := func() alert.OffReport {
-		return alert.WhatIsOff(time.Now(), len(places), d.pager.SilencesOff, d.pager.MaintenancesOff, d.pager.ReceiversOff)
+		return alert.WhatIsOff(time.Now(), len(places), d.pager.Off()...)
 	}
 	if r := off(); len(r.Items) != 0 || r.Everything {
 		t.Errorf("at the start: %+v", r)
@@ -71,7 +72,9 @@ func TestWhatIsOff(t *testing.T) {
 	if err := d.commit([]alert.Transition{alerttest.Fire("elsewhere", time.Now())}); err != nil {
 		t.Fatal(err)
 	}
-	d.pager.until(t, "refused again and again", func(in incident.Incident) bool { return len(in.Pages) > 0 && in.Pages[0].Attempts >= triesBeforeNext })
+	d.pager.until(t, "refused again and again", func(in incident.Incident) bool {
+		return len(in.Pages) > 0 && in.Pages[0].Attempts >= escalation.TriesBeforeNext
+	})
 	r = off()
 	i := slices.IndexFunc(r.Items, func(o alert.Off) bool { return o.Kind == alert.OffReceiver })
 	if !r.Everything || i < 0 || r.Items[i].What != "whatever goes to receiver oncall" || !strings.Contains(r.Items[i].Why, "404") {

@@ -89,7 +89,7 @@ func TestOverride(t *testing.T) {
 	p, now := open(), time.Now()
 	who := func() string { return p.OnCall().Rota("first").At(now).Person }
 	o := oncall.Override{Rota: "first", Person: "jonas", From: now.Add(-time.Minute), To: now.Add(time.Hour), By: "mira"}
-	id, err := p.Override(t.Context(), o)
+	id, err := p.Rotas().Override(t.Context(), o)
 	if err != nil || who() != "jonas" {
 		t.Fatalf("%s is on call, %v", who(), err)
 	}
@@ -102,17 +102,17 @@ func TestOverride(t *testing.T) {
 	if err := p.ReloadWithOnCall(routes, []byte(rotaOfTwo)); err != nil || who() != "jonas" {
 		t.Errorf("after a reload %s is on call, %v", who(), err)
 	}
-	if err := p.EndOverride(t.Context(), id, "mira"); err != nil || who() != "ada" {
+	if err := p.Rotas().EndOverride(t.Context(), id, "mira"); err != nil || who() != "ada" {
 		t.Errorf("after its end %s is on call, %v", who(), err)
 	}
-	if err := p.EndOverride(t.Context(), id, "mira"); !errors.Is(err, ErrNoOverride) {
+	if err := p.Rotas().EndOverride(t.Context(), id, "mira"); !errors.Is(err, ErrNoOverride) {
 		t.Errorf("a second end: %v", err)
 	}
 	for name, bad := range map[string]oncall.Override{
 		"second": {Rota: "second", Person: "ada", From: o.From, To: o.To}, "eve": {Rota: "first", Person: "eve", From: o.From, To: o.To},
 		"before it begins": {Rota: "first", Person: "ada", From: o.To, To: o.From}, "it ended": {Rota: "first", Person: "ada", From: o.From.Add(-time.Hour), To: o.From},
 	} {
-		if _, err := p.Override(t.Context(), bad); !errors.Is(err, ErrBadOverride) || !strings.Contains(err.Error(), name) {
+		if _, err := p.Rotas().Override(t.Context(), bad); !errors.Is(err, ErrBadOverride) || !strings.Contains(err.Error(), name) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -176,7 +176,7 @@ func TestSilencedWhileItEscalates(t *testing.T) {
 		}
 	}
 	s.none(t, "while it is silenced")
-	if err := p.silences.Expire(t.Context(), id); err != nil {
+	if err := p.am.silences.Expire(t.Context(), id); err != nil {
 		t.Fatal(err)
 	}
 	if h := s.next(t); h.path != "/jonas-ntfy" {

@@ -101,10 +101,10 @@ func (p *testPager) firingInGroups(t *testing.T, ts []alert.Transition) (n int) 
 	for _, tr := range ts {
 		alerts = append(alerts, amAlert(tr))
 	}
-	p.inbox.feedMu.Lock()
-	p.inOrder(alerts)
-	p.inbox.feedMu.Unlock()
-	_, _, err := p.groups(t.Context(), func(*dispatch.Route) bool { return true }, func(a *amalert.Alert, now time.Time) bool {
+	p.am.feedMu.Lock()
+	p.am.inOrder(alerts)
+	p.am.feedMu.Unlock()
+	_, _, err := p.am.groups(t.Context(), func(*dispatch.Route) bool { return true }, func(a *amalert.Alert, now time.Time) bool {
 		if !a.ResolvedAt(now) {
 			n++
 		}

@@ -295,7 +295,7 @@ func TestABrokenReceiversFileChangesNothing(t *testing.T) {
 	address, got := gatewaySink(t, nil)
 	p := openOwn(t, "receivers: {oncall: {http: [{url: '"+address+"/old'}]}}")
 	for _, broken := range []string{"receivers: {oncall: {htp: []}}", "receivers: {other: {links: false}}"} {
-		if err := os.WriteFile(p.receivers, []byte(broken), 0o600); err != nil {
+		if err := os.WriteFile(p.ownFile, []byte(broken), 0o600); err != nil {
 			t.Fatal(err)
 		}
 		if err := p.Reload([]byte(recordOnly)); err == nil {
@@ -306,7 +306,7 @@ func TestABrokenReceiversFileChangesNothing(t *testing.T) {
 	if r := nextRequest(t, got); r.path != "/old" {
 		t.Errorf("%+v", r)
 	}
-	if err := os.WriteFile(p.receivers, []byte("receivers: {oncall: {http: [{url: '"+address+"/new'}]}}"), 0o600); err != nil {
+	if err := os.WriteFile(p.ownFile, []byte("receivers: {oncall: {http: [{url: '"+address+"/new'}]}}"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	if err := p.Reload([]byte(recordOnly)); err != nil {

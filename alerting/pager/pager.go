@@ -1,11 +1,12 @@
-// Package pager carries alerts out as pages: it routes them, keeps incidents and escalates them, and delivers messages.
+// Package pager carries alerts out as pages.
 //
-// It owns routing, grouping, silences and inhibition (Alertmanager's packages), incidents, acknowledgements, escalation and the
-// journalled delivery of pages. It refuses to decide when an alert fires, which is package rules' part, and which failure
-// explains alerts, which is package domain's.
+// It owns routing, grouping, silences and inhibition (Alertmanager's packages, put together), the answer to what suppresses an alert, the
+// hand-over of alerts from the caller's journal to its own database, and the delivery of messages. It refuses to decide when an alert
+// fires, which is package rules' part, and which failure explains alerts, which is package domain's; it leaves the life of incidents to
+// package escalation, and the words of a page and its sending to package receivers.
 //
 // The way through it goes forward only: the engine of rules turns readings into transitions, the caller journals them and hands
-// them to domain's Decider, which passes them to a Pager; the Pager writes pages into its database and sends them from there.
+// them to domain's Decider, which passes them to a Pager; the Pager has escalation write pages into its database, and sends them from there.
 //
 // A panic where domains are decided costs an alert its domain and never its page: the state is made anew from the alerts that
 // fire. One where a page is made or sent costs that try. One in the pager's own routing costs the step in which it was met,
@@ -15,18 +16,19 @@
 //
 // Locks are taken in this order; one that stands further down is never held while one above it is taken:
 //
-//	dispatchMu         changes of the dispatcher: a start, a reload, the end
-//	domain.Decider.mu  the caller of Deliver, Resume and Silenced
-//	inbox.feedMu       the way into Alertmanager's store, one update after the other
-//	inbox.mu           the facts about alerts
-//	mutes.mu           silences in force; maintenance.Store's own lock and those of Alertmanager stand beside it
-//	outbox.Queue.mu    messages that wait; Health, changes and stepClock have locks of their own that call nothing
+//	alertmanager.dispatchMu  changes of the dispatcher: a start, a reload, the end
+//	domain.Decider.mu        the caller of Deliver, Resume and Silenced
+//	alertmanager.feedMu      the way into Alertmanager's store, one update after the other
+//	inbox.mu                 the facts about alerts
+//	mutes.mu                 silences in force; maintenance.Store's own lock and those of Alertmanager stand beside it
+//	outbox.Queue.mu          messages that wait; Health, changes and escalation's clock have locks of their own that call nothing
 //
 // The gate is held for reading around all that Alertmanager has written, and keeps Close waiting. No lock but it is held over a
 // transaction, except feedMu and dispatchMu.
 package pager
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"errors"
@@ -35,26 +37,20 @@ import (
 	"net/http"
 	"net/url"
 	"path/filepath"
-	"runtime/debug"
 	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
-	"github.com/prometheus/alertmanager/api"
 	"github.com/prometheus/alertmanager/dispatch"
-	"github.com/prometheus/alertmanager/eventrecorder"
-	"github.com/prometheus/alertmanager/featurecontrol"
-	"github.com/prometheus/alertmanager/marker"
 	"github.com/prometheus/alertmanager/nflog"
 	"github.com/prometheus/alertmanager/notify"
-	"github.com/prometheus/alertmanager/provider/mem"
-	"github.com/prometheus/alertmanager/silence"
 	"github.com/prometheus/client_golang/prometheus"
-	"golang.org/x/time/rate"
 
 	"bramble/alerting/alert"
 	"bramble/alerting/database"
+	"bramble/alerting/escalation"
+	"bramble/alerting/fault"
 	"bramble/alerting/incident"
 	"bramble/alerting/maintenance"
 	"bramble/alerting/oncall"
@@ -68,8 +64,6 @@ const (
 	alertGC = 30 * time.Minute
 	// maintenanceInterval is how often empty groups are dropped; Alertmanager's default.
 	maintenanceInterval = 30 * time.Second
-	// notifiedRetention is how long the notification log remembers at least; Alertmanager's --data.retention.
-	notifiedRetention = 120 * time.Hour
 )
 
 var errClosed = errors.New("the pager is closed")
@@ -117,47 +111,34 @@ type Options struct {
 // Pager routes transitions to receivers and keeps incidents. Every message is in its database before it is sent. All methods
 // are safe for concurrent use.
 type Pager struct {
-	db          *sql.DB
-	often       *database.Prepared // of db, for the queries of each page
-	dir         string
-	receivers   string // path of the receivers.yml
-	externalURL *url.URL
-	log, amLog  *slog.Logger
-	changes     *changes
-	pagesFrom   time.Time // no page leaves before
-	metrics     *pagerMetrics
-	faults      *faults
-	commits     *database.Writer
-	outbox      *outbox.Queue
-	// customerOutbox holds the mails to customers, apart from pages.
-	customerOutbox *outbox.Queue
-	inbox          *inbox
-	clock          *stepClock
-	steps          *stepper
-	rotas          atomic.Pointer[oncall.Config] // with overrides
-	engine         *rules.Engine                 // nil for none
-	parts          *receivers.Parts
-	mutes          *mutes
-	running        chan struct{} // closed once Run takes alerts
-	health         *outbox.Health
-	watchdog       *watchdog // nil for none
-	boardAlerts    func() []string
-	expression     func(rule string) string
+	db        *sql.DB
+	often     *database.Prepared // of db, for the queries of each page
+	commits   *database.Writer
+	log       *slog.Logger
+	dir       string
+	ownFile   string    // path of the receivers.yml
+	pagesFrom time.Time // no page leaves before
+	metrics   *pagerMetrics
+	faults    *fault.Guard
+	changes   *changes
+	running   chan struct{} // closed once Run takes alerts
 
-	recorder        eventrecorder.Recorder // records nothing
-	notified        *nflog.Log
-	threads         *nflog.Log // reads the values that integrations put into a store; holds nothing for long
-	silences        *silence.Silences
-	silencer        *silence.Silencer
-	alerts          *mem.Alerts
-	groupMarker     marker.GroupMarker
-	pipelines       *notify.PipelineBuilder
-	dispatchMetrics *dispatch.DispatcherMetrics
-	api             *alertAPI
-	routing         atomic.Pointer[routing]
-
-	dispatchMu sync.Mutex                  // serialises changes of dispatch
-	dispatch   atomic.Pointer[dispatching] // nil while Run does not run
+	am         *alertmanager
+	inbox      *inbox
+	suppress   *suppressor
+	mutes      *mutes
+	escalation *escalation.Engine
+	parts      *receivers.Parts
+	routing    atomic.Pointer[routing]
+	rotas      *Rotas
+	reach      *reach
+	outbox     *outbox.Queue
+	health     *outbox.Health
+	pages      *pages
+	customers  *CustomerMails
+	tests      *PageTests
+	watchdog   *watchdog // nil for none
+	expression func(rule string) string
 
 	gate   sync.RWMutex // held for reading by those who write on Alertmanager's behalf
 	closed bool
@@ -174,9 +155,6 @@ func Open(o Options) (*Pager, error) {
 	}
 	ctx := context.Background()
 	if err := prepare(ctx, p.db); err != nil {
-		return nil, err
-	}
-	if err := p.embed(); err != nil {
 		return nil, err
 	}
 	if err := p.load(ctx, o.Fleet); err != nil {
@@ -204,51 +182,56 @@ func newPager(o Options) (*Pager, error) {
 		return nil, fmt.Errorf("open pager with external URL %q: %w", o.ExternalURL, err)
 	}
 	p := &Pager{
-		db: o.DB, often: database.NewPrepared(o.DB), dir: dir, receivers: o.Receivers, externalURL: external, pagesFrom: time.Now().Add(o.StartDelay), log: o.Log, amLog: slog.New(warnings{o.Log.Handler()}), changes: newChanges(o.Changed),
-		commits: database.NewWriter(o.DB), outbox: outbox.NewQueue(), customerOutbox: outbox.NewQueue(), clock: newStepClock(), steps: newStepper(), running: make(chan struct{}),
-		engine: o.Engine, health: outbox.NewHealth(), boardAlerts: o.BoardAlerts, expression: o.Expression,
+		db: o.DB, often: database.NewPrepared(o.DB), commits: database.NewWriter(o.DB), log: o.Log, dir: dir, ownFile: o.Receivers,
+		pagesFrom: time.Now().Add(o.StartDelay), changes: newChanges(o.Changed), running: make(chan struct{}), outbox: outbox.NewQueue(),
+		health: outbox.NewHealth(), expression: o.Expression,
 	}
+	p.rotas = &Rotas{db: p.db, commits: p.commits, log: p.log, routing: p.routing.Load}
+	p.reach = &reach{routing: p.routing.Load, rotas: p.rotas, health: p.health}
+	p.tests = &PageTests{db: p.db, commits: p.commits, log: p.log, routing: p.routing.Load}
 	p.watchdog = newWatchdog(o.Watchdog, p)
 	inForce := func(receiver, integration string) bool {
 		r := p.routing.Load()
 		return r != nil && r.set.Integrates(receiver, integration)
 	}
-	p.metrics, err = newPagerMetrics(o.Registerer, p.outbox.Waiting, inForce, newRotaGaps(p))
-	if err != nil {
+	if p.metrics, err = newPagerMetrics(o.Registerer, p.outbox.Waiting, inForce, newRotaGaps(p.rotas)); err != nil {
 		return nil, err
 	}
-	p.parts = &receivers.Parts{DB: p.often, ExternalURL: external, Pictures: o.Pictures, Drawn: p.metrics.pictures, Log: o.Log, AMLog: p.amLog}
-	p.faults = newFaults(p.metrics.faults, o.Log)
-	p.inbox = newInbox(p.pagesFor, p.faults)
+	p.rotas.broken, p.faults = p.metrics.oncallBroken, fault.NewGuard(p.metrics.faults, o.Log)
+	return p, p.assemble(o, external)
+}
+
+// assemble makes the parts that know each other.
+func (p *Pager) assemble(o Options, external *url.URL) (err error) {
+	if p.am, err = newAlertmanager(p.db, p.commits, p.faults, p.log); err != nil {
+		return err
+	}
+	p.inbox = newInbox(func(by, t *alert.Transition) bool { return p.suppress.pagesFor(by, t) }, p.faults)
 	if o.Expression != nil {
 		p.inbox.graph = p.graphOf
 	}
-	return p, nil
-}
-
-// embed makes Alertmanager's parts. Their metrics stay in a registry of their own.
-func (p *Pager) embed() (err error) {
-	reg, flags := prometheus.NewRegistry(), featurecontrol.NoopFlags{}
-	if p.notified, err = nflog.New(nflog.Options{Retention: notifiedRetention, Logger: p.amLog, Metrics: reg}); err != nil {
-		return fmt.Errorf("open notification log: %w", err)
+	p.suppress = &suppressor{am: p.am, inbox: p.inbox, faults: p.faults, engine: o.Engine, tree: func() *dispatch.Route { return p.routing.Load().tree }}
+	p.mutes = &mutes{
+		am: p.am, inbox: p.inbox, suppress: p.suppress, commits: p.commits, log: p.log, boardAlerts: o.BoardAlerts, silences: map[string]watchedSilence{},
 	}
-	if p.threads, err = nflog.New(nflog.Options{Retention: time.Minute, Metrics: prometheus.NewRegistry()}); err != nil {
+	p.suppress.mutes = p.mutes
+	p.parts = &receivers.Parts{DB: p.often, ExternalURL: external, Pictures: o.Pictures, Drawn: p.metrics.pictures, Log: p.log, AMLog: p.am.log}
+	threads, err := nflog.New(nflog.Options{Retention: time.Minute, Metrics: prometheus.NewRegistry()})
+	if err != nil {
 		return fmt.Errorf("open thread log: %w", err)
 	}
-	if p.silences, err = silence.New(silence.Options{Retention: notifiedRetention, Logger: p.amLog, Metrics: reg}); err != nil {
-		return fmt.Errorf("open silences: %w", err)
+	p.pages = &pages{
+		db: p.db, commits: p.commits, log: p.log, metrics: p.metrics, health: p.health, outbox: p.outbox, threads: threads, routing: p.routing.Load, changed: p.changed,
 	}
-	p.silencer = silence.NewSilencer(p.silences, p.amLog, p.recorder)
-	if p.alerts, err = mem.NewAlerts(context.Background(), alertGC, 0, p.silencer, p.amLog, p.recorder, reg, flags); err != nil {
-		return fmt.Errorf("open alerts: %w", err)
+	p.customers = &CustomerMails{
+		db: p.db, commits: p.commits, log: p.log, tries: p.metrics.tries, host: cmp.Or(external.Hostname(), "bramble.invalid"), outbox: outbox.NewQueue(), routing: p.routing.Load,
 	}
-	p.groupMarker = marker.NewGroupMarker()
-	p.pipelines = notify.NewPipelineBuilder(reg, flags, p.recorder)
-	p.dispatchMetrics = dispatch.NewDispatcherMetrics(false, reg, flags)
-	p.api = &alertAPI{options: api.Options{
-		Alerts: orderedAlerts{p.alerts, p}, Silences: p.silences, GroupMutedFunc: p.groupMarker.Muted, Logger: p.amLog, Registry: reg, GroupFunc: p.groups,
-		RequestDuration: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "request_seconds"}, []string{"handler", "method", "code"}),
-	}}
+	p.escalation = escalation.New(escalation.Options{
+		DB: p.db, Often: p.often, Commits: p.commits, Faults: p.faults, Log: p.log, ExternalURL: external,
+		Routes: func() escalation.Routes { return p.routing.Load() }, OnCall: p.rotas.InForce,
+		Suppressed: p.suppress.allSuppressed, OverSince: p.suppress.overSince, Now: p.suppress.now, Fires: p.anyFires, Besides: p.reach.besides,
+		Committed: p.committed, Shift: p.outbox.Shift,
+	})
 	return nil
 }
 
@@ -257,14 +240,10 @@ func (p *Pager) load(ctx context.Context, fleet func() map[string]alert.Place) (
 	if p.parts.LinkKey, err = receivers.LinkKey(ctx, p.db); err != nil {
 		return err
 	}
-	if err := p.loadNotified(ctx); err != nil {
+	if err := p.am.load(ctx); err != nil {
 		return err
 	}
-	if err := p.loadSilences(ctx); err != nil {
-		return err
-	}
-	p.silences.SetBroadcast(p.recordSilence)
-	if err := p.loadMutes(ctx, fleet); err != nil {
+	if err := p.mutes.load(ctx, fleet); err != nil {
 		return err
 	}
 	if err := p.health.Load(ctx, p.db); err != nil {
@@ -274,11 +253,11 @@ func (p *Pager) load(ctx context.Context, fleet func() map[string]alert.Place) (
 	if err != nil {
 		return err
 	}
-	p.outbox.Add(p.takeCustomerMail(messages))
-	if err := p.loadSteps(ctx); err != nil {
+	p.outbox.Add(p.customers.take(messages))
+	if err := p.escalation.Load(ctx); err != nil {
 		return err
 	}
-	return p.loadInbox(ctx)
+	return p.inbox.load(ctx, p.db)
 }
 
 // Reload puts a new alertmanager.yml in force, empty meaning the built-in one, and the receivers.yml as it is now. Where it
@@ -304,27 +283,27 @@ func (p *Pager) reload(config, onCall []byte, starting bool) error {
 	if err != nil {
 		return err
 	}
-	if err := p.rotasFor(context.Background(), r, onCall, starting); err != nil {
+	if err := p.rotas.parse(context.Background(), r, onCall, starting); err != nil {
 		return err
 	}
-	rotas, err := p.readyRotas(r)
+	rotas, err := p.rotas.ready(r)
 	if err != nil {
 		return err
 	}
-	p.dispatchMu.Lock()
-	defer p.dispatchMu.Unlock()
+	p.am.dispatchMu.Lock()
+	defer p.am.dispatchMu.Unlock()
 	if r.silent() {
 		p.log.Warn("no receiver sends anything: incidents are recorded and nobody is paged; give an alertmanager.yml with a receiver")
 	}
 	p.routing.Store(r)
-	p.rotas.Store(rotas)
-	p.warnOfGaps()
-	if old := p.dispatch.Load(); old != nil {
+	p.rotas.current.Store(rotas)
+	p.rotas.warnOfGaps()
+	if old := p.am.dispatch.Load(); old != nil {
 		old.stop()
-		p.dispatch.Store(p.start(r))
+		p.am.dispatch.Store(p.start(r))
 	}
 	p.outbox.Hurry(func(*outbox.Message) bool { return true }) // a receiver that refused may be mended
-	p.steps.signal()
+	p.escalation.Signal()
 	return nil
 }
 
@@ -338,16 +317,18 @@ func (p *Pager) Run(ctx context.Context) error {
 		return err
 	}
 	var wg sync.WaitGroup
-	wg.Go(func() { p.outbox.Deliver(ctx, p.try) })
-	wg.Go(func() { p.customerOutbox.Deliver(ctx, p.tryCustomer) }) // beside the pages and never before them
-	wg.Go(func() { p.escalate(ctx) })
+	for carrier, queue := range map[carrier]*outbox.Queue{p.pages: p.outbox, p.customers: p.customers.outbox} {
+		d := &courier{carrier: carrier, outbox: queue, faults: p.faults, record: p.escalation.RecordTry}
+		wg.Go(func() { queue.Deliver(ctx, d.try) })
+	}
+	wg.Go(func() { p.escalation.Run(ctx) })
 	wg.Go(func() { p.feed(ctx) })
 	wg.Go(func() { p.tidy(ctx) })
 	wg.Go(func() { p.announce(ctx) })
 	<-ctx.Done()
-	p.dispatchMu.Lock()
-	p.dispatch.Swap(nil).stop()
-	p.dispatchMu.Unlock()
+	p.am.dispatchMu.Lock()
+	p.am.dispatch.Swap(nil).stop()
+	p.am.dispatchMu.Unlock()
 	wg.Wait()
 	p.announceAll()
 	return nil
@@ -356,14 +337,24 @@ func (p *Pager) Run(ctx context.Context) error {
 // Running is closed once Run takes alerts.
 func (p *Pager) Running() <-chan struct{} { return p.running }
 
+// start puts a routing to work. The caller holds dispatchMu.
+func (p *Pager) start(r *routing) *dispatching {
+	return p.am.start(r, stages{
+		first: suppressStage{p.suppress}, mark: p.suppress.mark,
+		last: func(receiver string, integrations []notify.Integration) *recorder {
+			return &recorder{pager: p, receiver: receiver, integrations: integrations}
+		},
+	}, p.pagesFrom)
+}
+
 func (p *Pager) startFirst() error {
-	p.dispatchMu.Lock()
-	defer p.dispatchMu.Unlock()
-	if p.dispatch.Load() != nil {
+	p.am.dispatchMu.Lock()
+	defer p.am.dispatchMu.Unlock()
+	if p.am.dispatch.Load() != nil {
 		return errors.New("run pager: it runs already")
 	}
 	p.takeIn()
-	p.dispatch.Store(p.start(p.routing.Load()))
+	p.am.dispatch.Store(p.start(p.routing.Load()))
 	close(p.running)
 	return nil
 }
@@ -373,7 +364,7 @@ func (p *Pager) Close() error {
 	p.gate.Lock()
 	p.closed = true
 	p.gate.Unlock()
-	p.alerts.Close()
+	p.am.alerts.Close()
 	p.metrics.unregister()
 	return p.often.Close()
 }
@@ -393,11 +384,11 @@ func (p *Pager) leave() { p.gate.RUnlock() }
 // Handler serves /api/v2, Alertmanager's API, as amtool speaks it. It answers with 503 until Run runs.
 func (p *Pager) Handler() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if p.dispatch.Load() == nil {
+		if p.am.dispatch.Load() == nil {
 			http.Error(w, "the pager is not running yet", http.StatusServiceUnavailable)
 			return
 		}
-		p.guardSilences(p.api).ServeHTTP(w, r)
+		p.mutes.guard(p.am.api).ServeHTTP(w, r)
 	})
 }
 
@@ -458,7 +449,7 @@ func (p *Pager) announceAll() {
 	p.changes.ids = nil
 	p.changes.mu.Unlock()
 	for _, id := range ids {
-		p.faults.guard("announce incident "+id, func() {
+		p.faults.Run("announce incident "+id, func() {
 			in, err := p.Incident(context.Background(), id)
 			if err != nil {
 				p.log.Error("read a changed incident", "incident", id, "err", err)
@@ -469,53 +460,33 @@ func (p *Pager) announceAll() {
 	}
 }
 
-// faults catches panics where an alert or a page is handled, so that a fault in the code costs one of them its domain or a try
-// and never the process. It is safe for concurrent use.
-type faults struct {
-	count prometheus.Counter
-	log   *slog.Logger
-	lines rate.Sometimes // the same alert may cause one again and again
+// Rotas are people, rotas and policies as they are in force.
+func (p *Pager) Rotas() *Rotas { return p.rotas }
+
+// OnCall is Rotas.InForce.
+func (p *Pager) OnCall() *oncall.Config { return p.rotas.InForce() }
+
+// Tests are the test pages.
+func (p *Pager) Tests() *PageTests { return p.tests }
+
+// CustomerMails are the mails to customers.
+func (p *Pager) CustomerMails() *CustomerMails { return p.customers }
+
+// Maintenances are the maintenances that this pager keeps to.
+func (p *Pager) Maintenances() *maintenance.Store { return p.mutes.maintenances }
+
+// SendMail sends a mail once, as receivers.Set.SendMail does.
+func (p *Pager) SendMail(ctx context.Context, to, receiver string, m receivers.Mail) error {
+	return p.routing.Load().set.SendMail(ctx, to, receiver, m)
 }
 
-func newFaults(count prometheus.Counter, log *slog.Logger) *faults {
-	return &faults{count: count, log: log, lines: rate.Sometimes{First: 10, Interval: time.Minute}}
-}
-
-// guard calls f and reports whether it came to its end. The state that f changes may be half changed where it did not.
-func (s *faults) guard(where string, f func()) (ended bool) {
-	defer func() {
-		if v := recover(); v != nil {
-			s.count.Inc()
-			s.lines.Do(func() {
-				s.log.Error("a fault in the collector was met on the way of a page; please report it", "where", where, "panic", v, "stack", string(debug.Stack()))
-			})
-		}
-	}()
-	f()
-	return true
-}
-
-// ask returns the answer to a question about an alert, and false after a fault: where the question is whether something suppresses
-// the alert, it pages.
-func (s *faults) ask(where string, f func() bool) (yes bool) {
-	return s.guard(where, func() { yes = f() }) && yes
+// Off are the sources for all that can keep an alert from paging somebody.
+func (p *Pager) Off() []alert.OffSource {
+	return []alert.OffSource{p.mutes.silencesOff, p.mutes.maintenancesOff, p.reach.off, p.rotas.Off}
 }
 
 // Guard calls f and reports whether it came to its end; a panic is counted and logged, and goes no further.
-func (p *Pager) Guard(where string, f func()) (ended bool) { return p.faults.guard(where, f) }
-
-// warnings passes on warnings and errors: Alertmanager's lower levels are about its own insides.
-type warnings struct{ slog.Handler }
-
-func (w warnings) Enabled(ctx context.Context, l slog.Level) bool {
-	return l >= slog.LevelWarn && w.Handler.Enabled(ctx, l)
-}
-
-func (w warnings) WithAttrs(attrs []slog.Attr) slog.Handler {
-	return warnings{w.Handler.WithAttrs(attrs)}
-}
-
-func (w warnings) WithGroup(name string) slog.Handler { return warnings{w.Handler.WithGroup(name)} }
+func (p *Pager) Guard(where string, f func()) (ended bool) { return p.faults.Run(where, f) }
 
 // pagerMetrics count the pager's work.
 type pagerMetrics struct {

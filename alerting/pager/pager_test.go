@@ -27,6 +27,7 @@ import (
 	"bramble/alerting/alert"
 	"bramble/alerting/alerttest"
 	"bramble/alerting/alerttest/readings"
+	"bramble/alerting/escalation"
 	"bramble/alerting/incident"
 	"bramble/alerting/outbox"
 	"bramble/alerting/receivers"
@@ -364,8 +365,8 @@ func (p *idle) message(board string, reason notify.NotifyReason) *outbox.Message
 		in.ResolvedAt = now.UnixMilli()
 	}
 	a := amAlert(alerttest.Fire(board, now))
-	in.Alerts = []incident.Alert{incidentAlert(a)}
-	l, err := newMessage(in.ID, "hook", p.routing.Load().set.Only("hook"), board, reason, outbox.Body{Now: now, Alerts: []*amalert.Alert{a}}, now.UnixMilli())
+	in.Alerts = []incident.Alert{escalation.AlertOf(a)}
+	l, err := escalation.NewMessage(in.ID, "hook", p.routing.Load().set.Only("hook"), board, reason, outbox.Body{Now: now, Alerts: []*amalert.Alert{a}}, now.UnixMilli())
 	if err != nil {
 		p.t.Fatal(err)
 	}
@@ -381,7 +382,7 @@ func (p *idle) message(board string, reason notify.NotifyReason) *outbox.Message
 func (p *idle) tried(l *outbox.Message) (state string, wait time.Duration) {
 	p.t.Helper()
 	l.Begin(time.Now())
-	p.try(p.t.Context(), l)
+	(&courier{carrier: p.pages, outbox: p.outbox, faults: p.faults, record: p.escalation.RecordTry}).try(p.t.Context(), l)
 	if err := p.db.QueryRowContext(p.t.Context(), `SELECT state FROM page WHERE id = ?`, l.ID).Scan(&state); err != nil {
 		p.t.Fatal(err)
 	}
@@ -557,36 +558,6 @@ policies: [{name: p, receivers: [people], steps: [{notify: [ada], wait: 5m}]}]
 	}
 }
 
-// A repeat is not queued behind the page that it would repeat.
-func TestNoRepeatBehindAPageThatWaits(t *testing.T) {
-	t.Parallel()
-	b := newBench(t, twoSteps)
-	j := &recorder{pager: b.Pager, receiver: "everybody", integrations: b.routing.Load().set.Integrations["everybody"]}
-	pages := func(reason notify.NotifyReason) (count int) {
-		t.Helper()
-		a := amAlert(alerttest.Fire("b1", time.UnixMilli(b.zero)))
-		n := &notification{receiver: j.receiver, groupKey: "g", reason: reason, now: time.Now(), payload: outbox.Body{Alerts: []*amalert.Alert{a}}, alerts: []incident.Alert{incidentAlert(a)}, firingCount: 1}
-		b.tx(func(e *transaction) error {
-			_, _, _, err := j.record(context.Background(), e, n)
-			return err
-		})
-		if err := b.db.QueryRowContext(t.Context(), `SELECT count(*) FROM page`).Scan(&count); err != nil {
-			t.Fatal(err)
-		}
-		return count
-	}
-	if n := pages(notify.ReasonFirstNotification); n != 1 {
-		t.Fatalf("%d pages", n)
-	}
-	if n := pages(notify.ReasonRepeatIntervalElapsed); n != 1 {
-		t.Errorf("%d pages while the first one waits", n)
-	}
-	b.deliver()
-	if n := pages(notify.ReasonRepeatIntervalElapsed); n != 2 {
-		t.Errorf("%d pages after the first one was delivered", n)
-	}
-}
-
 // TestJournalBroken: a page that cannot be written down leaves all the same.
 func TestJournalBroken(t *testing.T) {
 	s := newSink(t, nil)
@@ -628,7 +599,7 @@ func TestGroup(t *testing.T) {
 		t.Errorf("title %q, want %q", in.Title, want)
 	}
 	p.Deliver([]alert.Transition{alerttest.Resolve(ts[0], time.Now())})
-	in = p.until(t, "partly resolved", func(in incident.Incident) bool { return len(firingIn(&in)) == 3 })
+	in = p.until(t, "partly resolved", func(in incident.Incident) bool { return firing(&in) == 3 })
 	if in.ResolvedAt != 0 {
 		t.Error("resolved while three boards fire")
 	}
@@ -916,4 +887,14 @@ func TestIncidentsAreNumberedWithoutGaps(t *testing.T) {
 	if want := []string{"1 a now 4", "2 b now 3", "3 c now 5"}; !slices.Equal(all, want) {
 		t.Errorf("%q, want %q", all, want)
 	}
+}
+
+// firing counts the alerts of an incident that fire.
+func firing(in *incident.Incident) (n int) {
+	for _, a := range in.Alerts {
+		if a.EndsAt == 0 {
+			n++
+		}
+	}
+	return n
 }

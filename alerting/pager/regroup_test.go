@@ -8,6 +8,7 @@ import (
 
 	"bramble/alerting/alert"
 	"bramble/alerting/alerttest"
+	"bramble/alerting/escalation"
 	"bramble/alerting/incident"
 )
 
@@ -97,7 +98,7 @@ func TestReloadEscalates(t *testing.T) {
 	p.reload(t, routed(s.URL, byRoute("oncall"), people...))
 	p.happened(t, id, "moved", 1)
 	s.want(t, "jonas-ntfy", "firing b1")
-	if open := p.openOnes(t); len(open) != 1 || open[0].ID != id || open[0].Escalation.State != escalationRunning {
+	if open := p.openOnes(t); len(open) != 1 || open[0].ID != id || open[0].Escalation.State != escalation.Running {
 		t.Errorf("open: %+v", open)
 	}
 	p.Deliver([]alert.Transition{alerttest.Resolve(f, time.Now())})
@@ -259,7 +260,7 @@ func TestReloadEndsUnseen(t *testing.T) {
 	}
 	s.want(t, "ada-ntfy", "resolved b1")
 	all := mustIncidents(t, p.Pager)
-	if len(all) != 1 || all[0].ResolvedAt == 0 || all[0].Escalation.State != escalationOver || all[0].Escalation.NextAt != 0 {
+	if len(all) != 1 || all[0].ResolvedAt == 0 || all[0].Escalation.State != escalation.Over || all[0].Escalation.NextAt != 0 {
 		t.Errorf("incidents: %+v", all)
 	}
 }

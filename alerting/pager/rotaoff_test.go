@@ -17,10 +17,10 @@ func TestRotasOff(t *testing.T) {
 	}
 	defer p.Close()
 	day := time.Now().UTC().Truncate(24 * time.Hour).Add(24 * time.Hour)
-	if off := p.RotasOff(day.Add(23 * time.Hour)); len(off) != 0 {
+	if off := p.Rotas().Off(day.Add(23 * time.Hour)); len(off) != 0 {
 		t.Errorf("at night: %+v", off)
 	}
-	off := p.RotasOff(day.Add(12 * time.Hour))
+	off := p.Rotas().Off(day.Add(12 * time.Hour))
 	if len(off) != 1 || off[0].Kind != alert.OffRota || off[0].Until != day.Add(20*time.Hour).UnixMilli() || !strings.Contains(off[0].What, "rota first") {
 		t.Errorf("at noon: %+v", off)
 	}

@@ -31,7 +31,7 @@ receivers:
 	d.running(t)
 	send := func(receiver string) alert.PageTest {
 		t.Helper()
-		one, err := d.pager.StartTest(t.Context(), receiver, "mira", time.Time{})
+		one, err := d.pager.Tests().Start(t.Context(), receiver, "mira", time.Time{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -43,7 +43,7 @@ receivers:
 	decided := func() (one alert.PageTest) {
 		t.Helper()
 		d.until(t, "the test page is never decided", func() bool {
-			all, err := d.pager.DecideTests(t.Context(), time.Now())
+			all, err := d.pager.Tests().Decide(t.Context(), time.Now())
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -77,7 +77,7 @@ receivers:
 	if one.State != "failed" || !strings.Contains(one.Answer, "402") {
 		t.Errorf("test %+v", one)
 	}
-	failed, err := d.pager.FailedTests(t.Context())
+	failed, err := d.pager.Tests().Failed(t.Context())
 	if err != nil || len(failed) != 1 || !failed["sms"] {
 		t.Errorf("failed: %v %v", failed, err)
 	}
@@ -89,18 +89,18 @@ receivers:
 	if h := good.next(t); h.said() != "firing TestPageFailed " {
 		t.Errorf("page: %s", h.said())
 	}
-	if _, err := d.pager.StartTest(t.Context(), "record", "mira", time.Time{}); !errors.Is(err, alert.ErrBadTest) || !strings.Contains(err.Error(), "there are chat and sms") {
+	if _, err := d.pager.Tests().Start(t.Context(), "record", "mira", time.Time{}); !errors.Is(err, alert.ErrBadTest) || !strings.Contains(err.Error(), "there are chat and sms") {
 		t.Errorf("a receiver that sends nothing: %v", err)
 	}
 	due := time.Now().Truncate(time.Minute)
-	if _, err := d.pager.StartTest(t.Context(), "chat", "schedule", due); err != nil {
+	if _, err := d.pager.Tests().Start(t.Context(), "chat", "schedule", due); err != nil {
 		t.Fatal(err)
 	}
-	if last, err := d.pager.LastScheduledTest(t.Context()); err != nil || !last.Equal(due) {
+	if last, err := d.pager.Tests().LastScheduled(t.Context()); err != nil || !last.Equal(due) {
 		t.Errorf("last scheduled %v, %v", last, err)
 	}
 	// Nothing delivers its alert: it fails in the end.
-	late, err := d.pager.DecideTests(t.Context(), time.Now().Add(testWithin+time.Second))
+	late, err := d.pager.Tests().Decide(t.Context(), time.Now().Add(testWithin+time.Second))
 	if err != nil || len(late) != 1 || late[0].State != "failed" || !strings.Contains(late[0].Answer, "no page was written within 2m0s") {
 		t.Errorf("late: %+v %v", late, err)
 	}
@@ -117,7 +117,7 @@ func TestTestPageOfPolicy(t *testing.T) {
 	}
 	d.engine.SetRules(rules.Default().WithOwn())
 	d.running(t)
-	one, err := d.pager.StartTest(t.Context(), "", "mira", time.Time{})
+	one, err := d.pager.Tests().Start(t.Context(), "", "mira", time.Time{})
 	if err != nil || one.Receiver != "oncall" {
 		t.Fatalf("test %+v, %v", one, err)
 	}
@@ -128,7 +128,7 @@ func TestTestPageOfPolicy(t *testing.T) {
 		t.Errorf("page: %s at %s", h.said(), h.path)
 	}
 	d.until(t, "the test page is never decided", func() bool {
-		all, err := d.pager.DecideTests(t.Context(), time.Now())
+		all, err := d.pager.Tests().Decide(t.Context(), time.Now())
 		if err != nil || len(all) == 0 {
 			return false
 		}
@@ -140,7 +140,7 @@ func TestTestPageOfPolicy(t *testing.T) {
 	if h := s.next(t); h.path != "/ada-ntfy" || h.said() != "resolved TestPage " {
 		t.Errorf("end: %s at %s", h.said(), h.path)
 	}
-	if _, err := d.pager.StartTest(t.Context(), alert.Watchdog, "mira", time.Time{}); err == nil {
+	if _, err := d.pager.Tests().Start(t.Context(), alert.Watchdog, "mira", time.Time{}); err == nil {
 		t.Error("the watchdog's receiver takes a test page")
 	}
 	s.none(t, "after the end")

@@ -10,6 +10,7 @@ import (
 
 	"bramble/alerting/alert"
 	"bramble/alerting/alerttest"
+	"bramble/alerting/escalation"
 	"bramble/alerting/incident"
 )
 
@@ -41,7 +42,7 @@ func TestThrottle(t *testing.T) {
 	p.Deliver(ts)
 	got := []hook{s.next(t), s.next(t), s.next(t)}
 	slices.SortStableFunc(got, func(a, b hook) int { // on a busy machine one that left before may come after it
-		return cmp.Compare(strings.Count(a.Alerts[0].Labels["alertname"], BundleAlert), strings.Count(b.Alerts[0].Labels["alertname"], BundleAlert))
+		return cmp.Compare(strings.Count(a.Alerts[0].Labels["alertname"], escalation.BundleAlert), strings.Count(b.Alerts[0].Labels["alertname"], escalation.BundleAlert))
 	})
 	first, third := got[0], got[2]
 	t.Logf("first after %s, bundle after %s", first.at.Sub(began), third.at.Sub(began))
@@ -49,10 +50,10 @@ func TestThrottle(t *testing.T) {
 		t.Fatalf("third message %+v", third.Alerts)
 	}
 	lines := strings.Split(third.Alerts[0].Annotations["description"], "\n")
-	if len(lines) != bundleLines+1 || !strings.HasPrefix(lines[bundleLines], "and 473 more: http://collector.example/incidents") {
+	if len(lines) != 26 || !strings.HasPrefix(lines[25], "and 473 more: http://collector.example/incidents") {
 		t.Errorf("%d lines, the last %q", len(lines), lines[len(lines)-1])
 	}
-	if third.at.Sub(began) >= throttleWindow {
+	if third.at.Sub(began) >= time.Minute {
 		t.Errorf("the bundle came after %s", third.at.Sub(began))
 	}
 	delivered := map[string]bool{}
@@ -78,39 +79,3 @@ func mustIncidents(t testing.TB, p *Pager) []incident.Incident {
 	}
 	return all
 }
-
-// TestBundleAcknowledged: what was put off and is acknowledged before it leaves is not told any more.
-func TestBundleAcknowledged(t *testing.T) {
-	b := newBench(t, oneAda)
-	var ids []string
-	for i := range 4 {
-		ids = append(ids, b.notify(1, fmt.Sprintf("b%d", i), true))
-		b.deliver()
-	}
-	b.want(b.until(900*time.Millisecond), strings.Join([]string{"0s ada-ntfy", "0s ada-ntfy", never(b) + " ada-ntfy bundled", never(b) + " ada-ntfy bundled"}, ", "))
-	b.tx(func(e *transaction) error { return e.acknowledge(ids[2], incident.Ack{By: "ada", At: e.now}) })
-	b.want(b.until(10*time.Second), strings.Join([]string{"0s ada-ntfy", "0s ada-ntfy", never(b) + " ada-ntfy stopped", "1s ada-ntfy"}, ", "))
-}
-
-// TestABundleWaitsForMore: a third page within a minute leaves a second later; each that comes meanwhile begins the second
-// anew, three in all.
-func TestABundleWaitsForMore(t *testing.T) {
-	f := func(more int, leaves string) {
-		t.Helper()
-		b := newBench(t, oneAda)
-		for i := range 3 + more {
-			if i > 2 {
-				b.until(time.Duration(i-2) * 700 * time.Millisecond)
-			}
-			b.notify(1, fmt.Sprintf("b%d", i), true)
-			b.deliver()
-		}
-		b.want(b.until(10*time.Second), "0s ada-ntfy, 0s ada-ntfy, "+leaves+" ada-ntfy")
-	}
-	f(0, "1s")
-	f(1, "1.7s")
-	f(4, "3s")
-}
-
-// never is how a page that was not sent looks.
-func never(b *bench) string { return (time.Duration(-b.zero) * time.Millisecond).String() }

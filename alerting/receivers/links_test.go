@@ -16,6 +16,7 @@ import (
 	amalert "github.com/prometheus/alertmanager/alert"
 	"github.com/prometheus/alertmanager/config"
 	"github.com/prometheus/common/model"
+	_ "modernc.org/sqlite"
 
 	"bramble/alerting/alerttest"
 	"bramble/alerting/database"

@@ -191,6 +191,21 @@ export interface OffReport {
   rules: number;
   everything: boolean;
   items: Off[];
+  firing: Suppressed[];
+  firingCount: number;
+}
+
+export interface Suppressed {
+  labels: Record<string, string>;
+  firedAt: number;
+  suppressions: Suppression[];
+}
+
+export interface Suppression {
+  kind: string;
+  by?: string;
+  id?: string;
+  until?: number;
 }
 
 export interface Off {

@@ -1,6 +1,6 @@
 // The page of suppressed alerts and of maintenances: which boards and rules can page nobody now, and why.
 
-/** @import { ConfirmAnswer, Maintenance, Maintenances, Off, OffReport } from "../../types/server" */
+/** @import { ConfirmAnswer, Maintenance, Maintenances, Off, OffReport, Suppressed, Suppression } from "../../types/server" */
 
 import { $, choice, el, field, glyph, part, setText } from "../page/dom.js";
 import { Refused, act, get, keepFresh, mayChange, post, say } from "../page/collector.js";
@@ -23,6 +23,38 @@ async function load() {
 function suppressed(r) {
   setText($("off-title"), r.items.length ? suppressedText(r) : "Every alert can page somebody");
   $("off-list").replaceChildren(...(r.items.length ? r.items.map((o) => item(o, r.now)) : [el("li", { class: "none dim" }, "No silence, no maintenance, somebody on call, and every receiver takes its pages.")]));
+  $("firing").hidden = r.firing.length === 0;
+  $("firing-list").replaceChildren(...r.firing.map((a) => firing(a, r.now)));
+  setText($("firing-more"), r.firingCount > r.firing.length ? `${count(r.firingCount - r.firing.length)} more` : "");
+}
+
+/**
+ * @param {Suppressed} a
+ * @param {number} now
+ */
+function firing(a, now) {
+  const board = a.labels.board;
+  return el("li", {}, glyph("silent"), el("div", {}, el("b", {}, a.labels.alertname ?? "alert", board ? " on " : "", board ? el("a", { href: "/board/" + board }, board) : ""),
+    el("span", {}, a.suppressions.map((s) => reason(s, now)).join("; ")), el("span", { class: "dim num" }, `fires since ${when(a.firedAt)}`)));
+}
+
+/**
+ * reason says what suppresses an alert, by whom and until when.
+ * @param {Suppression} s
+ * @param {number} now
+ */
+function reason(s, now) {
+  /** @type {Record<string, string>} */
+  const text = {
+    maintenance: `maintenance ${s.id}${s.by ? ` by ${s.by}` : ""}`,
+    silence: `silenced${s.by ? ` by ${s.by}` : ""}`,
+    still_firing: `“${localTimes(s.by ?? "", now)}” stands for it`,
+    representative: s.by ? `“${localTimes(s.by, now)}” stands for it` : "another alert stood for it",
+    inhibition: `inhibited by ${s.by ?? "another alert"}`,
+    interval: "its route is outside its hours",
+    condition_over: "its condition is over, and it pages when that holds again",
+  };
+  return (text[s.kind] ?? s.kind) + (s.until ? ` until ${when(s.until)}` : "");
 }
 
 /**

@@ -1,8 +1,10 @@
-package pager
+package escalation
 
 import (
+	"database/sql"
 	"errors"
 	"fmt"
+	"net/url"
 	"strconv"
 	"strings"
 	"time"
@@ -13,6 +15,7 @@ import (
 
 	"bramble/alerting/alert"
 	"bramble/alerting/outbox"
+	"bramble/storage/statedb"
 )
 
 const (
@@ -32,8 +35,11 @@ const (
 // BundleAlert is the name of the alert that stands for several messages to one person.
 const BundleAlert = "Bundle"
 
+// throttle is one transaction's work on the messages to people: which leave at once, and which are collected.
+type throttle struct{ *work }
+
 // send gives a person a message, or puts it with those that are collected.
-func (e *transaction) send(l *outbox.Message, person, about string) error {
+func (e throttle) send(l *outbox.Message, person, about string) error {
 	if person == "" { // a receiver of its own
 		return e.post(l, person, about)
 	}
@@ -65,7 +71,7 @@ func (e *transaction) send(l *outbox.Message, person, about string) error {
 }
 
 // collectOn lets a collection that is due wait for more, until at or as long as its first message may wait.
-func (e *transaction) collectOn(person, receiver string, due, at int64) error {
+func (e throttle) collectOn(person, receiver string, due, at int64) error {
 	var first int64
 	row := e.c.QueryRowContext(e.ctx, `SELECT coalesce(min(p.created_at), 0) FROM page p JOIN page_to t ON t.page = p.id
 		WHERE p.state = 'bundled' AND t.bundle = '' AND t.person = ? AND p.receiver = ?`, person, receiver)
@@ -94,25 +100,17 @@ func leaveAt(sent []int64, now int64, about string) int64 {
 }
 
 // sentTo are the times of a person's messages within the window, in order.
-func (e *transaction) sentTo(person string) (out []int64, err error) {
-	rows, err := e.c.QueryContext(e.ctx, `SELECT sent_at FROM page_to WHERE person = ? AND sent_at > ? AND sent_at <= ? ORDER BY sent_at`,
+func (e throttle) sentTo(person string) ([]int64, error) {
+	out, err := statedb.All(e.ctx, e.c, statedb.Column[int64], `SELECT sent_at FROM page_to WHERE person = ? AND sent_at > ? AND sent_at <= ? ORDER BY sent_at`,
 		person, e.now-throttleWindow.Milliseconds(), e.now)
 	if err != nil {
 		return nil, fmt.Errorf("read messages to %s: %w", person, err)
 	}
-	defer rows.Close()
-	for rows.Next() {
-		var at int64
-		if err := rows.Scan(&at); err != nil {
-			return nil, fmt.Errorf("read messages to %s: %w", person, err)
-		}
-		out = append(out, at)
-	}
-	return out, rows.Err()
+	return out, nil
 }
 
 // bundles counts the collections for a person, and tells when the one for a receiver is due, 0 where there is none.
-func (e *transaction) bundles(person, receiver string) (n int, due int64, err error) {
+func (e throttle) bundles(person, receiver string) (n int, due int64, err error) {
 	row := e.c.QueryRowContext(e.ctx, `SELECT count(*), coalesce(max(CASE WHEN receiver = ? THEN due_at END), 0)
 		FROM escalation_step WHERE kind = 'bundle' AND state = 'pending' AND person = ?`, receiver, person)
 	if err := row.Scan(&n, &due); err != nil {
@@ -122,16 +120,16 @@ func (e *transaction) bundles(person, receiver string) (n int, due int64, err er
 }
 
 // post writes a message that leaves at once.
-func (e *transaction) post(l *outbox.Message, person, about string) error {
+func (e throttle) post(l *outbox.Message, person, about string) error {
 	if err := e.write(l, person, about, "waiting", e.now); err != nil {
 		return err
 	}
-	e.messages = append(e.messages, l)
+	e.Messages = append(e.Messages, l)
 	return nil
 }
 
 // write writes a message into the journal.
-func (e *transaction) write(l *outbox.Message, person, about, state string, sentAt int64) error {
+func (e throttle) write(l *outbox.Message, person, about, state string, sentAt int64) error {
 	if l.ID == "" {
 		var count int
 		if err := e.c.QueryRowContext(e.ctx, `SELECT count(*) FROM page WHERE incident = ?`, l.Incident).Scan(&count); err != nil {
@@ -143,7 +141,7 @@ func (e *transaction) write(l *outbox.Message, person, about, state string, sent
 		return err
 	}
 	if l.Incident != "" {
-		e.changed[l.Incident] = true
+		e.Changed[l.Incident] = true
 	}
 	return e.exec("write whom page "+l.ID+" is for", `INSERT INTO page_to (page, person, kind, sent_at) VALUES (?,?,?,?)`, l.ID, person, about, sentAt)
 }
@@ -156,7 +154,7 @@ type collected struct {
 }
 
 // flush sends the messages that were collected for a person, one message as itself, several as one.
-func (e *transaction) flush(s *escalationStep) error {
+func (e throttle) flush(s *escalationStep) error {
 	sent, err := e.sentTo(s.person)
 	if err != nil {
 		return err
@@ -172,12 +170,12 @@ func (e *transaction) flush(s *escalationStep) error {
 	if err != nil || len(list) == 0 {
 		return err
 	}
-	to := e.routing.set.Only(s.receiver)
+	to := e.routes.Only(s.receiver)
 	if to == nil || len(list) == 1 {
 		return e.release(list) // one whose receiver is gone says so by itself
 	}
 	id := fmt.Sprintf("bundle-%d", s.seq)
-	l, err := newMessage("", s.receiver, to, id, notify.ReasonFirstNotification, e.pager.bundle(list, e.now), e.now)
+	l, err := NewMessage("", s.receiver, to, id, notify.ReasonFirstNotification, bundle(list, e.now, e.engine.ExternalURL), e.now)
 	if err != nil {
 		return err
 	}
@@ -186,7 +184,7 @@ func (e *transaction) flush(s *escalationStep) error {
 		return err
 	}
 	for _, m := range list {
-		e.changed[m.Incident] = true
+		e.Changed[m.Incident] = true
 		if err := e.exec("bundle page "+m.ID, `UPDATE page_to SET bundle = ? WHERE page = ?`, id, m.ID); err != nil {
 			return err
 		}
@@ -195,7 +193,7 @@ func (e *transaction) flush(s *escalationStep) error {
 }
 
 // release sends collected messages as they are.
-func (e *transaction) release(list []collected) error {
+func (e throttle) release(list []collected) error {
 	for _, m := range list {
 		err := errors.Join(
 			e.exec("release page "+m.ID, `UPDATE page SET state = 'waiting', next_at = ? WHERE id = ?`, e.now, m.ID),
@@ -204,38 +202,33 @@ func (e *transaction) release(list []collected) error {
 			return err
 		}
 		m.NextAt = e.now
-		e.messages = append(e.messages, m.Message)
-		e.changed[m.Incident] = true
+		e.Messages = append(e.Messages, m.Message)
+		e.Changed[m.Incident] = true
 	}
 	return nil
 }
 
-func (e *transaction) collected(person, receiver string) (out []collected, err error) {
-	rows, err := e.c.QueryContext(e.ctx, `SELECT p.id, p.incident, p.integration, p.idx, p.group_key, p.reason, p.payload, p.created_at, p.reading_at, t.kind,
-		i.title, i.severity, i.number FROM page p JOIN page_to t ON t.page = p.id JOIN incident i ON i.id = p.incident
-		WHERE p.state = 'bundled' AND t.bundle = '' AND t.person = ? AND p.receiver = ? ORDER BY p.seq`, person, receiver)
-	if err != nil {
-		return nil, fmt.Errorf("read messages collected for %s: %w", person, err)
-	}
-	defer rows.Close()
-	for rows.Next() {
+func (e throttle) collected(person, receiver string) ([]collected, error) {
+	out, err := statedb.All(e.ctx, e.c, func(row *sql.Rows) (collected, error) {
 		m := collected{Message: &outbox.Message{Receiver: receiver}}
 		var (
 			reason int
 			text   string
 		)
-		err := rows.Scan(&m.ID, &m.Incident, &m.Integration, &m.Index, &m.GroupKey, &reason, &text, &m.CreatedAt, &m.ReadingAt, &m.about, &m.title, &m.severity, &m.number)
-		if err != nil {
-			return nil, fmt.Errorf("read messages collected for %s: %w", person, err)
-		}
+		err := row.Scan(&m.ID, &m.Incident, &m.Integration, &m.Index, &m.GroupKey, &reason, &text, &m.CreatedAt, &m.ReadingAt, &m.about, &m.title, &m.severity, &m.number)
 		m.Reason, m.Payload = notify.NotifyReason(reason), []byte(text)
-		out = append(out, m)
+		return m, err
+	}, `SELECT p.id, p.incident, p.integration, p.idx, p.group_key, p.reason, p.payload, p.created_at, p.reading_at, t.kind,
+		i.title, i.severity, i.number FROM page p JOIN page_to t ON t.page = p.id JOIN incident i ON i.id = p.incident
+		WHERE p.state = 'bundled' AND t.bundle = '' AND t.person = ? AND p.receiver = ? ORDER BY p.seq`, person, receiver)
+	if err != nil {
+		return nil, fmt.Errorf("read messages collected for %s: %w", person, err)
 	}
-	return out, rows.Err()
+	return out, nil
 }
 
 // bundle makes one alert of several messages: it counts and lists them.
-func (p *Pager) bundle(list []collected, now int64) outbox.Body {
+func bundle(list []collected, now int64, external *url.URL) outbox.Body {
 	counts := map[string]int{}
 	severity := ""
 	var lines []string
@@ -249,14 +242,14 @@ func (p *Pager) bundle(list []collected, now int64) outbox.Body {
 		}
 	}
 	if more := len(list) - len(lines); more > 0 {
-		lines = append(lines, fmt.Sprintf("and %d more: %s", more, p.externalURL.JoinPath("incidents")))
+		lines = append(lines, fmt.Sprintf("and %d more: %s", more, external.JoinPath("incidents")))
 	}
 	a := &amalert.Alert{Alert: model.Alert{
 		Labels: model.LabelSet{alert.NameLabel: BundleAlert, "severity": model.LabelValue(severity)}, StartsAt: time.UnixMilli(now),
 		Annotations: model.LabelSet{
 			"summary": model.LabelValue(bundleSummary(counts)), "description": model.LabelValue(strings.Join(lines, "\n")),
 		},
-		GeneratorURL: p.externalURL.JoinPath("incidents").String(),
+		GeneratorURL: external.JoinPath("incidents").String(),
 	}, UpdatedAt: time.UnixMilli(now)}
 	if counts[aboutFiring] == 0 && counts[aboutAck] == 0 {
 		a.EndsAt = time.UnixMilli(now)
@@ -279,32 +272,35 @@ func bundleSummary(counts map[string]int) string {
 }
 
 // stopEmptyBundles takes back a message whose collected pages are all stopped by now.
-func (e *transaction) stopEmptyBundles() error {
-	rows, err := e.c.QueryContext(e.ctx, `UPDATE page SET state = 'stopped', answer = 'all that it lists was acknowledged before it was delivered'
+func (e throttle) stopEmptyBundles() error {
+	return e.stop("stop messages", `UPDATE page SET state = 'stopped', answer = 'all that it lists was acknowledged before it was delivered'
 		WHERE state = 'waiting' AND incident = '' AND id LIKE 'bundle-%' AND NOT EXISTS
 		(SELECT 1 FROM page_to t JOIN page p ON p.id = t.page WHERE t.bundle = page.id AND p.state = 'bundled') RETURNING id`)
+}
+
+// stop runs a statement that stops pages and returns their IDs.
+func (e throttle) stop(what, query string, args ...any) error {
+	ids, err := statedb.All(e.ctx, e.c, statedb.Column[string], query, args...)
 	if err != nil {
-		return fmt.Errorf("stop messages: %w", err)
+		return fmt.Errorf("%s: %w", what, err)
 	}
-	return e.collectStopped(rows)
+	for _, id := range ids {
+		e.Stopped[id] = true
+	}
+	return nil
 }
 
 // settleBundle gives the pages that a message carried the state that the message came to.
-func (e *transaction) settleBundle(l *outbox.Message, state, answer string, leftAt int64) error {
-	rows, err := e.c.QueryContext(e.ctx, `SELECT DISTINCT p.incident FROM page_to t JOIN page p ON p.id = t.page WHERE t.bundle = ?`, l.ID)
+func (e throttle) settleBundle(l *outbox.Message, state, answer string, leftAt int64) error {
+	ids, err := statedb.All(e.ctx, e.c, statedb.Column[string], `SELECT DISTINCT p.incident FROM page_to t JOIN page p ON p.id = t.page WHERE t.bundle = ?`, l.ID)
 	if err != nil {
 		return fmt.Errorf("read what message %s carries: %w", l.ID, err)
 	}
-	defer rows.Close()
-	for rows.Next() {
-		var id string
-		if err := rows.Scan(&id); err != nil {
-			return fmt.Errorf("read what message %s carries: %w", l.ID, err)
-		}
-		e.changed[id] = true
+	for _, id := range ids {
+		e.Changed[id] = true
 	}
-	if err := rows.Err(); err != nil || state == "waiting" {
-		return err
+	if state == "waiting" {
+		return nil
 	}
 	return e.exec("write what message "+l.ID+" carried", `UPDATE page SET state = ?, attempts = ?, answer = ?, left_at = ?
 		WHERE state = 'bundled' AND id IN (SELECT page FROM page_to WHERE bundle = ?)`, state, l.Attempts, answer, leftAt, l.ID)

@@ -1,4 +1,4 @@
-package pager
+package escalation
 
 import (
 	"context"
@@ -15,6 +15,7 @@ import (
 	"bramble/alerting/alert"
 	"bramble/alerting/incident"
 	"bramble/alerting/outbox"
+	"bramble/storage/statedb"
 )
 
 // ErrResolved is returned for a change of an incident that is over.
@@ -29,28 +30,26 @@ const maxSnooze = 7 * 24 * time.Hour
 // Acknowledge records that who takes the incident on. Pages stop, those that wait for delivery included, and nothing
 // escalates any more; new alerts and the resolve are still told. Acknowledging again replaces name, time and comment, unless the
 // same person does so without a comment. It survives a restart. The error is ErrNone where there is none, ErrResolved where it is over.
-func (p *Pager) Acknowledge(ctx context.Context, id, who, comment string) error {
-	return p.acknowledge(ctx, id, incident.Ack{By: who, Comment: comment})
+func (g *Engine) Acknowledge(ctx context.Context, id, who, comment string) error {
+	return g.acknowledge(ctx, id, incident.Ack{By: who, Comment: comment})
 }
 
 // Snooze is an acknowledgement for a time: alerts that still fire then are escalated from the first step. It is at most 7 days. Name,
 // time and comment of an acknowledgement before it stay.
-func (p *Pager) Snooze(ctx context.Context, id, who, comment string, d time.Duration) error {
+func (g *Engine) Snooze(ctx context.Context, id, who, comment string, d time.Duration) error {
 	if d < time.Second || d > maxSnooze {
 		return fmt.Errorf("snooze incident: %s is not between 1s and %s", d, maxSnooze)
 	}
-	return p.acknowledge(ctx, id, incident.Ack{By: who, Comment: comment, Until: d.Milliseconds()})
+	return g.acknowledge(ctx, id, incident.Ack{By: who, Comment: comment, Until: d.Milliseconds()})
 }
 
 // acknowledge takes an acknowledgement whose Until is still a duration.
-func (p *Pager) acknowledge(_ context.Context, id string, ack incident.Ack) error {
+func (g *Engine) acknowledge(_ context.Context, id string, ack incident.Ack) error {
 	if ack.By == "" {
 		return errors.New("acknowledge incident: who is missing")
 	}
 	length := ack.Until
-	var e *transaction
-	err := p.commits.Do(func(c *sql.Conn) error {
-		e = p.transaction(c)
+	err := g.do(func(e *transaction) error {
 		ack.At, ack.Until = e.now, 0
 		if length > 0 {
 			ack.Until = e.now + length
@@ -60,8 +59,7 @@ func (p *Pager) acknowledge(_ context.Context, id string, ack incident.Ack) erro
 	if err != nil {
 		return err
 	}
-	p.after(e)
-	p.log.Info("incident acknowledged", "incident", id, "by", ack.By, "until", ack.Until)
+	g.Log.Info("incident acknowledged", "incident", id, "by", ack.By, "until", ack.Until)
 	return nil
 }
 
@@ -80,9 +78,9 @@ func (e *transaction) acknowledge(id string, ack incident.Ack) error {
 	if err != nil {
 		return err
 	}
-	kind, state, text := "acknowledged", escalationAcknowledged, ack.Comment
+	kind, state, text := "acknowledged", Acknowledged, ack.Comment
 	if ack.Until != 0 {
-		kind, state = "snoozed", escalationSnoozed
+		kind, state = "snoozed", Snoozed
 		text = fmt.Sprintf("for %s", model.Duration(time.Duration(ack.Until-ack.At)*time.Millisecond))
 		if ack.Comment != "" {
 			text += ": " + ack.Comment
@@ -151,7 +149,7 @@ func (e *transaction) notice(in *incident.Incident, esc *escalation, ack inciden
 	if p == nil || p.AckNotice == "" {
 		return nil
 	}
-	to := e.routing.set.Only(p.AckNotice)
+	to := e.routes.Only(p.AckNotice)
 	if to == nil {
 		return nil
 	}
@@ -167,14 +165,14 @@ func (e *transaction) notice(in *incident.Incident, esc *escalation, ack inciden
 		notes[AckNote] = model.LabelValue(by)
 	})
 	for _, a := range body.Alerts {
-		about := incidentAlert(a)
+		about := AlertOf(a)
 		a.Annotations["summary"] = model.LabelValue("Acknowledged by " + ack.By + ": " + alert.Text(about.Labels, about.Annotations))
 	}
-	l, err := newMessage(in.ID, p.AckNotice, to, in.GroupKey, notify.ReasonUnknown, body, e.now)
+	l, err := NewMessage(in.ID, p.AckNotice, to, in.GroupKey, notify.ReasonUnknown, body, e.now)
 	if err != nil {
 		return err
 	}
-	return e.send(l, name, aboutAck)
+	return e.throttle.send(l, name, aboutAck)
 }
 
 // quiet stops the coming steps and the waiting messages of an incident, but never a resolve.
@@ -182,47 +180,27 @@ func (e *transaction) quiet(id, why string) error {
 	if err := e.stopSteps(id); err != nil {
 		return err
 	}
-	rows, err := e.c.QueryContext(e.ctx, `UPDATE page SET state = 'stopped', answer = ? WHERE incident = ? AND state IN ('waiting', 'bundled')
+	err := e.throttle.stop("stop pages of incident "+id, `UPDATE page SET state = 'stopped', answer = ? WHERE incident = ? AND state IN ('waiting', 'bundled')
 		AND reason IN (?, ?, ?) RETURNING id`, why, id,
 		int(notify.ReasonFirstNotification), int(notify.ReasonNewAlertsInGroup), int(notify.ReasonRepeatIntervalElapsed))
 	if err != nil {
-		return fmt.Errorf("stop pages of incident %s: %w", id, err)
-	}
-	if err := e.collectStopped(rows); err != nil {
 		return err
 	}
-	return e.stopEmptyBundles()
+	return e.throttle.stopEmptyBundles()
 }
 
-func (e *transaction) collectStopped(rows *sql.Rows) error {
-	defer rows.Close()
-	for rows.Next() {
-		var id string
-		if err := rows.Scan(&id); err != nil {
-			return fmt.Errorf("stop pages: %w", err)
-		}
-		e.stopped[id] = true
-	}
-	return rows.Err()
-}
-
-// CloseIncident writes down the cause that somebody found in the end. An incident whose alerts still fire is over with it: nothing
+// Close writes down the cause that somebody found in the end. An incident whose alerts still fire is over with it: nothing
 // rings any more, its receivers hear of the end, and the alerts page again only when they begin anew. The error is
 // ErrNone where there is none.
-func (p *Pager) CloseIncident(_ context.Context, id, who, comment string) error {
+func (g *Engine) Close(_ context.Context, id, who, comment string) error {
 	if who == "" {
 		return errors.New("close incident: who is missing")
 	}
-	var e *transaction
-	err := p.commits.Do(func(c *sql.Conn) error {
-		e = p.transaction(c)
-		return e.close(id, who, comment)
-	})
+	err := g.do(func(e *transaction) error { return e.close(id, who, comment) })
 	if err != nil {
 		return err
 	}
-	p.after(e)
-	p.log.Info("incident closed", "incident", id, "by", who)
+	g.Log.Info("incident closed", "incident", id, "by", who)
 	return nil
 }
 
@@ -267,13 +245,13 @@ func (e *transaction) endNotified(in *incident.Incident, why string) error {
 	if esc, err := e.load(in.ID); err != nil {
 		return err
 	} else if esc != nil {
-		esc.state = escalationOver
+		esc.state = Over
 		if err := e.save(esc); err != nil {
 			return err
 		}
 	}
 	for _, t := range told {
-		to := e.routing.set.Find(t.receiver, t.integration, t.idx)
+		to := e.routes.Find(t.receiver, t.integration, t.idx)
 		if to == nil || !to.SendResolved() {
 			continue
 		}
@@ -282,11 +260,11 @@ func (e *transaction) endNotified(in *incident.Incident, why string) error {
 			return fmt.Errorf("decode alerts of incident %s: %w", in.ID, err)
 		}
 		body.Alerts = endedAlerts(body.Firing(), e.now)
-		l, err := newMessage(in.ID, t.receiver, to, in.GroupKey, notify.ReasonAllAlertsResolved, body, e.now)
+		l, err := NewMessage(in.ID, t.receiver, to, in.GroupKey, notify.ReasonAllAlertsResolved, body, e.now)
 		if err != nil {
 			return err
 		}
-		if err := e.send(l, t.person, aboutEnd); err != nil {
+		if err := e.throttle.send(l, t.person, aboutEnd); err != nil {
 			return err
 		}
 	}
@@ -309,23 +287,43 @@ type notifiedIntegration struct {
 }
 
 // notifiedIntegrations lists them, up to a time.
-func (e *transaction) notifiedIntegrations(incident string, until int64) (out []notifiedIntegration, err error) {
-	rows, err := e.c.QueryContext(e.ctx, `SELECT coalesce(t.person, ''), coalesce(t.kind, ''), p.receiver, p.integration, p.idx, p.payload FROM page p LEFT JOIN page_to t ON t.page = p.id
+func (e *transaction) notifiedIntegrations(incident string, until int64) ([]notifiedIntegration, error) {
+	out, err := statedb.All(e.ctx, e.c, func(row *sql.Rows) (t notifiedIntegration, err error) {
+		err = row.Scan(&t.person, &t.about, &t.receiver, &t.integration, &t.idx, &t.payload)
+		return t, err
+	}, `SELECT coalesce(t.person, ''), coalesce(t.kind, ''), p.receiver, p.integration, p.idx, p.payload FROM page p LEFT JOIN page_to t ON t.page = p.id
 		WHERE p.seq IN (SELECT max(seq) FROM page WHERE incident = ? AND created_at <= ? AND reason <> ?
 		AND (state IN ('delivered', 'waiting') OR state = 'stopped' AND id IN (SELECT page FROM page_to WHERE doubtful = 1)) GROUP BY receiver, integration, idx) ORDER BY p.seq`,
 		incident, until, int(notify.ReasonUnknown))
 	if err != nil {
 		return nil, fmt.Errorf("read whom incident %s was told: %w", incident, err)
 	}
-	defer rows.Close()
-	for rows.Next() {
-		var t notifiedIntegration
-		if err := rows.Scan(&t.person, &t.about, &t.receiver, &t.integration, &t.idx, &t.payload); err != nil {
-			return nil, fmt.Errorf("read whom incident %s was told: %w", incident, err)
-		}
-		out = append(out, t)
+	return out, nil
+}
+
+// RecordTry writes the outcome of a try. A page that left must be on record, so the write is repeated until it succeeds or the
+// page would be sent again anyway.
+func (g *Engine) RecordTry(l *outbox.Message, state, answer string, now time.Time) {
+	var leftAt int64
+	if state == "delivered" {
+		leftAt = now.UnixMilli()
 	}
-	return out, rows.Err()
+	for range 3 {
+		err := g.do(func(e *transaction) error {
+			answer := answer[:min(len(answer), outbox.MaxAnswer)]
+			err := e.exec("write page", `UPDATE page SET state = ?, attempts = ?, next_at = ?, answer = ?, left_at = ?
+				WHERE id = ? AND NOT (state = 'stopped' AND ? = 'waiting')`,
+				state, l.Attempts, l.NextAt, answer, leftAt, l.ID, state)
+			if state == "delivered" && l.Incident != "" && l.ReadingAt != 0 && l.Way != nil {
+				err = errors.Join(err, e.event(l.Incident, "timing", l.Receiver, "%s", l.Timing(leftAt)))
+			}
+			return errors.Join(err, e.tried(l, state, answer, leftAt))
+		})
+		if err == nil {
+			return
+		}
+		g.Log.Error("record a page's delivery", "page", l.ID, "state", state, "err", err)
+	}
 }
 
 // tried follows up on a try to deliver: the pages that a message carried share its fate, and a channel that does not work brings
@@ -333,12 +331,12 @@ func (e *transaction) notifiedIntegrations(incident string, until int64) (out []
 func (e *transaction) tried(l *outbox.Message, state, answer string, leftAt int64) error {
 	incidents := map[string]bool{l.Incident: true}
 	if l.Incident == "" {
-		if err := e.settleBundle(l, state, answer, leftAt); err != nil {
+		if err := e.throttle.settleBundle(l, state, answer, leftAt); err != nil {
 			return err
 		}
-		incidents = e.changed
+		incidents = e.Changed
 	}
-	if state != "failed" && !(state == "waiting" && l.Attempts == triesBeforeNext) {
+	if state != "failed" && !(state == "waiting" && l.Attempts == TriesBeforeNext) {
 		return nil
 	}
 	var who string
@@ -359,6 +357,6 @@ func (e *transaction) tried(l *outbox.Message, state, answer string, leftAt int6
 	return nil
 }
 
-// triesBeforeNext is how many tries of one channel fail before the next step comes at once: with a provider that hangs
+// TriesBeforeNext is how many tries of one channel fail before the next step comes at once: with a provider that hangs
 // that is 16 s.
-const triesBeforeNext = 3
+const TriesBeforeNext = 3

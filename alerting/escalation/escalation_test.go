@@ -1,29 +1,36 @@
-package pager
+package escalation
 
 import (
-	"context"
 	"database/sql"
 	"fmt"
 	"log/slog"
+	"net/url"
+	"path/filepath"
 	"runtime"
 	"strings"
 	"testing"
 	"time"
 
 	amalert "github.com/prometheus/alertmanager/alert"
+	"github.com/prometheus/alertmanager/config"
 	"github.com/prometheus/alertmanager/notify"
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/common/model"
+	_ "modernc.org/sqlite"
 
-	"bramble/alerting/alert"
-	"bramble/alerting/alerttest"
+	"bramble/alerting/database"
+	"bramble/alerting/fault"
 	"bramble/alerting/incident"
+	"bramble/alerting/oncall"
 	"bramble/alerting/outbox"
+	"bramble/alerting/receivers"
+	"bramble/storage/statedb"
 )
 
 // channelsTo is an alertmanager.yml with receivers that post to url/NAME, and one, oncall, that a policy stands for.
 func channelsTo(url string, names ...string) []byte {
 	var b strings.Builder
-	b.WriteString("route: {receiver: oncall, group_by: [alertname, board], group_wait: 0s, group_interval: 1s, repeat_interval: 4h}\nreceivers:\n- name: oncall\n")
+	b.WriteString("route: {receiver: oncall}\nreceivers:\n- name: oncall\n")
 	for _, n := range names {
 		fmt.Fprintf(&b, "- name: %s\n  webhook_configs: [{url: %q}]\n", n, url+"/"+n)
 	}
@@ -47,40 +54,86 @@ policies:
 
 var allChannels = []string{"ada-ntfy", "ada-sms", "ada-phone", "jonas-ntfy", "mira-ntfy", "everybody"}
 
-// bench is a pager whose loops do not run: the test says what time it is and what happens, and reads the journal.
+// bench is an engine whose loop does not run: the test says what time it is and what happens, and reads the journal.
 type bench struct {
-	*Pager
-	t    *testing.T
-	at   time.Duration // since the start
-	zero int64
+	*Engine
+	t      *testing.T
+	at     time.Duration // since the start
+	zero   int64
+	routes Routes
+	oncall *oncall.Config
+	outbox *outbox.Queue
+	over   int64 // since when every condition is over
 }
+
+// routes are receivers without a tree: each board is a group.
+type routes struct{ *receivers.Set }
+
+// GroupKeys implements Routes.
+func (routes) GroupKeys(labels map[string]string) []string { return []string{labels["board"]} }
 
 func newBench(t *testing.T, onCall string) *bench {
 	t.Helper()
-	p, err := Open(Options{
-		DB: openDB(t, t.TempDir()), Config: channelsTo("http://127.0.0.1:1", allChannels...), OnCall: []byte(onCall), ExternalURL: "http://collector.example/",
-		Log: slog.New(slog.NewTextHandler(t.Output(), nil)),
-	})
+	db, err := sql.Open("sqlite", "file:"+filepath.Join(t.TempDir(), "state.db")+"?_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)&_pragma=foreign_keys(1)&_pragma=busy_timeout(5000)")
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { p.Close() })
-	return &bench{Pager: p, t: t, zero: p.clock.now()}
+	t.Cleanup(func() { db.Close() })
+	if err := statedb.Ready(t.Context(), db); err != nil {
+		t.Fatal(err)
+	}
+	conf, err := config.Load(string(channelsTo("http://127.0.0.1:1", allChannels...)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	log := slog.New(slog.NewTextHandler(t.Output(), nil))
+	external := &url.URL{Scheme: "http", Host: "collector.example", Path: "/"}
+	set, err := receivers.Build(conf, &receivers.Own{}, &receivers.Parts{ExternalURL: external, Log: log, AMLog: log})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := &bench{t: t, routes: routes{set}, outbox: outbox.NewQueue()}
+	b.page(onCall)
+	often := database.NewPrepared(db)
+	t.Cleanup(func() { often.Close() })
+	b.Engine = New(Options{
+		DB: db, Often: often, Commits: database.NewWriter(db), Log: log, ExternalURL: external,
+		Faults: fault.NewGuard(prometheus.NewCounter(prometheus.CounterOpts{Name: "faults"}), log),
+		Routes: func() Routes { return b.routes }, OnCall: func() *oncall.Config { return b.oncall },
+		Suppressed: func([]*amalert.Alert) bool { return false }, OverSince: func(model.Fingerprint) int64 { return b.over },
+		Fires: func(*incident.Incident) bool { return false }, Now: func(*incident.Incident) string { return "" },
+		Besides: func(*Notification) []string { return nil }, Committed: func(f *Effects) {
+			b.outbox.Cancel(func(l *outbox.Message) bool { return f.Stopped[l.ID] })
+			b.outbox.Add(f.Messages)
+		}, Shift: func(int64) {},
+	})
+	b.zero = b.clock.now()
+	return b
+}
+
+// page puts an oncall.yml in force.
+func (b *bench) page(onCall string) {
+	b.t.Helper()
+	c, err := oncall.Parse([]byte(onCall))
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	b.oncall = c.WithOverrides(nil)
 }
 
 // tx runs one transaction at the bench's time.
 func (b *bench) tx(do func(e *transaction) error) *transaction {
 	b.t.Helper()
 	var e *transaction
-	err := b.commits.Do(func(c *sql.Conn) error {
-		e = b.transaction(c)
+	err := b.Commits.Do(func(c *sql.Conn) error {
+		e = b.Engine.transaction(c)
 		e.now = b.zero + b.at.Milliseconds()
 		return do(e)
 	})
 	if err != nil {
 		b.t.Fatal(err)
 	}
-	b.after(e)
+	b.Settle(&e.Effects)
 	return e
 }
 
@@ -95,21 +148,15 @@ func (b *bench) notify(reason notify.NotifyReason, board string, firing bool) st
 	if !firing {
 		a.EndsAt = now
 	}
-	n := &notification{receiver: "oncall", groupKey: board, reason: reason, now: now, payload: outbox.Body{Now: now, Alerts: []*amalert.Alert{a}}}
-	n.alerts = []incident.Alert{incidentAlert(a)}
-	if firing {
-		n.alerts[0].EndsAt = 0
-		n.firingCount = 1
-	} else {
-		n.alerts[0].EndsAt = now.UnixMilli()
+	n := &Notification{
+		Receiver: "oncall", GroupKey: board, Reason: reason, Now: now, Body: outbox.Body{Now: now, Alerts: []*amalert.Alert{a}}, Alerts: []incident.Alert{AlertOf(a)},
 	}
-	var id string
-	j := &recorder{pager: b.Pager, receiver: "oncall"}
-	b.tx(func(e *transaction) (err error) {
-		id, _, _, err = j.record(context.Background(), e, n)
-		return err
-	})
-	return id
+	n.Alerts[0].EndsAt = 0
+	if !firing {
+		n.Alerts[0].EndsAt = now.UnixMilli()
+	}
+	e := b.tx(func(e *transaction) error { return grouping{e}.record(n) })
+	return e.Incident
 }
 
 // until does all steps up to a time after the start, each at its own, and returns "time receiver" of what was written.
@@ -117,7 +164,7 @@ func (b *bench) until(at time.Duration) string {
 	b.t.Helper()
 	for {
 		var next sql.NullInt64
-		if err := b.db.QueryRowContext(b.t.Context(), `SELECT min(due_at) FROM escalation_step WHERE state = 'pending'`).Scan(&next); err != nil {
+		if err := b.DB.QueryRowContext(b.t.Context(), `SELECT min(due_at) FROM escalation_step WHERE state = 'pending'`).Scan(&next); err != nil {
 			b.t.Fatal(err)
 		}
 		due := time.Duration(next.Int64-b.zero) * time.Millisecond
@@ -133,7 +180,7 @@ func (b *bench) until(at time.Duration) string {
 // written lists the journal's pages that were to leave, by the times at which they were.
 func (b *bench) written() string {
 	b.t.Helper()
-	rows, err := b.db.QueryContext(b.t.Context(), `SELECT p.receiver, t.kind, t.sent_at, p.state FROM page p JOIN page_to t ON t.page = p.id WHERE t.bundle = '' ORDER BY p.seq`)
+	rows, err := b.DB.QueryContext(b.t.Context(), `SELECT p.receiver, t.kind, t.sent_at, p.state FROM page p JOIN page_to t ON t.page = p.id WHERE t.bundle = '' ORDER BY p.seq`)
 	if err != nil {
 		b.t.Fatal(err)
 	}
@@ -163,7 +210,7 @@ func (b *bench) written() string {
 // deliver makes all that waits delivered.
 func (b *bench) deliver() {
 	b.t.Helper()
-	if _, err := b.db.ExecContext(b.t.Context(), `UPDATE page SET state = 'delivered' WHERE state = 'waiting'`); err != nil {
+	if _, err := b.DB.ExecContext(b.t.Context(), `UPDATE page SET state = 'delivered' WHERE state = 'waiting'`); err != nil {
 		b.t.Fatal(err)
 	}
 }
@@ -198,7 +245,7 @@ func TestEscalation(t *testing.T) {
 	b.want(b.run(49*time.Minute), round)
 	b.want(b.run(4*time.Hour), round+", 50m0s everybody")
 	in, err := b.Incident(t.Context(), id)
-	if err != nil || in.Escalation.State != escalationExhausted || in.Escalation.NextAt != 0 {
+	if err != nil || in.Escalation.State != Exhausted || in.Escalation.NextAt != 0 {
 		t.Errorf("escalation %+v, %v", in.Escalation, err)
 	}
 	b.notify(notify.ReasonRepeatIntervalElapsed, "b1", true)
@@ -254,7 +301,7 @@ func TestSnooze(t *testing.T) {
 		t.Errorf("ack %+v, %v", in.Ack, err)
 	}
 	b.want(b.run(61*time.Minute), "0s ada-ntfy, 1h1m0s ada-ntfy")
-	if in, err := b.Incident(t.Context(), id); err != nil || in.Ack != nil || in.Escalation.State != escalationRunning {
+	if in, err := b.Incident(t.Context(), id); err != nil || in.Ack != nil || in.Escalation.State != Running {
 		t.Errorf("after the snooze: ack %+v, escalation %+v, %v", in.Ack, in.Escalation, err)
 	}
 	b.tx(func(e *transaction) error {
@@ -325,7 +372,7 @@ func TestSnoozeKeepsTheAcknowledgement(t *testing.T) {
 		t.Errorf("within the snooze: %s", got)
 	}
 	b.run(67 * time.Minute)
-	if in, err := b.Incident(t.Context(), id); err != nil || in.Ack != nil || in.Escalation.State != escalationRunning {
+	if in, err := b.Incident(t.Context(), id); err != nil || in.Ack != nil || in.Escalation.State != Running {
 		t.Errorf("after the snooze: ack %+v, escalation %+v, %v", in.Ack, in.Escalation, err)
 	}
 }
@@ -338,13 +385,9 @@ func TestSnoozeOfWhatIsOver(t *testing.T) {
 	b.tx(func(e *transaction) error {
 		return e.acknowledge(id, incident.Ack{By: "ada", At: e.now, Until: e.now + 1})
 	})
-	tr := alerttest.Fire("b1", time.Now())
-	delete(tr.Labels, "rack")
-	due := func(state alert.State) map[string]string {
+	due := func(over int64) map[string]string {
 		t.Helper()
-		tr.From, tr.State, tr.At = tr.State, state, tr.At+1
-		b.Deliver([]alert.Transition{tr})
-		b.takeIn()
+		b.over = over
 		for b.clock.now() <= b.zero+1 {
 			runtime.Gosched()
 		}
@@ -355,13 +398,13 @@ func TestSnoozeOfWhatIsOver(t *testing.T) {
 		return muted
 	}
 	b.at = time.Second
-	muted := due(alert.Cooling)
+	muted := due(b.zero)
 	b.tx(func(e *transaction) error { e.muted = muted; return e.run("") })
-	if in, err := b.Incident(t.Context(), id); err != nil || in.Ack == nil || !strings.HasPrefix(in.Now, "condition over since ") {
-		t.Errorf("ack %+v, now %q, %v; want the snooze to go on", in.Ack, in.Now, err)
+	if in, err := b.Incident(t.Context(), id); err != nil || in.Ack == nil {
+		t.Errorf("ack %+v, %v; want the snooze to go on", in.Ack, err)
 	}
 	b.want(b.written(), "0s ada-ntfy")
-	if muted := due(alert.Firing); len(muted) != 0 {
+	if muted := due(0); len(muted) != 0 {
 		t.Errorf("it holds again, and still %v", muted)
 	}
 	b.want(b.until(time.Minute), "0s ada-ntfy, 3s ada-ntfy")
@@ -424,18 +467,16 @@ policies:
 `)
 	b.notify(notify.ReasonFirstNotification, "b1", true)
 	b.want(b.until(0), "0s ada-ntfy")
-	if gaps := b.Gaps(time.Now()); len(gaps["first"]) != 1 {
+	if gaps := b.oncall.Rotas[0].Gaps(time.Now(), time.Now().Add(30*24*time.Hour)); len(gaps) != 1 {
 		t.Errorf("gaps %v", gaps)
 	}
-	if err := b.ReloadWithOnCall(channelsTo("http://127.0.0.1:1", allChannels...), []byte(`
+	b.page(`
 people: [{name: ada, channels: [{receiver: ada-ntfy}]}]
 rotas:
   - {name: first, zone: UTC, layers: [{people: [ada], start: 2999-01-01, handover: "09:00", rotate: daily}]}
 policies:
   - {name: one, receivers: [oncall], steps: [{notify: [first]}], repeat: 5, fallback: everybody}
-`)); err != nil {
-		t.Fatal(err)
-	}
+`)
 	b.notify(notify.ReasonFirstNotification, "b2", true)
 	b.want(b.until(0), "0s ada-ntfy, 0s everybody")
 }
@@ -447,7 +488,7 @@ func TestChannelFails(t *testing.T) {
 	fail := func(receiver string, attempts int, state string) {
 		t.Helper()
 		var l outbox.Message
-		if err := b.db.QueryRowContext(t.Context(), `SELECT id, incident, receiver FROM page WHERE receiver = ? ORDER BY seq DESC LIMIT 1`, receiver).Scan(&l.ID, &l.Incident, &l.Receiver); err != nil {
+		if err := b.DB.QueryRowContext(t.Context(), `SELECT id, incident, receiver FROM page WHERE receiver = ? ORDER BY seq DESC LIMIT 1`, receiver).Scan(&l.ID, &l.Incident, &l.Receiver); err != nil {
 			t.Fatal(err)
 		}
 		l.Attempts = attempts
@@ -489,10 +530,10 @@ func TestClockSet(t *testing.T) {
 	}
 	b := newBench(t, twoSteps)
 	b.notify(notify.ReasonFirstNotification, "b1", true)
-	if _, err := b.db.ExecContext(t.Context(), `UPDATE escalation_step SET due_at = due_at + 3600000`); err != nil {
+	if _, err := b.DB.ExecContext(t.Context(), `UPDATE escalation_step SET due_at = due_at + 3600000`); err != nil {
 		t.Fatal(err) // as after a clock that was set back while nobody ran
 	}
-	if err := b.loadSteps(t.Context()); err != nil {
+	if err := b.Load(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	late := b.clock.now() - b.zero
@@ -520,7 +561,7 @@ func TestStepThatCannotBeDone(t *testing.T) {
 	bad := b.notify(notify.ReasonFirstNotification, "b1", true)
 	b.notify(notify.ReasonFirstNotification, "b2", true)
 	b.deliver()
-	if _, err := b.db.ExecContext(t.Context(), `UPDATE escalation SET payload = '{' WHERE incident = ?`, bad); err != nil {
+	if _, err := b.DB.ExecContext(t.Context(), `UPDATE escalation SET payload = '{' WHERE incident = ?`, bad); err != nil {
 		t.Fatal(err)
 	}
 	b.want(b.until(2*time.Minute), "0s ada-ntfy, 0s ada-ntfy, 2m0s ada-sms")
@@ -530,40 +571,12 @@ func TestStepThatCannotBeDone(t *testing.T) {
 	}
 }
 
-// BenchmarkFiveHundred is the time from 500 crossings at once to the first request, for a receiver that sends by itself and
-// for one that stands for a policy.
-func BenchmarkFiveHundred(b *testing.B) {
-	for _, onCall := range []string{"", oneAda} {
-		b.Run(fmt.Sprintf("policy=%t", onCall != ""), func(b *testing.B) {
-			for b.Loop() {
-				b.StopTimer()
-				s := newSink(b, nil)
-				config := oneSink(s.URL, "")
-				if onCall != "" {
-					config = channelsTo(s.URL, "ada-ntfy")
-				}
-				p := startOnCall(b, config, onCall)
-				var ts []alert.Transition
-				for i := range 500 {
-					ts = append(ts, alerttest.Fire(fmt.Sprintf("b%03d", i), time.Now()))
-				}
-				b.StartTimer()
-				p.Deliver(ts)
-				s.next(b)
-				b.StopTimer()
-				p.stop()
-				b.StartTimer()
-			}
-		})
-	}
-}
-
 // TestDoubtful: a page that waited when the collector ended may have been received; stopped after that, its receiver hears of
 // the end.
 func TestDoubtful(t *testing.T) {
 	b := newBench(t, twoSteps)
 	id := b.notify(notify.ReasonFirstNotification, "b1", true)
-	if err := b.loadSteps(t.Context()); err != nil {
+	if err := b.Load(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	b.tx(func(e *transaction) error { return e.acknowledge(id, incident.Ack{By: "jonas", At: e.now}) })

@@ -1,7 +1,6 @@
-package pager
+package escalation
 
 import (
-	"context"
 	"database/sql"
 	"encoding/json"
 	"errors"
@@ -14,17 +13,17 @@ import (
 
 	"bramble/alerting/alert"
 	"bramble/alerting/incident"
-	"bramble/alerting/oncall"
 	"bramble/alerting/outbox"
+	"bramble/storage/statedb"
 )
 
 // States of an escalation.
 const (
-	escalationRunning      = "running"
-	escalationAcknowledged = "acknowledged"
-	escalationSnoozed      = "snoozed"
-	escalationExhausted    = "exhausted"
-	escalationOver         = "over"
+	Running      = "running"
+	Acknowledged = "acknowledged"
+	Snoozed      = "snoozed"
+	Exhausted    = "exhausted"
+	Over         = "over"
 )
 
 // Kinds of an escalation_step.
@@ -65,67 +64,22 @@ type escalationStep struct {
 	held             bool
 }
 
-// transaction is one transaction's work on escalations. Its collected effects are to be used once it is committed.
-type transaction struct {
-	ctx     context.Context
-	pager   *Pager
-	routing *routing
-	oncall  *oncall.Config
-	c       *sql.Conn
-	now     int64
-	// muted says of incidents with a due step why it pages nobody: something suppresses all of their alerts, or did, and
-	// their conditions are over. It is found out before the
-	// transaction: silences are written under a lock of theirs, in a transaction.
-	muted map[string]string
-
-	messages  []*outbox.Message
-	merged    []*incident.Incident
-	notices   [][]byte        // for the notification log
-	stopped   map[string]bool // pages
-	changed   map[string]bool // incidents
-	exhausted int
-	gaps      int
-}
-
-func (p *Pager) transaction(c *sql.Conn) *transaction {
-	return &transaction{
-		ctx: context.Background(), pager: p, routing: p.routing.Load(), oncall: p.onCall(), c: c, now: p.clock.now(),
-		stopped: map[string]bool{}, changed: map[string]bool{},
-	}
-}
-
-// after puts the results of a committed transaction to use.
-func (p *Pager) after(e *transaction) {
-	if e == nil {
-		return
-	}
-	p.faults.guard("forget merged incidents", func() { p.forgetMerged(e) })
-	p.outbox.Cancel(func(l *outbox.Message) bool { return e.stopped[l.ID] })
-	p.outbox.Add(e.messages)
-	p.metrics.exhausted.Add(float64(e.exhausted))
-	p.metrics.unmanned.Add(float64(e.gaps))
-	for id := range e.changed {
-		p.changed(id)
-	}
-	p.steps.signal()
-}
-
 // notified takes a notification in, after its incident is written. Steps that are due at once are done in the same transaction.
-func (e *transaction) notified(n *notification, in *incident.Incident, ch change, elsewhere map[string]bool) error {
+func (e *transaction) notified(n *Notification, in *incident.Incident, ch change, elsewhere map[string]bool) error {
 	esc, err := e.load(in.ID)
 	if err != nil {
 		return err
 	}
-	if esc == nil && (e.oncall.PolicyOf(n.receiver) == nil || n.firingCount == 0) {
+	if esc == nil && (e.oncall.PolicyOf(n.Receiver) == nil || n.firingCount() == 0) {
 		return nil
 	}
 	if esc == nil {
-		esc = &escalation{incident: in.ID, state: escalationOver, payload: []byte(`{}`)}
+		esc = &escalation{incident: in.ID, state: Over, payload: []byte(`{}`)}
 	}
 	if ch.partly {
-		n.payload.Alerts = nil // its people are still notified of alerts that fire elsewhere
+		n.Body.Alerts = nil // its people are still notified of alerts that fire elsewhere
 	} else {
-		esc.receiver = n.receiver
+		esc.receiver = n.Receiver
 	}
 	if err := esc.take(n, elsewhere); err != nil {
 		return err
@@ -141,8 +95,8 @@ func (e *transaction) notified(n *notification, in *incident.Incident, ch change
 }
 
 // take takes the alerts of a notification in; those that fire in other groups of the incident stay.
-func (esc *escalation) take(n *notification, elsewhere map[string]bool) error {
-	body := n.payload
+func (esc *escalation) take(n *Notification, elsewhere map[string]bool) error {
+	body := n.Body
 	if len(elsewhere) > 0 {
 		var last outbox.Body
 		if err := json.Unmarshal(esc.payload, &last); err != nil {
@@ -150,7 +104,7 @@ func (esc *escalation) take(n *notification, elsewhere map[string]bool) error {
 		}
 		body.Alerts = slices.Clone(body.Alerts)
 		for _, a := range last.Firing() {
-			if elsewhere[alert.LabelText(incidentAlert(a).Labels)] {
+			if elsewhere[alert.LabelText(AlertOf(a).Labels)] {
 				body.Alerts = append(body.Alerts, a)
 			}
 		}
@@ -163,30 +117,30 @@ func (esc *escalation) take(n *notification, elsewhere map[string]bool) error {
 }
 
 // follow decides the effect of a notification on an escalation.
-func (e *transaction) follow(esc *escalation, n *notification, in *incident.Incident, fresh bool, ch change) error {
+func (e *transaction) follow(esc *escalation, n *Notification, in *incident.Incident, fresh bool, ch change) error {
 	switch {
 	case ch.partly:
 		return e.save(esc)
-	case n.firingCount == 0:
+	case n.firingCount() == 0:
 		return e.over(esc, in.GroupKey)
 	case ch.refired && in.Ack != nil && in.Ack.Until != 0:
-		esc.state = escalationSnoozed // its end was stopped when the incident was over
+		esc.state = Snoozed // its end was stopped when the incident was over
 		return errors.Join(e.news(esc, in), e.add(&escalationStep{incident: in.ID, kind: stepOfSnooze, run: esc.run, due: in.Ack.Until}))
-	case e.oncall.PolicyOf(n.receiver) == nil && ch.handed && in.Ack == nil:
-		esc.state = escalationOver // its new receiver repeats by itself
+	case e.oncall.PolicyOf(n.Receiver) == nil && ch.handed && in.Ack == nil:
+		esc.state = Over // its new receiver repeats by itself
 		return errors.Join(e.stopSteps(in.ID), e.save(esc))
-	case e.oncall.PolicyOf(n.receiver) == nil:
+	case e.oncall.PolicyOf(n.Receiver) == nil:
 		return e.save(esc) // the receiver repeats by itself, or its running steps find that the policy is gone
-	case n.reason == notify.ReasonRepeatIntervalElapsed && (in.Ack != nil || esc.state != escalationExhausted):
+	case n.Reason == notify.ReasonRepeatIntervalElapsed && (in.Ack != nil || esc.state != Exhausted):
 		return e.save(esc) // the steps repeat
 	case in.Ack != nil && ch.refired:
-		esc.state = escalationAcknowledged
+		esc.state = Acknowledged
 		return e.news(esc, in)
-	case ch.handed && in.Ack == nil && n.reason == notify.ReasonFirstNotification && esc.state != escalationOver:
+	case ch.handed && in.Ack == nil && n.Reason == notify.ReasonFirstNotification && esc.state != Over:
 		return errors.Join(e.stopSteps(in.ID), e.start(esc)) // other people
-	case ch.moved && !fresh && esc.state != escalationOver:
+	case ch.moved && !fresh && esc.state != Over:
 		return e.save(esc) // the steps go on
-	case esc.state == escalationOver || esc.state == escalationExhausted:
+	case esc.state == Over || esc.state == Exhausted:
 		return e.start(esc)
 	case fresh:
 		return e.news(esc, in)
@@ -196,7 +150,7 @@ func (e *transaction) follow(esc *escalation, n *notification, in *incident.Inci
 
 // start begins with the first step.
 func (e *transaction) start(esc *escalation) error {
-	esc.state, esc.paged = escalationRunning, 0
+	esc.state, esc.paged = Running, 0
 	esc.run++
 	if err := e.save(esc); err != nil {
 		return err
@@ -237,7 +191,7 @@ func (e *transaction) news(esc *escalation, in *incident.Incident) error {
 
 // over ends it: nothing more is paged, and the people who were paged are notified of the end.
 func (e *transaction) over(esc *escalation, groupKey string) error {
-	esc.state = escalationOver
+	esc.state = Over
 	if err := e.save(esc); err != nil {
 		return err
 	}
@@ -254,8 +208,8 @@ func (e *transaction) tellEnd(incident, groupKey string, payload []byte) error {
 		return err
 	}
 	for _, ch := range channels {
-		for i := range e.routing.set.Integrations[ch.receiver] {
-			to := &e.routing.set.Integrations[ch.receiver][i]
+		for i := range e.routes.Of(ch.receiver) {
+			to := &e.routes.Of(ch.receiver)[i]
 			if !to.SendResolved() {
 				continue
 			}
@@ -263,7 +217,7 @@ func (e *transaction) tellEnd(incident, groupKey string, payload []byte) error {
 			if err != nil {
 				return err
 			}
-			if err := e.send(l, ch.person, aboutEnd); err != nil {
+			if err := e.throttle.send(l, ch.person, aboutEnd); err != nil {
 				return err
 			}
 		}
@@ -275,22 +229,17 @@ func (e *transaction) tellEnd(incident, groupKey string, payload []byte) error {
 type channel struct{ person, receiver string }
 
 // channels are those that got, or will get, a page of an incident.
-func (e *transaction) channels(incident string) (out []channel, err error) {
-	rows, err := e.c.QueryContext(e.ctx, `SELECT t.person, p.receiver FROM page p JOIN page_to t ON t.page = p.id
-		WHERE p.incident = ? AND t.kind = 'page'
+func (e *transaction) channels(incident string) ([]channel, error) {
+	out, err := statedb.All(e.ctx, e.c, func(row *sql.Rows) (c channel, err error) {
+		err = row.Scan(&c.person, &c.receiver)
+		return c, err
+	},
+		`SELECT t.person, p.receiver FROM page p JOIN page_to t ON t.page = p.id WHERE p.incident = ? AND t.kind = 'page'
 		AND (p.state IN ('waiting', 'delivered', 'bundled') OR p.state = 'stopped' AND t.doubtful = 1) GROUP BY 1, 2 ORDER BY min(p.seq)`, incident)
 	if err != nil {
 		return nil, fmt.Errorf("read whom incident %s paged: %w", incident, err)
 	}
-	defer rows.Close()
-	for rows.Next() {
-		var c channel
-		if err := rows.Scan(&c.person, &c.receiver); err != nil {
-			return nil, fmt.Errorf("read whom incident %s paged: %w", incident, err)
-		}
-		out = append(out, c)
-	}
-	return out, rows.Err()
+	return out, nil
 }
 
 // people are those who were paged, each once.
@@ -322,36 +271,14 @@ func (e *transaction) load(incident string) (*escalation, error) {
 }
 
 func (e *transaction) save(esc *escalation) error {
-	e.changed[esc.incident] = true
+	e.Changed[esc.incident] = true
 	return e.exec("write escalation of incident "+esc.incident, `INSERT OR REPLACE INTO escalation (incident, receiver, state, run, paged, reading_at, payload)
 		VALUES (?,?,?,?,?,?,?)`, esc.incident, esc.receiver, esc.state, esc.run, esc.paged, esc.readingAt, string(esc.payload))
-}
-
-// add writes a step; its delay is the time until it is due.
-func (e *transaction) add(s *escalationStep) error {
-	return e.exec("write step of incident "+s.incident, `INSERT INTO escalation_step (incident, kind, run, round, step, person, receiver, reason, delay, due_at)
-		VALUES (?,?,?,?,?,?,?,?,?,?)`, s.incident, s.kind, s.run, s.round, s.step, s.person, s.receiver, int(s.reason), max(0, s.due-e.now), s.due)
 }
 
 // stopSteps ends all that was still to come for an incident.
 func (e *transaction) stopSteps(incident string) error {
 	return e.exec("stop steps of incident "+incident, `UPDATE escalation_step SET state = 'stopped' WHERE incident = ? AND state = 'pending'`, incident)
-}
-
-// event notes something for an incident's time line.
-func (e *transaction) event(id, kind, who, format string, args ...any) error {
-	if id == "" { // messages that were collected
-		return nil
-	}
-	e.changed[id] = true
-	return incident.Record(e.ctx, e.c, id, e.now, kind, who, fmt.Sprintf(format, args...))
-}
-
-func (e *transaction) exec(what, query string, args ...any) error {
-	if _, err := e.c.ExecContext(e.ctx, query, args...); err != nil {
-		return fmt.Errorf("%s: %w", what, err)
-	}
-	return nil
 }
 
 // andOthers joins names for a sentence.

@@ -5,18 +5,33 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
 	"bramble/alerting/alert"
+	"bramble/alerting/database"
 	"bramble/alerting/oncall"
+	"bramble/storage/statedb"
 )
 
-// onCall is the oncall.yml in force, with the overrides that were set since. It is never nil.
-func (p *Pager) onCall() *oncall.Config {
-	if c := p.rotas.Load(); c != nil {
+// Rotas are people, rotas and policies as they are in force, and the overrides that people set. All methods are safe for concurrent use.
+type Rotas struct {
+	db      *sql.DB
+	commits *database.Writer
+	log     *slog.Logger
+	// broken is 1 while an older oncall.yml is in force than the one that was given.
+	broken  prometheus.Gauge
+	routing func() *routing
+	current atomic.Pointer[oncall.Config] // with overrides
+}
+
+// InForce is the oncall.yml in force, with the overrides that were set since. It is never nil, and not to be changed.
+func (s *Rotas) InForce() *oncall.Config {
+	if c := s.current.Load(); c != nil {
 		return c
 	}
 	return &oncall.Config{}
@@ -49,15 +64,15 @@ func (r *routing) parseOnCall(text []byte) (*oncall.Config, error) {
 	return c, nil
 }
 
-// rotasFor gives a routing its oncall.yml. At the start, one that is broken gives way to the last that was in force: a
+// parse gives a routing its oncall.yml. At the start, one that is broken gives way to the last that was in force: a
 // collector that pages by yesterday's rota is better than none.
-func (p *Pager) rotasFor(ctx context.Context, r *routing, text []byte, starting bool) error {
+func (s *Rotas) parse(ctx context.Context, r *routing, text []byte, starting bool) error {
 	c, err := r.parseOnCall(text)
 	if err != nil && starting {
-		if last, ok := p.lastOnCall(ctx); ok {
+		if last, ok := s.lastGood(ctx); ok {
 			if old, lastErr := r.parseOnCall(last); lastErr == nil {
-				p.log.Error("oncall.yml is not in force: the last good one is", "err", err)
-				p.metrics.oncallBroken.Set(1)
+				s.log.Error("oncall.yml is not in force: the last good one is", "err", err)
+				s.broken.Set(1)
 				r.oncall, r.oncallText = old, last
 				return nil
 			}
@@ -70,17 +85,17 @@ func (p *Pager) rotasFor(ctx context.Context, r *routing, text []byte, starting 
 	return nil
 }
 
-func (p *Pager) lastOnCall(ctx context.Context) (text []byte, ok bool) {
-	err := p.db.QueryRowContext(ctx, `SELECT text FROM oncall_file WHERE one = 1`).Scan(&text)
+func (s *Rotas) lastGood(ctx context.Context) (text []byte, ok bool) {
+	err := s.db.QueryRowContext(ctx, `SELECT text FROM oncall_file WHERE one = 1`).Scan(&text)
 	if err != nil && !errors.Is(err, sql.ErrNoRows) {
-		p.log.Error("read the last good oncall.yml", "err", err)
+		s.log.Error("read the last good oncall.yml", "err", err)
 	}
 	return text, err == nil
 }
 
-// keepOnCall remembers an oncall.yml that is in force.
-func (p *Pager) keepOnCall(text []byte) error {
-	return p.commits.Do(func(c *sql.Conn) error {
+// keep remembers an oncall.yml that is in force.
+func (s *Rotas) keep(text []byte) error {
+	return s.commits.Do(func(c *sql.Conn) error {
 		_, err := c.ExecContext(context.Background(), `INSERT OR REPLACE INTO oncall_file (one, text) VALUES (1, ?)`, append([]byte{}, text...))
 		return err
 	})
@@ -95,13 +110,10 @@ const (
 // ErrNoOverride is returned for an override that does not exist or is over.
 var ErrNoOverride = errors.New("no such override")
 
-// OnCall returns people, rotas and policies as they are in force, overrides included. It is not to be changed.
-func (p *Pager) OnCall() *oncall.Config { return p.onCall() }
-
 // Gaps are the times within the next 30 days at which nobody is on call, by rota.
-func (p *Pager) Gaps(now time.Time) map[string][]oncall.Shift {
+func (s *Rotas) Gaps(now time.Time) map[string][]oncall.Shift {
 	out := map[string][]oncall.Shift{}
-	for _, r := range p.onCall().Rotas {
+	for _, r := range s.InForce().Rotas {
 		if gaps := r.Gaps(now, now.Add(gapsAhead)); len(gaps) > 0 {
 			out[r.Name] = gaps
 		}
@@ -109,9 +121,9 @@ func (p *Pager) Gaps(now time.Time) map[string][]oncall.Shift {
 	return out
 }
 
-// RotasOff is the source for rotas that have nobody on call now.
-func (p *Pager) RotasOff(now time.Time) (out []alert.Off) {
-	for _, r := range p.onCall().Rotas {
+// Off is the source for rotas that have nobody on call now.
+func (s *Rotas) Off(now time.Time) (out []alert.Off) {
+	for _, r := range s.InForce().Rotas {
 		gaps := r.Gaps(now, now.Add(gapsAhead))
 		if len(gaps) == 0 || gaps[0].From.After(now) {
 			continue
@@ -125,14 +137,14 @@ func (p *Pager) RotasOff(now time.Time) (out []alert.Off) {
 	return out
 }
 
-// readyRotas returns a routing's rotas with their overrides, and keeps their file as the last good one.
-func (p *Pager) readyRotas(r *routing) (*oncall.Config, error) {
-	overrides, err := p.overrides(context.Background())
+// ready returns a routing's rotas with their overrides, and keeps their file as the last good one.
+func (s *Rotas) ready(r *routing) (*oncall.Config, error) {
+	overrides, err := s.overrides(context.Background())
 	if err != nil {
 		return nil, err
 	}
 	if len(r.oncallText) > 0 {
-		if err := p.keepOnCall(r.oncallText); err != nil {
+		if err := s.keep(r.oncallText); err != nil {
 			return nil, fmt.Errorf("keep oncall.yml: %w", err)
 		}
 	}
@@ -140,41 +152,33 @@ func (p *Pager) readyRotas(r *routing) (*oncall.Config, error) {
 }
 
 // warnOfGaps says where nobody is on call.
-func (p *Pager) warnOfGaps() {
-	for rota, gaps := range p.Gaps(time.Now()) {
-		p.log.Warn("nobody is on call in some of the next 30 days", "rota", rota, "gaps", len(gaps),
+func (s *Rotas) warnOfGaps() {
+	for rota, gaps := range s.Gaps(time.Now()) {
+		s.log.Warn("nobody is on call in some of the next 30 days", "rota", rota, "gaps", len(gaps),
 			"first_from", gaps[0].From.Format(time.RFC3339), "first_to", gaps[0].To.Format(time.RFC3339))
 	}
 }
 
 // overrides reads those that are not over.
-func (p *Pager) overrides(ctx context.Context) (out []oncall.Override, err error) {
-	rows, err := p.db.QueryContext(ctx, `SELECT id, rota, person, from_at, to_at, set_by FROM oncall_override WHERE ended = 0 AND to_at > ? ORDER BY id`,
-		time.Now().UnixMilli())
+func (s *Rotas) overrides(ctx context.Context) ([]oncall.Override, error) {
+	out, err := statedb.All(ctx, s.db, func(row *sql.Rows) (o oncall.Override, err error) {
+		var from, to int64
+		err = row.Scan(&o.ID, &o.Rota, &o.Person, &from, &to, &o.By)
+		o.From, o.To = time.UnixMilli(from), time.UnixMilli(to)
+		return o, err
+	}, `SELECT id, rota, person, from_at, to_at, set_by FROM oncall_override WHERE ended = 0 AND to_at > ? ORDER BY id`, time.Now().UnixMilli())
 	if err != nil {
 		return nil, fmt.Errorf("read overrides: %w", err)
 	}
-	defer rows.Close()
-	for rows.Next() {
-		var (
-			o        oncall.Override
-			from, to int64
-		)
-		if err := rows.Scan(&o.ID, &o.Rota, &o.Person, &from, &to, &o.By); err != nil {
-			return nil, fmt.Errorf("read overrides: %w", err)
-		}
-		o.From, o.To = time.UnixMilli(from), time.UnixMilli(to)
-		out = append(out, o)
-	}
-	return out, rows.Err()
+	return out, nil
 }
 
 // Override puts a person on call in a rota for a while, and returns its number. It wins over the file and over earlier ones.
-func (p *Pager) Override(ctx context.Context, o oncall.Override) (id int64, err error) {
-	if err := p.checkOverride(o); err != nil {
+func (s *Rotas) Override(ctx context.Context, o oncall.Override) (id int64, err error) {
+	if err := s.checkOverride(o); err != nil {
 		return 0, err
 	}
-	err = p.commits.Do(func(c *sql.Conn) error {
+	err = s.commits.Do(func(c *sql.Conn) error {
 		res, err := c.ExecContext(context.WithoutCancel(ctx), `INSERT INTO oncall_override (rota, person, from_at, to_at, set_by) VALUES (?,?,?,?,?)`,
 			o.Rota, o.Person, o.From.UnixMilli(), o.To.UnixMilli(), o.By)
 		if err != nil {
@@ -186,15 +190,15 @@ func (p *Pager) Override(ctx context.Context, o oncall.Override) (id int64, err 
 	if err != nil {
 		return 0, err
 	}
-	p.log.Info("override set", "rota", o.Rota, "person", o.Person, "from", o.From, "to", o.To, "by", o.By)
-	return id, p.refreshRotas()
+	s.log.Info("override set", "rota", o.Rota, "person", o.Person, "from", o.From, "to", o.To, "by", o.By)
+	return id, s.refresh()
 }
 
 // ErrBadOverride is wrapped by every error about a faulty override.
 var ErrBadOverride = errors.New("bad override")
 
-func (p *Pager) checkOverride(o oncall.Override) error {
-	c := p.onCall()
+func (s *Rotas) checkOverride(o oncall.Override) error {
+	c := s.InForce()
 	switch {
 	case c.Rota(o.Rota) == nil:
 		var known []string
@@ -213,8 +217,8 @@ func (p *Pager) checkOverride(o oncall.Override) error {
 }
 
 // EndOverride ends one that was set by Override; those of the file end there. It is ErrNoOverride where there is none.
-func (p *Pager) EndOverride(ctx context.Context, id int64, who string) error {
-	err := p.commits.Do(func(c *sql.Conn) error {
+func (s *Rotas) EndOverride(ctx context.Context, id int64, who string) error {
+	err := s.commits.Do(func(c *sql.Conn) error {
 		res, err := c.ExecContext(context.WithoutCancel(ctx), `UPDATE oncall_override SET ended = 1 WHERE id = ? AND ended = 0`, id)
 		if err != nil {
 			return fmt.Errorf("end override: %w", err)
@@ -227,27 +231,27 @@ func (p *Pager) EndOverride(ctx context.Context, id int64, who string) error {
 	if err != nil {
 		return err
 	}
-	p.log.Info("override ended", "id", id, "by", who)
-	return p.refreshRotas()
+	s.log.Info("override ended", "id", id, "by", who)
+	return s.refresh()
 }
 
-func (p *Pager) refreshRotas() error {
-	overrides, err := p.overrides(context.Background())
+func (s *Rotas) refresh() error {
+	overrides, err := s.overrides(context.Background())
 	if err != nil {
 		return err
 	}
-	p.rotas.Store(p.routing.Load().oncall.WithOverrides(overrides))
+	s.current.Store(s.routing().oncall.WithOverrides(overrides))
 	return nil
 }
 
 // rotaGaps tells how long nobody will be on call, for each rota.
 type rotaGaps struct {
-	pager *Pager
+	rotas *Rotas
 	desc  *prometheus.Desc
 }
 
-func newRotaGaps(p *Pager) *rotaGaps {
-	return &rotaGaps{p, prometheus.NewDesc("bramble_oncall_gap_seconds", "Time within the next 7 days at which nobody is on call.", []string{"rota"}, nil)}
+func newRotaGaps(s *Rotas) *rotaGaps {
+	return &rotaGaps{s, prometheus.NewDesc("bramble_oncall_gap_seconds", "Time within the next 7 days at which nobody is on call.", []string{"rota"}, nil)}
 }
 
 // Describe implements prometheus.Collector.
@@ -256,7 +260,7 @@ func (g *rotaGaps) Describe(out chan<- *prometheus.Desc) { out <- g.desc }
 // Collect implements prometheus.Collector.
 func (g *rotaGaps) Collect(out chan<- prometheus.Metric) {
 	now := time.Now()
-	for _, r := range g.pager.onCall().Rotas {
+	for _, r := range g.rotas.InForce().Rotas {
 		var d time.Duration
 		for _, s := range r.Gaps(now, now.Add(gapMetric)) {
 			d += s.To.Sub(s.From)

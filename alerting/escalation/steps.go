@@ -1,4 +1,4 @@
-package pager
+package escalation
 
 import (
 	"context"
@@ -12,7 +12,9 @@ import (
 
 	amalert "github.com/prometheus/alertmanager/alert"
 
+	"bramble/alerting/fault"
 	"bramble/alerting/outbox"
+	"bramble/storage/statedb"
 )
 
 const (
@@ -36,8 +38,8 @@ func (s *stepper) signal() {
 	}
 }
 
-// escalate takes due steps until ctx ends, and looks once a second whether the wall clock was set.
-func (p *Pager) escalate(ctx context.Context) {
+// Run takes due steps until ctx ends, and looks once a second whether the wall clock was set.
+func (g *Engine) Run(ctx context.Context) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	var next int64
@@ -45,37 +47,37 @@ func (p *Pager) escalate(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return
-		case <-p.steps.wake:
+		case <-g.steps.wake:
 			next = 0
 		case <-timer.C:
 		}
 		now := time.Now()
-		err := errFault
-		p.faults.guard("follow the wall clock", func() { err = p.followClock(p.clock.jumped(now.UnixMilli(), now)) })
+		err := fault.Err
+		g.Faults.Run("follow the wall clock", func() { err = g.followClock(g.clock.jumped(now.UnixMilli(), now)) })
 		if err != nil {
-			p.log.Error("move due steps with the clock", "err", err)
-		} else if next <= p.clock.now() {
-			next = p.runSteps(ctx)
+			g.Log.Error("move due steps with the clock", "err", err)
+		} else if next <= g.clock.now() {
+			next = g.runSteps(ctx)
 		}
-		timer.Reset(min(time.Second, time.Duration(max(0, next-p.clock.now()))*time.Millisecond))
+		timer.Reset(min(time.Second, time.Duration(max(0, next-g.clock.now()))*time.Millisecond))
 	}
 }
 
 // runSteps takes the due steps and returns the time of the next look.
-func (p *Pager) runSteps(ctx context.Context) (next int64) {
-	retry := p.clock.now() + time.Second.Milliseconds()
-	err := errFault
-	p.faults.guard("take due steps", func() {
-		next, err = p.nextStep(ctx)
-		if err == nil && next <= p.clock.now() {
-			if err = p.doDue(ctx); err == nil {
-				next, err = p.nextStep(ctx)
+func (g *Engine) runSteps(ctx context.Context) (next int64) {
+	retry := g.clock.now() + time.Second.Milliseconds()
+	err := fault.Err
+	g.Faults.Run("take due steps", func() {
+		next, err = g.nextStep(ctx)
+		if err == nil && next <= g.clock.now() {
+			if err = g.doDue(ctx); err == nil {
+				next, err = g.nextStep(ctx)
 			}
 		}
 	})
 	if err != nil {
 		if ctx.Err() == nil {
-			p.log.Error("escalate: trying again", "err", err)
+			g.Log.Error("escalate: trying again", "err", err)
 		}
 		return retry
 	}
@@ -83,21 +85,15 @@ func (p *Pager) runSteps(ctx context.Context) (next int64) {
 }
 
 // doDue takes the due steps, in one transaction.
-func (p *Pager) doDue(ctx context.Context) error {
-	muted, err := p.mutedIncidents(ctx)
+func (g *Engine) doDue(ctx context.Context) error {
+	muted, err := g.mutedIncidents(ctx)
 	if err != nil {
 		return err
 	}
-	var e *transaction
-	err = p.commits.Do(func(c *sql.Conn) error {
-		e = p.transaction(c)
+	return g.do(func(e *transaction) error {
 		e.muted = muted
 		return errors.Join(e.catchUp(), e.run(""))
 	})
-	if err == nil {
-		p.after(e)
-	}
-	return err
 }
 
 // Why a due step pages nobody.
@@ -108,98 +104,88 @@ const (
 
 // mutedIncidents are those whose due step pages nobody, and why: something suppresses all of their alerts; or a snooze or
 // the suppression has ended, and so have their conditions.
-func (p *Pager) mutedIncidents(ctx context.Context) (map[string]string, error) {
-	rows, err := p.db.QueryContext(ctx, `SELECT e.incident, e.payload, s.released FROM escalation e JOIN
-		(SELECT incident, max(held OR kind = 'wake') AS released FROM escalation_step
-		WHERE state = 'pending' AND kind IN ('step', 'channel', 'wake') AND due_at <= ? GROUP BY incident) s ON s.incident = e.incident`, p.clock.now())
-	if err != nil {
-		return nil, fmt.Errorf("read due incidents: %w", err)
-	}
-	defer rows.Close()
+func (g *Engine) mutedIncidents(ctx context.Context) (map[string]string, error) {
 	out := map[string]string{}
-	for rows.Next() {
+	err := statedb.Each(ctx, g.DB, func(row *sql.Rows) error {
 		var (
 			id, text string
 			released bool
 			body     outbox.Body
 		)
-		if err := rows.Scan(&id, &text, &released); err != nil {
-			return nil, fmt.Errorf("read due incidents: %w", err)
+		if err := row.Scan(&id, &text, &released); err != nil {
+			return err
 		}
 		if json.Unmarshal([]byte(text), &body) != nil {
-			continue // its step names the fault
+			return nil // its step names the fault
 		}
-		if p.faults.ask("read whether incident "+id+" is suppressed", func() bool { return p.allMuted(body.Firing()) }) {
+		if g.Faults.Ask("read whether incident "+id+" is suppressed", func() bool { return g.Suppressed(body.Firing()) }) {
 			out[id] = heldSuppressed
-		} else if released && !slices.ContainsFunc(body.Firing(), func(a *amalert.Alert) bool { return p.overSince(a.Fingerprint()) == 0 }) {
+		} else if released && !slices.ContainsFunc(body.Firing(), func(a *amalert.Alert) bool { return g.OverSince(a.Fingerprint()) == 0 }) {
 			out[id] = heldOver
 		}
+		return nil
+	}, `SELECT e.incident, e.payload, s.released FROM escalation e JOIN
+		(SELECT incident, max(held OR kind = 'wake') AS released FROM escalation_step
+		WHERE state = 'pending' AND kind IN ('step', 'channel', 'wake') AND due_at <= ? GROUP BY incident) s ON s.incident = e.incident`, g.clock.now())
+	if err != nil {
+		return nil, fmt.Errorf("read due incidents: %w", err)
 	}
-	return out, rows.Err()
-}
-
-func (p *Pager) allMuted(firing []*amalert.Alert) bool {
-	for _, a := range firing {
-		if !p.muted(a.Labels) && p.inhibitedBy(a.Fingerprint()) == nil {
-			return false
-		}
-	}
-	return len(firing) > 0
+	return out, nil
 }
 
 // nextStep is when the next step is due; an hour from now where none is.
-func (p *Pager) nextStep(ctx context.Context) (int64, error) {
+func (g *Engine) nextStep(ctx context.Context) (int64, error) {
 	var at sql.NullInt64
-	err := p.db.QueryRowContext(ctx, `SELECT min(due_at) FROM escalation_step WHERE state = 'pending'`).Scan(&at)
+	err := g.DB.QueryRowContext(ctx, `SELECT min(due_at) FROM escalation_step WHERE state = 'pending'`).Scan(&at)
 	if err != nil {
 		return 0, fmt.Errorf("read due steps: %w", err)
 	}
 	if !at.Valid {
-		return p.clock.now() + time.Hour.Milliseconds(), nil
+		return g.clock.now() + time.Hour.Milliseconds(), nil
 	}
 	return at.Int64, nil
 }
 
 // followClock moves all that waits by as much as the wall clock was set, in one with the clock that it is held against.
-func (p *Pager) followClock(jump int64) error {
+func (g *Engine) followClock(jump int64) error {
 	if jump == 0 {
 		return nil
 	}
 	followed := false
-	err := p.commits.Do(func(c *sql.Conn) error {
+	err := g.Commits.Do(func(c *sql.Conn) error {
 		if !followed { // a batch that fails is run again
 			followed = true
-			p.clock.follow(jump)
+			g.clock.follow(jump)
 		}
 		ctx := context.Background()
 		if _, err := c.ExecContext(ctx, `UPDATE escalation_step SET due_at = due_at + ? WHERE state = 'pending'`, jump); err != nil {
 			return err
 		}
-		_, err := c.ExecContext(ctx, `UPDATE page_to SET sent_at = sent_at + ? WHERE sent_at > ?`, jump, p.clock.now()-jump-throttleWindow.Milliseconds())
+		_, err := c.ExecContext(ctx, `UPDATE page_to SET sent_at = sent_at + ? WHERE sent_at > ?`, jump, g.clock.now()-jump-throttleWindow.Milliseconds())
 		return err
 	})
 	if err != nil {
 		if followed {
-			p.clock.follow(-jump)
+			g.clock.follow(-jump)
 		}
 		return err
 	}
-	p.outbox.Shift(jump)
-	p.log.Warn("the wall clock was set; what is due was moved with it", "by", time.Duration(jump)*time.Millisecond)
-	p.steps.signal()
+	g.Shift(jump)
+	g.Log.Warn("the wall clock was set; what is due was moved with it", "by", time.Duration(jump)*time.Millisecond)
+	g.steps.signal()
 	return nil
 }
 
-// loadSteps brings the steps of an earlier pager into the present: a wall clock that was set back meanwhile makes nothing
+// Load brings the steps of an earlier pager into the present: a wall clock that was set back meanwhile makes nothing
 // later than it would have been at most.
-func (p *Pager) loadSteps(ctx context.Context) error {
-	now := p.clock.now()
-	if _, err := p.db.ExecContext(ctx, `UPDATE escalation_step SET due_at = ? + delay WHERE state = 'pending' AND due_at > ? + delay`, now, now); err != nil {
+func (g *Engine) Load(ctx context.Context) error {
+	now := g.clock.now()
+	if _, err := g.DB.ExecContext(ctx, `UPDATE escalation_step SET due_at = ? + delay WHERE state = 'pending' AND due_at > ? + delay`, now, now); err != nil {
 		return fmt.Errorf("read due steps: %w", err)
 	}
 	// A waiting page may have left and been answered just before the end: should an acknowledgement stop it now, its receiver
 	// must hear of the end all the same.
-	if _, err := p.db.ExecContext(ctx, `UPDATE page_to SET doubtful = 1 WHERE page IN (SELECT id FROM page WHERE state = 'waiting')`); err != nil {
+	if _, err := g.DB.ExecContext(ctx, `UPDATE page_to SET doubtful = 1 WHERE page IN (SELECT id FROM page WHERE state = 'waiting')`); err != nil {
 		return fmt.Errorf("read waiting pages: %w", err)
 	}
 	return nil
@@ -245,4 +231,21 @@ func (c *stepClock) follow(jump int64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.base += jump * int64(time.Millisecond)
+}
+
+// Overdue finds a step of an escalation, the end of a snooze or a collected message that is past its time.
+func (g *Engine) Overdue() error {
+	var (
+		incident, kind string
+		due            int64
+		now            = g.clock.now()
+	)
+	row := g.DB.QueryRow(`SELECT incident, kind, due_at FROM escalation_step WHERE state = 'pending' AND due_at < ? ORDER BY due_at LIMIT 1`, now-outbox.LateAfter.Milliseconds())
+	switch err := row.Scan(&incident, &kind, &due); {
+	case errors.Is(err, sql.ErrNoRows):
+		return nil
+	case err != nil:
+		return fmt.Errorf("read overdue steps: %w", err)
+	}
+	return fmt.Errorf("%s of incident %s is overdue by %s", kind, incident, time.Duration(now-due)*time.Millisecond)
 }

@@ -1,4 +1,4 @@
-package pager
+package escalation
 
 import (
 	"database/sql"
@@ -11,9 +11,11 @@ import (
 	"github.com/prometheus/alertmanager/notify"
 	"github.com/prometheus/common/model"
 
+	"bramble/alerting/fault"
 	"bramble/alerting/incident"
 	"bramble/alerting/oncall"
 	"bramble/alerting/outbox"
+	"bramble/storage/statedb"
 )
 
 // run takes the due steps of an incident, "" for all, the earliest first, with the steps that follow at once.
@@ -36,14 +38,14 @@ func (e *transaction) doAlone(s *escalationStep) error {
 	if err := e.exec("begin step", `SAVEPOINT step`); err != nil {
 		return err
 	}
-	messages := len(e.messages)
-	err := errFault
-	e.pager.faults.guard("take a step of incident "+s.incident, func() { err = e.do(s) })
+	messages := len(e.Messages)
+	err := fault.Err
+	e.engine.Faults.Run("take a step of incident "+s.incident, func() { err = e.do(s) })
 	if err == nil {
 		return e.exec("end step", `RELEASE step`)
 	}
-	e.messages = e.messages[:messages]
-	e.pager.log.Error("a step of an escalation cannot be done: the next one comes now", "incident", s.incident, "kind", s.kind, "err", err)
+	e.Messages = e.Messages[:messages]
+	e.engine.Log.Error("a step of an escalation cannot be done: the next one comes now", "incident", s.incident, "kind", s.kind, "err", err)
 	if err := e.exec("take back step", `ROLLBACK TO step`); err != nil {
 		return err
 	}
@@ -76,13 +78,13 @@ func (e *transaction) due(incident string) (*escalationStep, error) {
 
 func (e *transaction) do(s *escalationStep) error {
 	if s.kind == stepOfBundle {
-		return e.flush(s)
+		return e.throttle.flush(s)
 	}
 	esc, err := e.load(s.incident)
 	if err != nil {
 		return err
 	}
-	if esc == nil || esc.state == escalationOver {
+	if esc == nil || esc.state == Over {
 		return e.finish(s, "stopped")
 	}
 	why := e.muted[s.incident]
@@ -96,10 +98,6 @@ func (e *transaction) do(s *escalationStep) error {
 		return errors.Join(e.finish(s, "done"), e.page(s, esc))
 	}
 	return errors.Join(e.finish(s, "done"), e.step(s, esc))
-}
-
-func (e *transaction) finish(s *escalationStep, state string) error {
-	return e.exec("write step", `UPDATE escalation_step SET state = ? WHERE seq = ?`, state, s.seq)
 }
 
 // hold puts a step off.
@@ -120,24 +118,18 @@ func (e *transaction) hold(s *escalationStep, why string) error {
 // catchUp moves the steps of incidents that are far behind, each incident's with the rhythm that they have: the pages that a
 // collector that was away has missed must not leave in one second.
 func (e *transaction) catchUp() error {
-	rows, err := e.c.QueryContext(e.ctx, `SELECT incident, min(due_at) FROM escalation_step WHERE state = 'pending' AND kind IN ('step', 'channel')
-		GROUP BY incident HAVING min(due_at) < ?`, e.now-lateStep.Milliseconds())
-	if err != nil {
-		return fmt.Errorf("read late steps: %w", err)
-	}
-	defer rows.Close()
 	behind := map[string]int64{}
-	for rows.Next() {
+	err := statedb.Each(e.ctx, e.c, func(row *sql.Rows) error {
 		var (
 			id string
 			at int64
 		)
-		if err := rows.Scan(&id, &at); err != nil {
-			return fmt.Errorf("read late steps: %w", err)
-		}
+		err := row.Scan(&id, &at)
 		behind[id] = e.now - at
-	}
-	if err := rows.Err(); err != nil {
+		return err
+	}, `SELECT incident, min(due_at) FROM escalation_step WHERE state = 'pending' AND kind IN ('step', 'channel')
+		GROUP BY incident HAVING min(due_at) < ?`, e.now-lateStep.Milliseconds())
+	if err != nil {
 		return fmt.Errorf("read late steps: %w", err)
 	}
 	for id, by := range behind {
@@ -161,7 +153,7 @@ func (e *transaction) step(s *escalationStep, esc *escalation) error {
 	step, base := policy.Steps[s.step], s.due
 	people, gaps := e.oncall.Who(step, time.UnixMilli(e.now))
 	for _, rota := range gaps {
-		e.gaps++
+		e.Gaps++
 		if err := e.event(s.incident, "gap", "", "nobody is on call in rota %s", rota); err != nil {
 			return err
 		}
@@ -223,8 +215,8 @@ func (e *transaction) endRound(s *escalationStep, esc *escalation, policy *oncal
 
 // exhaust ends an escalation that found nobody, at the policy's fallback.
 func (e *transaction) exhaust(s *escalationStep, esc *escalation, policy *oncall.Policy, why string) error {
-	e.exhausted++
-	esc.state = escalationExhausted
+	e.Exhausted++
+	esc.state = Exhausted
 	if err := e.save(esc); err != nil {
 		return err
 	}
@@ -242,13 +234,13 @@ func (e *transaction) exhaust(s *escalationStep, esc *escalation, policy *oncall
 
 // fallback hands the incident to all integrations of a receiver.
 func (e *transaction) fallback(esc *escalation, receiver string) error {
-	for i := range e.routing.set.Integrations[receiver] {
-		to := &e.routing.set.Integrations[receiver][i]
+	for i := range e.routes.Of(receiver) {
+		to := &e.routes.Of(receiver)[i]
 		l, err := e.message(esc.incident, receiver, to, e.groupKey(esc.incident), notify.ReasonFirstNotification, esc.payload)
 		if err != nil {
 			return err
 		}
-		if err := e.post(l, "", aboutFiring); err != nil {
+		if err := e.throttle.post(l, "", aboutFiring); err != nil {
 			return err
 		}
 	}
@@ -257,7 +249,7 @@ func (e *transaction) fallback(esc *escalation, receiver string) error {
 
 // page writes a person's page for one channel.
 func (e *transaction) page(s *escalationStep, esc *escalation) error {
-	to := e.routing.set.Only(s.receiver)
+	to := e.routes.Only(s.receiver)
 	if to == nil {
 		if err := e.event(s.incident, "channel", s.person, "receiver %s is no longer in alertmanager.yml", s.receiver); err != nil {
 			return err
@@ -280,7 +272,7 @@ func (e *transaction) page(s *escalationStep, esc *escalation) error {
 	if s.round == 0 && s.step == 0 && s.delay == 0 {
 		l.ReadingAt = esc.readingAt
 	}
-	return e.send(l, s.person, aboutFiring)
+	return e.throttle.send(l, s.person, aboutFiring)
 }
 
 // expedite brings the next step of an incident forward to now: a channel does not work.
@@ -311,7 +303,7 @@ func (e *transaction) wake(esc *escalation) error {
 		return err
 	}
 	if e.oncall.PolicyOf(esc.receiver) == nil {
-		esc.state = escalationOver // its receiver's own repeats are let through again
+		esc.state = Over // its receiver's own repeats are let through again
 		return e.save(esc)
 	}
 	return e.start(esc)
@@ -335,10 +327,11 @@ func (e *transaction) message(incident, receiver string, to *notify.Integration,
 	if reason != notify.ReasonAllAlertsResolved {
 		body.Alerts = body.Firing()
 	}
-	return newMessage(incident, receiver, to, groupKey, reason, body, e.now)
+	return NewMessage(incident, receiver, to, groupKey, reason, body, e.now)
 }
 
-func newMessage(incident, receiver string, to *notify.Integration, groupKey string, reason notify.NotifyReason, body outbox.Body, now int64) (*outbox.Message, error) {
+// NewMessage is a message that is to leave now.
+func NewMessage(incident, receiver string, to *notify.Integration, groupKey string, reason notify.NotifyReason, body outbox.Body, now int64) (*outbox.Message, error) {
 	text, err := json.Marshal(body)
 	if err != nil {
 		return nil, fmt.Errorf("encode page of incident %s: %w", incident, err)

@@ -1,9 +1,8 @@
-package pager
+package escalation
 
 import (
 	"bytes"
 	"cmp"
-	"context"
 	"database/sql"
 	"encoding/json"
 	"errors"
@@ -20,13 +19,14 @@ import (
 	"bramble/alerting/alert"
 	"bramble/alerting/incident"
 	"bramble/alerting/outbox"
+	"bramble/storage/statedb"
 )
 
 // noteOrigins notes which incidents a notification's alerts come from.
-func (e *transaction) noteOrigins(in *incident.Incident, n *notification, fresh bool) error {
+func (e grouping) noteOrigins(in *incident.Incident, n *Notification, fresh bool) error {
 	for _, p := range n.splitFrom {
 		err := errors.Join(e.noteMerged(in, p.Incident, false),
-			e.event(in.ID, "moved", "", "the routes changed: its alerts were part of incident #%d", p.Number))
+			e.tx.event(in.ID, "moved", "", "the routes changed: its alerts were part of incident #%d", p.Number))
 		if err != nil {
 			return err
 		}
@@ -40,27 +40,27 @@ func (e *transaction) noteOrigins(in *incident.Incident, n *notification, fresh 
 }
 
 // standAlone frees an incident that was merged: the rest of the larger failure is its own again.
-func (e *transaction) standAlone(in *incident.Incident) error {
-	return e.exec("free incident "+in.ID, `DELETE FROM incident_merged WHERE merged_from = ? AND whole = 1`, in.ID)
+func (e grouping) standAlone(in *incident.Incident) error {
+	return e.tx.exec("free incident "+in.ID, `DELETE FROM incident_merged WHERE merged_from = ? AND whole = 1`, in.ID)
 }
 
 // mergeParts ends the incidents whose boards the domain's alerts of a notification stand for, all that fire of them: who was paged for
 // the first boards of a failure sees one incident take over. Nothing of them escalates any more, a message that waits for its provider
 // is stopped, and an alert that is left alone when the domain is well pages anew. An acknowledgement of a few boards does not
 // acknowledge a larger failure; the page says who gave it.
-func (e *transaction) mergeParts(in *incident.Incident, n *notification) error {
-	if !slices.ContainsFunc(n.alerts, func(a incident.Alert) bool { return a.EndsAt == 0 && alert.IsDomainRule(a.Rule) }) {
+func (e grouping) mergeParts(in *incident.Incident, n *Notification) error {
+	if !slices.ContainsFunc(n.Alerts, func(a incident.Alert) bool { return a.EndsAt == 0 && alert.IsDomainRule(a.Rule) }) {
 		return nil
 	}
-	if err := e.c.QueryRowContext(e.ctx, `SELECT number FROM incident WHERE id = ?`, in.ID).Scan(&in.Number); err != nil {
+	if err := e.tx.c.QueryRowContext(e.tx.ctx, `SELECT number FROM incident WHERE id = ?`, in.ID).Scan(&in.Number); err != nil {
 		return fmt.Errorf("read number of incident %s: %w", in.ID, err)
 	}
-	open, err := incident.Find(e.ctx, e.c, `WHERE resolved_at = 0 AND id <> ? ORDER BY number`, in.ID)
+	open, err := incident.Find(e.tx.ctx, e.tx.c, `WHERE resolved_at = 0 AND id <> ? ORDER BY number`, in.ID)
 	if err != nil {
 		return err
 	}
 	for _, other := range open {
-		if !other.PartOf(n.alerts) {
+		if !other.PartOf(n.Alerts) {
 			continue
 		}
 		if err := e.mergeOne(in, other); err != nil {
@@ -70,8 +70,8 @@ func (e *transaction) mergeParts(in *incident.Incident, n *notification) error {
 	return nil
 }
 
-func (e *transaction) mergeOne(in, other *incident.Incident) error {
-	if err := e.quiet(other.ID, "a larger failure stands for it"); err != nil {
+func (e grouping) mergeOne(in, other *incident.Incident) error {
+	if err := e.tx.quiet(other.ID, "a larger failure stands for it"); err != nil {
 		return err
 	}
 	by := ""
@@ -81,44 +81,28 @@ func (e *transaction) mergeOne(in, other *incident.Incident) error {
 	if err := e.forgetGroups(other, func(uint64) bool { return true }); err != nil {
 		return err
 	}
-	e.merged = append(e.merged, other)
+	e.tx.Merged = append(e.tx.Merged, other)
 	return errors.Join(
-		e.endQuietly(other, fmt.Sprintf("part of a larger failure: it goes on in incident #%d", in.Number)),
-		e.event(in.ID, "moved", "", "it takes over incident #%d%s: %s", other.Number, by, other.Title),
+		e.tx.endQuietly(other, fmt.Sprintf("part of a larger failure: it goes on in incident #%d", in.Number)),
+		e.tx.event(in.ID, "moved", "", "it takes over incident #%d%s: %s", other.Number, by, other.Title),
 		e.noteMerged(in, other, true))
 }
 
-// forgetMerged makes alerts of merged incidents such as nobody was paged for.
-func (p *Pager) forgetMerged(e *transaction) {
-	for _, entry := range e.notices {
-		if err := p.notified.Merge(entry); err != nil {
-			p.log.Error("note a notification", "err", err)
-		}
-	}
-	p.inbox.mu.Lock()
-	defer p.inbox.mu.Unlock()
-	for _, in := range e.merged {
-		for _, a := range in.Alerts {
-			delete(p.inbox.notified, alert.LabelSet(a.Labels).Fingerprint())
-		}
-	}
-}
-
 // noteMerged notes that in has alerts of other; where that is over, also the alerts that it had from others.
-func (e *transaction) noteMerged(in, other *incident.Incident, whole bool) error {
+func (e grouping) noteMerged(in, other *incident.Incident, whole bool) error {
 	if whole {
-		err := e.exec("move what incident "+other.ID+" took over", `UPDATE OR REPLACE incident_merged SET incident = ? WHERE incident = ? AND merged_from <> ?`,
+		err := e.tx.exec("move what incident "+other.ID+" took over", `UPDATE OR REPLACE incident_merged SET incident = ? WHERE incident = ? AND merged_from <> ?`,
 			in.ID, other.ID, in.ID)
 		if err != nil {
 			return err
 		}
 	}
-	return e.exec("write what incident "+in.ID+" takes over", `INSERT OR REPLACE INTO incident_merged (incident, merged_from, whole, at) VALUES (?,?,?,?)`,
-		in.ID, other.ID, whole, e.now)
+	return e.tx.exec("write what incident "+in.ID+" takes over", `INSERT OR REPLACE INTO incident_merged (incident, merged_from, whole, at) VALUES (?,?,?,?)`,
+		in.ID, other.ID, whole, e.tx.now)
 }
 
-func (e *transaction) forgetGroups(in *incident.Incident, which func(hash uint64) bool) error {
-	keys, err := groupsOf(e.ctx, e.c, in)
+func (e grouping) forgetGroups(in *incident.Incident, which func(hash uint64) bool) error {
+	keys, err := groupsOf(e.tx.ctx, e.tx.c, in)
 	for _, key := range keys {
 		if err == nil {
 			err = e.forgetNotified(key, which)
@@ -129,34 +113,28 @@ func (e *transaction) forgetGroups(in *incident.Incident, which func(hash uint64
 
 // forgetNotified makes the firing alerts of a group news when the group is notified again: all of them, or those with these
 // hashes.
-func (e *transaction) forgetNotified(groupKey string, which func(hash uint64) bool) error {
-	rows, err := e.c.QueryContext(e.ctx, `SELECT entry FROM alert_notified WHERE group_key = ?`, groupKey)
+func (e grouping) forgetNotified(groupKey string, which func(hash uint64) bool) error {
+	entries, err := statedb.All(e.tx.ctx, e.tx.c, func(row *sql.Rows) (*nflogpb.Entry, error) {
+		var (
+			text []byte
+			m    nflogpb.MeshEntry
+		)
+		if err := row.Scan(&text); err != nil {
+			return nil, err
+		}
+		err := protodelim.UnmarshalFrom(bytes.NewReader(text), &m)
+		return m.Entry, err
+	}, `SELECT entry FROM alert_notified WHERE group_key = ?`, groupKey)
 	if err != nil {
 		return fmt.Errorf("read notifications: %w", err)
 	}
-	defer rows.Close()
-	var entries []*nflogpb.Entry
-	for rows.Next() {
-		var text []byte
-		if err := rows.Scan(&text); err != nil {
-			return fmt.Errorf("read notifications: %w", err)
-		}
-		var m nflogpb.MeshEntry
-		if err := protodelim.UnmarshalFrom(bytes.NewReader(text), &m); err != nil {
-			return fmt.Errorf("decode notification: %w", err)
-		}
-		entries = append(entries, m.Entry)
-	}
-	if err := rows.Err(); err != nil {
-		return fmt.Errorf("read notifications: %w", err)
-	}
 	for _, was := range entries {
-		is := &notification{receiver: was.Receiver.GroupName, groupKey: groupKey, now: time.Now(), firing: slices.DeleteFunc(was.FiringAlerts, which), resolved: was.ResolvedAlerts}
-		entry, err := recordNotified(e.ctx, e.c, is)
+		is := &Notification{Receiver: was.Receiver.GroupName, GroupKey: groupKey, Now: time.Now(), Firing: slices.DeleteFunc(was.FiringAlerts, which), Resolved: was.ResolvedAlerts}
+		entry, err := recordNotified(e.tx.ctx, e.tx.c, is)
 		if err != nil {
 			return err
 		}
-		e.notices = append(e.notices, entry)
+		e.tx.Entries = append(e.tx.Entries, entry)
 	}
 	return nil
 }
@@ -211,9 +189,9 @@ func (e *transaction) notifyMerged(in *incident.Incident) error {
 }
 
 func (e *transaction) notifyMergedEnd(in *incident.Incident, f incident.Merged, t notifiedIntegration) error {
-	to := e.routing.set.Find(t.receiver, t.integration, t.idx)
+	to := e.routes.Find(t.receiver, t.integration, t.idx)
 	byRoute := f.Whole && t.person == ""
-	if to == nil || !to.SendResolved() || byRoute && e.pager.anyFires(f.Incident) { // alerts that are left page by their own key
+	if to == nil || !to.SendResolved() || byRoute && e.engine.Fires(f.Incident) { // alerts that are left page by their own key
 		return nil
 	}
 	var body outbox.Body
@@ -226,11 +204,11 @@ func (e *transaction) notifyMergedEnd(in *incident.Incident, f incident.Merged, 
 	} else {
 		body.Alerts = alertsEnded(in, e.now)
 	}
-	l, err := newMessage(in.ID, t.receiver, to, key, notify.ReasonAllAlertsResolved, body, e.now)
+	l, err := NewMessage(in.ID, t.receiver, to, key, notify.ReasonAllAlertsResolved, body, e.now)
 	if err != nil {
 		return err
 	}
-	return e.send(l, t.person, aboutEnd)
+	return e.throttle.send(l, t.person, aboutEnd)
 }
 
 // alertsEnded are an incident's alerts as Alertmanager sees them when they are over.
@@ -244,17 +222,14 @@ func alertsEnded(in *incident.Incident, now int64) (out []*amalert.Alert) {
 	return out
 }
 
-// updateIncidents writes into open incidents the present state of a domain's alert: the boards that joined it, or those that are left. It
+// Update writes into open incidents the present state of a domain's alert: the boards that joined it, or those that are left. It
 // pages nobody.
-func (p *Pager) updateIncidents(ts []alert.Transition) error {
+func (g *Engine) Update(ts []alert.Transition) error {
 	if len(ts) == 0 {
 		return nil
 	}
-	var told []string
-	err := p.commits.Do(func(c *sql.Conn) error {
-		ctx := context.Background()
-		told = told[:0]
-		open, err := incident.Find(ctx, c, `WHERE resolved_at = 0`)
+	return g.do(func(e *transaction) error {
+		open, err := incident.Find(e.ctx, e.c, `WHERE resolved_at = 0`)
 		if err != nil {
 			return err
 		}
@@ -264,15 +239,11 @@ func (p *Pager) updateIncidents(ts []alert.Transition) error {
 			}
 			in.ChangedAt = time.Now().UnixMilli()
 			in.Describe()
-			if err := incident.Save(ctx, c, in); err != nil {
+			if err := incident.Save(e.ctx, e.c, in); err != nil {
 				return err
 			}
-			told = append(told, in.ID)
+			e.Changed[in.ID] = true
 		}
 		return nil
 	})
-	for _, id := range told {
-		p.changed(id)
-	}
-	return err
 }

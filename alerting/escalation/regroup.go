@@ -1,4 +1,4 @@
-package pager
+package escalation
 
 import (
 	"cmp"
@@ -8,45 +8,34 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"time"
 
 	amalert "github.com/prometheus/alertmanager/alert"
 	"github.com/prometheus/alertmanager/notify"
-	"github.com/prometheus/common/model"
 
 	"bramble/alerting/alert"
 	"bramble/alerting/database"
 	"bramble/alerting/incident"
 	"bramble/alerting/outbox"
+	"bramble/storage/statedb"
 )
+
+// keepClosed is how long an incident that was closed by hand counts where the routes have led its alerts elsewhere since.
+const keepClosed = 30 * 24 * time.Hour
 
 // ofGroup selects incidents by a group's key, given twice.
 const ofGroup = `(group_key = ? OR id IN (SELECT incident FROM incident_moved WHERE group_key = ?))`
 
-// groupKeys are the keys of the groups that the routes lead an alert to, as the dispatcher writes them.
-func (r *routing) groupKeys(labels map[string]string) (keys []string) {
-	set := alert.LabelSet(labels)
-	for _, rt := range r.tree.Match(set) {
-		group := model.LabelSet{}
-		for n, v := range set {
-			if _, by := rt.RouteOpts.GroupBy[n]; by || rt.RouteOpts.GroupByAll {
-				group[n] = v
-			}
-		}
-		keys = append(keys, fmt.Sprintf("%s:%s", rt.Key(), group))
-	}
-	return keys
-}
-
 // leads reports whether the routes lead an alert to one of these groups.
-func (r *routing) leads(labels map[string]string, keys []string) bool {
-	return slices.ContainsFunc(r.groupKeys(labels), func(k string) bool { return slices.Contains(keys, k) })
+func leads(r Routes, labels map[string]string, keys []string) bool {
+	return slices.ContainsFunc(r.GroupKeys(labels), func(k string) bool { return slices.Contains(keys, k) })
 }
 
 // incidentOf returns the open incident that a notification is about, nil for none, and whether its group is new to it:
 // the routes have changed, and an alert that was paged already comes from another group than before. Whatever open
 // incident had such an alert goes on in this group; where there are several, they become one.
-func (e *transaction) incidentOf(n *notification) (in *incident.Incident, moved bool, err error) {
-	found, err := incident.Find(e.ctx, e.c, `WHERE resolved_at = 0 AND `+ofGroup, n.groupKey, n.groupKey)
+func (e grouping) incidentOf(n *Notification) (in *incident.Incident, moved bool, err error) {
+	found, err := incident.Find(e.tx.ctx, e.tx.c, `WHERE resolved_at = 0 AND `+ofGroup, n.GroupKey, n.GroupKey)
 	if err != nil {
 		return nil, false, err
 	}
@@ -57,7 +46,7 @@ func (e *transaction) incidentOf(n *notification) (in *incident.Incident, moved 
 	var all []*incident.Incident
 	n.splitFrom = nil
 	for _, other := range displaced {
-		if other.Receiver == n.receiver || n.hasAllOf(other) {
+		if other.Receiver == n.Receiver || n.hasAllOf(other) {
 			all = append(all, other)
 		} else if err := e.split(other, n); err != nil {
 			return nil, false, err
@@ -79,8 +68,8 @@ func (e *transaction) incidentOf(n *notification) (in *incident.Incident, moved 
 		return in, false, nil
 	}
 	return in, true, errors.Join(
-		e.exec("write group of incident "+in.ID, `INSERT OR REPLACE INTO incident_moved (group_key, incident) VALUES (?,?)`, n.groupKey, in.ID),
-		e.event(in.ID, "moved", "", "the routes changed: it goes on with receiver %s", n.receiver))
+		e.tx.exec("write group of incident "+in.ID, `INSERT OR REPLACE INTO incident_moved (group_key, incident) VALUES (?,?)`, n.GroupKey, in.ID),
+		e.tx.event(in.ID, "moved", "", "the routes changed: it goes on with receiver %s", n.Receiver))
 }
 
 func ackedRank(in *incident.Incident) int {
@@ -91,7 +80,7 @@ func ackedRank(in *incident.Incident) int {
 }
 
 // displaced are the other open incidents with a firing alert of the notification that no route leads to them any more.
-func (e *transaction) displaced(n *notification, found []*incident.Incident) (out []*incident.Incident, err error) {
+func (e grouping) displaced(n *Notification, found []*incident.Incident) (out []*incident.Incident, err error) {
 	here := map[string]bool{}
 	for _, in := range found {
 		for labels := range firingIn(in) {
@@ -99,25 +88,27 @@ func (e *transaction) displaced(n *notification, found []*incident.Incident) (ou
 		}
 	}
 	var paged []incident.Alert
-	for i, a := range n.alerts {
-		if i < len(n.paged) && n.paged[i] && a.EndsAt == 0 && !here[alert.LabelText(a.Labels)] {
+	for i, a := range n.Alerts {
+		if i < len(n.Paged) && n.Paged[i] && a.EndsAt == 0 && !here[alert.LabelText(a.Labels)] {
 			paged = append(paged, a)
 		}
 	}
 	if len(paged) == 0 {
 		return nil, nil
 	}
-	open, err := incident.Find(e.ctx, e.c, `WHERE resolved_at = 0 AND NOT `+ofGroup+` ORDER BY opened_at`, n.groupKey, n.groupKey)
+	open, err := incident.Find(e.tx.ctx, e.tx.c, `WHERE resolved_at = 0 AND NOT `+ofGroup+` ORDER BY opened_at`, n.GroupKey, n.GroupKey)
 	if err != nil {
 		return nil, err
 	}
 	for _, in := range open {
 		had := firingIn(in)
-		keys, err := groupsOf(e.ctx, e.c, in)
+		keys, err := groupsOf(e.tx.ctx, e.tx.c, in)
 		if err != nil {
 			return nil, err
 		}
-		if slices.ContainsFunc(paged, func(a incident.Alert) bool { return had[alert.LabelText(a.Labels)] && !e.routing.leads(a.Labels, keys) }) {
+		if slices.ContainsFunc(paged, func(a incident.Alert) bool {
+			return had[alert.LabelText(a.Labels)] && !leads(e.tx.routes, a.Labels, keys)
+		}) {
 			out = append(out, in)
 		}
 	}
@@ -126,18 +117,18 @@ func (e *transaction) displaced(n *notification, found []*incident.Incident) (ou
 
 // closedElsewhere reports whether somebody closed, in a group to which the routes do not lead any more, an incident with
 // all that fires here: it was dealt with, though the routes changed since.
-func (e *transaction) closedElsewhere(n *notification) (bool, error) {
-	closed, err := incident.Find(e.ctx, e.c, `WHERE resolved_at > 0 AND id IN (SELECT incident FROM incident_detail WHERE by_hand = 1 AND closed_at > ?)`,
-		e.now-keepHandled.Milliseconds())
+func (e grouping) closedElsewhere(n *Notification) (bool, error) {
+	closed, err := incident.Find(e.tx.ctx, e.tx.c, `WHERE resolved_at > 0 AND id IN (SELECT incident FROM incident_detail WHERE by_hand = 1 AND closed_at > ?)`,
+		e.tx.now-keepClosed.Milliseconds())
 	if err != nil {
 		return false, err
 	}
 	for _, in := range closed {
-		keys, err := groupsOf(e.ctx, e.c, in)
+		keys, err := groupsOf(e.tx.ctx, e.tx.c, in)
 		if err != nil {
 			return false, err
 		}
-		if in.Holds(n.alerts) && !slices.ContainsFunc(n.alerts, func(a incident.Alert) bool { return e.routing.leads(a.Labels, keys) }) {
+		if in.Holds(n.Alerts) && !slices.ContainsFunc(n.Alerts, func(a incident.Alert) bool { return leads(e.tx.routes, a.Labels, keys) }) {
 			return true, nil
 		}
 	}
@@ -146,40 +137,31 @@ func (e *transaction) closedElsewhere(n *notification) (bool, error) {
 
 // groupsOf are the keys of an incident's groups, the first one first.
 func groupsOf(ctx context.Context, db database.Querier, in *incident.Incident) ([]string, error) {
-	keys := []string{in.GroupKey}
-	rows, err := db.QueryContext(ctx, `SELECT group_key FROM incident_moved WHERE incident = ?`, in.ID)
+	keys, err := statedb.All(ctx, db, statedb.Column[string], `SELECT group_key FROM incident_moved WHERE incident = ?`, in.ID)
 	if err != nil {
 		return nil, fmt.Errorf("read groups of incident %s: %w", in.ID, err)
 	}
-	defer rows.Close()
-	for rows.Next() {
-		var k string
-		if err := rows.Scan(&k); err != nil {
-			return nil, fmt.Errorf("read groups of incident %s: %w", in.ID, err)
-		}
-		keys = append(keys, k)
-	}
-	return keys, rows.Err()
+	return append([]string{in.GroupKey}, keys...), nil
 }
 
 // hasAllOf reports whether all that fires of an incident is in the notification.
-func (n *notification) hasAllOf(in *incident.Incident) bool {
+func (n *Notification) hasAllOf(in *incident.Incident) bool {
 	fires := firingIn(in)
-	for _, a := range n.alerts {
+	for _, a := range n.Alerts {
 		delete(fires, alert.LabelText(a.Labels))
 	}
 	return len(fires) == 0
 }
 
 // absorb makes the alerts of other those of in, and ends other without a word to its receivers: nothing is over.
-func (e *transaction) absorb(in, other *incident.Incident) error {
-	in.Take(slices.DeleteFunc(slices.Clone(other.Alerts), func(a incident.Alert) bool { return a.EndsAt != 0 }), e.now)
+func (e grouping) absorb(in, other *incident.Incident) error {
+	in.Take(slices.DeleteFunc(slices.Clone(other.Alerts), func(a incident.Alert) bool { return a.EndsAt != 0 }), e.tx.now)
 	return errors.Join(
 		e.noteMerged(in, other, true),
-		e.event(in.ID, "moved", "", "the routes changed: it takes over the alerts of incident #%d", other.Number),
-		e.exec("move groups of incident "+other.ID, `UPDATE incident_moved SET incident = ? WHERE incident = ?`, in.ID, other.ID),
-		e.exec("move group of incident "+other.ID, `INSERT OR REPLACE INTO incident_moved (group_key, incident) VALUES (?,?)`, other.GroupKey, in.ID),
-		e.endQuietly(other, fmt.Sprintf("the routes changed: its alerts go on in incident #%d", in.Number)))
+		e.tx.event(in.ID, "moved", "", "the routes changed: it takes over the alerts of incident #%d", other.Number),
+		e.tx.exec("move groups of incident "+other.ID, `UPDATE incident_moved SET incident = ? WHERE incident = ?`, in.ID, other.ID),
+		e.tx.exec("move group of incident "+other.ID, `INSERT OR REPLACE INTO incident_moved (group_key, incident) VALUES (?,?)`, other.GroupKey, in.ID),
+		e.tx.endQuietly(other, fmt.Sprintf("the routes changed: its alerts go on in incident #%d", in.Number)))
 }
 
 // endQuietly ends an incident and its escalation; its receivers hear nothing.
@@ -193,21 +175,21 @@ func (e *transaction) endQuietly(in *incident.Incident, why string) error {
 	if err != nil || esc == nil {
 		return err
 	}
-	esc.state = escalationOver
+	esc.state = Over
 	return e.save(esc)
 }
 
 // elsewhere returns the alerts of an incident of several groups that fire and are not in the notification of one.
-func (e *transaction) elsewhere(in *incident.Incident, n *notification) (map[string]bool, error) {
+func (e grouping) elsewhere(in *incident.Incident, n *Notification) (map[string]bool, error) {
 	if in.ID == "" {
 		return nil, nil
 	}
-	keys, err := groupsOf(e.ctx, e.c, in)
+	keys, err := groupsOf(e.tx.ctx, e.tx.c, in)
 	if err != nil || len(keys) < 2 {
 		return nil, err
 	}
 	fires := firingIn(in)
-	for _, a := range n.alerts {
+	for _, a := range n.Alerts {
 		delete(fires, alert.LabelText(a.Labels))
 	}
 	return fires, nil
@@ -215,39 +197,32 @@ func (e *transaction) elsewhere(in *incident.Incident, n *notification) (map[str
 
 // notifyEarlierReceivers tells the end to receivers that paged it before the routes changed; n's own is told as ever, and people by
 // their channels.
-func (e *transaction) notifyEarlierReceivers(in *incident.Incident, n *notification) error {
-	told, err := e.notifiedIntegrations(in.ID, e.now)
+func (e grouping) notifyEarlierReceivers(in *incident.Incident, n *Notification) error {
+	told, err := e.tx.notifiedIntegrations(in.ID, e.tx.now)
 	if err != nil {
 		return err
 	}
 	for _, t := range told {
-		to := e.routing.set.Find(t.receiver, t.integration, t.idx)
-		if t.receiver == n.receiver || t.about != "" || to == nil || !to.SendResolved() {
+		to := e.tx.routes.Find(t.receiver, t.integration, t.idx)
+		if t.receiver == n.Receiver || t.about != "" || to == nil || !to.SendResolved() {
 			continue
 		}
-		l, err := newMessage(in.ID, t.receiver, to, in.GroupKey, notify.ReasonAllAlertsResolved, n.payload, e.now)
+		l, err := NewMessage(in.ID, t.receiver, to, in.GroupKey, notify.ReasonAllAlertsResolved, n.Body, e.tx.now)
 		if err != nil {
 			return err
 		}
-		if err := e.send(l, "", aboutEnd); err != nil {
+		if err := e.tx.throttle.send(l, "", aboutEnd); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// paged reports whether an alert stands as firing in an open incident.
-func (p *Pager) paged(fp model.Fingerprint) bool {
-	p.inbox.mu.Lock()
-	defer p.inbox.mu.Unlock()
-	return p.inbox.notified[fp]
-}
-
-// led reports whether the routes lead an alert of an incident to one of its groups.
-func (p *Pager) led(ctx context.Context, in *incident.Incident) (bool, error) {
-	r := p.routing.Load()
-	keys, err := groupsOf(ctx, p.db, in)
-	return slices.ContainsFunc(in.Alerts, func(a incident.Alert) bool { return r.leads(a.Labels, keys) }), err
+// Led reports whether the routes lead an alert of an incident to one of its groups.
+func (g *Engine) Led(ctx context.Context, in *incident.Incident) (bool, error) {
+	r := g.Routes()
+	keys, err := groupsOf(ctx, g.DB, in)
+	return slices.ContainsFunc(in.Alerts, func(a incident.Alert) bool { return leads(r, a.Labels, keys) }), err
 }
 
 // splitIncident is an incident that goes on without alerts that the routes lead to another receiver, with the alerts that had fired in it.
@@ -258,13 +233,13 @@ type splitIncident struct {
 
 // split takes the notification's alerts out of an incident of another receiver that has more. The others go on there, and
 // its pages say no more of those that left.
-func (e *transaction) split(in *incident.Incident, n *notification) error {
-	if err := in.LoadDetails(e.ctx, e.c); err != nil {
+func (e grouping) split(in *incident.Incident, n *Notification) error {
+	if err := in.LoadDetails(e.tx.ctx, e.tx.c); err != nil {
 		return err
 	}
 	n.splitFrom = append(n.splitFrom, splitIncident{in, firingIn(in)})
-	now, left := e.now, map[string]bool{}
-	for _, a := range n.alerts {
+	now, left := e.tx.now, map[string]bool{}
+	for _, a := range n.Alerts {
 		for i := range in.Alerts {
 			if b := &in.Alerts[i]; b.EndsAt == 0 && alert.LabelText(b.Labels) == alert.LabelText(a.Labels) {
 				b.EndsAt = now
@@ -273,14 +248,14 @@ func (e *transaction) split(in *incident.Incident, n *notification) error {
 		}
 	}
 	in.ChangedAt = now
-	gone := func(hash uint64) bool { return slices.Contains(n.firing, hash) } // news, should the routes lead them back
-	return errors.Join(incident.Save(e.ctx, e.c, in), e.withoutAlerts(in.ID, left), e.forgetGroups(in, gone),
-		e.event(in.ID, "moved", "", "the routes changed: %s of %d now with receiver %s", incident.CountText(len(left)), len(in.Alerts), n.receiver))
+	gone := func(hash uint64) bool { return slices.Contains(n.Firing, hash) } // news, should the routes lead them back
+	return errors.Join(incident.Save(e.tx.ctx, e.tx.c, in), e.withoutAlerts(in.ID, left), e.forgetGroups(in, gone),
+		e.tx.event(in.ID, "moved", "", "the routes changed: %s of %d now with receiver %s", incident.CountText(len(left)), len(in.Alerts), n.Receiver))
 }
 
 // withoutAlerts takes alerts out of the text of an incident's further pages.
-func (e *transaction) withoutAlerts(incident string, left map[string]bool) error {
-	esc, err := e.load(incident)
+func (e grouping) withoutAlerts(incident string, left map[string]bool) error {
+	esc, err := e.tx.load(incident)
 	if err != nil || esc == nil {
 		return err
 	}
@@ -288,16 +263,16 @@ func (e *transaction) withoutAlerts(incident string, left map[string]bool) error
 	if err := json.Unmarshal(esc.payload, &body); err != nil {
 		return fmt.Errorf("decode alerts of incident %s: %w", incident, err)
 	}
-	body.Alerts = slices.DeleteFunc(body.Alerts, func(a *amalert.Alert) bool { return left[alert.LabelText(incidentAlert(a).Labels)] })
+	body.Alerts = slices.DeleteFunc(body.Alerts, func(a *amalert.Alert) bool { return left[alert.LabelText(AlertOf(a).Labels)] })
 	if esc.payload, err = json.Marshal(body); err != nil {
 		return fmt.Errorf("encode alerts of incident %s: %w", incident, err)
 	}
-	return e.save(esc)
+	return e.tx.save(esc)
 }
 
 // splitAck returns the acknowledgement that holds for alerts which came from other incidents to a new one, nil where
 // one of them was not acknowledged there: somebody has them on hand already, wherever the routes lead now.
-func (n *notification) splitAck() *incident.Ack {
+func (n *Notification) splitAck() *incident.Ack {
 	known := map[string]bool{}
 	for _, p := range n.splitFrom {
 		if p.Ack == nil {
@@ -313,17 +288,17 @@ func (n *notification) splitAck() *incident.Ack {
 }
 
 // keepAck brings the escalation of a new incident to rest before it begins.
-func (e *transaction) keepAck(in *incident.Incident) error {
-	state := escalationAcknowledged
+func (e grouping) keepAck(in *incident.Incident) error {
+	state := Acknowledged
 	if in.Ack.Until != 0 {
-		state = escalationSnoozed
-		err := e.exec("write snooze", `INSERT OR REPLACE INTO incident_detail (incident, snoozed_until) VALUES (?,?)`, in.ID, in.Ack.Until)
+		state = Snoozed
+		err := e.tx.exec("write snooze", `INSERT OR REPLACE INTO incident_detail (incident, snoozed_until) VALUES (?,?)`, in.ID, in.Ack.Until)
 		if err != nil {
 			return err
 		}
 	}
 	return errors.Join(
-		e.event(in.ID, "acknowledged", in.Ack.By, "before the routes changed"),
-		e.save(&escalation{incident: in.ID, receiver: in.Receiver, state: state, payload: []byte(`{}`)}),
-		e.acknowledged(in, *in.Ack, state, nil))
+		e.tx.event(in.ID, "acknowledged", in.Ack.By, "before the routes changed"),
+		e.tx.save(&escalation{incident: in.ID, receiver: in.Receiver, state: state, payload: []byte(`{}`)}),
+		e.tx.acknowledged(in, *in.Ack, state, nil))
 }
