@@ -170,9 +170,11 @@ func (p pagingParts) EndOverride(ctx context.Context, id int64, who string) erro
 
 func (p pagingParts) Off() alert.OffReport {
 	if p.of.Off == nil {
-		return alert.OffReport{Now: time.Now().UnixMilli(), Items: []alert.Off{}}
+		return alert.OffReport{Now: time.Now().UnixMilli(), Items: []alert.Off{}, Firing: []alert.Suppressed{}}
 	}
-	return p.of.Off()
+	r := p.of.Off()
+	r.Firing = append([]alert.Suppressed{}, r.Firing...)
+	return r
 }
 
 func (p pagingParts) Tests(ctx context.Context) ([]alert.PageTest, error) {
