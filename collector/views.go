@@ -220,11 +220,11 @@ func incidentView(in incident.Incident) dashboards.Incident {
 		v.Detail = cmp.Or(one.Annotations["description"], v.Detail)
 		v.Runbook = cmp.Or(one.Annotations["runbook"], v.Runbook)
 		v.Labels = common(v.Labels, one.Labels)
-		v.Shadow = v.Shadow || in.Receiver == alert.Nobody && alert.InShadow(one.Labels)
+		v.Shadow = v.Shadow || alert.KindOf(in.Receiver) == alert.ToNobody && alert.InShadow(one.Labels)
 	}
 	slices.Sort(v.Boards)
 	v.Boards = slices.Compact(v.Boards)
-	v.PagesNobody = in.Receiver == alert.Nobody
+	v.PagesNobody = alert.KindOf(in.Receiver) == alert.ToNobody
 	if v.Labels["board"] != "" {
 		v.Labels = nil // one board: its place is not the incident's
 	}

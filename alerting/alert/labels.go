@@ -70,3 +70,28 @@ func InShadow(labels map[string]string) bool { return labels[ShadowLabel] == Sha
 func PagesNobody(labels map[string]string) bool {
 	return InShadow(labels) || labels[PagesLabel] == PagesDomains && labels[CustomerLabel] != "" && labels[DomainLabel] == ""
 }
+
+// ReceiverKind says what becomes of an alert or a message that goes to a receiver.
+type ReceiverKind int
+
+const (
+	// ToPeople is the kind of every receiver that a configuration names.
+	ToPeople ReceiverKind = iota
+	// ToNobody only records, ToWatchdog shows that alerting works, ToCustomers mails to customers.
+	ToNobody
+	ToWatchdog
+	ToCustomers
+)
+
+// KindOf is the kind of a receiver.
+func KindOf(receiver string) ReceiverKind {
+	switch receiver {
+	case Nobody:
+		return ToNobody
+	case Watchdog:
+		return ToWatchdog
+	case Customers:
+		return ToCustomers
+	}
+	return ToPeople
+}

@@ -77,7 +77,7 @@ func (e grouping) record(n *Notification) error {
 		return err
 	}
 	e.tx.Entries = append(e.tx.Entries, entry)
-	if n.Receiver == alert.Watchdog {
+	if alert.KindOf(n.Receiver) == alert.ToWatchdog {
 		return e.recordBeat(n)
 	}
 	in, ch, err := e.open(n)

@@ -50,6 +50,9 @@ type Message struct {
 // Lane names the integration: lanes do not wait for each other.
 func (l *Message) Lane() string { return LaneOf(l.Receiver, l.Integration, l.Index) }
 
+// Kind is the kind of the receiver that it goes to.
+func (l *Message) Kind() alert.ReceiverKind { return alert.KindOf(l.Receiver) }
+
 // LaneOf is Message.Lane for an integration.
 func LaneOf(receiver, integration string, idx int) string {
 	return fmt.Sprintf("%s/%s/%d", receiver, integration, idx)
@@ -432,7 +435,7 @@ func (m *Queue) Overdue(now time.Time) error {
 	for name, lane := range m.lanes {
 		first := map[string]bool{}
 		for _, l := range lane {
-			if l.done || l.Receiver == alert.Watchdog {
+			if l.done || l.Kind() == alert.ToWatchdog {
 				continue
 			}
 			if now.UnixMilli()-l.CreatedAt > failsAfter.Milliseconds() {

@@ -64,7 +64,7 @@ func (c *CustomerMails) Post(mails []alert.CustomerMail, also func(*sql.Conn) er
 func (c *CustomerMails) take(messages []*outbox.Message) (others []*outbox.Message) {
 	var mails []*outbox.Message
 	for _, l := range messages {
-		if l.Receiver == alert.Customers {
+		if l.Kind() == alert.ToCustomers {
 			mails = append(mails, l)
 		} else {
 			others = append(others, l)

@@ -127,7 +127,7 @@ func (p *pages) settled(l *outbox.Message, state string) {
 	if state == "delivered" {
 		p.outbox.Hurry(func(o *outbox.Message) bool { return o.Lane() == l.Lane() })
 	}
-	if l.Incident != "" && l.Receiver != alert.Watchdog {
+	if l.Incident != "" && l.Kind() != alert.ToWatchdog {
 		p.changed(l.Incident)
 	}
 }
@@ -147,7 +147,7 @@ func (p *pages) stillFires(ctx context.Context, l *outbox.Message) bool {
 func (p *pages) logTry(l *outbox.Message, state string, err error, now time.Time) {
 	log := p.log.With("page", l.ID, "incident", l.Incident, "receiver", l.Receiver, "integration", l.Integration, "attempts", l.Attempts)
 	switch {
-	case l.Receiver == alert.Watchdog: // it says itself when that changes
+	case l.Kind() == alert.ToWatchdog: // it says itself when that changes
 	case state == "delivered":
 		if l.ReadingAt != 0 {
 			p.metrics.latency.Observe(float64(now.UnixMilli()-l.ReadingAt) / 1000)

@@ -41,7 +41,7 @@ func (h *reach) off(now time.Time) (out []alert.Off) {
 // receivers are those that a route leads to, or that are a person's channel, and that send something, in order.
 func (r *routing) receivers() (names []string) {
 	add := func(name string) {
-		if name != alert.Watchdog && len(r.set.Integrations[name]) > 0 && !slices.Contains(names, name) {
+		if alert.KindOf(name) != alert.ToWatchdog && len(r.set.Integrations[name]) > 0 && !slices.Contains(names, name) {
 			names = append(names, name)
 		}
 	}

@@ -50,8 +50,8 @@ func (j *recorder) Notify(ctx context.Context, alerts ...*amalert.Alert) (bool, 
 	}
 	// It is on disk. Each step stands alone, so that a fault in one keeps no message from leaving.
 	p.faults.Run("note a notification", func() { p.inbox.handedOver(n) })
-	if n.Receiver == alert.Watchdog {
-		p.outbox.Cancel(func(l *outbox.Message) bool { return l.Receiver == alert.Watchdog })
+	if alert.KindOf(n.Receiver) == alert.ToWatchdog {
+		p.outbox.Cancel(func(l *outbox.Message) bool { return l.Kind() == alert.ToWatchdog })
 	}
 	p.escalation.Settle(effects)
 	return false, nil

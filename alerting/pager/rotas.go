@@ -55,7 +55,7 @@ func (r *routing) parseOnCall(text []byte) (*oncall.Config, error) {
 	if err == nil {
 		err = c.Check(func(receiver string) (int, bool) {
 			list, ok := r.set.Integrations[receiver]
-			return len(list), ok && receiver != alert.Nobody
+			return len(list), ok && alert.KindOf(receiver) != alert.ToNobody
 		})
 	}
 	if err != nil {

@@ -103,7 +103,7 @@ func intervals(routes *config.Route) map[string]time.Duration {
 func (r *routing) silent() bool {
 	silent := true
 	r.tree.Walk(func(rt *dispatch.Route) {
-		if to := rt.RouteOpts.Receiver; to != alert.Watchdog && (len(r.set.Integrations[to]) > 0 || r.oncall.PolicyOf(to) != nil) {
+		if to := rt.RouteOpts.Receiver; alert.KindOf(to) != alert.ToWatchdog && (len(r.set.Integrations[to]) > 0 || r.oncall.PolicyOf(to) != nil) {
 			silent = false
 		}
 	})

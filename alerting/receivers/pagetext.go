@@ -214,7 +214,7 @@ type factsKey struct{}
 // facts cannot be read, or that is about no incident, leaves as it was written.
 func (s *Set) enriched(ctx context.Context, l *outbox.Message, alerts []*amalert.Alert) (context.Context, []*amalert.Alert) {
 	p, own := s.parts, s.own[l.Receiver]
-	if l.Incident == "" || l.Receiver == alert.Watchdog || own != nil && own.Plain {
+	if l.Incident == "" || l.Kind() == alert.ToWatchdog || own != nil && own.Plain {
 		return ctx, alerts
 	}
 	f, err := p.factsOf(ctx, l, own == nil || own.links())

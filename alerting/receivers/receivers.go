@@ -204,8 +204,8 @@ func (o *Own) add(p *Parts, r *Set) error {
 	var errs []error
 	for _, name := range slices.Sorted(maps.Keys(o.Receivers)) {
 		own := o.Receivers[name]
-		if _, ok := r.Integrations[name]; !ok || name == alert.Nobody {
-			known := slices.DeleteFunc(slices.Sorted(maps.Keys(r.Integrations)), func(n string) bool { return n == alert.Nobody })
+		if _, ok := r.Integrations[name]; !ok || alert.KindOf(name) == alert.ToNobody {
+			known := slices.DeleteFunc(slices.Sorted(maps.Keys(r.Integrations)), func(n string) bool { return alert.KindOf(n) == alert.ToNobody })
 			errs = append(errs, fmt.Errorf("line %d: no receiver %q in the alertmanager.yml; it has %s", o.line("receivers", name), name, strings.Join(known, ", ")))
 			continue
 		}
