@@ -151,7 +151,7 @@ func (p *pagingPart) EndOverride(ctx context.Context, id int64, who string) erro
 }
 
 // Incident returns one with its events.
-func (i *incidentPart) Incident(ctx context.Context, id string) (dashboards.Incident, []dashboards.IncidentEvent, error) {
+func (i *incidentPart) Incident(ctx context.Context, id string) (dashboards.Incident, []incident.Event, error) {
 	in, err := i.pager.Incident(ctx, id)
 	if err != nil {
 		return dashboards.Incident{}, nil, incidentError(err)
@@ -160,15 +160,7 @@ func (i *incidentPart) Incident(ctx context.Context, id string) (dashboards.Inci
 	if err != nil {
 		return dashboards.Incident{}, nil, incidentError(err)
 	}
-	out := make([]dashboards.IncidentEvent, len(events))
-	for n, e := range events {
-		out[n] = dashboards.IncidentEvent{At: e.At, Kind: e.Kind, Who: e.Who, Text: e.Text}
-		if e.Page != nil {
-			page := pageView(*e.Page)
-			out[n].Page = &page
-		}
-	}
-	return incidentView(in), out, nil
+	return incidentView(in), events, nil
 }
 
 // Snooze acknowledges one for a time.

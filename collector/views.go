@@ -200,6 +200,7 @@ func (i *incidentPart) Incidents(ctx context.Context) ([]dashboards.Incident, er
 func incidentView(in incident.Incident) dashboards.Incident {
 	v := dashboards.Incident{
 		ID: in.ID, Number: in.Number, Title: in.Title, Severity: in.Severity, State: "firing", Since: in.StartedAt, ResolvedAt: in.ResolvedAt, Now: in.Now,
+		Pages: in.Pages,
 	}
 	if in.Ack != nil {
 		v.State, v.AcknowledgedAt, v.AcknowledgedBy, v.Comment = "acknowledged", in.Ack.At, in.Ack.By, in.Ack.Comment
@@ -228,9 +229,6 @@ func incidentView(in incident.Incident) dashboards.Incident {
 	if v.Labels["board"] != "" {
 		v.Labels = nil // one board: its place is not the incident's
 	}
-	for _, p := range in.Pages {
-		v.Pages = append(v.Pages, pageView(p))
-	}
 	if in.Ack != nil {
 		v.SnoozedUntil = in.Ack.Until
 	}
@@ -241,17 +239,6 @@ func incidentView(in incident.Incident) dashboards.Incident {
 		v.EscalatesAt, v.EscalatesTo = e.NextAt, e.NextTo
 	}
 	return v
-}
-
-func pageView(p incident.Page) dashboards.Page {
-	page := dashboards.Page{
-		At: max(p.LeftAt, p.CreatedAt), Channel: p.Integration, To: p.Receiver, Person: p.Person, About: p.About, Bundle: p.Bundle,
-		Attempt: p.Attempts, Result: p.State, LatencyMs: p.LatencyMs,
-	}
-	if p.State != "delivered" {
-		page.Error = p.Answer
-	}
-	return page
 }
 
 // common returns the labels that both have, with the same value; nil stands for any.

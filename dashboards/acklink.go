@@ -172,7 +172,7 @@ func (p *linkPages) renderLinked(w http.ResponseWriter, r *http.Request, code in
 		v.Acked = utc(i.AcknowledgedAt)
 	}
 	for _, p := range i.Pages {
-		text := p.Channel + " to " + p.To + ": " + p.Result
+		text := p.Integration + " to " + p.Receiver + ": " + p.State
 		if p.Error != "" {
 			text += ", " + p.Error
 		}

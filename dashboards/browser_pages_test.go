@@ -15,6 +15,7 @@ import (
 	"github.com/chromedp/chromedp"
 
 	"bramble/alerting/alert"
+	"bramble/alerting/incident"
 	"bramble/alerting/maintenance"
 	"bramble/dashboards/live/livetest"
 )
@@ -71,10 +72,10 @@ func sheets(t *testing.T) []sheet {
 			return Backups{Target: "/mnt/nas/bramble", EverySeconds: 86400, Kept: []Backup{{Name: "20261124T030000Z.backup", Taken: at(-time.Hour), Bytes: 1 << 30, Rows: 1e9, Good: true, TestedAt: at(-time.Minute)}}}
 		},
 		Incidents: func(context.Context) ([]Incident, error) { return incidents, nil },
-		Incident: func(context.Context, string) (Incident, []IncidentEvent, error) {
-			return incidents[0], []IncidentEvent{
+		Incident: func(context.Context, string) (Incident, []incident.Event, error) {
+			return incidents[0], []incident.Event{
 				{At: at(-4 * time.Minute), Kind: "opened", Text: "no report since " + clockTime},
-				{At: at(-3 * time.Minute), Kind: "page", Page: &Page{Person: "ada", To: "ada-ntfy", Channel: "webhook", Result: "failed", Error: "503 Service Unavailable: https://ntfy.example.org/a-topic-with-a-long-name-and-no-space"}},
+				{At: at(-3 * time.Minute), Kind: "page", Page: &incident.Page{Person: "ada", Receiver: "ada-ntfy", Integration: "webhook", State: "failed", Error: "503 Service Unavailable: https://ntfy.example.org/a-topic-with-a-long-name-and-no-space"}},
 				{At: at(5 * time.Minute), Kind: "next", Text: "step 2 of 2 pages jonas"},
 			}, nil
 		},

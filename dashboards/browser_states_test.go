@@ -16,6 +16,7 @@ import (
 	"github.com/chromedp/chromedp"
 
 	"bramble/alerting/alert"
+	"bramble/alerting/incident"
 	"bramble/alerting/maintenance"
 )
 
@@ -212,8 +213,8 @@ func TestBrowserActsWhileTheCollectorIsAway(t *testing.T) {
 		Incidents: func(context.Context) ([]Incident, error) {
 			return []Incident{{ID: "7", Number: 7, Title: "r1-01: hot", Severity: "critical", State: "firing", Since: now, Alerts: 1}}, nil
 		},
-		Incident: func(context.Context, string) (Incident, []IncidentEvent, error) {
-			return Incident{ID: "7"}, []IncidentEvent{}, nil
+		Incident: func(context.Context, string) (Incident, []incident.Event, error) {
+			return Incident{ID: "7"}, []incident.Event{}, nil
 		},
 		Snooze:      func(context.Context, string, string, string, time.Duration) error { done("snooze"); return nil },
 		Close:       func(context.Context, string, string, string) error { done("resolve"); return nil },
@@ -334,12 +335,12 @@ func TestBrowserAnOldIncident(t *testing.T) {
 		Incidents: func(context.Context) ([]Incident, error) {
 			return []Incident{{ID: "new", Number: 99, Title: "Board a is hot", Severity: "critical", State: "firing", Since: now}}, nil
 		},
-		Incident: func(_ context.Context, id string) (Incident, []IncidentEvent, error) {
+		Incident: func(_ context.Context, id string) (Incident, []incident.Event, error) {
 			switch id {
 			case "new":
 				return Incident{ID: "new", Number: 99, Title: "Board a is hot", Severity: "critical", State: "firing", Since: now}, nil, nil
 			case "old":
-				return Incident{ID: "old", Number: 3, Title: "Board b was hot", Severity: "critical", State: "resolved", Since: 1, ResolvedAt: 2}, []IncidentEvent{{At: 1, Kind: "opened", Text: "above 85 °C"}}, nil
+				return Incident{ID: "old", Number: 3, Title: "Board b was hot", Severity: "critical", State: "resolved", Since: 1, ResolvedAt: 2}, []incident.Event{{At: 1, Kind: "opened", Text: "above 85 °C"}}, nil
 			}
 			return Incident{}, nil, ErrUnknownIncident
 		},

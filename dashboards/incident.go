@@ -12,23 +12,14 @@ import (
 	"strings"
 	"time"
 
+	"bramble/alerting/incident"
 	"bramble/dashboards/live"
 )
-
-// IncidentEvent is one thing that happened to an incident, or, of the kind next, that is to come. At is in Unix
-// milliseconds. Page is set for the kind page.
-type IncidentEvent struct {
-	At   int64  `json:"at"`
-	Kind string `json:"kind"`
-	Who  string `json:"who,omitempty"`
-	Text string `json:"text"`
-	Page *Page  `json:"page,omitempty"`
-}
 
 // incidentAnswer is the answer of /api/incidents/{id}.
 type incidentAnswer struct {
 	Incident
-	Events []IncidentEvent `json:"events"`
+	Events []incident.Event `json:"events"`
 }
 
 // incidentPages show incidents and act on them.

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/chromedp/chromedp"
+
+	"bramble/alerting/incident"
 )
 
 // TestOnCallRoutes: the roles of each route, and the answers to wrong requests.
@@ -102,10 +104,10 @@ func TestBrowserOnCall(t *testing.T) {
 		},
 		Override:  func(_ context.Context, o Override) (int64, error) { set <- o; return 1, nil },
 		Incidents: func(context.Context) ([]Incident, error) { return []Incident{in}, nil },
-		Incident: func(context.Context, string) (Incident, []IncidentEvent, error) {
-			return in, []IncidentEvent{
+		Incident: func(context.Context, string) (Incident, []incident.Event, error) {
+			return in, []incident.Event{
 				{At: ms(-time.Minute), Kind: "step", Text: "step 1 of 2 pages ada"},
-				{At: ms(-59 * time.Second), Kind: "page", Who: "ada", Page: &Page{Person: "ada", To: "ada-ntfy", Channel: "webhook", Result: "delivered", LatencyMs: 15}},
+				{At: ms(-59 * time.Second), Kind: "page", Who: "ada", Page: &incident.Page{Person: "ada", Receiver: "ada-ntfy", Integration: "webhook", State: "delivered", LatencyMs: 15}},
 				{At: ms(time.Minute), Kind: "next", Text: "step 2 of 2 pages jonas"},
 			}, nil
 		},

@@ -10,6 +10,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"bramble/alerting/alert"
+	"bramble/alerting/incident"
 )
 
 // ErrDenied is returned for a wrong password, an unknown or an expired credential.
@@ -108,22 +109,7 @@ type Incident struct {
 	Alerts         int               `json:"alerts"`
 	Boards         []string          `json:"boards,omitempty"`
 	Labels         map[string]string `json:"labels,omitempty"`
-	Pages          []Page            `json:"pages,omitempty"`
-}
-
-// Page is one attempt to tell a person. Result is a word such as "delivered" or "failed".
-type Page struct {
-	At      int64  `json:"at"`
-	Channel string `json:"channel"`
-	To      string `json:"to,omitempty"`
-	Person  string `json:"person,omitempty"`
-	About   string `json:"about,omitempty"`  // page, resolve or ack, of what goes to a person
-	Bundle  string `json:"bundle,omitempty"` // the message with which it left together with others
-	Attempt int    `json:"attempt,omitempty"`
-	Result  string `json:"result"`
-	Error   string `json:"error,omitempty"`
-	// LatencyMs is the time from the reading that fired to the page's departure; 0 where the page told nothing new.
-	LatencyMs int64 `json:"latencyMs,omitempty"`
+	Pages          []incident.Page   `json:"pages,omitempty"`
 }
 
 // Backup is one backup in the target. Times are Unix milliseconds, 0 for "never" or "not known".
@@ -193,7 +179,7 @@ type Incidents interface {
 	// Incidents lists the firing ones and those of the recent past, newest first.
 	Incidents(ctx context.Context) ([]Incident, error)
 	// Incident returns one with its events.
-	Incident(ctx context.Context, id string) (Incident, []IncidentEvent, error)
+	Incident(ctx context.Context, id string) (Incident, []incident.Event, error)
 	// Acknowledge records who has an incident.
 	Acknowledge(ctx context.Context, id, who, comment string) error
 	// Snooze acknowledges for a time; ErrConflict for an incident that is over.

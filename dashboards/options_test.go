@@ -11,6 +11,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"bramble/alerting/alert"
+	"bramble/alerting/incident"
 	"bramble/alerting/maintenance"
 	"bramble/alerting/rules"
 )
@@ -32,7 +33,7 @@ type parts struct {
 	Watch         func(board, viewer string, d time.Duration) error
 
 	Incidents   func(ctx context.Context) ([]Incident, error)
-	Incident    func(ctx context.Context, id string) (Incident, []IncidentEvent, error)
+	Incident    func(ctx context.Context, id string) (Incident, []incident.Event, error)
 	Acknowledge func(ctx context.Context, id, who, comment string) error
 	Snooze      func(ctx context.Context, id, who, comment string, d time.Duration) error
 	Close       func(ctx context.Context, id, who, comment string) error
@@ -120,7 +121,7 @@ func (i incidentParts) Incidents(ctx context.Context) ([]Incident, error) {
 }
 
 // Incident finds one in the list where there is no function for it; its pages are its events.
-func (i incidentParts) Incident(ctx context.Context, id string) (Incident, []IncidentEvent, error) {
+func (i incidentParts) Incident(ctx context.Context, id string) (Incident, []incident.Event, error) {
 	if i.of.Incident != nil {
 		return i.of.Incident(ctx, id)
 	}
@@ -132,9 +133,9 @@ func (i incidentParts) Incident(ctx context.Context, id string) (Incident, []Inc
 	if at < 0 {
 		return Incident{}, nil, ErrUnknownIncident
 	}
-	events := []IncidentEvent{}
+	events := []incident.Event{}
 	for _, p := range list[at].Pages {
-		events = append(events, IncidentEvent{At: p.At, Kind: "page", Who: p.Person, Text: p.Channel + ": " + p.Result, Page: &p})
+		events = append(events, incident.Event{At: p.At, Kind: "page", Who: p.Person, Text: p.Integration + ": " + p.State, Page: &p})
 	}
 	return list[at], events, nil
 }

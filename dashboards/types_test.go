@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"bramble/alerting/alert"
+	"bramble/alerting/incident"
 	"bramble/alerting/maintenance"
 	"bramble/dashboards/live"
 )
@@ -22,7 +23,7 @@ func TestTypesOfThePagesAreThoseOfTheServer(t *testing.T) {
 	}
 	described := interfaces(string(text))
 	for _, v := range []any{
-		live.Latest{}, boardAnswer{}, Span{}, Rollups{}, Incident{}, Page{}, IncidentEvent{}, incidentAnswer{},
+		live.Latest{}, boardAnswer{}, Span{}, Rollups{}, Incident{}, incident.Page{}, incident.Event{}, incidentAnswer{},
 		OnCall{}, OnCallPerson{}, OnCallChannel{}, Rota{}, Shift{}, Override{}, Policy{}, PolicyStep{},
 		alert.OffReport{}, alert.Off{}, alert.Suppressed{}, alert.Suppression{}, maintenance.Maintenance{}, Heartbeat{}, Beats{}, alert.PageTest{},
 		backupsAnswer{}, Backup{}, faultAnswer{}, receivedAnswer{},

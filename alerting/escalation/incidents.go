@@ -97,9 +97,12 @@ func queryPages(ctx context.Context, db database.Querier, id string) ([]incident
 			reason    int
 			readingAt int64
 		)
-		err := row.Scan(&pg.ID, &pg.Receiver, &pg.Integration, &reason, &pg.CreatedAt, &readingAt, &pg.State, &pg.Attempts, &pg.Answer, &pg.LeftAt,
+		err := row.Scan(&pg.ID, &pg.Receiver, &pg.Integration, &reason, &pg.CreatedAt, &readingAt, &pg.State, &pg.Attempts, &pg.Error, &pg.LeftAt,
 			&pg.Person, &pg.About, &pg.Bundle)
-		pg.Reason = notify.NotifyReason(reason).String()
+		pg.Reason, pg.At = notify.NotifyReason(reason).String(), max(pg.LeftAt, pg.CreatedAt)
+		if pg.State == "delivered" {
+			pg.Error = ""
+		}
 		if readingAt != 0 && pg.LeftAt != 0 {
 			pg.LatencyMs = pg.LeftAt - readingAt
 		}
@@ -198,7 +201,7 @@ func (g *Engine) Timeline(ctx context.Context, id string) ([]incident.Event, err
 	}
 	for i := range in.Pages {
 		pg := &in.Pages[i]
-		out = append(out, incident.Event{At: cmp.Or(pg.LeftAt, pg.CreatedAt), Kind: "page", Who: pg.Person, Text: pg.Text(), Page: pg})
+		out = append(out, incident.Event{At: pg.At, Kind: "page", Who: pg.Person, Text: pg.Text(), Page: pg})
 	}
 	next, err := g.toCome(ctx, id)
 	if err != nil {

@@ -89,20 +89,22 @@ type Ack struct {
 // Page is one message to one receiver, as it stands in the journal.
 type Page struct {
 	// ID is the same in every try, so that a provider can tell a retry from a new page.
-	ID          string `json:"id"`
-	Receiver    string `json:"receiver"`
-	Integration string `json:"integration"`
-	Reason      string `json:"reason"`
-	CreatedAt   int64  `json:"created_at"`
+	ID          string `json:"-"`
+	Receiver    string `json:"to,omitempty"`
+	Integration string `json:"channel"`
+	Reason      string `json:"-"`
+	// At is when it left, or was written where it did not, in Unix milliseconds like CreatedAt and LeftAt.
+	At        int64 `json:"at"`
+	CreatedAt int64 `json:"-"`
+	LeftAt    int64 `json:"-"`
 	// State is waiting, bundled (it waits to leave with others), delivered, failed or stopped (an acknowledgement made it
 	// unnecessary).
-	State    string `json:"state"`
-	Attempts int    `json:"attempts"`
-	// Answer is the provider's last answer.
-	Answer string `json:"answer,omitempty"`
-	LeftAt int64  `json:"left_at,omitempty"`
+	State    string `json:"result"`
+	Attempts int    `json:"attempt,omitempty"`
+	// Error is the provider's last answer where it did not take the page.
+	Error string `json:"error,omitempty"`
 	// LatencyMs is the time from the reading that fired to the page's departure, 0 where the page has no new alert.
-	LatencyMs int64 `json:"latency_ms,omitempty"`
+	LatencyMs int64 `json:"latencyMs,omitempty"`
 	// Person is whom it was for, empty for a receiver that is nobody's channel; About is page, resolve or ack. Bundle is the
 	// message with which it left together with others.
 	Person string `json:"person,omitempty"`

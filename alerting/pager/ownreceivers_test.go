@@ -235,7 +235,7 @@ receivers:
 	}
 	waitFor(t, p, func(in incident.Incident) bool {
 		for _, page := range in.Pages {
-			if strings.Contains(page.Answer, "body: template:") && page.State == "waiting" {
+			if strings.Contains(page.Error, "body: template:") && page.State == "waiting" {
 				return true
 			}
 		}

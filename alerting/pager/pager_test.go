@@ -238,7 +238,7 @@ func TestPage(t *testing.T) {
 	if in.Title != "b1: SoC at 81.0 °C since "+t0.UTC().Format("15:04:05 UTC") || in.Severity != "critical" || in.StartedAt != t0.UnixMilli() || in.ResolvedAt != 0 {
 		t.Errorf("incident %+v", in)
 	}
-	if pg.ID != h.id || pg.Attempts != 1 || pg.Answer != "accepted" || pg.LatencyMs < 0 || pg.LatencyMs > 2000 {
+	if pg.ID != h.id || pg.Attempts != 1 || pg.Error != "" || pg.LatencyMs < 0 || pg.LatencyMs > 2000 {
 		t.Errorf("page %+v", pg)
 	}
 	p.Deliver([]alert.Transition{alerttest.Resolve(alerttest.Fire("b1", t0), time.Now())})
@@ -284,7 +284,7 @@ func TestProviderFaults(t *testing.T) {
 			p.Deliver([]alert.Transition{alerttest.Fire("b1", time.Now())})
 			first := s.next(t)
 			in := p.until(t, "tried", func(in incident.Incident) bool { return len(in.Pages) == 1 && in.Pages[0].Attempts == 1 })
-			if in.Pages[0].State != "waiting" || !strings.Contains(in.Pages[0].Answer, wantAnswer) {
+			if in.Pages[0].State != "waiting" || !strings.Contains(in.Pages[0].Error, wantAnswer) {
 				t.Errorf("after the first try: %+v", in.Pages[0])
 			}
 			if second := s.next(t); second.id != first.id {

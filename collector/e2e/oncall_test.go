@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"bramble/alerting/incident"
 	"bramble/dashboards"
 )
 
@@ -112,7 +113,7 @@ receivers: [{name: oncall}, {name: ada, webhook_configs: [{url: "%[1]s/ada"}]}, 
 	k.await(t, "/ada firing", 2) // the notice that somebody has it
 	var one struct {
 		dashboards.Incident
-		Events []dashboards.IncidentEvent
+		Events []incident.Event
 	}
 	if err := s.json("api/incidents/"+id, &one); err != nil {
 		t.Fatal(err)

@@ -110,7 +110,7 @@ export interface Page {
   latencyMs?: number;
 }
 
-export interface IncidentEvent {
+export interface Event {
   at: number;
   kind: string;
   who?: string;
@@ -119,7 +119,7 @@ export interface IncidentEvent {
 }
 
 export interface IncidentAnswer extends Incident {
-  events: IncidentEvent[];
+  events: Event[];
 }
 
 // /api/oncall

@@ -1,6 +1,6 @@
 // The incidents page: which incidents fire, who has them, and which pages were sent.
 
-/** @import { Incident, IncidentAnswer, IncidentEvent } from "../../types/server" */
+/** @import { Incident, IncidentAnswer, Event } from "../../types/server" */
 
 import { $, el, glyph, setText, typing } from "../page/dom.js";
 import { act, get, mayChange, post, Refused } from "../page/collector.js";
@@ -20,7 +20,7 @@ let comment = "";
 let older;
 /** @type {Set<string>} ids that the collector does not keep */
 const unknown = new Set();
-/** @type {{ id: string, events: IncidentEvent[] }} the events of the chosen incident */
+/** @type {{ id: string, events: Event[] }} the events of the chosen incident */
 let story = { id: "", events: [] };
 const said = el("p", { id: "incident-said", role: "status" });
 

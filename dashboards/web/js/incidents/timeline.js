@@ -1,6 +1,6 @@
 // The events of an incident, past and to come, one line each.
 
-/** @import { IncidentEvent, Page } from "../../types/server" */
+/** @import { Event, Page } from "../../types/server" */
 /** @import { Child } from "../page/dom.js" */
 
 import { el, glyph } from "../page/dom.js";
@@ -15,14 +15,14 @@ const words = {
 const about = { resolve: "the end", ack: "that somebody has it" };
 
 /**
- * @param {IncidentEvent[]} events
+ * @param {Event[]} events
  * @param {number} now
  */
 export function timeline(events, now) {
   return el("ul", { class: "sent" }, ...events.map((e) => el("li", { "data-kind": e.kind, class: e.kind === "next" ? "dim" : null }, el("time", { class: "num" }, dayClock(e.at, now)), mark(e), el("span", {}, ...text(e, now)))));
 }
 
-/** @param {IncidentEvent} e */
+/** @param {Event} e */
 function mark(e) {
   if (e.kind === "next") return glyph("next");
   if (e.page) {
@@ -36,7 +36,7 @@ function mark(e) {
 }
 
 /**
- * @param {IncidentEvent} e
+ * @param {Event} e
  * @param {number} now
  * @returns {Child[]}
  */
