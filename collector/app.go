@@ -111,9 +111,11 @@ func openApp(ctx context.Context, c config.Config, v variant, log *slog.Logger) 
 	}()
 	a.metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 
-	// The listener first: a taken port is the most likely mistake, and the
-	// cheapest to find.
 	a.files = descriptors.New()
+	if err := a.files.Check(); err != nil {
+		return nil, err
+	}
+	// The listener first: a taken port is the most likely mistake, and the cheapest to find.
 	l, err := listen(c)
 	if err != nil {
 		return nil, err

@@ -84,14 +84,24 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 		return runRules(ctx, args[1:], stdout, stderr)
 	case "check":
 		return runCheck(ctx, args[1:], stdout, stderr)
-	case "version", "--version":
-		fmt.Fprintln(stdout, "collector", version())
-		return nil
+	case "version":
+		return runVersion(args[1:], stdout, stderr)
+	case "--version":
+		return runVersion(nil, stdout, stderr)
 	case "help", "--help", "-h":
 		fmt.Fprint(stdout, usage)
 		return nil
 	}
 	return fmt.Errorf("unknown command %q: %w", args[0], errUsage)
+}
+
+func runVersion(args []string, stdout, stderr io.Writer) error {
+	var none struct{}
+	if help, err := parse("version", "Prints the version.", &none, args, stdout, stderr); help || err != nil {
+		return err
+	}
+	fmt.Fprintln(stdout, "collector", version())
+	return nil
 }
 
 // release is set by the release build with -ldflags -X.

@@ -13,6 +13,7 @@ import (
 
 	"bramble/pisensor/identity"
 	"bramble/pisensor/report"
+	"bramble/pisensor/sensor"
 )
 
 // Between two tries of an enrolment that waits.
@@ -72,6 +73,9 @@ func (e *enrolment) parse(f *flag.FlagSet, args []string, file *string) error {
 		return err
 	}
 	e.url = found[0]
+	if err := sensor.CheckURL(e.url, ""); err != nil {
+		return err
+	}
 	if e.token, err = report.ParseToken(found[1]); err != nil && *file != "" {
 		return fmt.Errorf("token file %s: %w", *file, err)
 	}

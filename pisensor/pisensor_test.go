@@ -99,6 +99,7 @@ func TestEnrolRefusals(t *testing.T) {
 		}
 	}
 	f(c.url, "brm1.x", "enrolment token")
+	f("127.0.0.1:4222", "T", "names no protocol: write nats://127.0.0.1:4222")
 	f(c.url, other.String(), "pin "+wrong+" is not in its chain (it shows "+c.pin+")")
 	for range 20 { // however the refusal and the rest of the login cross
 		f(c.url, unknown.String(), "does not accept this token")

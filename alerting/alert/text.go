@@ -1,6 +1,7 @@
 package alert
 
 import (
+	"cmp"
 	"maps"
 	"slices"
 	"strconv"
@@ -23,6 +24,9 @@ func LabelText(labels map[string]string) string {
 	return b.String() + "}"
 }
 
+// Name is the name of an alert. One that another program posted may have none.
+func Name(labels map[string]string) string { return cmp.Or(labels[NameLabel], "Alert") }
+
 // Text describes an alert in one line: its summary, else its message, else its description, else its name with the
 // labels that tell it apart.
 func Text(labels, annotations map[string]string) string {
@@ -31,7 +35,7 @@ func Text(labels, annotations map[string]string) string {
 			return text
 		}
 	}
-	text := labels[NameLabel]
+	text := Name(labels)
 	if board := labels[BoardLabel]; board != "" {
 		text += " on " + board
 	}

@@ -138,7 +138,7 @@ func (g *Engine) CountPages(ctx context.Context, from, to time.Time) ([]RuleCoun
 		if err != nil {
 			return nil, err
 		}
-		name := in.Alerts[0].Labels[alert.NameLabel]
+		name := alert.Name(in.Alerts[0].Labels)
 		c := byRule[name]
 		if c == nil {
 			c = &RuleCount{Rule: name}

@@ -154,7 +154,7 @@ func (in *Incident) Describe() {
 	in.Severity, in.StartedAt = "", 0
 	domain := in.domain()
 	for _, a := range in.Alerts {
-		names[a.Labels[alert.NameLabel]] = true
+		names[alert.Name(a.Labels)] = true
 		if b := a.Labels[alert.BoardLabel]; b != "" {
 			boards[b] = true
 		}

@@ -369,6 +369,9 @@ receivers:
 		"InstanceDown: job node (2 alerts)", "- InstanceDown: instance web-1:9100, job node", "- web-2 hangs.")
 	f(`[{"labels":`+web1+`,"annotations":{"summary":"down"}},{"labels":{"alertname":"InstanceDown","instance":"web-2:9100","job":"node"},"annotations":{"summary":"down"}}]`,
 		"InstanceDown: job node (2 alerts)", "- down (instance web-1:9100)", "- down (instance web-2:9100)")
+	f(`[{"labels":{"team":"two"}}]`, "Alert: team two", "team: two")
+	f(`[{"labels":{"team":"two","board":"b1"}}]`, "Alert on b1: team two", "team: two")
+	f(`[{"labels":{"team":"two"}},{"labels":{"team":"two","zone":"a"}}]`, "Alert: team two (2 alerts)", "- Alert: team two, zone a")
 }
 
 // A header of a gateway is one line, whatever an alert says.

@@ -25,6 +25,10 @@ const (
 	webShare, minWeb, maxWeb             = 16, 64, 8192
 )
 
+// least is the limit below which the collector does not start: the reserves of the store and of browsers, and some 110 files and sockets
+// of its own.
+const least = 512
+
 // maxLimit is the number of descriptors that is assumed where there is no limit, or none is known.
 const maxLimit = 1 << 20
 
@@ -66,6 +70,15 @@ func share(limit int, count func() (int, error)) *Budget {
 		reserve: min(max(limit/reserveShare, minReserve), maxReserve),
 		web:     min(max(limit/webShare, minWeb), maxWeb),
 	}
+}
+
+// Check refuses a limit under which the collector would only seem to run.
+func (b *Budget) Check() error {
+	if b.limit >= least {
+		return nil
+	}
+	return fmt.Errorf("the process may have %d files open, and the collector needs %d, and one more for each board beyond some 80: raise the limit with "+
+		"LimitNOFILE= in the service file, or ulimit -n", b.limit, least)
 }
 
 // Limit is how many descriptors the process may have open.

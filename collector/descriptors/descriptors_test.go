@@ -3,6 +3,7 @@ package descriptors
 import (
 	"net"
 	"net/http"
+	"strings"
 	"testing"
 )
 
@@ -38,6 +39,23 @@ func TestOneHighCountTakesNoPlaces(t *testing.T) {
 	}
 	if got := b.Boards(0); got != want-300 {
 		t.Errorf("enough for %d with 300 more open for long, want %d", got, want-300)
+	}
+}
+
+// A limit under which the collector would only seem to run is refused, and the error says which one is enough.
+func TestALimitThatIsTooSmall(t *testing.T) {
+	f := func(limit int, want string) {
+		t.Helper()
+		err := share(limit, func() (int, error) { return 10, nil }).Check()
+		if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
+			t.Errorf("limit %d: %v, want %q", limit, err, want)
+		}
+	}
+	f(60, "may have 60 files open, and the collector needs 512")
+	f(511, "may have 511 files open, and the collector needs 512")
+	f(512, "")
+	if n := share(least, func() (int, error) { return 110, nil }).Boards(0); n < 80 {
+		t.Errorf("the smallest limit is enough for %d boards, and the error promises 80", n)
 	}
 }
 

@@ -1,10 +1,13 @@
 package e2e
 
 import (
+	"errors"
+	"io/fs"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -106,4 +109,18 @@ func (f *fleet) keepReporting(every time.Duration) (stop func()) {
 		}
 	})
 	return sync.OnceFunc(func() { close(quit); running.Wait() })
+}
+
+// A collector that may open too few files says so, and touches nothing.
+func TestTooFewFilesAreSaidAtTheStart(t *testing.T) {
+	t.Parallel()
+	dir := filepath.Join(t.TempDir(), "data")
+	p := spawn(t, "sh", "-c", `ulimit -n 200 && exec "$0" "$@"`, program(t, "collector"), "serve", "--data-dir", dir, "--http", "127.0.0.1:0", "--nats", "127.0.0.1:0")
+	<-p.done
+	if text := p.errs.String(); p.cmd.ProcessState.ExitCode() != 1 || !strings.Contains(text, "may have 200 files open, and the collector needs 512") {
+		t.Errorf("exit %d: %s", p.cmd.ProcessState.ExitCode(), text)
+	}
+	if _, err := os.Stat(dir); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the data directory: %v", err)
+	}
 }
