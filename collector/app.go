@@ -31,6 +31,7 @@ import (
 	"bramble/collector/backup"
 	"bramble/collector/broker"
 	"bramble/collector/config"
+	"bramble/collector/contents"
 	"bramble/collector/customers"
 	"bramble/collector/descriptors"
 	"bramble/collector/heartbeat"
@@ -139,6 +140,16 @@ func openApp(ctx context.Context, c config.Config, v variant, log *slog.Logger) 
 		return nil, err
 	}
 
+	if err := contents.Check(c.DataDir); err != nil {
+		return nil, err
+	}
+	opened := false
+	a.defers("record of the parts", func() error {
+		if !opened {
+			return nil
+		}
+		return a.recordParts()
+	})
 	if err := a.afterCrash(); err != nil {
 		return nil, err
 	}
@@ -233,6 +244,10 @@ func openApp(ctx context.Context, c config.Config, v variant, log *slog.Logger) 
 	if err != nil {
 		return nil, err
 	}
+	opened = true
+	if err := a.recordParts(); err != nil {
+		return nil, err
+	}
 	if err := a.openBackups(ctx); err != nil {
 		return nil, err
 	}
@@ -281,6 +296,7 @@ func (a *app) run(ctx context.Context, stdout io.Writer) error {
 	g.Go(func() error { return ownMetrics{a}.storeOwn(ctx) })
 	g.Go(func() error { return a.keepStores(ctx) })
 	g.Go(func() error { return a.keepState(pagerCtx) })
+	g.Go(func() error { return a.keepRecord(ctx) })
 	g.Go(func() error { return a.heartbeats.Run(ctx, a.log) })
 	g.Go(func() error { return a.beat(ctx) })
 	g.Go(func() error { return a.followTests(ctx) })

@@ -16,6 +16,7 @@ import (
 	"bramble/collector/backup"
 	"bramble/collector/broker"
 	"bramble/collector/config"
+	"bramble/collector/contents"
 	"bramble/collector/journal"
 	"bramble/collector/registry"
 	"bramble/storage"
@@ -260,8 +261,11 @@ var errDamaged = errors.New("nothing was changed")
 // explainDamage adds to an error that comes from damaged files which file it is
 // and the command that brings the newest good backup back, where there is one.
 func explainDamage(ctx context.Context, c config.Config, err error) error {
-	options := "--aside"
+	options, lost := "--aside", (*contents.LostError)(nil)
 	switch {
+	case errors.As(err, &lost) && (lost.Name == seriesDir || lost.Name == rollupsDir):
+		options = "--series-only --aside"
+	case lost != nil:
 	case errors.Is(err, remote.ErrDamagedQueue): // no backup has it
 		return fmt.Errorf("%w; %w", err, errDamaged)
 	case errors.Is(err, storage.ErrDamaged):

@@ -66,6 +66,9 @@ func openState(ctx context.Context, c config.Config, log *slog.Logger) (_ *sql.D
 // openStateOffline opens the state for a command, which never upgrades it.
 func openStateOffline(ctx context.Context, dir string) (*sql.DB, error) {
 	c := config.Config{DataDir: dir}
+	if err := forgetLog(dir); err != nil {
+		return nil, explainDamage(ctx, c, err)
+	}
 	db, plan, err := lookAtState(ctx, c)
 	if err != nil {
 		return nil, explainDamage(ctx, c, err)

@@ -77,9 +77,11 @@ type ReceiverKind int
 const (
 	// ToPeople is the kind of every receiver that a configuration names.
 	ToPeople ReceiverKind = iota
-	// ToNobody only records, ToWatchdog shows that alerting works, ToCustomers mails to customers.
+	// ToNobody only records.
 	ToNobody
+	// ToWatchdog shows that alerting works.
 	ToWatchdog
+	// ToCustomers mails to customers.
 	ToCustomers
 )
 

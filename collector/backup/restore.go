@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+
+	"bramble/collector/contents"
 )
 
 const (
@@ -131,6 +133,9 @@ func (r Restore) commit(stage string, res *Result) error {
 	}
 	if err := writeFile(mark, []byte(again+"\n")); err != nil {
 		return explain(err)
+	}
+	if err := os.Remove(filepath.Join(r.DataDir, contents.Name)); err != nil && !errors.Is(err, fs.ErrNotExist) { // it is about the data before
+		return err
 	}
 	if err := r.moveAside(res); err != nil {
 		return err

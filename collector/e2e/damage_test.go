@@ -205,3 +205,93 @@ func overwrite(t *testing.T, path string, at int64, text string) {
 		t.Fatal(err)
 	}
 }
+
+// A part of the data directory that is gone after a kill ends the start: nobody may take an unmounted disk, or a log that was deleted,
+// for a collector that begins. The line names the part, and the command that it names brings a collector back that starts.
+func TestPartsThatVanishedNameTheWayBack(t *testing.T) {
+	t.Parallel()
+	whole := newServer(t, "127.0.0.1")
+	b := whole.enrol("pi-1", whole.nats)
+	sent := invent(t, "sent", 100, every(5_000))
+	if code := b.replay(t, sent).exit(t, patience); code != 0 {
+		t.Fatalf("replay: exit %d", code)
+	}
+	whole.returned(b, sent, 1)
+	whole.do("", "backup", "create")
+	if code := whole.stop(t, patience); code != 0 { // the store's files are on disk now
+		t.Fatalf("stop: exit %d", code)
+	}
+	whole.start()
+	whole.enrol("pi-2", whole.nats)
+	whole.kill()
+	remove := func(name string) func(*testing.T, string) string {
+		return func(t *testing.T, dir string) string {
+			path := filepath.Join(dir, name)
+			if _, err := os.Stat(path); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.RemoveAll(path); err != nil {
+				t.Fatal(err)
+			}
+			return path
+		}
+	}
+	for name, damage := range map[string]func(t *testing.T, dir string) (part string){
+		"log": remove("state.db-wal"), "journal": remove("journal"), "series": remove("series"), "rollups": remove("rollups"),
+		"emptied journal": func(t *testing.T, dir string) string {
+			found, err := filepath.Glob(filepath.Join(dir, "journal", "*"))
+			if err != nil || len(found) == 0 {
+				t.Fatal("no journal", err)
+			}
+			for _, path := range found {
+				if err := os.Truncate(path, 0); err != nil {
+					t.Fatal(err)
+				}
+			}
+			return filepath.Join(dir, "journal")
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := whole.copied(t)
+			serve := []string{"serve", "--data-dir", s.dir, "--http", s.http, "--nats", s.nats}
+			part := damage(t, s.dir)
+			before := contents(t, s.dir)
+			a := command(t, "", "collector", serve...)
+			if d := cmp.Diff(before, contents(t, s.dir)); d != "" {
+				t.Errorf("files were changed: %s", d)
+			}
+			if a.code != exitDamaged || !strings.Contains(a.errs, part) || strings.Count(a.errs, "collector: ") != 1 {
+				t.Errorf("exit %d, %q; want %d and %s", a.code, a.errs, exitDamaged, part)
+			}
+			_, way, ok := strings.Cut(a.errs, "collector backup restore ")
+			if !ok {
+				t.Fatalf("no way back: %s", a.errs)
+			}
+			restored := command(t, "", "collector", append([]string{"backup", "restore"}, strings.Fields(way)...)...)
+			if restored.code != 0 {
+				t.Fatalf("following what it says: %s", restored.errs)
+			}
+			s.start()
+			s.returned(b, sent, 1)
+		})
+	}
+	t.Run("on purpose", func(t *testing.T) {
+		t.Parallel()
+		s := whole.copied(t)
+		remove("series")(t, s.dir)
+		remove("contents.json")(t, s.dir)
+		s.start()
+	})
+	t.Run("nothing is gone", func(t *testing.T) {
+		t.Parallel()
+		s := whole.copied(t)
+		if a := s.try("", "board", "list"); a.code != 0 || !strings.Contains(a.out, "pi-2") {
+			t.Errorf("exit %d, %q", a.code, a.out+a.errs)
+		}
+		s.start()
+		s.returned(b, sent, 1)
+		s.kill()
+		s.start()
+	})
+}

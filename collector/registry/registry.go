@@ -25,6 +25,7 @@ var (
 type Registry struct {
 	db         *sql.DB
 	generation atomic.Uint64
+	changes    atomic.Int64
 
 	write sync.Mutex // held for a whole change: changes happen one after the other
 
@@ -50,7 +51,7 @@ func Open(ctx context.Context, db *sql.DB) (*Registry, error) {
 		boards: map[string]*Board{}, keys: map[string]string{}, tokens: map[string]*enrolToken{},
 		api: map[string]*APIToken{}, users: map[string]*User{}, sessions: map[digest]session{},
 	}
-	for _, load := range []func(context.Context) error{r.loadBoards, r.loadLabels, r.loadTokens, r.loadUses, r.loadChanges, r.loadAPITokens, r.loadUsers, r.loadSessions} {
+	for _, load := range []func(context.Context) error{r.loadBoards, r.loadLabels, r.loadTokens, r.loadUses, r.loadChanges, r.loadAPITokens, r.loadUsers, r.loadSessions, r.countChanges} {
 		if err := load(ctx); err != nil {
 			return nil, fmt.Errorf("load registry: %w", err)
 		}
@@ -61,6 +62,19 @@ func Open(ctx context.Context, db *sql.DB) (*Registry, error) {
 // Generation changes with every change of a board. A caller that keeps a value derived from a board
 // reads the generation first, the board after, and compares generations for equality only.
 func (r *Registry) Generation() uint64 { return r.generation.Load() }
+
+// Changes is the number of the newest change that is on disk; it only grows. A database with a lower number than one that was seen before
+// has lost some.
+func (r *Registry) Changes() int64 { return r.changes.Load() }
+
+func (r *Registry) countChanges(ctx context.Context) error {
+	return r.each(ctx, `SELECT coalesce(max(id), 0) FROM audit`, func(row *sql.Rows) error {
+		var n int64
+		err := row.Scan(&n)
+		r.changes.Store(n)
+		return err
+	})
+}
 
 // each runs scan for every row of a query.
 func (r *Registry) each(ctx context.Context, query string, scan func(*sql.Rows) error) error {
@@ -88,14 +102,20 @@ func (r *Registry) change(ctx context.Context, e event, apply func(), steps ...s
 	defer tx.Rollback()
 	steps = append(steps, exec(`INSERT INTO audit (at, actor, action, object, detail) VALUES (?, ?, ?, ?, ?)`,
 		time.Now().UnixMilli(), actor(ctx), e.action, e.object, e.detail))
+	var last sql.Result // of the audit line
 	for _, s := range steps {
-		if _, err := tx.ExecContext(ctx, s.query, s.args...); err != nil {
+		if last, err = tx.ExecContext(ctx, s.query, s.args...); err != nil {
 			return fmt.Errorf("%s %s: %w", e.action, e.object, err)
 		}
+	}
+	number, err := last.LastInsertId()
+	if err != nil {
+		return fmt.Errorf("%s %s: %w", e.action, e.object, err)
 	}
 	if err := tx.Commit(); err != nil {
 		return fmt.Errorf("%s %s: %w", e.action, e.object, err)
 	}
+	r.changes.Store(number)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	apply()
