@@ -27,7 +27,7 @@ import (
 // names the shortage once.
 func TestStrangersTakeNoFilesFromPages(t *testing.T) {
 	t.Parallel()
-	const limit, strangers = 512, 300
+	const limit, strangers = 512, 450
 	k := newSink(t)
 	var f *fleet
 	var connect func()
