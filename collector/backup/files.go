@@ -164,6 +164,23 @@ type put struct {
 
 func (p put) path() string { return filepath.Join(p.root, p.to) }
 
+// within refuses a place that a link leads out of its root: the link's directory was not named by the operator.
+func (p put) within() error {
+	root, err := os.OpenRoot(p.root)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // it is made
+	}
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	dir := filepath.Dir(p.to)
+	if _, err := root.Stat(dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("%s cannot be used: %w: move it away first", filepath.Join(p.root, dir), err)
+	}
+	return nil
+}
+
 // plan returns the new place of each file of the configuration. A file beside the collector's configuration goes into the
 // first of ConfigTo, one in the data directory goes there, and one below a directory of ConfigTo goes back to its own path.
 // Only directories that the operator has named are written to: an attacker who can write to the backups could otherwise write
@@ -233,8 +250,14 @@ func (r Restore) refuseConfig(ctx context.Context, from shelf) error {
 		return fmt.Errorf("restore: %w", err)
 	}
 	for _, f := range all {
-		if _, err := os.Lstat(f.path()); err == nil && !r.Aside && f.path() != r.Key {
+		if f.path() == r.Key {
+			continue
+		}
+		if _, err := os.Lstat(f.path()); err == nil && !r.Aside {
 			return fmt.Errorf("restore: %s is there: let it be moved out of the way with --aside; nothing is overwritten", f.path())
+		}
+		if err := f.within(); err != nil {
+			return fmt.Errorf("restore: --config-to: %w", err)
 		}
 	}
 	return nil
@@ -267,13 +290,14 @@ func (r Restore) putConfig(stage string, res *Result) error {
 	return nil
 }
 
-// put writes one file as a whole. An existing file that differs is moved aside.
+// put writes one file as a whole. An existing file that differs is moved aside, and so is a link or a directory there; a link
+// to the same text stays.
 func (r Restore) put(f put, res *Result) error {
 	data, err := os.ReadFile(f.from)
 	if err != nil {
 		return err
 	}
-	if err := os.MkdirAll(f.root, 0o755); err != nil {
+	if err := makeRoot(f.root); err != nil {
 		return err
 	}
 	root, err := os.OpenRoot(f.root) // a link below it that leads out is not followed
@@ -281,23 +305,35 @@ func (r Restore) put(f put, res *Result) error {
 		return err
 	}
 	defer root.Close()
-	old, err := root.ReadFile(f.to)
-	switch {
-	case err == nil && bytes.Equal(old, data):
-		return nil
-	case err == nil:
+	_, err = root.Lstat(f.to)
+	if err == nil {
+		if old, err := os.ReadFile(f.path()); err == nil && bytes.Equal(old, data) {
+			return nil
+		}
 		aside := f.to + ".before-restore-" + time.Now().UTC().Format(nameLayout)
 		if err := root.Rename(f.to, aside); err != nil {
 			return err
 		}
 		res.ConfigAside = append(res.ConfigAside, filepath.Join(f.root, aside))
-	case !errors.Is(err, fs.ErrNotExist):
+	} else if !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	if err := r.makeDirs(root, filepath.Dir(f.to), f.root); err != nil {
 		return err
 	}
 	return r.write(root, f, data)
+}
+
+// makeRoot makes a directory for configuration where it is missing. Everybody may enter it, with any umask: the files in it
+// have modes of their own, and the service must get to them.
+func makeRoot(dir string) error {
+	if _, err := os.Stat(dir); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if err := makeRoot(filepath.Dir(dir)); err != nil {
+		return err
+	}
+	return errors.Join(os.Mkdir(dir, 0o755), os.Chmod(dir, 0o755)) //nolint:gosec // as a package makes it
 }
 
 func (r Restore) makeDirs(root *os.Root, dir, of string) error {

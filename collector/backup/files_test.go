@@ -194,6 +194,78 @@ func TestALinkInTheWayIsNotFollowed(t *testing.T) {
 	}
 }
 
+// TestLinksAndDirectoriesInTheWay restores over a configuration that an operator keeps partly behind links, on a machine
+// whose root has a strict umask.
+func TestLinksAndDirectoriesInTheWay(t *testing.T) {
+	defer syscall.Umask(syscall.Umask(0o077))
+	etc := t.TempDir()
+	c := newCollector(t, t.TempDir())
+	had := map[string]string{"collector.yml": "x", "same.crt": "a certificate", "other.crt": "a second", "gone.crt": "a third", "taken": "a fourth", "tls/own.key": "a fifth"}
+	write(t, etc, had)
+	c.Files = func() Files {
+		f := Files{Config: filepath.Join(etc, "collector.yml")}
+		for name := range had {
+			f.Secret = append(f.Secret, filepath.Join(etc, name))
+		}
+		return f
+	}
+	k := c.keeper(t, Config{})
+	m := create(t, k)
+
+	vault, above := t.TempDir(), t.TempDir()
+	back := filepath.Join(above, "etc", "bramble")
+	write(t, vault, map[string]string{"same.crt": "a certificate", "other.crt": "another one", "keys/own.key": "an older one"})
+	write(t, back, map[string]string{"taken/by": "a directory"})
+	for name, to := range map[string]string{"same.crt": "same.crt", "other.crt": "other.crt", "gone.crt": "never", "tls": "keys"} {
+		if err := os.Symlink(filepath.Join(vault, to), filepath.Join(back, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	to := t.TempDir()
+	r := Restore{Backup: k.dirOf(m), DataDir: to, Key: k.Key(), Child: checker(t), ConfigTo: []string{back}, Aside: true}
+	_, err := r.Run(t.Context())
+	if want := filepath.Join(back, "tls") + " cannot be used"; err == nil || !strings.Contains(err.Error(), want) {
+		t.Fatalf("through a link of a directory: %v, want %q", err, want)
+	}
+	if got := tree(t, to); len(got) > 0 {
+		t.Errorf("a restore that was refused left %v", got)
+	}
+	if err := os.Remove(filepath.Join(back, "tls")); err != nil {
+		t.Fatal(err)
+	}
+	res, err := r.Run(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := Unfinished(to); err != nil {
+		t.Error(err)
+	}
+	for name, want := range had {
+		if got, err := os.ReadFile(filepath.Join(back, name)); err != nil || string(got) != want {
+			t.Errorf("%s: %q, %v", name, got, err)
+		}
+	}
+	if info, err := os.Lstat(filepath.Join(back, "same.crt")); err != nil || info.Mode()&fs.ModeSymlink == 0 {
+		t.Errorf("the link to the same text is %v, %v", info, err)
+	}
+	if len(res.ConfigAside) != 3 {
+		t.Errorf("aside: %v", res.ConfigAside)
+	}
+	if d := cmp.Diff(map[string]string{"same.crt": "a certificate", "other.crt": "another one", "keys/own.key": "an older one"}, tree(t, vault)); d != "" {
+		t.Errorf("behind the links (-had +has):\n%s", d)
+	}
+
+	r.DataDir, r.ConfigTo = t.TempDir(), []string{filepath.Join(above, "new", "bramble")}
+	if _, err := r.Run(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for dir := r.ConfigTo[0]; dir != above; dir = filepath.Dir(dir) {
+		if info, err := os.Stat(dir); err != nil || info.Mode().Perm() != 0o755 {
+			t.Errorf("%s: %v, %v: the service cannot enter it", dir, info.Mode(), err)
+		}
+	}
+}
+
 // TestATestWritesNoSecret runs the test of a backup and looks into its scratch folder, which is on the target's disk.
 func TestATestWritesNoSecret(t *testing.T) {
 	etc := t.TempDir()
