@@ -166,6 +166,7 @@ describe("readings beside the graphs", () => {
     assert.equal(of("pi_memory_available_bytes", 1048576), "memory available: 1.0 MiB");
     assert.equal(of("pi_boot_time_seconds", 3600), "boot time: up 1 h 00 m");
     assert.equal(of("pisensor_cpu_seconds_total", 0.25), "sensor cpu: 250.0 ms");
+    assert.equal(of("pi_clock_offset_seconds", -0.00001), "clock offset: 0.0 ms");
     assert.equal(of('pi_network_receive_bytes_total{device="eth0"}', 2097152), "network receive eth0: 2.0 MiB");
     assert.equal(of("pi_fan_rpm", 1234.4), "fan rpm: 1234 rpm");
     assert.equal(of("pi_load1", 0.12345), "load1: 0.123");

@@ -4,7 +4,7 @@ import { Refused, Unanswered, attempt } from "../js/page/collector.js";
 import { coming, pretty } from "../js/page/demo.js";
 import { candidates, following, matches, remark } from "../js/page/find.js";
 import { Incidents, alertsText, inZone, incidentLink, lasted, shortId } from "../js/page/incidents.js";
-import { retryWait } from "../js/page/live.js";
+import { Live, retryWait } from "../js/page/live.js";
 import { backupLine, suppressedText } from "../js/page/shell.js";
 import { pageText } from "../js/incidents/timeline.js";
 import { baseValue, thresholdText } from "../js/own/settings.js";
@@ -59,10 +59,73 @@ describe("acts", () => {
     assert.deepEqual([await again(403), await again(409), await again(429), await again(500), await again(503)], [false, false, true, true, true]);
     assert.equal((await failing(new Unanswered("away"))).again, true);
   });
+  test("one that was sent and not answered may be done", async () => {
+    assert.equal((await failing(new Unanswered("away"))).error, "Not done: away");
+    assert.equal((await failing(new Unanswered("no answer", true))).error, "Nobody knows whether it was done: no answer");
+  });
   test("the reason is given in the zone of the page", async () => {
     const { answer, error } = await failing(new Refused("over since 11:00 UTC", 409));
     assert.equal(answer, null);
     assert.match(error, /^Not done: over since 1[23]:00 CES?T$/);
+  });
+});
+
+describe("the connection", () => {
+  test("one that is silent is given up and opened anew, but for a page that slept", (t) => {
+    globalThis.CustomEvent ??= Event; // Debian 12's node has none
+    t.mock.timers.enable({ apis: ["setInterval", "setTimeout"] });
+    let now = 1e12;
+    t.mock.method(Date, "now", () => now);
+    const pass = (ms) => {
+      now += ms;
+      t.mock.timers.tick(ms);
+    };
+    const opened = [];
+    class Socket {
+      static OPEN = 1;
+      readyState = 1;
+      constructor() {
+        opened.push(this);
+      }
+      send() {}
+      close() {
+        this.closed = true;
+      }
+      hears(type) {
+        this.onmessage({ data: JSON.stringify({ type, web: "", now: Date.now() }) });
+      }
+    }
+    const had = globalThis.WebSocket;
+    globalThis.WebSocket = Socket;
+    globalThis.location = { protocol: "http:", host: "localhost" };
+    t.after(() => {
+      globalThis.WebSocket = had;
+      delete globalThis.location;
+    });
+    const live = new Live();
+    opened[0].hears("hello");
+    for (let i = 0; i < 20; i++) {
+      pass(2000);
+      opened[0].hears("time");
+    }
+    assert.deepEqual([live.state, opened.length], ["live", 1]);
+    now += 3600000; // no tick ran
+    opened[0].hears("time");
+    assert.deepEqual([live.state, opened.length], ["live", 1]);
+    const heard = live.lastHeard;
+    pass(6000);
+    assert.equal(live.state, "late");
+    pass(10000);
+    assert.deepEqual([live.state, opened[0].closed, live.lastHeard], ["unreachable", true, heard]);
+    opened[0].hears("time"); // what was on its way
+    assert.equal(live.lastHeard, heard);
+    pass(2000);
+    assert.equal(opened.length, 2);
+    pass(16000); // nobody answers this one either
+    assert.equal(opened[1].closed, true);
+    pass(3000);
+    opened[2].hears("hello");
+    assert.equal(live.state, "live");
   });
 });
 

@@ -5,7 +5,7 @@
 /** @import { Latest } from "./follow.js" */
 
 import { $, el, glyph } from "../page/dom.js";
-import { capital, celsius, dayClock, duration, megahertz, none, place, reasonOrder, reasonWords, stoppedText } from "../page/format.js";
+import { capital, celsius, dayClock, duration, megahertz, none, place, reasonOrder, reasonWords, stoppedText, tenths } from "../page/format.js";
 import { query } from "../page/collector.js";
 import { incidentLink } from "../page/incidents.js";
 
@@ -115,7 +115,7 @@ export async function facts(box, info) {
 const units = [
   [/_celsius$/, celsius], [/^pi_core_volts/, (v) => v.toFixed(4) + " V"], [/_hertz/, (v) => Math.round(v / 1e6) + " MHz"],
   [/_bytes(_total)?(\{|$)/, (v) => (v / 1048576).toFixed(1) + " MiB"], [/boot_time_seconds/, (v, now) => "up " + duration(now - v * 1000)],
-  [/_seconds(_total)?(\{|$)/, (v) => (Math.abs(v) < 1 ? (v * 1000).toFixed(1) + " ms" : v.toFixed(1) + " s")], [/_rpm$/, (v) => Math.round(v) + " rpm"],
+  [/_seconds(_total)?(\{|$)/, (v) => (Math.abs(v) < 1 ? tenths(v * 1000) + " ms" : v.toFixed(1) + " s")], [/_rpm$/, (v) => Math.round(v) + " rpm"],
 ];
 const onGraphs = /^pi_(soc_temperature_celsius|cpu_clock_hertz\{source="(requested|measured)"\}|throttled|board_up|info)/;
 

@@ -10,7 +10,16 @@ import { clock, localTimes } from "./format.js";
 const patience = 30000; // ms: longer than any query that the store answers
 
 /** Unanswered is thrown where the collector could not be asked, or gave no answer. */
-export class Unanswered extends Error {}
+export class Unanswered extends Error {
+  /**
+   * @param {string} message
+   * @param {boolean} [late] it was asked, and may still do what it was asked for
+   */
+  constructor(message, late = false) {
+    super(message);
+    this.late = late;
+  }
+}
 
 /** Refused is thrown where the collector answered that it does not do it; status is HTTP's. */
 export class Refused extends Error {
@@ -62,7 +71,7 @@ async function ask(path, init) {
     text = await response.text();
   } catch (e) {
     const late = e instanceof DOMException && e.name === "TimeoutError";
-    throw new Unanswered(late ? `the collector gave no answer within ${patience / 1000} s` : "the collector does not answer");
+    throw new Unanswered(late ? `the collector gave no answer within ${patience / 1000} s` : "the collector does not answer", late);
   }
   if (response.status === 401) {
     location.href = "/login?next=" + encodeURIComponent(location.pathname + location.search);
@@ -134,7 +143,8 @@ export async function attempt(run) {
     return { answer: await run(), error: null, again: false };
   } catch (e) {
     const again = !(e instanceof Refused) || e.status >= 500 || e.status === 429;
-    return { answer: null, error: `Not done: ${localTimes(reason(e), Date.now())}`, again };
+    const how = e instanceof Unanswered && e.late ? "Nobody knows whether it was done" : "Not done";
+    return { answer: null, error: `${how}: ${localTimes(reason(e), Date.now())}`, again };
   }
 }
 

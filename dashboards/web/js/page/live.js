@@ -17,6 +17,7 @@ import { Signals } from "./signals.js";
 
 const retryAfter = [1000, 2000, 4000, 8000, 15000];
 const lateAfter = 5000;
+const quietTicks = 30; // 15 s; the collector tells its time every 2 s
 
 const reloadKey = "bramble.reloaded";
 const reloadEvery = 60000; // a proxy that serves old pages must not make the page reload for ever
@@ -51,6 +52,7 @@ export class Live extends Signals {
   #retryAt = 0;
   #timer = 0;
   #lastMessage = 0;
+  #quiet = 0; // ticks since something came: while the machine sleeps there are none
   #offset = 0;
 
   constructor(path = "/live") {
@@ -105,16 +107,19 @@ export class Live extends Signals {
     const scheme = location.protocol === "https:" ? "wss:" : "ws:";
     const socket = new WebSocket(`${scheme}//${location.host}${this.path}`);
     this.#socket = socket;
-    this.#retryAt = 0;
-    socket.onmessage = (e) => this.#message(JSON.parse(e.data));
+    this.#retryAt = this.#quiet = 0;
+    socket.onmessage = (e) => {
+      if (socket === this.#socket) this.#message(JSON.parse(e.data));
+    };
     socket.onclose = (e) => {
-      if (socket === this.#socket) this.#lost(e);
+      if (socket === this.#socket) this.#lost(e.reason);
     };
   }
 
   /** @param {Frame} m */
   #message(m) {
     this.#lastMessage = this.lastHeard = Date.now();
+    this.#quiet = 0;
     if ("now" in m) this.#offset = m.now - Date.now();
     if (m.type === "hello") {
       if (outdated(m.web)) return;
@@ -125,10 +130,10 @@ export class Live extends Signals {
     this.emit(m.type, m);
   }
 
-  /** @param {CloseEvent} e */
-  #lost(e) {
+  /** @param {string} reason */
+  #lost(reason) {
     this.#socket = null;
-    if (e.reason === "logged out") {
+    if (reason === "logged out") {
       location.reload();
       return;
     }
@@ -146,6 +151,11 @@ export class Live extends Signals {
   }
 
   #tick() {
+    // A cable that is pulled, or a collector that hangs, closes nothing.
+    if (this.#socket && ++this.#quiet > quietTicks) {
+      this.#socket.close();
+      this.#lost("");
+    }
     if (this.state === "live" && this.behind > lateAfter) this.#set("late");
     if (this.state === "late" && this.behind <= lateAfter) this.#set("live");
     this.emit("tick", null);
