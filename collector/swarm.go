@@ -9,12 +9,19 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"time"
+
+	"github.com/nats-io/nkeys"
+	"golang.org/x/sync/errgroup"
 
 	"bramble/collector/rack"
 	"bramble/pisensor/identity"
 	"bramble/pisensor/report"
 )
+
+// enrolAtOnce is how many simulated boards enrol at the same time.
+const enrolAtOnce = 32
 
 type swarmFlags struct {
 	Boards    int           `help:"How many simulated boards." required:"" placeholder:"N"`
@@ -63,22 +70,36 @@ func runSwarm(ctx context.Context, args []string, stdout, stderr io.Writer) (err
 // another name than it asked for; it then goes by that.
 func (f *swarmFlags) enrol(ctx context.Context, placements []rack.Placement) ([]rack.Placement, map[string]rack.Identity, error) {
 	identities := make(map[string]rack.Identity, len(placements))
+	var mu sync.Mutex
+	all, ctx := errgroup.WithContext(ctx)
+	all.SetLimit(enrolAtOnce)
 	for i := range placements {
-		p := &placements[i]
-		dir := filepath.Join(f.StateDir, p.Board)
-		e, key, err := identity.Load(dir)
-		if errors.Is(err, identity.ErrNotEnrolled) {
-			if err = f.enrolOne(ctx, dir); err == nil {
-				e, key, err = identity.Load(dir)
+		all.Go(func() error {
+			p := &placements[i]
+			e, key, err := f.identity(ctx, filepath.Join(f.StateDir, p.Board))
+			if err != nil {
+				return fmt.Errorf("simulated board %s: %w", p.Board, err)
 			}
-		}
-		if err != nil {
-			return nil, nil, fmt.Errorf("simulated board %s: %w", p.Board, err)
-		}
-		p.Board = e.Board
-		identities[p.Board] = rack.Identity{URL: f.NATS, Pin: e.Pin, Key: key}
+			p.Board = e.Board
+			mu.Lock()
+			defer mu.Unlock()
+			identities[p.Board] = rack.Identity{URL: f.NATS, Pin: e.Pin, Key: key}
+			return nil
+		})
 	}
-	return placements, identities, nil
+	return placements, identities, all.Wait()
+}
+
+// identity is a simulated board's, enrolled if it is not yet.
+func (f *swarmFlags) identity(ctx context.Context, dir string) (identity.Enrolment, nkeys.KeyPair, error) {
+	e, key, err := identity.Load(dir)
+	if !errors.Is(err, identity.ErrNotEnrolled) {
+		return e, key, err
+	}
+	if err := f.enrolOne(ctx, dir); err != nil {
+		return e, nil, err
+	}
+	return identity.Load(dir)
 }
 
 // enrolOne wishes for no name: the collector numbers the boards of the token's

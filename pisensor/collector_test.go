@@ -141,7 +141,7 @@ func (c *collector) Check(client server.ClientAuthentication) bool {
 	case o.Username == "collector":
 		return true
 	case o.Token == c.token.Credentials() && !c.used:
-		return allow([]string{report.EnrolSubject}, []string{report.EnrolAnswerSubject(c.token.ID)})
+		return allow([]string{report.EnrolSubject}, []string{report.EnrolInbox(c.token.ID)})
 	}
 	board, known := c.boards[o.Nkey]
 	key, err := nkeys.FromPublicKey(o.Nkey)
@@ -166,7 +166,7 @@ func (c *collector) enrol(m *nats.Msg) {
 		if err != nil {
 			c.t.Error(err)
 		}
-		c.publish(report.EnrolAnswerSubject(c.token.ID), b)
+		c.publish(report.EnrolInbox(c.token.ID), b)
 	}
 }
 

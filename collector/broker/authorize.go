@@ -80,7 +80,7 @@ func authorizeToken(c credentials, known identities) (grant, error) {
 	if !ok {
 		return grant{}, errToken
 	}
-	return grant{role: roleEnrolment, name: id, publish: report.EnrolSubject, hears: [2]string{report.EnrolAnswerSubject(id)}}, nil
+	return grant{role: roleEnrolment, name: id, publish: report.EnrolSubject, hears: [2]string{report.EnrolInbox(id)}}, nil
 }
 
 // signed reports whether the nonce was signed with the key. An empty nonce

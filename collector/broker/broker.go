@@ -184,7 +184,7 @@ func (b *Broker) register(count *metrics) error {
 func (b *Broker) serve(o Options, count *metrics) error {
 	requests, deliveries := make(chan *nats.Msg, enrolQueue), make(chan *nats.Msg, deliveryQueue)
 	for subject, queue := range map[string]chan *nats.Msg{
-		report.EnrolSubject: requests, report.EnrolAnswerSubject("*"): deliveries, report.AckSubject("*"): deliveries, report.ControlSubject("*"): deliveries,
+		report.EnrolSubject: requests, report.EnrolAnswerSubject("*", "*"): deliveries, report.AckSubject("*"): deliveries, report.ControlSubject("*"): deliveries,
 	} {
 		if _, err := b.nc.ChanSubscribe(subject, queue); err != nil {
 			return fmt.Errorf("subscribe %s: %w", subject, err)

@@ -378,7 +378,7 @@ func (r *rig) enrol(token report.Token, q report.EnrolRequest) (report.EnrolAnsw
 		return report.EnrolAnswer{}, err
 	}
 	defer nc.Close()
-	answers := r.subscribe(nc, report.EnrolAnswerSubject(token.ID))
+	answers := r.subscribe(nc, report.EnrolInbox(token.ID))
 	q.Token = token.Credentials()
 	b, err := json.Marshal(q)
 	r.must(err)
@@ -486,7 +486,7 @@ func TestEnrolmentConnectionCanDoNothingElse(t *testing.T) {
 			t.Errorf("publish %s: %v", subject, err)
 		}
 	}
-	for _, subject := range []string{"enrol", "enrol.*", "enrol." + other.ID, "telemetry.*", ">"} {
+	for _, subject := range []string{"enrol", "enrol.*", "enrol." + other.ID, report.EnrolAnswerSubject(token.ID, "*"), report.EnrolInbox(token.ID) + ".>", "telemetry.*", ">"} {
 		_, err := nc.SubscribeSync(subject)
 		r.must(err)
 		r.must(nc.Flush())
@@ -513,7 +513,7 @@ func TestEnrolmentConnectionCanDoNothingElse(t *testing.T) {
 		t.Fatal(err)
 	}
 	receive(t, everything, "good request")
-	if m := receive(t, everything, "answer"); m.Subject != "enrol."+token.ID || m.Reply != "" {
+	if m := receive(t, everything, "answer"); m.Subject != report.EnrolAnswerSubject(token.ID, public) || m.Reply != "" {
 		t.Errorf("answer on %s", m.Subject)
 	}
 	if got := r.counted("bramble_enrolments_total", "unknown_token"); got != 3 {
@@ -521,6 +521,113 @@ func TestEnrolmentConnectionCanDoNothingElse(t *testing.T) {
 	}
 	if len(r.registry.Boards()) != 1 || len(everything) != 0 {
 		t.Errorf("%d boards, %d further messages", len(r.registry.Boards()), len(everything))
+	}
+}
+
+// asking is a connection of a token's holder that hears what comes for it.
+func (r *rig) asking(token report.Token) (nc *nats.Conn, errs chan error, heard chan *nats.Msg) {
+	r.t.Helper()
+	nc, errs, err := r.dial(nats.Token(token.Credentials()))
+	r.must(err)
+	return nc, errs, r.subscribe(nc, report.EnrolInbox(token.ID))
+}
+
+func (r *rig) ask(nc *nats.Conn, q report.EnrolRequest) {
+	r.t.Helper()
+	b, err := json.Marshal(q)
+	r.must(err)
+	r.must(nc.Publish(report.EnrolSubject, b))
+	r.must(nc.Flush())
+}
+
+// Holders of one token hear the answers for the key that they have asked for, and no other.
+func TestHoldersOfOneTokenDoNotHearEachOther(t *testing.T) {
+	for _, door := range []func(*rig) string{(*rig).nats, (*rig).wss} {
+		r := newRig(t, t.TempDir())
+		r.at = door(r)
+		token, err := r.registry.NewRackToken(t.Context(), "r1", nil, 3, r.Pin())
+		r.must(err)
+		spy, _, all := r.asking(token)
+		first, errs, heard := r.asking(token)
+		second, _, other := r.asking(token)
+		_, a := newKey(t)
+		_, b := newKey(t)
+		for range 2 { // asking again is heard, too
+			r.ask(first, report.EnrolRequest{Token: token.Credentials(), Key: a})
+			r.ask(second, report.EnrolRequest{Token: token.Credentials(), Key: b})
+			for key, answers := range map[string]chan *nats.Msg{a: heard, b: other} {
+				m := receive(t, answers, "answer")
+				if answer, err := report.DecodeEnrolAnswer(m.Data); err != nil || answer.Key != key || m.Subject != report.EnrolInbox(token.ID) {
+					t.Errorf("%s on %s, %v", m.Data, m.Subject, err)
+				}
+			}
+		}
+		r.ask(first, report.EnrolRequest{Token: token.Credentials(), Key: b})
+		if err := receive(t, errs, "another key on this connection"); !errors.Is(err, nats.ErrPermissionViolation) {
+			t.Error(err)
+		}
+		for _, nc := range []*nats.Conn{spy, first, second} {
+			r.must(nc.Flush()) // the answers were sent before its PONG
+		}
+		if len(all)+len(heard)+len(other) != 0 {
+			t.Errorf("%d, %d and %d messages too many", len(all), len(heard), len(other))
+		}
+	}
+}
+
+func (r *rig) nats() string { return r.URL() }
+func (r *rig) wss() string  { return r.WebSocketURL() }
+
+// A connection that asks without end is no work for the registry.
+func TestOneConnectionAsksAFewTimes(t *testing.T) {
+	r := newRig(t, t.TempDir())
+	token, err := r.registry.NewRackToken(t.Context(), "r1", nil, 1, r.Pin())
+	r.must(err)
+	nc, _, heard := r.asking(token)
+	_, public := newKey(t)
+	for range maxRequests + 10 {
+		r.ask(nc, report.EnrolRequest{Token: token.Credentials(), Key: public})
+	}
+	for range maxRequests {
+		receive(t, heard, "answer")
+	}
+	if got := r.counted("bramble_enrolments_total", "throttled"); got != 10 {
+		t.Errorf("%v requests throttled, want 10", got)
+	}
+}
+
+// A token's flood of connections is bounded, and another token's holder is served beside it.
+func TestFloodOfOneTokenIsBounded(t *testing.T) {
+	r := newRig(t, t.TempDir())
+	token, err := r.registry.NewRackToken(t.Context(), "r1", nil, 1, r.Pin())
+	r.must(err)
+	q := report.EnrolRequest{Token: token.Credentials()}
+	_, q.Key = newKey(t)
+	text, err := json.Marshal(q)
+	r.must(err)
+	before := time.Now()
+	const flood = enrolQueue
+	for range 4 { // as if from many connections: behind the door
+		for range flood / 4 {
+			r.must(r.Conn().Publish(report.EnrolSubject, text))
+		}
+		r.must(r.Conn().Flush())
+	}
+	other, err := r.registry.NewRackToken(t.Context(), "r2", nil, 1, r.Pin())
+	r.must(err)
+	_, public := newKey(t)
+	for answered := false; !answered; { // the queue may be full: a sensor asks again, too
+		nc, _, heard := r.asking(other)
+		r.ask(nc, report.EnrolRequest{Token: other.Credentials(), Key: public})
+		select {
+		case <-heard:
+			answered = true
+		case <-time.After(5 * time.Second):
+		}
+	}
+	answered := r.counted("bramble_enrolments_total", "enrolled") + r.counted("bramble_enrolments_total", "repeated")
+	if bound := enrolBurst + enrolRate*time.Since(before).Seconds() + 2; answered > bound {
+		t.Errorf("%v requests answered, bound %v", answered, bound)
 	}
 }
 

@@ -13,9 +13,11 @@ import (
 	"sync"
 	"time"
 
+	"github.com/nats-io/nkeys"
 	"golang.org/x/time/rate"
 
 	"bramble/collector/broker/protocol"
+	"bramble/pisensor/report"
 )
 
 const (
@@ -52,6 +54,7 @@ type client struct {
 	rest    []byte // of an operation that has not arrived as a whole
 	verbose bool
 	granted grant // the zero value before a login
+	asked   int   // requests of an enrolment
 
 	// Guarded by the front's mutex.
 	board bool          // it has a board's place
@@ -64,7 +67,9 @@ type client struct {
 	writing    bool   // by a goroutine
 	dismissed  bool   // it has been told why, and nothing more is taken
 	closed     bool
-	unanswered int // pings
+	unanswered int    // pings
+	answers    string // of an enrolment: the subject of its key's answers, empty before it asks
+	inbox      string // of an enrolment: the subject by which it knows them
 }
 
 // subscription is a client's number for a subject.
@@ -140,8 +145,11 @@ func (c *client) forget() {
 	for _, subject := range c.granted.hears {
 		c.front.unsubscribe(c, subject)
 	}
-	if c.granted.role == roleBoard {
+	switch c.granted.role {
+	case roleBoard:
 		c.front.gate.left(c.granted.name, c)
+	case roleEnrolment:
+		c.front.unsubscribe(c, c.answers) // which this goroutine alone sets
 	}
 }
 
@@ -238,6 +246,9 @@ func (c *client) operate(op protocol.Operation) error {
 			return nil
 		}
 		c.confirm()
+		if c.granted.role == roleEnrolment && !c.request(op.Payload) {
+			return nil
+		}
 		return c.front.publish(c.granted.publish, op.Payload)
 	case protocol.Subscribe:
 		c.subscribe(op)
@@ -247,6 +258,35 @@ func (c *client) operate(op protocol.Operation) error {
 	case protocol.Pong: // any byte is a sign of life
 	}
 	return nil
+}
+
+// request lets the connection hear the answers for the key that its first enrolment request names.
+// Another key needs another connection: so the holders of one token never hear each other. It reports
+// whether the request goes on.
+func (c *client) request(payload []byte) bool {
+	if c.asked++; c.asked > maxRequests {
+		c.front.count.enrolment("throttled")
+		return false
+	}
+	q, err := report.DecodeEnrolRequest(payload)
+	if err != nil || !nkeys.IsValidPublicUserKey(q.Key) {
+		return true // the registrar counts it
+	}
+	answers := report.EnrolAnswerSubject(c.granted.name, q.Key)
+	c.mu.Lock()
+	first := c.answers == ""
+	if first {
+		c.answers, c.inbox = answers, report.EnrolInbox(c.granted.name)
+	}
+	same := c.answers == answers
+	c.mu.Unlock()
+	switch {
+	case first:
+		c.front.subscribe(c, answers)
+	case !same:
+		c.refuse("publish", fmt.Sprintf("Permissions Violation for Publish to %q: one key a connection", report.EnrolSubject))
+	}
+	return same
 }
 
 // login is the JSON of CONNECT, as far as it matters here.
@@ -315,7 +355,9 @@ func (c *client) subscribe(op protocol.Operation) {
 		c.refuse("subscribe", "maximum subscriptions exceeded")
 		return
 	}
-	c.front.subscribe(c, subject)
+	if c.granted.role == roleBoard {
+		c.front.subscribe(c, subject)
+	}
 	c.confirm()
 }
 
@@ -343,6 +385,9 @@ func (c *client) unsubscribe(op protocol.Operation) {
 func (c *client) deliver(subject string, payload []byte) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if subject == c.answers {
+		subject = c.inbox
+	}
 	for i := range c.subs {
 		if s := &c.subs[i]; s.subject == subject {
 			s.delivered++

@@ -3,7 +3,9 @@
 // trusts nothing that a client sends.
 //
 // A board publishes telemetry.<board> and subscribes to ack.<board> and control.<board>. The holder
-// of an enrolment token publishes enrol and subscribes to enrol.<token-id>, for half a minute.
+// of an enrolment token publishes enrol and subscribes to enrol.<token-id>, for half a minute; it hears
+// there the answers for the key that it has asked for, which the collector publishes on a subject of
+// each key, enrol.<token-id>.<key>.
 // Nobody else gets in over the network. The broker never publishes to a message's reply subject: a
 // sender could aim that at somebody else.
 //

@@ -6,18 +6,24 @@ import (
 	"log/slog"
 
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nkeys"
 	"golang.org/x/time/rate"
 
 	"bramble/collector/registry"
 	"bramble/pisensor/report"
 )
 
-// Enrolment requests that one token may make: a rack of a thousand boards that
-// starts at once gets through, a client in a loop does not fill the disk.
+// Enrolment requests that one token may make: a thousand boards that start at once get through, and
+// ten thousand within half a minute. What a token can write is bounded by the registry: a rack's
+// token makes as many boards as it has names, a board's own changes its key some times an hour. So
+// this bounds the processor's work for a flood, which maxRequests bounds for each connection.
 const (
-	enrolRate  = 50
+	enrolRate  = 400
 	enrolBurst = 1000
 )
+
+// maxRequests bounds the requests of one connection: a sensor asks once and, unanswered, six times.
+const maxRequests = 16
 
 // enrolQueue bounds the requests that wait; boards ask again for those beyond.
 const enrolQueue = 4096
@@ -52,7 +58,7 @@ func (g *registrar) run(ctx context.Context, requests <-chan *nats.Msg) {
 func (g *registrar) answer(ctx context.Context, data []byte) {
 	defer g.panics.caught("answer an enrolment")
 	q, err := report.DecodeEnrolRequest(data)
-	if err != nil {
+	if err != nil || !nkeys.IsValidPublicUserKey(q.Key) { // no subject leads to such a sender
 		g.count.enrolment("malformed")
 		return
 	}
@@ -67,7 +73,7 @@ func (g *registrar) answer(ctx context.Context, data []byte) {
 	}
 	b, err := json.Marshal(g.enrol(ctx, id, q))
 	if err == nil {
-		err = g.nc.Publish(report.EnrolAnswerSubject(id), b)
+		err = g.nc.Publish(report.EnrolAnswerSubject(id, q.Key), b)
 	}
 	if err != nil {
 		g.log.Error("answer enrolment", "token", id, "err", err)

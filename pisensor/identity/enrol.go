@@ -61,7 +61,7 @@ func register(ctx context.Context, url string, token report.Token, q report.Enro
 		return "", err
 	}
 	defer conn.Close()
-	answers, err := conn.SubscribeSync(report.EnrolAnswerSubject(token.ID))
+	answers, err := conn.SubscribeSync(report.EnrolInbox(token.ID))
 	if err != nil {
 		return "", fmt.Errorf("subscribe: %w", err)
 	}
@@ -88,8 +88,8 @@ func register(ctx context.Context, url string, token report.Token, q report.Enro
 	}
 }
 
-// await waits for the answer that is meant for the key. Boards that enrol with the same rack token
-// receive each other's.
+// await waits for the answer that is meant for the key. Older collectors give boards that enrol with
+// the same rack token each other's.
 func await(ctx context.Context, answers *nats.Subscription, key string) (report.EnrolAnswer, error) {
 	ctx, cancel := context.WithTimeout(ctx, askAgain)
 	defer cancel()

@@ -107,8 +107,8 @@ type EnrolRequest struct {
 	Name  string `json:"name"`  // the name that the board would like; used with a rack's token alone
 }
 
-// EnrolAnswer is the collector's answer on EnrolAnswerSubject, as JSON. Several boards with one
-// rack token receive each other's answers; Key identifies the board.
+// EnrolAnswer is the collector's answer on EnrolAnswerSubject, as JSON. Key identifies the board:
+// collectors before v0.1.0 gave all holders of a rack's token each other's answers.
 type EnrolAnswer struct {
 	Key   string `json:"key"`
 	Board string `json:"board,omitempty"`

@@ -27,9 +27,14 @@ func AckSubject(board string) string { return ackPrefix + board }
 // ControlSubject is where the board receives control messages.
 func ControlSubject(board string) string { return controlPrefix + board }
 
-// EnrolAnswerSubject is where the holder of a token receives the answer, the only subject that it
-// may subscribe.
-func EnrolAnswerSubject(tokenID string) string { return EnrolSubject + "." + tokenID }
+// EnrolInbox is the subject under which the holder of a token receives the answer, the only one that
+// it may subscribe. The boards' door delivers there the answers for the key that this connection has
+// asked for, and no others.
+func EnrolInbox(tokenID string) string { return EnrolSubject + "." + tokenID }
+
+// EnrolAnswerSubject is the subject on which the collector answers a key, a public nkey. No client
+// subscribes to it by this name.
+func EnrolAnswerSubject(tokenID, key string) string { return EnrolInbox(tokenID) + "." + key }
 
 // BoardOf returns the board that a telemetry subject names. It reports false
 // for any other subject and for names that ValidateBoard refuses.
