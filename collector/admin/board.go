@@ -43,7 +43,8 @@ func (c *call) boardToken(name string) error {
 type boardToken struct {
 	Name    string   `arg:"" optional:"" help:"The board that the token is for."`
 	Rack    string   `help:"Make a token for new boards in this rack instead." placeholder:"RACK"`
-	Count   int      `help:"How many boards the rack's token enrols." placeholder:"N" default:"1"`
+	Count   int      `help:"How many boards the rack's token enrols; their names are the rack's numbers." placeholder:"N" default:"1"`
+	Names   string   `help:"The names of the boards that the rack's token enrols, such as r1-a-01..48, with commas between several." placeholder:"NAMES"`
 	Label   []string `sep:"none" placeholder:"NAME=VALUE" help:"A further label of the rack's boards. Can be given several times."`
 	Unusual unusual  `embed:""`
 }
@@ -52,8 +53,10 @@ func (a *boardToken) run(c *call) error {
 	switch {
 	case (a.Name == "") == (a.Rack == ""):
 		return errors.New("board token: name either a board, or a rack with --rack RACK --count N")
-	case a.Name != "" && (len(a.Label) > 0 || a.Count != 1):
-		return fmt.Errorf("board token: --label and --count go with --rack only: `collector board label %s …` changes the board's labels", a.Name)
+	case a.Name != "" && (len(a.Label) > 0 || a.Count != 1 || a.Names != ""):
+		return fmt.Errorf("board token: --label, --count and --names go with --rack only: `collector board label %s …` changes the board's labels", a.Name)
+	case a.Names != "" && a.Count != 1:
+		return errors.New("board token: --count and --names: give one of them; the names say how many they are")
 	case a.Name != "":
 		return c.boardToken(a.Name)
 	}
@@ -61,12 +64,26 @@ func (a *boardToken) run(c *call) error {
 	if err != nil {
 		return err
 	}
+	if a.Names != "" {
+		return c.namesToken(a, labels)
+	}
 	token, err := c.Registry.NewRackToken(c.ctx, a.Rack, labels, a.Count, c.Pin)
 	if err != nil {
 		return err
 	}
 	fmt.Fprintln(c.stdout, token)
 	c.say("this token enrols %d boards in rack %s, within 30 days. On each:\n  pisensor enrol nats://COLLECTOR:4222 TOKEN", a.Count, a.Rack)
+	return nil
+}
+
+// namesToken prints a token for boards whose names are known.
+func (c *call) namesToken(a *boardToken, labels map[string]string) error {
+	token, count, err := c.Registry.NewNamesToken(c.ctx, a.Names, a.Rack, labels, c.Pin)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintln(c.stdout, token)
+	c.say("this token enrols the %d boards of %s that are not known yet in rack %s, within 30 days; an earlier token with one of these names is void. On each:\n  pisensor enrol nats://COLLECTOR:4222 TOKEN --name NAME", count, a.Names, a.Rack)
 	return nil
 }
 

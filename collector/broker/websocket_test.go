@@ -70,7 +70,7 @@ func TestEnrolmentOverWebSocket(t *testing.T) {
 	token, err := r.registry.NewRackToken(t.Context(), "r1", nil, 1, r.Pin())
 	r.must(err)
 	_, public := newKey(t)
-	if a, err := r.enrol(token, report.EnrolRequest{Key: public, Name: "b1"}); err != nil || a.Board != "b1" {
+	if a, err := r.enrol(token, report.EnrolRequest{Key: public, Name: "r1-01"}); err != nil || a.Board != "r1-01" {
 		t.Errorf("answer %+v, %v", a, err)
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"net/http/cookiejar"
 	"net/url"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -159,18 +160,22 @@ func TestEnrolmentRefusals(t *testing.T) {
 	void := s.do("", "board", "add", "pi-3")
 	s.do("", "board", "revoke", "pi-3")
 	try(s.nats, void).refusal(t, "token")
-	two := s.do("", "board", "token", "--rack", "r7", "--count", "2")
-	names := map[string]bool{}
-	for range 2 {
-		a := command(t, "", "pisensor", "enrol", "nats://"+s.nats, two, "--state-dir", t.TempDir(), "--name", "-")
-		names[a.out] = a.code == 0
+	rack := s.do("", "board", "token", "--rack", "r7", "--count", "4")
+	var names []string
+	for _, wish := range []string{"-", "pi-1", "no-board", "r7-02"} { // a name that exists is answered like one that does not
+		a := command(t, "", "pisensor", "enrol", "nats://"+s.nats, rack, "--state-dir", t.TempDir(), "--name", wish)
+		names = append(names, strings.TrimSpace(a.out+a.errs))
 	}
-	if !names["r7-01\n"] || !names["r7-02\n"] {
-		t.Errorf("a rack's token enrolled %v", names)
+	if want := []string{"r7-01", "r7-02", "r7-03", "r7-04"}; !slices.Equal(names, want) {
+		t.Errorf("a rack's token enrolled %q, want %q", names, want)
 	}
-	try(s.nats, two).refusal(t, "all of its 2 boards")
-	known := command(t, "", "pisensor", "enrol", "nats://"+s.nats, two, "--state-dir", t.TempDir(), "--name", "pi-1")
-	known.refusal(t, "board pi-1 exists already", "collector board token pi-1")
+	try(s.nats, rack).refusal(t, "all of its 4 boards")
+	named := s.do("", "board", "token", "--rack", "r7", "--names", "r7-a-01..02")
+	for _, name := range []string{"r7-a-02", "r7-a-01"} {
+		if a := command(t, "", "pisensor", "enrol", "nats://"+s.nats, named, "--state-dir", t.TempDir(), "--name", name); a.out != name+"\n" {
+			t.Errorf("a registered name: %+v", a)
+		}
+	}
 	s.stop(t, patience)
 	try(s.nats, used).refusal(t, "no collector answers")
 }

@@ -34,7 +34,8 @@ type Enrolled struct {
 // A board's own token stays good for its board: its holder can put another key in place of the one
 // in force, as often as keyChanges allows, until the operator makes a new token, revokes or retires
 // the board. That is how a board comes back after its OS was installed anew, and it is all that the
-// holder can do. A rack's token makes new boards only: it proves nothing about an existing board.
+// holder can do. A rack's token makes new boards only, under names of its own: it proves nothing about
+// an existing board, and tells nothing about one.
 //
 // Every error is meant for the person at the board and shows no secret.
 func (r *Registry) Enrol(ctx context.Context, q report.EnrolRequest) (Enrolled, error) {
@@ -114,7 +115,12 @@ func (r *Registry) acceptable(t enrolToken, key string, now time.Time) error {
 		}
 		return errors.New(text)
 	}
-	if b, taken := r.BoardOfKey(key); taken && b.Name != t.board {
+	b, taken := r.BoardOfKey(key)
+	switch {
+	case !taken || b.Name == t.board:
+	case t.board == "":
+		return errors.New("enrol: this key belongs to another board already: remove the key from the state directory, and ask again")
+	default:
 		return fmt.Errorf("enrol: this key belongs to board %s already: remove the key from the state directory, or run `collector board revoke %s` first", b.Name, b.Name)
 	}
 	return nil
@@ -141,13 +147,14 @@ func (r *Registry) enrolNew(ctx context.Context, t enrolToken, q report.EnrolReq
 	if err := r.acceptable(t, q.Key, now); err != nil {
 		return Enrolled{}, err
 	}
-	if _, known := r.Board(q.Name); known {
-		return Enrolled{}, fmt.Errorf("enrol: board %s exists already, with another key, and a rack's token cannot prove that this is the same board: `collector board token %s` makes the token with which it comes back; a new board takes another name (pisensor enrol --name NAME; an empty one is numbered)", q.Name, q.Name)
-	}
 	if len(t.uses) >= t.count {
 		return Enrolled{}, fmt.Errorf("enrol: token %s has enrolled all of its %d boards: make a new one with `%s`; a board that is known already takes `collector board token NAME`", t.id, t.count, t.command())
 	}
-	b, err := r.newBoard(r.free(q.Name, t.labels["rack"]), t.labels)
+	name := r.free(t, q.Name)
+	if name == "" {
+		return Enrolled{}, fmt.Errorf("enrol: token %s has no name left, since boards were added under its names by hand: make a new one with `%s`", t.id, t.command())
+	}
+	b, err := r.newBoard(name, t.labels)
 	if err != nil {
 		return Enrolled{}, err
 	}
@@ -176,24 +183,38 @@ func (t *enrolToken) command() string {
 	if t.board != "" {
 		return "collector board token " + t.board
 	}
+	if t.text != "" {
+		return fmt.Sprintf("collector board token --rack '%s' --names NAMES", t.labels["rack"])
+	}
 	return fmt.Sprintf("collector board token --rack '%s' --count N", t.labels["rack"])
 }
 
-// free returns the wanted name where it is valid and free, else the first free
-// one of <rack>-01, <rack>-02, …
-func (r *Registry) free(wanted, rack string) string {
-	if report.ValidateBoard(wanted) == nil {
-		if _, taken := r.Board(wanted); !taken {
-			return wanted
-		}
+// free returns the name that a rack's token gives to a new board: the wanted one where it is the
+// token's own and free, else the next free one. A wanted name that is not the token's own is not
+// looked up, so that the answer and its time say nothing about a board that has it. It is empty
+// where boards have all names of a token made for names; a rack's numbers go on behind its count.
+func (r *Registry) free(t enrolToken, wanted string) string {
+	if t.names.has(wanted) && r.isFree(t, wanted) {
+		return wanted
 	}
-	stem := stem(rack)
-	for n := 1; ; n++ {
-		name := fmt.Sprintf("%s-%02d", stem, n)
-		if _, taken := r.Board(name); !taken {
+	for n := t.next; ; n++ {
+		name := t.names.at(n)
+		if name == "" && t.text == "" {
+			name = numbers(t.labels["rack"], n+1).at(n)
+		}
+		if name == "" || r.isFree(t, name) {
+			r.mu.Lock()
+			r.tokens[t.id].next = n // a board keeps its name for ever
+			r.mu.Unlock()
 			return name
 		}
 	}
+}
+
+// isFree reports whether no board has a name, and no other token was made for it.
+func (r *Registry) isFree(t enrolToken, name string) bool {
+	_, taken := r.Board(name)
+	return !taken && r.registered(name, t.id) == nil
 }
 
 // stem makes the rack's name fit the start of a board's name.

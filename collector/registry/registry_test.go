@@ -330,29 +330,123 @@ func TestTwoMachinesDoNotFightOverABoardForever(t *testing.T) {
 	must(ask(t, r, must(r.NewBoardToken(ctx, "b1", pin))(t), key(t), ""))(t)
 }
 
-func TestRackTokenNeverTakesAKnownBoard(t *testing.T) {
-	ctx := t.Context()
-	r, _ := opened(t, t.TempDir())
-	if err := r.AddBoard(ctx, "added", nil); err != nil {
-		t.Fatal(err)
+// A rack's token gives names of its own alone, and its answers say nothing about other boards.
+func TestRackTokenTellsNothingOfOtherBoards(t *testing.T) {
+	dir, ctx := t.TempDir(), t.Context()
+	r, db := opened(t, dir)
+	for _, name := range []string{"b1", "r1-01"} {
+		if err := r.AddBoard(ctx, name, nil); err != nil {
+			t.Fatal(err)
+		}
 	}
-	token := must(r.NewRackToken(ctx, "r1", nil, 2, pin))(t)
+	token := must(r.NewRackToken(ctx, "r1", nil, 6, pin))(t)
 	k := key(t)
-	must(ask(t, r, token, k, "pi-1"))(t)
-	for _, name := range []string{"pi-1", "added"} { // its OS was installed anew; its key is lost
-		_, err := ask(t, r, token, key(t), name)
-		wants(t, err, "board "+name+" exists already", "collector board token "+name, "--name")
+	if got := must(ask(t, r, token, k, "r1-04"))(t).Board; got != "r1-04" {
+		t.Errorf("its own free name: %s", got)
 	}
-	if b, ok := r.BoardOfKey(k); !ok || b.Name != "pi-1" {
+	var got []string
+	for i, name := range []string{"b1", "b2", "collector", "r1-99", "r1-04"} { // the first is a board's, the last one as well
+		if i == 2 {
+			r = again(t, dir, db)
+		}
+		got = append(got, must(ask(t, r, token, key(t), name))(t).Board)
+	}
+	if d := cmp.Diff([]string{"r1-02", "r1-03", "r1-05", "r1-06", "r1-07"}, got); d != "" {
+		t.Errorf("names (-want +got):\n%s", d)
+	}
+	if b, ok := r.BoardOfKey(k); !ok || b.Name != "r1-04" {
 		t.Error("the key in force did not stay")
 	}
-	if got := must(ask(t, r, token, k, "another"))(t); got != (Enrolled{Board: "pi-1", Repeated: true}) {
+	if got := must(ask(t, r, token, k, "another"))(t); got != (Enrolled{Board: "r1-04", Repeated: true}) {
 		t.Errorf("asked again: %+v", got)
 	}
-	// Refused requests did not count.
-	must(ask(t, r, token, key(t), "pi-2"))(t)
-	_, err := ask(t, r, token, key(t), "pi-3")
-	wants(t, err, "all of its 2 boards", "collector board token NAME")
+	for _, name := range []string{"b1", "b2"} {
+		_, err := ask(t, r, token, key(t), name)
+		wants(t, err, "all of its 6 boards", "collector board token NAME")
+	}
+}
+
+func TestTokenForNames(t *testing.T) {
+	dir, ctx := t.TempDir(), t.Context()
+	r, db := opened(t, dir)
+	make := func(text string) (token report.Token, count int) {
+		t.Helper()
+		token, count, err := r.NewNamesToken(ctx, text, "r1", map[string]string{"site": "ams"}, pin)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return token, count
+	}
+	if err := r.AddBoard(ctx, "r1-a-03", nil); err != nil {
+		t.Fatal(err)
+	}
+	token, count := make("r1-a-01..04, spare,r1-01..02")
+	if count != 6 {
+		t.Errorf("%d names, want 6", count)
+	}
+	numbered := must(r.NewRackToken(ctx, "r1", nil, 2, pin))(t)
+	r = again(t, dir, db)
+	var got []string
+	for _, name := range []string{"spare", "r1-a-02", "r1-a-2", "r1-a-05", "r1-a-03"} {
+		got = append(got, must(ask(t, r, token, key(t), name))(t).Board)
+	}
+	// The rack's numbers that are registered for another token are not given away.
+	got = append(got, must(ask(t, r, numbered, key(t), "r1-02"))(t).Board)
+	if d := cmp.Diff([]string{"spare", "r1-a-02", "r1-a-01", "r1-a-04", "r1-01", "r1-03"}, got); d != "" {
+		t.Errorf("names (-want +got):\n%s", d)
+	}
+	b, _ := r.Board("spare")
+	if d := cmp.Diff([]Label{{"rack", "r1"}, {"site", "ams"}}, b.At(0)); d != "" {
+		t.Errorf("labels (-want +got):\n%s", d)
+	}
+	next, count := make("r1-01..05") // r1-02, r1-04 and r1-05 are free
+	if count != 3 {
+		t.Errorf("%d names, want 3", count)
+	}
+	_, err := ask(t, r, token, key(t), "r1-02")
+	wants(t, err, "expired or was withdrawn", "--names NAMES")
+	if err := r.AddBoard(ctx, "r1-05", nil); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		must(ask(t, r, next, key(t), ""))(t)
+	}
+	_, err = ask(t, r, next, key(t), "")
+	wants(t, err, "no name left", "--names NAMES")
+	_, _, err = r.NewNamesToken(ctx, "r1-01..02", "r1", nil, pin)
+	wants(t, err, "boards have all names", "board token NAME")
+}
+
+func TestNamesOfAToken(t *testing.T) {
+	for text, want := range map[string]string{
+		"r1-a-01..48": "r1-a-01 r1-a-48 48", "b": "b b 1", "b8..11,c": "b8 c 5", "x-099..101": "x-099 x-101 3",
+	} {
+		n, err := parseNames(text)
+		if err != nil {
+			t.Errorf("%s: %v", text, err)
+			continue
+		}
+		if got := fmt.Sprint(n.at(0), " ", n.at(n.len()-1), " ", n.len()); got != want || n.at(n.len()) != "" {
+			t.Errorf("%s: %s, want %s", text, got, want)
+		}
+		for i := range n.len() {
+			if !n.has(n.at(i)) {
+				t.Errorf("%s lacks %s", text, n.at(i))
+			}
+		}
+		for _, other := range []string{"", "r1-a-1", "r1-a-49", "r1-a-+1", "r1-a-001", "b7", "b12", "b08", "d", "x-99", "x-0100"} {
+			if n.has(other) {
+				t.Errorf("%s has %s", text, other)
+			}
+		}
+	}
+	for text, part := range map[string]string{
+		"": "board name", "r1-a-..48": "a run is written", "r1-5..4": "a run is written", "r1-1..x": "a run is written", "R1-1..2": "board name",
+		"a,a": "twice", "a-1..3,a-2": "twice", "a-1..99999": "at most 10000", "a-1..9000,b-1..9000": "more than 10000",
+	} {
+		_, err := parseNames(text)
+		wants(t, err, part)
+	}
 }
 
 func TestNewBoardTokenReplacesKeyAndToken(t *testing.T) {
@@ -377,7 +471,10 @@ func TestNewBoardTokenReplacesKeyAndToken(t *testing.T) {
 	}
 	other := must(r.NewRackToken(ctx, "r1", nil, 1, pin))(t)
 	_, err = r.Enrol(ctx, report.EnrolRequest{Token: other.Credentials(), Key: k2})
-	wants(t, err, "belongs to board b1 already", "board revoke b1")
+	wants(t, err, "belongs to another board already")
+	if strings.Contains(err.Error(), "b1") {
+		t.Errorf("a rack's token is told the name: %v", err)
+	}
 }
 
 func TestExpiredTokenIsRefused(t *testing.T) {
@@ -411,12 +508,12 @@ func TestRackTokenCreatesItsCountOfBoards(t *testing.T) {
 		}
 		got = append(got, must(r.Enrol(ctx, report.EnrolRequest{Token: token.Credentials(), Key: key(t), Name: wanted}))(t).Board)
 	}
-	if d := cmp.Diff([]string{"pi-kitchen", "rack-7-01", "rack-7-03", "rack-7-04"}, got); d != "" {
+	if d := cmp.Diff([]string{"rack-7-01", "rack-7-03", "rack-7-04", "rack-7-05"}, got); d != "" {
 		t.Errorf("names (-want +got):\n%s", d)
 	}
 	_, err := r.Enrol(ctx, report.EnrolRequest{Token: token.Credentials(), Key: key(t), Name: "x"})
 	wants(t, err, "all of its 4 boards", "--rack 'Rack 7'")
-	b, _ := r.Board("pi-kitchen")
+	b, _ := r.Board("rack-7-01")
 	if d := cmp.Diff([]Label{{"rack", "Rack 7"}, {"site", "ams"}}, b.At(0)); d != "" {
 		t.Errorf("labels (-want +got):\n%s", d)
 	}

@@ -26,6 +26,9 @@ type enrolToken struct {
 	board   string // empty for a rack's token
 	labels  map[string]string
 	count   int
+	text    string            // of a rack's token made for names: the names as they were given
+	names   names             // of a rack's token: those that its boards can wish for
+	next    int               // of a rack's token: how many names are known to be taken, in their order
 	expires time.Time         // zero = a board's token that was used: it stays good
 	uses    map[string]string // public nkey → board; of a board's token the last key only
 	changes []time.Time       // of a board's token: when it put a key in place of another, within keyChangeTime
@@ -58,26 +61,89 @@ func (r *Registry) NewBoardToken(ctx context.Context, name, pin string) (report.
 }
 
 // NewRackToken returns a token with which count boards can enrol. Each becomes
-// a new board with the labels and rack=RACK.
+// a new board with the labels and rack=RACK. Its names are the rack's numbers.
 func (r *Registry) NewRackToken(ctx context.Context, rack string, labels map[string]string, count int, pin string) (report.Token, error) {
 	r.write.Lock()
 	defer r.write.Unlock()
-	if rack == "" {
-		return report.Token{}, fmt.Errorf("make token: rack is empty: name the rack, such as --rack r1")
-	}
 	if count < 1 || count > maxRackBoards {
 		return report.Token{}, fmt.Errorf("make token for rack %s: count %d: use 1 to %d", rack, count, maxRackBoards)
+	}
+	all, err := rackLabels(rack, labels)
+	if err != nil {
+		return report.Token{}, err
+	}
+	return r.newToken(ctx, event{"make token", "rack " + rack, fmt.Sprintf("for %d boards", count)}, pin,
+		enrolToken{labels: all, count: count, names: numbers(rack, count)})
+}
+
+// rackLabels are those of a rack's boards.
+func rackLabels(rack string, labels map[string]string) (map[string]string, error) {
+	if rack == "" {
+		return nil, fmt.Errorf("make token: rack is empty: name the rack, such as --rack r1")
 	}
 	all := map[string]string{}
 	maps.Copy(all, labels)
 	all["rack"] = rack
 	if err := ValidateLabels(all); err != nil {
-		return report.Token{}, err
+		return nil, err
 	}
-	if err := checkCount([]Version{{Labels: sorted(all)}}); err != nil {
-		return report.Token{}, err
+	return all, checkCount([]Version{{Labels: sorted(all)}})
+}
+
+// NewNamesToken returns a token with which the boards of these names can enrol, such as
+// "r1-a-01..48,r1-spare", as NewRackToken's. The names are the token's while it is in force: no
+// other rack's token gives them away, and an earlier token that had one of them is withdrawn. count
+// is how many of the names no board has yet; where there are none, that is an error.
+func (r *Registry) NewNamesToken(ctx context.Context, text, rack string, labels map[string]string, pin string) (token report.Token, count int, err error) {
+	r.write.Lock()
+	defer r.write.Unlock()
+	all, err := rackLabels(rack, labels)
+	if err != nil {
+		return token, 0, err
 	}
-	return r.newToken(ctx, event{"make token", "rack " + rack, fmt.Sprintf("for %d boards", count)}, pin, enrolToken{labels: all, count: count})
+	own, err := parseNames(text)
+	if err != nil {
+		return token, 0, fmt.Errorf("make token for rack %s: %w", rack, err)
+	}
+	earlier := map[string]*enrolToken{}
+	for i := range own.len() {
+		if _, taken := r.Board(own.at(i)); !taken {
+			count++
+		}
+		if t := r.registered(own.at(i), ""); t != nil {
+			earlier[t.id] = t
+		}
+	}
+	if count == 0 {
+		return token, 0, fmt.Errorf("make token for rack %s: boards have all names of %.60q already: `collector board token NAME` makes a token for each", rack, text)
+	}
+	var withdraw []statement
+	now := time.Now().Truncate(time.Millisecond)
+	for id := range earlier {
+		withdraw = append(withdraw, exec(`UPDATE enrol_token SET expires = ? WHERE id = ?`, now.UnixMilli(), id))
+	}
+	token, err = r.newToken(ctx, event{"make token", "rack " + rack, "for " + text}, pin, enrolToken{labels: all, count: count, text: text, names: own}, withdraw...)
+	if err == nil {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		for _, t := range earlier {
+			t.expires = now
+		}
+	}
+	return token, count, err
+}
+
+// registered returns the token in force, other than one of an id, for which a name was registered.
+func (r *Registry) registered(name, but string) *enrolToken {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	now := time.Now()
+	for _, t := range r.tokens {
+		if t.text != "" && t.id != but && t.inForce(now) && t.names.has(name) {
+			return t
+		}
+	}
+	return nil
 }
 
 // newToken stores t with a fresh id and secret. The caller holds r.write.
@@ -85,8 +151,8 @@ func (r *Registry) newToken(ctx context.Context, e event, pin string, t enrolTok
 	token, now := report.NewToken(pin), time.Now()
 	t.id, t.secret, t.expires, t.uses = token.ID, hash(token.Secret), now.Add(TokenLifetime), map[string]string{}
 	e.detail = strings.TrimSpace(token.ID + " " + e.detail)
-	before = append(before, exec(`INSERT INTO enrol_token VALUES (?, ?, ?, ?, ?, ?, ?)`,
-		t.id, t.secret[:], nullable(t.board), encodeLabels(sorted(t.labels)), t.count, now.UnixMilli(), t.expires.UnixMilli()))
+	before = append(before, exec(`INSERT INTO enrol_token (id, secret, board, labels, uses, created, expires, names) VALUES (?, ?, ?, ?, ?, ?, ?, ?)`,
+		t.id, t.secret[:], nullable(t.board), encodeLabels(sorted(t.labels)), t.count, now.UnixMilli(), t.expires.UnixMilli(), t.text))
 	err := r.change(ctx, e, func() {
 		if t.board != "" {
 			r.dropTokens(t.board)
@@ -129,12 +195,12 @@ func (r *Registry) TokenID(credentials string) (string, bool) {
 }
 
 func (r *Registry) loadTokens(ctx context.Context) error {
-	return r.each(ctx, `SELECT id, secret, coalesce(board, ''), labels, uses, expires FROM enrol_token`, func(rows *sql.Rows) error {
+	return r.each(ctx, `SELECT id, secret, coalesce(board, ''), labels, uses, expires, names FROM enrol_token`, func(rows *sql.Rows) error {
 		t := enrolToken{uses: map[string]string{}}
 		var secret []byte
 		var text string
 		var expires int64
-		if err := rows.Scan(&t.id, &secret, &t.board, &text, &t.count, &expires); err != nil {
+		if err := rows.Scan(&t.id, &secret, &t.board, &text, &t.count, &expires, &t.text); err != nil {
 			return err
 		}
 		labels, err := decodeLabels(text)
@@ -143,6 +209,12 @@ func (r *Registry) loadTokens(ctx context.Context) error {
 		}
 		copy(t.secret[:], secret)
 		t.labels, t.expires = Map(labels), moment(expires)
+		t.names = numbers(t.labels["rack"], t.count)
+		if t.text != "" {
+			if t.names, err = parseNames(t.text); err != nil {
+				return fmt.Errorf("token %s: %w", t.id, err)
+			}
+		}
 		r.tokens[t.id] = &t
 		return nil
 	})

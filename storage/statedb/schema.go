@@ -41,6 +41,10 @@ ALTER TABLE page_to_next RENAME TO page_to;
 CREATE INDEX page_to_sent ON page_to (person, sent_at);
 CREATE INDEX page_to_bundle ON page_to (bundle) WHERE bundle <> '';
 `,
+	// A rack's token has names of its own; one from before has its rack's numbers.
+	`
+ALTER TABLE enrol_token ADD COLUMN names TEXT NOT NULL DEFAULT '';
+`,
 }
 
 // Schema is the layout of one package's data in the data directory, as this build writes it. A
