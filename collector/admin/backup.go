@@ -118,6 +118,9 @@ func (a *backupRestore) run(c *call) error {
 	for _, path := range r.ConfigAside {
 		c.say("a file of the configuration that was there before is now %s", path)
 	}
+	for _, name := range r.Unread {
+		c.say("the list of revoked keys of the newer backup %s cannot be read: keys that were revoked by then may be in force again", name)
+	}
 	if r.Config != "" {
 		c.say("the configuration is back where it was: collector serve --config %s", r.Config)
 	}

@@ -15,9 +15,12 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nkeys"
+
 	"bramble/collector/broker"
 	"bramble/collector/config/unit"
 	"bramble/collector/registry"
+	"bramble/pisensor/report"
 	"bramble/storage"
 )
 
@@ -706,4 +709,69 @@ func TestARelativeKeyIsMadeInTheDataDirectory(t *testing.T) {
 	if _, err := os.Stat(filepath.Join(c.DataDir, "own.key")); err != nil {
 		t.Error(err)
 	}
+}
+
+// A backup from before a revocation brings the key back neither beside the collector's own list nor on
+// an empty machine with a newer backup beside it.
+func TestNoBackupBringsARevokedKeyBack(t *testing.T) {
+	dir := t.TempDir()
+	c := newCollector(t, dir)
+	public := enrolled(t, c, "b0")
+	k := c.keeper(t, Config{Target: t.TempDir()})
+	older := create(t, k)
+	if err := c.boards.Revoke(t.Context(), "b0"); err != nil {
+		t.Fatal(err)
+	}
+	known := func(where string, c *collector) {
+		t.Helper()
+		if b, ok := c.boards.BoardOfKey(public); ok {
+			t.Errorf("%s: the revoked key is %s's", where, b.Name)
+		}
+		if b, ok := c.boards.Board("b0"); !ok || b.Enrolled.IsZero() {
+			t.Errorf("%s: the board is not there as it was: %+v", where, b)
+		}
+	}
+	restore := func(dir string) Result {
+		t.Helper()
+		res, err := Restore{Backup: k.dirOf(older), DataDir: dir, Key: k.Key(), Child: checker(t), Aside: true}.Run(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return res
+	}
+	newer := create(t, k)
+	empty := t.TempDir()
+	if res := restore(empty); len(res.Unread) != 0 {
+		t.Errorf("unread: %v", res.Unread)
+	}
+	known("an empty machine", newCollector(t, empty))
+	if err := errors.Join(c.Store.Close(), c.Rollups.Close(), c.DB.Close(), os.RemoveAll(k.dirOf(newer))); err != nil {
+		t.Fatal(err)
+	}
+	restore(dir)
+	known("its own machine", newCollector(t, dir))
+}
+
+// enrolled adds a board with a key.
+func enrolled(t *testing.T, c *collector, name string) string {
+	t.Helper()
+	if err := c.boards.AddBoard(t.Context(), name, nil); err != nil {
+		t.Fatal(err)
+	}
+	token, err := c.boards.NewBoardToken(t.Context(), name, c.Pin)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pair, err := nkeys.CreateUser()
+	if err != nil {
+		t.Fatal(err)
+	}
+	public, err := pair.PublicKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.boards.Enrol(t.Context(), report.EnrolRequest{Token: token.Credentials(), Key: public}); err != nil {
+		t.Fatal(err)
+	}
+	return public
 }

@@ -108,6 +108,10 @@ func (w *writer) writeAll(ctx context.Context, id *age.X25519Identity) error {
 	if err := w.addRollups(ctx); err != nil {
 		return err
 	}
+	err = w.add(ctx, filepath.Join(w.source.DataDir, registry.VoidFile), registry.VoidFile)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
 	return w.addFiles(ctx, id)
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -11,6 +12,7 @@ import (
 	"time"
 
 	"bramble/collector/contents"
+	"bramble/collector/registry"
 )
 
 const (
@@ -48,6 +50,8 @@ type Result struct {
 	Aside    string // folder with the files that were in the way, "" where nothing was
 	Settings string // folder with the configuration and rule files, "" where there are none, or ConfigTo has put them back
 	Config   string // the collector's configuration that was put back, "" without ConfigTo
+	// Unread are newer backups beside this one whose list of void keys could not be read.
+	Unread []string
 	// ConfigAside are files of a configuration that were in the way, under their new names.
 	ConfigAside []string
 }
@@ -92,6 +96,11 @@ func (r Restore) Run(ctx context.Context) (res Result, err error) {
 	}
 	if err := errors.Join(ctx.Err(), inheritTree(stage)); err != nil {
 		return res, fmt.Errorf("restore backup %s: %w", res.Name, err)
+	}
+	if !r.SeriesOnly {
+		if err := r.mergeVoids(ctx, stage, &res); err != nil {
+			return res, fmt.Errorf("restore backup %s: %w", res.Name, err)
+		}
 	}
 	if err := r.commit(stage, &res); err != nil {
 		return res, fmt.Errorf("restore backup %s: %w", res.Name, err)
@@ -187,6 +196,65 @@ func (r Restore) moveIn(stage string, res *Result) error {
 		return r.putConfig(stage, res)
 	}
 	return r.moveSettings(stage, res)
+}
+
+// maxVoids bounds a list of void keys, in bytes: 100,000 of them fit.
+const maxVoids = 32 << 20
+
+// mergeVoids puts into the data directory the list of keys that are void for good: all that its own
+// list, this backup and the newer ones beside it know. The list was not moved aside, and the next
+// start applies it, so that no backup brings a revoked key back.
+func (r Restore) mergeVoids(ctx context.Context, stage string, res *Result) error {
+	var lists [][]byte
+	kept := filepath.Join(r.DataDir, registry.VoidFile)
+	for _, path := range []string{kept, filepath.Join(stage, registry.VoidFile)} {
+		text, err := os.ReadFile(path)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		lists = append(lists, text)
+	}
+	target, name, _ := SplitLocation(r.Backup)
+	p, err := Config{Target: target, S3: r.S3}.open("", false)
+	if err != nil {
+		return err
+	}
+	all, err := p.list(ctx)
+	if err != nil {
+		return err
+	}
+	for _, other := range all {
+		if !validName(other) || other <= name {
+			continue
+		}
+		text, err := readVoids(ctx, p.at(other))
+		if err != nil {
+			res.Unread = append(res.Unread, other)
+		}
+		lists = append(lists, text)
+	}
+	merged := registry.MergeVoids(lists...)
+	if len(merged) == 0 {
+		return nil
+	}
+	return writeFile(kept, merged)
+}
+
+// readVoids reads a backup's list, which is empty where nothing was revoked before it.
+func readVoids(ctx context.Context, from shelf) ([]byte, error) {
+	f, err := from.open(ctx, registry.VoidFile)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	text, err := io.ReadAll(io.LimitReader(f, maxVoids))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	return text, err
 }
 
 // moveSettings puts configuration and rules into a folder of their own: where they belong is the operator's to say.

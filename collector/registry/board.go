@@ -192,8 +192,9 @@ func relabel(b *Board, changes map[string]string, from int64) []Version {
 	return versions
 }
 
-// Revoke forgets the board's key. The key's holder is a stranger from now on, and no token that the
-// board was enrolled with lets it back in. The broker must cut a live connection.
+// Revoke forgets the board's key for good. The key's holder is a stranger from now on: no token that
+// the board was enrolled with lets it back in, none takes this key again, and no restored backup does.
+// The broker must cut a live connection.
 func (r *Registry) Revoke(ctx context.Context, name string) error {
 	r.write.Lock()
 	defer r.write.Unlock()
@@ -202,7 +203,10 @@ func (r *Registry) Revoke(ctx context.Context, name string) error {
 		return err
 	}
 	b := *old
-	b.Key, b.KeyChanged = "", time.Now().Truncate(time.Millisecond)
+	b.Key, b.KeyChanged = "", r.voids.later(name, time.Now().Truncate(time.Millisecond))
+	if err := r.voids.append(void{At: b.KeyChanged.UnixMilli(), Board: name, Key: old.Key}); err != nil {
+		return fmt.Errorf("revoke board %s: %w", name, err)
+	}
 	return r.change(ctx, event{"revoke board", name, old.Key}, func() { r.put(&b); r.dropTokens(name) },
 		exec(`UPDATE board SET key = NULL, key_changed = ? WHERE name = ?`, b.KeyChanged.UnixMilli(), name), expireTokens(name))
 }
@@ -217,7 +221,10 @@ func (r *Registry) Retire(ctx context.Context, name string) error {
 		return err
 	}
 	b := *old
-	b.Key, b.KeyChanged, b.Retired = "", time.Now().Truncate(time.Millisecond), true
+	b.Key, b.KeyChanged, b.Retired = "", r.voids.later(name, time.Now().Truncate(time.Millisecond)), true
+	if err := r.voids.append(void{At: b.KeyChanged.UnixMilli(), Board: name, Key: old.Key}); err != nil {
+		return fmt.Errorf("retire board %s: %w", name, err)
+	}
 	return r.change(ctx, event{"retire board", name, old.Key}, func() { r.put(&b); r.dropTokens(name) },
 		exec(`UPDATE board SET key = NULL, key_changed = ?, retired = 1 WHERE name = ?`, b.KeyChanged.UnixMilli(), name), expireTokens(name))
 }

@@ -34,7 +34,7 @@ type Enrolled struct {
 // A board's own token stays good for its board: its holder can put another key in place of the one
 // in force, as often as keyChanges allows, until the operator makes a new token, revokes or retires
 // the board. That is how a board comes back after its OS was installed anew, and it is all that the
-// holder can do. A rack's token makes new boards only, under names of its own: it proves nothing about
+// holder can do. A board that renews its key has the old one void for good. A rack's token makes new boards only, under names of its own: it proves nothing about
 // an existing board, and tells nothing about one.
 //
 // Every error is meant for the person at the board and shows no secret.
@@ -50,7 +50,7 @@ func (r *Registry) Enrol(ctx context.Context, q report.EnrolRequest) (Enrolled, 
 	}
 	t, now := r.token(id), time.Now().Truncate(time.Millisecond)
 	if t.board != "" {
-		return r.enrolKnown(ctx, t, q.Key, now)
+		return r.enrolKnown(ctx, t, q, r.voids.later(t.board, now))
 	}
 	return r.enrolNew(ctx, t, q, now)
 }
@@ -63,7 +63,8 @@ func (r *Registry) token(id string) enrolToken {
 }
 
 // enrolKnown gives the token's board a key.
-func (r *Registry) enrolKnown(ctx context.Context, t enrolToken, key string, now time.Time) (Enrolled, error) {
+func (r *Registry) enrolKnown(ctx context.Context, t enrolToken, q report.EnrolRequest, now time.Time) (Enrolled, error) {
+	key := q.Key
 	old, err := r.active(t.board)
 	if err != nil {
 		return Enrolled{}, fmt.Errorf("enrol: %w", err)
@@ -86,6 +87,11 @@ func (r *Registry) enrolKnown(ctx context.Context, t enrolToken, key string, now
 	if done.Replaced != "" {
 		action = event{replaceKey, old.Name, "token " + t.id + " key " + key + " in place of " + old.Key}
 		recent = append(recent, now)
+	}
+	if q.Renew && done.Replaced != "" {
+		if err := r.voids.append(void{now.UnixMilli(), old.Name, old.Key, key}); err != nil {
+			return Enrolled{}, fmt.Errorf("enrol: renew the key of board %s: %w", old.Name, err)
+		}
 	}
 	b := *old
 	if !done.Repeated {
@@ -114,6 +120,9 @@ func (r *Registry) acceptable(t enrolToken, key string, now time.Time) error {
 			text += "; a board that is known already takes `collector board token NAME`"
 		}
 		return errors.New(text)
+	}
+	if r.voids.keys[key] {
+		return errors.New("enrol: this key was revoked or renewed and stays void: make another one with `pisensor enrol --new-key`; with an older pisensor, remove board.nk from the state directory and enrol again")
 	}
 	b, taken := r.BoardOfKey(key)
 	switch {
@@ -149,6 +158,9 @@ func (r *Registry) enrolNew(ctx context.Context, t enrolToken, q report.EnrolReq
 	}
 	if len(t.uses) >= t.count {
 		return Enrolled{}, fmt.Errorf("enrol: token %s has enrolled all of its %d boards: make a new one with `%s`; a board that is known already takes `collector board token NAME`", t.id, t.count, t.command())
+	}
+	if q.Renew {
+		return Enrolled{}, errors.New("enrol: a rack's token renews no key, for it proves nothing about a board: `collector board token NAME` makes one that does")
 	}
 	name := r.free(t, q.Name)
 	if name == "" {

@@ -28,6 +28,7 @@ type Registry struct {
 	changes    atomic.Int64
 
 	write sync.Mutex // held for a whole change: changes happen one after the other
+	voids voids      // keys that are void for good
 
 	mu       sync.RWMutex
 	boards   map[string]*Board
@@ -40,7 +41,8 @@ type Registry struct {
 	hashing sync.Mutex // one password hash at a time: each takes 19 MiB
 }
 
-// Open loads everything into memory: about 1 kB a board. It makes its tables in
+// Open loads everything into memory: about 1 kB a board. It applies the list of void keys, [VoidFile],
+// beside the database. It makes its tables in
 // an empty database; those of an older build it leaves to [statedb.Migrate].
 func Open(ctx context.Context, db *sql.DB) (*Registry, error) {
 	if err := statedb.Ready(ctx, db); err != nil {
@@ -51,7 +53,7 @@ func Open(ctx context.Context, db *sql.DB) (*Registry, error) {
 		boards: map[string]*Board{}, keys: map[string]string{}, tokens: map[string]*enrolToken{},
 		api: map[string]*APIToken{}, users: map[string]*User{}, sessions: map[digest]session{},
 	}
-	for _, load := range []func(context.Context) error{r.loadBoards, r.loadLabels, r.loadTokens, r.loadUses, r.loadChanges, r.loadAPITokens, r.loadUsers, r.loadSessions, r.countChanges} {
+	for _, load := range []func(context.Context) error{r.loadBoards, r.loadLabels, r.loadTokens, r.loadUses, r.loadChanges, r.loadAPITokens, r.loadUsers, r.loadSessions, r.countChanges, r.loadVoids, r.enforceVoids} {
 		if err := load(ctx); err != nil {
 			return nil, fmt.Errorf("load registry: %w", err)
 		}

@@ -29,6 +29,7 @@ type enrolToken struct {
 	text    string            // of a rack's token made for names: the names as they were given
 	names   names             // of a rack's token: those that its boards can wish for
 	next    int               // of a rack's token: how many names are known to be taken, in their order
+	created int64             // Unix ms
 	expires time.Time         // zero = a board's token that was used: it stays good
 	uses    map[string]string // public nkey → board; of a board's token the last key only
 	changes []time.Time       // of a board's token: when it put a key in place of another, within keyChangeTime
@@ -148,11 +149,11 @@ func (r *Registry) registered(name, but string) *enrolToken {
 
 // newToken stores t with a fresh id and secret. The caller holds r.write.
 func (r *Registry) newToken(ctx context.Context, e event, pin string, t enrolToken, before ...statement) (report.Token, error) {
-	token, now := report.NewToken(pin), time.Now()
-	t.id, t.secret, t.expires, t.uses = token.ID, hash(token.Secret), now.Add(TokenLifetime), map[string]string{}
+	token, now := report.NewToken(pin), r.voids.later(t.board, time.Now())
+	t.id, t.secret, t.created, t.expires, t.uses = token.ID, hash(token.Secret), now.UnixMilli(), now.Add(TokenLifetime), map[string]string{}
 	e.detail = strings.TrimSpace(token.ID + " " + e.detail)
 	before = append(before, exec(`INSERT INTO enrol_token (id, secret, board, labels, uses, created, expires, names) VALUES (?, ?, ?, ?, ?, ?, ?, ?)`,
-		t.id, t.secret[:], nullable(t.board), encodeLabels(sorted(t.labels)), t.count, now.UnixMilli(), t.expires.UnixMilli(), t.text))
+		t.id, t.secret[:], nullable(t.board), encodeLabels(sorted(t.labels)), t.count, t.created, t.expires.UnixMilli(), t.text))
 	err := r.change(ctx, e, func() {
 		if t.board != "" {
 			r.dropTokens(t.board)
@@ -195,12 +196,12 @@ func (r *Registry) TokenID(credentials string) (string, bool) {
 }
 
 func (r *Registry) loadTokens(ctx context.Context) error {
-	return r.each(ctx, `SELECT id, secret, coalesce(board, ''), labels, uses, expires, names FROM enrol_token`, func(rows *sql.Rows) error {
+	return r.each(ctx, `SELECT id, secret, coalesce(board, ''), labels, uses, created, expires, names FROM enrol_token`, func(rows *sql.Rows) error {
 		t := enrolToken{uses: map[string]string{}}
 		var secret []byte
 		var text string
 		var expires int64
-		if err := rows.Scan(&t.id, &secret, &t.board, &text, &t.count, &expires, &t.text); err != nil {
+		if err := rows.Scan(&t.id, &secret, &t.board, &text, &t.count, &t.created, &expires, &t.text); err != nil {
 			return err
 		}
 		labels, err := decodeLabels(text)

@@ -102,9 +102,10 @@ func VerifyPinned(chain []*x509.Certificate, pin string) error {
 
 // EnrolRequest is a board's request on EnrolSubject, as JSON.
 type EnrolRequest struct {
-	Token string `json:"token"` // Token.Credentials: a publisher is invisible to subscribers, so the request proves itself inside the pinned TLS connection
-	Key   string `json:"key"`   // the board's public nkey, U…
-	Name  string `json:"name"`  // the name that the board would like; used with a rack's token alone
+	Token string `json:"token"`           // Token.Credentials: a publisher is invisible to subscribers, so the request proves itself inside the pinned TLS connection
+	Key   string `json:"key"`             // the board's public nkey, U…
+	Name  string `json:"name"`            // the name that the board would like; used with a rack's token alone
+	Renew bool   `json:"renew,omitempty"` // the board's old key shall be void for good, used with a board's token alone
 }
 
 // EnrolAnswer is the collector's answer on EnrolAnswerSubject, as JSON. Key identifies the board:
