@@ -31,6 +31,7 @@ type enrolment struct {
 	url   string
 	token report.Token
 	wait  time.Duration // keep trying for so long
+	renew bool          // with a new key
 }
 
 // enrol is `pisensor enrol URL TOKEN`.
@@ -39,6 +40,7 @@ func enrol(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	f := e.flags("enrol", " URL [TOKEN]", stderr)
 	f.StringVar(&e.name, "name", hostName(), "`name` that a new board of a rack would like; empty: the collector numbers it")
 	f.DurationVar(&e.wait, "wait", 0, "keep trying for this `time` while the collector cannot be reached, as at the first boot")
+	f.BoolVar(&e.renew, "new-key", false, "make a new key; the old one is void for good as soon as the collector has the new one. It takes the board's own token, as `collector board token NAME` prints it")
 	file := f.String("token-file", "", "`file` that holds the token, - for standard input: the process list shows arguments to everybody")
 	if err := e.parse(f, args, file); err != nil {
 		return err
@@ -105,7 +107,11 @@ func readToken(name string) (string, error) {
 func (e *enrolment) do(ctx context.Context, stderr io.Writer) (identity.Enrolment, error) {
 	end, said := time.Now().Add(e.wait), ""
 	for pause := retryFirst; ; pause = min(2*pause, retryMax) {
-		done, err := identity.Enrol(ctx, e.stateDir, e.url, e.token, e.name)
+		ask := identity.Enrol
+		if e.renew {
+			ask = identity.Renew
+		}
+		done, err := ask(ctx, e.stateDir, e.url, e.token, e.name)
 		if !errors.Is(err, identity.ErrUnreachable) {
 			return done, err
 		}

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/http/cookiejar"
 	"net/url"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -251,11 +252,76 @@ func TestRevokeCutsALiveBoard(t *testing.T) {
 	if a := s.try("", "board", "revoke", "none"); a.code != 1 {
 		t.Errorf("revoke an unknown board: %+v", a)
 	}
-	a := command(t, "", "pisensor", "enrol", "nats://"+s.nats, s.do("", "board", "token", "pi-1"), "--state-dir", b.state)
-	if a.code != 0 {
-		t.Errorf("enrol again: %+v", a)
+	token := s.do("", "board", "token", "pi-1")
+	command(t, "", "pisensor", "enrol", "nats://"+s.nats, token, "--state-dir", b.state).refusal(t, "stays void", "pisensor enrol --new-key")
+	if a := command(t, "", "pisensor", "enrol", "--new-key", "nats://"+s.nats, token, "--state-dir", b.state); a.code != 0 {
+		t.Errorf("enrol with a new key: %+v", a)
 	}
+	if code := p.stop(t, patience); code != 0 {
+		t.Errorf("stop: exit %d", code)
+	}
+	p = launch(t, "pisensor", "run", "--state-dir", b.state, "--interval", "1s")
 	eventually(t, patience, connections(1))
+}
+
+// TestABoardRenewsItsKey renews a key while the collector is away, across kills on both sides, and
+// restores the collector's backup from before it.
+func TestABoardRenewsItsKey(t *testing.T) {
+	t.Parallel()
+	s := newServer(t, "127.0.0.1")
+	token := s.do("", "board", "add", "pi-1")
+	old, state, killed := filepath.Join(t.TempDir(), "old"), filepath.Join(t.TempDir(), "state"), filepath.Join(t.TempDir(), "killed")
+	enrol := func(state string, flags ...string) answer {
+		t.Helper()
+		return command(t, "", "pisensor", append([]string{"enrol", "nats://" + s.nats, token, "--state-dir", state}, flags...)...)
+	}
+	copyOf := func(from, to string) {
+		t.Helper()
+		if err := os.CopyFS(to, os.DirFS(from)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	connects := func(state string) {
+		t.Helper()
+		p := launch(t, "pisensor", "run", "--state-dir", state, "--interval", "1s")
+		p.says(t, p.errs, "connected to the collector")
+		if code := p.stop(t, patience); code != 0 {
+			t.Errorf("stop: exit %d", code)
+		}
+	}
+	if a := enrol(state); a.code != 0 {
+		t.Fatalf("enrol: %+v", a)
+	}
+	copyOf(state, old)
+	backup := s.do("", "backup", "create")
+	s.kill()
+	enrol(state, "--new-key").refusal(t, "no collector answers")
+	s.start()
+	connects(state)       // with the old key, which nothing has replaced yet
+	copyOf(state, killed) // as it is when the sensor is killed before the answer
+	if a := enrol(state); a.code != 0 || a.out != "pi-1\n" {
+		t.Errorf("the renewal goes on: %+v", a)
+	}
+	s.kill()
+	s.start()
+	connects(state)
+	if a := enrol(killed); a.code != 0 {
+		t.Errorf("a renewal whose answer was lost: %+v", a)
+	}
+	connects(killed)
+	enrol(old).refusal(t, "stays void", "--new-key")
+	rack := s.do("", "board", "token", "--rack", "r1", "--count", "2")
+	command(t, "", "pisensor", "enrol", "nats://"+s.nats, rack, "--state-dir", state, "--new-key").refusal(t, "renews no key")
+	connects(state) // the refused key has gone
+	if code := s.stop(t, patience); code != 0 {
+		t.Fatalf("stop: exit %d", code)
+	}
+	if a := command(t, "", "collector", "backup", "restore", backup, "--aside", "--data-dir", s.dir); a.code != 0 {
+		t.Fatalf("restore: %+v", a)
+	}
+	s.start()
+	connects(state)
+	enrol(old).refusal(t, "stays void")
 }
 
 // TestIPv6 runs the whole chain where there is no IPv4.

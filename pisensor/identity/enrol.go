@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"sync/atomic"
 	"time"
 
@@ -28,13 +30,35 @@ const (
 // something else did. All other errors remain until somebody takes the step that they name.
 var ErrUnreachable = errors.New("cannot reach the collector")
 
+// errRefused is wrapped where the collector answered that it does not take the key.
+var errRefused = errors.New("refused")
+
+// refusedBy is the collector's answer.
+type refusedBy string
+
+func (r refusedBy) Error() string        { return string(r) }
+func (r refusedBy) Is(target error) bool { return target == errRefused }
+
 // Enrol registers the board whose state is in dir with the collector at url, and keeps its answer
 // there. The key is made, and on disk, before the collector gets it; asking again with the same
 // directory and token is harmless. name is the name that the board would like; the collector uses
 // it for a rack's token alone.
+//
+// A renewal that was cut short is taken up again (Renew).
 func Enrol(ctx context.Context, dir, url string, token report.Token, name string) (Enrolment, error) {
+	return enrol(ctx, dir, url, token, name, false)
+}
+
+// Renew is Enrol with a new key, which takes the old one's place at the collector for good, and on the
+// disk when the collector has answered. Killed at any moment, it goes on when it is called again, as
+// Enrol does. The token must be the board's own. A board without a key gets its first one.
+func Renew(ctx context.Context, dir, url string, token report.Token, name string) (Enrolment, error) {
+	return enrol(ctx, dir, url, token, name, true)
+}
+
+func enrol(ctx context.Context, dir, url string, token report.Token, name string, renew bool) (Enrolment, error) {
 	e := Enrolment{URL: url, Pin: token.Pin}
-	key, err := ensureKey(dir)
+	key, step, err := keyToEnrol(dir, renew)
 	if err != nil {
 		return e, err
 	}
@@ -44,7 +68,13 @@ func Enrol(ctx context.Context, dir, url string, token report.Token, name string
 	}
 	ctx, cancel := context.WithTimeout(ctx, enrolTime)
 	defer cancel()
-	e.Board, err = register(ctx, url, token, report.EnrolRequest{Token: token.Credentials(), Key: public, Name: name})
+	e.Board, err = register(ctx, url, token, report.EnrolRequest{Token: token.Credentials(), Key: public, Name: name, Renew: step != keyKept})
+	switch {
+	case errors.Is(err, errRefused) && step == keyMade:
+		err = errors.Join(err, ignoreMissing(os.Remove(filepath.Join(dir, nextKeyFile)))) // the old one stays in force
+	case err == nil && step != keyKept:
+		err = os.Rename(filepath.Join(dir, nextKeyFile), filepath.Join(dir, KeyFile))
+	}
 	if err != nil {
 		return e, fmt.Errorf("enrol at %s: %w", url, err)
 	}
@@ -82,7 +112,7 @@ func register(ctx context.Context, url string, token report.Token, q report.Enro
 		case err != nil:
 			return "", err
 		case a.Error != "":
-			return "", errors.New(a.Error)
+			return "", refusedBy(a.Error)
 		}
 		return a.Board, nil
 	}

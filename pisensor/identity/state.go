@@ -23,6 +23,10 @@ const (
 	EnrolmentFile = "enrolment.json" // the collector's answer to the enrolment
 )
 
+// nextKeyFile is the key with which a renewal has begun. It takes KeyFile's place when the collector
+// has taken it.
+const nextKeyFile = "board.nk.new"
+
 // Enrolment identifies a board's collector. The zero value is that of a board that is not enrolled.
 type Enrolment struct {
 	URL   string `json:"url"`
@@ -43,7 +47,7 @@ func Load(dir string) (Enrolment, nkeys.KeyPair, error) {
 	if err != nil {
 		return e, nil, err
 	}
-	key, err := loadKey(dir)
+	key, err := loadKey(dir, KeyFile)
 	return e, key, err
 }
 
@@ -67,8 +71,8 @@ func loadEnrolment(dir string) (e Enrolment, err error) {
 	return e, nil
 }
 
-func loadKey(dir string) (nkeys.KeyPair, error) {
-	path := filepath.Join(dir, KeyFile)
+func loadKey(dir, name string) (nkeys.KeyPair, error) {
+	path := filepath.Join(dir, name)
 	seed, err := os.ReadFile(path)
 	if err != nil {
 		return nil, fmt.Errorf("read the board's key: %w", err)
@@ -86,15 +90,42 @@ func loadKey(dir string) (nkeys.KeyPair, error) {
 	return key, nil
 }
 
+// Where the key of an enrolment comes from.
+const (
+	keyKept    = iota // it is the board's, or its first one
+	keyPending        // a renewal was cut short, which may have reached the collector
+	keyMade           // a renewal has begun with it just now
+)
+
+// keyToEnrol returns the key to ask with.
+func keyToEnrol(dir string, renew bool) (nkeys.KeyPair, int, error) {
+	key, err := loadKey(dir, nextKeyFile)
+	switch {
+	case err == nil:
+		return key, keyPending, nil
+	case !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, errNoSeed):
+		return nil, 0, err
+	}
+	if _, err := os.Stat(filepath.Join(dir, KeyFile)); err == nil && renew {
+		key, err = ensureKeyFile(dir, nextKeyFile)
+		return key, keyMade, err
+	}
+	key, err = ensureKey(dir)
+	return key, keyKept, err
+}
+
 // ensureKey returns the board's key, made on the board if it has none.
-func ensureKey(dir string) (nkeys.KeyPair, error) {
+func ensureKey(dir string) (nkeys.KeyPair, error) { return ensureKeyFile(dir, KeyFile) }
+
+// ensureKeyFile returns the key in a file, made where there is none.
+func ensureKeyFile(dir, name string) (nkeys.KeyPair, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("make state directory: %w", err)
 	}
-	key, err := loadKey(dir)
+	key, err := loadKey(dir, name)
 	switch {
 	case errors.Is(err, errNoSeed):
-		if err := os.Remove(filepath.Join(dir, KeyFile)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if err := os.Remove(filepath.Join(dir, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return nil, fmt.Errorf("replace the board's empty key: %w", err)
 		}
 	case err == nil || !errors.Is(err, fs.ErrNotExist):
@@ -108,9 +139,9 @@ func ensureKey(dir string) (nkeys.KeyPair, error) {
 		return nil, fmt.Errorf("make key: %w", err)
 	}
 	// Two enrolments at once, of a service and a person, use the first one's key.
-	err = writeFile(dir, KeyFile, append(seed, '\n'), false)
+	err = writeFile(dir, name, append(seed, '\n'), false)
 	if errors.Is(err, fs.ErrExist) {
-		return loadKey(dir)
+		return loadKey(dir, name)
 	}
 	return key, err
 }
