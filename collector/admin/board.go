@@ -83,7 +83,7 @@ func (c *call) namesToken(a *boardToken, labels map[string]string) error {
 		return err
 	}
 	fmt.Fprintln(c.stdout, token)
-	c.say("this token enrols the %d boards of %s that are not known yet in rack %s, within 30 days; an earlier token with one of these names is void. On each:\n  pisensor enrol nats://COLLECTOR:4222 TOKEN --name NAME", count, a.Names, a.Rack)
+	c.say("this token enrols boards in rack %s, within 30 days, under the names %s, of which %d are free; an earlier token with one of these names is void. On each, whose host name is the wish unless --name says another:\n  pisensor enrol nats://COLLECTOR:4222 TOKEN", a.Rack, a.Names, count)
 	return nil
 }
 
@@ -179,7 +179,7 @@ func (a *boardRevoke) run(c *call) error {
 		return err
 	}
 	c.disconnect(a.Name)
-	c.say("board %s revoked: its key and its token are void. `collector board token %s` lets it enrol again", a.Name, a.Name)
+	c.say("board %s revoked: its key and its token are void for good. `collector board token %s`, then `pisensor enrol --new-key` on the board, lets it enrol again", a.Name, a.Name)
 	return nil
 }
 
