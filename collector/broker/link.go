@@ -8,12 +8,14 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
 	"strings"
 	"sync"
 	"syscall"
 	"time"
 
 	"github.com/gorilla/websocket"
+	"golang.org/x/sys/unix"
 )
 
 // tlsTimeout is how long a handshake may take: 10,000 boards that reconnect at once take 7 s of one core.
@@ -45,21 +47,69 @@ type tlsLink struct {
 	conn   *tls.Conn
 }
 
-// newTLSLink greets and waits for the handshake.
+// newTLSLink greets and waits for the handshake. A client that begins with TLS is greeted behind the handshake: so it passes a proxy
+// that sorts connections by the name which they ask for (SNI).
 func newTLSLink(c *client, config *tls.Config) (*tlsLink, error) {
+	secureFirst, err := begins(c.TCPConn, handshakeRecord)
+	if err != nil {
+		return nil, err
+	}
 	if err := c.SetDeadline(time.Now().Add(tlsTimeout)); err != nil {
 		return nil, err
 	}
-	if _, err := c.TCPConn.Write(c.greeting()); err != nil {
-		return nil, err
+	if !secureFirst {
+		if _, err := c.TCPConn.Write(c.greeting()); err != nil {
+			return nil, err
+		}
 	}
 	s := &supplied{Conn: c}
 	l := &tlsLink{client: c, socket: s, conn: tls.Server(s, config)}
 	if err := l.conn.Handshake(); err != nil {
 		return nil, err
 	}
+	if secureFirst {
+		if _, err := l.conn.Write(c.greeting()); err != nil {
+			return nil, err
+		}
+	}
 	s.supply = true
 	return l, c.SetDeadline(time.Time{})
+}
+
+const (
+	// handshakeRecord is the first byte of TLS (RFC 8446, section 5.1: handshake); no operation of a NATS client begins with it.
+	handshakeRecord = 0x16
+	// firstWait is how long a client may take to begin with TLS by itself, as nats-server's handshake_first has it (const.go,
+	// DEFAULT_TLS_HANDSHAKE_FIRST_FALLBACK_DELAY).
+	firstWait = 50 * time.Millisecond
+)
+
+// begins reports whether a client speaks first, with this byte, which it does not consume. One that says nothing for firstWait waits to
+// be greeted.
+func begins(c *net.TCPConn, with byte) (yes bool, err error) {
+	if err := c.SetReadDeadline(time.Now().Add(firstWait)); err != nil {
+		return false, err
+	}
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return false, err
+	}
+	var (
+		first  [1]byte
+		n      int
+		failed error
+	)
+	err = raw.Read(func(fd uintptr) bool {
+		n, _, failed = unix.Recvfrom(int(fd), first[:], unix.MSG_PEEK)
+		return failed != unix.EAGAIN && failed != unix.EINTR
+	})
+	switch {
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return false, nil
+	case err != nil:
+		return false, err
+	}
+	return failed == nil && n == 1 && first[0] == with, failed
 }
 
 func (l *tlsLink) receive(take func([]byte) error) error {

@@ -34,8 +34,9 @@ type Enrolled struct {
 // A board's own token stays good for its board: its holder can put another key in place of the one
 // in force, as often as keyChanges allows, until the operator makes a new token, revokes or retires
 // the board. That is how a board comes back after its OS was installed anew, and it is all that the
-// holder can do. A board that renews its key has the old one void for good. A rack's token makes new boards only, under names of its own: it proves nothing about
-// an existing board, and tells nothing about one.
+// holder can do. A board that renews its key has the old one void for good. A rack's token makes new
+// boards only, under names of its own: it proves nothing about an existing board, and tells nothing
+// about one.
 //
 // Every error is meant for the person at the board and shows no secret.
 func (r *Registry) Enrol(ctx context.Context, q report.EnrolRequest) (Enrolled, error) {
