@@ -165,6 +165,9 @@ func openApp(ctx context.Context, c config.Config, v variant, log *slog.Logger) 
 	if a.registry, err = registry.Open(ctx, a.db); err != nil {
 		return nil, err
 	}
+	if err := checkChanges(c.DataDir, a.registry); err != nil {
+		return nil, err
+	}
 	if err := a.openStores(ctx); err != nil {
 		return nil, err
 	}

@@ -3,17 +3,23 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"time"
 
 	"bramble/collector/contents"
+	"bramble/collector/registry"
 )
 
-// recordEvery is how often the record of the data directory's parts is compared with them: a store gets its first files some time
-// after the start.
-const recordEvery = time.Minute
+const (
+	// recordEvery is how often the record of the data directory's parts is compared with them: a store gets its first files some time
+	// after the start.
+	recordEvery = time.Minute
+	// changesEvery is how soon a change of the registry is on the record: the loss of an older one is noticed.
+	changesEvery = time.Second
+)
 
 // stateLog is the log of the state database, in the data directory. It exists while the database is open.
 const stateLog = "state.db-wal"
@@ -24,7 +30,7 @@ func (a *app) recordParts() error {
 	if a.config.Store.Write == "" {
 		folders = append(folders, seriesDir, rollupsDir)
 	}
-	var c contents.Contents
+	c := contents.Contents{Changes: a.registry.Changes()}
 	var err error
 	if c.Folders, err = contents.With(a.config.DataDir, folders...); err != nil {
 		return err
@@ -37,18 +43,34 @@ func (a *app) recordParts() error {
 
 // keepRecord records the parts until ctx ends.
 func (a *app) keepRecord(ctx context.Context) error {
-	tick := time.NewTicker(recordEvery)
+	tick := time.NewTicker(changesEvery)
 	defer tick.Stop()
+	changes, compared := a.registry.Changes(), time.Now()
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-tick.C:
+		case now := <-tick.C:
+			if changes == a.registry.Changes() && now.Sub(compared) < recordEvery {
+				continue
+			}
+			changes, compared = a.registry.Changes(), now
 			if err := a.recordParts(); err != nil {
 				a.log.Error("record the data directory's parts: a start cannot tell whether one of them vanished", "err", err)
 			}
 		}
 	}
+}
+
+// checkChanges returns an error that wraps registry.ErrDamaged where the state has fewer changes than are on record: SQLite takes a log
+// that was cut for a whole one.
+func checkChanges(dir string, r *registry.Registry) error {
+	c, err := contents.Read(dir)
+	if err != nil || r.Changes() >= c.Changes {
+		return err
+	}
+	return fmt.Errorf("%w: file %s ends with change %d of the registry, and change %d was seen: its log %s was cut, or an older state was put in its place; to go on with it, remove %s",
+		registry.ErrDamaged, stateFile(dir), r.Changes(), c.Changes, stateLog, filepath.Join(dir, contents.Name))
 }
 
 // forgetLog takes the log of the state database off the record before a command opens the database: it ends with the command.

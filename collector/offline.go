@@ -41,6 +41,9 @@ func openOffline(ctx context.Context, dir string) (admin.State, func(), error) {
 		return admin.State{}, nil, err
 	}
 	r, err := registry.Open(ctx, db)
+	if err == nil {
+		err = explainDamage(ctx, config.Config{DataDir: dir}, checkChanges(dir, r))
+	}
 	if err != nil {
 		db.Close()
 		return admin.State{}, nil, err

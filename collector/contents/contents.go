@@ -1,5 +1,5 @@
 // Package contents records which parts a data directory has, so that a part that vanished is told from one that never was: an unmounted
-// disk, a folder that was emptied, a write-ahead log that was deleted.
+// disk, a folder that was emptied, a write-ahead log that was deleted or cut.
 //
 // It owns the file contents.json. The collector writes it once its parts are open and when it has closed them; a start checks it before
 // anything is opened. A directory without the file passes: nothing is known of it. To go on without a part that is lost, remove the
@@ -35,11 +35,13 @@ type Contents struct {
 	Folders []string `json:"folders"`
 	// Files exist, and may be empty.
 	Files []string `json:"files"`
+	// Changes is the number of the registry's newest change; see registry.Registry.Changes.
+	Changes int64 `json:"changes"`
 }
 
 // Write records the parts of a directory, durably. Nothing is written where they are recorded already.
 func Write(dir string, c Contents) error {
-	if was, err := Read(dir); err == nil && slices.Equal(was.Folders, c.Folders) && slices.Equal(was.Files, c.Files) {
+	if was, err := Read(dir); err == nil && slices.Equal(was.Folders, c.Folders) && slices.Equal(was.Files, c.Files) && was.Changes == c.Changes {
 		return nil
 	}
 	text, err := json.Marshal(c)

@@ -80,7 +80,7 @@ func TestWebSocket(t *testing.T) {
 // in by standard input.
 func (s *server) enrolAgain(b board, url, token string) {
 	s.t.Helper()
-	if a := command(s.t, token+"\n", "pisensor", "enrol", url, "--token-file", "-", "--state-dir", b.state); a.code != 0 || a.out != b.name+"\n" {
+	if a := command(s.t, token+"\n", "pisensor", "enrol", url, "--new-key", "--token-file", "-", "--state-dir", b.state); a.code != 0 || a.out != b.name+"\n" {
 		s.t.Fatalf("enrol again: %+v", a)
 	}
 }

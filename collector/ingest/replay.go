@@ -11,7 +11,6 @@ import (
 	"bramble/alerting/alert"
 	"bramble/collector/journal"
 	"bramble/collector/presence"
-	"bramble/collector/registry"
 	"bramble/pisensor/report"
 	"bramble/storage"
 )
@@ -20,8 +19,6 @@ import (
 type checkpoint struct {
 	Boards map[string]boardState `json:"boards"`
 	Rules  json.RawMessage       `json:"rules"`
-	// Changes is the number of the registry's newest change at the time.
-	Changes int64 `json:"changes,omitempty"`
 }
 
 // boardState is the part of the loop's state of a board that must outlive a restart.
@@ -73,7 +70,7 @@ func (in *Ingest) appendCheckpoint(dst []byte) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("checkpoint rules: %w", err)
 	}
-	c := checkpoint{Boards: make(map[string]boardState, len(in.boards)), Rules: rules, Changes: in.Registry.Changes()}
+	c := checkpoint{Boards: make(map[string]boardState, len(in.boards)), Rules: rules}
 	for name, b := range in.boards {
 		state, last := in.presence.fleet.State(name)
 		in.presence.locate(b)
@@ -107,9 +104,6 @@ func (p *replayer) run() (*journal.Journal, error) {
 		p.in.faults.guard("replay a record", "", func() { err = p.record(record, &transitions) })
 		return err
 	})
-	if lost := (*lostChanges)(nil); errors.As(err, &lost) {
-		return nil, lost // the journal is whole
-	}
 	if err != nil {
 		return nil, err
 	}
@@ -266,25 +260,10 @@ func (p *replayer) store() {
 	p.rows = p.rows[:0]
 }
 
-// lostChanges says that the registry has fewer changes than the journal has seen.
-type lostChanges struct{ have, seen int64 }
-
-// Error implements error.
-func (e *lostChanges) Error() string {
-	return fmt.Sprintf("%v: file state.db ends with change %d of the registry, and the journal has seen change %d: its log state.db-wal was deleted or cut",
-		registry.ErrDamaged, e.have, e.seen)
-}
-
-// Unwrap makes it registry.ErrDamaged.
-func (e *lostChanges) Unwrap() error { return registry.ErrDamaged }
-
 func (p *replayer) restore(body []byte) error {
 	var c checkpoint
 	if err := json.Unmarshal(body, &c); err != nil {
 		return fmt.Errorf("%w: %w", errRecord, err)
-	}
-	if have := p.in.Registry.Changes(); have < c.Changes {
-		return &lostChanges{have, c.Changes}
 	}
 	if err := p.in.Engine.Restore(c.Rules); err != nil {
 		return fmt.Errorf("restore rules: %w", err)
