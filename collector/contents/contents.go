@@ -115,12 +115,12 @@ func Check(dir string) error {
 		case err != nil:
 			return fmt.Errorf("look at the parts of %s: %w", dir, err)
 		case !has:
-			return lost(dir, name, "folder", "is missing or empty")
+			return lost(dir, name, "folder %s is missing or empty, and it had content when the collector last ran: is its disk mounted?")
 		}
 	}
 	for _, name := range c.Files {
 		if _, err := os.Lstat(filepath.Join(dir, name)); errors.Is(err, fs.ErrNotExist) {
-			return lost(dir, name, "file", "is missing")
+			return lost(dir, name, "file %s is missing, and it was there when the collector last ran")
 		} else if err != nil {
 			return fmt.Errorf("look at the parts of %s: %w", dir, err)
 		}
@@ -128,9 +128,8 @@ func Check(dir string) error {
 	return nil
 }
 
-func lost(dir, name, kind, what string) error {
-	return &LostError{name, fmt.Sprintf("%s %s %s, and it was there when the collector last ran: is its disk mounted? To go on without it, remove %s",
-		kind, filepath.Join(dir, name), what, filepath.Join(dir, Name))}
+func lost(dir, name, what string) error {
+	return &LostError{name, fmt.Sprintf(what, filepath.Join(dir, name)) + "; to go on without it, remove " + filepath.Join(dir, Name)}
 }
 
 // hasContent reports whether a folder holds a file that is not empty.
