@@ -83,6 +83,7 @@ type app struct {
 	pages      *dashboards.Server
 	site       site
 	files      *descriptors.Budget
+	parts      partsRecord // of the data directory, once all are open
 	listener   *descriptors.Web
 	teardown   []step
 }
@@ -143,13 +144,7 @@ func openApp(ctx context.Context, c config.Config, v variant, log *slog.Logger) 
 	if err := contents.Check(c.DataDir); err != nil {
 		return nil, err
 	}
-	opened := false
-	a.defers("record of the parts", func() error {
-		if !opened {
-			return nil
-		}
-		return a.recordParts()
-	})
+	a.defers("record of the parts", func() error { return a.parts.write() })
 	if err := a.afterCrash(); err != nil {
 		return nil, err
 	}
@@ -247,8 +242,8 @@ func openApp(ctx context.Context, c config.Config, v variant, log *slog.Logger) 
 	if err != nil {
 		return nil, err
 	}
-	opened = true
-	if err := a.recordParts(); err != nil {
+	a.parts = newPartsRecord(c, a.registry, log)
+	if err := a.parts.write(); err != nil {
 		return nil, err
 	}
 	if err := a.openBackups(ctx); err != nil {
@@ -299,7 +294,7 @@ func (a *app) run(ctx context.Context, stdout io.Writer) error {
 	g.Go(func() error { return ownMetrics{a}.storeOwn(ctx) })
 	g.Go(func() error { return a.keepStores(ctx) })
 	g.Go(func() error { return a.keepState(pagerCtx) })
-	g.Go(func() error { return a.keepRecord(ctx) })
+	g.Go(func() error { return a.parts.keep(ctx) })
 	g.Go(func() error { return a.heartbeats.Run(ctx, a.log) })
 	g.Go(func() error { return a.beat(ctx) })
 	g.Go(func() error { return a.followTests(ctx) })

@@ -5,10 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"time"
 
+	"bramble/collector/config"
 	"bramble/collector/contents"
 	"bramble/collector/registry"
 )
@@ -24,39 +26,53 @@ const (
 // stateLog is the log of the state database, in the data directory. It exists while the database is open.
 const stateLog = "state.db-wal"
 
-// recordParts records the parts of the data directory that the next start must find.
-func (a *app) recordParts() error {
-	folders := []string{"journal"}
-	if a.config.Store.Write == "" {
-		folders = append(folders, seriesDir, rollupsDir)
-	}
-	c := contents.Contents{Changes: a.registry.Changes()}
-	var err error
-	if c.Folders, err = contents.With(a.config.DataDir, folders...); err != nil {
-		return err
-	}
-	if _, err := os.Stat(filepath.Join(a.config.DataDir, stateLog)); err == nil {
-		c.Files = []string{stateLog}
-	}
-	return contents.Write(a.config.DataDir, c)
+// partsRecord records the parts of the data directory that the next start must find. The zero value records nothing.
+type partsRecord struct {
+	dir      string
+	folders  []string // that may have content
+	registry *registry.Registry
+	log      *slog.Logger
 }
 
-// keepRecord records the parts until ctx ends.
-func (a *app) keepRecord(ctx context.Context) error {
+func newPartsRecord(c config.Config, r *registry.Registry, log *slog.Logger) partsRecord {
+	p := partsRecord{c.DataDir, []string{"journal"}, r, log}
+	if c.Store.Write == "" {
+		p.folders = append(p.folders, seriesDir, rollupsDir)
+	}
+	return p
+}
+
+func (p partsRecord) write() error {
+	if p.registry == nil {
+		return nil
+	}
+	c := contents.Contents{Changes: p.registry.Changes()}
+	var err error
+	if c.Folders, err = contents.With(p.dir, p.folders...); err != nil {
+		return err
+	}
+	if _, err := os.Stat(filepath.Join(p.dir, stateLog)); err == nil {
+		c.Files = []string{stateLog}
+	}
+	return contents.Write(p.dir, c)
+}
+
+// keep records the parts until ctx ends.
+func (p partsRecord) keep(ctx context.Context) error {
 	tick := time.NewTicker(changesEvery)
 	defer tick.Stop()
-	changes, compared := a.registry.Changes(), time.Now()
+	changes, compared := p.registry.Changes(), time.Now()
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case now := <-tick.C:
-			if changes == a.registry.Changes() && now.Sub(compared) < recordEvery {
+			if changes == p.registry.Changes() && now.Sub(compared) < recordEvery {
 				continue
 			}
-			changes, compared = a.registry.Changes(), now
-			if err := a.recordParts(); err != nil {
-				a.log.Error("record the data directory's parts: a start cannot tell whether one of them vanished", "err", err)
+			changes, compared = p.registry.Changes(), now
+			if err := p.write(); err != nil {
+				p.log.Error("record the data directory's parts: a start cannot tell whether one of them vanished", "err", err)
 			}
 		}
 	}

@@ -111,9 +111,8 @@ func rotaView(r *oncall.Rota, gaps []oncall.Shift, now time.Time) dashboards.Rot
 	v := dashboards.Rota{Name: r.Name, Zone: r.Zone.String(), Shifts: shiftViews(r.Shifts(now, now.Add(shownAhead))), Gaps: shiftViews(gaps)}
 	for _, o := range r.Overrides {
 		if o.To.After(now) {
-			v.Overrides = append(v.Overrides, dashboards.Override{
-				ID: o.ID, Rota: r.Name, Person: o.Person, From: o.From.UnixMilli(), To: o.To.UnixMilli(), By: o.By,
-			})
+			o.Rota = r.Name
+			v.Overrides = append(v.Overrides, o)
 		}
 	}
 	return v
@@ -131,10 +130,8 @@ func shiftViews(shifts []oncall.Shift) []dashboards.Shift {
 }
 
 // Override puts somebody on call for a while.
-func (p *pagingPart) Override(ctx context.Context, o dashboards.Override) (int64, error) {
-	id, err := p.pager.Rotas().Override(ctx, oncall.Override{
-		Rota: o.Rota, Person: o.Person, From: time.UnixMilli(o.From), To: time.UnixMilli(o.To), By: o.By,
-	})
+func (p *pagingPart) Override(ctx context.Context, o oncall.Override) (int64, error) {
+	id, err := p.pager.Rotas().Override(ctx, o)
 	if errors.Is(err, pager.ErrBadOverride) {
 		return 0, fmt.Errorf("%w: %w", dashboards.ErrBadRequest, err)
 	}

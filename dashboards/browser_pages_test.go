@@ -17,6 +17,7 @@ import (
 	"bramble/alerting/alert"
 	"bramble/alerting/incident"
 	"bramble/alerting/maintenance"
+	"bramble/alerting/oncall"
 	"bramble/dashboards/live/livetest"
 )
 
@@ -97,12 +98,12 @@ func sheets(t *testing.T) []sheet {
 				Now: at(0), People: []OnCallPerson{{Name: "ada", Channels: []OnCallChannel{{"ada-ntfy", 0}, {"ada-sms", 120}}}},
 				Rotas: []Rota{{
 					Name: "first", Zone: "Europe/Berlin", Shifts: []Shift{shift(0, 8*time.Hour, "ada"), shift(8*time.Hour, 20*time.Hour, ""), shift(20*time.Hour, 60*time.Hour, "somebody-with-a-long-name")}, Gaps: []Shift{shift(8*time.Hour, 20*time.Hour, "")},
-					Overrides: []Override{{ID: 1, Rota: "first", Person: "ada", From: at(time.Hour), To: at(2 * time.Hour), By: "mira"}},
+					Overrides: []oncall.Override{{ID: 1, Rota: "first", Person: "ada", From: now.Add(time.Hour), To: now.Add(2 * time.Hour), By: "mira"}},
 				}},
 				Policies: []Policy{{Name: "default", Receivers: []string{"oncall"}, Steps: []PolicyStep{{Notify: []string{"first"}, Now: []string{"ada"}, WaitSeconds: 300}}, Repeat: 2, Fallback: "everybody"}},
 			}
 		},
-		Override: func(context.Context, Override) (int64, error) { return 1, nil },
+		Override: func(context.Context, oncall.Override) (int64, error) { return 1, nil },
 	}
 	s, web := start(t, o)
 	for _, board := range boards() {

@@ -18,6 +18,7 @@ import (
 	"bramble/alerting/alert"
 	"bramble/alerting/incident"
 	"bramble/alerting/maintenance"
+	"bramble/alerting/oncall"
 )
 
 // TestBrowserUnknownIsNoOutage: a board that has not reported yet, a range that cannot be read and a range of another time
@@ -209,7 +210,7 @@ func TestBrowserActsWhileTheCollectorIsAway(t *testing.T) {
 		OnCall: func() OnCall {
 			return OnCall{Now: now, People: []OnCallPerson{{Name: "mira"}}, Rotas: []Rota{{Name: "first", Zone: "UTC", Shifts: []Shift{{From: now, To: now + 3_600_000, Person: "mira", Starts: "now", Ends: "then", Zone: "UTC"}}, Gaps: []Shift{}}}, Policies: []Policy{}}
 		},
-		Override: func(context.Context, Override) (int64, error) { done("override"); return 1, nil },
+		Override: func(context.Context, oncall.Override) (int64, error) { done("override"); return 1, nil },
 		Incidents: func(context.Context) ([]Incident, error) {
 			return []Incident{{ID: "7", Number: 7, Title: "r1-01: hot", Severity: "critical", State: "firing", Since: now, Alerts: 1}}, nil
 		},

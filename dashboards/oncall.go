@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"bramble/alerting/alert"
+	"bramble/alerting/oncall"
 )
 
 // ErrUnknownOverride is returned for an override that does not exist.
@@ -38,11 +39,11 @@ type OnCallChannel struct {
 
 // Rota is who has which shift from now on; a shift without a person is a gap.
 type Rota struct {
-	Name      string     `json:"name"`
-	Zone      string     `json:"zone"`
-	Shifts    []Shift    `json:"shifts"` // of the next 14 days
-	Gaps      []Shift    `json:"gaps"`   // of the next 30 days
-	Overrides []Override `json:"overrides,omitempty"`
+	Name      string            `json:"name"`
+	Zone      string            `json:"zone"`
+	Shifts    []Shift           `json:"shifts"` // of the next 14 days
+	Gaps      []Shift           `json:"gaps"`   // of the next 30 days
+	Overrides []oncall.Override `json:"overrides,omitempty"`
 }
 
 // Shift is a time for which one person is on call. Starts and Ends are written in the rota's zone, Zone is its name then.
@@ -55,16 +56,6 @@ type Shift struct {
 	Starts   string `json:"starts"`
 	Ends     string `json:"ends"`
 	Zone     string `json:"zoneName"`
-}
-
-// Override puts a person on call for a while. ID is 0 for one of oncall.yml, which ends there.
-type Override struct {
-	ID     int64  `json:"id,omitempty"`
-	Rota   string `json:"rota"`
-	Person string `json:"person"`
-	From   int64  `json:"from"`
-	To     int64  `json:"to"`
-	By     string `json:"by,omitempty"`
 }
 
 // Policy says who is paged one after the other. Now are those whom a step would page now.
@@ -114,26 +105,26 @@ type overrideBody struct {
 
 const overrideForm = `{"rota":"first","person":"ada","from":"2026-03-01T09:00:00+01:00","to":"2026-03-01T18:00:00+01:00"}`
 
-func decodeOverride(b []byte, now time.Time) (Override, error) {
+func decodeOverride(b []byte, now time.Time) (oncall.Override, error) {
 	var o overrideBody
 	dec := json.NewDecoder(bytes.NewReader(b))
 	dec.DisallowUnknownFields()
 	if err := dec.Decode(&o); err != nil {
-		return Override{}, fmt.Errorf("decode override: %w; write it like %s", err, overrideForm)
+		return oncall.Override{}, fmt.Errorf("decode override: %w; write it like %s", err, overrideForm)
 	}
-	out := Override{Rota: o.Rota, Person: o.Person, From: now.UnixMilli()}
+	out := oncall.Override{Rota: o.Rota, Person: o.Person, From: now}
 	if o.From != "" {
 		from, err := time.Parse(time.RFC3339, o.From)
 		if err != nil {
-			return Override{}, fmt.Errorf("from: %q: want a time such as 2026-03-01T09:00:00+01:00", o.From)
+			return oncall.Override{}, fmt.Errorf("from: %q: want a time such as 2026-03-01T09:00:00+01:00", o.From)
 		}
-		out.From = from.UnixMilli()
+		out.From = from
 	}
 	to, err := time.Parse(time.RFC3339, o.To)
 	if err != nil {
-		return Override{}, fmt.Errorf("to: %q: want a time such as 2026-03-01T18:00:00+01:00", o.To)
+		return oncall.Override{}, fmt.Errorf("to: %q: want a time such as 2026-03-01T18:00:00+01:00", o.To)
 	}
-	out.To = to.UnixMilli()
+	out.To = to
 	return out, nil
 }
 
@@ -142,7 +133,7 @@ func (p *onCallPages) override(w http.ResponseWriter, r *http.Request) {
 		fail(w, http.StatusNotFound, "this collector has no rotas")
 		return
 	}
-	o, ok := take(w, r, "override", func(b []byte) (Override, error) { return decodeOverride(b, time.Now()) })
+	o, ok := take(w, r, "override", func(b []byte) (oncall.Override, error) { return decodeOverride(b, time.Now()) })
 	if !ok {
 		return
 	}

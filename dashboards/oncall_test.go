@@ -11,6 +11,7 @@ import (
 	"github.com/chromedp/chromedp"
 
 	"bramble/alerting/incident"
+	"bramble/alerting/oncall"
 )
 
 // TestOnCallRoutes: the roles of each route, and the answers to wrong requests.
@@ -34,11 +35,11 @@ func TestOnCallRoutes(t *testing.T) {
 		Snooze: func(ctx context.Context, id, who, comment string, d time.Duration) error {
 			return snooze(ctx, id, who, comment+" for "+d.String())
 		},
-		Override: func(_ context.Context, o Override) (int64, error) {
+		Override: func(_ context.Context, o oncall.Override) (int64, error) {
 			if o.Rota != "first" {
 				return 0, fmt.Errorf("%w: rota %q is not in oncall.yml", ErrBadRequest, o.Rota)
 			}
-			did = append(did, fmt.Sprint("override ", o.Person, " ", o.By, " ", o.To-o.From))
+			did = append(did, fmt.Sprint("override ", o.Person, " ", o.By, " ", o.To.Sub(o.From).Milliseconds()))
 			return 3, nil
 		},
 		EndOverride: func(_ context.Context, id int64, who string) error {
@@ -86,7 +87,7 @@ func TestOnCallRoutes(t *testing.T) {
 func TestBrowserOnCall(t *testing.T) {
 	now := time.Now()
 	ms := func(d time.Duration) int64 { return now.Add(d).UnixMilli() }
-	set := make(chan Override, 1)
+	set := make(chan oncall.Override, 1)
 	acts := make(chan string, 2)
 	in := Incident{ID: "7", Number: 7, Title: "r1-01: SoC at 84 °C", Severity: "critical", State: "firing", Since: ms(-time.Minute), EscalatesAt: ms(time.Minute), EscalatesTo: "jonas", Alerts: 1}
 	o := parts{
@@ -102,7 +103,7 @@ func TestBrowserOnCall(t *testing.T) {
 				Policies: []Policy{{Name: "default", Receivers: []string{"oncall"}, Steps: []PolicyStep{{Notify: []string{"first"}, Now: []string{"ada"}, WaitSeconds: 300}}, Repeat: 2, Fallback: "everybody"}},
 			}
 		},
-		Override:  func(_ context.Context, o Override) (int64, error) { set <- o; return 1, nil },
+		Override:  func(_ context.Context, o oncall.Override) (int64, error) { set <- o; return 1, nil },
 		Incidents: func(context.Context) ([]Incident, error) { return []Incident{in}, nil },
 		Incident: func(context.Context, string) (Incident, []incident.Event, error) {
 			return in, []incident.Event{
@@ -134,7 +135,7 @@ func TestBrowserOnCall(t *testing.T) {
 	b.text(".policy", "ada: ada-ntfy, ada-sms after 2 m 00 s")
 	b.text(".policy", "from the start, 2 more times, then to everybody")
 	b.click(`.override-form button`)
-	if got := <-set; got.Rota != "first" || got.Person != "ada" || got.To-got.From != 8*3600_000 {
+	if got := <-set; got.Rota != "first" || got.Person != "ada" || got.To.Sub(got.From) != 8*time.Hour {
 		t.Errorf("override %+v", got)
 	}
 	b.open("/incidents?id=7")
@@ -158,7 +159,7 @@ func FuzzOverride(f *testing.F) {
 	f.Add([]byte(`{"to":"2026-03-01T18:00:00+01:00"}`))
 	f.Add([]byte(`{`))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		if o, err := decodeOverride(data, time.UnixMilli(1)); err == nil && o.From == 0 && o.To == 0 {
+		if o, err := decodeOverride(data, time.UnixMilli(1)); err == nil && o.From.IsZero() && o.To.IsZero() {
 			t.Errorf("%q has no time", data)
 		}
 	})

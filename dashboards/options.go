@@ -11,6 +11,7 @@ import (
 
 	"bramble/alerting/alert"
 	"bramble/alerting/incident"
+	"bramble/alerting/oncall"
 )
 
 // ErrDenied is returned for a wrong password, an unknown or an expired credential.
@@ -192,7 +193,7 @@ type Incidents interface {
 type Paging interface {
 	OnCall() OnCall
 	// Override puts somebody on call for a while and returns the override's number, or ErrBadRequest.
-	Override(ctx context.Context, o Override) (int64, error)
+	Override(ctx context.Context, o oncall.Override) (int64, error)
 	// EndOverride ends one, or returns ErrUnknownOverride.
 	EndOverride(ctx context.Context, id int64, who string) error
 	// Off lists the alerts that can page nobody now.

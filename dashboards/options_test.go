@@ -13,6 +13,7 @@ import (
 	"bramble/alerting/alert"
 	"bramble/alerting/incident"
 	"bramble/alerting/maintenance"
+	"bramble/alerting/oncall"
 	"bramble/alerting/rules"
 )
 
@@ -39,7 +40,7 @@ type parts struct {
 	Close       func(ctx context.Context, id, who, comment string) error
 
 	OnCall      func() OnCall
-	Override    func(ctx context.Context, o Override) (int64, error)
+	Override    func(ctx context.Context, o oncall.Override) (int64, error)
 	EndOverride func(ctx context.Context, id int64, who string) error
 	Off         func() alert.OffReport
 
@@ -161,7 +162,7 @@ func (p pagingParts) OnCall() OnCall {
 	return p.of.OnCall()
 }
 
-func (p pagingParts) Override(ctx context.Context, o Override) (int64, error) {
+func (p pagingParts) Override(ctx context.Context, o oncall.Override) (int64, error) {
 	return p.of.Override(ctx, o)
 }
 

@@ -12,6 +12,7 @@ import (
 	"bramble/alerting/alert"
 	"bramble/alerting/incident"
 	"bramble/alerting/maintenance"
+	"bramble/alerting/oncall"
 	"bramble/dashboards/live"
 )
 
@@ -24,7 +25,7 @@ func TestTypesOfThePagesAreThoseOfTheServer(t *testing.T) {
 	described := interfaces(string(text))
 	for _, v := range []any{
 		live.Latest{}, boardAnswer{}, Span{}, Rollups{}, Incident{}, incident.Page{}, incident.Event{}, incidentAnswer{},
-		OnCall{}, OnCallPerson{}, OnCallChannel{}, Rota{}, Shift{}, Override{}, Policy{}, PolicyStep{},
+		OnCall{}, OnCallPerson{}, OnCallChannel{}, Rota{}, Shift{}, oncall.Override{}, Policy{}, PolicyStep{},
 		alert.OffReport{}, alert.Off{}, alert.Suppressed{}, alert.Suppression{}, maintenance.Maintenance{}, Heartbeat{}, Beats{}, alert.PageTest{},
 		backupsAnswer{}, Backup{}, faultAnswer{}, receivedAnswer{},
 		ownBoardAnswer{}, OwnAlert{}, OwnBook{}, OwnThreshold{}, OwnContact{}, OwnKind{},

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"bramble/pisensor/backoff"
 	"bramble/pisensor/identity"
 	"bramble/pisensor/report"
 	"bramble/pisensor/sensor"
@@ -106,7 +107,8 @@ func readToken(name string) (string, error) {
 // once, and again when the reason changes.
 func (e *enrolment) do(ctx context.Context, stderr io.Writer) (identity.Enrolment, error) {
 	end, said := time.Now().Add(e.wait), ""
-	for pause := retryFirst; ; pause = min(2*pause, retryMax) {
+	for tries := 0; ; tries++ {
+		pause := backoff.Wait(retryFirst, retryMax, tries)
 		ask := identity.Enrol
 		if e.renew {
 			ask = identity.Renew

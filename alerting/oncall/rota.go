@@ -1,6 +1,7 @@
 package oncall
 
 import (
+	"encoding/json"
 	"slices"
 	"time"
 )
@@ -31,10 +32,22 @@ type Layer struct {
 
 // Override puts a person on call for a while. Rota names the rota where it is not the one that holds it.
 type Override struct {
-	ID           int64 // 0 for one of the file
-	Rota, Person string
-	From, To     time.Time
-	By           string
+	ID     int64     `json:"id,omitempty"` // 0 for one of the file
+	Rota   string    `json:"rota"`
+	Person string    `json:"person"`
+	From   time.Time `json:"from"`
+	To     time.Time `json:"to"`
+	By     string    `json:"by,omitempty"`
+}
+
+// MarshalJSON writes the times in Unix milliseconds.
+func (o Override) MarshalJSON() ([]byte, error) {
+	type plain Override
+	return json.Marshal(struct {
+		plain
+		From int64 `json:"from"`
+		To   int64 `json:"to"`
+	}{plain(o), o.From.UnixMilli(), o.To.UnixMilli()})
 }
 
 // Day is a day of the calendar, as days since 1970-01-01.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
-	"math/rand/v2"
 	"strings"
 	"sync"
 	"time"
@@ -15,6 +14,7 @@ import (
 
 	"bramble/alerting/alert"
 	"bramble/alerting/database"
+	"bramble/pisensor/backoff"
 	"bramble/storage/statedb"
 )
 
@@ -411,10 +411,9 @@ func milliseconds(ms int64) string {
 	return fmt.Sprintf("%.1f s", float64(ms)/1000)
 }
 
-// Backoff doubles from minBackoff to longest, with ±50 % of jitter.
+// Backoff is the wait after so many tries, longest at most.
 func Backoff(attempts int, longest time.Duration) time.Duration {
-	d := min(minBackoff<<min(attempts-1, 10), longest)
-	return d/2 + rand.N(d)
+	return backoff.Wait(minBackoff, longest, attempts-1)
 }
 
 // LateAfter is how long a step of the pager's own may be overdue.

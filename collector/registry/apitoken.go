@@ -140,8 +140,9 @@ func (r *Registry) authenticateToken(credential string) (Identity, bool) {
 	return Identity{Name: "token " + name, Role: t.Role, Customer: t.Customer}, true
 }
 
-func (r *Registry) loadAPITokens(ctx context.Context) error {
-	return r.each(ctx, `SELECT id, secret, name, role, created, customer FROM api_token`, func(rows *sql.Rows) error {
+func (l loader) apiTokens(ctx context.Context) error {
+	r := l.into
+	return l.each(ctx, `SELECT id, secret, name, role, created, customer FROM api_token`, func(rows *sql.Rows) error {
 		var t APIToken
 		var secret []byte
 		var created int64

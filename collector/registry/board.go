@@ -229,8 +229,9 @@ func (r *Registry) Retire(ctx context.Context, name string) error {
 		exec(`UPDATE board SET key = NULL, key_changed = ?, retired = 1 WHERE name = ?`, b.KeyChanged.UnixMilli(), name), expireTokens(name))
 }
 
-func (r *Registry) loadBoards(ctx context.Context) error {
-	return r.each(ctx, `SELECT name, coalesce(key, ''), created, enrolled, key_changed, retired FROM board`, func(rows *sql.Rows) error {
+func (l loader) boards(ctx context.Context) error {
+	r := l.into
+	return l.each(ctx, `SELECT name, coalesce(key, ''), created, enrolled, key_changed, retired FROM board`, func(rows *sql.Rows) error {
 		var b Board
 		var created, enrolled, changed int64
 		if err := rows.Scan(&b.Name, &b.Key, &created, &enrolled, &changed, &b.Retired); err != nil {
@@ -242,8 +243,9 @@ func (r *Registry) loadBoards(ctx context.Context) error {
 	})
 }
 
-func (r *Registry) loadLabels(ctx context.Context) error {
-	err := r.each(ctx, `SELECT board, valid_from, labels FROM board_labels ORDER BY board, valid_from`, func(rows *sql.Rows) error {
+func (l loader) labels(ctx context.Context) error {
+	r := l.into
+	err := l.each(ctx, `SELECT board, valid_from, labels FROM board_labels ORDER BY board, valid_from`, func(rows *sql.Rows) error {
 		var name, text string
 		var v Version
 		if err := rows.Scan(&name, &v.From, &text); err != nil {

@@ -53,7 +53,8 @@ func Open(ctx context.Context, db *sql.DB) (*Registry, error) {
 		boards: map[string]*Board{}, keys: map[string]string{}, tokens: map[string]*enrolToken{},
 		api: map[string]*APIToken{}, users: map[string]*User{}, sessions: map[digest]session{},
 	}
-	for _, load := range []func(context.Context) error{r.loadBoards, r.loadLabels, r.loadTokens, r.loadUses, r.loadChanges, r.loadAPITokens, r.loadUsers, r.loadSessions, r.countChanges, r.loadVoids, r.enforceVoids} {
+	l := loader{r}
+	for _, load := range []func(context.Context) error{l.boards, l.labels, l.tokens, l.uses, l.changes, l.apiTokens, l.users, l.sessions, l.number, l.voids, r.enforceVoids} {
 		if err := load(ctx); err != nil {
 			return nil, fmt.Errorf("load registry: %w", err)
 		}
@@ -69,8 +70,9 @@ func (r *Registry) Generation() uint64 { return r.generation.Load() }
 // has lost some.
 func (r *Registry) Changes() int64 { return r.changes.Load() }
 
-func (r *Registry) countChanges(ctx context.Context) error {
-	return r.each(ctx, `SELECT coalesce(max(id), 0) FROM audit`, func(row *sql.Rows) error {
+func (l loader) number(ctx context.Context) error {
+	r := l.into
+	return l.each(ctx, `SELECT coalesce(max(id), 0) FROM audit`, func(row *sql.Rows) error {
 		var n int64
 		err := row.Scan(&n)
 		r.changes.Store(n)
@@ -78,9 +80,12 @@ func (r *Registry) countChanges(ctx context.Context) error {
 	})
 }
 
+// loader reads the tables into a registry that nobody uses yet.
+type loader struct{ into *Registry }
+
 // each runs scan for every row of a query.
-func (r *Registry) each(ctx context.Context, query string, scan func(*sql.Rows) error) error {
-	return statedb.Each(ctx, r.db, scan, query)
+func (l loader) each(ctx context.Context, query string, scan func(*sql.Rows) error) error {
+	return statedb.Each(ctx, l.into.db, scan, query)
 }
 
 // statement is one step of a change.

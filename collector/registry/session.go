@@ -104,8 +104,9 @@ func (r *Registry) dropExpired() {
 	}
 }
 
-func (r *Registry) loadSessions(ctx context.Context) error {
-	return r.each(ctx, `SELECT id, user, expires FROM session`, func(rows *sql.Rows) error {
+func (l loader) sessions(ctx context.Context) error {
+	r := l.into
+	return l.each(ctx, `SELECT id, user, expires FROM session`, func(rows *sql.Rows) error {
 		var id []byte
 		var s session
 		var expires int64

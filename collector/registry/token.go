@@ -195,8 +195,9 @@ func (r *Registry) TokenID(credentials string) (string, bool) {
 	return id, true
 }
 
-func (r *Registry) loadTokens(ctx context.Context) error {
-	return r.each(ctx, `SELECT id, secret, coalesce(board, ''), labels, uses, created, expires, names FROM enrol_token`, func(rows *sql.Rows) error {
+func (l loader) tokens(ctx context.Context) error {
+	r := l.into
+	return l.each(ctx, `SELECT id, secret, coalesce(board, ''), labels, uses, created, expires, names FROM enrol_token`, func(rows *sql.Rows) error {
 		t := enrolToken{uses: map[string]string{}}
 		var secret []byte
 		var text string
@@ -221,8 +222,9 @@ func (r *Registry) loadTokens(ctx context.Context) error {
 	})
 }
 
-func (r *Registry) loadUses(ctx context.Context) error {
-	return r.each(ctx, `SELECT token, key, board FROM enrol_use`, func(rows *sql.Rows) error {
+func (l loader) uses(ctx context.Context) error {
+	r := l.into
+	return l.each(ctx, `SELECT token, key, board FROM enrol_use`, func(rows *sql.Rows) error {
 		var token, key, board string
 		if err := rows.Scan(&token, &key, &board); err != nil {
 			return err
@@ -235,10 +237,11 @@ func (r *Registry) loadUses(ctx context.Context) error {
 // replaceKey is the audit table's word for a key that took another's place.
 const replaceKey = "replace key"
 
-// loadChanges counts the changes of keys where it left off before a restart.
-func (r *Registry) loadChanges(ctx context.Context) error {
+// changes counts the changes of keys where it left off before a restart.
+func (l loader) changes(ctx context.Context) error {
+	r := l.into
 	since := time.Now().Add(-keyChangeTime).UnixMilli()
-	return r.each(ctx, fmt.Sprintf(`SELECT at, detail FROM audit WHERE action = '%s' AND at > %d ORDER BY id`, replaceKey, since), func(rows *sql.Rows) error {
+	return l.each(ctx, fmt.Sprintf(`SELECT at, detail FROM audit WHERE action = '%s' AND at > %d ORDER BY id`, replaceKey, since), func(rows *sql.Rows) error {
 		var at int64
 		var detail string
 		if err := rows.Scan(&at, &detail); err != nil {

@@ -105,8 +105,9 @@ func validateUser(name string) error {
 	return nil
 }
 
-func (r *Registry) loadUsers(ctx context.Context) error {
-	return r.each(ctx, `SELECT name, password, role, created, customer FROM user`, func(rows *sql.Rows) error {
+func (l loader) users(ctx context.Context) error {
+	r := l.into
+	return l.each(ctx, `SELECT name, password, role, created, customer FROM user`, func(rows *sql.Rows) error {
 		var u User
 		var created int64
 		if err := rows.Scan(&u.Name, &u.password, &u.Role, &created, &u.Customer); err != nil {

@@ -90,8 +90,9 @@ func syncDir(dir string) error {
 // whole returns the list without a last line that was cut short.
 func whole(text []byte) []byte { return text[:bytes.LastIndexByte(text, '\n')+1] }
 
-// loadVoids reads the list beside the database.
-func (r *Registry) loadVoids(ctx context.Context) error {
+// voids reads the list beside the database.
+func (l loader) voids(ctx context.Context) error {
+	r := l.into
 	r.voids = voids{keys: map[string]bool{}, last: map[string]int64{}}
 	var file string
 	if err := r.db.QueryRowContext(ctx, `SELECT file FROM pragma_database_list WHERE name = 'main'`).Scan(&file); err != nil {

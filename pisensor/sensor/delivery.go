@@ -5,6 +5,7 @@ import (
 	"slices"
 	"time"
 
+	"bramble/pisensor/backoff"
 	"bramble/pisensor/report"
 )
 
@@ -99,7 +100,7 @@ func (d *delivery) expire(now time.Duration, c *core) {
 	if d.backlog.count > 0 && d.backlog.deadline <= now {
 		c.about.lost(d.backlog.first)
 		d.backlog.count = 0
-		d.retry = now + backOff(helloFirst, helloMax, d.attempt)
+		d.retry = now + backoff.Wait(helloFirst, helloMax, d.attempt)
 		d.attempt++
 	}
 }
@@ -194,7 +195,7 @@ func (c *core) sendBacklog(now time.Duration) {
 		return
 	}
 	wait := ackTime + time.Duration(len(b))*time.Second/backlogRate
-	d.backlog = flight{first, count, now, now + backOff(wait, ackMax, d.attempt)}
+	d.backlog = flight{first, count, now, now + backoff.Wait(wait, ackMax, d.attempt)}
 }
 
 // packBacklog encodes as many of the oldest ticks as fit backlogSize.

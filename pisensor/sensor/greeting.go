@@ -4,6 +4,7 @@ import (
 	"math/rand/v2"
 	"time"
 
+	"bramble/pisensor/backoff"
 	"bramble/pisensor/report"
 )
 
@@ -33,7 +34,7 @@ type greeting struct {
 
 // answered takes note that the last hello was answered.
 func (g *greeting) answered(now time.Duration, settled bool) {
-	g.nonce, g.attempt, g.measure = 0, 0, now+backOff(measureGap, measureGap, 0)
+	g.nonce, g.attempt, g.measure = 0, 0, now+backoff.Wait(measureGap, measureGap, 0)
 	if g.next = now + helloFirst; settled {
 		g.next = now + helloGap
 	}
@@ -72,7 +73,7 @@ func (c *core) greet(now time.Duration) {
 		c.link.Probe()
 	}
 	g.nonce, g.sent = h.Nonce, now
-	g.next = now + backOff(helloFirst, helloMax, g.attempt)
+	g.next = now + backoff.Wait(helloFirst, helloMax, g.attempt)
 	g.measure = now + measureGap
 	g.attempt++
 }
@@ -87,13 +88,6 @@ func (c *core) publish(b []byte) bool {
 		return false
 	}
 	return true
-}
-
-// backOff doubles first with every attempt up to most, and spreads it by a
-// quarter both ways, so that boards do not speak in step.
-func backOff(first, limit time.Duration, attempt int) time.Duration {
-	d := min(first<<min(attempt, 16), limit)
-	return d*3/4 + rand.N(d/2)
 }
 
 // begin passes an era that has begun with an answer to the spool and the log.

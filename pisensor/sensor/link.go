@@ -14,6 +14,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 
+	"bramble/pisensor/backoff"
 	"bramble/pisensor/report"
 )
 
@@ -143,7 +144,7 @@ func reconnectDelay(attempts int, limit time.Duration) time.Duration {
 	if attempts <= 1 {
 		return reconnectFirst/4 + rand.N(reconnectSpread)
 	}
-	return backOff(reconnectFirst, limit, attempts-1)
+	return backoff.Wait(reconnectFirst, limit, attempts-1)
 }
 
 // PinnedTLS accepts a server only if report.VerifyPinned does. refused, which
