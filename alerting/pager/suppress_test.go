@@ -102,3 +102,23 @@ func TestPrecedenceIsDocumented(t *testing.T) {
 		t.Errorf("docs/alerting.md (-code +docs):\n%s", d)
 	}
 }
+
+// An incident whose alert fires by keep_firing_for alone says since when its condition is over, and says it no longer once that holds
+// again.
+func TestAnIncidentSaysThatItsConditionIsOver(t *testing.T) {
+	t.Parallel()
+	s := newSink(t, nil)
+	p := startPager(t, openDB(t, t.TempDir()), oneSink(s.URL, ""), nil)
+	hot := alerttest.Fire("b1", time.Now())
+	for i, state := range []alert.State{alert.Firing, alert.Cooling, alert.Firing} {
+		if i > 0 {
+			hot.From, hot.State, hot.At = hot.State, state, hot.At+1000
+		}
+		p.Deliver([]alert.Transition{hot})
+		want := ""
+		if state == alert.Cooling {
+			want = "condition over since " + time.UnixMilli(hot.At).UTC().Format("15:04:05 UTC")
+		}
+		waitFor(t, p.Pager, func(in incident.Incident) bool { return in.Now == want && pageState("delivered")(in) })
+	}
+}

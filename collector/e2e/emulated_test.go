@@ -54,7 +54,7 @@ func (g target) build(t testing.TB) string {
 
 func (g target) compile(t testing.TB, path, source string) {
 	t.Helper()
-	c := exec.Command("go", "build", "-trimpath", "-gcflags=all=-l", "-gcflags=bramble/...=", "-gcflags=bramble/pisensor/source=-l", "-gcflags=runtime=", "-gcflags=internal/runtime/...=",
+	c := exec.Command("go", "build", "-trimpath", "-gcflags=all=-l", "-gcflags=bramble/...=", "-gcflags=bramble/pisensor/report=-l", "-gcflags=bramble/pisensor/source=-l", "-gcflags=bramble/pisensor/spool=-l", "-gcflags=runtime=", "-gcflags=internal/runtime/...=",
 		"-gcflags=bytes=", "-gcflags=hash/...=", "-gcflags=crypto/internal/fips140/aes/...=", "-ldflags", "-s -w", "-o", path, source)
 	c.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH="+g.arch, "GOARM="+g.arm)
 	if out, err := c.CombinedOutput(); err != nil {

@@ -41,7 +41,7 @@ var products = []product{
 		// Inlining everywhere makes the program a tenth larger. In the packages that a
 		// tick runs through most it takes a twelfth off a tick at 1 Hz, and no place;
 		// the last three become smaller by it, and pisensor/source, which is the kernel's time, larger.
-		flags: []string{"-gcflags=all=-l", "-gcflags=bramble/...=", "-gcflags=bramble/pisensor/source=-l", "-gcflags=runtime=", "-gcflags=internal/runtime/...=",
+		flags: []string{"-gcflags=all=-l", "-gcflags=bramble/...=", "-gcflags=bramble/pisensor/report=-l", "-gcflags=bramble/pisensor/source=-l", "-gcflags=bramble/pisensor/spool=-l", "-gcflags=runtime=", "-gcflags=internal/runtime/...=",
 			"-gcflags=bytes=", "-gcflags=hash/...=", "-gcflags=crypto/internal/fips140/aes/...="},
 		section: "net", depends: []string{"adduser"},
 		description: `temperature and true clock of a Raspberry Pi, for Bramble
