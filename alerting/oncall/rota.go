@@ -50,6 +50,21 @@ func (o Override) MarshalJSON() ([]byte, error) {
 	}{plain(o), o.From.UnixMilli(), o.To.UnixMilli()})
 }
 
+// UnmarshalJSON reads what MarshalJSON writes.
+func (o *Override) UnmarshalJSON(text []byte) error {
+	type plain Override
+	v := struct {
+		*plain
+		From int64 `json:"from"`
+		To   int64 `json:"to"`
+	}{plain: (*plain)(o)}
+	if err := json.Unmarshal(text, &v); err != nil {
+		return err
+	}
+	o.From, o.To = time.UnixMilli(v.From), time.UnixMilli(v.To)
+	return nil
+}
+
 // Day is a day of the calendar, as days since 1970-01-01.
 type Day int
 

@@ -1,6 +1,7 @@
 package oncall
 
 import (
+	"encoding/json"
 	"fmt"
 	"strings"
 	"testing"
@@ -164,5 +165,21 @@ rotas:
 				t.Fatalf("%s: at %s %q is on call, but the shift is %s", zone, at, on.Person, said(shifts[i:i+1]))
 			}
 		}
+	}
+}
+
+// An override travels to the pages as JSON, with times in Unix milliseconds, and comes back as it was.
+func TestOverrideAsJSON(t *testing.T) {
+	want := Override{ID: 3, Rota: "first", Person: "ada", From: time.UnixMilli(1796143393679), To: time.UnixMilli(1796146993000), By: "mira"}
+	text, err := json.Marshal(want)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(string(text), `"from":1796143393679,"to":1796146993000`) {
+		t.Errorf("%s", text)
+	}
+	var got Override
+	if err := json.Unmarshal(text, &got); err != nil || got != want {
+		t.Errorf("%+v, %v; want %+v", got, err, want)
 	}
 }
