@@ -139,6 +139,26 @@ func TestUpgradeOfPersonsRows(t *testing.T) {
 	}
 }
 
+// TestUpgradeOfRackTokens: a token from before has no names of its own, so it means its rack's numbers,
+// and is otherwise as it was.
+func TestUpgradeOfRackTokens(t *testing.T) {
+	db := anOldDB(t)
+	if err := Migrate(t.Context(), db, []Schema{upTo(2)}, Upgrade{At: time.Now()}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := db.Exec(`INSERT INTO enrol_token VALUES ('t1', x'01', NULL, '{"rack":"r1"}', 48, 7, 9)`); err != nil {
+		t.Fatal(err)
+	}
+	if err := Migrate(t.Context(), db, []Schema{upTo(3)}, Upgrade{At: time.Now()}); err != nil {
+		t.Fatal(err)
+	}
+	var got string
+	err := db.QueryRow(`SELECT id || ' ' || hex(secret) || ' ' || coalesce(board, '-') || ' ' || labels || ' ' || uses || ' ' || created || ' ' || expires || ' "' || names || '"' FROM enrol_token`).Scan(&got)
+	if want := `t1 01 - {"rack":"r1"} 48 7 9 ""`; err != nil || got != want {
+		t.Errorf("token %q, %v; want %q", got, err, want)
+	}
+}
+
 // TestReadyNeverUpgrades: a database of another version is refused and stays as it is; an empty one
 // gets its tables.
 func TestReadyNeverUpgrades(t *testing.T) {
