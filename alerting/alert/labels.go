@@ -71,7 +71,7 @@ func PagesNobody(labels map[string]string) bool {
 	return InShadow(labels) || labels[PagesLabel] == PagesDomains && labels[CustomerLabel] != "" && labels[DomainLabel] == ""
 }
 
-// ReceiverKind says what becomes of an alert or a message that goes to a receiver.
+// ReceiverKind tells people from the reserved receivers.
 type ReceiverKind int
 
 const (

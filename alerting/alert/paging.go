@@ -133,7 +133,7 @@ const (
 // Suppression is one reason for which an alert that fires pages nobody now.
 type Suppression struct {
 	Kind string `json:"kind"`
-	// By names the maintenance, the silence's author, or the alert that stands for this one.
+	// By is the author of the maintenance or silence, or the text of the alert that stands for this one.
 	By string `json:"by,omitempty"`
 	// ID is the silence's, the number of the maintenance, or the fingerprint of the alert that stands for this one.
 	ID string `json:"id,omitempty"`

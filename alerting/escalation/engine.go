@@ -5,8 +5,8 @@
 // to be sent as well, so that a kill at any time loses and doubles nothing. A person gets three messages a minute at most, and the rest
 // as one.
 //
-// It refuses to decide whether an alert fires or is suppressed, and sends nothing: the caller says the first, and gets what a committed
-// transaction is to lead to as Effects.
+// It refuses to decide whether an alert fires or is suppressed, and sends nothing: the caller says the first, and puts the Effects of a
+// committed transaction to use.
 package escalation
 
 import (
@@ -76,7 +76,7 @@ type Engine struct {
 // New returns an engine. Load reads the state of an earlier one, Run takes the steps that fall due.
 func New(o Options) *Engine { return &Engine{Options: o, clock: newStepClock(), steps: newStepper()} }
 
-// Effects are what a committed transaction leads to.
+// Effects are the consequences of a committed transaction.
 type Effects struct {
 	// Incident is the one that a notification was about, "" for none.
 	Incident string

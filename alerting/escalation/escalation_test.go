@@ -54,7 +54,7 @@ policies:
 
 var allChannels = []string{"ada-ntfy", "ada-sms", "ada-phone", "jonas-ntfy", "mira-ntfy", "everybody"}
 
-// bench is an engine whose loop does not run: the test says what time it is and what happens, and reads the journal.
+// bench is an engine whose loop does not run: the test sets the time, acts, and reads the journal.
 type bench struct {
 	*Engine
 	t      *testing.T

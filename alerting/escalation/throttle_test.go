@@ -19,7 +19,7 @@ people: [{name: ada, channels: [{receiver: ada-ntfy}]}]
 policies: [{name: default, receivers: [oncall], steps: [{notify: [ada], wait: 1h}]}]
 `
 
-// TestBundleAcknowledged: what was put off and is acknowledged before it leaves is not told any more.
+// TestBundleAcknowledged: a page that was put off and is acknowledged before it leaves is not sent any more.
 func TestBundleAcknowledged(t *testing.T) {
 	b := newBench(t, oneAda)
 	var ids []string

@@ -50,7 +50,7 @@ func (o Override) MarshalJSON() ([]byte, error) {
 	}{plain(o), o.From.UnixMilli(), o.To.UnixMilli()})
 }
 
-// UnmarshalJSON reads what MarshalJSON writes.
+// UnmarshalJSON reads the form of MarshalJSON.
 func (o *Override) UnmarshalJSON(text []byte) error {
 	type plain Override
 	v := struct {

@@ -92,7 +92,7 @@ func newAlertmanager(db *sql.DB, commits *database.Writer, faults *fault.Guard, 
 	return m, nil
 }
 
-// load reads what an earlier pager kept, and keeps silences from now on.
+// load reads the notifications and silences of an earlier pager, and keeps silences from now on.
 func (m *alertmanager) load(ctx context.Context) error {
 	if err := m.loadEntries(ctx, `SELECT entry FROM alert_notified`, "notifications", m.notified.Merge); err != nil {
 		return err
@@ -125,8 +125,8 @@ type dispatching struct {
 	done       chan struct{}
 }
 
-// stages are the pager's parts of the pipeline: the first stage of each notification, the end of its way, and what marks an alert of
-// which the API is asked.
+// stages are the pager's parts of the pipeline: the first stage of each notification, the end of its way, and the marks of an
+// alert of which the API is asked.
 type stages struct {
 	first notify.Stage
 	last  func(receiver string, integrations []notify.Integration) *recorder

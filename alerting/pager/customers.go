@@ -74,7 +74,7 @@ func (c *CustomerMails) take(messages []*outbox.Message) (others []*outbox.Messa
 	return others
 }
 
-// over holds for no mail: each says what happened.
+// over holds for no mail: each is about the past.
 func (c *CustomerMails) over(context.Context, *outbox.Message) bool { return false }
 
 func (c *CustomerMails) backoff(l *outbox.Message) time.Duration {

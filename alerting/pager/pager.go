@@ -1,6 +1,6 @@
 // Package pager carries alerts out as pages.
 //
-// It owns routing, grouping, silences and inhibition (Alertmanager's packages, put together), the answer to what suppresses an alert, the
+// It owns routing, grouping, silences and inhibition (Alertmanager's packages, put together), the suppressions of an alert, the
 // hand-over of alerts from the caller's journal to its own database, and the delivery of messages. It refuses to decide when an alert
 // fires, which is package rules' part, and which failure explains alerts, which is package domain's; it leaves the life of incidents to
 // package escalation, and the words of a page and its sending to package receivers.
@@ -37,7 +37,6 @@ import (
 	"net/http"
 	"net/url"
 	"path/filepath"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -317,10 +316,8 @@ func (p *Pager) Run(ctx context.Context) error {
 		return err
 	}
 	var wg sync.WaitGroup
-	for carrier, queue := range map[carrier]*outbox.Queue{p.pages: p.outbox, p.customers: p.customers.outbox} {
-		d := &courier{carrier: carrier, outbox: queue, faults: p.faults, record: p.escalation.RecordTry}
-		wg.Go(func() { queue.Deliver(ctx, d.try) })
-	}
+	wg.Go(func() { p.outbox.Deliver(ctx, p.courier(p.pages, p.outbox).try) })
+	wg.Go(func() { p.customers.outbox.Deliver(ctx, p.courier(p.customers, p.customers.outbox).try) }) // beside the pages and never before them
 	wg.Go(func() { p.escalation.Run(ctx) })
 	wg.Go(func() { p.feed(ctx) })
 	wg.Go(func() { p.tidy(ctx) })
@@ -332,6 +329,10 @@ func (p *Pager) Run(ctx context.Context) error {
 	wg.Wait()
 	p.announceAll()
 	return nil
+}
+
+func (p *Pager) courier(c carrier, queue *outbox.Queue) *courier {
+	return &courier{carrier: c, outbox: queue, faults: p.faults, record: p.escalation.RecordTry}
 }
 
 // Running is closed once Run takes alerts.
@@ -392,74 +393,6 @@ func (p *Pager) Handler() http.Handler {
 	})
 }
 
-// announceDelay is how long changes are collected before they are announced: eyes do not see it, and a page is written,
-// sent and recorded in less.
-const announceDelay = 50 * time.Millisecond
-
-// changes collects the incidents that changed until they are announced.
-type changes struct {
-	notify func(incident.Incident)
-	wake   chan struct{}
-
-	mu  sync.Mutex
-	ids []string
-}
-
-func newChanges(notify func(incident.Incident)) *changes {
-	return &changes{notify: notify, wake: make(chan struct{}, 1)}
-}
-
-// changed notes that an incident has changed.
-func (p *Pager) changed(id string) {
-	c := p.changes
-	if c.notify == nil {
-		return
-	}
-	c.mu.Lock()
-	if !slices.Contains(c.ids, id) {
-		c.ids = append(c.ids, id)
-	}
-	c.mu.Unlock()
-	select {
-	case c.wake <- struct{}{}:
-	default:
-	}
-}
-
-// announce tells the owner of changes until ctx ends.
-func (p *Pager) announce(ctx context.Context) {
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-p.changes.wake:
-		}
-		select {
-		case <-ctx.Done():
-			return
-		case <-time.After(announceDelay):
-			p.announceAll()
-		}
-	}
-}
-
-func (p *Pager) announceAll() {
-	p.changes.mu.Lock()
-	ids := p.changes.ids
-	p.changes.ids = nil
-	p.changes.mu.Unlock()
-	for _, id := range ids {
-		p.faults.Run("announce incident "+id, func() {
-			in, err := p.Incident(context.Background(), id)
-			if err != nil {
-				p.log.Error("read a changed incident", "incident", id, "err", err)
-				return
-			}
-			p.changes.notify(in)
-		})
-	}
-}
-
 // Rotas are people, rotas and policies as they are in force.
 func (p *Pager) Rotas() *Rotas { return p.rotas }
 
@@ -487,67 +420,3 @@ func (p *Pager) Off() []alert.OffSource {
 
 // Guard calls f and reports whether it came to its end; a panic is counted and logged, and goes no further.
 func (p *Pager) Guard(where string, f func()) (ended bool) { return p.faults.Run(where, f) }
-
-// pagerMetrics count the pager's work.
-type pagerMetrics struct {
-	tries    *prometheus.CounterVec
-	pictures *prometheus.CounterVec
-	latency  prometheus.Histogram
-	health   *receiverHealth
-	// exhausted counts escalations that nobody acknowledged, unmanned steps whose rota had nobody.
-	exhausted, unmanned prometheus.Counter
-	// oncallBroken is 1 while an older oncall.yml is in force than the one that was given.
-	oncallBroken prometheus.Gauge
-	faults       prometheus.Counter
-	reg          prometheus.Registerer
-	all          []prometheus.Collector
-}
-
-func newPagerMetrics(reg prometheus.Registerer, waiting func() int, inForce func(receiver, integration string) bool, gaps prometheus.Collector) (*pagerMetrics, error) {
-	m := &pagerMetrics{
-		tries: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "bramble_page_tries_total", Help: "Tries to deliver a page, by integration and what became of the page.",
-		}, []string{"integration", "state"}),
-		pictures: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "bramble_page_pictures_total", Help: "Pictures that a mail waited for, by what became of them: drawn, late or failed.",
-		}, []string{"result"}),
-		latency: prometheus.NewHistogram(prometheus.HistogramOpts{
-			Name: "bramble_page_latency_seconds", Help: "Time from the reading that fired to the page's acceptance by the provider.",
-			Buckets: []float64{.005, .01, .025, .05, .1, .25, .5, 1, 2, 5, 15, 60, 300, 1800},
-		}),
-		health: newReceiverHealth(inForce),
-		exhausted: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "bramble_escalations_exhausted_total", Help: "Escalations that went through all rounds and that nobody acknowledged.",
-		}),
-		unmanned: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "bramble_escalation_gaps_total", Help: "Times that an escalation asked a rota which had nobody on call.",
-		}),
-		oncallBroken: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "bramble_oncall_file_broken", Help: "1 while oncall.yml cannot be used and an older one is in force.",
-		}),
-		faults: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "bramble_alerting_panics_total", Help: "Faults of the collector met on the way of an alert or a page, which went on; the log has their traces.",
-		}),
-		reg: reg,
-	}
-	m.all = []prometheus.Collector{m.tries, m.pictures, m.latency, m.health, m.exhausted, m.unmanned, m.oncallBroken, m.faults, gaps, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-		Name: "bramble_pages_waiting", Help: "Pages that no provider has accepted yet.",
-	}, func() float64 { return float64(waiting()) })}
-	if reg == nil {
-		return m, nil
-	}
-	var errs []error
-	for _, c := range m.all {
-		errs = append(errs, reg.Register(c))
-	}
-	return m, errors.Join(errs...)
-}
-
-func (m *pagerMetrics) unregister() {
-	if m.reg == nil {
-		return
-	}
-	for _, c := range m.all {
-		m.reg.Unregister(c)
-	}
-}

@@ -382,7 +382,7 @@ func (p *idle) message(board string, reason notify.NotifyReason) *outbox.Message
 func (p *idle) tried(l *outbox.Message) (state string, wait time.Duration) {
 	p.t.Helper()
 	l.Begin(time.Now())
-	(&courier{carrier: p.pages, outbox: p.outbox, faults: p.faults, record: p.escalation.RecordTry}).try(p.t.Context(), l)
+	p.courier(p.pages, p.outbox).try(p.t.Context(), l)
 	if err := p.db.QueryRowContext(p.t.Context(), `SELECT state FROM page WHERE id = ?`, l.ID).Scan(&state); err != nil {
 		p.t.Fatal(err)
 	}

@@ -21,8 +21,8 @@ import (
 	"bramble/alerting/rules"
 )
 
-// suppressor answers whether an alert that fires pages, and if not, what suppresses it, by whom and until when. The pipeline, the API,
-// the escalation and the page of suppressed alerts ask it. All methods are safe for concurrent use.
+// suppressor answers whether an alert that fires pages, and if not, names the reasons, their authors and their ends. The pipeline, the
+// API, the escalation and the page of suppressed alerts ask it. All methods are safe for concurrent use.
 type suppressor struct {
 	am     *alertmanager
 	inbox  *inbox
@@ -59,14 +59,14 @@ type reason struct {
 var precedence = []reason{
 	{alert.ByMaintenance, (*suppressor).maintained, (*suppressor).tellMaintenance},
 	{alert.BySilence, (*suppressor).silenced, (*suppressor).tellSilence},
-	{alert.ByStillFiring, (*suppressor).leftOver, (*suppressor).tellRepresentative},
+	{alert.ByStillFiring, (*suppressor).leftOver, (*suppressor).tellLeft},
 	{alert.ByRepresentative, (*suppressor).represented, (*suppressor).tellRepresentative},
 	{alert.ByInhibition, (*suppressor).inhibited, (*suppressor).tellInhibition},
 	{alert.ByInterval, (*suppressor).outOfHours, nil},
 	{alert.ByEnd, (*suppressor).conditionOver, nil},
 }
 
-// mutedBy are the kinds that people and the routes' configuration decide, in force whatever else fires.
+// mutedBy are the kinds that people and the routes' configuration decide: no other alert is asked.
 var mutedBy = []string{alert.ByMaintenance, alert.BySilence, alert.ByInhibition}
 
 // suppressedBy are the kinds that keep an alert from paging while its condition holds.
@@ -111,8 +111,8 @@ func (s *suppressor) of(labels model.LabelSet) (out []alert.Suppression) {
 	return out
 }
 
-// all returns the alerts that fire and page nobody now, by name and labels, max at most, and how many there are.
-func (s *suppressor) all(max int) (out []alert.Suppressed, n int) {
+// all returns the alerts that fire and page nobody now, by name and labels, limit at most, and how many there are.
+func (s *suppressor) all(limit int) (out []alert.Suppressed, n int) {
 	out = []alert.Suppressed{}
 	firing := s.inbox.firing()
 	slices.SortFunc(firing, func(a, b alert.Transition) int {
@@ -123,7 +123,7 @@ func (s *suppressor) all(max int) (out []alert.Suppressed, n int) {
 		if !s.by(ask(labels, time.Now()), append(slices.Clone(suppressedBy), alert.ByEnd)...) {
 			continue
 		}
-		if n++; n <= max {
+		if n++; n <= limit {
 			out = append(out, alert.Suppressed{Labels: t.Labels, FiredAt: t.FiredAt, Suppressions: s.of(labels)})
 		}
 	}
@@ -181,14 +181,29 @@ func (s *suppressor) represented(q question) bool {
 	return l != nil && (l.quiet || s.inbox.represent.Of(l.last) != nil)
 }
 
+func (s *suppressor) tellLeft(q question, out *alert.Suppression) {
+	s.inbox.mu.Lock()
+	defer s.inbox.mu.Unlock()
+	if l := s.inbox.live[q.fp]; l != nil {
+		if left := s.inbox.left.of(&l.last); left != nil {
+			name(&left.alert, out)
+		}
+	}
+}
+
 func (s *suppressor) tellRepresentative(q question, out *alert.Suppression) {
 	s.inbox.mu.Lock()
 	defer s.inbox.mu.Unlock()
 	if l := s.inbox.live[q.fp]; l != nil {
-		if by := s.inbox.inhibiting(l.last); by != nil {
-			out.By, out.ID = alert.Text(by.Labels, by.Annotations), alert.LabelSet(by.Labels).Fingerprint().String()
+		if by := s.inbox.represent.Of(l.last); by != nil {
+			name(by, out)
 		}
 	}
+}
+
+// name says that an alert stands for another one.
+func name(by *alert.Transition, out *alert.Suppression) {
+	out.By, out.ID = alert.Text(by.Labels, by.Annotations), alert.LabelSet(by.Labels).Fingerprint().String()
 }
 
 func (s *suppressor) inhibited(q question) bool {
@@ -214,7 +229,7 @@ func (s *suppressor) tellInhibition(q question, out *alert.Suppression) {
 	}
 }
 
-// marked returns a context in which Alertmanager's parts note what mutes an alert.
+// marked returns a context in which Alertmanager's parts note an alert's silences and inhibitions.
 func marked() (context.Context, marker.AlertMarker) {
 	m := marker.NewAlertMarker()
 	return marker.WithContext(context.Background(), m), m
@@ -350,18 +365,30 @@ func (s *suppressor) condition(t alert.Transition) (c rules.Condition) {
 	return c
 }
 
-// mark shows in the API which alert stands for an alert, or which maintenance holds it.
+// mark adds an alert's suppressions to those that Alertmanager's own parts have marked for the API. It knows silences and inhibitions: a
+// maintenance ("maintenance 4") and an alert that stands for another count as inhibitions.
 func (s *suppressor) mark(ctx context.Context, labels model.LabelSet) {
 	m, ok := marker.FromContext(ctx)
 	if !ok {
 		return
 	}
-	q, one := ask(labels, time.Now()), alert.Suppression{}
-	if s.tellRepresentative(q, &one); one.ID != "" {
-		m.SetInhibited(q.fp, []string{one.ID})
-	} else if s.tellMaintenance(q, &one); one.ID != "" {
-		m.SetInhibited(q.fp, []string{"maintenance " + one.ID})
+	fp := labels.Fingerprint()
+	status := m.Status(fp)
+	silenced, inhibited := status.SilencedBy, status.InhibitedBy
+	for _, one := range s.of(labels) {
+		list, id := &inhibited, one.ID
+		switch one.Kind {
+		case alert.BySilence:
+			list = &silenced
+		case alert.ByMaintenance:
+			id = "maintenance " + id
+		}
+		if id != "" && !slices.Contains(*list, id) {
+			*list = append(*list, id)
+		}
 	}
+	m.SetSilenced(fp, silenced)
+	m.SetInhibited(fp, inhibited)
 }
 
 // inhibiting returns the alert that represents this one: of a maintenance or a silence that is over, of a domain, or of

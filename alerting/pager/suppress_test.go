@@ -2,6 +2,9 @@ package pager
 
 import (
 	"context"
+	"encoding/json"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"regexp"
 	"slices"
@@ -19,7 +22,7 @@ import (
 )
 
 // One alert is held by a maintenance, a silence, an inhibition and the alert of its switch at a time: the answer names all of them in
-// their order, by whom and until when, and whoever asks gets the same.
+// their order, with authors and ends, and the pipeline, the list and the domains agree with it.
 func TestAllThatSuppressesAnAlert(t *testing.T) {
 	t.Parallel()
 	s := newSink(t, nil)
@@ -77,6 +80,32 @@ func TestAllThatSuppressesAnAlert(t *testing.T) {
 	kept := []alert.Transition{hot}
 	if _, out, _ := (suppressStage{p.suppress}).Exec(context.Background(), nil, amAlert(kept[0])); len(out) > 0 {
 		t.Error("the pipeline lets it page")
+	}
+	two := &silencepb.Silence{
+		StartsAt: timestamppb.Now(), EndsAt: timestamppb.New(time.Now().Add(time.Hour)), CreatedBy: "ada",
+		MatcherSets: []*silencepb.MatcherSet{{Matchers: []*silencepb.Matcher{{Name: "board", Pattern: "b1"}}}},
+	}
+	if err := p.am.silences.Set(t.Context(), two); err != nil {
+		t.Fatal(err)
+	}
+	w := httptest.NewRecorder()
+	p.Handler().ServeHTTP(w, httptest.NewRequest(http.MethodGet, `/api/v2/alerts?filter=board%3D%22b1%22`, nil))
+	var shown []struct {
+		Status struct{ SilencedBy, InhibitedBy []string }
+	}
+	if err := json.Unmarshal(w.Body.Bytes(), &shown); err != nil || len(shown) != 1 {
+		t.Fatalf("%d alerts, %v: %s", len(shown), err, w.Body)
+	}
+	silenced, inhibited := shown[0].Status.SilencedBy, shown[0].Status.InhibitedBy
+	for _, id := range []string{one.Id, two.Id} {
+		if !slices.Contains(silenced, id) {
+			t.Errorf("the API names the silences %v, and not %s", silenced, id)
+		}
+	}
+	for _, id := range []string{"maintenance 1", alert.LabelSet(domain.Labels).Fingerprint().String(), alert.LabelSet(power.Labels).Fingerprint().String()} {
+		if !slices.Contains(inhibited, id) {
+			t.Errorf("the API names the inhibitions %v, and not %s", inhibited, id)
+		}
 	}
 	if !p.Silenced(&hot) {
 		t.Error("the domains' decider counts it as one that nobody works on")

@@ -1,4 +1,4 @@
-// Package receivers says what a page says, and through what it is sent.
+// Package receivers writes pages and sends them.
 //
 // It owns the integrations of an alertmanager.yml (Alertmanager's own, and ours where its mails and Pushover keys do not do) and of a
 // receivers.yml (ntfy, HTTP gateways), the words of a page about its incident, the signed links in it, and the pictures. It sends a

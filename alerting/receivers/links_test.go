@@ -71,7 +71,7 @@ func FuzzReadLink(f *testing.F) {
 	})
 }
 
-// A page about no incident, as a receiver without links gets it, says what its one alert says.
+// A page about no incident, as a receiver without links gets it, has the words of its one alert.
 func TestAPageWithoutAnIncidentHasWords(t *testing.T) {
 	conf, err := config.Load("route: {receiver: oncall}\nreceivers: [{name: oncall}]")
 	if err != nil {

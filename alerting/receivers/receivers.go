@@ -37,7 +37,7 @@ import (
 // pushoverName is the integration's name, as Alertmanager has it.
 const pushoverName = "pushover"
 
-// Parts are what the receivers of a pager share. DB, ExternalURL, Log and AMLog are required.
+// Parts are shared by the receivers of a pager. DB, ExternalURL, Log and AMLog are required.
 type Parts struct {
 	// DB holds the incidents that pages are about.
 	DB database.Querier

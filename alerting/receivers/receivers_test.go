@@ -36,7 +36,7 @@ func FuzzParseReceivers(f *testing.F) {
 	})
 }
 
-// everyWay is an HTTP proxy that stands for all addresses, https ones too, and keeps what it was asked.
+// everyWay is an HTTP proxy that stands for all addresses, https ones too, and keeps the requests.
 func everyWay(t testing.TB) (proxy string, asked func() string) {
 	t.Helper()
 	var mu sync.Mutex

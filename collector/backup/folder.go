@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
+
+	"bramble/storage/durable"
 )
 
 // folder is a directory with backups. Unfinished ones begin with a dot.
@@ -95,7 +97,7 @@ func (d folderDraft) publish(ctx context.Context, m *Manifest) error {
 	if err := os.Rename(d.hidden, d.to); err != nil {
 		return err
 	}
-	return syncDir(filepath.Dir(d.to))
+	return durable.SyncDir(filepath.Dir(d.to))
 }
 
 func (d folderDraft) discard() error { return os.RemoveAll(d.hidden) }

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"bramble/collector/registry"
+	"bramble/storage/durable"
 )
 
 const (
@@ -161,27 +162,10 @@ func (m *Manifest) write(ctx context.Context, s shelf) error {
 
 // writeFile replaces a file as a whole. Its directory's owner has it.
 func writeFile(path string, data []byte) error {
-	f, err := os.CreateTemp(filepath.Dir(path), ".new-*") // mode 0600
-	if err != nil {
-		return err
-	}
-	defer os.Remove(f.Name()) // gone after the rename
-	_, err = f.Write(data)
-	if err := errors.Join(err, inherit(f.Name()), f.Sync(), f.Close()); err != nil {
-		return err
-	}
-	if err := os.Rename(f.Name(), path); err != nil {
-		return err
-	}
-	return syncDir(filepath.Dir(path))
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
+	return durable.Replace(path, func(f *os.File) error {
+		_, err := f.Write(data)
+		return errors.Join(err, inherit(f.Name()))
+	})
 }
 
 // validName reports whether a folder's name is a backup's.

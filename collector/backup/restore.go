@@ -13,6 +13,7 @@ import (
 
 	"bramble/collector/contents"
 	"bramble/collector/registry"
+	"bramble/storage/durable"
 )
 
 const (
@@ -152,13 +153,13 @@ func (r Restore) commit(stage string, res *Result) error {
 	if err := r.moveIn(stage, res); err != nil {
 		return err
 	}
-	if err := syncDir(r.DataDir); err != nil {
+	if err := durable.SyncDir(r.DataDir); err != nil {
 		return err
 	}
 	if err := os.Remove(mark); err != nil {
 		return err
 	}
-	return syncDir(r.DataDir)
+	return durable.SyncDir(r.DataDir)
 }
 
 func (r Restore) moveAside(res *Result) error {

@@ -20,6 +20,7 @@ import (
 
 	"bramble/collector/registry"
 	"bramble/pisensor/report"
+	"bramble/storage/durable"
 )
 
 // Names of the authority's files in the data directory. Boards pin the key, so
@@ -263,23 +264,7 @@ func parsePEM(path string, text []byte) ([]byte, error) {
 
 // writePEM puts a whole file in place, on disk when it returns, or none.
 func writePEM(path, kind string, der []byte) error {
-	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*") // mode 0600
-	if err != nil {
-		return err
-	}
-	defer os.Remove(f.Name()) // gone after the rename
-	err = pem.Encode(f, &pem.Block{Type: kind, Bytes: der})
-	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return err
-	}
-	if err := os.Rename(f.Name(), path); err != nil {
-		return err
-	}
-	dir, err := os.Open(filepath.Dir(path))
-	if err != nil {
-		return err
-	}
-	return errors.Join(dir.Sync(), dir.Close())
+	return durable.Replace(path, func(f *os.File) error { return pem.Encode(f, &pem.Block{Type: kind, Bytes: der}) })
 }
 
 func serial() *big.Int {

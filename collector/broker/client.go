@@ -13,11 +13,9 @@ import (
 	"sync"
 	"time"
 
-	"github.com/nats-io/nkeys"
 	"golang.org/x/time/rate"
 
 	"bramble/collector/broker/protocol"
-	"bramble/pisensor/report"
 )
 
 const (
@@ -258,35 +256,6 @@ func (c *client) operate(op protocol.Operation) error {
 	case protocol.Pong: // any byte is a sign of life
 	}
 	return nil
-}
-
-// request lets the connection hear the answers for the key that its first enrolment request names.
-// Another key needs another connection: so the holders of one token never hear each other. It reports
-// whether the request goes on.
-func (c *client) request(payload []byte) bool {
-	if c.asked++; c.asked > maxRequests {
-		c.front.count.enrolment("throttled")
-		return false
-	}
-	q, err := report.DecodeEnrolRequest(payload)
-	if err != nil || !nkeys.IsValidPublicUserKey(q.Key) {
-		return true // the registrar counts it
-	}
-	answers := report.EnrolAnswerSubject(c.granted.name, q.Key)
-	c.mu.Lock()
-	first := c.answers == ""
-	if first {
-		c.answers, c.inbox = answers, report.EnrolInbox(c.granted.name)
-	}
-	same := c.answers == answers
-	c.mu.Unlock()
-	switch {
-	case first:
-		c.front.subscribe(c, answers)
-	case !same:
-		c.refuse("publish", fmt.Sprintf("Permissions Violation for Publish to %q: one key a connection", report.EnrolSubject))
-	}
-	return same
 }
 
 // login is the JSON of CONNECT, as far as it matters here.

@@ -3,6 +3,7 @@ package broker
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"log/slog"
 
 	"github.com/nats-io/nats.go"
@@ -111,4 +112,33 @@ func (g *registrar) allow(id string) bool {
 		g.buckets[id] = b
 	}
 	return b.Allow()
+}
+
+// request lets the connection hear the answers for the key that its first enrolment request names.
+// Another key needs another connection: so the holders of one token never hear each other. It reports
+// whether the request goes on.
+func (c *client) request(payload []byte) bool {
+	if c.asked++; c.asked > maxRequests {
+		c.front.count.enrolment("throttled")
+		return false
+	}
+	q, err := report.DecodeEnrolRequest(payload)
+	if err != nil || !nkeys.IsValidPublicUserKey(q.Key) {
+		return true // the registrar counts it
+	}
+	answers := report.EnrolAnswerSubject(c.granted.name, q.Key)
+	c.mu.Lock()
+	first := c.answers == ""
+	if first {
+		c.answers, c.inbox = answers, report.EnrolInbox(c.granted.name)
+	}
+	same := c.answers == answers
+	c.mu.Unlock()
+	switch {
+	case first:
+		c.front.subscribe(c, answers)
+	case !same:
+		c.refuse("publish", fmt.Sprintf("Permissions Violation for Publish to %q: one key a connection", report.EnrolSubject))
+	}
+	return same
 }

@@ -14,6 +14,8 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+
+	"bramble/storage/durable"
 )
 
 // Name is the file in a data directory.
@@ -46,33 +48,12 @@ func Write(dir string, c Contents) error {
 	}
 	text, err := json.Marshal(c)
 	if err == nil {
-		err = replace(filepath.Join(dir, Name), text)
+		err = durable.Replace(filepath.Join(dir, Name), func(f *os.File) error { _, err := f.Write(text); return err })
 	}
 	if err != nil {
 		return fmt.Errorf("record the parts of %s: %w", dir, err)
 	}
 	return nil
-}
-
-// replace writes a file beside the old one and puts it in its place, both durably.
-func replace(path string, text []byte) error {
-	f, err := os.CreateTemp(filepath.Dir(path), "."+Name)
-	if err != nil {
-		return err
-	}
-	defer os.Remove(f.Name()) // where it was not renamed
-	_, err = f.Write(text)
-	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return err
-	}
-	if err := os.Rename(f.Name(), path); err != nil {
-		return err
-	}
-	d, err := os.Open(filepath.Dir(path))
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }
 
 // With returns the folders among these that have content.

@@ -75,7 +75,6 @@ func TestDamagedStateAndJournalNameTheWayBack(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s := whole.copied(t)
-			serve := []string{"serve", "--data-dir", s.dir, "--http", s.http, "--nats", s.nats}
 			file := damage(t, s.dir)
 			before := contents(t, s.dir)
 			for _, args := range [][]string{{"check", "state"}, {"board", "list"}} {
@@ -86,25 +85,32 @@ func TestDamagedStateAndJournalNameTheWayBack(t *testing.T) {
 					t.Errorf("%v: exit %d, %q", args, a.code, a.errs)
 				}
 			}
-			a := command(t, "", "collector", serve...)
-			if d := cmp.Diff(before, contents(t, s.dir)); d != "" {
-				t.Errorf("files were changed: %s", d)
-			}
-			if a.code != exitDamaged || !strings.Contains(a.errs, file) || strings.Count(a.errs, "collector: ") != 1 {
-				t.Errorf("exit %d, %q; want %d and %s", a.code, a.errs, exitDamaged, file)
-			}
-			_, way, ok := strings.Cut(a.errs, "collector backup restore ")
-			if !ok {
-				t.Fatalf("no way back: %s", a.errs)
-			}
-			restored := command(t, "", "collector", append([]string{"backup", "restore"}, strings.Fields(way)...)...)
-			if restored.code != 0 {
-				t.Fatalf("following what it says: %s", restored.errs)
-			}
-			s.start()
+			s.comesBack(t, file, before)
 			s.returned(b, sent, 1)
 		})
 	}
+}
+
+// comesBack starts a server whose data is damaged, which ends with a line that names the damage and changes no file of before, unless
+// that is nil. Then it follows the line, and the server starts.
+func (s *server) comesBack(t *testing.T, damage string, before map[string][sha256.Size]byte) {
+	t.Helper()
+	a := command(t, "", "collector", "serve", "--data-dir", s.dir, "--http", s.http, "--nats", s.nats)
+	if d := cmp.Diff(before, contents(t, s.dir)); before != nil && d != "" {
+		t.Errorf("files were changed: %s", d)
+	}
+	if a.code != exitDamaged || !strings.Contains(a.errs, damage) || strings.Count(a.errs, "collector: ") != 1 {
+		t.Errorf("exit %d, %q; want %d and %s", a.code, a.errs, exitDamaged, damage)
+	}
+	_, way, ok := strings.Cut(a.errs, "collector backup restore ")
+	if !ok {
+		t.Fatalf("no way back: %s", a.errs)
+	}
+	restored := command(t, "", "collector", append([]string{"backup", "restore"}, strings.Fields(way)...)...)
+	if restored.code != 0 {
+		t.Fatalf("following the line: %s", restored.errs)
+	}
+	s.start()
 }
 
 // copied returns a server that is not started, on a copy of the data of one that has stopped.
@@ -282,25 +288,12 @@ func TestPartsThatVanishedNameTheWayBack(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s := whole.copied(t)
-			serve := []string{"serve", "--data-dir", s.dir, "--http", s.http, "--nats", s.nats}
 			part := damage(t, s.dir)
 			before := contents(t, s.dir)
-			a := command(t, "", "collector", serve...)
-			if d := cmp.Diff(before, contents(t, s.dir)); d != "" && name != "emptied log" { // which SQLite removes
-				t.Errorf("files were changed: %s", d)
+			if name == "emptied log" {
+				before = nil // SQLite removes it
 			}
-			if a.code != exitDamaged || !strings.Contains(a.errs, part) || strings.Count(a.errs, "collector: ") != 1 {
-				t.Errorf("exit %d, %q; want %d and %s", a.code, a.errs, exitDamaged, part)
-			}
-			_, way, ok := strings.Cut(a.errs, "collector backup restore ")
-			if !ok {
-				t.Fatalf("no way back: %s", a.errs)
-			}
-			restored := command(t, "", "collector", append([]string{"backup", "restore"}, strings.Fields(way)...)...)
-			if restored.code != 0 {
-				t.Fatalf("following what it says: %s", restored.errs)
-			}
-			s.start()
+			s.comesBack(t, part, before)
 			s.returned(b, sent, 1)
 		})
 	}

@@ -18,7 +18,7 @@ type span struct {
 // names are names that a rack's token has for its boards, in their order.
 type names []span
 
-// parseNames reads what `--names` takes: names and runs of them, such as r1-a-01..48, with commas
+// parseNames reads the value of `--names`: names and runs of them, such as r1-a-01..48, with commas
 // between. Each name is one that a board can have, and stands there once.
 func parseNames(text string) (n names, err error) {
 	total, seen := 0, map[string]bool{}

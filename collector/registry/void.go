@@ -7,12 +7,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
 	"time"
+
+	"bramble/storage/durable"
 )
 
 // VoidFile is the list of keys that are void for good, beside the database: one line of JSON for each
@@ -31,6 +32,7 @@ type void struct {
 // voids are the list in memory. Registry.write guards it.
 type voids struct {
 	path string // empty: a database without a file has no list
+	size int64  // of its whole lines, in bytes
 	all  []void
 	keys map[string]bool
 	last map[string]int64 // by board: At of its last line
@@ -53,10 +55,10 @@ func (v *voids) later(board string, now time.Time) time.Time {
 	return now
 }
 
-// append puts a line on the disk.
+// append puts a line on the disk, over one that was cut short.
 func (v *voids) append(line void) (err error) {
-	v.add(line)
 	if v.path == "" {
+		v.add(line)
 		return nil
 	}
 	defer func() {
@@ -68,23 +70,17 @@ func (v *voids) append(line void) (err error) {
 	if err != nil {
 		return err
 	}
-	f, err := os.OpenFile(v.path, os.O_RDWR|os.O_CREATE, 0o600)
+	f, err := os.OpenFile(v.path, os.O_WRONLY|os.O_CREATE, 0o600)
 	if err != nil {
 		return err
 	}
-	old, err := io.ReadAll(f)
-	if err == nil {
-		_, err = f.WriteAt(append(text, '\n'), int64(len(whole(old)))) // over a line that was cut short
-	}
-	return errors.Join(err, f.Sync(), f.Close(), syncDir(filepath.Dir(v.path)))
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
+	n, err := f.WriteAt(append(text, '\n'), v.size)
+	if err := errors.Join(err, f.Truncate(v.size+int64(n)), f.Sync(), f.Close(), durable.SyncDir(filepath.Dir(v.path))); err != nil {
 		return err
 	}
-	return errors.Join(d.Sync(), d.Close())
+	v.size += int64(n)
+	v.add(line)
+	return nil
 }
 
 // whole returns the list without a last line that was cut short.
@@ -106,6 +102,7 @@ func (l loader) voids(ctx context.Context) error {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
+	r.voids.size = int64(len(whole(text)))
 	for i, line := range bytes.Split(whole(text), []byte("\n")) {
 		if len(line) == 0 {
 			continue

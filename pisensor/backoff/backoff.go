@@ -6,7 +6,7 @@
 // quarter both ways is enough for that, and keeps the limit a limit that people can be told (Marc Brooker, "Exponential
 // Backoff And Jitter", 2015, compares wider spreads).
 //
-// It keeps no state and sleeps not: the caller counts its tries, and decides what a failure is and when to give up.
+// It keeps no state and does not sleep: the caller counts its failed tries and decides when to give up.
 package backoff
 
 import (

@@ -12,6 +12,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"bramble/storage/durable"
 )
 
 // FrameSize is the length of a record's frame: the record's length, and a CRC-32C of length and record,
@@ -97,7 +99,7 @@ func (f Format) Create(dir string, number uint64, prepare func(*File) error) (*F
 		err = prepare(s)
 	}
 	if err == nil {
-		err = errors.Join(file.Sync(), syncDir(dir))
+		err = errors.Join(file.Sync(), durable.SyncDir(dir))
 	}
 	if err != nil {
 		return nil, errors.Join(err, s.Discard())
@@ -279,16 +281,4 @@ func torn(err error) error {
 		return ErrTorn
 	}
 	return err
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	if err := d.Sync(); err != nil && !errors.Is(err, io.EOF) {
-		return err
-	}
-	return nil
 }

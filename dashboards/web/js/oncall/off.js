@@ -39,7 +39,7 @@ function firing(a, now) {
 }
 
 /**
- * reason says what suppresses an alert, by whom and until when.
+ * reason puts a suppression into words: its kind, its author and its end.
  * @param {Suppression} s
  * @param {number} now
  */
