@@ -77,7 +77,7 @@ func TestOffPage(t *testing.T) {
 				{Kind: alert.OffReceiver, What: "whatever goes to receiver sms", Why: "webhook takes no page: 503"},
 			}, FiringCount: 3, Firing: []alert.Suppressed{{
 				Labels: map[string]string{"alertname": "SocHot", "board": "r1-02"}, FiredAt: now,
-				Suppressions: []alert.Suppression{{Kind: alert.ByMaintenance, By: "mira", ID: "4", Until: now + 3600_000}, {Kind: alert.ByInhibition, By: `{alertname="X"}`}},
+				Suppressions: []alert.Suppression{{Kind: alert.ByMaintenance, By: "mira", ID: "4", Until: now + 3600_000}, {Kind: alert.ByInhibition, By: "rack r1 has no power"}},
 			}}}
 		},
 		Maintenance: &maintenances{
@@ -104,7 +104,7 @@ func TestOffPage(t *testing.T) {
 	b.open("/off")
 	b.until(`document.querySelectorAll("#off-list li").length === 2 && document.querySelectorAll("#maintenance-list li").length === 2`, `document.querySelector("main").textContent`)
 	b.text("#firing-list li", "SocHot on r1-02maintenance 4 by mira until ")
-	b.text("#firing-list li", `; inhibited by {alertname="X"}`)
+	b.text("#firing-list li", "; “rack r1 has no power” inhibits it")
 	b.text("#firing-more", "2 more")
 	b.script(`document.querySelector("#maintenance-form [name=value]").value = "r1"; document.querySelector("#maintenance-form [name=for]").value = "1h"; document.getElementById("maintenance-go").click()`)
 	b.text("#maintenance-go", "Yes, page nobody for 2 boards")

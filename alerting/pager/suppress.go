@@ -17,6 +17,7 @@ import (
 	"github.com/prometheus/common/model"
 
 	"bramble/alerting/alert"
+	"bramble/alerting/escalation"
 	"bramble/alerting/fault"
 	"bramble/alerting/rules"
 )
@@ -224,7 +225,8 @@ func (s *suppressor) tellInhibition(q question, out *alert.Suppression) {
 			continue
 		}
 		if by, err := s.am.alerts.Get(fp); err == nil {
-			out.By, out.ID = by.Labels.String(), id
+			source := escalation.AlertOf(by)
+			out.By, out.ID = alert.Text(source.Labels, source.Annotations), id
 		}
 	}
 }

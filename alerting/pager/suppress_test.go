@@ -71,7 +71,7 @@ func TestAllThatSuppressesAnAlert(t *testing.T) {
 	if one := by[alert.ByRepresentative]; one.By != "Rack r1: 2 of 2 boards hot" || one.ID != alert.LabelSet(domain.Labels).Fingerprint().String() {
 		t.Errorf("%+v, want the rack's alert", one)
 	}
-	if one := by[alert.ByInhibition]; one.ID != alert.LabelSet(power.Labels).Fingerprint().String() {
+	if one := by[alert.ByInhibition]; one.By != alert.Text(power.Labels, power.Annotations) || one.ID != alert.LabelSet(power.Labels).Fingerprint().String() {
 		t.Errorf("%+v, want the alert of the power", one)
 	}
 	if all, n := p.Suppressed(); n < 1 || !slices.ContainsFunc(all, func(s alert.Suppressed) bool { return s.Labels["board"] == "b1" && len(s.Suppressions) == 4 }) {

@@ -50,9 +50,9 @@ function reason(s, now) {
     silence: `silenced${s.by ? ` by ${s.by}` : ""}`,
     still_firing: `“${localTimes(s.by ?? "", now)}” stands for it`,
     representative: s.by ? `“${localTimes(s.by, now)}” stands for it` : "another alert stood for it",
-    inhibition: `inhibited by ${s.by ?? "another alert"}`,
+    inhibition: s.by ? `“${localTimes(s.by, now)}” inhibits it` : "another alert inhibits it",
     interval: "its route is outside its hours",
-    condition_over: "its condition is over, and it pages when that holds again",
+    condition_over: "its condition is over",
   };
   return (text[s.kind] ?? s.kind) + (s.until ? ` until ${when(s.until)}` : "");
 }
